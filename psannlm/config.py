@@ -1,0 +1,353 @@
+"""What a run is asked to do: typed, strict configurations and the one loader that builds them.
+
+A parameter file is read once; every problem it has is reported at once, each with its key, the
+value found, what was expected and, for a name, the nearest right one. Knows nothing of torch.
+"""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+
+Positions = Literal["rope", "alibi", "sinusoidal"]
+DecayMode = Literal["abs", "relu", "none"]
+SinePart = Literal["amplitude", "frequency", "decay"]
+Nonlinearity = Literal["gelu", "relu_squared", "swiglu", "gelu_scaled"]
+GateMix = Literal["none", "depthwise", "full"]
+Wave = Literal["none", "interleave", "replace"]
+Preset = Literal["smoke", "cpu", "gpu"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Mode = Literal["forward", "train_step"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class ConfigError(ValueError):
+    """A request that cannot be met as written; its text is all that a reader needs."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Lets a notebook show the message alone: the stack says nothing about the request."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def _refuse_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a yes/no value is no number")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | int | float) else value
+
+
+def _unique(value: object) -> object:
+    if isinstance(value, list | tuple) and len({str(item) for item in value}) < len(value):
+        raise ValueError("names an item twice")
+    return value
+
+
+def _count(most: int) -> Any:
+    return Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=most)]
+
+
+Number = Annotated[float, BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Width = _count(2**16)
+Depth = _count(2**10)
+Length = _count(2**20)
+Tokens = _count(2**26)
+Seed = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0, le=2**32 - 1)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+ItemT = TypeVar("ItemT")
+OneOrMore = Annotated[
+    tuple[ItemT, ...], BeforeValidator(_unique), BeforeValidator(_as_list), Field(min_length=1)
+]
+AnyOf = Annotated[tuple[ItemT, ...], BeforeValidator(_unique), BeforeValidator(_as_list)]
+
+
+class Rule(NamedTuple):
+    """A condition between fields: checked once all its fields are valid by themselves."""
+
+    fields: tuple[str, ...]
+    holds: Any  # the fields' values, in order -> bool
+    message: str
+
+
+class Strict(BaseModel):
+    """A frozen set of named values; nothing else is let in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    def model_post_init(self, _: object) -> None:
+        if broken := list(_broken_rules(type(self), dict(self))):
+            raise ConfigError("\n".join(broken))
+
+
+class Architecture(Strict):
+    """Shape and options that all bases share; those of other bases than the one built are idle."""
+
+    vocab_size: _count(2**22)  # type: ignore[valid-type]  # V, token ids
+    context_length: Length  # type: ignore[valid-type]  # most tokens of a sequence
+    d_model: Width  # type: ignore[valid-type]  # D, width of the residual stream
+    n_layers: Depth  # type: ignore[valid-type]
+    n_heads: Width  # type: ignore[valid-type]  # H
+    d_mlp: Width  # type: ignore[valid-type]  # F, hidden width of an MLP
+    positions: Positions = "rope"
+    init_std: Positive = 0.02  # standard deviation of the initial weights
+    sine_amplitude: Positive = 1.0  # initial A
+    sine_frequency: Positive = 1.0  # initial f, radians per unit of z
+    sine_decay: Positive = 0.01  # initial d, per unit of g(z)
+    decay_mode: DecayMode = "abs"
+    learnable: AnyOf[SinePart] = ("amplitude", "frequency", "decay")
+    freq_init_std: NotNegative = 0.0  # spread of the initial f over features
+    mlp: Nonlinearity = "gelu"  # of the base `transformer`
+    gate_n_fft: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=2, le=4096)] = 64
+    gate_strength: Number = 1.0  # initial, learned
+    gate_mix: GateMix = "depthwise"
+    wave: Wave = "interleave"
+    wave_kernel: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=64)] = 3
+    wave_dilation_growth: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=8)] = 2
+    grad_checkpoint: bool = False
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("d_model", "n_heads"),
+            lambda width, heads: width % heads == 0,
+            "d_model must be a multiple of n_heads, got {} and {}",
+        ),
+        Rule(
+            ("positions", "d_model", "n_heads"),
+            lambda kind, width, heads: kind != "rope" or width % heads or width // heads % 2 == 0,
+            "positions: {} needs an even head width, got d_model / n_heads = {} / {}",
+        ),
+        Rule(
+            ("positions", "d_model"),
+            lambda kind, width: kind != "sinusoidal" or width % 2 == 0,
+            "positions: {} needs an even d_model, got {}",
+        ),
+        Rule(("gate_n_fft",), lambda n_fft: n_fft % 2 == 0, "gate_n_fft must be even, got {}"),
+        Rule(
+            ("sine_frequency",),
+            lambda frequency: frequency > 1e-5,
+            "sine_frequency must be more than 1e-5, got {}",
+        ),
+    )
+
+    @property
+    def d_head(self) -> int:
+        """K, the width of one attention head."""
+        return int(self.d_model // self.n_heads)
+
+
+class ModelConfig(Architecture):
+    """One network: an architecture with the base it is built as."""
+
+    base: Text
+
+
+class ThroughputConfig(Architecture):
+    """Everything that notebooks/throughput.ipynb may vary."""
+
+    preset: Preset
+    base: OneOrMore[Text]
+    baseline: Text
+    """The base that every ratio is taken against; it is measured twice, for the noise floor."""
+
+    batch_tokens: OneOrMore[Tokens]  # type: ignore[valid-type]
+    """Tokens per step, B * T with T = context_length."""
+
+    mode: OneOrMore[Mode]
+    precision: OneOrMore[Precision]
+    compile: bool
+    device: Device
+    n_repeats: _count(1000)  # type: ignore[valid-type]
+    """Fresh processes per base and batch."""
+
+    min_seconds: Positive
+    """Least time that the timed steps of one cell take together."""
+
+    min_steps: _count(10**6)  # type: ignore[valid-type]
+    """Least number of timed steps of one cell."""
+
+    timeout_seconds: Positive
+    """A cell that runs longer is stopped and becomes a row that says so."""
+
+    learning_rate: Positive
+    seed: Seed
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *Architecture.rules,
+        Rule(
+            ("batch_tokens", "context_length"),
+            lambda tokens, context: all(t % context == 0 for t in tokens),
+            "batch_tokens must be multiples of context_length, got {} and {}",
+        ),
+    )
+
+    def network(self, base: str) -> ModelConfig:
+        """The network of `base` in this run's shape."""
+        shared = {name: getattr(self, name) for name in Architecture.model_fields}
+        return ModelConfig(base=base, **shared)
+
+
+CONFIGS: Mapping[str, type[Strict]] = {"throughput": ThroughputConfig}
+"""The configuration of each notebook, in the order in which a report runs them."""
+
+ConfigT = TypeVar("ConfigT", bound=Strict)
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """The mapping in the YAML file at `path`.
+
+    Raises:
+        ConfigError: The file is missing, unreadable, empty, or no mapping of names to values.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"{path} does not exist; parameter files beside it: {beside}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if data is None:
+        raise ConfigError(
+            f"{path} is empty; params/smoke/ has a file of each notebook to start from"
+        )
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must map names to values, got {type(data).__name__}")
+    return {str(name): value for name, value in data.items()}
+
+
+def parse(
+    cls: type[ConfigT],
+    data: Mapping[str, Any],
+    *,
+    source: str,
+    bases: Collection[str] = (),
+) -> ConfigT:
+    """Build a `cls` from `data`.
+
+    Args:
+        cls: The configuration to build.
+        data: Names and values, as YAML, papermill or a notebook gave them.
+        source: Where they came from; opens the message.
+        bases: The bases there are; none given, any name passes.
+
+    Raises:
+        ConfigError: One line for each problem, all of them together.
+    """
+    values: dict[str, Any] = {}
+    problems = list(_field_problems(cls, data, values))
+    problems += _broken_rules(cls, values)
+    problems += _unknown_bases(values, bases)
+    if problems:
+        raise ConfigError(f"{source}:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return cls(**values)
+
+
+def nearest(name: str, names: Collection[str]) -> str:
+    """', did you mean X?' with the closest of `names`, or nothing if none is close."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _field_problems(
+    cls: type[Strict], data: Mapping[str, Any], values: dict[str, Any]
+) -> Iterator[str]:
+    """Problems of single fields; the valid ones are put into `values`."""
+    for name in data:
+        if name not in cls.model_fields:
+            yield f"{name}: unknown{nearest(name, cls.model_fields)}"
+    for name, field in cls.model_fields.items():
+        if name not in data:
+            if field.is_required():
+                yield f"{name}: missing"
+            else:
+                values[name] = field.default
+            continue
+        annotation = (
+            Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        )
+        try:
+            values[name] = TypeAdapter(annotation).validate_python(data[name])
+        except ValidationError as error:
+            yield f"{name}: {_expectation(error, annotation)}, got {data[name]!r}"
+
+
+def _broken_rules(cls: type[Strict], values: Mapping[str, Any]) -> Iterator[str]:
+    for rule in cls.rules:
+        if all(name in values for name in rule.fields):
+            arguments = [values[name] for name in rule.fields]
+            if not rule.holds(*arguments):
+                yield rule.message.format(*(_plain(argument) for argument in arguments))
+
+
+def _unknown_bases(values: Mapping[str, Any], bases: Collection[str]) -> Iterator[str]:
+    if not bases:
+        return
+    for field in ("base", "baseline"):
+        named = values.get(field, ())
+        for name in (named,) if isinstance(named, str) else named:
+            if name not in bases:
+                known = ", ".join(bases)
+                yield f"{field}: unknown base {name!r}{nearest(name, bases)} There are: {known}"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return value
+
+
+def _expectation(error: ValidationError, annotation: Any) -> str:
+    """What the field wants, in words; from pydantic's first complaint where that is clearest."""
+    first = error.errors()[0]
+    kind, context = first["type"], first.get("ctx", {})
+    match kind:
+        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
+            (sign, bound), *_ = context.items()
+            words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+            return f"must be {words[sign]} {bound:,}"
+        case "too_short":
+            return "must name at least one item"
+        case "value_error" if "twice" in first["msg"]:
+            return "must not name an item twice"
+        case "literal_error" if isinstance(first["input"], str):
+            choices = _choices(annotation)
+            return f"must be one of {', '.join(choices)}{nearest(first['input'], choices)}"
+    return f"expected {_describe(annotation)}"
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    for argument in get_args(annotation):
+        if found := _choices(argument):
+            return found
+    return ()
+
+
+def _describe(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _describe(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return f"a list, each item {_describe(get_args(annotation)[0])}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}[
+        annotation
+    ]

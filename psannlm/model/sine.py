@@ -1,0 +1,165 @@
+"""The damped sine, the nonlinearity that this report is about.
+
+    s(z) = A * exp(-d * g(z)) * sin(f * z),    g(z) = |z|, max(z, 0) or 0
+
+A amplitude, d decay, f frequency (radians per unit of z): one of each per feature, all positive.
+Shape letters: F = features; ... = any leading dimensions.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from psannlm.config import Architecture, DecayMode
+
+FREQUENCY_FLOOR = 1e-6
+
+
+def damped_sine_reference(
+    z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None, decay_mode: DecayMode
+) -> Tensor:
+    """The formula in plain torch, differentiated by autograd: what faster paths are held to.
+
+    Args:
+        z: Pre-activation, (..., F), of any floating dtype.
+        amplitude: A, (F,).
+        frequency: f, (F,).
+        decay: d, (F,); None exactly when `decay_mode` is "none".
+        decay_mode: Chooses g.
+
+    Returns:
+        s(z), (..., F), in the dtype of z; computed in float32 at least.
+    """
+    x = z.to(_wide(z.dtype))
+    y = amplitude * torch.sin(frequency * x)  # (..., F)
+    if decay is not None:
+        y = y * torch.exp(-decay * (x.abs() if decay_mode == "abs" else x.relu()))
+    return y.to(z.dtype)
+
+
+def damped_sine(
+    z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None, decay_mode: DecayMode
+) -> Tensor:
+    """The same function with the gradient written out: of (..., F) it saves z alone for backward."""
+    result: Tensor = _DampedSine.apply(z, amplitude, frequency, decay, decay_mode)
+    return result
+
+
+class _DampedSine(torch.autograd.Function):
+    """With E = exp(-d g(z)), S = sin(f z), C = cos(f z):
+
+    ds/dz = A E (f C - d g'(z) S),  ds/dA = E S,  ds/df = A E z C,  ds/dd = -A E S g(z).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        amplitude: Tensor,
+        frequency: Tensor,
+        decay: Tensor | None,
+        decay_mode: DecayMode,
+    ) -> Tensor:
+        ctx.save_for_backward(z, amplitude, frequency, decay)
+        ctx.decay_mode = decay_mode
+        return damped_sine_reference(z, amplitude, frequency, decay, decay_mode)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        z, amplitude, frequency, decay = ctx.saved_tensors
+        x = z.to(_wide(z.dtype))
+        phase = frequency * x
+        sine, cosine = torch.sin(phase), torch.cos(phase)  # (..., F)
+        outer = gradients[0].to(x.dtype)
+        if decay is None:
+            slope = frequency * cosine
+        else:
+            size = x.abs() if ctx.decay_mode == "abs" else x.relu()
+            turn = x.sign() if ctx.decay_mode == "abs" else (x > 0).to(x.dtype)
+            slope = frequency * cosine - decay * turn * sine
+            outer = outer * torch.exp(-decay * size)
+        wants_z, wants_amplitude, wants_frequency, wants_decay, _ = ctx.needs_input_grad
+        rows = tuple(range(x.dim() - 1))
+        swing = outer * sine  # (..., F), of which A and d take a share
+        return (
+            (amplitude * outer * slope).to(z.dtype) if wants_z else None,
+            swing.sum(rows) if wants_amplitude else None,
+            amplitude * (outer * x * cosine).sum(rows) if wants_frequency else None,
+            -amplitude * (swing * size).sum(rows) if wants_decay else None,
+            None,
+        )
+
+
+class DampedSine(nn.Module):
+    """A damped sine with its own A, d and f for each feature.
+
+    Each is the softplus of an unconstrained parameter, and so stays positive; the frequency has
+    a floor of 1e-6 besides. What `config.learnable` does not name is kept at its initial value.
+    `decay_mode: none` has no decay at all.
+
+    Args:
+        n_features: F.
+        config: Its fields sine_*, decay_mode, learnable and freq_init_std are read.
+
+    Shape:
+        (..., F) -> (..., F), in the dtype of the input.
+    """
+
+    def __init__(self, n_features: int, config: Architecture) -> None:
+        super().__init__()
+        self.decay_mode = config.decay_mode
+        self.raw_amplitude = _raw(n_features, config.sine_amplitude)
+        self.raw_frequency = _raw(n_features, config.sine_frequency - FREQUENCY_FLOOR)
+        self.raw_decay = _raw(n_features, config.sine_decay) if self.decay_mode != "none" else None
+        for part in {"amplitude", "frequency", "decay"} - set(config.learnable):
+            if (raw := getattr(self, f"raw_{part}")) is not None:
+                raw.requires_grad_(False)
+        self.frequency_mean, self.frequency_std = config.sine_frequency, config.freq_init_std
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw each initial f from a normal distribution of spread freq_init_std, kept positive."""
+        if self.frequency_std > 0:
+            drawn = torch.empty_like(self.raw_frequency)
+            drawn.normal_(self.frequency_mean, self.frequency_std, generator=generator)
+            self.raw_frequency.copy_(_softplus_inverse(drawn.abs().clamp_min(1e-3)))
+
+    @property
+    def amplitude(self) -> Tensor:
+        """A, (F,)."""
+        return softplus(self.raw_amplitude)
+
+    @property
+    def frequency(self) -> Tensor:
+        """f, (F,), in radians per unit of z."""
+        return softplus(self.raw_frequency) + FREQUENCY_FLOOR
+
+    @property
+    def decay(self) -> Tensor | None:
+        """d, (F,), per unit of g(z); None without decay."""
+        return None if self.raw_decay is None else softplus(self.raw_decay)
+
+    def forward(self, z: Tensor) -> Tensor:
+        # A compiled graph saves no more than z anyway, and its compiler sees through plain torch
+        # better than through a custom backward.
+        function = damped_sine_reference if torch.compiler.is_compiling() else damped_sine
+        return function(z, self.amplitude, self.frequency, self.decay, self.decay_mode)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    # bfloat16 has 8 significant bits: from |f z| = 64 on, its rounding alone would move the phase
+    # by up to a quarter of a radian.
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _raw(n_features: int, value: float) -> nn.Parameter:
+    """A parameter (F,) whose softplus is `value` everywhere."""
+    # log(e^v - 1) without overflow for a large v.
+    return nn.Parameter(torch.full((n_features,), value + math.log(-math.expm1(-value))))
+
+
+def _softplus_inverse(value: Tensor) -> Tensor:
+    return value + torch.log(-torch.expm1(-value))
