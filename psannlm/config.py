@@ -56,18 +56,17 @@ def _unique(value: object) -> object:
     return value
 
 
-def _count(most: int) -> Any:
-    return Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=most)]
-
-
 Number = Annotated[float, BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
-Width = _count(2**16)
-Depth = _count(2**10)
-Length = _count(2**20)
-Tokens = _count(2**26)
-Seed = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0, le=2**32 - 1)]
+Whole = Annotated[int, BeforeValidator(_refuse_bool)]
+Count = Annotated[Whole, Field(ge=1, le=10**6)]
+Width = Annotated[Whole, Field(ge=1, le=2**16)]
+Depth = Annotated[Whole, Field(ge=1, le=2**10)]
+Length = Annotated[Whole, Field(ge=1, le=2**20)]
+Vocabulary = Annotated[Whole, Field(ge=1, le=2**22)]
+Tokens = Annotated[Whole, Field(ge=1, le=2**26)]
+Seed = Annotated[Whole, Field(ge=0, le=2**32 - 1)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 ItemT = TypeVar("ItemT")
 OneOrMore = Annotated[
@@ -98,12 +97,12 @@ class Strict(BaseModel):
 class Architecture(Strict):
     """Shape and options that all bases share; those of other bases than the one built are idle."""
 
-    vocab_size: _count(2**22)  # type: ignore[valid-type]  # V, token ids
-    context_length: Length  # type: ignore[valid-type]  # most tokens of a sequence
-    d_model: Width  # type: ignore[valid-type]  # D, width of the residual stream
-    n_layers: Depth  # type: ignore[valid-type]
-    n_heads: Width  # type: ignore[valid-type]  # H
-    d_mlp: Width  # type: ignore[valid-type]  # F, hidden width of an MLP
+    vocab_size: Vocabulary  # V, token ids
+    context_length: Length  # most tokens of a sequence
+    d_model: Width  # D, width of the residual stream
+    n_layers: Depth
+    n_heads: Width  # H
+    d_mlp: Width  # F, hidden width of an MLP
     positions: Positions = "rope"
     init_std: Positive = 0.02  # standard deviation of the initial weights
     sine_amplitude: Positive = 1.0  # initial A
@@ -113,12 +112,12 @@ class Architecture(Strict):
     learnable: AnyOf[SinePart] = ("amplitude", "frequency", "decay")
     freq_init_std: NotNegative = 0.0  # spread of the initial f over features
     mlp: Nonlinearity = "gelu"  # of the base `transformer`
-    gate_n_fft: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=2, le=4096)] = 64
+    gate_n_fft: Annotated[Whole, Field(ge=2, le=4096)] = 64
     gate_strength: Number = 1.0  # initial, learned
     gate_mix: GateMix = "depthwise"
     wave: Wave = "interleave"
-    wave_kernel: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=64)] = 3
-    wave_dilation_growth: Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=8)] = 2
+    wave_kernel: Annotated[Whole, Field(ge=1, le=64)] = 3
+    wave_dilation_growth: Annotated[Whole, Field(ge=1, le=8)] = 2
     grad_checkpoint: bool = False
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -148,7 +147,7 @@ class Architecture(Strict):
     @property
     def d_head(self) -> int:
         """K, the width of one attention head."""
-        return int(self.d_model // self.n_heads)
+        return self.d_model // self.n_heads
 
 
 class ModelConfig(Architecture):
@@ -165,20 +164,20 @@ class ThroughputConfig(Architecture):
     baseline: Text
     """The base that every ratio is taken against; it is measured twice, for the noise floor."""
 
-    batch_tokens: OneOrMore[Tokens]  # type: ignore[valid-type]
+    batch_tokens: OneOrMore[Tokens]
     """Tokens per step, B * T with T = context_length."""
 
     mode: OneOrMore[Mode]
     precision: OneOrMore[Precision]
     compile: bool
     device: Device
-    n_repeats: _count(1000)  # type: ignore[valid-type]
+    n_repeats: Count
     """Fresh processes per base and batch."""
 
     min_seconds: Positive
     """Least time that the timed steps of one cell take together."""
 
-    min_steps: _count(10**6)  # type: ignore[valid-type]
+    min_steps: Count
     """Least number of timed steps of one cell."""
 
     timeout_seconds: Positive
@@ -279,9 +278,9 @@ def _field_problems(
             else:
                 values[name] = field.default
             continue
-        annotation = (
-            Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        )
+        annotation: Any = field.annotation
+        if field.metadata:
+            annotation = Annotated[annotation, *field.metadata]
         try:
             values[name] = TypeAdapter(annotation).validate_python(data[name])
         except ValidationError as error:

@@ -43,8 +43,9 @@ class Block(nn.Module):
         self.mlp_norm = nn.RMSNorm(config.d_model)
 
     def attend(self, x: Tensor, past: Rows | None, position: int) -> Tensor:
-        """x + attention(norm(x)), (B, T, D)."""
-        return x + self.attention(self.attention_norm(x), past, position)
+        """The stream after attention, x + attention(norm(x)), (B, T, D)."""
+        y: Tensor = x + self.attention(self.attention_norm(x), past, position)
+        return y
 
     @classmethod
     def cost(cls, config: ModelConfig, shape: Shape) -> Cost:
@@ -70,7 +71,8 @@ class TransformerBlock(Block):
 
     def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
         x = self.attend(x, past, position)
-        return x + self.mlp(self.mlp_norm(x))
+        y: Tensor = x + self.mlp(self.mlp_norm(x))
+        return y
 
     @classmethod
     def cost(cls, config: ModelConfig, shape: Shape) -> Cost:
@@ -115,7 +117,8 @@ class Sgrpsann(Respsann):
 
     def change(self, x: Tensor, past: Rows | None) -> Tensor:
         y = super().change(x, past)
-        return y + self.strength.to(y.dtype) * self.gate(y, past)
+        gated: Tensor = self.gate(y, past)
+        return y + self.strength.to(y.dtype) * gated
 
     @classmethod
     def cost(cls, config: ModelConfig, shape: Shape) -> Cost:

@@ -55,12 +55,12 @@ class Cost:
 
     @property
     def executed_flops(self) -> int:
-        """Of one forward pass as torch counts it: scores above the diagonal and filters included."""
+        """Of one forward pass as torch counts it, masked scores and filters included."""
         return sum(self.flops.values())
 
     @property
     def model_flops(self) -> int:
-        """Of the matrix products that the forward pass needs: the causal half of the scores, no filters.
+        """Of the matrix products that a forward pass needs: half of the scores, no filters.
 
         The numerator of MFU; a training step needs three times as much.
         """
@@ -160,4 +160,4 @@ def cache_bytes(config: ModelConfig, batch: int, item_bytes: int) -> int:
     """Of the keys and values that cached decoding keeps for whole contexts."""
     extra = ALIBI_FEATURES * config.n_heads if config.positions == "alibi" else 0
     row = 2 * (config.d_model + extra)
-    return int(config.n_layers * batch * config.context_length * row * item_bytes)
+    return config.n_layers * batch * config.context_length * row * item_bytes

@@ -20,7 +20,7 @@ Rows = dict[str, Tensor]
 def causal_convolution(
     x: Tensor, taps: Tensor, *, dilation: int, past: Rows | None, name: str
 ) -> Tensor:
-    """Filter each channel of x with its own taps: y[t] = sum over k of taps[k] * x[t - k * dilation].
+    """Filter each channel with its own taps: y[t] = sum over k of taps[k] * x[t - k * dilation].
 
     Args:
         x: (B, T, D).

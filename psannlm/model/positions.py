@@ -74,7 +74,7 @@ class Alibi(nn.Module):
 
 
 def alibi_slopes(n_heads: int) -> list[float]:
-    """Slope of each head: 2 ** (-8 h / H) for h = 1 .. H; between powers of two, every second of 2H.
+    """Slope of head h: 2 ** (-8 h / H); H between powers of two takes every second slope of 2 H.
 
     Source: Press et al. 2021, section 3 and its reference release.
     """

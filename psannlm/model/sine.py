@@ -7,6 +7,7 @@ Shape letters: F = features; ... = any leading dimensions.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,13 +44,13 @@ def damped_sine_reference(
 def damped_sine(
     z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None, decay_mode: DecayMode
 ) -> Tensor:
-    """The same function with the gradient written out: of (..., F) it saves z alone for backward."""
-    result: Tensor = _DampedSine.apply(z, amplitude, frequency, decay, decay_mode)
-    return result
+    """The same function with its gradient written out: it saves z alone of the (..., F) tensors."""
+    apply: Callable[..., Tensor] = _DampedSine.apply
+    return apply(z, amplitude, frequency, decay, decay_mode)
 
 
 class _DampedSine(torch.autograd.Function):
-    """With E = exp(-d g(z)), S = sin(f z), C = cos(f z):
+    """The gradient, with E = exp(-d g(z)), S = sin(f z), C = cos(f z).
 
     ds/dz = A E (f C - d g'(z) S),  ds/dA = E S,  ds/df = A E z C,  ds/dd = -A E S g(z).
     """
@@ -111,9 +112,11 @@ class DampedSine(nn.Module):
     def __init__(self, n_features: int, config: Architecture) -> None:
         super().__init__()
         self.decay_mode = config.decay_mode
-        self.raw_amplitude = _raw(n_features, config.sine_amplitude)
-        self.raw_frequency = _raw(n_features, config.sine_frequency - FREQUENCY_FLOOR)
-        self.raw_decay = _raw(n_features, config.sine_decay) if self.decay_mode != "none" else None
+        self.raw_amplitude = raw_parameter(n_features, config.sine_amplitude)
+        self.raw_frequency = raw_parameter(n_features, config.sine_frequency - FREQUENCY_FLOOR)
+        self.raw_decay = (
+            raw_parameter(n_features, config.sine_decay) if self.decay_mode != "none" else None
+        )
         for part in {"amplitude", "frequency", "decay"} - set(config.learnable):
             if (raw := getattr(self, f"raw_{part}")) is not None:
                 raw.requires_grad_(False)
@@ -155,7 +158,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _raw(n_features: int, value: float) -> nn.Parameter:
+def raw_parameter(n_features: int, value: float) -> nn.Parameter:
     """A parameter (F,) whose softplus is `value` everywhere."""
     # log(e^v - 1) without overflow for a large v.
     return nn.Parameter(torch.full((n_features,), value + math.log(-math.expm1(-value))))

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from psannlm.config import Architecture, ModelConfig
 from psannlm.model.mixers import Rows
 from psannlm.model.positions import Alibi, Rotary, sinusoidal_table
+from psannlm.model.sine import raw_parameter
 
 
 @dataclass
@@ -119,7 +120,7 @@ class SwiGLU(nn.Module):
 
 
 def swiglu_width(d_model: int, d_mlp: int) -> int:
-    """F' for which three D x F' matrices hold as many parameters as two D x F ones, biases counted."""
+    """F' at which three D x F' matrices have the parameters of two D x F ones, with biases."""
     return max(1, round(d_mlp * (2 * d_model + 1) / (3 * d_model + 2)))
 
 
@@ -145,13 +146,12 @@ class GeluScaled(nn.Module):
 
     def __init__(self, n_features: int, config: Architecture) -> None:
         super().__init__()
-        for name, value in (("output", config.sine_amplitude), ("input", config.sine_frequency)):
-            raw = torch.full((n_features,), value).expm1().log()
-            setattr(self, f"raw_{name}_scale", nn.Parameter(raw))
+        self.raw_amplitude = raw_parameter(n_features, config.sine_amplitude)
+        self.raw_frequency = raw_parameter(n_features, config.sine_frequency)
 
     def forward(self, z: Tensor) -> Tensor:
-        inner = softplus(self.raw_input_scale).to(z.dtype)
-        outer = softplus(self.raw_output_scale).to(z.dtype)
+        inner = softplus(self.raw_frequency).to(z.dtype)
+        outer = softplus(self.raw_amplitude).to(z.dtype)
         return outer * gelu(inner * z)
 
 
