@@ -1,0 +1,38 @@
+# One verb a task; README and CONTRIBUTING explain them, CI runs them.
+PYTHON ?= python3
+PRESET ?= smoke
+BIN := .venv/bin
+
+.PHONY: setup report test book lint clean
+.DEFAULT_GOAL := report
+
+# The stamps say which requirements the environment was made from; a changed file makes it anew.
+.venv/.setup: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.test: .venv/.setup tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+setup: .venv/.setup
+
+report: .venv/.setup
+	@$(BIN)/python -m psannlm report --preset $(PRESET)
+
+book: .venv/.setup
+	@$(BIN)/jb build book/ -W -n --keep-going
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest -m "slow or browser"
+
+clean:
+	rm -rf .venv _build book/results

@@ -1,0 +1,29 @@
+"""Sphinx extension: stages the evidence when a build begins, and MathJax when it ends."""
+
+from pathlib import Path
+from typing import Any
+
+from sphinx.util import logging
+
+from psannlm.report import book
+
+logger = logging.getLogger(__name__)
+
+
+def stage(app: Any, config: Any) -> None:
+    """Write results/ before the table of contents is read."""
+    book.stage(Path(app.srcdir), warn=logger.warning)
+    config.myst_substitutions = book.constants()
+
+
+def finish(app: Any, error: Exception | None) -> None:
+    """Put MathJax into the built book."""
+    if error is None and app.builder.format == "html" and not book.copy_mathjax(Path(app.outdir)):
+        logger.warning("sphinx-mathjax-offline is not installed: formulas stay TeX source")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.connect("config-inited", stage, priority=10)
+    app.connect("build-finished", finish)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,82 @@
+"""The command line: `python -m psannlm COMMAND`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psannlm.config import ConfigError
+from psannlm.report import identities, runner
+from psannlm.report.runs import REPORTS, Refused
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def about() -> None:
+    """The PSANN-LM benchmark report."""
+
+
+@app.command()
+def report(
+    preset: Annotated[
+        str, typer.Option(help="smoke, cpu or gpu: a folder under params/")
+    ] = "smoke",
+    only: Annotated[
+        list[str] | None, typer.Option(help="notebooks to run; all if not given")
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(help="further notebooks for --only")] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
+    book: Annotated[bool, typer.Option(help="build the book afterwards")] = True,
+) -> None:
+    """Run the notebooks of a preset through papermill, then build the book."""
+    if more and not only:
+        raise typer.BadParameter(f"{more[0]!r} follows no --only")
+    outcomes = (
+        [runner.resume(resume)]
+        if resume
+        else runner.run_preset(preset, [*(only or []), *(more or [])])
+    )
+    failed = [outcome for outcome in outcomes if outcome.reason]
+    for outcome in outcomes:
+        word = f"failed: {outcome.reason}" if outcome.reason else "complete"
+        print(f"{outcome.notebook}: {word} ({outcome.seconds:.0f} s)", flush=True)
+    if hint := runner.gpu_hint(preset):
+        print(hint)
+    built = runner.build_book() if book else True
+    if not built:
+        print("the book was not built without warnings; they stand above")
+    if failed:
+        names = ", ".join(outcome.notebook for outcome in failed)
+        print(f"{len(failed)} of {len(outcomes)} notebooks failed: {names}")
+    if book and runner.INDEX.exists():
+        print(runner.INDEX)
+    if failed or not built:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check() -> None:
+    """Check hashes and identities of all evidence: what the book refuses, by name."""
+    runs = list(identities.checked_runs(REPORTS))
+    refused = [run for run in runs if isinstance(run, Refused)]
+    for run in refused:
+        print(run.reason)
+    complete = sum(not isinstance(run, Refused) and run.is_complete for run in runs)
+    print(f"{len(runs)} runs: {complete} complete and sound, {len(refused)} refused")
+    if refused:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; what people can get wrong ends in a message, never in a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""The machine and the moment: all that a reader needs to judge or repeat a number.
+
+Facts that a machine does not tell are None, never a guess. Names of people and hosts are left out.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+
+from psannlm.config import ConfigError
+
+MIB = 2**20
+ROOT = Path(__file__).parents[2]
+PACKAGES = (
+    "torch", "triton", "numpy", "pandas", "scipy", "matplotlib", "papermill", "nbclient",
+    "ipykernel", "jupyter-book", "pydantic",
+)  # fmt: skip
+
+
+class Git(NamedTuple):
+    """Which code ran; `dirty` when the tree held changes that no commit has."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+def utc_now() -> datetime.datetime:
+    """The time, in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+
+
+def select_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` means here.
+
+    Raises:
+        ConfigError: CUDA is asked for and torch finds none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise ConfigError("device: cuda is asked for but torch finds none; use device: cpu or auto")
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def missing_compiler(device: torch.device) -> str | None:
+    """Why torch.compile cannot work for `device`, or None if it can."""
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
+    if not any(shutil.which(name) for name in names):
+        return f"no C++ compiler found (looked for {', '.join(names)})"
+    if device.type == "cuda" and version_of("triton") is None:
+        return "triton is not installed"
+    return None
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Machine, software and conditions, ready for JSON."""
+    return {
+        "device": device_name(device),
+        "device_type": device.type,
+        "cpu": describe_cpu(),
+        "gpu": describe_gpu() if device.type == "cuda" else None,
+        "software": {
+            "os": platform.system() + " " + platform.release(),
+            "python": platform.python_version(),
+            "cuda": torch.version.cuda,
+            "compiler": _first_line("c++", "--version"),
+            "packages": {name: version_of(name) for name in PACKAGES},
+        },
+        "settings": {
+            "threads": torch.get_num_threads(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "variables": {
+                name: value
+                for name, value in sorted(os.environ.items())
+                if name.startswith(("OMP_", "MKL_", "KMP_", "CUDA_VISIBLE", "PYTORCH_"))
+            },
+        },
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """What the measured device is called: the GPU's name, or the CPU's and its cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpu = describe_cpu()
+    return f"{cpu['name']}, {cpu['cores']} cores"
+
+
+def describe_cpu() -> dict[str, Any]:
+    """Model, cores, vector instructions and memory of the host."""
+    facts: dict[str, str] = {}
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+    flags = facts.get("flags", "").split()
+    telling = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_fp16")
+    return {
+        "name": facts.get("model name") or platform.processor() or platform.machine(),
+        "family": facts.get("cpu family"),
+        "model": facts.get("model"),
+        "cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(),
+        "instructions": [flag for flag in telling if flag in flags],
+        "memory_mib": round(psutil.virtual_memory().total / MIB),
+        "virtual": "hypervisor" in flags,
+    }
+
+
+def describe_gpu() -> dict[str, Any] | None:
+    """Name, UUID, driver, memory and limits of the first visible GPU, as its driver tells them."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = _nvml_handle(pynvml)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
+        return {
+            "name": pynvml.nvmlDeviceGetName(handle),
+            "uuid": pynvml.nvmlDeviceGetUUID(handle),
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "memory_mib": round(memory / MIB),
+            "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+            "max_sm_clock_mhz": pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+            "count": torch.cuda.device_count(),
+        }
+    except Exception as error:  # a driver without NVML still computes
+        properties = torch.cuda.get_device_properties(0)
+        return {
+            "name": properties.name,
+            "memory_mib": round(properties.total_memory / MIB),
+            "unknown": f"{type(error).__name__}: {error}",
+        }
+
+
+def conditions(device: torch.device) -> dict[str, Any]:
+    """What may disturb a measurement at this moment: load, clocks, power, throttling."""
+    found: dict[str, Any] = {"load_1min": round(os.getloadavg()[0], 2)}
+    if device.type == "cuda":
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            handle = _nvml_handle(pynvml)
+            found |= {
+                "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+                "temperature_c": pynvml.nvmlDeviceGetTemperature(
+                    handle, pynvml.NVML_TEMPERATURE_GPU
+                ),
+                "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+                "throttle_reasons": hex(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)),
+                "other_processes": len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)),
+            }
+        except Exception as error:
+            found["unknown"] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def describe_git(root: Path = ROOT) -> Git:
+    """The commit checked out at `root`, and whether tracked files differ from it."""
+    commit = _first_line("git", "-C", str(root), "rev-parse", "HEAD")
+    if commit is None:
+        return Git(None, None)
+    changes = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    return Git(commit, bool(changes))
+
+
+def version_of(package: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def available_memory_bytes(device: torch.device) -> int:
+    """Memory that a process could still get on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def worker_environment(cache: Path) -> Mapping[str, str]:
+    """Environment of a measuring process.
+
+    Its compile cache belongs to the run, so that the first compilation is seen cold. The C library
+    keeps freed memory: otherwise each step returns its large buffers to the kernel and pays for
+    their pages again.
+    """
+    return os.environ | {
+        "TORCHINDUCTOR_CACHE_DIR": str(cache),
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _nvml_handle(pynvml: Any) -> Any:
+    """NVML's handle of torch's first device, found by UUID as CUDA_VISIBLE_DEVICES may reorder."""
+    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    if uuid is None:
+        return pynvml.nvmlDeviceGetHandleByIndex(0)
+    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _first_line(*command: str) -> str | None:
+    output = _output(*command)
+    return output.splitlines()[0].strip() if output and output.strip() else None

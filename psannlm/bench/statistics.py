@@ -1,0 +1,100 @@
+"""What samples mean: medians with intervals, paired ratios, and a verdict in three values.
+
+The unit of replication is the fresh process: each gives one value, and intervals are over these.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+CONFIDENCE = 0.95
+N_RESAMPLES = 9999
+SMALLEST_EFFECT = 0.01
+"""A ratio closer to 1 than this is never called a difference."""
+
+FEWEST_REPEATS = 6
+"""Below this many processes no verdict separates: the widest interval of five values, from the
+least to the greatest, covers a median with less than 95% (1 - 2 / 2**5)."""
+
+Verdict = Literal["faster", "slower", "not separated", "baseline", "noise floor"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median and the bootstrap interval around it."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+    def excludes(self, value: float) -> bool:
+        """Whether `value` lies outside."""
+        return not self.low <= value <= self.high
+
+
+def median_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
+    """Median with its percentile bootstrap interval; of one value, that value alone.
+
+    Args:
+        values: One a process.
+        seed: Of the resampling, so that the same samples always give the same interval.
+    """
+    sample = np.asarray(values, dtype=float)
+    if sample.size == 0:
+        raise ValueError("an interval needs at least one value, got none")
+    center = float(np.median(sample))
+    if sample.size == 1 or np.all(sample == sample[0]):
+        return Interval(center, float(sample[0]), float(sample[0]), sample.size)
+    median: Callable[..., NDArray[np.float64]] = np.median
+    found: Any = bootstrap(
+        (sample,),
+        median,
+        confidence_level=CONFIDENCE,
+        n_resamples=N_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = found.confidence_interval
+    return Interval(center, float(low), float(high), sample.size)
+
+
+def ratio_interval(
+    values: dict[int, float], baseline: dict[int, float], *, seed: int = 0
+) -> Interval | None:
+    """Median of the ratios to the baseline, paired by block, with its interval.
+
+    Args:
+        values: By number of the block.
+        baseline: By number of the block.
+        seed: Of the resampling.
+
+    Returns:
+        None if no block has both.
+    """
+    shared = sorted(values.keys() & baseline.keys())
+    if not shared:
+        return None
+    return median_interval([values[block] / baseline[block] for block in shared], seed=seed)
+
+
+def noise_floor(same: Interval | None) -> float:
+    """How far from 1 the interval of the baseline's ratio to itself reaches."""
+    return 0.0 if same is None else max(abs(same.low - 1), abs(same.high - 1))
+
+
+def verdict(ratio: Interval | None, floor: float) -> Verdict:
+    """Faster or slower than the baseline, or not separated from it.
+
+    A difference needs enough repeats, an interval without 1, and a size above both the noise floor
+    and the smallest effect that was declared to matter.
+    """
+    if ratio is None or ratio.n < FEWEST_REPEATS or not ratio.excludes(1):
+        return "not separated"
+    if abs(ratio.median - 1) <= max(floor, SMALLEST_EFFECT):
+        return "not separated"
+    return "faster" if ratio.median > 1 else "slower"

@@ -1,0 +1,107 @@
+"""How long a step takes: the one timing loop of the project.
+
+Knows nothing of models: it times a callable. Samples are kept as they fell; none is dropped.
+"""
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+WINDOW = 3
+"""Steps of one warm-up window."""
+
+MAX_WINDOWS = 10
+STEADY = 0.05
+"""Two windows whose medians differ by less than this fraction are called steady."""
+
+Step = Callable[[], object]
+
+
+class Stopwatch(Protocol):
+    """Times steps that run back to back."""
+
+    def lap(self, step: Step, n_steps: int) -> list[float]:
+        """Seconds of each of n_steps runs of `step`, in order."""
+
+
+@dataclass(frozen=True)
+class HostStopwatch:
+    """For work that is done when the call returns."""
+
+    clock: Callable[[], float] = time.perf_counter
+
+    def lap(self, step: Step, n_steps: int) -> list[float]:
+        samples = []
+        for _ in range(n_steps):
+            start = self.clock()
+            step()
+            samples.append(self.clock() - start)
+        return samples
+
+
+class CudaStopwatch:
+    """For work that a GPU does behind the call: events around each step, one wait at the end."""
+
+    def lap(self, step: Step, n_steps: int) -> list[float]:
+        event: Callable[..., torch.cuda.Event] = torch.cuda.Event
+        marks = [event(enable_timing=True) for _ in range(n_steps + 1)]
+        torch.cuda.synchronize()
+        marks[0].record()
+        for mark in marks[1:]:
+            step()
+            mark.record()
+        torch.cuda.synchronize()
+        # Events tell milliseconds.
+        return [start.elapsed_time(end) / 1000 for start, end in itertools.pairwise(marks)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What one measurement saw."""
+
+    first_seconds: float
+    """The first call, with whatever it had to compile or allocate."""
+
+    n_warmup: int
+    """Untimed steps after the first and before the samples."""
+
+    steady: bool
+    """Whether the last two warm-up windows agreed."""
+
+    seconds: tuple[float, ...]
+    """Each timed step, in order."""
+
+
+def stopwatch_for(device: torch.device) -> Stopwatch:
+    """The stopwatch that sees all work of `device`."""
+    return CudaStopwatch() if device.type == "cuda" else HostStopwatch()
+
+
+def time_steps(step: Step, *, stopwatch: Stopwatch, min_seconds: float, min_steps: int) -> Timing:
+    """Time `step` once it runs steadily.
+
+    Args:
+        step: What is timed.
+        stopwatch: What times it.
+        min_seconds: Least time that the timed steps take together.
+        min_steps: Least number of timed steps.
+    """
+    [first] = stopwatch.lap(step, 1)
+    medians = [statistics.median(stopwatch.lap(step, WINDOW))]
+    steady = False
+    while not steady and len(medians) < MAX_WINDOWS:
+        medians.append(statistics.median(stopwatch.lap(step, WINDOW)))
+        steady = abs(medians[-1] - medians[-2]) <= STEADY * medians[-1]
+    n_steps = max(min_steps, math.ceil(min_seconds / max(medians[-1], 1e-9)))
+    return Timing(
+        first_seconds=first,
+        n_warmup=WINDOW * len(medians),
+        steady=steady,
+        seconds=tuple(stopwatch.lap(step, n_steps)),
+    )

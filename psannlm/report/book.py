@@ -1,0 +1,259 @@
+"""What the book shows of the evidence: staged into book/results/ when a build begins.
+
+For each notebook the best run's executed notebook and raw files, or a page that says what is
+missing; beside them the history of all runs. Files are rewritten only when their content changes,
+so that a build renders only what is new.
+"""
+
+import copy
+import importlib.metadata
+import io
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+from nbformat.v4 import new_markdown_cell
+
+from psannlm import __version__
+from psannlm.bench import statistics, timing
+from psannlm.bench.environment import ROOT
+from psannlm.config import CONFIGS, ThroughputConfig, parse, read_parameters
+from psannlm.model.bases import BASES, cost_of
+from psannlm.model.cost import Shape
+from psannlm.report import figures, history, views
+from psannlm.report.executed import is_complete
+from psannlm.report.identities import checked_runs
+from psannlm.report.runs import REPORTS, Evidence, Refused, best_run
+
+Warn = Callable[[str], None]
+RAW = (".csv", ".json", ".yaml")
+STUB = """# {title}
+
+```{{note}}
+No complete run of this notebook yet. `make report` makes one on the smoke preset,
+`make report PRESET=gpu` one at full size.
+```
+"""
+
+
+def stage(source: Path, *, reports: Path = REPORTS, warn: Warn) -> None:
+    """Write book/results/ anew.
+
+    Args:
+        source: The folder of the book.
+        reports: Where run folders live.
+        warn: Told of every run that is refused, by name.
+    """
+    target = source / "results"
+    runs = list(checked_runs(reports))
+    for run in runs:
+        if isinstance(run, Refused):
+            warn(f"left out of the book: {run.reason}")
+    sound = [run for run in runs if isinstance(run, Evidence)]
+    wanted: dict[Path, bytes] = {}
+    for name in CONFIGS:
+        wanted |= _page(name, best_run(name, sound), target, warn)
+    wanted[target / "history.md"] = _history(runs).encode()
+    wanted[target / "throughput_history.csv"] = _history_csv(runs).encode()
+    wanted[target / "sine.md"] = _sine().encode()
+    wanted[target / "costs.md"] = _costs().encode()
+    wanted[target / "answers.md"] = _answers(sound).encode()
+    for path, content in wanted.items():
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    for path in target.rglob("*"):
+        if path.is_file() and path not in wanted:
+            path.unlink()  # a page whose run is gone would otherwise stay
+
+
+def _page(name: str, run: Evidence | None, target: Path, warn: Warn) -> dict[Path, bytes]:
+    if run is not None:
+        notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
+        if is_complete(notebook):
+            data = target / "data" / name
+            raw = sorted(n for n in run.manifest["artifacts"] if n.endswith(RAW))
+            files = {data / n: (run.folder / n).read_bytes() for n in [*raw, "run.json"]}
+            text = nbformat.writes(published(notebook, run, [*raw, "run.json"]))
+            return {target / f"{name}.ipynb": text.encode(), **files}
+        warn(f"left out of the book: {run.name}: {name}.ipynb did not run to its end")
+    title = name.replace("_", " ").capitalize()
+    return {target / f"{name}.md": STUB.format(title=title).encode()}
+
+
+def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
+    """The executed notebook as a page: parameters folded into a note on where it comes from."""
+    page = copy.deepcopy(notebook)
+    page.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    cells = []
+    for cell in page.cells:
+        tags = set(cell.metadata.get("tags", []))
+        if tags & {"parameters", "injected-parameters"}:
+            continue
+        cell.metadata = {"tags": sorted(tags)} if tags else {}
+        if cell.cell_type == "code":
+            cell.outputs = [_slim(o) for o in cell.outputs if o.output_type != "stream"]
+        cells.append(cell)
+    note = new_markdown_cell(provenance(run, raw))
+    note.id = "provenance"
+    page.cells = [*cells[:1], note, *cells[1:]]
+    return page
+
+
+def _slim(output: Any) -> Any:
+    """An output without the pixels that stand beside an SVG for other viewers."""
+    data = output.get("data", {})
+    if "text/html" in data:
+        output.data = {"text/html": data["text/html"]}
+    output.pop("execution_count", None)
+    if output.output_type == "execute_result":
+        output.output_type = "display_data"
+    return output
+
+
+def provenance(run: Evidence, raw: Sequence[str]) -> str:
+    """A note that says which run a page shows, and gives its raw files."""
+    manifest = run.manifest
+    name = manifest["notebook"]
+    parameters = json.dumps(manifest["parameters"], indent=1)
+    links = ", ".join(f"{{download}}`{n} <data/{name}/{n}>`" for n in raw)
+    lines = [
+        f"```{{admonition}} Run {manifest['run']}, preset {manifest['preset']}",
+        f"Measured on **{manifest['environment']['device']}**, "
+        f"from {_time(manifest['started_at'])} to {_time(manifest['ended_at'])} UTC. "
+        f"Raw data: {links}.",
+        "```",
+        "",
+        "```{dropdown} Parameters of the run",
+        f"Made by `{manifest['command']}`.",
+        "",
+        "~~~json",
+        parameters,
+        "~~~",
+        "```",
+    ]
+    if manifest["preset"] == "smoke":
+        lines += [
+            "",
+            "```{warning}",
+            "A smoke run: it proves that this page runs. Its sizes are too small and its repeats "
+            "too few for its numbers to mean anything.",
+            "```",
+        ]
+    if manifest["git"]["dirty"]:
+        lines += [
+            "",
+            "```{warning}",
+            "The code that ran was not a commit: files had been changed.",
+            "```",
+        ]
+    return "\n".join(lines)
+
+
+def _time(iso: str) -> str:
+    return iso[:19].replace("T", " ")
+
+
+def _history(runs: Sequence[Evidence | Refused]) -> str:
+    table = views.sortable(history.runs_table(runs), "All runs, newest first")
+    lines = [
+        "# History",
+        "",
+        "Every run whose folder lies under `reports/`: what is shown elsewhere is the newest "
+        "complete run of the highest preset (gpu over cpu over smoke). A run that was altered, "
+        "or whose numbers contradict its samples, is refused, and named here.",
+        "",
+        table,
+        "",
+        "Every throughput row of every complete run, with its device: "
+        "{download}`throughput_history.csv`.",
+        "",
+    ]
+    if not runs:
+        lines[4] = "No run yet: `make report` makes the first."
+    return "\n".join(lines)
+
+
+def _history_csv(runs: Sequence[Evidence | Refused]) -> str:
+    text: str = history.throughput_history(runs).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _sine() -> str:
+    figure = figures.sine_figure()
+    return f"{figure.html}\n"
+
+
+def _costs() -> str:
+    """What each base costs in the shape of the GPU sweep, computed from its parameter file."""
+    path = ROOT / "params" / "gpu" / "throughput.yaml"
+    config = parse(ThroughputConfig, read_parameters(path), source=str(path))
+    shape = Shape(1, config.context_length)
+    lines = [
+        "| base | parameters | without embedding and head | forward, MFLOP a token "
+        "| training step, MFLOP a token |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for base in BASES:
+        cost = cost_of(config.network(base), shape)
+        ends = cost.parameters["embedding"] + cost.parameters["head"]
+        forward = cost.model_flops / shape.total / 1e6
+        lines.append(
+            f"| {base} | {cost.n_parameters:,} | {cost.n_parameters - ends:,} "
+            f"| {forward:.2f} | {3 * forward:.2f} |"
+        )
+    lines += [
+        "",
+        f"In the shape of `params/gpu/throughput.yaml`: d_model {config.d_model}, "
+        f"{config.n_layers} layers, {config.n_heads} heads, d_mlp {config.d_mlp:,}, "
+        f"vocabulary {config.vocab_size:,}, context {config.context_length:,}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _answers(runs: Sequence[Evidence]) -> str:
+    """What each notebook's best run found, for the landing page."""
+    run = best_run("throughput", list(runs))
+    if run is None:
+        return "No complete run yet: `make report` makes the first.\n"
+    table = pd.read_csv(io.StringIO(run.text("throughput.csv")))
+    manifest = run.manifest
+    said = views.answer(
+        table, manifest["parameters"]["baseline"], manifest["parameters"]["n_repeats"]
+    )
+    where = (
+        f"Run {manifest['run']} on {manifest['environment']['device']}, preset {manifest['preset']}"
+    )
+    return f"**Throughput.** {where}: [the page](results/throughput).\n\n{said}\n"
+
+
+def constants() -> dict[str, str]:
+    """Numbers of the method, for the prose that explains it."""
+    return {
+        "confidence": f"{statistics.CONFIDENCE:.0%}",
+        "resamples": f"{statistics.N_RESAMPLES:,}",
+        "smallest_effect": f"{statistics.SMALLEST_EFFECT:.0%}",
+        "fewest_repeats": str(statistics.FEWEST_REPEATS),
+        "window": str(timing.WINDOW),
+        "max_windows": str(timing.MAX_WINDOWS),
+        "steady": f"{timing.STEADY:.0%}",
+        "version": __version__,
+    }
+
+
+def copy_mathjax(output: Path) -> bool:
+    """Put MathJax beside the pages, from the installed package; False if it is not installed."""
+    try:
+        package = importlib.metadata.distribution("sphinx-mathjax-offline")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    source = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg.js")))
+    target = output / "_static" / source.name
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        shutil.copyfile(source, target)
+    return True

@@ -1,0 +1,49 @@
+"""All runs over time: one row a run, and every throughput row ever published."""
+
+import io
+from collections.abc import Sequence
+
+import pandas as pd
+
+from psannlm.report.runs import Evidence, Refused
+
+
+def runs_table(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """Newest first: run, notebook, preset, device, code, status; a refused run with its reason."""
+    rows = []
+    for run in reversed(runs):
+        if isinstance(run, Refused):
+            rows.append({"run": run.folder.name, "status": f"refused: {run.reason}"})
+            continue
+        manifest = run.manifest
+        git = manifest["git"]
+        status = manifest["status"]
+        if status == "running":
+            status = "interrupted (or still running)"
+        rows.append(
+            {
+                "run": manifest["run"],
+                "notebook": manifest["notebook"],
+                "preset": manifest["preset"],
+                "device": manifest["environment"]["device"],
+                "torch": manifest["environment"]["software"]["packages"]["torch"],
+                "code": (git["commit"] or "unknown")[:12] + (" (dirty)" if git["dirty"] else ""),
+                "status": status,
+            }
+        )
+    columns = ["run", "notebook", "preset", "device", "torch", "code", "status"]
+    return pd.DataFrame(rows, columns=columns).fillna("—")
+
+
+def throughput_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """Rows of throughput.csv of all complete runs, oldest first, with preset and code."""
+    frames = []
+    for run in runs:
+        if isinstance(run, Refused) or not run.is_complete:
+            continue
+        if run.manifest["notebook"] == "throughput":
+            frame = pd.read_csv(io.StringIO(run.text("throughput.csv")))
+            frame["preset"] = run.manifest["preset"]
+            frame["commit"] = run.manifest["git"]["commit"]
+            frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

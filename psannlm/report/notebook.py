@@ -1,0 +1,203 @@
+"""What the cells of a notebook call: open a run, measure into it, show it, seal it.
+
+A notebook defines nothing. Its parameters cell is read as it stands in notebooks/, so a name that
+papermill injected but the notebook does not have is seen, and refused before anything is written.
+"""
+
+import ast
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import torch
+import yaml
+from IPython.core.getipython import get_ipython
+from IPython.display import HTML, Markdown
+from tqdm import tqdm
+
+from psannlm.bench import environment, records
+from psannlm.bench.records import CellRecord
+from psannlm.config import CONFIGS, ConfigError, Strict, parse
+from psannlm.model.bases import BASES
+from psannlm.report import executed, views
+from psannlm.report.figures import Figure
+from psannlm.report.runs import REPORTS, Run
+
+NOTEBOOKS = environment.ROOT / "notebooks"
+PROGRESS, RESUME, REPORTS_VARIABLE = "PSANNLM_PROGRESS", "PSANNLM_RESUME", "PSANNLM_REPORTS"
+"""Environment variables through which the runner speaks to a notebook."""
+
+
+class Page:
+    """One execution of a notebook: its configuration, its run folder, what it has measured."""
+
+    def __init__(self, name: str, config: Strict, run: Run, device: torch.device) -> None:
+        self.name, self.config, self.run, self.device = name, config, run, device
+        self.records: list[CellRecord] = []
+        if "cells.csv" in run.artifacts and "samples.csv" in run.artifacts:
+            read = ((run.folder / n).read_text("utf-8") for n in ("cells.csv", "samples.csv"))
+            self.records = records.read_records(*read)
+
+    @property
+    def done(self) -> set[tuple[Any, ...]]:
+        """Keys of the records that a run had measured before it broke off."""
+        return {record.key for record in self.records}
+
+    @property
+    def device_name(self) -> str:
+        """The measured device, by name."""
+        return environment.device_name(self.device)
+
+    def collect(self, cells: Iterable[list[CellRecord]], *, total: int) -> list[CellRecord]:
+        """Measure cell by cell behind a progress bar, each saved before the next begins."""
+        bar = tqdm(cells, total=total, unit="cell", file=sys.stdout, dynamic_ncols=False, ncols=88)
+        for measured in bar:
+            self.records += measured
+            # Samples first: a cell counts as measured only once its row stands in cells.csv.
+            self.run.write("samples.csv", records.samples_csv(self.records))
+            self.run.write("cells.csv", records.cells_csv(self.records))
+            bar.set_postfix_str(measured[0].label, refresh=False)
+            _tell_runner(bar.n + 1, total, measured[0].label)
+        return self.records
+
+    def show(self, name: str, figure: Figure) -> Figure:
+        """Save a figure with the run, and return it for display."""
+        self.run.write(f"{name}.svg", figure.svg)
+        return figure
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Save the files that state the result."""
+        for name, content in files.items():
+            self.run.write(name, content)
+
+    def machine(self) -> HTML:
+        """What was measured on, for the reader of the page."""
+        return HTML(views.machine(self.run.manifest))
+
+    def finish(self) -> Markdown:
+        """Put the executed notebook beside the data and seal the run.
+
+        Outside papermill there is no executed notebook to keep: the data stay, the run says so,
+        and it is not published.
+        """
+        conditions = self.run.manifest["conditions"] | {"end": environment.conditions(self.device)}
+        notebook = executed.snapshot(os.getppid(), self.run.manifest["parameters"])
+        if notebook is None:
+            self.run.seal("interactive", "not run by papermill", conditions=conditions)
+            return Markdown(
+                f"The data are in `{self.run.folder.name}`. The run was not made by papermill, so "
+                "it holds no executed notebook and the book leaves it out."
+            )
+        self.run.write(f"{self.name}.ipynb", notebook)
+        self.run.seal("complete", conditions=conditions)
+        return Markdown(f"Run `{self.run.folder.parent.name}/{self.run.folder.name}` is complete.")
+
+
+def start(name: str) -> Page:
+    """Check the parameters of the notebook that calls this, then make its run folder.
+
+    Raises:
+        ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
+    """
+    shell = get_ipython()
+    if shell is None:
+        raise ConfigError(
+            f"notebooks/{name}.ipynb must be run as a notebook, with papermill or in Jupyter"
+        )
+    data = given_parameters(name, shell.user_ns)
+    config = parse(CONFIGS[name], data, source=f"parameters of {name}.ipynb", bases=tuple(BASES))
+    device = environment.select_device(data.get("device", "auto"))
+    run = _open_run(name, config, device)
+    shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
+    return Page(name, config, run, device)
+
+
+def given_parameters(name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all names that the notebook declares, and those injected that it does not."""
+    declared = list(default_parameters(name))
+    injected = [source for source in namespace.get("In", []) if source.startswith("# Parameters")]
+    names = declared + [n for n in assigned(injected[-1] if injected else "") if n not in declared]
+    return {n: namespace[n] for n in names if n in namespace}
+
+
+def default_parameters(name: str) -> dict[str, Any]:
+    """Names and values of the parameters cell of a notebook, as committed."""
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    return assigned(cell.source)
+
+
+def assigned(source: str) -> dict[str, Any]:
+    """Names that the lines of a parameters cell assign, with their literal values."""
+    found: dict[str, Any] = {}
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        for target in targets:
+            if isinstance(target, ast.Name) and value is not None:
+                found[target.id] = _literal(value)
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:  # papermill writes float('nan'), which the configuration refuses anyway
+        return ast.unparse(node)
+
+
+def _open_run(name: str, config: Strict, device: torch.device) -> Run:
+    described = environment.describe_environment(device)
+    parameters = json.loads(config.model_dump_json())
+    if folder := os.environ.get(RESUME):
+        now = {"parameters": parameters, "environment": described}
+        return Run.resume(Path(folder), now | {"git": environment.describe_git()._asdict()})
+    manifest = {
+        "notebook": name,
+        "preset": parameters["preset"],
+        "command": command_line(os.getppid()),
+        "git": environment.describe_git()._asdict(),
+        "parameters": parameters,
+        "environment": described,
+        "conditions": {"start": environment.conditions(device)},
+        "seeds": [parameters["seed"]],
+        "corpus": None,
+        "tokenizer": None,
+    }
+    reports = Path(os.environ.get(REPORTS_VARIABLE, REPORTS))
+    kind = "gpu" if name == "validation" else "benchmarks"
+    run = Run.start(kind, manifest, reports=reports)
+    run.write("config_used.yaml", yaml.safe_dump(parameters, sort_keys=False))
+    run.write("system.json", json.dumps(described, indent=2) + "\n")
+    return run
+
+
+def command_line(pid: int) -> str:
+    """What was typed to start process `pid`, without the folders of this machine."""
+    try:
+        words = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return "unknown"
+    words = [word.removeprefix(f"{environment.ROOT}{os.sep}") for word in words]
+    words = [Path(word).name if Path(word).is_absolute() else word for word in words]
+    if Path(words[1]).name == "papermill":  # an installed script is run by its interpreter
+        words = words[1:]
+    return shlex.join([Path(words[0]).name, *words[1:]])
+
+
+def _seal_failure(run: Run, result: Any) -> None:
+    """A cell that failed ends the run as failed, with its reason."""
+    error = result.error_before_exec or result.error_in_exec
+    if error is not None and run.manifest["status"] == "running":
+        run.seal("failed", f"{type(error).__name__}: {error}")
+
+
+def _tell_runner(done: int, total: int, label: str) -> None:
+    if path := os.environ.get(PROGRESS):
+        Path(path).write_text(json.dumps({"done": done, "total": total, "label": label}), "utf-8")

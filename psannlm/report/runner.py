@@ -1,0 +1,202 @@
+"""A preset's notebooks through papermill, one after the other, then the book.
+
+Each notebook runs in a papermill of its own; one that fails does not stop the others, and the
+report says so at its end.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import torch
+import yaml
+from tqdm import tqdm
+
+from psannlm.bench.environment import ROOT
+from psannlm.config import CONFIGS, ConfigError, nearest, parse, read_parameters
+from psannlm.model.bases import BASES
+from psannlm.report.notebook import (
+    NOTEBOOKS,
+    PROGRESS,
+    RESUME,
+    default_parameters,
+)
+from psannlm.report.runs import EvidenceError, Refused, all_runs
+
+EXECUTED = ROOT / "_build" / "executed"
+INDEX = ROOT / "_build" / "html" / "index.html"
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook."""
+
+    notebook: str
+    seconds: float
+    reason: str
+    """Empty if it ran to its end."""
+
+
+def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
+    """Run the notebooks of a preset, in their order.
+
+    Args:
+        preset: A folder under params/.
+        only: Names of notebooks; none means all.
+
+    Raises:
+        ConfigError: Before anything runs: no such preset or notebook, or any parameter file that
+            is wrong, all problems of all files together.
+    """
+    jobs = {name: ROOT / "params" / preset / f"{name}.yaml" for name in chosen(preset, only)}
+    problems = []
+    for name, path in jobs.items():
+        try:
+            check_parameters(name, path)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return [
+        run_notebook(name, ["-f", str(path.relative_to(ROOT))], EXECUTED / f"{preset}_{name}.ipynb")
+        for name, path in jobs.items()
+    ]
+
+
+def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
+    """The notebooks of `only`, or all, in the order in which a report runs them."""
+    presets = sorted(p.name for p in (ROOT / "params").iterdir() if any(p.glob("*.yaml")))
+    if preset not in presets:
+        raise ConfigError(
+            f"unknown preset {preset!r}{nearest(preset, presets)} There are: {', '.join(presets)}"
+        )
+    for name in only:
+        if name not in CONFIGS:
+            known = ", ".join(CONFIGS)
+            raise ConfigError(
+                f"unknown notebook {name!r}{nearest(name, CONFIGS)} There are: {known}"
+            )
+    return [name for name in CONFIGS if not only or name in only]
+
+
+def check_parameters(name: str, path: Path) -> None:
+    """Refuse a parameter file that its notebook would refuse, or that leaves a parameter out."""
+    data = read_parameters(path)
+    shown = str(path.relative_to(ROOT))
+    declared = default_parameters(name)
+    missing = [f"  {key}: missing" for key in declared if key not in data]
+    try:
+        parse(CONFIGS[name], declared | data, source=shown, bases=tuple(BASES))
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *missing])) from None
+    if missing:
+        raise ConfigError("\n".join([f"{shown}:", *missing]))
+
+
+def resume(folder: Path) -> Outcome:
+    """Go on with an interrupted run where it broke off.
+
+    Raises:
+        EvidenceError: There is no such run, or it is complete.
+    """
+    known = {run.folder.resolve(): run for run in all_runs(folder.resolve().parents[1])}
+    run = known.get(folder.resolve())
+    if run is None:
+        open_runs = [
+            r.name for r in known.values() if not isinstance(r, Refused) and not r.is_complete
+        ]
+        listed = ", ".join(open_runs) or "none"
+        raise EvidenceError(f"{folder} is no run folder; runs that can be resumed: {listed}")
+    if isinstance(run, Refused):
+        raise EvidenceError(run.reason)
+    if run.is_complete:
+        raise EvidenceError(f"{run.name} is complete; there is nothing to resume")
+    name = run.manifest["notebook"]
+    declared = default_parameters(name)
+    values = {k: v for k, v in run.manifest["parameters"].items() if k in declared}
+    with tempfile.TemporaryDirectory(prefix="psannlm-resume-") as temporary:
+        path = Path(temporary, "parameters.yaml")
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        output = EXECUTED / f"{run.folder.name}_{name}.ipynb"
+        return run_notebook(name, ["-f", str(path)], output, {RESUME: str(run.folder)})
+
+
+def run_notebook(
+    name: str, arguments: Sequence[str], output: Path, variables: dict[str, str] | None = None
+) -> Outcome:
+    """One notebook through papermill, with a progress bar of its cells of measurement."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    source, target = NOTEBOOKS / f"{name}.ipynb", output
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+    command += [str(p.relative_to(ROOT)) for p in (source, target)]
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="psannlm-progress-") as folder:
+        progress, log_path = Path(folder, "progress.json"), Path(folder, "log.txt")
+        environment = os.environ | (variables or {}) | {PROGRESS: str(progress)}
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *arguments], cwd=ROOT, stdout=log, stderr=log, env=environment
+            )
+            try:
+                _follow(process, name, progress)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+        reason = "" if process.returncode == 0 else _reason(output, log_path.read_text("utf-8"))
+    return Outcome(name, time.monotonic() - start, reason)
+
+
+def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> None:
+    with tqdm(desc=name, total=1, unit="cell", file=sys.stdout, ncols=88) as bar:
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+            try:
+                told: dict[str, Any] = json.loads(progress.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            bar.total = told["total"]
+            bar.update(told["done"] - bar.n)
+            bar.set_postfix_str(told["label"])
+
+
+def _reason(output: Path, log: str) -> str:
+    """Why the notebook failed: its own error, or the last words of papermill."""
+    try:
+        notebook = nbformat.read(output, as_version=4)
+    except Exception:  # papermill failed before it wrote a notebook
+        notebook = nbformat.v4.new_notebook()
+    for cell in notebook.cells:
+        for found in cell.get("outputs", []):
+            if found.output_type == "error":
+                return f"{found.ename}: {found.evalue}"
+    lines = [line for line in log.splitlines() if line.strip()]
+    return lines[-1] if lines else "papermill ended without a word"
+
+
+def build_book() -> bool:
+    """Build the book with warnings as errors; says on stderr what is wrong with it."""
+    command = "from jupyter_book.cli.main import main; main()"
+    arguments = ["build", "book/", "-W", "-n", "--keep-going", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.stderr.write(done.stdout + done.stderr)
+    return done.returncode == 0 and INDEX.exists()
+
+
+def gpu_hint(preset: str) -> str:
+    """What to type where a GPU lies idle under a lesser preset; empty elsewhere."""
+    if preset == "gpu" or not torch.cuda.is_available():
+        return ""
+    return f"{torch.cuda.get_device_name()} found: `make report PRESET=gpu` measures on it"

@@ -1,0 +1,241 @@
+"""Run folders: made once, written atomically, sealed by a manifest of hashes, refused if altered.
+
+A folder is evidence only with a manifest that says `complete`, and that is written last.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from psannlm.bench.environment import ROOT, utc_now
+from psannlm.config import ConfigError
+
+SCHEMA = 1
+MANIFEST = "run.json"
+REPORTS = ROOT / "reports"
+PRESETS = ("smoke", "cpu", "gpu")
+"""In rising order of what their evidence is worth."""
+
+
+class EvidenceError(ConfigError):
+    """A run folder that cannot be trusted or used; names the folder and the rule it breaks."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run folder that holds what its manifest says."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Path below reports/, which names the run everywhere."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.manifest["status"] == "complete")
+
+    def text(self, artifact: str) -> str:
+        """Content of one of its files."""
+        return (self.folder / artifact).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run folder left out of the report, and why."""
+
+    folder: Path
+    reason: str
+
+
+@dataclass
+class Run:
+    """A run folder being written.
+
+    Files are written whole or not at all; `seal` hashes them and then replaces the manifest.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    artifacts: set[str] = field(default_factory=set)
+
+    @classmethod
+    def start(cls, kind: str, manifest: Mapping[str, Any], *, reports: Path = REPORTS) -> "Run":
+        """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS>`, in UTC.
+
+        Args:
+            kind: `benchmarks` or `gpu`.
+            manifest: What is known before the first measurement; preset and notebook at least.
+            reports: Where run folders live.
+
+        Raises:
+            EvidenceError: The folder cannot be written.
+        """
+        try:
+            folder = _new_folder(reports / kind)
+            run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest})
+            if manifest["preset"] == "smoke":
+                write_atomically(folder / ".gitignore", "*\n")
+            run.manifest |= {"status": "running", "started_at": utc_now().isoformat()}
+            run._write_manifest()
+        except OSError as error:
+            raise EvidenceError(
+                f"{reports / kind} cannot be written: {error.strerror}; "
+                "make it writable, or name another folder in PSANNLM_REPORTS"
+            ) from None
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path, now: Mapping[str, Any]) -> "Run":
+        """Go on in a folder whose run was interrupted or failed.
+
+        Args:
+            folder: Of the run.
+            now: Parameters, environment and git as a run started now would state them.
+
+        Raises:
+            EvidenceError: There is no such run, it is complete, or it was begun with other
+                parameters, other code, or on another device: one run never mixes two of these.
+        """
+        manifest = dict(_read_manifest(folder))
+        if manifest["status"] == "complete":
+            raise EvidenceError(f"{_name(folder)} is complete; there is nothing to resume")
+        for what, then, here in (
+            ("parameters", manifest["parameters"], now["parameters"]),
+            ("commit", manifest["git"]["commit"], now["git"]["commit"]),
+            ("device", manifest["environment"]["device"], now["environment"]["device"]),
+        ):
+            if then != here:
+                shown = "" if what == "parameters" else f", {then} and not {here}"
+                raise EvidenceError(
+                    f"{_name(folder)} was begun with another {what}{shown}; start a new run"
+                )
+        run = cls(folder, manifest)
+        run.artifacts = {path.name for path in folder.iterdir() if _is_artifact(path)}
+        run.manifest |= {"status": "running", "reason": ""}
+        run.manifest["resumed_at"] = [*manifest.get("resumed_at", []), utc_now().isoformat()]
+        run._write_manifest()
+        return run
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write the artifact `name`, atomically."""
+        write_atomically(self.folder / name, content)
+        self.artifacts.add(name)
+
+    def seal(self, status: str, reason: str = "", **facts: Any) -> None:
+        """End the run: hash every artifact, then replace the manifest."""
+        self.manifest |= facts | {
+            "status": status,
+            "reason": reason,
+            "ended_at": utc_now().isoformat(),
+            "artifacts": {name: sha256_of(self.folder / name) for name in sorted(self.artifacts)},
+        }
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        content = {k: v for k, v in self.manifest.items() if k != "sha256"}
+        self.manifest["sha256"] = _fingerprint(content)
+        write_atomically(self.folder / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
+
+
+def load(folder: Path) -> Evidence:
+    """The run in `folder`, every hash checked if it is complete.
+
+    Raises:
+        EvidenceError: Unknown schema, altered manifest, missing file, or wrong hash, by name.
+    """
+    manifest = _read_manifest(folder)
+    if manifest["status"] == "complete":
+        for name, expected in manifest["artifacts"].items():
+            path = folder / name
+            if not path.is_file():
+                raise EvidenceError(f"{_name(folder)}: {name} is missing")
+            if sha256_of(path) != expected:
+                raise EvidenceError(f"{_name(folder)}: {name} was altered, its sha256 differs")
+    return Evidence(folder, manifest)
+
+
+def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
+    """Every run folder, oldest first; one that cannot be trusted comes with its reason."""
+    folders = (p for kind in ("gpu", "benchmarks") for p in (reports / kind).glob("*"))
+    for folder in sorted((p for p in folders if p.is_dir()), key=lambda p: p.name):
+        try:
+            yield load(folder)
+        except EvidenceError as error:
+            yield Refused(folder, str(error))
+
+
+def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
+    """The newest complete run of the highest preset."""
+    ours = [r for r in runs if r.is_complete and r.manifest["notebook"] == notebook]
+    worth = lambda r: (PRESETS.index(r.manifest["preset"]), r.manifest["started_at"])  # noqa: E731
+    return max(ours, key=worth, default=None)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write to a temporary name in the same folder, flush to disk, rename over `path`."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _new_folder(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = parent / utc_now().strftime("%Y%m%d_%H%M%S")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            time.sleep(0.2)  # another run took this second
+
+
+def _read_manifest(folder: Path) -> Mapping[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST} is missing") from None
+    except (OSError, ValueError) as error:
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST} cannot be read: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise EvidenceError(f"{_name(folder)}: schema must be {SCHEMA}, got {found!r}")
+    if manifest.get("sha256") != _fingerprint({k: v for k, v in manifest.items() if k != "sha256"}):
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs")
+    return manifest
+
+
+def _fingerprint(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_artifact(path: Path) -> bool:
+    return path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"

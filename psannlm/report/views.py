@@ -1,0 +1,190 @@
+"""Tables and sentences of the pages, from the throughput table and the manifest."""
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
+from psannlm.config import ThroughputConfig
+from psannlm.report.tables import best_rows
+
+UNKNOWN = "—"
+MODES = {"forward": "forward", "train_step": "training step"}
+
+
+def _number(value: Any, pattern: str) -> str:
+    return UNKNOWN if value is None or pd.isna(value) else format(value, pattern)
+
+
+def _interval(middle: Any, low: Any, high: Any, pattern: str) -> str:
+    if middle is None or pd.isna(middle):
+        return UNKNOWN
+    if low is None or pd.isna(low):
+        return format(middle, pattern)
+    return f"{middle:{pattern}} ({low:{pattern}} – {high:{pattern}})"
+
+
+def throughput_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as people read it: units in the headings, intervals beside medians."""
+    columns: dict[str, list[Any]] = {
+        "base": list(table["label"]),
+        "mode": [MODES[mode] for mode in table["mode"]],
+        "precision": list(table["precision"]),
+        "batch tokens": [f"{tokens:,}" for tokens in table["batch_tokens"]],
+        "tokens/s (95% interval)": _each(
+            table, "tokens_per_s", "tokens_per_s_low", "tokens_per_s_high", ",.0f"
+        ),
+        "ratio to baseline": _each(table, "ratio", "ratio_low", "ratio_high", ".3f"),
+        "verdict": [
+            verdict if status == "ok" else f"{status}: {reason}"
+            for verdict, status, reason in zip(
+                table["verdict"], table["status"], table["reason"], strict=True
+            )
+        ],
+        "of measured ceiling": [_number(v, ".1%") for v in table["mfu"]],
+        "of stated peak": [_number(v, ".1%") for v in table["mfu_stated"]],
+        "compilation, s": [_number(v, ".1f") for v in table["first_compile_seconds"]],
+        "peak allocated, MiB": [_number(v, ",.0f") for v in table["peak_allocated_mib"]],
+        "peak RSS, MiB": [_number(v, ",.0f") for v in table["peak_rss_mib"]],
+        "processes": [
+            f"{ok}" + (f" ({failed} failed)" if failed else "")
+            for ok, failed in zip(table["n_ok"], table["n_failed"], strict=True)
+        ],
+    }
+    return pd.DataFrame(columns)
+
+
+def _each(table: pd.DataFrame, middle: str, low: str, high: str, pattern: str) -> list[str]:
+    rows = zip(table[middle], table[low], table[high], strict=True)
+    return [_interval(*row, pattern) for row in rows]
+
+
+def sortable(frame: pd.DataFrame, caption: str) -> str:
+    """HTML of a table whose headings sort it, by mouse and by keyboard."""
+    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in frame.columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
+        for row in frame.itertuples(index=False)
+    )
+    return (
+        '<div class="table-scroll" tabindex="0" role="region" '
+        f'aria-label="{html.escape(caption, quote=True)}">'
+        f'<table class="dataframe sortable"><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def answer(table: pd.DataFrame, baseline: str, n_repeats: int) -> str:
+    """What the table says, a sentence a mode and precision; every number is taken from it."""
+    lines = []
+    for (mode, precision), rows in best_rows(table).groupby(["mode", "precision"], sort=False):
+        others = rows[rows["base"] != baseline]
+        base = rows[rows["base"] == baseline]
+        if base.empty:
+            continue
+        said = "; ".join(
+            f"**{row.base}** at {_interval(row.ratio, row.ratio_low, row.ratio_high, '.2f')} × "
+            f"its speed ({row.verdict})"
+            for row in others.itertuples()
+        )
+        top = base.iloc[0]
+        lines.append(
+            f"- {MODES[str(mode)].capitalize()}, {precision}: **{baseline}** runs at "
+            f"{top.tokens_per_s:,.0f} tokens/s, {_number(top.mfu, '.0%')} of the measured matmul "
+            f"ceiling" + (f"; {said}." if said else ".")
+        )
+    failed = int((table["status"] != "ok").sum())
+    if failed:
+        lines.append(
+            f"- {failed} of {len(table)} rows failed; each is in the table with its reason."
+        )
+    if n_repeats < FEWEST_REPEATS:
+        lines.append(
+            f"- With {n_repeats} processes a row, no difference is called one: a verdict "
+            f"needs {FEWEST_REPEATS}. These numbers prove that the page runs, no more."
+        )
+    return "\n".join(lines)
+
+
+def reading(table: pd.DataFrame, config: ThroughputConfig) -> str:
+    """How to read the table: its noise, its steps, its warm-up, all from the run."""
+    floors = table.drop_duplicates(["mode", "precision", "batch_tokens"])["noise_floor"]
+    eager = config.compile and not table.loc[table["status"] == "ok", "compiled"].all()
+    lines = [
+        f"- **Noise.** {config.baseline} was measured twice under two names. Across settings, the "
+        f"ratio of the two strayed from 1 by up to {floors.max():.1%}, its interval included; a "
+        f"difference within that, or below {SMALLEST_EFFECT:.0%}, is called *not separated*.",
+        f"- **Replication.** Each row is {config.n_repeats} fresh processes, in blocks shuffled "
+        "anew; intervals are over processes, ratios are paired within blocks.",
+        "- **Speed** is all tokens over all time of the timed steps. Warm-up and compilation are "
+        "apart.",
+    ]
+    if eager:
+        lines.append(
+            "- **Compilation** was asked for, but no C++ compiler was found: rows are eager."
+        )
+    return "\n".join(lines)
+
+
+def throughput_files(table: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The files of a throughput run that state its result, by name."""
+    return {
+        "throughput.csv": table.to_csv(index=False, lineterminator="\n"),
+        "README.md": readme(table, manifest),
+    }
+
+
+def readme(table: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
+    """README.md of a run folder: the best number of each base."""
+    rows = best_rows(table)
+    lines = [
+        f"# {manifest['notebook'].capitalize()}, {manifest['run']}",
+        "",
+        f"Preset {manifest['preset']}, on {manifest['environment']['device']}. "
+        "Best batch of each base; medians over fresh processes with 95% intervals.",
+        "",
+        "| base | mode | precision | batch_tokens | tokens/s | ratio to baseline | verdict |",
+        "|---|---|---|---:|---:|---:|---|",
+    ]
+    for row in rows.itertuples():
+        speed = _interval(row.tokens_per_s, row.tokens_per_s_low, row.tokens_per_s_high, ",.0f")
+        ratio = _interval(row.ratio, row.ratio_low, row.ratio_high, ".3f")
+        lines.append(
+            f"| {row.base} | {MODES[row.mode]} | {row.precision} | {row.batch_tokens:,} "
+            f"| {speed} | {ratio} | {row.verdict} |"
+        )
+    if rows.empty:
+        lines.append("| no row was measured; throughput.csv has the reasons | | | | | | |")
+    command = manifest["command"]
+    return "\n".join([*lines, "", f"Made by `{command}`.", ""])
+
+
+def machine(manifest: Mapping[str, Any]) -> str:
+    """HTML of a small table: device, software, code, time."""
+    environment, git = manifest["environment"], manifest["git"]
+    packages = environment["software"]["packages"]
+    cpu = environment["cpu"]
+    commit = git["commit"]
+    code = UNKNOWN if commit is None else commit[:12] + (" (dirty)" if git["dirty"] else "")
+    facts = {
+        "run": f"{manifest['run']} (UTC), preset {manifest['preset']}",
+        "device": environment["device"],
+        "host": f"{cpu['name']}, {cpu['cores']} cores, {cpu['memory_mib'] / 1024:.0f} GiB"
+        + (", virtual" if cpu["virtual"] else ""),
+        "instructions": ", ".join(cpu["instructions"]) or UNKNOWN,
+        "software": f"torch {packages['torch']}, Python {environment['software']['python']}, "
+        f"CUDA {environment['software']['cuda'] or UNKNOWN}",
+        "threads": environment["settings"]["threads"],
+        "code": code,
+        "command": manifest["command"],
+    }
+    if environment["gpu"]:
+        gpu = environment["gpu"]
+        facts["driver"] = gpu.get("driver", UNKNOWN)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>'
+        for k, v in facts.items()
+    )
+    return f'<table class="dataframe facts"><tbody>{rows}</tbody></table>'
