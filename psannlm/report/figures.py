@@ -94,7 +94,7 @@ def _speed_lines(axes: Axes, rows: pd.DataFrame) -> None:
             capsize=3,
         )
     axes.set_xticks(range(len(batches)), [f"{tokens:,}" for tokens in batches])
-    axes.set_xlim(-0.5, len(batches) - 0.5)
+    axes.set_xlim(-0.5, max(len(batches), 1) - 0.5)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(EngFormatter())
 

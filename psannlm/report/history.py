@@ -8,12 +8,17 @@ import pandas as pd
 from psannlm.report.runs import Evidence, Refused
 
 
+COLUMNS = ["run", "notebook", "preset", "device", "torch", "code", "status"]
+
+
 def runs_table(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """Newest first: run, notebook, preset, device, code, status; a refused run with its reason."""
     rows = []
     for run in reversed(runs):
         if isinstance(run, Refused):
-            rows.append({"run": run.folder.name, "status": f"refused: {run.reason}"})
+            unknown = dict.fromkeys(COLUMNS, "—")
+            known = {"run": run.folder.name, "status": f"refused: {run.reason}"}
+            rows.append(unknown | known)
             continue
         manifest = run.manifest
         git = manifest["git"]
@@ -31,8 +36,7 @@ def runs_table(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
                 "status": status,
             }
         )
-    columns = ["run", "notebook", "preset", "device", "torch", "code", "status"]
-    return pd.DataFrame(rows, columns=columns).fillna("—")
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def throughput_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:

@@ -1,0 +1,157 @@
+"""Records and run folders made up for tests, with known truths in them."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from psannlm.bench.environment import describe_environment
+from psannlm.bench.experiments import labels, plan
+from psannlm.bench.records import CEILING, CellRecord, cells_csv, samples_csv
+from psannlm.config import ThroughputConfig
+from psannlm.report import tables, views
+from psannlm.report.runs import Run
+
+
+def throughput_config(**changes: Any) -> ThroughputConfig:
+    values: dict[str, Any] = {
+        "vocab_size": 64,
+        "context_length": 16,
+        "d_model": 16,
+        "n_layers": 1,
+        "n_heads": 2,
+        "d_mlp": 32,
+        "preset": "cpu",
+        "base": ("respsann",),
+        "baseline": "transformer",
+        "batch_tokens": (32,),
+        "mode": ("forward",),
+        "precision": ("fp32",),
+        "compile": False,
+        "device": "cpu",
+        "n_repeats": 6,
+        "min_seconds": 0.01,
+        "min_steps": 2,
+        "timeout_seconds": 60.0,
+        "learning_rate": 0.001,
+        "seed": 0,
+    }
+    return ThroughputConfig(**values | changes)
+
+
+def record(**changes: Any) -> CellRecord:
+    values: dict[str, Any] = {
+        "repeat": 0,
+        "order": 0,
+        "label": "respsann",
+        "base": "respsann",
+        "batch_tokens": 32,
+        "context_length": 16,
+        "mode": "forward",
+        "precision": "fp32",
+        "compiled": False,
+        "status": "ok",
+        "reason": "",
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "flops": 1000,
+        "compile_seconds": None,
+        "n_warmup": 6,
+        "steady": True,
+        "loss": None,
+        "peak_allocated_bytes": None,
+        "peak_reserved_bytes": None,
+        "peak_rss_bytes": 2**28,
+        "seconds": (0.5, 0.5),
+    }
+    return CellRecord(**values | changes)
+
+
+def throughput_records(
+    config: ThroughputConfig, speeds: dict[str, float], *, noise: float = 0.002, seed: int = 0
+) -> list[CellRecord]:
+    """Records in which a label runs at its speed (tokens/s), but for noise per process."""
+    draw = random.Random(seed)
+    records = []
+    for cell in plan(config):
+        for mode in cell.modes:
+            if mode == CEILING:
+                records.append(
+                    record(
+                        **_place(cell),
+                        mode=mode,
+                        flops=10**9,
+                        seconds=(0.001,),
+                        peak_rss_bytes=None,
+                    )
+                )
+                continue
+            speed = speeds.get(cell.label, speeds[cell.base]) * (1 + draw.gauss(0, noise))
+            second = cell.batch_tokens / speed
+            records.append(record(**_place(cell), mode=mode, seconds=(second,) * 3))
+    return records
+
+
+def _place(cell: Any) -> dict[str, Any]:
+    names = ("repeat", "order", "label", "base", "batch_tokens", "precision")
+    return {name: getattr(cell, name) for name in names}
+
+
+def executed_notebook() -> Any:
+    cells = [
+        new_markdown_cell("# Throughput"),
+        new_code_cell("preset = 1", execution_count=1, metadata={"tags": ["parameters"]}),
+        new_code_cell(
+            "table",
+            execution_count=2,
+            outputs=[
+                new_output(
+                    "execute_result",
+                    {"text/html": "<b>rows</b>", "image/png": "AAAA"},
+                    execution_count=2,
+                ),
+                new_output("stream", name="stdout", text="progress"),
+            ],
+        ),
+    ]
+    for i, cell in enumerate(cells):
+        cell.id = f"cell-{i}"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+def throughput_run(
+    reports: Path,
+    *,
+    preset: str = "cpu",
+    speeds: dict[str, float] | None = None,
+    status: str = "complete",
+) -> Path:
+    """A sealed run folder of synthetic records; returns it."""
+    config = throughput_config(preset=preset)
+    speeds = speeds or {"respsann": 900.0, "transformer": 1000.0}
+    records = throughput_records(config, speeds)
+    assert set(labels(config)) >= set(speeds)
+    environment = describe_environment(torch.device("cpu"))
+    manifest = {
+        "notebook": "throughput",
+        "preset": preset,
+        "command": "papermill notebooks/throughput.ipynb out.ipynb",
+        "git": {"commit": "0" * 40, "dirty": False},
+        "parameters": config.model_dump(mode="json"),
+        "environment": environment,
+        "conditions": {"start": {}},
+    }
+    run = Run.start("benchmarks", manifest, reports=reports)
+    table = tables.throughput_table(
+        records, config, timestamp=run.folder.name, device=environment["device"]
+    )
+    run.write("cells.csv", cells_csv(records))
+    run.write("samples.csv", samples_csv(records))
+    for name, content in views.throughput_files(table, run.manifest).items():
+        run.write(name, content)
+    run.write("throughput.ipynb", nbformat.writes(executed_notebook()))
+    run.seal(status)
+    return run.folder

@@ -1,0 +1,160 @@
+"""The book shows the best evidence, names what it refuses, and builds whatever there is."""
+
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from psannlm.bench.environment import ROOT
+from psannlm.config import CONFIGS
+from psannlm.report import book
+from psannlm.report.runs import REPORTS, Refused, all_runs, load
+from tests.synthetic import throughput_run
+
+
+def staged(tmp_path):
+    """Stages into a book of its own; returns results/ and what was warned of."""
+    warnings: list[str] = []
+    book.stage(tmp_path / "book", reports=tmp_path, warn=warnings.append)
+    return tmp_path / "book" / "results", warnings
+
+
+def test_committed_evidence_is_sound():
+    refused = [run.reason for run in all_runs(REPORTS) if isinstance(run, Refused)]
+
+    assert refused == []
+
+
+def test_without_evidence_every_page_says_what_is_missing(tmp_path):
+    results, warnings = staged(tmp_path)
+
+    assert not warnings
+    for name in CONFIGS:
+        assert "make report PRESET=gpu" in (results / f"{name}.md").read_text()
+
+
+def test_the_best_run_is_the_page_and_its_raw_files_lie_beside(tmp_path):
+    run = load(throughput_run(tmp_path))
+
+    results, warnings = staged(tmp_path)
+
+    assert not warnings
+    assert run.folder.name in (results / "throughput.ipynb").read_text()
+    for name in ("throughput.csv", "samples.csv", "cells.csv", "run.json"):
+        assert (results / "data" / "throughput" / name).read_bytes() == (
+            run.folder / name
+        ).read_bytes()
+
+
+def test_a_page_has_no_parameters_cell_no_progress_and_no_pixels(tmp_path):
+    throughput_run(tmp_path)
+    results, _ = staged(tmp_path)
+
+    page = nbformat.read(results / "throughput.ipynb", as_version=4)
+
+    assert "preset = 1" not in [cell.source for cell in page.cells]
+    outputs = [output for cell in page.cells for output in cell.get("outputs", [])]
+    assert [list(output.data) for output in outputs] == [["text/html"]]
+
+
+def test_a_smoke_run_is_shown_with_a_warning(tmp_path):
+    throughput_run(tmp_path, preset="smoke")
+    results, _ = staged(tmp_path)
+
+    assert "A smoke run" in (results / "throughput.ipynb").read_text()
+
+
+def test_an_altered_run_is_named_and_left_out(tmp_path):
+    good, altered = throughput_run(tmp_path), throughput_run(tmp_path)
+    path = altered / "throughput.csv"
+    path.write_text(path.read_text().replace("1", "2", 1))
+
+    results, warnings = staged(tmp_path)
+
+    assert len(warnings) == 1
+    assert f"{altered.name}: throughput.csv was altered" in warnings[0]
+    assert good.name in (results / "throughput.ipynb").read_text()
+    assert f"refused: benchmarks/{altered.name}" in (results / "history.md").read_text()
+
+
+def test_a_second_staging_touches_nothing(tmp_path):
+    throughput_run(tmp_path)
+    results, _ = staged(tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in results.rglob("*")}
+
+    staged(tmp_path)
+
+    assert {p: p.stat().st_mtime_ns for p in results.rglob("*")} == before
+
+
+def test_the_page_of_a_run_that_is_gone_goes_too(tmp_path):
+    folder = throughput_run(tmp_path)
+    results, _ = staged(tmp_path)
+    (folder / "run.json").unlink()
+
+    staged(tmp_path)
+
+    assert not (results / "throughput.ipynb").exists()
+    assert (results / "throughput.md").exists()
+
+
+def test_every_page_of_the_table_of_contents_is_written_or_staged(tmp_path):
+    results, _ = staged(tmp_path)
+    lines = (ROOT / "book" / "_toc.yml").read_text().splitlines()
+    pages = [line.split("file: ")[1] for line in lines if "file: " in line]
+
+    for page in pages:
+        written = ROOT / "book" / f"{page}.md"
+        assert written.exists() or (results.parent / f"{page}.md").exists(), page
+
+
+def test_prose_uses_only_constants_that_there_are():
+    text = "".join(p.read_text() for p in (ROOT / "book").glob("*.md"))
+    used = {part.split("}}")[0].strip() for part in text.split("{{")[1:]}
+
+    assert used <= set(book.constants())
+
+
+@pytest.fixture
+def own_sources(tmp_path):
+    """A copy of what a build reads, so that it stages into a folder of its own."""
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "book", site / "book", ignore=shutil.ignore_patterns("results"))
+    shutil.copy(ROOT / "_config.yml", site / "_config.yml")
+    return site
+
+
+def built(site, reports):
+    """Runs `jb build book/ -W -n --keep-going` there on the evidence in `reports`."""
+    script = (
+        "from pathlib import Path; from psannlm.report import book; whole = book.stage; "
+        "book.stage = lambda source, warn: "
+        f"whole(source, reports=Path({str(reports)!r}), warn=warn); "
+        "from jupyter_book.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", script, "build", "book/", "-W", "-n", "--keep-going"]
+    return subprocess.run(command, cwd=site, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_a_book_without_evidence_builds_without_a_warning(own_sources, tmp_path):
+    done = built(own_sources, tmp_path / "nothing")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = own_sources / "_build" / "html" / "results" / "throughput.html"
+    assert "No complete run of this notebook yet" in page.read_text()
+
+
+@pytest.mark.slow
+def test_a_book_with_an_altered_run_is_built_without_it_and_fails_by_name(own_sources, tmp_path):
+    good, altered = throughput_run(tmp_path / "r"), throughput_run(tmp_path / "r")
+    (altered / "samples.csv").write_text("")
+
+    done = built(own_sources, tmp_path / "r")
+
+    assert done.returncode != 0
+    assert f"{altered.name}: samples.csv was altered" in done.stdout + done.stderr
+    page = own_sources / "_build" / "html" / "results" / "throughput.html"
+    assert good.name in page.read_text()

@@ -1,0 +1,96 @@
+"""The executed notebook that a run keeps is the one papermill wrote, without folders in it."""
+
+import os
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from psannlm.bench.environment import ROOT
+from psannlm.report.executed import finished, is_complete, output_path
+from tests.synthetic import executed_notebook
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """Starts a sleeping process with the command line of a papermill."""
+    script = tmp_path / "papermill"
+    script.write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
+    started = []
+
+    def start(*arguments):
+        command = [sys.executable, str(script), *arguments]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        started.append(process)
+        return process.pid
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("in.ipynb", "out.ipynb"), "out.ipynb"),
+        (("-p", "base", "respsann", "in.ipynb", "out.ipynb"), "out.ipynb"),
+        (("in.ipynb", "out.ipynb", "-f", "x.yaml", "--log-output"), "out.ipynb"),
+        (("in.ipynb", "{base}_{seed}.ipynb", "-p", "seed", "3"), "respsann_3.ipynb"),
+    ],
+)
+def test_the_output_is_found_as_papermill_reads_its_command(
+    tmp_path, stand_in, arguments, expected
+):
+    parameters = {"base": "respsann", "seed": 3}
+
+    assert output_path(stand_in(*arguments), parameters) == tmp_path / expected
+
+
+def test_a_template_that_papermill_alone_can_fill_has_no_known_output(stand_in):
+    assert output_path(stand_in("in.ipynb", "{pm[current_datetime_utc]}.ipynb"), {}) is None
+
+
+def test_a_process_that_is_no_papermill_has_no_output():
+    assert output_path(os.getpid(), {}) is None
+
+
+def test_the_sealing_cell_is_marked_as_run():
+    notebook = executed_notebook()
+    notebook.cells.append(nbformat.v4.new_code_cell("page.finish()"))
+
+    done = finished(notebook)
+
+    assert not is_complete(notebook)
+    assert is_complete(done)
+    assert done.metadata["papermill"]["end_time"][:4] == time.strftime("%Y", time.gmtime())
+
+
+@pytest.mark.parametrize("path", [f"{ROOT}/_build/out.ipynb", "/elsewhere/out.ipynb"])
+def test_no_folder_of_the_machine_is_kept(path):
+    notebook = executed_notebook()
+    notebook.metadata["papermill"] = {"output_path": path}
+
+    kept = finished(notebook).metadata["papermill"]["output_path"]
+
+    assert kept in {"_build/out.ipynb", "out.ipynb"}
+
+
+def test_a_killed_notebook_is_not_complete_whatever_papermill_says():
+    notebook = executed_notebook()
+    notebook.cells[-1].execution_count = None
+    notebook.cells[-1].metadata["papermill"] = {"status": "completed", "exception": None}
+
+    assert not is_complete(notebook)
+
+
+def test_a_notebook_with_an_error_is_not_complete():
+    notebook = executed_notebook()
+    error = nbformat.v4.new_output("error", ename="E", evalue="v", traceback=[])
+    notebook.cells[-1].outputs.append(error)
+
+    assert not is_complete(notebook)

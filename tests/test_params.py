@@ -1,0 +1,66 @@
+"""Every parameter file loads, and says the same things as the notebook it is for."""
+
+import pytest
+import yaml
+from papermill import inspect_notebook
+
+from psannlm.bench.environment import ROOT
+from psannlm.config import CONFIGS, parse, read_parameters
+from psannlm.model.bases import BASES
+from psannlm.report.notebook import NOTEBOOKS, default_parameters
+from psannlm.report.runner import check_parameters
+
+FILES = sorted((ROOT / "params").glob("*/*.yaml"))
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+each_notebook = pytest.mark.parametrize("name", CONFIGS)
+
+
+@each_file
+def test_a_parameter_file_is_what_its_notebook_takes(path):
+    check_parameters(path.stem, path)
+
+
+@each_file
+def test_a_parameter_file_names_its_preset_and_says_what_it_is_for(path):
+    assert path.read_text().startswith("# ")
+    assert yaml.safe_load(path.read_text())["preset"] == path.parent.name
+
+
+@each_notebook
+def test_presets_have_equal_keys_in_equal_order(name):
+    keys = [list(read_parameters(p)) for p in FILES if p.stem == name]
+
+    assert len(keys) == 3
+    assert all(other == list(default_parameters(name)) for other in keys)
+
+
+@each_notebook
+def test_the_notebooks_own_values_are_the_smoke_preset(name):
+    smoke = read_parameters(ROOT / "params" / "smoke" / f"{name}.yaml")
+
+    assert default_parameters(name) == smoke
+
+
+@each_notebook
+def test_every_parameter_has_a_type_and_a_help_text_for_papermill(name):
+    told = inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
+
+    assert set(told) == set(default_parameters(name))
+    for parameter in told.values():
+        assert parameter["help"], parameter["name"]
+        assert parameter["inferred_type_name"] != "None", parameter["name"]
+
+
+def test_the_gpu_sweep_is_that_of_the_original_plan():
+    path = ROOT / "params" / "gpu" / "throughput.yaml"
+    config = parse(CONFIGS["throughput"], read_parameters(path), source=str(path))
+
+    assert set(config.base) == set(BASES)
+    assert config.batch_tokens == (65_536, 131_072, 262_144)
+    shape = (config.d_model, config.n_layers, config.n_heads, config.vocab_size)
+    assert shape == (256, 4, 4, 32_000)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "gpu"])
+def test_presets_that_are_evidence_have_enough_repeats_for_a_verdict(preset):
+    assert read_parameters(ROOT / "params" / preset / "throughput.yaml")["n_repeats"] >= 6

@@ -1,0 +1,149 @@
+"""The runner refuses early, goes on when one notebook fails, and picks up what broke off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from psannlm.bench.environment import ROOT
+from psannlm.bench.records import read_records
+from psannlm.config import ConfigError
+from psannlm.report import identities, runner
+from psannlm.report.notebook import default_parameters
+from psannlm.report.runs import EvidenceError, load
+from tests.synthetic import throughput_run
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="unknown preset 'gpuu', did you mean 'gpu'"):
+        runner.chosen("gpuu")
+
+
+def test_an_unknown_notebook_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="unknown notebook 'troughput', did you mean 'through"):
+        runner.chosen("smoke", ["troughput"])
+
+
+@pytest.fixture
+def parameters(tmp_path, monkeypatch):
+    """Writes a params/ tree of its own; returns a function that sets its throughput file."""
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    folder = tmp_path / "params" / "smoke"
+    folder.mkdir(parents=True)
+
+    def write(**changes):
+        values = default_parameters("throughput") | changes
+        values = {k: v for k, v in values.items() if v is not None}
+        (folder / "throughput.yaml").write_text(yaml.safe_dump(values))
+
+    return write
+
+
+def test_every_problem_of_a_file_is_reported_before_anything_runs(parameters, monkeypatch):
+    monkeypatch.setattr(runner, "run_notebook", lambda *a, **k: pytest.fail("ran"))
+    parameters(base="respsan", n_heads=-1, wrong=1, seed=None)
+
+    with pytest.raises(ConfigError) as refused:
+        runner.run_preset("smoke")
+
+    lines = str(refused.value).splitlines()
+    assert lines[0] == "params/smoke/throughput.yaml:"
+    for problem in ("wrong: unknown", "n_heads: must be at least 1", "'respsann'", "seed: missing"):
+        assert problem in str(refused.value)
+
+
+def test_a_file_that_is_no_yaml_is_named(parameters, tmp_path):
+    parameters()
+    (tmp_path / "params" / "smoke" / "throughput.yaml").write_text("a: [1,")
+
+    with pytest.raises(ConfigError, match=r"throughput\.yaml is not valid YAML"):
+        runner.run_preset("smoke")
+
+
+def test_only_an_interrupted_run_can_be_resumed(tmp_path):
+    complete = throughput_run(tmp_path)
+
+    with pytest.raises(EvidenceError, match="nothing to resume"):
+        runner.resume(complete)
+
+
+def test_a_folder_that_is_no_run_is_refused_with_those_that_are(tmp_path):
+    interrupted = throughput_run(tmp_path, status="failed")
+
+    with pytest.raises(EvidenceError, match=f"can be resumed: benchmarks/{interrupted.name}"):
+        runner.resume(tmp_path / "benchmarks" / "nothing")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_without_measuring_anything_twice(tmp_path):
+    values = default_parameters("throughput") | {"base": ["transformer"], "d_model": 16}
+    path = tmp_path / "parameters.yaml"
+    path.write_text(yaml.safe_dump(values | {"min_seconds": 0.01, "n_repeats": 2}))
+    reports = tmp_path / "reports"
+    environment = os.environ | {"PSANNLM_REPORTS": str(reports)}
+    command = [sys.executable, "-m", "papermill", "notebooks/throughput.ipynb"]
+    command += [str(tmp_path / "out.ipynb"), "-f", str(path), "--no-progress-bar"]
+    log = (tmp_path / "log").open("wb")
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=log, start_new_session=True
+    ) as process:
+        while not list(reports.glob("benchmarks/*/cells.csv")) and process.poll() is None:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+    log.close()
+    [folder] = (reports / "benchmarks").iterdir()
+    before = read_records((folder / "cells.csv").read_text(), (folder / "samples.csv").read_text())
+    assert before
+    assert not load(folder).is_complete
+
+    outcome = runner.resume(folder)
+
+    assert outcome.reason == ""
+    evidence = load(folder)
+    identities.check(evidence)
+    after = read_records(evidence.text("cells.csv"), evidence.text("samples.csv"))
+    assert evidence.is_complete
+    assert after[: len(before)] == before
+    assert len({record.key for record in after}) == len(after) == 2 * (2 * 2 + 1)
+
+
+@pytest.mark.slow
+def test_a_notebook_that_fails_says_why_and_writes_no_complete_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("PSANNLM_REPORTS", str(tmp_path / "reports"))
+    (tmp_path / "reports").write_text("a file where the folder should be")
+
+    outcome = runner.run_notebook("throughput", [], runner.EXECUTED / "test_failing.ipynb")
+
+    assert "cannot be written" in outcome.reason
+    assert "PSANNLM_REPORTS" in outcome.reason
+
+
+def test_a_report_goes_on_after_a_failure_and_ends_with_an_error(monkeypatch, capsys):
+    from typer.testing import CliRunner
+
+    from psannlm.__main__ import app
+
+    outcomes = [runner.Outcome("throughput", 1.0, "it broke"), runner.Outcome("memory", 2.0, "")]
+    monkeypatch.setattr(runner, "run_preset", lambda preset, only: outcomes)
+    monkeypatch.setattr(runner, "build_book", lambda: True)
+
+    result = CliRunner().invoke(app, ["report"])
+
+    assert result.exit_code == 1
+    assert "throughput: failed: it broke (1 s)" in result.output
+    assert "memory: complete (2 s)" in result.output
+    assert "1 of 2 notebooks failed: throughput" in result.output
+
+
+def test_progress_that_was_told_is_shown(tmp_path, capsys, monkeypatch):
+    progress = tmp_path / "progress.json"
+    progress.write_text(json.dumps({"done": 3, "total": 4, "label": "respsann"}))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.6)"]) as process:
+        runner._follow(process, "throughput", progress)
+
+    assert "3/4" in capsys.readouterr().out

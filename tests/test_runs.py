@@ -1,0 +1,228 @@
+"""Run folders: whole or not there, and refused by name when they were altered."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from psannlm.bench.environment import ROOT
+from psannlm.report import runs
+from psannlm.report.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
+from tests.synthetic import throughput_run
+
+START = {"notebook": "throughput", "preset": "cpu"}
+NOW = {
+    "parameters": {"seed": 0},
+    "git": {"commit": "a", "dirty": False},
+    "environment": {"device": "here"},
+}
+
+
+def begun(reports) -> Run:
+    return Run.start("benchmarks", START | NOW, reports=reports)
+
+
+def test_a_sealed_run_loads_with_what_it_was_given(tmp_path):
+    run = begun(tmp_path)
+    run.write("data.csv", "a,b\n1,2\n")
+    run.seal("complete")
+
+    evidence = load(run.folder)
+
+    assert evidence.is_complete
+    assert evidence.text("data.csv") == "a,b\n1,2\n"
+    assert set(evidence.manifest["artifacts"]) == {"data.csv"}
+
+
+def test_the_folder_is_named_by_its_start(tmp_path):
+    folder = begun(tmp_path).folder
+
+    assert time.strptime(folder.name, "%Y%m%d_%H%M%S")
+    assert folder.parent == tmp_path / "benchmarks"
+
+
+def test_two_runs_in_one_second_do_not_collide(tmp_path):
+    folders = {begun(tmp_path).folder for _ in range(3)}
+
+    assert len(folders) == 3
+
+
+def test_an_unsealed_run_is_not_complete(tmp_path):
+    run = begun(tmp_path)
+    run.write("data.csv", "a\n")
+
+    assert not load(run.folder).is_complete
+
+
+@pytest.mark.parametrize("position", [0, 3, -2])
+def test_one_changed_byte_in_any_artifact_is_refused(tmp_path, position):
+    folder = throughput_run(tmp_path)
+    for name in load(folder).manifest["artifacts"]:
+        whole = (folder / name).read_bytes()
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        (folder / name).write_bytes(damaged)
+
+        with pytest.raises(EvidenceError, match=f"{folder.name}: {name} was altered"):
+            load(folder)
+        (folder / name).write_bytes(whole)
+
+    assert load(folder).is_complete
+
+
+def test_a_missing_artifact_is_refused(tmp_path):
+    folder = throughput_run(tmp_path)
+    (folder / "samples.csv").unlink()
+
+    with pytest.raises(EvidenceError, match=r"samples\.csv is missing"):
+        load(folder)
+
+
+def test_a_changed_manifest_is_refused(tmp_path):
+    folder = throughput_run(tmp_path)
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace('"preset": "cpu"', '"preset": "gpu"', 1))
+
+    with pytest.raises(EvidenceError, match=r"run\.json was altered"):
+        load(folder)
+
+
+def test_an_unknown_schema_is_refused(tmp_path):
+    folder = throughput_run(tmp_path)
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+
+    with pytest.raises(EvidenceError, match="schema must be 1, got 99"):
+        load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
+def test_a_manifest_that_is_no_manifest_is_refused(tmp_path, content):
+    folder = throughput_run(tmp_path)
+    (folder / "run.json").write_text(content)
+
+    [refused] = all_runs(tmp_path)
+
+    assert isinstance(refused, Refused)
+    assert folder.name in refused.reason
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
+    (tmp_path / "benchmarks").write_text("a file stands where the folder should")
+
+    with pytest.raises(EvidenceError, match=r"benchmarks cannot be written.*PSANNLM_REPORTS"):
+        begun(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    runs.write_atomically(path, "old")
+
+    def full(fd):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        runs.write_atomically(path, "new")
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import sys, pathlib
+from psannlm.report.runs import Run
+run = Run.start("benchmarks", {"notebook": "throughput", "preset": "cpu"},
+                reports=pathlib.Path(sys.argv[1]))
+for i in range(100):
+    run.write(f"file{i % 7}.csv", str(i) * 20000)
+    print(i, flush=True)
+run.seal("complete")
+print("sealed", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [0, 1, 7, 30, 60, 99, 100])
+def test_a_run_killed_at_any_point_is_never_taken_for_complete(tmp_path, lines):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        said = [process.stdout.readline().strip() for _ in range(lines)]
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split()
+
+    for run in all_runs(tmp_path):
+        assert isinstance(run, Evidence | Refused)
+        sealed = isinstance(run, Evidence) and run.is_complete
+        # The manifest may be in place an instant before the word of it is out.
+        assert not sealed or "99" in said + rest
+
+
+def test_every_file_of_a_killed_write_is_whole(tmp_path):
+    run = begun(tmp_path)
+    run.write("data.csv", "old")
+    (run.folder / ".data.csv.123.tmp").write_text("half a new o")
+
+    resumed = Run.resume(run.folder, NOW)
+
+    assert resumed.artifacts == {"data.csv"}
+    assert (run.folder / "data.csv").read_text() == "old"
+
+
+def test_a_run_goes_on_in_its_folder(tmp_path):
+    run = begun(tmp_path)
+    run.write("cells.csv", "half")
+    resumed = Run.resume(run.folder, NOW)
+    resumed.write("cells.csv", "whole")
+    resumed.seal("complete")
+
+    evidence = load(run.folder)
+
+    assert evidence.is_complete
+    assert len(evidence.manifest["resumed_at"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": {"seed": 1}}, "begun with another parameters"),
+        ({"git": {"commit": "b"}}, "begun with another commit, a and not b"),
+        ({"environment": {"device": "there"}}, "begun with another device, here and not there"),
+    ],
+    ids=["parameters", "commit", "device"],
+)
+def test_a_run_never_mixes_two_of_anything(tmp_path, change, message):
+    run = begun(tmp_path)
+
+    with pytest.raises(EvidenceError, match=message):
+        Run.resume(run.folder, NOW | change)
+
+
+def test_a_complete_run_has_nothing_to_resume(tmp_path):
+    run = begun(tmp_path)
+    run.seal("complete")
+
+    with pytest.raises(EvidenceError, match="nothing to resume"):
+        Run.resume(run.folder, NOW)
+
+
+def test_the_best_run_is_the_newest_complete_one_of_the_highest_preset(tmp_path):
+    cpu_old = throughput_run(tmp_path, preset="cpu")
+    cpu_new = throughput_run(tmp_path, preset="cpu")
+    throughput_run(tmp_path, preset="gpu", status="failed")
+    throughput_run(tmp_path, preset="smoke")
+
+    best = best_run("throughput", list(all_runs(tmp_path)))
+
+    assert best.folder == cpu_new != cpu_old
+
+
+def test_a_smoke_run_keeps_itself_out_of_git(tmp_path):
+    smoke, cpu = (throughput_run(tmp_path, preset=preset) for preset in ("smoke", "cpu"))
+
+    assert (smoke / ".gitignore").read_text() == "*\n"
+    assert not (cpu / ".gitignore").exists()

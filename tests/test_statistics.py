@@ -1,0 +1,86 @@
+"""Intervals cover what they say, and verdicts need what they say."""
+
+import numpy as np
+import pytest
+
+from psannlm.bench.statistics import (
+    FEWEST_REPEATS,
+    Interval,
+    median_interval,
+    noise_floor,
+    ratio_interval,
+    verdict,
+)
+
+
+def test_the_interval_of_six_processes_covers_the_true_median_nine_times_in_ten():
+    draw = np.random.default_rng(0)
+    samples = np.exp(draw.normal(0.0, 0.03, size=(400, 6)))
+
+    covered = np.mean([not median_interval(s).excludes(1.0) for s in samples])
+
+    # 400 tries at a true 0.93 stay within 0.93 +- 0.03 (2.3 standard errors).
+    assert 0.90 <= covered <= 0.97
+
+
+def test_the_same_samples_give_the_same_interval():
+    values = [3.0, 1.0, 2.0, 5.0]
+
+    assert median_interval(values) == median_interval(values)
+
+
+def test_one_value_is_its_own_interval():
+    assert median_interval([2.0]) == Interval(2.0, 2.0, 2.0, 1)
+
+
+def test_no_value_is_refused():
+    with pytest.raises(ValueError, match="at least one value, got none"):
+        median_interval([])
+
+
+def test_ratios_are_paired_within_blocks():
+    drifting = {0: 10.0, 1: 20.0, 2: 40.0}
+    half = {block: value / 2 for block, value in drifting.items()}
+
+    ratio = ratio_interval(half, drifting)
+
+    # Unpaired, the medians' interval would span the drift.
+    assert ratio == Interval(0.5, 0.5, 0.5, 3)
+
+
+def test_blocks_that_only_one_side_measured_are_left_out():
+    assert ratio_interval({0: 1.0, 1: 8.0}, {1: 4.0, 2: 9.0}) == Interval(2.0, 2.0, 2.0, 1)
+    assert ratio_interval({0: 1.0}, {1: 1.0}) is None
+
+
+def test_the_noise_floor_is_the_far_end_of_the_baselines_interval():
+    assert noise_floor(Interval(1.0, 0.97, 1.01, 6)) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "floor", "expected"),
+    [
+        (Interval(1.10, 1.05, 1.15, 6), 0.02, "faster"),
+        (Interval(0.90, 0.85, 0.95, 6), 0.02, "slower"),
+        (Interval(1.10, 0.99, 1.20, 6), 0.02, "not separated"),
+        (Interval(1.10, 1.05, 1.15, 6), 0.12, "not separated"),
+        (Interval(1.005, 1.004, 1.006, 6), 0.0, "not separated"),
+        (Interval(1.10, 1.05, 1.15, FEWEST_REPEATS - 1), 0.02, "not separated"),
+        (None, 0.0, "not separated"),
+    ],
+    ids=["faster", "slower", "interval holds 1", "within noise", "too small", "too few", "none"],
+)
+def test_a_verdict_needs_repeats_an_interval_without_one_and_size(ratio, floor, expected):
+    assert verdict(ratio, floor) == expected
+
+
+def test_equal_arms_are_rarely_called_different():
+    draw = np.random.default_rng(1)
+    called = 0
+    for _ in range(200):
+        rates = np.exp(draw.normal(0.0, 0.02, size=(3, 6)))
+        one, same, other = (dict(enumerate(row)) for row in rates)
+        floor = noise_floor(ratio_interval(same, one))
+        called += verdict(ratio_interval(other, one), floor) != "not separated"
+
+    assert called / 200 <= 0.05

@@ -1,0 +1,130 @@
+"""What one process measures, run here in this one."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from psannlm.bench import worker
+from psannlm.bench.worker import Task, measure
+from psannlm.config import ModelConfig
+from psannlm.model.bases import build, cost_of
+from psannlm.model.cost import Shape
+from tests.synthetic import throughput_config
+
+
+def task(**changes) -> Task:
+    model = throughput_config().network(changes.pop("base", "respsann")).model_dump()
+    values = {
+        "model": model | changes.pop("model", {}),
+        "batch_tokens": 32,
+        "modes": ("forward", "train_step"),
+        "precision": "fp32",
+        "compile": False,
+        "device": "cpu",
+        "min_seconds": 0.001,
+        "min_steps": 3,
+        "learning_rate": 0.01,
+        "seed": 0,
+    }
+    return Task(**values | changes)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("mode", ["forward", "train_step"])
+def test_a_mode_is_timed_in_every_precision(mode, precision):
+    found = measure(task(precision=precision), mode)
+
+    assert found["status"] == "ok"
+    assert len(found["seconds"]) >= 3
+    assert all(second > 0 for second in found["seconds"])
+
+
+def test_flops_are_those_of_the_network_and_three_times_as_many_in_training():
+    config = throughput_config().network("respsann")
+    forward = cost_of(config, Shape(2, 16)).model_flops
+
+    assert measure(task(), "forward")["flops"] == forward
+    assert measure(task(), "train_step")["flops"] == 3 * forward
+
+
+def test_a_training_step_trains():
+    few, many = (measure(task(min_steps=n), "train_step") for n in (3, 60))
+
+    # One batch again and again: its loss must fall well below that of a blind guess.
+    assert many["loss"] < few["loss"]
+    assert many["loss"] < math.log(64) - 0.5
+
+
+def test_a_forward_pass_keeps_no_gradient_and_changes_no_weight():
+    config = throughput_config().network("respsann")
+    model = build(config, seed=0)
+    before = [p.clone() for p in model.parameters()]
+
+    logits = worker.forward_step(
+        model, torch.zeros(1, 4, dtype=torch.long), task(), compiled=False
+    )()
+
+    assert not logits.requires_grad
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_the_ceiling_counts_a_square_product(monkeypatch):
+    monkeypatch.setattr(worker, "CEILING_SIZES", {"cpu": (32,)})
+
+    assert measure(task(), "matmul")["flops"] == 2 * 32**3
+
+
+def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
+    monkeypatch.setattr(worker, "available_memory_bytes", lambda device: 2**20)
+
+    with pytest.raises(MemoryError, match=r"needs at least .* GiB .* 0\.0 GiB are free"):
+        measure(task(model={"vocab_size": 10**5}), "train_step")
+
+
+def test_a_loss_that_is_not_finite_is_a_failure(monkeypatch):
+    monkeypatch.setattr(worker, "cross_entropy", lambda a, b: a.sum() * float("nan"))
+
+    with pytest.raises(ArithmeticError, match="loss is nan"):
+        measure(task(), "train_step")
+
+
+def test_a_failed_mode_does_not_take_the_other_with_it(tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise torch.OutOfMemoryError("tried to allocate 8 GiB\nmore words")
+
+    monkeypatch.setattr(worker, "training_step", broken)
+    monkeypatch.setattr(worker, "_stop_when_orphaned", lambda: None)
+    (tmp_path / "task.json").write_text(json.dumps(worker.dataclasses.asdict(task())))
+
+    worker.main(tmp_path / "task.json", tmp_path / "result.jsonl")
+
+    forward, training = map(json.loads, (tmp_path / "result.jsonl").read_text().splitlines())
+    assert forward["status"] == "ok"
+    assert training == {
+        "mode": "train_step",
+        "status": "failed",
+        "reason": "out of memory: tried to allocate 8 GiB",
+    }
+
+
+@pytest.mark.slow
+def test_compilation_is_timed_apart():
+    found = measure(task(compile=True), "forward")
+
+    assert found["compiled"]
+    assert found["compile_seconds"] > 10 * max(found["seconds"])
+
+
+def test_a_missing_compiler_leaves_the_row_eager(monkeypatch):
+    monkeypatch.setattr(worker, "missing_compiler", lambda device: "none found")
+
+    found = measure(task(compile=True), "forward")
+
+    assert not found["compiled"]
+    assert found["compile_seconds"] is None
+
+
+def test_the_task_names_a_network_that_can_be_built():
+    assert ModelConfig(**task().model).base == "respsann"
