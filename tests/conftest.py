@@ -1,12 +1,9 @@
-"""Fixtures of all tests: one thread, one seed, and networks small enough to run by the hundred."""
+"""Fixtures of all tests: one thread, fixed seeds, and float64 on demand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
-from networks import tiny_config
-
-from psannlm.config import ModelConfig
 
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits for the first
 
@@ -29,9 +26,3 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
-
-
-@pytest.fixture
-def tiny() -> Callable[..., ModelConfig]:
-    """Makes the smallest network that has several heads and layers; keywords override."""
-    return tiny_config

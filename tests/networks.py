@@ -51,7 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Every base with every option of its own, at each kind of positions."""
 
 
-def tiny_config(**overrides: Any) -> ModelConfig:
+def tiny(**overrides: Any) -> ModelConfig:
     """The smallest network that has several heads and layers; keywords override."""
     return ModelConfig(**{**TINY, **overrides})
 

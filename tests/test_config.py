@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import tiny_config
+from networks import tiny
 from pydantic import ValidationError
 
 from psannlm.config import (
@@ -272,12 +272,12 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 def test_a_network_made_by_hand_is_held_to_the_same_rules() -> None:
     with pytest.raises(ValueError, match="d_model must be a multiple of n_heads, got 9 and 2"):
-        tiny_config(d_model=9)
+        tiny(d_model=9)
 
 
 def test_a_network_made_by_hand_takes_no_unknown_name() -> None:
     with pytest.raises(ValidationError, match="d_modle"):
-        tiny_config(d_modle=8)
+        tiny(d_modle=8)
 
 
 def test_a_run_hands_its_shape_and_options_to_each_network() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from networks import randomise, tiny_config
+from networks import randomise, tiny
 from torch import Tensor
 
 from psannlm.model.mixers import (
@@ -108,7 +108,7 @@ def test_two_convolutions_keep_their_rows_apart(generator: torch.Generator) -> N
 def gate_of(
     n_fft: int, mix: str = "none", generator: torch.Generator | None = None
 ) -> SpectralGate:
-    gate = SpectralGate(tiny_config(gate_n_fft=n_fft, gate_mix=mix))
+    gate = SpectralGate(tiny(gate_n_fft=n_fft, gate_mix=mix))
     if generator is not None:
         randomise(gate, generator)
     return gate
@@ -225,7 +225,7 @@ def test_taps_keep_the_masks_precision_under_autocast() -> None:
     ("growth", "expected"), [(1, [1] * 6), (2, [1, 2, 4, 8, 1, 2]), (3, [1, 3, 9, 27, 1, 3])]
 )
 def test_dilation_grows_over_four_layers_and_starts_again(growth: int, expected: list[int]) -> None:
-    config = tiny_config(wave_dilation_growth=growth)
+    config = tiny(wave_dilation_growth=growth)
 
     assert [wave_dilation(config, layer) for layer in range(6)] == expected
     assert [CausalWave(config, layer).dilation for layer in range(6)] == expected
@@ -235,7 +235,7 @@ def test_dilation_grows_over_four_layers_and_starts_again(growth: int, expected:
 def test_a_wave_reaches_back_by_its_dilation_and_never_ahead(
     layer: int, dilation: int, generator: torch.Generator
 ) -> None:
-    wave = CausalWave(tiny_config(), layer)
+    wave = CausalWave(tiny(), layer)
     randomise(wave, generator)
     x = torch.randn(1, 30, 8, generator=generator)
     changed = x.clone()
@@ -249,7 +249,7 @@ def test_a_wave_reaches_back_by_its_dilation_and_never_ahead(
 
 
 def test_a_wave_is_its_formula(generator: torch.Generator) -> None:
-    wave = CausalWave(tiny_config(), layer=1)
+    wave = CausalWave(tiny(), layer=1)
     randomise(wave, generator)
     x = torch.randn(2, 9, 8, generator=generator)
 
@@ -266,7 +266,7 @@ def test_a_wave_is_its_formula(generator: torch.Generator) -> None:
 def test_a_wave_in_pieces_is_the_whole_one(
     layer: int, lengths: tuple[int, ...], generator: torch.Generator
 ) -> None:
-    wave = CausalWave(tiny_config(), layer)
+    wave = CausalWave(tiny(), layer)
     randomise(wave, generator)
     x = torch.randn(2, 5, 8, generator=generator)
 
@@ -274,7 +274,7 @@ def test_a_wave_in_pieces_is_the_whole_one(
 
 
 def test_fresh_taps_keep_the_variance_of_a_white_input(generator: torch.Generator) -> None:
-    wave = CausalWave(tiny_config(d_model=256, wave_kernel=16), layer=0)
+    wave = CausalWave(tiny(d_model=256, wave_kernel=16), layer=0)
 
     wave.initialise(generator)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from networks import tiny_config
+from networks import tiny
 from torch import Tensor, nn
 
 from psannlm.config import ModelConfig
@@ -154,7 +154,7 @@ def test_the_written_gradient_passes_gradcheck_whatever_is_learned(
 def test_only_what_is_learnable_receives_gradients(
     mode: str, subset: tuple[str, ...], generator: torch.Generator
 ) -> None:
-    config = tiny_config(learnable=subset, decay_mode=mode)
+    config = tiny(learnable=subset, decay_mode=mode)
     sine = DampedSine(5, config)
     has_decay = {"decay"} if mode != "none" else set()
 
@@ -172,7 +172,7 @@ def test_only_what_is_learnable_receives_gradients(
 def test_of_its_large_tensors_only_z_is_saved_and_in_its_own_dtype(
     mode: str, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
-    sine = DampedSine(5, tiny_config(decay_mode=mode))
+    sine = DampedSine(5, tiny(decay_mode=mode))
     z = torch.randn(64, 5, generator=generator).to(dtype).requires_grad_()
     saved: list[Tensor] = []
 
@@ -220,7 +220,7 @@ def test_a_bfloat16_phase_is_computed_in_float32(path: Sine, mode: str) -> None:
 
 @pytest.mark.parametrize("value", [1e-3, 0.01, 0.5, 1.0, 19.0, 21.0, 50.0])
 def test_initial_values_are_those_asked_for(value: float) -> None:
-    config = tiny_config(sine_amplitude=value, sine_frequency=value, sine_decay=value)
+    config = tiny(sine_amplitude=value, sine_frequency=value, sine_decay=value)
 
     sine = DampedSine(4, config)
 
@@ -232,7 +232,7 @@ def test_initial_values_are_those_asked_for(value: float) -> None:
 
 @pytest.mark.parametrize("raw", [-100.0, -5.0, 0.0, 80.0])
 def test_amplitude_frequency_and_decay_cannot_leave_their_range(raw: float) -> None:
-    sine = DampedSine(1, tiny_config())
+    sine = DampedSine(1, tiny())
 
     with torch.no_grad():
         for parameter in sine.parameters():
@@ -246,7 +246,7 @@ def test_amplitude_frequency_and_decay_cannot_leave_their_range(raw: float) -> N
 
 
 def test_the_module_applies_its_own_amplitude_frequency_and_decay() -> None:
-    sine = DampedSine(3, tiny_config(sine_amplitude=1.5, sine_frequency=0.7, sine_decay=0.3))
+    sine = DampedSine(3, tiny(sine_amplitude=1.5, sine_frequency=0.7, sine_decay=0.3))
 
     value = sine(torch.tensor([[-2.0, 0.5, 4.0]]))[0].tolist()
 
@@ -256,7 +256,7 @@ def test_the_module_applies_its_own_amplitude_frequency_and_decay() -> None:
 
 @pytest.mark.parametrize("base", ["respsann", "waveresnet"])
 def test_layers_share_no_sine(base: str) -> None:
-    model = build(tiny_config(base=base), seed=0)
+    model = build(tiny(base=base), seed=0)
     sines = [module for module in model.modules() if isinstance(module, DampedSine)]
 
     parameters = [parameter for sine in sines for parameter in sine.parameters()]
@@ -266,7 +266,7 @@ def test_layers_share_no_sine(base: str) -> None:
 
 
 def frequencies(seed: int, **overrides: object) -> Tensor:
-    config: ModelConfig = tiny_config(d_mlp=400, n_layers=1, **overrides)
+    config: ModelConfig = tiny(d_mlp=400, n_layers=1, **overrides)
     sine: nn.Module = build(config, seed=seed).blocks[0].mlp.nonlinearity  # type: ignore[union-attr,assignment]
     assert isinstance(sine, DampedSine)
     return sine.frequency.detach()
@@ -324,7 +324,7 @@ def test_decay_shrinks_the_swing_by_exp_of_the_distance(path: Sine) -> None:
 
 
 def test_one_feature_does_not_see_another(float64: None, generator: torch.Generator) -> None:
-    sine = DampedSine(3, tiny_config())
+    sine = DampedSine(3, tiny())
     z = torch.randn(4, 3, generator=generator).requires_grad_()
 
     (gradient,) = torch.autograd.grad(sine(z)[1, 2], z)

@@ -1,11 +1,11 @@
-"""What all bases share: attention, the MLPs, the length limit, checkpointing and module ownership."""
+"""What all bases share: attention, MLPs, the length limit, checkpointing, module ownership."""
 
 import math
 from typing import Any
 
 import pytest
 import torch
-from networks import OPTIONS, VARIANTS, moved, randomise, tiny_config, tokens_of
+from networks import OPTIONS, VARIANTS, moved, randomise, tiny, tokens_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -47,7 +47,7 @@ def explicit_attention(attention: Attention, x: Tensor, n_heads: int) -> Tensor:
 def test_attention_is_softmax_over_what_came_before(
     float64: None, positions: str, n_heads: int, length: int, generator: torch.Generator
 ) -> None:
-    attention = Attention(tiny_config(n_heads=n_heads, positions=positions))
+    attention = Attention(tiny(n_heads=n_heads, positions=positions))
     randomise(attention, generator)
     x = torch.randn(2, length, 8, generator=generator)
 
@@ -58,7 +58,7 @@ def test_attention_is_softmax_over_what_came_before(
 
 @pytest.mark.parametrize(("start", "length"), [(0, 25), (20, 5), (24, 1)])
 def test_more_tokens_than_the_context_are_refused(start: int, length: int) -> None:
-    config = tiny_config()
+    config = tiny()
     model, state = build(config, seed=0), None
     if start:
         state = model.state()
@@ -69,7 +69,7 @@ def test_more_tokens_than_the_context_are_refused(start: int, length: int) -> No
 
 
 def test_a_whole_context_is_taken() -> None:
-    config = tiny_config()
+    config = tiny()
 
     logits = build(config, seed=0)(tokens_of(config, 3, 24))
 
@@ -85,10 +85,10 @@ def training_step(config: Any, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_checkpointing_changes_neither_loss_nor_gradients(options: dict[str, Any]) -> None:
-    tokens = tokens_of(tiny_config(), 2, 12)
+    tokens = tokens_of(tiny(), 2, 12)
 
-    plain = training_step(tiny_config(**options), tokens)
-    checkpointed = training_step(tiny_config(**options, grad_checkpoint=True), tokens)
+    plain = training_step(tiny(**options), tokens)
+    checkpointed = training_step(tiny(**options, grad_checkpoint=True), tokens)
 
     assert torch.equal(plain[0], checkpointed[0])
     for name, gradient in plain[1].items():
@@ -99,7 +99,7 @@ def test_checkpointing_changes_neither_loss_nor_gradients(options: dict[str, Any
 
 def test_checkpointing_saves_less_for_backward() -> None:
     def saved_numbers(checkpointed: bool) -> int:
-        config = tiny_config(grad_checkpoint=checkpointed)
+        config = tiny(grad_checkpoint=checkpointed)
         model, sizes = build(config, seed=0), []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: sizes.append(tensor.numel()), lambda _: torch.empty(0)
@@ -112,7 +112,7 @@ def test_checkpointing_saves_less_for_backward() -> None:
 
 @pytest.mark.parametrize("base", ["respsann", "sgrpsann"])
 def test_a_checkpointed_model_in_training_still_remembers(base: str) -> None:
-    config = tiny_config(base=base, grad_checkpoint=True)
+    config = tiny(base=base, grad_checkpoint=True)
     model, tokens = moved(config).train(), tokens_of(config, 2, 9)
     whole, state = model(tokens), model.state()
 
@@ -132,7 +132,7 @@ def test_a_checkpointed_model_in_training_still_remembers(base: str) -> None:
 def test_an_mlp_is_two_projections_around_its_nonlinearity(
     float64: None, nonlinearity: nn.Module, formula: Any, generator: torch.Generator
 ) -> None:
-    mlp = MLP(tiny_config(), nonlinearity)
+    mlp = MLP(tiny(), nonlinearity)
     randomise(mlp, generator)
     x = torch.randn(3, 5, 8, generator=generator)
 
@@ -146,7 +146,7 @@ def test_an_mlp_is_two_projections_around_its_nonlinearity(
 def test_swiglu_gates_one_projection_with_the_other(
     float64: None, generator: torch.Generator
 ) -> None:
-    mlp = SwiGLU(tiny_config())
+    mlp = SwiGLU(tiny())
     randomise(mlp, generator)
     x = torch.randn(3, 5, 8, generator=generator)
 
@@ -161,7 +161,7 @@ def test_swiglu_gates_one_projection_with_the_other(
     ("d_model", "d_mlp"), [(8, 12), (8, 1), (64, 256), (512, 2048), (768, 3072), (5, 7)]
 )
 def test_swiglu_has_the_parameters_of_an_mlp_to_within_one_row(d_model: int, d_mlp: int) -> None:
-    config = tiny_config(d_model=d_model, d_mlp=d_mlp, n_heads=1, positions="alibi")
+    config = tiny(d_model=d_model, d_mlp=d_mlp, n_heads=1, positions="alibi")
 
     sizes = [
         sum(parameter.numel() for parameter in mlp.parameters())
@@ -174,7 +174,7 @@ def test_swiglu_has_the_parameters_of_an_mlp_to_within_one_row(d_model: int, d_m
 
 
 def test_a_scaled_gelu_starts_with_the_sines_gains(generator: torch.Generator) -> None:
-    nonlinearity = GeluScaled(5, tiny_config(sine_amplitude=1.7, sine_frequency=0.6))
+    nonlinearity = GeluScaled(5, tiny(sine_amplitude=1.7, sine_frequency=0.6))
     z = torch.randn(4, 5, generator=generator)
 
     value = nonlinearity(z)
@@ -185,7 +185,7 @@ def test_a_scaled_gelu_starts_with_the_sines_gains(generator: torch.Generator) -
 
 
 def test_a_scaled_gelu_learns_both_gains_of_each_feature(generator: torch.Generator) -> None:
-    nonlinearity = GeluScaled(5, tiny_config())
+    nonlinearity = GeluScaled(5, tiny())
 
     nonlinearity(torch.randn(4, 5, generator=generator)).sum().backward()
 
@@ -196,7 +196,7 @@ def test_a_scaled_gelu_learns_both_gains_of_each_feature(generator: torch.Genera
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_nothing_is_shared_between_layers(options: dict[str, Any]) -> None:
-    model = build(tiny_config(**options), seed=0)
+    model = build(tiny(**options), seed=0)
 
     modules = [module for block in model.blocks for module in block.modules()]
     parameters = [parameter for block in model.blocks for parameter in block.parameters()]
@@ -206,7 +206,7 @@ def test_nothing_is_shared_between_layers(options: dict[str, Any]) -> None:
 
 
 def test_the_head_is_not_tied_to_the_embedding() -> None:
-    model = build(tiny_config(), seed=0)
+    model = build(tiny(), seed=0)
 
     assert model.lm_head.weight.data_ptr() != model.embedding.weight.data_ptr()
     assert not torch.equal(model.lm_head.weight, model.embedding.weight)
@@ -214,7 +214,7 @@ def test_the_head_is_not_tied_to_the_embedding() -> None:
 
 @pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
 def test_the_order_of_tokens_matters(positions: str) -> None:
-    config = tiny_config(positions=positions, n_layers=1)
+    config = tiny(positions=positions, n_layers=1)
     model = moved(config)
     tokens = torch.tensor([[1, 2, 3, 4]])
 
@@ -225,6 +225,6 @@ def test_the_order_of_tokens_matters(positions: str) -> None:
 
 @pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
 def test_tables_of_positions_are_not_saved_with_the_weights(positions: str) -> None:
-    model = build(tiny_config(base="sgrpsann", positions=positions), seed=0)
+    model = build(tiny(base="sgrpsann", positions=positions), seed=0)
 
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
