@@ -190,10 +190,13 @@ def test_of_its_large_tensors_only_z_is_saved_and_in_its_own_dtype(
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_bfloat16_phase_is_computed_in_float32(path: Sine, mode: str) -> None:
-    frequency = torch.tensor([1.7, 0.9, 2.3])
-    amplitude = torch.ones(3)
-    decay = None if mode == "none" else torch.full((3,), 1e-3)
+@pytest.mark.parametrize(
+    "kept", [torch.float32, torch.bfloat16], ids=["float32_parameters", "bfloat16_parameters"]
+)
+def test_a_bfloat16_phase_is_computed_in_float32(path: Sine, mode: str, kept: torch.dtype) -> None:
+    frequency = torch.tensor([1.7, 0.9, 2.3], dtype=kept)
+    amplitude = torch.ones(3, dtype=kept)
+    decay = None if mode == "none" else torch.full((3,), 1e-3, dtype=kept)
     z = torch.linspace(-900, 900, 3 * 501).reshape(-1, 3).bfloat16().requires_grad_()
     exact_z = z.detach().double().requires_grad_()
     exact = by_hand(
