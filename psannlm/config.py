@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_a
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -50,8 +51,8 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | int | float) else value
 
 
-def _unique(value: object) -> object:
-    if isinstance(value, list | tuple) and len({str(item) for item in value}) < len(value):
+def _unique(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(value)) < len(value):
         raise ValueError("names an item twice")
     return value
 
@@ -70,9 +71,9 @@ Seed = Annotated[Whole, Field(ge=0, le=2**32 - 1)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 ItemT = TypeVar("ItemT")
 OneOrMore = Annotated[
-    tuple[ItemT, ...], BeforeValidator(_unique), BeforeValidator(_as_list), Field(min_length=1)
+    tuple[ItemT, ...], AfterValidator(_unique), BeforeValidator(_as_list), Field(min_length=1)
 ]
-AnyOf = Annotated[tuple[ItemT, ...], BeforeValidator(_unique), BeforeValidator(_as_list)]
+AnyOf = Annotated[tuple[ItemT, ...], AfterValidator(_unique), BeforeValidator(_as_list)]
 
 
 class Rule(NamedTuple):
@@ -220,7 +221,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} does not exist; parameter files beside it: {beside}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if data is None:
         raise ConfigError(
@@ -302,8 +303,8 @@ def _unknown_bases(values: Mapping[str, Any], bases: Collection[str]) -> Iterato
         named = values.get(field, ())
         for name in (named,) if isinstance(named, str) else named:
             if name not in bases:
-                known = ", ".join(bases)
-                yield f"{field}: unknown base {name!r}{nearest(name, bases)} There are: {known}"
+                near, known = nearest(name, bases) or ".", ", ".join(bases)
+                yield f"{field}: unknown base {name!r}{near} There are: {known}"
 
 
 def _plain(value: object) -> object:

@@ -189,7 +189,7 @@ def cost_of(config: ModelConfig, shape: Shape) -> Cost:
 def base_of(config: ModelConfig) -> type[Block]:
     """The block class that `config.base` names."""
     if config.base not in BASES:
-        near = nearest(config.base, BASES)
+        near = nearest(config.base, BASES) or "."
         raise ConfigError(f"unknown base {config.base!r}{near} There are: {', '.join(BASES)}")
     return BASES[config.base]
 

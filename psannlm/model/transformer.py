@@ -204,7 +204,7 @@ class Transformer(nn.Module):
         if self.positions is not None:
             x = x + self.positions[start : start + tokens.shape[1]]
         for layer, block in enumerate(self.blocks):
-            if self.grad_checkpoint and self.training and torch.is_grad_enabled():
+            if state is None and self.grad_checkpoint and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x, None if state is None else state.layers[layer], start)

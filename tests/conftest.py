@@ -1,0 +1,28 @@
+"""Fixtures of all tests: one thread, fixed seeds, and float64 on demand."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits for the first
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A source of random numbers of the test's own."""
+    return torch.Generator().manual_seed(1)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """All that a test makes is float64: its tolerances then test formulas, not rounding."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

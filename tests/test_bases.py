@@ -1,0 +1,304 @@
+"""Every base, with every option, is causal, decodes from its cache as it runs whole, and learns."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from psannlm.config import ConfigError, ModelConfig
+from psannlm.model import bases, cost
+from psannlm.model.bases import BASES, Block, Respsann, base_of, build, cost_of
+from psannlm.model.cost import Cost, Shape
+from psannlm.model.mixers import Rows
+
+GATE = 64  # points of the gate's transform; lengths below stand on both sides of it
+
+
+def test_the_variants_cover_every_base() -> None:
+    assert {options["base"] for options in OPTIONS.values()} == set(BASES)
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 130])
+def test_changing_a_token_changes_no_logit_before_it(
+    float64: None, options: dict[str, Any], length: int
+) -> None:
+    config = tiny(**{"gate_n_fft": GATE, "context_length": 130, **options})
+    model, tokens = moved(config), tokens_of(config, 1, length)
+    changed = tokens.repeat(length + 1, 1)  # row t has another token t; the last row has none
+    index = torch.arange(length)
+    changed[index, index] = (changed[index, index] + 1) % config.vocab_size
+
+    with torch.no_grad():
+        logits = model(changed)
+
+    difference = (logits[:-1] - logits[-1]).abs().amax(-1)  # (changed token, logit's position)
+    # Before t the same float64 numbers are summed, to logits of size 10.
+    assert difference.tril(-1).max() <= 1e-12
+    assert difference.diagonal().min() > 1e-6
+
+
+def in_pieces(model: nn.Module, tokens: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    state = model.state()
+    return torch.cat([model(piece, state) for piece in tokens.split(lengths, dim=1)], dim=1)
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(
+    "lengths", [(5, 1, 1, 7, 1, 9), (1,) * 24, (1, 2, 21)], ids=["prefill", "steps", "chunks"]
+)
+def test_cached_decoding_equals_the_whole_forward(
+    float64: None, options: dict[str, Any], lengths: tuple[int, ...]
+) -> None:
+    config = tiny(**options)
+    model, tokens = moved(config), tokens_of(config, 2, 24)
+
+    with torch.no_grad():
+        whole, pieces = model(tokens), in_pieces(model, tokens, lengths)
+
+    # Other summation orders in float64, through two layers, at logits of size 10.
+    torch.testing.assert_close(pieces, whole, atol=1e-9, rtol=0)
+
+
+def test_a_cache_longer_than_its_gate_still_equals_the_whole_forward(float64: None) -> None:
+    config = tiny(base="sgrpsann", gate_n_fft=GATE, context_length=130)
+    model, tokens = moved(config), tokens_of(config, 1, 130)
+
+    with torch.no_grad():
+        whole, pieces = model(tokens), in_pieces(model, tokens, (10, 1, 60, 1, 58))
+
+    torch.testing.assert_close(pieces, whole, atol=1e-9, rtol=0)  # as above
+
+
+@pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
+def test_a_waveresnet_without_waves_is_a_respsann(positions: str) -> None:
+    waveless = moved(tiny(base="waveresnet", wave="none", positions=positions))
+    plain = build(tiny(base="respsann", positions=positions), seed=1).eval()
+    tokens = tokens_of(plain.config, 2, 20)
+    assert not torch.equal(plain(tokens), waveless(tokens))
+
+    plain.load_state_dict(waveless.state_dict())
+
+    assert torch.equal(plain(tokens), waveless(tokens))
+
+
+@pytest.mark.parametrize(
+    ("base", "option", "values"),
+    [
+        ("transformer", "mlp", ("gelu", "relu_squared", "gelu_scaled", "swiglu")),
+        ("respsann", "decay_mode", ("abs", "relu", "none")),
+        ("sgrpsann", "gate_mix", ("none", "depthwise", "full")),
+        ("sgrpsann", "gate_n_fft", (2, 4, 8)),
+        ("sgrpsann", "gate_strength", (0.0, 0.5, 1.0)),
+        ("waveresnet", "wave", ("none", "interleave", "replace")),
+        ("waveresnet", "wave_kernel", (1, 2, 3)),
+        ("waveresnet", "wave_dilation_growth", (1, 2, 3)),
+        ("respsann", "positions", ("rope", "alibi", "sinusoidal")),
+        ("respsann", "sine_frequency", (0.5, 1.0, 3.0)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "all",
+)
+def test_every_option_changes_what_a_network_computes(
+    base: str, option: str, values: tuple[object, ...]
+) -> None:
+    logits = []
+    for value in values:
+        config = tiny(base=base, init_std=0.5, **{option: value})
+        model = build(config, seed=0)
+        with torch.no_grad():  # masks and gains start neutral; equal shapes are moved equally
+            for parameter in model.parameters():
+                parameter += 0.3 * torch.arange(parameter.numel()).cos().view_as(parameter)
+        logits.append(model(tokens_of(config, 1, 12)))
+
+    for one, other in itertools.combinations(logits, 2):
+        assert (one - other).abs().max() > 1e-3
+
+
+def test_a_gate_of_no_strength_leaves_a_respsann() -> None:
+    gated = build(tiny(base="sgrpsann", gate_strength=0.0), seed=0)
+    plain = build(tiny(base="respsann"), seed=0)
+    tokens = tokens_of(plain.config, 2, 20)
+
+    assert torch.equal(gated(tokens), plain(tokens))
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_equal_seeds_give_equal_weights_and_other_seeds_others(options: dict[str, Any]) -> None:
+    config = tiny(**options)
+
+    first, again, other = (build(config, seed=seed).state_dict() for seed in (0, 0, 1))
+
+    drawn = [name for name, weight in first.items() if weight.dim() == 2 and "mask" not in name]
+    assert len(drawn) > 4
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
+def test_building_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+
+    build(tiny(base="waveresnet", freq_init_std=0.5), seed=0)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_building_does_not_read_the_global_random_state() -> None:
+    first = build(tiny(base="sgrpsann", gate_mix="full"), seed=0).state_dict()
+    torch.manual_seed(999)
+
+    again = build(tiny(base="sgrpsann", gate_mix="full"), seed=0).state_dict()
+
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize(("one", "other"), [*itertools.combinations(BASES, 2)], ids=str)
+def test_two_bases_start_with_equal_weights_where_they_have_the_same_module(
+    one: str, other: str
+) -> None:
+    first, second = (build(tiny(base=base), seed=0).state_dict() for base in (one, other))
+
+    common = first.keys() & second.keys()
+
+    for part in ("embedding", "lm_head", "attention.to_qkv", "attention.out", "mlp.up", "mlp.out"):
+        assert any(part in name for name in common)
+    assert all(torch.equal(first[name], second[name]) for name in common)
+
+
+def test_layers_start_with_different_weights() -> None:
+    state = build(tiny(), seed=0).state_dict()
+
+    for name in ("attention.to_qkv", "attention.out", "mlp.up", "mlp.out"):
+        assert not torch.equal(state[f"blocks.0.{name}.weight"], state[f"blocks.1.{name}.weight"])
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_initial_weights_have_the_spread_asked_for(base: str) -> None:
+    model = build(tiny(base=base, d_model=64, d_mlp=64, n_layers=8, init_std=0.1), seed=0)
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            # What writes to the stream is narrower by 1 / sqrt(2 layers), here 1 / 4.
+            expected = 0.1 / 4 if name.endswith(".out") else 0.1
+            # A spread from n draws is known to 1 / sqrt(2 n); five of them for about 40 tensors.
+            spread = module.weight.std().item()
+            bound = 5 / math.sqrt(2 * module.weight.numel())
+            assert spread == pytest.approx(expected, rel=bound)
+            assert module.bias is None or (module.bias == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("respsan", "unknown base 'respsan', did you mean 'respsann'? There are: respsann, "),
+        ("resnet", "unknown base 'resnet', did you mean 'waveresnet'? There are: respsann, "),
+        ("zzz", "unknown base 'zzz'. There are: respsann, sgrpsann, waveresnet, transformer"),
+    ],
+)
+def test_an_unknown_base_is_refused_with_the_nearest_name(name: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        build(tiny(base=name), seed=0)
+
+    assert str(refusal.value).startswith(message)
+
+
+def gradients(model: nn.Module, tokens: Tensor) -> Mapping[str, Tensor | None]:
+    cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(
+    "make", [moved, lambda config: build(config, seed=0)], ids=["moved", "fresh"]
+)
+def test_every_parameter_receives_a_gradient(options: dict[str, Any], make: Any) -> None:
+    config = tiny(**options)
+    model = make(config)
+
+    found = gradients(model, tokens_of(config, 4, 20))
+
+    for name, gradient in found.items():
+        assert gradient is not None, name
+        assert gradient.isfinite().all(), name
+        assert (gradient != 0).any(), name
+
+
+@pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet"])
+def test_what_is_not_learnable_receives_no_gradient(base: str) -> None:
+    config = tiny(base=base, learnable="frequency")
+    model = build(config, seed=0)
+
+    found = gradients(model, tokens_of(config, 4, 20))
+
+    frozen = {name for name, gradient in found.items() if gradient is None}
+    assert frozen == {name for name in found if name.endswith(("raw_amplitude", "raw_decay"))}
+    assert len(frozen) >= 4
+
+
+class Shortcut(Block):
+    """x += linear(x): a base that exists in this file alone."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__(config, layer)
+        self.linear = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
+        x = self.attend(x, past, position)
+        return x + self.linear(self.mlp_norm(x))
+
+    @classmethod
+    def cost(cls, config: ModelConfig, shape: Shape) -> Cost:
+        size = config.d_model**2
+        own = Cost({"linear": size}, {"linear": 2 * shape.total * size})
+        return super().cost(config, shape) + cost.norm(config.d_model) + own
+
+
+@pytest.fixture
+def shortcut(monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
+    monkeypatch.setitem(bases.BASES, "shortcut", Shortcut)  # type: ignore[arg-type]
+    return tiny(base="shortcut")
+
+
+def test_a_new_base_is_found_by_its_name(shortcut: ModelConfig) -> None:
+    assert base_of(shortcut) is Shortcut
+    assert base_of(tiny()) is Respsann
+    with pytest.raises(ConfigError, match="did you mean 'shortcut'"):
+        build(tiny(base="shortcuts"), seed=0)
+
+
+def test_a_new_base_trains(shortcut: ModelConfig) -> None:
+    model, tokens = build(shortcut, seed=0), tokens_of(shortcut, 8, 24)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+
+    assert losses[1] < losses[0]
+
+
+def test_a_new_base_has_a_cost(shortcut: ModelConfig) -> None:
+    model = build(shortcut, seed=0)
+
+    own = cost_of(shortcut, Shape(2, 6))
+
+    assert own.n_parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert own.parameters["linear"] == 2 * 8 * 8
+    assert own.flops["linear"] == 2 * (2 * 12 * 8 * 8)
+
+
+def test_a_new_base_decodes_from_its_cache(float64: None, shortcut: ModelConfig) -> None:
+    model, tokens = moved(shortcut), tokens_of(shortcut, 2, 12)
+
+    pieces = in_pieces(model, tokens, (4, 1, 5, 2))
+
+    torch.testing.assert_close(pieces, model(tokens), atol=1e-9, rtol=0)  # as above

@@ -1,0 +1,188 @@
+"""Costs by construction are what torch counts, allocates and keeps."""
+
+from typing import Any
+
+import pytest
+import torch
+from networks import VARIANTS, tiny, tokens_of
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+from psannlm.config import ModelConfig
+from psannlm.model.bases import build, cost_of
+from psannlm.model.cost import (
+    FILTER,
+    MASKED,
+    Cost,
+    Shape,
+    cache_bytes,
+    training_bytes,
+)
+
+SHAPES = [Shape(1, 1), Shape(2, 6), Shape(3, 24)]
+
+
+def counted(config: ModelConfig, shape: Shape, *, backward: bool) -> dict[str, int]:
+    """FLOPs by operator as torch counts them; the math kernel is the one that counts all scores."""
+    model = build(config, seed=0)
+    tokens = tokens_of(config, *shape)
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        logits = model(tokens)
+        if backward:
+            cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()
+    return {str(operator): n for operator, n in counter.get_flop_counts()["Global"].items()}
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_the_number_of_parameters_is_that_of_the_network(options: dict[str, Any]) -> None:
+    config = tiny(**options)
+
+    own = cost_of(config, Shape(1, 1))
+
+    network = build(config, seed=0)
+    assert own.n_parameters == sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.batch}x{shape.tokens}")
+def test_executed_flops_are_those_that_torch_counts(options: dict[str, Any], shape: Shape) -> None:
+    config = tiny(**options)
+
+    own = cost_of(config, shape)
+
+    assert own.executed_flops == sum(counted(config, shape, backward=False).values())
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_a_training_step_takes_three_times_the_products_of_a_forward_pass(
+    options: dict[str, Any],
+) -> None:
+    config, shape = tiny(**options), Shape(2, 6)
+    own = cost_of(config, shape)
+
+    step = counted(config, shape, backward=True)
+
+    # Exact for all that counts as the model's, and for the masked scores beside it. Convolutions
+    # are left out: torch counts a depthwise weight gradient as a dense one, D times too many.
+    products = sum(n for operator, n in step.items() if "convolution" not in operator)
+    # The product of masks with the fixed tap matrix needs no gradient of the latter: twice.
+    n_bins = config.gate_n_fft // 2 + 1
+    taps = config.n_layers * 2 * config.d_model * n_bins**2 if config.base == "sgrpsann" else 0
+    assert products == 3 * (own.model_flops + own.flops[MASKED]) + 2 * taps
+
+
+# B = 2, T = 3, D = 4, F = 8, V = 5, two layers: six tokens. A layer has
+#   projections 2 * 6 * 4 * (4 * 4) = 768 and scores 2 * 2 * 6 pairs * 4 wide * 2 sequences = 192,
+#   an MLP      2 * 6 * (4 * 8 + 8 * 4) = 768,
+# and the head  2 * 6 * 4 * 5 = 240. Masked is the rest of 3 x 3 scores: 2 * 2 * 3 * 4 * 2 = 96.
+# A filter of L taps: 2 * 6 * 4 * L; the gate's product of 4 masks and 5 x 5 taps: 2 * 4 * 25.
+HAND: dict[str, tuple[dict[str, Any], int, int]] = {
+    "transformer": ({"base": "transformer"}, 2 * (768 + 192 + 768) + 240, 0),
+    # F' = round(8 * 9 / 14) = 5: 2 * 6 * (4 * 10 + 5 * 4) = 720 instead of 768.
+    "swiglu": ({"base": "transformer", "mlp": "swiglu"}, 2 * (768 + 192 + 720) + 240, 0),
+    "respsann": ({"base": "respsann"}, 2 * (768 + 192 + 768) + 240, 0),
+    "sgrpsann": (
+        {"base": "sgrpsann"},
+        2 * (768 + 192 + 768) + 240,
+        2 * (2 * 6 * 4 * 5 + 2 * 4 * 25),
+    ),
+    # The mix and the wave's W are D x D: 2 * 6 * 16 = 192.
+    "sgrpsann, full": (
+        {"base": "sgrpsann", "gate_mix": "full"},
+        2 * (768 + 192 + 768 + 192) + 240,
+        2 * (2 * 6 * 4 * 5 + 2 * 4 * 25),
+    ),
+    "waveresnet": ({"base": "waveresnet"}, 2 * (768 + 192 + 768 + 192) + 240, 2 * (2 * 6 * 4 * 3)),
+    "waveresnet, replace": (
+        {"base": "waveresnet", "wave": "replace"},
+        2 * (768 + 192 + 192) + 240,
+        2 * (2 * 6 * 4 * 3),
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "model", "filters"), HAND.values(), ids=HAND)
+def test_model_flops_are_those_worked_out_by_hand(
+    options: dict[str, Any], model: int, filters: int
+) -> None:
+    config = tiny(vocab_size=5, context_length=3, d_model=4, d_mlp=8, **options)
+
+    own = cost_of(config, Shape(2, 3))
+
+    assert own.model_flops == model
+    assert own.flops[MASKED] == 2 * 96
+    assert own.flops.get(FILTER, 0) == filters
+    assert own.executed_flops == model + 2 * 96 + filters
+
+
+def test_alibi_adds_its_features_to_executed_flops_alone() -> None:
+    shape = Shape(2, 6)
+
+    rope, alibi = (cost_of(tiny(positions=kind), shape) for kind in ("rope", "alibi"))
+
+    assert alibi.model_flops == rope.model_flops
+    # Two layers, two products, 8 features of 2 heads, 6 x 6 scores of 2 sequences.
+    assert alibi.executed_flops - rope.executed_flops == 2 * 2 * 2 * (8 * 2) * 6 * 6 * 2
+
+
+def test_parameters_are_those_worked_out_by_hand() -> None:
+    config = tiny(vocab_size=5, d_model=4, d_mlp=8, base="sgrpsann", gate_n_fft=8)
+
+    own = cost_of(config, Shape(1, 1))
+
+    assert dict(own.parameters) == {
+        "attention": 2 * (4 * 4 * 4),
+        "norms": 2 * (4 + 4) + 4,
+        "mlp": 2 * (4 * 8 + 8 + 8 * 4 + 4 + 3 * 8 + 1),  # A, d, f of 8 features, alpha
+        "gate": 2 * (4 * 5 + 4 + 1),  # masks of 5 bins, mix, strength
+        "embedding": 5 * 4,
+        "head": 5 * 4,
+    }
+
+
+def test_costs_add_up_and_multiply_by_part() -> None:
+    one, other = Cost({"a": 1}, {"a": 10, "b": 1}), Cost({"a": 2, "c": 5}, {"b": 4})
+
+    both = (one + other).times(3)
+
+    assert dict(both.parameters) == {"a": 9, "c": 15}
+    assert dict(both.flops) == {"a": 30, "b": 15}
+    assert (both.n_parameters, both.executed_flops) == (24, 45)
+
+
+@pytest.mark.parametrize("base", ["transformer", "respsann", "sgrpsann", "waveresnet"])
+def test_training_bytes_are_those_that_adamw_holds(base: str) -> None:
+    config = tiny(base=base)
+    model = build(config, seed=0)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters)
+
+    model(tokens_of(config, 2, 6)).sum().backward()
+    optimizer.step()
+
+    predicted = training_bytes(cost_of(config, Shape(2, 6)).n_parameters, len(parameters))
+    assert predicted.parameters == sum(parameter.nbytes for parameter in parameters)
+    assert predicted.gradients == sum(p.grad.nbytes for p in parameters if p.grad is not None)
+    held = [tensor for state in optimizer.state.values() for tensor in state.values()]
+    assert len(held) == 3 * len(parameters)
+    assert predicted.optimizer == sum(tensor.nbytes for tensor in held)
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_cache_bytes_are_those_of_the_remembered_keys_and_values(
+    options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    config = tiny(**options)
+    model, state = build(config, seed=0).to(dtype), None
+    state = model.state()
+
+    with torch.no_grad():
+        model(tokens_of(config, 3, 2), state)
+
+    kept = [rows[name] for rows in state.layers for name in ("keys", "values")]
+    assert cache_bytes(config, 3, dtype.itemsize) == sum(tensor.nbytes for tensor in kept)

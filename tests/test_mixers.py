@@ -1,0 +1,283 @@
+"""The gate and the wave are causal filters, in any pieces, with the response they claim."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from networks import randomise, tiny
+from torch import Tensor
+
+from psannlm.model.mixers import (
+    CausalWave,
+    Rows,
+    SpectralGate,
+    causal_convolution,
+    response_to_taps,
+    wave_dilation,
+)
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+EXACT = 1e-12  # sums of at most 64 float64 products of size 1
+
+
+def filtered_by_hand(x: Tensor, taps: Tensor, dilation: int) -> Tensor:
+    y = torch.zeros_like(x)
+    for t, k in itertools.product(range(x.shape[1]), range(taps.shape[1])):
+        if t - k * dilation >= 0:
+            y[:, t] += taps[:, k] * x[:, t - k * dilation]
+    return y
+
+
+def in_pieces(run: Callable[[Tensor, Rows], Tensor], x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    past: Rows = {}
+    return torch.cat([run(piece, past) for piece in x.split(lengths, dim=1)], dim=1)
+
+
+def compositions(n: int) -> list[tuple[int, ...]]:
+    """Every way to cut n tokens into pieces."""
+    if n == 0:
+        return [()]
+    return [(first, *rest) for first in range(1, n + 1) for rest in compositions(n - first)]
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 3, 8])
+@pytest.mark.parametrize("n_taps", [1, 2, 3, 7])
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_a_causal_convolution_is_its_double_sum(
+    dilation: int, n_taps: int, length: int, generator: torch.Generator
+) -> None:
+    x = torch.randn(2, length, 3, generator=generator)
+    taps = torch.randn(3, n_taps, generator=generator)
+
+    y = causal_convolution(x, taps, dilation=dilation, past=None, name="x")
+
+    torch.testing.assert_close(y, filtered_by_hand(x, taps, dilation), atol=EXACT, rtol=0)
+
+
+def test_the_first_tap_weighs_the_present() -> None:
+    impulse = torch.zeros(1, 5, 1)
+    impulse[0, 1] = 1.0
+
+    y = causal_convolution(impulse, torch.tensor([[5.0, 7.0]]), dilation=2, past=None, name="x")
+
+    assert y.flatten().tolist() == [0.0, 5.0, 0.0, 7.0, 0.0]
+
+
+@pytest.mark.parametrize("lengths", compositions(6), ids=str)
+@pytest.mark.parametrize(("n_taps", "dilation"), [(1, 1), (3, 1), (3, 2), (5, 3)])
+def test_a_convolution_in_pieces_is_the_whole_one(
+    lengths: tuple[int, ...], n_taps: int, dilation: int, generator: torch.Generator
+) -> None:
+    x = torch.randn(2, 6, 3, generator=generator)
+    taps = torch.randn(3, n_taps, generator=generator)
+
+    pieces = in_pieces(
+        lambda piece, past: causal_convolution(piece, taps, dilation=dilation, past=past, name="x"),
+        x,
+        lengths,
+    )
+
+    torch.testing.assert_close(pieces, filtered_by_hand(x, taps, dilation), atol=EXACT, rtol=0)
+
+
+def test_a_convolution_remembers_no_more_rows_than_it_reaches() -> None:
+    past: Rows = {}
+
+    for _ in range(3):
+        causal_convolution(torch.ones(2, 9, 4), torch.ones(4, 3), dilation=2, past=past, name="x")
+
+    assert list(past) == ["x"]
+    assert past["x"].shape == (2, 4, 4)
+    assert past["x"].untyped_storage().nbytes() == past["x"].nbytes  # it keeps no larger tensor
+
+
+def test_two_convolutions_keep_their_rows_apart(generator: torch.Generator) -> None:
+    x = torch.randn(1, 6, 3, generator=generator)
+    taps = torch.randn(2, 3, 3, generator=generator)
+
+    def both(piece: Tensor, past: Rows) -> Tensor:
+        one = causal_convolution(piece, taps[0], dilation=1, past=past, name="one")
+        return causal_convolution(one, taps[1], dilation=1, past=past, name="two")
+
+    expected = filtered_by_hand(filtered_by_hand(x, taps[0], 1), taps[1], 1)
+    torch.testing.assert_close(in_pieces(both, x, (2, 1, 3)), expected, atol=EXACT, rtol=0)
+
+
+def gate_of(
+    n_fft: int, mix: str = "none", generator: torch.Generator | None = None
+) -> SpectralGate:
+    gate = SpectralGate(tiny(gate_n_fft=n_fft, gate_mix=mix))
+    if generator is not None:
+        randomise(gate, generator)
+    return gate
+
+
+@pytest.mark.parametrize("n_fft", [2, 4, 64])
+@pytest.mark.parametrize("mix", ["none", "depthwise"])
+def test_a_fresh_gate_halves_its_input(n_fft: int, mix: str, generator: torch.Generator) -> None:
+    x = torch.randn(2, 70, 8, generator=generator)
+
+    y = gate_of(n_fft, mix)(x)
+
+    torch.testing.assert_close(y, x / 2, atol=EXACT, rtol=0)
+
+
+@pytest.mark.parametrize("n_fft", [2, 4, 6, 64, 128])
+def test_taps_fold_the_inverse_transform_of_the_response(
+    n_fft: int, generator: torch.Generator
+) -> None:
+    gate = gate_of(n_fft, generator=generator)
+
+    taps = gate.taps()
+
+    impulse = torch.fft.irfft(torch.sigmoid(gate.mask), n=n_fft)
+    middle = 2 * impulse[:, 1 : n_fft // 2]
+    expected = torch.cat([impulse[:, :1], middle, impulse[:, n_fft // 2 : n_fft // 2 + 1]], dim=1)
+    torch.testing.assert_close(taps, expected, atol=EXACT, rtol=0)
+
+
+@pytest.mark.parametrize("n_fft", [2, 4, 6, 64, 128])
+def test_the_real_part_of_the_response_is_the_sigmoid_of_the_mask(
+    n_fft: int, generator: torch.Generator
+) -> None:
+    gate = gate_of(n_fft, generator=generator)
+
+    response = torch.fft.rfft(gate.taps(), n=n_fft)  # zero-padded to n
+
+    torch.testing.assert_close(response.real, torch.sigmoid(gate.mask), atol=EXACT, rtol=0)
+
+
+def test_the_tap_matrix_is_exact_for_the_smallest_transform() -> None:
+    # irfft of (a, b) is ((a + b) / 2, (a - b) / 2), and neither of the two taps is doubled.
+    expected = torch.tensor([[0.5, 0.5], [0.5, -0.5]])
+    torch.testing.assert_close(response_to_taps(2), expected, atol=1e-15, rtol=0)
+
+
+@pytest.mark.parametrize("n_fft", [2, 4, 64])
+@pytest.mark.parametrize("mix", ["none", "depthwise", "full"])
+def test_a_gate_reads_nothing_ahead(n_fft: int, mix: str, generator: torch.Generator) -> None:
+    gate = gate_of(n_fft, mix, generator)
+    x = torch.randn(1, 70, 8, generator=generator)
+    before = gate(x)
+
+    for t in (0, 1, 35, 69):
+        changed = x.clone()
+        changed[:, t] += 1.0
+        difference = (gate(changed) - before).abs().amax(dim=(0, 2))
+
+        assert difference[:t].sum() == 0
+        assert difference[t] > 1e-3
+        # The filter has n/2 + 1 taps; beyond, sums of the same numbers differ by rounding at most.
+        assert difference[t + n_fft // 2 + 1 :].sum() <= EXACT
+
+
+@pytest.mark.parametrize("mix", ["none", "depthwise", "full"])
+@pytest.mark.parametrize("lengths", [(9,), (1,) * 9, (3, 1, 5), (8, 1)], ids=str)
+def test_a_gate_in_pieces_is_the_whole_one(
+    mix: str, lengths: tuple[int, ...], generator: torch.Generator
+) -> None:
+    gate = gate_of(8, mix, generator)
+    x = torch.randn(2, 9, 8, generator=generator)
+
+    torch.testing.assert_close(in_pieces(gate, x, lengths), gate(x), atol=EXACT, rtol=0)
+
+
+def test_without_a_mix_the_gate_is_its_filter_alone(generator: torch.Generator) -> None:
+    gate = gate_of(8, "none", generator)
+    x = torch.randn(2, 9, 8, generator=generator)
+
+    torch.testing.assert_close(
+        gate(x), filtered_by_hand(x, gate.taps().detach(), 1), atol=EXACT, rtol=0
+    )
+    assert [name for name, _ in gate.named_parameters()] == ["mask"]
+
+
+def test_a_depthwise_mix_weighs_each_channel(generator: torch.Generator) -> None:
+    gate = gate_of(8, "depthwise", generator)
+    x = torch.randn(2, 9, 8, generator=generator)
+
+    assert isinstance(gate.mix, torch.nn.Parameter)
+    expected = filtered_by_hand(x, gate.taps().detach(), 1) * gate.mix
+    torch.testing.assert_close(gate(x), expected, atol=EXACT, rtol=0)
+
+
+def test_a_full_mix_is_a_matrix_over_channels(generator: torch.Generator) -> None:
+    gate = gate_of(8, "full", generator)
+    x = torch.randn(2, 9, 8, generator=generator)
+
+    assert isinstance(gate.mix, torch.nn.Linear)
+    expected = filtered_by_hand(x, gate.taps().detach(), 1) @ gate.mix.weight.T
+    torch.testing.assert_close(gate(x), expected, atol=EXACT, rtol=0)
+
+
+def test_taps_keep_the_masks_precision_under_autocast() -> None:
+    gate = gate_of(64).float()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        taps = gate.taps()
+
+    assert taps.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("growth", "expected"), [(1, [1] * 6), (2, [1, 2, 4, 8, 1, 2]), (3, [1, 3, 9, 27, 1, 3])]
+)
+def test_dilation_grows_over_four_layers_and_starts_again(growth: int, expected: list[int]) -> None:
+    config = tiny(wave_dilation_growth=growth)
+
+    assert [wave_dilation(config, layer) for layer in range(6)] == expected
+    assert [CausalWave(config, layer).dilation for layer in range(6)] == expected
+
+
+@pytest.mark.parametrize(("layer", "dilation"), [(0, 1), (1, 2), (3, 8), (4, 1)])
+def test_a_wave_reaches_back_by_its_dilation_and_never_ahead(
+    layer: int, dilation: int, generator: torch.Generator
+) -> None:
+    wave = CausalWave(tiny(), layer)
+    randomise(wave, generator)
+    x = torch.randn(1, 30, 8, generator=generator)
+    changed = x.clone()
+    changed[:, 5] += 1.0
+
+    difference = (wave(changed) - wave(x)).abs().amax(dim=(0, 2))
+
+    # Elsewhere the same numbers are added: they may differ by rounding.
+    touched = [t for t, size in enumerate(difference.tolist()) if size > EXACT]
+    assert touched == [5, 5 + dilation, 5 + 2 * dilation]
+
+
+def test_a_wave_is_its_formula(generator: torch.Generator) -> None:
+    wave = CausalWave(tiny(), layer=1)
+    randomise(wave, generator)
+    x = torch.randn(2, 9, 8, generator=generator)
+
+    y = wave(x)
+
+    z = filtered_by_hand(x, wave.taps.detach(), dilation=2) + wave.bias
+    damping = torch.exp(-wave.sine.decay * z.abs())
+    s = wave.sine.amplitude * damping * torch.sin(wave.sine.frequency * z)
+    torch.testing.assert_close(y, s @ wave.out.weight.T, atol=EXACT, rtol=0)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("lengths", compositions(5), ids=str)
+def test_a_wave_in_pieces_is_the_whole_one(
+    layer: int, lengths: tuple[int, ...], generator: torch.Generator
+) -> None:
+    wave = CausalWave(tiny(), layer)
+    randomise(wave, generator)
+    x = torch.randn(2, 5, 8, generator=generator)
+
+    torch.testing.assert_close(in_pieces(wave, x, lengths), wave(x), atol=EXACT, rtol=0)
+
+
+def test_fresh_taps_keep_the_variance_of_a_white_input(generator: torch.Generator) -> None:
+    wave = CausalWave(tiny(d_model=256, wave_kernel=16), layer=0)
+
+    wave.initialise(generator)
+
+    # The sum of squares of 16 taps has mean 1; over 256 channels it is known to 1 / sqrt(2048).
+    power = wave.taps.square().sum(1).mean().item()
+    assert power == pytest.approx(1.0, abs=5 / 2048**0.5)

@@ -1,0 +1,230 @@
+"""What all bases share: attention, MLPs, the length limit, checkpointing, module ownership."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from networks import OPTIONS, VARIANTS, moved, randomise, tiny, tokens_of
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from psannlm.model.bases import build
+from psannlm.model.transformer import (
+    MLP,
+    Attention,
+    Gelu,
+    GeluScaled,
+    ReluSquared,
+    SwiGLU,
+    swiglu_width,
+)
+
+EXACT = 1e-12  # sums of a few float64 products of size 10
+
+
+def explicit_attention(attention: Attention, x: Tensor, n_heads: int) -> Tensor:
+    """Causal attention with its T x T scores written out, head by head."""
+    q, k, v = (x @ attention.to_qkv.weight.T).chunk(3, dim=-1)
+    if attention.rotary is not None:
+        q, k = (
+            attention.rotary(y.unflatten(-1, (n_heads, -1)).transpose(1, 2), 0)
+            .transpose(1, 2)
+            .flatten(2)
+            for y in (q, k)
+        )
+    heads = []
+    for qh, kh, vh in zip(*(y.chunk(n_heads, dim=-1) for y in (q, k, v)), strict=True):
+        scores = qh @ kh.transpose(1, 2) / math.sqrt(qh.shape[-1])
+        weights = torch.exp(scores).tril()
+        heads.append(weights / weights.sum(-1, keepdim=True) @ vh)
+    return torch.cat(heads, dim=-1) @ attention.out.weight.T
+
+
+@pytest.mark.parametrize("positions", ["rope", "sinusoidal"])
+@pytest.mark.parametrize("n_heads", [1, 2, 4])
+@pytest.mark.parametrize("length", [1, 2, 24])
+def test_attention_is_softmax_over_what_came_before(
+    float64: None, positions: str, n_heads: int, length: int, generator: torch.Generator
+) -> None:
+    attention = Attention(tiny(n_heads=n_heads, positions=positions))
+    randomise(attention, generator)
+    x = torch.randn(2, length, 8, generator=generator)
+
+    y = attention(x)
+
+    torch.testing.assert_close(y, explicit_attention(attention, x, n_heads), atol=EXACT, rtol=0)
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 25), (20, 5), (24, 1)])
+def test_more_tokens_than_the_context_are_refused(start: int, length: int) -> None:
+    config = tiny()
+    model, state = build(config, seed=0), None
+    if start:
+        state = model.state()
+        model(tokens_of(config, 1, start), state)
+
+    with pytest.raises(ValueError, match="longer than context_length, got 25 and 24"):
+        model(tokens_of(config, 1, length), state)
+
+
+def test_a_whole_context_is_taken() -> None:
+    config = tiny()
+
+    logits = build(config, seed=0)(tokens_of(config, 3, 24))
+
+    assert logits.shape == (3, 24, 7)
+
+
+def training_step(config: Any, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor | None]]:
+    model = moved(config).train()
+    loss = cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+    loss.backward()
+    return loss.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_checkpointing_changes_neither_loss_nor_gradients(options: dict[str, Any]) -> None:
+    tokens = tokens_of(tiny(), 2, 12)
+
+    plain = training_step(tiny(**options), tokens)
+    checkpointed = training_step(tiny(**options, grad_checkpoint=True), tokens)
+
+    assert torch.equal(plain[0], checkpointed[0])
+    for name, gradient in plain[1].items():
+        assert gradient is not None
+        # The same float32 numbers, possibly summed in another order.
+        torch.testing.assert_close(checkpointed[1][name], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_checkpointing_saves_less_for_backward() -> None:
+    def saved_numbers(checkpointed: bool) -> int:
+        config = tiny(grad_checkpoint=checkpointed)
+        model, sizes = build(config, seed=0), []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.append(tensor.numel()), lambda _: torch.empty(0)
+        ):
+            model(tokens_of(config, 2, 24))
+        return sum(sizes)
+
+    assert saved_numbers(True) < 0.5 * saved_numbers(False)
+
+
+@pytest.mark.parametrize("base", ["respsann", "sgrpsann"])
+def test_a_checkpointed_model_in_training_still_remembers(base: str) -> None:
+    config = tiny(base=base, grad_checkpoint=True)
+    model, tokens = moved(config).train(), tokens_of(config, 2, 9)
+    whole, state = model(tokens), model.state()
+
+    pieces = torch.cat([model(piece, state) for piece in tokens.split((5, 4), dim=1)], dim=1)
+
+    torch.testing.assert_close(pieces, whole, atol=1e-4, rtol=0)  # float32 logits of size 10
+
+
+@pytest.mark.parametrize(
+    ("nonlinearity", "formula"),
+    [
+        (Gelu(), lambda z: z * 0.5 * (1 + torch.erf(z / math.sqrt(2)))),
+        (ReluSquared(), lambda z: torch.where(z > 0, z * z, 0.0)),
+    ],
+    ids=["gelu", "relu_squared"],
+)
+def test_an_mlp_is_two_projections_around_its_nonlinearity(
+    float64: None, nonlinearity: nn.Module, formula: Any, generator: torch.Generator
+) -> None:
+    mlp = MLP(tiny(), nonlinearity)
+    randomise(mlp, generator)
+    x = torch.randn(3, 5, 8, generator=generator)
+
+    y = mlp(x)
+
+    z = x @ mlp.up.weight.T + mlp.up.bias
+    expected = formula(z) @ mlp.out.weight.T + mlp.out.bias
+    torch.testing.assert_close(y, expected, atol=1e-11, rtol=0)  # squares reach about 100
+
+
+def test_swiglu_gates_one_projection_with_the_other(
+    float64: None, generator: torch.Generator
+) -> None:
+    mlp = SwiGLU(tiny())
+    randomise(mlp, generator)
+    x = torch.randn(3, 5, 8, generator=generator)
+
+    y = mlp(x)
+
+    gate, up = (x @ mlp.gate_up.weight.T + mlp.gate_up.bias).chunk(2, dim=-1)
+    expected = (gate / (1 + torch.exp(-gate)) * up) @ mlp.out.weight.T + mlp.out.bias
+    torch.testing.assert_close(y, expected, atol=1e-11, rtol=0)  # products reach about 100
+
+
+@pytest.mark.parametrize(
+    ("d_model", "d_mlp"), [(8, 12), (8, 1), (64, 256), (512, 2048), (768, 3072), (5, 7)]
+)
+def test_swiglu_has_the_parameters_of_an_mlp_to_within_one_row(d_model: int, d_mlp: int) -> None:
+    config = tiny(d_model=d_model, d_mlp=d_mlp, n_heads=1, positions="alibi")
+
+    sizes = [
+        sum(parameter.numel() for parameter in mlp.parameters())
+        for mlp in (MLP(config, Gelu()), SwiGLU(config))
+    ]
+
+    row = 3 * d_model + 2  # what one more feature costs
+    assert abs(sizes[0] - sizes[1]) <= row
+    assert swiglu_width(d_model, d_mlp) >= 1
+
+
+def test_a_scaled_gelu_starts_with_the_sines_gains(generator: torch.Generator) -> None:
+    nonlinearity = GeluScaled(5, tiny(sine_amplitude=1.7, sine_frequency=0.6))
+    z = torch.randn(4, 5, generator=generator)
+
+    value = nonlinearity(z)
+
+    inner = 0.6 * z.double()
+    expected = 1.7 * inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+    torch.testing.assert_close(value.double(), expected, atol=1e-6, rtol=0)  # float32
+
+
+def test_a_scaled_gelu_learns_both_gains_of_each_feature(generator: torch.Generator) -> None:
+    nonlinearity = GeluScaled(5, tiny())
+
+    nonlinearity(torch.randn(4, 5, generator=generator)).sum().backward()
+
+    gradients = {name: parameter.grad for name, parameter in nonlinearity.named_parameters()}
+    assert set(gradients) == {"raw_amplitude", "raw_frequency"}
+    assert all(g is not None and g.shape == (5,) and (g != 0).all() for g in gradients.values())
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_nothing_is_shared_between_layers(options: dict[str, Any]) -> None:
+    model = build(tiny(**options), seed=0)
+
+    modules = [module for block in model.blocks for module in block.modules()]
+    parameters = [parameter for block in model.blocks for parameter in block.parameters()]
+
+    assert len({id(module) for module in modules}) == len(modules)
+    assert len({parameter.data_ptr() for parameter in parameters}) == len(parameters)
+
+
+def test_the_head_is_not_tied_to_the_embedding() -> None:
+    model = build(tiny(), seed=0)
+
+    assert model.lm_head.weight.data_ptr() != model.embedding.weight.data_ptr()
+    assert not torch.equal(model.lm_head.weight, model.embedding.weight)
+
+
+@pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
+def test_the_order_of_tokens_matters(positions: str) -> None:
+    config = tiny(positions=positions, n_layers=1)
+    model = moved(config)
+    tokens = torch.tensor([[1, 2, 3, 4]])
+
+    swapped = model(tokens[:, [1, 0, 2, 3]])[0, -1]
+
+    assert (swapped - model(tokens)[0, -1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
+def test_tables_of_positions_are_not_saved_with_the_weights(positions: str) -> None:
+    model = build(tiny(base="sgrpsann", positions=positions), seed=0)
+
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
