@@ -7,7 +7,6 @@ import pandas as pd
 
 from psannlm.report.runs import Evidence, Refused
 
-
 COLUMNS = ["run", "notebook", "preset", "device", "torch", "code", "status"]
 
 
