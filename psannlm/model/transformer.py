@@ -12,6 +12,7 @@ from torch.nn.functional import gelu, relu, scaled_dot_product_attention, silu, 
 from torch.utils.checkpoint import checkpoint
 
 from psannlm.config import Architecture, ModelConfig
+from psannlm.model import blockwise
 from psannlm.model.mixers import Rows
 from psannlm.model.positions import Alibi, Rotary, sinusoidal_table
 from psannlm.model.sine import raw_parameter
@@ -60,6 +61,8 @@ class Attention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         new, total = q.shape[2], k.shape[2]
+        if new == total and blockwise.serves(q):
+            return blockwise.causal_attention(q, k, v, self.scale)
         mask = None
         if 1 < new < total:
             mask = q.new_ones(new, total, dtype=torch.bool).tril(total - new)

@@ -1,0 +1,151 @@
+"""Blockwise attention: as exact as torch's kernel, causal, and without a T x T matrix."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.functional import scaled_dot_product_attention
+
+from psannlm.config import ModelConfig
+from psannlm.model import blockwise
+from psannlm.model.bases import build
+
+SCALE = 0.25
+
+# Warnings about what torch's compiler itself does.
+compiles = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
+    "ignore:.*Function'> should not be instantiated:DeprecationWarning",
+)
+
+
+def inputs(n_tokens: int, spread: float = 1.0) -> list[Tensor]:
+    """q, k, v and a gradient of the output."""
+    generator = torch.Generator().manual_seed(n_tokens)
+    parts = [torch.randn(2, 3, n_tokens, 16, generator=generator) for _ in range(4)]
+    parts[0] *= spread
+    return [part.bfloat16() for part in parts]
+
+
+def explicit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    hidden = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(1)
+    scores = (q @ k.mT * SCALE).masked_fill(hidden, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=SCALE)
+
+
+def blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return blockwise.causal_attention(q, k, v, SCALE)
+
+
+def results(
+    attention: Callable[[Tensor, Tensor, Tensor], Tensor], parts: list[Tensor], dtype: torch.dtype
+) -> list[Tensor]:
+    """The output and the gradients of q, k and v, in float64."""
+    q, k, v, g = (part.to(dtype) for part in parts)
+    leaves = [part.requires_grad_() for part in (q, k, v)]
+    y = attention(*leaves)
+    return [part.detach().double() for part in (y, *torch.autograd.grad(y, leaves, g))]
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+@pytest.mark.parametrize("n_tokens", [1, 2, 100, 256, 300])
+def test_error_is_at_most_twice_that_of_torchs_kernel(n_tokens: int, spread: float) -> None:
+    parts = inputs(n_tokens, spread)
+    exact = results(explicit, parts, torch.float64)
+    theirs = results(fused, parts, torch.bfloat16)
+    ours = results(blocks, parts, torch.bfloat16)
+    for x, y, z in zip(exact, theirs, ours, strict=True):
+        # A lone row has no gradient in q and k; 1e-4 is what float32 leaves of such differences.
+        assert (z - x).norm() <= 2 * (y - x).norm() + 1e-4
+
+
+@pytest.mark.parametrize("n_tokens", [1, 7, 16, 37])
+def test_formula_holds_in_float32_whatever_the_size_of_a_block(
+    n_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blockwise, "ROWS", 16)
+    parts = inputs(n_tokens)
+    exact = results(explicit, parts, torch.float64)
+    ours = results(blocks, parts, torch.float32)
+    for x, z in zip(exact, ours, strict=True):
+        torch.testing.assert_close(z, x, rtol=1e-4, atol=1e-5)
+
+
+def test_row_does_not_see_what_comes_after_it() -> None:
+    q, k, v, _ = inputs(300)
+    y = blocks(q, k, v)
+    for cut in (1, 255, 256, 257):
+        changed = [torch.cat([part[:, :, :cut], part[:, :, cut:] + 1], 2) for part in (q, k, v)]
+        torch.testing.assert_close(blocks(*changed)[:, :, :cut], y[:, :, :cut], rtol=0, atol=0)
+
+
+def test_backward_pass_gets_no_tensor_of_all_pairs_of_tokens() -> None:
+    sizes = saved_sizes(blocks, 600)
+    assert len(sizes) == 5
+    assert max(sizes) == 2 * 3 * 600 * 16
+
+
+@pytest.mark.slow
+@compiles
+def test_compiler_saves_no_tensor_of_all_pairs_of_tokens_either() -> None:
+    assert sum(saved_sizes(torch.compile(blocks), 600)) < 2 * 3 * 600 * 256
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_compiled_model_agrees_with_the_eager_one(
+    checkpointed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr(blockwise, "_FAST_PRODUCTS", True)
+    model = build(small(checkpointed), seed=0)
+    tokens = torch.randint(50, (2, 300), generator=torch.Generator().manual_seed(0))
+    exact, y = model(tokens), run(model, tokens)
+    z = run(torch.compile(model), tokens)
+    assert (z - exact).norm() <= 1.5 * (y - exact).norm()
+    gradients = []
+    for logits in (exact, y, z):
+        model.zero_grad()
+        logits.square().mean().backward()
+        gradients.append(model.blocks[0].attention.to_qkv.weight.grad.clone())
+    x, y, z = gradients
+    assert (z - x).norm() <= 1.5 * (y - x).norm()
+
+
+def saved_sizes(attention: Callable[[Tensor, Tensor, Tensor], Tensor], n: int) -> list[int]:
+    """Elements of each tensor that is saved for the backward pass."""
+    sizes = []
+
+    def note(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    leaves = [part.requires_grad_() for part in inputs(n)[:3]]
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        attention(*leaves)
+    return sizes
+
+
+def small(checkpointed: bool) -> ModelConfig:
+    return ModelConfig(
+        base="respsann",
+        vocab_size=50,
+        context_length=300,
+        d_model=32,
+        n_layers=1,
+        n_heads=2,
+        d_mlp=64,
+        grad_checkpoint=checkpointed,
+    )
+
+
+def run(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return model(tokens).float()
