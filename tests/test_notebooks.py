@@ -19,14 +19,16 @@ each_page = pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 SMALL = ["-p", "n_repeats", "1", "-p", "d_model", "16", "-p", "min_seconds", "0.01"]
 FILES = {
     "README.md",
-    "ceiling.svg",
+    "ceiling_forward_fp32.svg",
+    "ceiling_training_step_fp32.svg",
     "cells.csv",
     "config_used.yaml",
     "samples.csv",
     "system.json",
     "throughput.csv",
     "throughput.ipynb",
-    "throughput.svg",
+    "throughput_forward_fp32.svg",
+    "throughput_training_step_fp32.svg",
 }
 
 

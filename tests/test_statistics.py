@@ -67,8 +67,18 @@ def test_the_noise_floor_is_the_far_end_of_the_baselines_interval():
         (Interval(1.005, 1.004, 1.006, 6), 0.0, "not separated"),
         (Interval(1.10, 1.05, 1.15, FEWEST_REPEATS - 1), 0.02, "not separated"),
         (None, 0.0, "not separated"),
+        (Interval(1.10, 1.05, 1.15, 6), None, "not separated"),
     ],
-    ids=["faster", "slower", "interval holds 1", "within noise", "too small", "too few", "none"],
+    ids=[
+        "faster",
+        "slower",
+        "interval holds 1",
+        "within noise",
+        "too small",
+        "too few",
+        "no ratio",
+        "no floor",
+    ],
 )
 def test_a_verdict_needs_repeats_an_interval_without_one_and_size(ratio, floor, expected):
     assert verdict(ratio, floor) == expected

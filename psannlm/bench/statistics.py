@@ -82,18 +82,18 @@ def ratio_interval(
     return median_interval([values[block] / baseline[block] for block in shared], seed=seed)
 
 
-def noise_floor(same: Interval | None) -> float:
-    """How far from 1 the interval of the baseline's ratio to itself reaches."""
-    return 0.0 if same is None else max(abs(same.low - 1), abs(same.high - 1))
+def noise_floor(same: Interval | None) -> float | None:
+    """How far from 1 the interval of the baseline's ratio to itself reaches; None if unknown."""
+    return None if same is None else max(abs(same.low - 1), abs(same.high - 1))
 
 
-def verdict(ratio: Interval | None, floor: float) -> Verdict:
+def verdict(ratio: Interval | None, floor: float | None) -> Verdict:
     """Faster or slower than the baseline, or not separated from it.
 
     A difference needs enough repeats, an interval without 1, and a size above both the noise floor
-    and the smallest effect that was declared to matter.
+    and the smallest effect that was declared to matter. Without a floor there is no difference.
     """
-    if ratio is None or ratio.n < FEWEST_REPEATS or not ratio.excludes(1):
+    if ratio is None or floor is None or ratio.n < FEWEST_REPEATS or not ratio.excludes(1):
         return "not separated"
     if abs(ratio.median - 1) <= max(floor, SMALLEST_EFFECT):
         return "not separated"

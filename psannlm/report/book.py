@@ -86,7 +86,10 @@ def _page(name: str, run: Evidence | None, target: Path, warn: Warn) -> dict[Pat
 
 
 def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
-    """The executed notebook as a page: parameters folded into a note on where it comes from."""
+    """The executed notebook as a page: first the question, its run, and the answer.
+
+    Parameters are folded into the note on the run; cells tagged `answer` move up to it.
+    """
     page = copy.deepcopy(notebook)
     page.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     cells = []
@@ -100,7 +103,9 @@ def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
         cells.append(cell)
     note = new_markdown_cell(provenance(run, raw))
     note.id = "provenance"
-    page.cells = [*cells[:1], note, *cells[1:]]
+    answer = [cell for cell in cells[1:] if "answer" in cell.metadata.get("tags", [])]
+    rest = [cell for cell in cells[1:] if cell not in answer]
+    page.cells = [cells[0], note, *answer, *rest]
     return page
 
 

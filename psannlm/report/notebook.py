@@ -7,6 +7,7 @@ papermill injected but the notebook does not have is seen, and refused before an
 import ast
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -67,8 +68,9 @@ class Page:
         return self.records
 
     def show(self, name: str, figure: Figure) -> Figure:
-        """Save a figure with the run, and return it for display."""
-        self.run.write(f"{name}.svg", figure.svg)
+        """Save a figure's panels with the run, and return it for display."""
+        for panel, svg in figure.panels.items():
+            self.run.write(f"{name}_{re.sub(r'[^a-z0-9]+', '_', panel)}.svg", svg)
         return figure
 
     def write(self, files: Mapping[str, str]) -> None:

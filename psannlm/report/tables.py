@@ -89,7 +89,9 @@ def _block(
     return rows
 
 
-def _comparison(label: str, ratio: Interval | None, baseline: str, floor: float) -> dict[str, Any]:
+def _comparison(
+    label: str, ratio: Interval | None, baseline: str, floor: float | None
+) -> dict[str, Any]:
     if label == baseline:
         return {"ratio": 1.0, "verdict": "baseline"}
     word = "noise floor" if label == again(baseline) else verdict(ratio, floor)

@@ -45,7 +45,12 @@ def throughput_rows(table: pd.DataFrame) -> pd.DataFrame:
         ],
         "of measured ceiling": [_number(v, ".1%") for v in table["mfu"]],
         "of stated peak": [_number(v, ".1%") for v in table["mfu_stated"]],
-        "compilation, s": [_number(v, ".1f") for v in table["first_compile_seconds"]],
+        "compilation, s (cold; cached)": [
+            UNKNOWN if pd.isna(cold) else f"{cold:.1f}; {cached:.1f}"
+            for cold, cached in zip(
+                table["first_compile_seconds"], table["later_compile_seconds"], strict=True
+            )
+        ],
         "peak allocated, MiB": [_number(v, ",.0f") for v in table["peak_allocated_mib"]],
         "peak RSS, MiB": [_number(v, ",.0f") for v in table["peak_rss_mib"]],
         "processes": [
@@ -114,8 +119,8 @@ def reading(table: pd.DataFrame, config: ThroughputConfig) -> str:
     eager = config.compile and not table.loc[table["status"] == "ok", "compiled"].all()
     lines = [
         f"- **Noise.** {config.baseline} was measured twice under two names. Across settings, the "
-        f"ratio of the two strayed from 1 by up to {floors.max():.1%}, its interval included; a "
-        f"difference within that, or below {SMALLEST_EFFECT:.0%}, is called *not separated*.",
+        f"ratio of the two strayed from 1 by up to {_number(floors.max(), '.1%')}, its interval "
+        f"included; a difference within that, or below {SMALLEST_EFFECT:.0%}, is *not separated*.",
         f"- **Replication.** Each row is {config.n_repeats} fresh processes, in blocks shuffled "
         "anew; intervals are over processes, ratios are paired within blocks.",
         "- **Speed** is all tokens over all time of the timed steps. Warm-up and compilation are "
