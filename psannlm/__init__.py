@@ -1,9 +1,19 @@
 """The compact core of the PSANN-LM benchmark report: networks, measurements, evidence, pages.
 
-config  what a run is asked to do
-model   the networks under test, what they cost by construction, how they decode
-bench   the machine, the clock, the cells of a measurement, what the samples mean
-report  run folders, tables, figures, the runner, the book
+config      what a run is asked to do
+parameters  from what a user wrote to a configuration
+model       the networks under test, what they cost by construction, how they decode
+bench       the machine, the clock, the cells of a measurement, what the samples mean
+report      run folders, tables, figures, the runner, the book
 """
 
+import os
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+ROOT = Path(__file__).parents[1]
+"""The folder of the project: notebooks, parameters and the book are found from here."""
+
+REPORTS = Path(os.environ.get("PSANNLM_REPORTS", ROOT / "reports"))
+"""Where run folders live."""

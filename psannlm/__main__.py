@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from psannlm import REPORTS
 from psannlm.config import ConfigError
 from psannlm.report import identities, runner
-from psannlm.report.runs import REPORTS, Refused
+from psannlm.report.runs import Refused
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 

@@ -1,15 +1,11 @@
-"""What a run is asked to do: typed, strict configurations and the one loader that builds them.
+"""What a run is asked to do: typed, frozen configurations that let nothing else in.
 
-A parameter file is read once; every problem it has is reported at once, each with its key, the
-value found, what was expected and, for a name, the nearest right one. Knows nothing of torch.
+Knows nothing of torch, nor of files: parameters.py builds these from what a user wrote.
 """
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,8 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
-    ValidationError,
 )
 
 Positions = Literal["rope", "alibi", "sinusoidal"]
@@ -91,7 +85,7 @@ class Strict(BaseModel):
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     def model_post_init(self, _: object) -> None:
-        if broken := list(_broken_rules(type(self), dict(self))):
+        if broken := list(broken_rules(type(self), dict(self))):
             raise ConfigError("\n".join(broken))
 
 
@@ -205,90 +199,9 @@ class ThroughputConfig(Architecture):
 CONFIGS: Mapping[str, type[Strict]] = {"throughput": ThroughputConfig}
 """The configuration of each notebook, in the order in which a report runs them."""
 
-ConfigT = TypeVar("ConfigT", bound=Strict)
 
-
-def read_parameters(path: Path) -> dict[str, Any]:
-    """The mapping in the YAML file at `path`.
-
-    Raises:
-        ConfigError: The file is missing, unreadable, empty, or no mapping of names to values.
-    """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        beside = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
-        raise ConfigError(f"{path} does not exist; parameter files beside it: {beside}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if data is None:
-        raise ConfigError(
-            f"{path} is empty; params/smoke/ has a file of each notebook to start from"
-        )
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must map names to values, got {type(data).__name__}")
-    return {str(name): value for name, value in data.items()}
-
-
-def parse(
-    cls: type[ConfigT],
-    data: Mapping[str, Any],
-    *,
-    source: str,
-    bases: Collection[str] = (),
-) -> ConfigT:
-    """Build a `cls` from `data`.
-
-    Args:
-        cls: The configuration to build.
-        data: Names and values, as YAML, papermill or a notebook gave them.
-        source: Where they came from; opens the message.
-        bases: The bases there are; none given, any name passes.
-
-    Raises:
-        ConfigError: One line for each problem, all of them together.
-    """
-    values: dict[str, Any] = {}
-    problems = list(_field_problems(cls, data, values))
-    problems += _broken_rules(cls, values)
-    problems += _unknown_bases(values, bases)
-    if problems:
-        raise ConfigError(f"{source}:\n" + "\n".join(f"  {problem}" for problem in problems))
-    return cls(**values)
-
-
-def nearest(name: str, names: Collection[str]) -> str:
-    """', did you mean X?' with the closest of `names`, or nothing if none is close."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
-def _field_problems(
-    cls: type[Strict], data: Mapping[str, Any], values: dict[str, Any]
-) -> Iterator[str]:
-    """Problems of single fields; the valid ones are put into `values`."""
-    for name in data:
-        if name not in cls.model_fields:
-            yield f"{name}: unknown{nearest(name, cls.model_fields)}"
-    for name, field in cls.model_fields.items():
-        if name not in data:
-            if field.is_required():
-                yield f"{name}: missing"
-            else:
-                values[name] = field.default
-            continue
-        annotation: Any = field.annotation
-        if field.metadata:
-            annotation = Annotated[annotation, *field.metadata]
-        try:
-            values[name] = TypeAdapter(annotation).validate_python(data[name])
-        except ValidationError as error:
-            yield f"{name}: {_expectation(error, annotation)}, got {data[name]!r}"
-
-
-def _broken_rules(cls: type[Strict], values: Mapping[str, Any]) -> Iterator[str]:
+def broken_rules(cls: type[Strict], values: Mapping[str, Any]) -> Iterator[str]:
+    """Messages of the rules that `values` break; a rule waits until all its fields are there."""
     for rule in cls.rules:
         if all(name in values for name in rule.fields):
             arguments = [values[name] for name in rule.fields]
@@ -296,58 +209,7 @@ def _broken_rules(cls: type[Strict], values: Mapping[str, Any]) -> Iterator[str]
                 yield rule.message.format(*(_plain(argument) for argument in arguments))
 
 
-def _unknown_bases(values: Mapping[str, Any], bases: Collection[str]) -> Iterator[str]:
-    if not bases:
-        return
-    for field in ("base", "baseline"):
-        named = values.get(field, ())
-        for name in (named,) if isinstance(named, str) else named:
-            if name not in bases:
-                near, known = nearest(name, bases) or ".", ", ".join(bases)
-                yield f"{field}: unknown base {name!r}{near} There are: {known}"
-
-
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return value
-
-
-def _expectation(error: ValidationError, annotation: Any) -> str:
-    """What the field wants, in words; from pydantic's first complaint where that is clearest."""
-    first = error.errors()[0]
-    kind, context = first["type"], first.get("ctx", {})
-    match kind:
-        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
-            (sign, bound), *_ = context.items()
-            words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-            return f"must be {words[sign]} {bound:,}"
-        case "too_short":
-            return "must name at least one item"
-        case "value_error" if "twice" in first["msg"]:
-            return "must not name an item twice"
-        case "literal_error" if isinstance(first["input"], str):
-            choices = _choices(annotation)
-            return f"must be one of {', '.join(choices)}{nearest(first['input'], choices)}"
-    return f"expected {_describe(annotation)}"
-
-
-def _choices(annotation: Any) -> tuple[str, ...]:
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
-    for argument in get_args(annotation):
-        if found := _choices(argument):
-            return found
-    return ()
-
-
-def _describe(annotation: Any) -> str:
-    if get_origin(annotation) is Annotated:
-        return _describe(get_args(annotation)[0])
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(get_args(annotation))
-    if get_origin(annotation) is tuple:
-        return f"a list, each item {_describe(get_args(annotation)[0])}"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}[
-        annotation
-    ]

@@ -1,5 +1,6 @@
 """The book shows the best evidence, names what it refuses, and builds whatever there is."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,18 +8,17 @@ import sys
 import nbformat
 import pytest
 
-from psannlm.bench.environment import ROOT
+from psannlm import REPORTS, ROOT
 from psannlm.config import CONFIGS
 from psannlm.report import book
-from psannlm.report.runs import REPORTS, Refused, all_runs, load
+from psannlm.report.runs import Refused, all_runs, load
 from tests.synthetic import throughput_run
 
 
 def staged(tmp_path):
     """Stages into a book of its own; returns results/ and what was warned of."""
-    warnings: list[str] = []
-    book.stage(tmp_path / "book", reports=tmp_path, warn=warnings.append)
-    return tmp_path / "book" / "results", warnings
+    results = tmp_path / "book" / "results"
+    return results, book.stage(results, reports=tmp_path)
 
 
 def test_committed_evidence_is_sound():
@@ -121,21 +121,19 @@ def test_prose_uses_only_constants_that_there_are():
 def own_sources(tmp_path):
     """A copy of what a build reads, so that it stages into a folder of its own."""
     site = tmp_path / "site"
-    shutil.copytree(ROOT / "book", site / "book", ignore=shutil.ignore_patterns("results"))
+    shutil.copytree(
+        ROOT / "book", site / "book", ignore=shutil.ignore_patterns("results", ".staged.json")
+    )
     shutil.copy(ROOT / "_config.yml", site / "_config.yml")
     return site
 
 
 def built(site, reports):
     """Runs `jb build book/ -W -n --keep-going` there on the evidence in `reports`."""
-    script = (
-        "from pathlib import Path; from psannlm.report import book; whole = book.stage; "
-        "book.stage = lambda source, warn: "
-        f"whole(source, reports=Path({str(reports)!r}), warn=warn); "
-        "from jupyter_book.cli.main import main; main()"
-    )
+    script = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", script, "build", "book/", "-W", "-n", "--keep-going"]
-    return subprocess.run(command, cwd=site, capture_output=True, text=True)
+    environment = os.environ | {"PSANNLM_REPORTS": str(reports)}
+    return subprocess.run(command, cwd=site, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.slow

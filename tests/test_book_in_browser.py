@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from psannlm.bench.environment import ROOT
+from psannlm import ROOT
 from psannlm.report import runner
 
 pytestmark = pytest.mark.browser

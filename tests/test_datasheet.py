@@ -20,6 +20,6 @@ def test_a_known_gpu_has_its_dense_peak(name, expected):
     assert stated_peak(name, "bf16") == expected
 
 
-@pytest.mark.parametrize("name", ["AMD EPYC, 2 cores", "NVIDIA GeForce RTX 4090", "NVIDIA L40"])
+@pytest.mark.parametrize("name", ["AMD EPYC, 2 cores", "NVIDIA H200 NVL", "NVIDIA L40"])
 def test_an_unknown_device_has_none(name):
     assert stated_peak(name, "bf16") is None

@@ -8,7 +8,7 @@ import time
 import nbformat
 import pytest
 
-from psannlm.bench.environment import ROOT
+from psannlm import ROOT
 from psannlm.report.executed import finished, is_complete, output_path
 from tests.synthetic import executed_notebook
 

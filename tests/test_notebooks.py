@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from psannlm.bench.environment import ROOT
+from psannlm import ROOT
 from psannlm.report import identities
 from psannlm.report.runs import load
 
@@ -107,9 +107,7 @@ def test_a_run_leaves_every_file_with_its_hash(tmp_path):
     identities.check(evidence)
     assert evidence.is_complete
     assert set(evidence.manifest["artifacts"]) == FILES
-    assert evidence.manifest["command"].startswith("python -m papermill") or (
-        "papermill" in evidence.manifest["command"]
-    )
+    assert " notebooks/throughput.ipynb out.ipynb " in evidence.manifest["command"]
     assert str(ROOT) not in (folder / "throughput.ipynb").read_text()
     assert str(ROOT) not in (folder / "run.json").read_text()
 
@@ -119,6 +117,18 @@ def test_a_page_runs_from_its_own_folder_too(tmp_path):
     done = papermill(tmp_path, "-p", "base", "transformer", *SMALL, cwd=ROOT / "notebooks")
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_another_package_of_that_name_is_told_apart(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "psannlm.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "other"))
+
+    done = papermill(tmp_path, cwd=tmp_path)
+
+    assert done.returncode != 0
+    assert "is another package of that name; `make setup`" in done.stderr
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ import pytest
 import yaml
 from papermill import inspect_notebook
 
-from psannlm.bench.environment import ROOT
-from psannlm.config import CONFIGS, parse, read_parameters
+from psannlm import ROOT
+from psannlm.config import CONFIGS
 from psannlm.model.bases import BASES
+from psannlm.parameters import parse, read_parameters
 from psannlm.report.notebook import NOTEBOOKS, default_parameters
 from psannlm.report.runner import check_parameters
 

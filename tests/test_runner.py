@@ -10,7 +10,7 @@ import time
 import pytest
 import yaml
 
-from psannlm.bench.environment import ROOT
+from psannlm import ROOT
 from psannlm.bench.records import read_records
 from psannlm.config import ConfigError
 from psannlm.report import identities, runner

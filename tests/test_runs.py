@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from psannlm.bench.environment import ROOT
+from psannlm import ROOT
 from psannlm.report import runs
 from psannlm.report.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
 from tests.synthetic import throughput_run

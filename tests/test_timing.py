@@ -1,8 +1,9 @@
 """The timing loop, with a clock that moves only when told to."""
 
 import pytest
+import torch
 
-from psannlm.bench.timing import MAX_WINDOWS, WINDOW, HostStopwatch, time_steps
+from psannlm.bench.timing import MAX_WINDOWS, WINDOW, CudaStopwatch, HostStopwatch, time_steps
 
 
 class FakeWork:
@@ -71,12 +72,8 @@ def test_every_call_is_counted_somewhere():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_steps_are_timed_to_their_end():
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    from psannlm.bench.timing import CudaStopwatch
-
     a = torch.randn(8192, 8192, device="cuda")
     [short] = CudaStopwatch().lap(lambda: a[:64, :64] @ a[:64, :64], 1)
     [long] = CudaStopwatch().lap(lambda: a @ a, 1)

@@ -1,5 +1,6 @@
 """What people read is what the table holds."""
 
+import pandas as pd
 import pytest
 
 from psannlm.report import views
@@ -17,7 +18,17 @@ def test_the_answer_states_speed_ratio_and_verdict():
     said = views.answer(TABLE, "transformer", 6)
 
     assert "**transformer** runs at 1,000 tokens/s" in said
-    assert "**respsann** at 0.80 (0.80 – 0.80) × its speed (slower)" in said
+    assert "**respsann** at 0.80 (0.80 – 0.80) × that speed (slower)" in said
+
+
+def test_bases_are_compared_at_the_largest_batch_that_the_baseline_could_run():
+    larger = TABLE.assign(batch_tokens=64)
+    larger.loc[larger["base"] == "transformer", "status"] = "failed"
+
+    said = views.answer(pd.concat([TABLE, larger], ignore_index=True), "transformer", 6)
+
+    assert "32 tokens a step" in said
+    assert "64 tokens" not in said
 
 
 def test_too_few_repeats_are_said():

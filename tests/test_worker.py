@@ -128,3 +128,39 @@ def test_a_missing_compiler_leaves_the_row_eager(monkeypatch):
 
 def test_the_task_names_a_network_that_can_be_built():
     assert ModelConfig(**task().model).base == "respsann"
+
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
+def test_a_gpu_trains_every_base_and_tells_its_memory(base, precision, compiled):
+    found = measure(
+        task(base=base, device="cuda", precision=precision, compile=compiled), "train_step"
+    )
+
+    assert found["compiled"] == compiled
+    assert math.isfinite(found["loss"])
+    # Weights, gradients and two moments, four bytes each, are there at the peak.
+    config = throughput_config().network(base)
+    assert found["peak_allocated_bytes"] > 16 * cost_of(config, Shape(2, 16)).n_parameters
+    assert found["peak_reserved_bytes"] >= found["peak_allocated_bytes"]
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_memory_that_runs_out_on_a_gpu_is_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "_stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(worker, "available_memory_bytes", lambda device: 2**60)
+    huge = task(device="cuda", batch_tokens=2**26, model={"vocab_size": 2**16})
+    (tmp_path / "task.json").write_text(json.dumps(worker.dataclasses.asdict(huge)))
+
+    worker.main(tmp_path / "task.json", tmp_path / "result.jsonl")
+
+    rows = [json.loads(line) for line in (tmp_path / "result.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert all(row["reason"].startswith("out of memory") for row in rows)

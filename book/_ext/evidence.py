@@ -5,20 +5,24 @@ from typing import Any
 
 from sphinx.util import logging
 
-from psannlm.report import book
+from psannlm.report import staging
 
 logger = logging.getLogger(__name__)
 
 
 def stage(app: Any, config: Any) -> None:
-    """Write results/ before the table of contents is read."""
-    book.stage(Path(app.srcdir), warn=logger.warning)
-    config.myst_substitutions = book.constants()
+    """Bring results/ up to date before the table of contents is read."""
+    staged = staging.prepare(Path(app.srcdir))
+    for warning in staged.warnings:
+        logger.warning(warning)
+    config.myst_substitutions = staged.constants
 
 
 def finish(app: Any, error: Exception | None) -> None:
     """Put MathJax into the built book."""
-    if error is None and app.builder.format == "html" and not book.copy_mathjax(Path(app.outdir)):
+    if error or app.builder.format != "html":
+        return
+    if not staging.copy_mathjax(Path(app.outdir)):
         logger.warning("sphinx-mathjax-offline is not installed: formulas stay TeX source")
 
 

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
+from psannlm import ROOT
 from psannlm.config import ConfigError
 
 MIB = 2**20
-ROOT = Path(__file__).parents[2]
 PACKAGES = (
     "torch", "triton", "numpy", "pandas", "scipy", "matplotlib", "papermill", "nbclient",
     "ipykernel", "jupyter-book", "pydantic",
@@ -108,7 +108,7 @@ def describe_cpu() -> dict[str, Any]:
         "name": facts.get("model name") or platform.processor() or platform.machine(),
         "family": facts.get("cpu family"),
         "model": facts.get("model"),
-        "cores": psutil.cpu_count(logical=False),
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
         "logical_cores": psutil.cpu_count(),
         "instructions": [flag for flag in telling if flag in flags],
         "memory_mib": round(psutil.virtual_memory().total / MIB),

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from psannlm.config import ConfigError, ModelConfig, nearest
+from psannlm.config import ConfigError, ModelConfig
 from psannlm.model import cost
 from psannlm.model.cost import Cost, Shape
 from psannlm.model.mixers import CausalWave, Rows, SpectralGate
@@ -27,6 +27,7 @@ from psannlm.model.transformer import (
     Transformer,
     swiglu_width,
 )
+from psannlm.parameters import nearest
 
 
 class Block(nn.Module):

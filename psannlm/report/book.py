@@ -6,10 +6,8 @@ so that a build renders only what is new.
 """
 
 import copy
-import importlib.metadata
 import io
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,16 @@ import nbformat
 import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
-from psannlm import __version__
+from psannlm import REPORTS, ROOT, __version__
 from psannlm.bench import statistics, timing
-from psannlm.bench.environment import ROOT
-from psannlm.config import CONFIGS, ThroughputConfig, parse, read_parameters
+from psannlm.config import CONFIGS, ThroughputConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
+from psannlm.parameters import parse, read_parameters
 from psannlm.report import figures, history, views
 from psannlm.report.executed import is_complete
 from psannlm.report.identities import checked_runs
-from psannlm.report.runs import REPORTS, Evidence, Refused, best_run
+from psannlm.report.runs import Evidence, Refused, best_run
 
 Warn = Callable[[str], None]
 RAW = (".csv", ".json", ".yaml")
@@ -40,23 +38,22 @@ No complete run of this notebook yet. `make report` makes one on the smoke prese
 """
 
 
-def stage(source: Path, *, reports: Path = REPORTS, warn: Warn) -> None:
-    """Write book/results/ anew.
+def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
+    """Write the staged pages anew.
 
     Args:
-        source: The folder of the book.
+        target: The folder book/results/; what else lies in it is removed.
         reports: Where run folders live.
-        warn: Told of every run that is refused, by name.
+
+    Returns:
+        A warning for every run that is refused, by name.
     """
-    target = source / "results"
     runs = list(checked_runs(reports))
-    for run in runs:
-        if isinstance(run, Refused):
-            warn(f"left out of the book: {run.reason}")
+    warnings = [f"left out of the book: {run.reason}" for run in runs if isinstance(run, Refused)]
     sound = [run for run in runs if isinstance(run, Evidence)]
     wanted: dict[Path, bytes] = {}
     for name in CONFIGS:
-        wanted |= _page(name, best_run(name, sound), target, warn)
+        wanted |= _page(name, best_run(name, sound), target, warnings.append)
     wanted[target / "history.md"] = _history(runs).encode()
     wanted[target / "throughput_history.csv"] = _history_csv(runs).encode()
     wanted[target / "sine.md"] = _sine().encode()
@@ -69,6 +66,7 @@ def stage(source: Path, *, reports: Path = REPORTS, warn: Warn) -> None:
     for path in target.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()  # a page whose run is gone would otherwise stay
+    return warnings
 
 
 def _page(name: str, run: Evidence | None, target: Path, warn: Warn) -> dict[Path, bytes]:
@@ -249,16 +247,3 @@ def constants() -> dict[str, str]:
         "steady": f"{timing.STEADY:.0%}",
         "version": __version__,
     }
-
-
-def copy_mathjax(output: Path) -> bool:
-    """Put MathJax beside the pages, from the installed package; False if it is not installed."""
-    try:
-        package = importlib.metadata.distribution("sphinx-mathjax-offline")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    source = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg.js")))
-    target = output / "_static" / source.name
-    if not target.exists() or target.stat().st_size != source.stat().st_size:
-        shutil.copyfile(source, target)
-    return True

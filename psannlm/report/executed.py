@@ -18,7 +18,7 @@ from papermill.cli import papermill as papermill_command
 from papermill.exceptions import PapermillMissingParameterException
 from papermill.parameterize import parameterize_path
 
-from psannlm.bench.environment import ROOT
+from psannlm import ROOT
 
 
 def snapshot(pid: int, parameters: Mapping[str, Any]) -> str | None:

@@ -22,12 +22,12 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from psannlm.config import Architecture
 from psannlm.model.bases import BASES
+from psannlm.report.views import MODES
 
 # Stand-ins that become the page's own text and border colours.
 INK, GRID = "#010203", "#040506"
 MARKERS = "osD^vPX*<>"
 DASHES = ("-", "--", "-.", ":")
-MODES = {"forward": "forward", "train_step": "training step"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,

@@ -22,16 +22,18 @@ from IPython.core.getipython import get_ipython
 from IPython.display import HTML, Markdown
 from tqdm import tqdm
 
+from psannlm import ROOT
 from psannlm.bench import environment, records
 from psannlm.bench.records import CellRecord
-from psannlm.config import CONFIGS, ConfigError, Strict, parse
+from psannlm.config import CONFIGS, ConfigError, Strict
 from psannlm.model.bases import BASES
+from psannlm.parameters import parse
 from psannlm.report import executed, views
 from psannlm.report.figures import Figure
-from psannlm.report.runs import REPORTS, Run
+from psannlm.report.runs import Run, write_atomically
 
-NOTEBOOKS = environment.ROOT / "notebooks"
-PROGRESS, RESUME, REPORTS_VARIABLE = "PSANNLM_PROGRESS", "PSANNLM_RESUME", "PSANNLM_REPORTS"
+NOTEBOOKS = ROOT / "notebooks"
+PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"
 """Environment variables through which the runner speaks to a notebook."""
 
 
@@ -64,7 +66,9 @@ class Page:
             self.run.write("samples.csv", records.samples_csv(self.records))
             self.run.write("cells.csv", records.cells_csv(self.records))
             bar.set_postfix_str(measured[0].label, refresh=False)
-            _tell_runner(bar.n + 1, total, measured[0].label)
+            _tell_runner(
+                done=bar.n + 1, total=total, label=measured[0].label, run=str(self.run.folder)
+            )
         return self.records
 
     def show(self, name: str, figure: Figure) -> Figure:
@@ -172,9 +176,8 @@ def _open_run(name: str, config: Strict, device: torch.device) -> Run:
         "corpus": None,
         "tokenizer": None,
     }
-    reports = Path(os.environ.get(REPORTS_VARIABLE, REPORTS))
     kind = "gpu" if name == "validation" else "benchmarks"
-    run = Run.start(kind, manifest, reports=reports)
+    run = Run.start(kind, manifest)
     run.write("config_used.yaml", yaml.safe_dump(parameters, sort_keys=False))
     run.write("system.json", json.dumps(described, indent=2) + "\n")
     return run
@@ -186,9 +189,11 @@ def command_line(pid: int) -> str:
         words = psutil.Process(pid).cmdline()
     except psutil.Error:
         return "unknown"
-    words = [word.removeprefix(f"{environment.ROOT}{os.sep}") for word in words]
+    words = [word.removeprefix(f"{ROOT}{os.sep}") for word in words]
     words = [Path(word).name if Path(word).is_absolute() else word for word in words]
-    if Path(words[1]).name == "papermill":  # an installed script is run by its interpreter
+    if (
+        words[1:] and Path(words[1]).name == "papermill"
+    ):  # an installed script is run by its interpreter
         words = words[1:]
     return shlex.join([Path(words[0]).name, *words[1:]])
 
@@ -200,6 +205,6 @@ def _seal_failure(run: Run, result: Any) -> None:
         run.seal("failed", f"{type(error).__name__}: {error}")
 
 
-def _tell_runner(done: int, total: int, label: str) -> None:
+def _tell_runner(**progress: Any) -> None:
     if path := os.environ.get(PROGRESS):
-        Path(path).write_text(json.dumps({"done": done, "total": total, "label": label}), "utf-8")
+        write_atomically(Path(path), json.dumps(progress))

@@ -20,9 +20,10 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from psannlm.bench.environment import ROOT
-from psannlm.config import CONFIGS, ConfigError, nearest, parse, read_parameters
+from psannlm import ROOT
+from psannlm.config import CONFIGS, ConfigError
 from psannlm.model.bases import BASES
+from psannlm.parameters import nearest, parse, read_parameters
 from psannlm.report.notebook import (
     NOTEBOOKS,
     PROGRESS,
@@ -148,11 +149,15 @@ def run_notebook(
             )
             try:
                 _follow(process, name, progress)
+            except KeyboardInterrupt:
+                raise ConfigError(f"{name}: interrupted{_way_on(progress)}") from None
             finally:
                 if process.poll() is None:
                     process.terminate()
                     process.wait()
-        reason = "" if process.returncode == 0 else _reason(output, log_path.read_text("utf-8"))
+        reason = ""
+        if process.returncode:
+            reason = _reason(output, log_path.read_text("utf-8")) + _way_on(progress)
     return Outcome(name, time.monotonic() - start, reason)
 
 
@@ -160,13 +165,25 @@ def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> No
     with tqdm(desc=name, total=1, unit="cell", file=sys.stdout, ncols=88) as bar:
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
-            try:
-                told: dict[str, Any] = json.loads(progress.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-            bar.total = told["total"]
-            bar.update(told["done"] - bar.n)
-            bar.set_postfix_str(told["label"])
+            if told := _told(progress):
+                bar.total = told["total"]
+                bar.update(told["done"] - bar.n)
+                bar.set_postfix_str(told["label"])
+
+
+def _told(progress: Path) -> dict[str, Any]:
+    """What the notebook last said of its progress; nothing before its first cell is measured."""
+    try:
+        told: dict[str, Any] = json.loads(progress.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return told
+
+
+def _way_on(progress: Path) -> str:
+    """How to go on with what was measured, if anything was."""
+    told = _told(progress)
+    return f"; go on with `python -m psannlm report --resume {told['run']}`" if told else ""
 
 
 def _reason(output: Path, log: str) -> str:

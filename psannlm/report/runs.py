@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from psannlm.bench.environment import ROOT, utc_now
+from psannlm import REPORTS
+from psannlm.bench.environment import utc_now
 from psannlm.config import ConfigError
 
 SCHEMA = 1
 MANIFEST = "run.json"
-REPORTS = ROOT / "reports"
 PRESETS = ("smoke", "cpu", "gpu")
 """In rising order of what their evidence is worth."""
 
@@ -176,8 +176,11 @@ def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
 
 def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
     """The newest complete run of the highest preset."""
-    ours = [r for r in runs if r.is_complete and r.manifest["notebook"] == notebook]
-    worth = lambda r: (PRESETS.index(r.manifest["preset"]), r.manifest["started_at"])  # noqa: E731
+
+    def worth(run: Evidence) -> tuple[int, str]:
+        return PRESETS.index(run.manifest["preset"]), run.manifest["started_at"]
+
+    ours = [run for run in runs if run.is_complete and run.manifest["notebook"] == notebook]
     return max(ours, key=worth, default=None)
 
 

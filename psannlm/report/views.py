@@ -12,6 +12,7 @@ from psannlm.report.tables import best_rows
 
 UNKNOWN = "—"
 MODES = {"forward": "forward", "train_step": "training step"}
+"""What people call a mode."""
 
 
 def _number(value: Any, pattern: str) -> str:
@@ -82,23 +83,27 @@ def sortable(frame: pd.DataFrame, caption: str) -> str:
 
 
 def answer(table: pd.DataFrame, baseline: str, n_repeats: int) -> str:
-    """What the table says, a sentence a mode and precision; every number is taken from it."""
+    """What the table says, a sentence a mode and precision; every number is taken from it.
+
+    Bases are compared at one batch: the largest that the baseline could run.
+    """
     lines = []
-    for (mode, precision), rows in best_rows(table).groupby(["mode", "precision"], sort=False):
-        others = rows[rows["base"] != baseline]
-        base = rows[rows["base"] == baseline]
-        if base.empty:
+    good = table[(table["status"] == "ok") & (table["verdict"] != "noise floor")]
+    for (mode, precision), rows in good.groupby(["mode", "precision"], sort=False):
+        of_baseline = rows[rows["base"] == baseline]
+        if of_baseline.empty:
             continue
-        said = "; ".join(
-            f"**{row.base}** at {_interval(row.ratio, row.ratio_low, row.ratio_high, '.2f')} × "
-            f"its speed ({row.verdict})"
+        top = of_baseline.loc[of_baseline["batch_tokens"].idxmax()]
+        others = rows[(rows["batch_tokens"] == top.batch_tokens) & (rows["base"] != baseline)]
+        said = "".join(
+            f"; **{row.base}** at {_interval(row.ratio, row.ratio_low, row.ratio_high, '.2f')} × "
+            f"that speed ({row.verdict})"
             for row in others.itertuples()
         )
-        top = base.iloc[0]
         lines.append(
-            f"- {MODES[str(mode)].capitalize()}, {precision}: **{baseline}** runs at "
-            f"{top.tokens_per_s:,.0f} tokens/s, {_number(top.mfu, '.0%')} of the measured matmul "
-            f"ceiling" + (f"; {said}." if said else ".")
+            f"- {MODES[str(mode)].capitalize()}, {precision}, {top.batch_tokens:,} tokens a step: "
+            f"**{baseline}** runs at {top.tokens_per_s:,.0f} tokens/s, {_number(top.mfu, '.0%')} "
+            f"of the measured matmul ceiling{said}."
         )
     failed = int((table["status"] != "ok").sum())
     if failed:

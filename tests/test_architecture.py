@@ -1,0 +1,162 @@
+"""The shape of the project, as ARCHITECTURE.md and README.md draw it."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from psannlm import ROOT
+
+PACKAGE = ROOT / "psannlm"
+SOURCES = {
+    path.relative_to(PACKAGE).as_posix(): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+each_source = pytest.mark.parametrize("name", SOURCES)
+ORDER = ["config.py", "parameters.py", "model", "bench", "report", "__main__.py"]
+
+
+def plan() -> dict[str, set[str]]:
+    """Rows of ARCHITECTURE.md: module -> modules it imports."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| `([\w/]+\.py)` \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE)
+    return {name: set(re.findall(r"`([\w/]+\.py)`", doors)) for name, doors in rows}
+
+
+def imports_of_ours(name: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(SOURCES[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "psannlm":
+            module = node.module.split(".")[1:]
+            for alias in node.names:
+                whole = "/".join([*module, alias.name]) + ".py"
+                found.add(whole if whole in SOURCES else "/".join(module) + ".py")
+    return found & set(SOURCES)
+
+
+def packages_of(name: str) -> set[str]:
+    nodes = list(ast.walk(ast.parse(SOURCES[name].read_text())))
+    names = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+    return {name.split(".")[0] for name in names}
+
+
+def test_every_module_is_on_the_plan_and_nothing_else():
+    assert set(plan()) == set(SOURCES)
+
+
+@each_source
+def test_a_module_opens_only_the_doors_that_the_plan_draws(name):
+    assert imports_of_ours(name) == plan()[name]
+
+
+@each_source
+def test_a_room_imports_only_from_those_before_it(name):
+    def place(module: str) -> int:
+        return ORDER.index(module.split("/")[0])
+
+    assert all(place(other) <= place(name) for other in imports_of_ours(name))
+
+
+@each_source
+def test_a_module_opens_with_one_sentence(name):
+    first = (ast.get_docstring(ast.parse(SOURCES[name].read_text())) or "").splitlines()[0]
+
+    assert first.endswith((".", "`."))
+
+
+@each_source
+def test_no_module_has_grown_too_large_to_take_in(name):
+    assert len(SOURCES[name].read_text().splitlines()) <= 300
+
+
+def test_drawing_is_done_in_one_place():
+    drawing = {name for name in SOURCES if packages_of(name) & {"matplotlib", "seaborn"}}
+
+    assert drawing == {"report/figures.py"}
+
+
+def test_a_configuration_needs_no_torch():
+    assert not any("torch" in packages_of(name) for name in ("config.py", "parameters.py"))
+
+
+def test_the_clock_knows_no_model():
+    timing = imports_of_ours("bench/timing.py") | imports_of_ours("bench/statistics.py")
+
+    assert not any(name.startswith("model/") for name in timing)
+
+
+def tree() -> set[str]:
+    """Paths in README's tree."""
+    text = (ROOT / "README.md").read_text()
+    block = text.split("## Where things are")[1].split("```")[1]
+    paths, stack = set(), []
+    for line in block.strip("\n").splitlines():
+        indent = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        stack[indent:] = [name.rstrip("/")]
+        paths.add("/".join(stack) + ("/" if name.endswith("/") else ""))
+    return paths
+
+
+def tracked() -> list[str]:
+    listing = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return listing.stdout.splitlines()
+
+
+def test_every_path_of_the_readmes_tree_exists():
+    missing = [path for path in sorted(tree()) if not (ROOT / path).exists()]
+
+    assert missing == []
+
+
+def test_every_file_stands_in_the_readmes_tree_or_in_a_folder_that_does():
+    drawn = tree()
+    rolled_up = {
+        p for p in drawn if p.endswith("/") and not any(o != p and o.startswith(p) for o in drawn)
+    }
+    rolled_up |= {"book/"}  # its written pages are listed in book/_toc.yml
+    absent = [
+        path
+        for path in tracked()
+        if path not in drawn
+        and not any(path.startswith(folder) for folder in rolled_up)
+        and Path(path).name not in {"__init__.py", ".gitignore"}
+    ]
+
+    assert absent == []
+
+
+def test_the_readme_can_be_read_in_one_sitting():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@each_source
+def test_every_module_has_a_test_file(name):
+    stem = Path(name).stem
+    expected = {"__main__": "cli", "bench/environment.py": "environment"}.get(stem, stem)
+
+    assert (ROOT / "tests" / f"test_{expected}.py").exists()
+
+
+def test_nothing_tracked_names_a_folder_of_a_machine():
+    pattern = re.compile(r"(/home/\w+|/root/|/Users/\w+|/tmp/\w)")
+    text_files = (".py", ".md", ".yml", ".yaml", ".toml", ".json", ".ipynb", ".csv", ".txt")
+    guilty = [
+        path
+        for path in tracked()
+        if path.endswith(text_files)
+        and path != "tests/test_architecture.py"
+        and pattern.search((ROOT / path).read_text(encoding="utf-8"))
+    ]
+
+    assert guilty == []

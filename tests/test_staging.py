@@ -1,0 +1,90 @@
+"""Pages are staged again when something changed, and only then."""
+
+import subprocess
+import sys
+
+import pytest
+
+from psannlm import ROOT
+from psannlm.report import book, staging
+from tests.synthetic import throughput_run
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A book folder whose evidence is a run of its own."""
+    monkeypatch.setattr(staging, "REPORTS", tmp_path / "reports")
+    stage = book.stage
+    monkeypatch.setattr(book, "stage", lambda target: stage(target, reports=tmp_path / "reports"))
+    throughput_run(tmp_path / "reports")
+    return tmp_path / "book"
+
+
+def made_again(source, monkeypatch) -> bool:
+    """Whether the next build stages anew."""
+    calls, stage = [], book.stage
+
+    def counting(target):
+        calls.append(target)
+        return stage(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(book, "stage", counting)
+        staging.prepare(source)
+    return bool(calls)
+
+
+def test_a_second_build_with_nothing_new_stages_nothing(source, monkeypatch):
+    assert made_again(source, monkeypatch)
+    assert not made_again(source, monkeypatch)
+
+
+def test_new_evidence_is_staged(source, monkeypatch, tmp_path):
+    staging.prepare(source)
+    throughput_run(tmp_path / "reports")
+
+    assert made_again(source, monkeypatch)
+
+
+def test_an_altered_run_is_named_again_in_every_build(source, tmp_path):
+    [folder] = (tmp_path / "reports" / "benchmarks").iterdir()
+    (folder / "samples.csv").write_text("")
+
+    first, second = staging.prepare(source), staging.prepare(source)
+
+    assert folder.name in first.warnings[0]
+    assert second == first
+
+
+def test_a_staged_file_that_was_edited_is_restored(source, monkeypatch):
+    staging.prepare(source)
+    page = source / "results" / "history.md"
+    whole = page.read_text()
+    page.write_text("edited")
+
+    assert made_again(source, monkeypatch)
+    assert page.read_text() == whole
+
+
+def test_a_stamp_that_cannot_be_read_is_as_good_as_none(source, monkeypatch):
+    staging.prepare(source)
+    (source / staging.STAMP).write_text("{")
+
+    assert made_again(source, monkeypatch)
+
+
+def test_the_decision_loads_no_heavy_package():
+    script = (
+        "import sys; from psannlm.report import staging; "
+        "print({'torch', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.stdout.strip() == "set()"
+
+
+def test_mathjax_comes_from_the_installed_package(tmp_path):
+    (tmp_path / "_static").mkdir()
+
+    assert staging.copy_mathjax(tmp_path)
+    assert b"MathJax" in (tmp_path / "_static" / "tex-svg.js").read_bytes()
