@@ -45,8 +45,8 @@ class Alibi(nn.Module):
 
     ALiBi adds -slope * (i - j) to the score of query i and key j. The softmax over j does not see
     slope * i, so the bias is slope * j: a product of one query feature and one key feature. As
-    bfloat16 counts exactly to 256 only, j is split into 256 * high + low, a feature each. Scores
-    then need no (T, T) bias, and every fused attention kernel serves.
+    bfloat16 counts exactly to 256 only, j is split into 256 * high + low, a feature each: exact to
+    65,536 tokens. Scores then need no (T, T) bias, and every fused attention kernel serves.
     """
 
     slopes: Tensor

@@ -191,9 +191,8 @@ def command_line(pid: int) -> str:
         return "unknown"
     words = [word.removeprefix(f"{ROOT}{os.sep}") for word in words]
     words = [Path(word).name if Path(word).is_absolute() else word for word in words]
-    if (
-        words[1:] and Path(words[1]).name == "papermill"
-    ):  # an installed script is run by its interpreter
+    # An installed script is run by its interpreter.
+    if [Path(word).name for word in words[1:2]] == ["papermill"]:
         words = words[1:]
     return shlex.join([Path(words[0]).name, *words[1:]])
 
