@@ -162,7 +162,9 @@ def _time(iso: str) -> str:
 
 
 def _history(runs: Sequence[Evidence | Refused]) -> str:
-    table = views.sortable(history.runs_table(runs), "All runs, newest first")
+    table = "No run yet: `make report` makes the first."
+    if runs:
+        table = views.sortable(history.runs_table(runs), "All runs, newest first")
     lines = [
         "# History",
         "",
@@ -176,8 +178,6 @@ def _history(runs: Sequence[Evidence | Refused]) -> str:
         "{download}`throughput_history.csv`.",
         "",
     ]
-    if not runs:
-        lines[4] = "No run yet: `make report` makes the first."
     return "\n".join(lines)
 
 
