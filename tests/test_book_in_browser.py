@@ -22,7 +22,8 @@ FLAGS = [
     "--no-first-run",
 ]
 SITE = ROOT / "_build" / "html"
-LEFT_OUT = {"search.html", "genindex.html"}
+LEFT_OUT = {"index.html", "search.html", "genindex.html"}
+"""Pages without content of ours; the first forwards to the landing page, as a test of it shows."""
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +92,22 @@ def test_every_picture_has_a_text(browser):
     silent = []
     for path in pages():
         page.goto(path.as_uri())
+        page.wait_for_load_state("networkidle")
         silent += page.eval_on_selector_all(
             "img:not([alt]), figure svg:not([aria-label])", "found => found.map(e => e.outerHTML)"
         )
     page.close()
 
     assert silent == []
+
+
+def test_the_index_leads_to_the_landing_page(browser):
+    page = browser.new_page()
+    page.goto((SITE / "index.html").as_uri())
+
+    page.wait_for_url("**/intro.html")
+
+    page.close()
 
 
 def test_formulas_are_drawn(browser):
