@@ -116,8 +116,11 @@ def test_a_killed_run_goes_on_without_measuring_anything_twice(tmp_path):
 def test_a_notebook_that_fails_says_why_and_writes_no_complete_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PSANNLM_REPORTS", str(tmp_path / "reports"))
     (tmp_path / "reports").write_text("a file where the folder should be")
+    output = runner.EXECUTED / "test_failing.ipynb"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text("left by an older run")
 
-    outcome = runner.run_notebook("throughput", [], runner.EXECUTED / "test_failing.ipynb")
+    outcome = runner.run_notebook("throughput", [], output)
 
     assert "cannot be written" in outcome.reason
     assert "PSANNLM_REPORTS" in outcome.reason

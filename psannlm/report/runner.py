@@ -136,6 +136,7 @@ def run_notebook(
 ) -> Outcome:
     """One notebook through papermill, with a progress bar of its cells of measurement."""
     output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)  # an older one would lend this run its errors
     source, target = NOTEBOOKS / f"{name}.ipynb", output
     command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
     command += [str(p.relative_to(ROOT)) for p in (source, target)]
