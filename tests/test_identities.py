@@ -33,13 +33,35 @@ def test_an_honest_run_passes(tmp_path):
     check(load(throughput_run(tmp_path)))
 
 
-@pytest.mark.parametrize("column", ["tokens_per_s", "step_seconds", "flop_per_s", "mfu"])
+@pytest.mark.parametrize(
+    "column", ["tokens_per_s", "step_seconds", "flop_per_s", "mfu", "ratio", "noise_floor"]
+)
 def test_a_forged_number_is_named(tmp_path, column):
     folder = throughput_run(tmp_path)
     old = field(folder, "respsann", column)
     forge(folder, "throughput.csv", lambda text: text.replace(old, repr(float(old) * 1.0001)))
 
     with pytest.raises(EvidenceError, match=rf"throughput\.csv: respsann.*{column} is"):
+        check(load(folder))
+
+
+def test_a_forged_verdict_is_named(tmp_path):
+    folder = throughput_run(tmp_path)
+    forge(folder, "throughput.csv", lambda text: text.replace(",slower,", ",faster,"))
+
+    with pytest.raises(EvidenceError, match=r"respsann.*verdict is 'faster'.*gives 'slower'"):
+        check(load(folder))
+
+
+def test_a_notebook_that_did_not_run_to_its_end_is_no_evidence(tmp_path):
+    folder = throughput_run(tmp_path)
+    forge(
+        folder,
+        "throughput.ipynb",
+        lambda text: text.replace('"execution_count": 2', '"execution_count": null'),
+    )
+
+    with pytest.raises(EvidenceError, match=r"throughput\.ipynb did not run to its end"):
         check(load(folder))
 
 

@@ -8,7 +8,7 @@ so that a build renders only what is new.
 import copy
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,9 @@ from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse, read_parameters
 from psannlm.report import figures, history, views
-from psannlm.report.executed import is_complete
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
 
-Warn = Callable[[str], None]
 RAW = (".csv", ".json", ".yaml")
 STUB = """# {title}
 
@@ -53,7 +51,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     sound = [run for run in runs if isinstance(run, Evidence)]
     wanted: dict[Path, bytes] = {}
     for name in CONFIGS:
-        wanted |= _page(name, best_run(name, sound), target, warnings.append)
+        wanted |= _page(name, best_run(name, sound), target)
     wanted[target / "history.md"] = _history(runs).encode()
     wanted[target / "throughput_history.csv"] = _history_csv(runs).encode()
     wanted[target / "sine.md"] = _sine().encode()
@@ -69,18 +67,16 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     return warnings
 
 
-def _page(name: str, run: Evidence | None, target: Path, warn: Warn) -> dict[Path, bytes]:
-    if run is not None:
-        notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
-        if is_complete(notebook):
-            data = target / "data" / name
-            raw = sorted(n for n in run.manifest["artifacts"] if n.endswith(RAW))
-            files = {data / n: (run.folder / n).read_bytes() for n in [*raw, "run.json"]}
-            text = nbformat.writes(published(notebook, run, [*raw, "run.json"]))
-            return {target / f"{name}.ipynb": text.encode(), **files}
-        warn(f"left out of the book: {run.name}: {name}.ipynb did not run to its end")
-    title = name.replace("_", " ").capitalize()
-    return {target / f"{name}.md": STUB.format(title=title).encode()}
+def _page(name: str, run: Evidence | None, target: Path) -> dict[Path, bytes]:
+    """The page of a notebook and its raw files, or the page that says what is missing."""
+    if run is None:
+        title = name.replace("_", " ").capitalize()
+        return {target / f"{name}.md": STUB.format(title=title).encode()}
+    notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
+    raw = [*sorted(n for n in run.manifest["artifacts"] if n.endswith(RAW)), "run.json"]
+    files = {target / "data" / name / n: (run.folder / n).read_bytes() for n in raw}
+    text: str = nbformat.writes(published(notebook, run, raw))
+    return {target / f"{name}.ipynb": text.encode(), **files}
 
 
 def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:

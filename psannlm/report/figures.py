@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+from psannlm.bench.statistics import CONFIDENCE
 from psannlm.config import Architecture
 from psannlm.model.bases import BASES
 from psannlm.report.views import MODES
@@ -90,7 +91,8 @@ def throughput_figure(table: pd.DataFrame) -> Figure:
     return _figure(
         "tokens per second by base and batch tokens",
         panels,
-        "Median tokens per second over fresh processes; bars are 95% bootstrap intervals. "
+        f"Median tokens per second over fresh processes; bars are {CONFIDENCE:.0%} bootstrap "
+        "intervals. "
         "The open marker is the baseline measured a second time: its distance from the filled one "
         "is noise. Points of one batch are set side by side.",
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
+from psannlm.bench.statistics import CONFIDENCE, FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.config import ThroughputConfig
 from psannlm.report.tables import best_rows
 
@@ -34,7 +34,7 @@ def throughput_rows(table: pd.DataFrame) -> pd.DataFrame:
         "mode": [MODES[mode] for mode in table["mode"]],
         "precision": list(table["precision"]),
         "batch tokens": [f"{tokens:,}" for tokens in table["batch_tokens"]],
-        "tokens/s (95% interval)": _each(
+        f"tokens/s ({CONFIDENCE:.0%} interval)": _each(
             table, "tokens_per_s", "tokens_per_s_low", "tokens_per_s_high", ",.0f"
         ),
         "ratio to baseline": _each(table, "ratio", "ratio_low", "ratio_high", ".3f"),
@@ -153,7 +153,7 @@ def readme(table: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
         f"# {manifest['notebook'].capitalize()}, {manifest['run']}",
         "",
         f"Preset {manifest['preset']}, on {manifest['environment']['device']}. "
-        "Best batch of each base; medians over fresh processes with 95% intervals.",
+        f"Best batch of each base; medians over fresh processes with {CONFIDENCE:.0%} intervals.",
         "",
         "| base | mode | precision | batch_tokens | tokens/s | ratio to baseline | verdict |",
         "|---|---|---|---:|---:|---:|---|",
