@@ -1,7 +1,9 @@
 """The compact core of the PSANN-LM benchmark report: networks, measurements, evidence, pages.
 
+schema      how a configuration is written
 config      what a run is asked to do
 parameters  from what a user wrote to a configuration
+device      device, precision, compiler
 model       the networks under test, what they cost by construction, how they decode
 bench       the machine, the clock, the cells of a measurement, what the samples mean
 report      run folders, tables, figures, the runner, the book

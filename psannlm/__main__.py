@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from psannlm import REPORTS
-from psannlm.config import ConfigError
 from psannlm.report import identities, runner
 from psannlm.report.runs import Refused
+from psannlm.schema import ConfigError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 

@@ -3,16 +3,28 @@
 Knows nothing of torch, nor of files: parameters.py builds these from what a user wrote.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
+from pydantic import Field
+
+from psannlm.schema import (
+    AnyOf,
+    Count,
+    Depth,
+    Length,
+    NotNegative,
+    Number,
+    OneOrMore,
+    Positive,
+    Rule,
+    Seed,
+    Strict,
+    Text,
+    Tokens,
+    Vocabulary,
+    Whole,
+    Width,
 )
 
 Positions = Literal["rope", "alibi", "sinusoidal"]
@@ -25,68 +37,6 @@ Preset = Literal["smoke", "cpu", "gpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Mode = Literal["forward", "train_step"]
 Device = Literal["auto", "cpu", "cuda"]
-
-
-class ConfigError(ValueError):
-    """A request that cannot be met as written; its text is all that a reader needs."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Lets a notebook show the message alone: the stack says nothing about the request."""
-        return [f"{type(self).__name__}: {self}"]
-
-
-def _refuse_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a yes/no value is no number")
-    return value
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str | int | float) else value
-
-
-def _unique(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(value)) < len(value):
-        raise ValueError("names an item twice")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
-Whole = Annotated[int, BeforeValidator(_refuse_bool)]
-Count = Annotated[Whole, Field(ge=1, le=10**6)]
-Width = Annotated[Whole, Field(ge=1, le=2**16)]
-Depth = Annotated[Whole, Field(ge=1, le=2**10)]
-Length = Annotated[Whole, Field(ge=1, le=2**20)]
-Vocabulary = Annotated[Whole, Field(ge=1, le=2**22)]
-Tokens = Annotated[Whole, Field(ge=1, le=2**26)]
-Seed = Annotated[Whole, Field(ge=0, le=2**32 - 1)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-ItemT = TypeVar("ItemT")
-OneOrMore = Annotated[
-    tuple[ItemT, ...], AfterValidator(_unique), BeforeValidator(_as_list), Field(min_length=1)
-]
-AnyOf = Annotated[tuple[ItemT, ...], AfterValidator(_unique), BeforeValidator(_as_list)]
-
-
-class Rule(NamedTuple):
-    """A condition between fields: checked once all its fields are valid by themselves."""
-
-    fields: tuple[str, ...]
-    holds: Any  # the fields' values, in order -> bool
-    message: str
-
-
-class Strict(BaseModel):
-    """A frozen set of named values; nothing else is let in."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    rules: ClassVar[tuple[Rule, ...]] = ()
-
-    def model_post_init(self, _: object) -> None:
-        if broken := list(broken_rules(type(self), dict(self))):
-            raise ConfigError("\n".join(broken))
 
 
 class Architecture(Strict):
@@ -198,18 +148,3 @@ class ThroughputConfig(Architecture):
 
 CONFIGS: Mapping[str, type[Strict]] = {"throughput": ThroughputConfig}
 """The configuration of each notebook, in the order in which a report runs them."""
-
-
-def broken_rules(cls: type[Strict], values: Mapping[str, Any]) -> Iterator[str]:
-    """Messages of the rules that `values` break; a rule waits until all its fields are there."""
-    for rule in cls.rules:
-        if all(name in values for name in rule.fields):
-            arguments = [values[name] for name in rule.fields]
-            if not rule.holds(*arguments):
-                yield rule.message.format(*(_plain(argument) for argument in arguments))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return value

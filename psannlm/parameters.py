@@ -1,5 +1,6 @@
 """From what a user wrote to a configuration, or to the list of all that is wrong with it.
 
+from psannlm.schema import ConfigError, Strict, broken_rules
 Every problem is reported at once, each with its key, the value found, what was expected and, for a
 name, the nearest right one.
 """
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from psannlm.config import ConfigError, Strict, broken_rules
+from psannlm.schema import ConfigError, Strict, broken_rules
 
 ConfigT = TypeVar("ConfigT", bound=Strict)
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from psannlm.config import ConfigError, ThroughputConfig
+from psannlm.config import ThroughputConfig
 from psannlm.parameters import nearest, parse, read_parameters
+from psannlm.schema import ConfigError
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
 REQUEST: dict[str, Any] = {

@@ -12,10 +12,10 @@ import yaml
 
 from psannlm import ROOT
 from psannlm.bench.records import read_records
-from psannlm.config import ConfigError
 from psannlm.report import identities, runner
 from psannlm.report.notebook import default_parameters
 from psannlm.report.runs import EvidenceError, load
+from psannlm.schema import ConfigError
 from tests.synthetic import throughput_run
 
 

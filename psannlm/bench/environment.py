@@ -7,7 +7,6 @@ import datetime
 import importlib.metadata
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,6 @@ import psutil
 import torch
 
 from psannlm import ROOT
-from psannlm.config import ConfigError
 
 MIB = 2**20
 PACKAGES = (
@@ -36,28 +34,6 @@ class Git(NamedTuple):
 def utc_now() -> datetime.datetime:
     """The time, in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-
-
-def select_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        ConfigError: CUDA is asked for and torch finds none.
-    """
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise ConfigError("device: cuda is asked for but torch finds none; use device: cpu or auto")
-    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
-
-
-def missing_compiler(device: torch.device) -> str | None:
-    """Why torch.compile cannot work for `device`, or None if it can."""
-    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
-    if not any(shutil.which(name) for name in names):
-        return f"no C++ compiler found (looked for {', '.join(names)})"
-    if device.type == "cuda" and version_of("triton") is None:
-        return "triton is not installed"
-    return None
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

@@ -5,7 +5,6 @@ that what was measured outlives a crash of what comes next.
 Shape letters: B batch, T tokens, V vocabulary.
 """
 
-import contextlib
 import dataclasses
 import gc
 import json
@@ -25,18 +24,16 @@ from torch.nn.functional import cross_entropy
 
 from psannlm.bench.environment import (
     available_memory_bytes,
-    missing_compiler,
-    select_device,
     utc_now,
 )
 from psannlm.bench.records import CEILING
 from psannlm.bench.timing import Timing, stopwatch_for, time_steps
 from psannlm.config import ModelConfig
+from psannlm.device import DTYPES, autocast, missing_compiler, select_device
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape, training_bytes
 from psannlm.model.transformer import Transformer
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CEILING_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 
 
@@ -116,7 +113,7 @@ def forward_step(
     model.eval()
 
     def forward(tokens: Tensor) -> Tensor:
-        with _autocast(tokens.device, task.precision):
+        with autocast(tokens.device, task.precision):
             logits: Tensor = model(tokens)  # (B, T, V)
         return logits
 
@@ -140,7 +137,7 @@ def training_step(
     latest: list[Tensor] = []
 
     def loss_of(tokens: Tensor, targets: Tensor) -> Tensor:
-        with _autocast(tokens.device, task.precision):
+        with autocast(tokens.device, task.precision):
             logits = model(tokens)  # (B, T, V)
         return cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
@@ -199,12 +196,6 @@ def _refuse_what_cannot_fit(
             f"needs at least {needed / 2**30:.1f} GiB (weights and logits alone), "
             f"{free / 2**30:.1f} GiB are free"
         )
-
-
-def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, DTYPES[precision])
 
 
 def _peaks(device: torch.device) -> dict[str, int | None]:

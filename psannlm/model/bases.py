@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from psannlm.config import ConfigError, ModelConfig
+from psannlm.config import ModelConfig
 from psannlm.model import cost
 from psannlm.model.cost import Cost, Shape
 from psannlm.model.mixers import CausalWave, Rows, SpectralGate
@@ -28,6 +28,7 @@ from psannlm.model.transformer import (
     swiglu_width,
 )
 from psannlm.parameters import nearest
+from psannlm.schema import ConfigError
 
 
 class Block(nn.Module):

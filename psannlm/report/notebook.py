@@ -25,12 +25,14 @@ from tqdm import tqdm
 from psannlm import ROOT
 from psannlm.bench import environment, records
 from psannlm.bench.records import CellRecord
-from psannlm.config import CONFIGS, ConfigError, Strict
+from psannlm.config import CONFIGS
+from psannlm.device import select_device
 from psannlm.model.bases import BASES
 from psannlm.parameters import parse
 from psannlm.report import executed, views
 from psannlm.report.figures import Figure
 from psannlm.report.runs import Run, write_atomically
+from psannlm.schema import ConfigError, Strict
 
 NOTEBOOKS = ROOT / "notebooks"
 PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"
@@ -118,7 +120,7 @@ def start(name: str) -> Page:
         )
     data = given_parameters(name, shell.user_ns)
     config = parse(CONFIGS[name], data, source=f"parameters of {name}.ipynb", bases=tuple(BASES))
-    device = environment.select_device(data.get("device", "auto"))
+    device = select_device(data.get("device", "auto"))
     run = _open_run(name, config, device)
     shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
     return Page(name, config, run, device)

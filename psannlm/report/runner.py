@@ -21,7 +21,7 @@ import yaml
 from tqdm import tqdm
 
 from psannlm import ROOT
-from psannlm.config import CONFIGS, ConfigError
+from psannlm.config import CONFIGS
 from psannlm.model.bases import BASES
 from psannlm.parameters import nearest, parse, read_parameters
 from psannlm.report.notebook import (
@@ -31,6 +31,7 @@ from psannlm.report.notebook import (
     default_parameters,
 )
 from psannlm.report.runs import EvidenceError, Refused, all_runs
+from psannlm.schema import ConfigError
 
 EXECUTED = ROOT / "_build" / "executed"
 INDEX = ROOT / "_build" / "html" / "index.html"

@@ -15,7 +15,7 @@ from typing import Any
 
 from psannlm import REPORTS
 from psannlm.bench.environment import utc_now
-from psannlm.config import ConfigError
+from psannlm.schema import ConfigError
 
 SCHEMA = 1
 MANIFEST = "run.json"

@@ -1,0 +1,42 @@
+"""Which device and precision a computation uses, and whether it can be compiled there."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+from typing import Any
+
+import torch
+
+from psannlm.schema import ConfigError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def select_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` means here.
+
+    Raises:
+        ConfigError: CUDA is asked for and torch finds none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise ConfigError("device: cuda is asked for but torch finds none; use device: cpu or auto")
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def missing_compiler(device: torch.device) -> str | None:
+    """Why torch.compile cannot work for `device`, or None if it can."""
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
+    if not any(shutil.which(name) for name in names):
+        return f"no C++ compiler found (looked for {', '.join(names)})"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    return None
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Matrix products in `precision` on `device`; nothing to do for fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, DTYPES[precision])

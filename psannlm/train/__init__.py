@@ -1,0 +1,1 @@
+"""Text, tokens and the training of networks on them."""
