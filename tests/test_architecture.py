@@ -17,7 +17,7 @@ SOURCES = {
 }
 each_source = pytest.mark.parametrize("name", SOURCES)
 ORDER = [
-    "schema.py", "config.py", "parameters.py", "device.py",
+    "schema.py", "config.py", "parameters.py", "device.py", "files.py",
     "model", "train", "bench", "report", "__main__.py",
 ]  # fmt: skip
 

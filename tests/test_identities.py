@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from psannlm.files import sha256_of
 from psannlm.report import runs
 from psannlm.report.identities import check, checked_runs
 from psannlm.report.runs import EvidenceError, Refused, load
@@ -16,7 +17,7 @@ def forge(folder, name, change) -> None:
     path = folder / name
     path.write_text(change(path.read_text()))
     manifest = json.loads((folder / "run.json").read_text())
-    manifest["artifacts"][name] = runs.sha256_of(path)
+    manifest["artifacts"][name] = sha256_of(path)
     del manifest["sha256"]
     manifest["sha256"] = runs._fingerprint(manifest)
     (folder / "run.json").write_text(json.dumps(manifest))

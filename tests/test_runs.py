@@ -1,7 +1,6 @@
 """Run folders: whole or not there, and refused by name when they were altered."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import time
 import pytest
 
 from psannlm import ROOT
-from psannlm.report import runs
 from psannlm.report.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
 from tests.synthetic import throughput_run
 
@@ -116,21 +114,6 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
 
     with pytest.raises(EvidenceError, match=r"benchmarks cannot be written.*PSANNLM_REPORTS"):
         begun(tmp_path)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    runs.write_atomically(path, "old")
-
-    def full(fd):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space left"):
-        runs.write_atomically(path, "new")
-
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 KILLED = """

@@ -27,11 +27,12 @@ from psannlm.bench import environment, records
 from psannlm.bench.records import CellRecord
 from psannlm.config import CONFIGS
 from psannlm.device import select_device
+from psannlm.files import write_atomically
 from psannlm.model.bases import BASES
 from psannlm.parameters import parse
 from psannlm.report import executed, views
 from psannlm.report.figures import Figure
-from psannlm.report.runs import Run, write_atomically
+from psannlm.report.runs import Run
 from psannlm.schema import ConfigError, Strict
 
 NOTEBOOKS = ROOT / "notebooks"

@@ -3,10 +3,8 @@
 A folder is evidence only with a manifest that says `complete`, and that is written last.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from typing import Any
 
 from psannlm import REPORTS
 from psannlm.bench.environment import utc_now
+from psannlm.files import sha256_of, write_atomically
 from psannlm.schema import ConfigError
 
 SCHEMA = 1
@@ -182,26 +181,6 @@ def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
 
     ours = [run for run in runs if run.is_complete and run.manifest["notebook"] == notebook]
     return max(ours, key=worth, default=None)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write to a temporary name in the same folder, flush to disk, rename over `path`."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _new_folder(parent: Path) -> Path:
