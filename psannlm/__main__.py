@@ -7,9 +7,18 @@ from typing import Annotated
 import typer
 
 from psannlm import REPORTS
+from psannlm.bench.ceiling import measure_ceiling, rate
+from psannlm.config import TrainingConfig
+from psannlm.model.bases import BASES
+from psannlm.parameters import parse, read_parameters
 from psannlm.report import identities, runner
 from psannlm.report.runs import Refused
 from psannlm.schema import ConfigError
+from psannlm.train import distributed, session
+from psannlm.train.progress import ProgressBar
+
+CEILING_EFFORT = {"min_seconds": 0.5, "min_steps": 3}
+"""Of the matmul rate that the MFU in the progress bar is a share of."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -55,6 +64,35 @@ def report(
         print(runner.INDEX)
     if failed or not built:
         raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Option(help="YAML as params/*/tiny_corpus.yaml")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the training")] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on in the folder of a training")] = None,
+) -> None:
+    """Train a network on a corpus; under torchrun on several ranks.
+
+    The same command again goes on where a killed training was.
+    """
+    if (config is None) == (resume is None):
+        raise typer.BadParameter("give either --config FILE or --resume FOLDER")
+    source = config or (resume or Path()) / session.CONFIG
+    asked = parse(TrainingConfig, read_parameters(source), source=str(source), bases=tuple(BASES))
+    folder = resume or out or session.default_folder(source, asked)
+    with distributed.join(asked.device) as ranks:
+        ceiling = None
+        if ranks.world == 1 or ranks.device.type == "cuda":
+            ceiling = rate(*measure_ceiling(ranks.device, asked.precision, **CEILING_EFFORT))
+        metrics = session.train(asked, folder, ranks, ceiling=ceiling, watch=ProgressBar()).metrics
+        if ranks.is_first:
+            print(
+                f"validation: loss {metrics['val_loss']:.4f} nats/token, "
+                f"perplexity {metrics['perplexity']:.2f}, "
+                f"{metrics['bits_per_byte']:.4f} bits per byte, top-1 {metrics['top1']:.1%}"
+            )
+            print(folder)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What a training notes of itself as it runs: its log, its sums, and the end if a loss is no number.
+"""What a training notes of itself: its log, its sums, and its end if a loss is no number.
 
 A GPU is looked at every few steps only, as each look waits for it.
 """
@@ -29,7 +29,7 @@ REMEMBERED = 50
 """Gradient norms that are kept to explain a loss that is no number."""
 
 
-class Diverged(ConfigError):
+class DivergenceError(ConfigError):
     """A loss that is no longer a number; says at which step, and the likely cause."""
 
 
@@ -95,7 +95,7 @@ class Recorder:
         """Log the steps since the last look.
 
         Raises:
-            Diverged: The loss of one is not finite.
+            DivergenceError: The loss of one is not finite.
         """
         if not self.pending:
             return
@@ -150,7 +150,7 @@ class Recorder:
         self._write("loss.csv", {"per": "step", **self.plan.place(step), **learned})
         self._write("speed.csv", timed)
         if not math.isfinite(loss):
-            raise Diverged(self._cause(step, loss, rate))
+            raise DivergenceError(self._cause(step, loss, rate))
         self.norms.append(norm)
         if self.ranks.is_first:
             self.watch(self._progress(step, loss, seconds))

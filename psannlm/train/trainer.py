@@ -47,7 +47,7 @@ class Trainer:
     Args:
         config: What to train, and how.
         data: Tokens of the splits.
-        folder: Where log and checkpoints go; a training whose checkpoint lies there is gone on with.
+        folder: Where log and checkpoints go; a training begun there goes on.
         ranks: Who trains together.
         ceiling: Measured matmul rate of one device, FLOP/s, for the MFU; None if unknown.
         watch: Told of every step, on the first rank.
@@ -83,6 +83,7 @@ class Trainer:
         self.objective = share(objective, blocks, ranks, config.parallel)
         self.optimizers = make_optimizers(self.objective, config)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=config.precision == "fp16")
+        self.last_evaluation: Evaluation | None = None
         tally, lengths = self._beginning()
         flops = cost_of(config.network, Shape(1, config.context_length)).model_flops
         self.recorder = Recorder(
@@ -105,7 +106,7 @@ class Trainer:
         """Train to the last step.
 
         Raises:
-            Diverged: A loss is not finite.
+            DivergenceError: A loss is not finite.
             CheckpointError: A checkpoint cannot be written.
         """
         self.objective.train()
@@ -116,7 +117,8 @@ class Trainer:
             if evaluating or saving or self.recorder.is_due:
                 self.recorder.look()
             if evaluating:
-                self.recorder.evaluated(step, self.evaluate(self.data.validation))
+                self.last_evaluation = self.evaluate(self.data.validation)
+                self.recorder.evaluated(step, self.last_evaluation)
             if saving:
                 self._save(step)
                 self.recorder.rest()
