@@ -37,7 +37,8 @@ def shuffled(positions: NDArray[np.int64], length: int, seed: int, epoch: int) -
 
 @functools.lru_cache(maxsize=4)
 def _keys(seed: int, epoch: int) -> NDArray[np.uint64]:
-    return np.random.SeedSequence((seed, epoch)).generate_state(N_ROUNDS, np.uint64)
+    state = np.random.SeedSequence((seed, epoch)).generate_state(N_ROUNDS, np.uint64)
+    return state.astype(np.uint64)
 
 
 def _permuted(
@@ -46,7 +47,7 @@ def _permuted(
     left, right = np.divmod(numbers, side)
     for key in keys:
         left, right = right, (left + _hashed(right + key) % side) % side
-    return (left * side + right).astype(np.uint64, copy=False)
+    return left * side + right
 
 
 def _hashed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
