@@ -17,9 +17,6 @@ from psannlm.schema import ConfigError
 from psannlm.train import distributed, session
 from psannlm.train.progress import ProgressBar
 
-CEILING_EFFORT = {"min_seconds": 0.5, "min_steps": 3}
-"""Of the matmul rate that the MFU in the progress bar is a share of."""
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -84,7 +81,9 @@ def train(
     with distributed.join(asked.device) as ranks:
         ceiling = None
         if ranks.world == 1 or ranks.device.type == "cuda":
-            ceiling = rate(*measure_ceiling(ranks.device, asked.precision, **CEILING_EFFORT))
+            ceiling = rate(
+                *measure_ceiling(ranks.device, asked.precision, min_seconds=0.5, min_steps=3)
+            )
         metrics = session.train(asked, folder, ranks, ceiling=ceiling, watch=ProgressBar()).metrics
         if ranks.is_first:
             print(

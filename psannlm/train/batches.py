@@ -14,12 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from psannlm.model.loss import IGNORED
 from psannlm.schema import ConfigError
 from psannlm.train.order import shuffled
 from psannlm.train.shards import Tokens
-
-IGNORED = -100
-"""The target that torch's cross-entropy leaves out."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,6 @@ class Batches:
     def steps(self, epochs: float) -> int:
         """The fewest steps that take every window `epochs` times."""
         return math.ceil(epochs * self.n_windows / self.batch_sequences)
-
-    def epoch_of(self, step: int) -> float:
-        """Epochs that are done before `step`, counted from 0, begins."""
-        return step * self.batch_sequences / self.n_windows
 
     def batch(
         self, step: int, micro: int = 0, n_micro: int = 1, rank: int = 0, world: int = 1

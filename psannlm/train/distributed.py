@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -28,12 +28,8 @@ from psannlm.config import Parallel
 from psannlm.device import select_device
 from psannlm.schema import ConfigError
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True)
-SPREAD = StateDictOptions(
-    full_state_dict=True, broadcast_from_rank0=True, flatten_optimizer_state_dict=True
-)
-STATE = "state."
-"""How the names of an optimizer's tensors begin, as torch flattens them."""
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
 
 
 @dataclass(frozen=True)
@@ -149,9 +145,14 @@ def summing(module: nn.Module, *, last: bool) -> Iterator[None]:
 def gather(
     module: nn.Module, optimizers: Sequence[Optimizer]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Whole weights and whole optimizer tensors by name, on the CPU of rank 0."""
-    weights, state = get_state_dict(module, optimizers, options=WHOLE)
-    tensors = {name: t for name, t in state.items() if name.startswith(STATE)}
+    """Whole weights, and whole optimizer tensors as `parameter.tensor`, on the CPU of rank 0."""
+    found = get_state_dict(module, optimizers, options=WHOLE)
+    weights, state = cast("tuple[dict[str, Tensor], dict[str, Any]]", found)
+    tensors = {
+        f"{parameter}.{name}": tensor
+        for parameter, named in state.get("state", {}).items()  # nothing on other ranks
+        for name, tensor in named.items()
+    }
     return weights, tensors
 
 
@@ -160,19 +161,23 @@ def scatter(
     optimizers: Sequence[Optimizer],
     weights: Mapping[str, Tensor],
     tensors: Mapping[str, Tensor],
-    *,
-    ranks: Ranks,
 ) -> None:
-    """Put what `gather` returned back, whatever the number of ranks was then."""
-    _, fresh = get_state_dict(module, optimizers, options=WHOLE)
-    state: dict[str, Any] = {k: v for k, v in fresh.items() if not k.startswith(STATE)}
-    options = SPREAD if ranks.world > 1 else WHOLE
+    """Put what `gather` returned back, whatever the number of ranks was then.
+
+    The optimizers keep their own settings: only their tensors are replaced.
+    """
+    pieces = isinstance(module, FSDPModule)
+    _, fresh = get_state_dict(module, optimizers, options=WHOLE if pieces else None)
+    state: dict[str, Any] = {}
+    for key, tensor in tensors.items():
+        parameter, name = key.rsplit(".", 1)
+        state.setdefault(parameter, {})[name] = tensor
     set_state_dict(
         module,
         optimizers,
         model_state_dict=dict(weights),
-        optim_state_dict=state | dict(tensors),
-        options=options,
+        optim_state_dict=fresh | {"state": state} if fresh else {},
+        options=FROM_FIRST if pieces else None,
     )
 
 

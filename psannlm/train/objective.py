@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from psannlm.device import autocast
 from psannlm.model.loss import IGNORED, linear_cross_entropy, token_losses
@@ -102,8 +101,6 @@ def evaluate(
         inputs, targets = group[min(ranks.rank, len(group) - 1)]
         if ranks.rank >= len(group):
             targets = torch.full_like(targets, IGNORED)
-        rows = (0, 0, 0, batch - len(inputs))  # one shape for all, so that it is compiled once
-        inputs, targets = pad(inputs, rows), pad(targets, rows, value=IGNORED)
         sums += objective(inputs.to(ranks.device), targets.to(ranks.device))
     objective.train(was_training)
     nats, hits, count = ranks.sum(sums).tolist()

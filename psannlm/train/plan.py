@@ -9,6 +9,7 @@ import torch
 
 from psannlm.config import TrainingConfig
 from psannlm.schema import ConfigError
+from psannlm.train.batches import Batches
 from psannlm.train.data import Data
 
 FREE = frozenset(
@@ -48,41 +49,30 @@ class Plan:
     checkpoint_steps: int
 
     @classmethod
-    def of(cls, config: TrainingConfig, data: Data, world: int) -> "Plan":
+    def of(cls, config: TrainingConfig, batches: Batches, world: int) -> "Plan":
         """The plan of a training on `world` ranks.
 
         Raises:
-            ConfigError: The batch cannot be split over ranks and passes, or there is not enough
-                text for one step.
+            ConfigError: The batch cannot be split over ranks and passes.
         """
         if config.batch_tokens % (config.pass_tokens * world):
             raise ConfigError(
                 "batch_tokens must be a multiple of pass_tokens times the number of ranks, got "
                 f"{config.batch_tokens} and {config.pass_tokens} x {world}"
             )
-        n_windows = (data.train.n_tokens - 1) // config.context_length
-        batch = config.batch_tokens // config.context_length
-        n_steps = math.floor(config.epochs * n_windows / batch)
-        if n_steps < 1:
-            raise ConfigError(
-                f"{config.epochs} epochs of {data.train.n_tokens:,} tokens make no step of "
-                f"{config.batch_tokens:,}; lower batch_tokens, or train on more text"
-            )
-        spacing = n_windows / batch / config.evaluations
-        n_marks = math.floor(config.epochs * config.evaluations + 1e-9)
-        marks = {min(n_steps, math.ceil(i * spacing)) for i in range(1, n_marks + 1)}
-        ends = {
-            min(n_steps, math.ceil(epoch * n_windows / batch)): epoch
-            for epoch in range(1, math.floor(config.epochs) + 1)
-        }
+        n_steps = batches.steps(config.epochs)
+        epoch_steps = batches.n_windows / batches.batch_sequences
+        ends = {batches.steps(e): e for e in range(1, math.floor(config.epochs) + 1)}
+        n_marks = math.floor(config.epochs * config.evaluations)
+        marks = {math.ceil(i * epoch_steps / config.evaluations) for i in range(1, n_marks + 1)}
         return cls(
             n_steps=n_steps,
-            n_windows=n_windows,
+            n_windows=batches.n_windows,
             context_length=config.context_length,
-            batch_sequences=batch,
+            batch_sequences=batches.batch_sequences,
             pass_sequences=config.pass_tokens // config.context_length,
             n_passes=config.batch_tokens // (config.pass_tokens * world),
-            evaluations=frozenset(marks | {n_steps} | set(ends)),
+            evaluations=frozenset(marks | set(ends) | {n_steps}),
             epoch_ends=ends,
             checkpoint_steps=config.checkpoint_steps,
         )

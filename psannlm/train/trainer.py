@@ -68,11 +68,10 @@ class Trainer:
         watch: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self.config, self.data, self.folder, self.ranks = config, data, folder, ranks
-        self.plan = Plan.of(config, data, ranks.world)
         refuse_disagreement(ranks, facts(config, data))
-        self.batches = Batches(
-            data.train, config.context_length, self.plan.batch_sequences, config.seed
-        )
+        n_sequences = config.batch_tokens // config.context_length
+        self.batches = Batches(data.train, config.context_length, n_sequences, config.seed)
+        self.plan = Plan.of(config, self.batches, ranks.world)
         self.model = build(config.network, seed=config.seed, device=ranks.device)
         objective = NextToken(self.model, config.precision, config.loss_chunk_tokens)
         blocks = list(self.model.blocks)
@@ -205,7 +204,7 @@ class Trainer:
         """Make weights, optimizers and random states those of the checkpoint."""
         weights = {PREFIX + name: t for name, t in loaded.weights.items()}
         tensors = {k: t for k, t in loaded.optimizer.items() if not k.startswith("rng.")}
-        scatter(self.objective, self.optimizers, weights, tensors, ranks=self.ranks)
+        scatter(self.objective, self.optimizers, weights, tensors)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(dict(loaded.about["scaler"]))
         checkpoint.restore_torch_states(loaded.optimizer)
