@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from psannlm.bench import worker
+from psannlm.bench import ceiling, worker
 from psannlm.bench.worker import Task, measure
 from psannlm.config import ModelConfig
 from psannlm.model.bases import build, cost_of
