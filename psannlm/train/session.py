@@ -18,15 +18,15 @@ from psannlm.config import TrainingConfig
 from psannlm.files import write_atomically
 from psannlm.parameters import read_parameters
 from psannlm.schema import ConfigError
-from psannlm.train import data as data_module
-from psannlm.train.data import Data
+from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
 from psannlm.train.objective import Evaluation
 from psannlm.train.plan import FREE, course
+from psannlm.train.pretrained import TOKENIZER
 from psannlm.train.recorder import Progress
 from psannlm.train.trainer import Trainer
 
-CONFIG, TOKENIZER, METRICS = "config.yaml", "tokenizer.json", "metrics.json"
+CONFIG, METRICS = "config.yaml", "metrics.json"
 MIB = 2**20
 
 
@@ -69,13 +69,13 @@ def train(
         ConfigError: Something about corpus, configuration, checkpoint or ranks is wrong, a loss is
             not finite, or the disk is full.
     """
+    data = None
     if ranks.is_first:
         _claim(folder, config)
-        data_module.read(config)  # what is made for it is in the cache for the other ranks
-    ranks.wait()
-    data = data_module.read(config)
-    if ranks.is_first:
+        data = read(config)
         data.tokenizer.save(folder / TOKENIZER)
+    ranks.wait()
+    data = data or read(config)  # the others find in the cache what the first has made
     trainer = Trainer(config, data, folder, ranks, ceiling=ceiling, watch=watch)
     trainer.run()
     validation = trainer.last_evaluation or trainer.evaluate(data.validation)
