@@ -43,12 +43,8 @@ def read(config: TrainingConfig, *, cache: Path = CACHE) -> Data:
             the vocabulary.
     """
     corpus = corpora.load(ROOT / config.corpus)
-    limits = {
-        "train": _bytes(config.train_megabytes),
-        "validation": _bytes(config.validation_megabytes),
-        "test": _bytes(config.validation_megabytes),
-    }
-    tokenizer = _tokenizer(config, corpus, limits["train"], cache / "tokenizers")
+    within = limits(config)
+    tokenizer = _tokenizer(config, corpus, within["train"], cache / "tokenizers")
     splits = {
         split: prepare(
             corpus.texts(split, limit),
@@ -58,9 +54,18 @@ def read(config: TrainingConfig, *, cache: Path = CACHE) -> Data:
             max_bytes=limit,
             cache=cache / "tokens",
         )
-        for split, limit in limits.items()
+        for split, limit in within.items()
     }
     return Data(corpus, tokenizer, **splits)
+
+
+def limits(config: TrainingConfig) -> dict[str, int | None]:
+    """Bytes to which each split is cut; None where it is not."""
+    training, held_out = (
+        round(megabytes * 10**6) or None
+        for megabytes in (config.train_megabytes, config.validation_megabytes)
+    )
+    return {"train": training, "validation": held_out, "test": held_out}
 
 
 def _tokenizer(
@@ -80,7 +85,3 @@ def _tokenizer(
     cache.mkdir(parents=True, exist_ok=True)
     made.save(path)
     return made
-
-
-def _bytes(megabytes: float) -> int | None:
-    return round(megabytes * 10**6) or None
