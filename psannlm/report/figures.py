@@ -17,7 +17,13 @@ from cycler import cycler
 from matplotlib.axes import Axes as Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    NullLocator,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 
 from psannlm.model.bases import BASES
 
@@ -87,6 +93,20 @@ def show_short(axis: Axis) -> None:
 def show_percent(axis: Axis) -> None:
     """Shares of an axis as percent."""
     axis.set_major_formatter(PercentFormatter(1))
+
+
+def show_log(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic y axis around `low` to `high`, its ticks as plain numbers."""
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.6, high * 1.6)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def beside_bar(axes: Axes, text: str, x: float, y: float, **style: Any) -> None:
+    """A number at the end of a horizontal bar."""
+    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", **style)
 
 
 def compose(label: str, panels: Mapping[str, Draw], caption: str, *, high: float = 3.4) -> Figure:

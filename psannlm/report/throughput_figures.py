@@ -11,6 +11,7 @@ from psannlm.report.figures import (
     Axes,
     Draw,
     Figure,
+    beside_bar,
     compose,
     palette,
     show_percent,
@@ -90,7 +91,7 @@ def _share_bars(bars: pd.DataFrame, precision: str, axes: Axes) -> None:
     at = range(len(bars))
     axes.barh(at, bars["mfu"].astype(float), color=[colours[base] for base in bars["base"]])
     for y, share in zip(at, bars["mfu"], strict=True):
-        axes.annotate(f" {share:.0%}", (share, y), va="center")
+        beside_bar(axes, f"{share:.0%}", share, y)
     axes.set_yticks(at, bars["base"])
     axes.set_xlim(0, 1)
     show_percent(axes.xaxis)

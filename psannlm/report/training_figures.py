@@ -11,8 +11,10 @@ from psannlm.report.figures import (
     Axes,
     Draw,
     Figure,
+    beside_bar,
     compose,
     palette,
+    show_log,
     show_short,
 )
 from psannlm.report.training_tables import Trained, beside_yardsticks, elapsed_at
@@ -54,8 +56,8 @@ def losses(trained: Trained) -> Figure:
         panels,
         f"Loss in nats a token. Thin line: training, {_smoothing(len(trained.speed))}, each "
         "taken before its update; bars: its mean over an epoch. Markers: the whole validation "
-        "split. The dashed line is the logarithm of the target perplexity. Time contains the "
-        "evaluations.",
+        "split. The dashed line is the logarithm of the target perplexity. Higher losses of the "
+        "first steps are cut off at the top. Time contains the evaluations.",
     )
 
 
@@ -67,20 +69,23 @@ def _unit(seconds: float) -> tuple[str, int]:
 def _loss_lines(trained: Trained, rows: pd.DataFrame, xlabel: str, axes: Axes) -> None:
     metrics = trained.metrics
     colour = palette([metrics["base"]])[metrics["base"]]
-    by_kind = {kind: rows[rows["per"] == kind] for kind in ("step", "evaluation", "epoch")}
-    steps = binned(by_kind["step"][["at", "train_loss"]])
-    axes.plot(steps["at"], steps["train_loss"], color=colour, alpha=0.55, linewidth=0.9,
-              label="training")  # fmt: skip
-    epochs = by_kind["epoch"]
+    steps, evaluations, epochs = (
+        rows[rows["per"] == kind] for kind in ("step", "evaluation", "epoch")
+    )
+    thin = binned(steps[["at", "train_loss"]])
+    axes.plot(thin["at"], thin["train_loss"], color=colour, linewidth=0.8, label="training")
     starts = [0.0, *epochs["at"]][: len(epochs)]
-    axes.hlines(epochs["train_loss"], starts, epochs["at"], color=colour, linewidth=2.2,
-                label="training, mean of an epoch")  # fmt: skip
-    axes.plot(by_kind["evaluation"]["at"], by_kind["evaluation"]["val_loss"], color=colour,
-              marker="o", markersize=4.5, markerfacecolor="none", linestyle="",
-              label="validation")  # fmt: skip
-    target = metrics["target_perplexity"]
-    axes.axhline(math.log(target), color=QUIET, linestyle="--", linewidth=1.2,
-                 label=f"perplexity {target:g} (loss {math.log(target):.3f})")  # fmt: skip
+    mean = "training, mean of an epoch"
+    axes.hlines(epochs["train_loss"], starts, epochs["at"], color=colour, linewidth=2.4, label=mean)
+    hollow = {"marker": "o", "markersize": 4.5, "markerfacecolor": "none", "linestyle": ""}
+    seen = evaluations["val_loss"]
+    axes.plot(evaluations["at"], seen, color=colour, label="validation", **hollow)
+    target = math.log(metrics["target_perplexity"])
+    name = f"perplexity {metrics['target_perplexity']:g} (loss {target:.3f})"
+    axes.axhline(target, color=QUIET, linestyle="--", linewidth=1.2, label=name)
+    shown = [*seen, *epochs["train_loss"], target]
+    room = 0.08 * (max(shown) - min(shown))
+    axes.set_ylim(min([*shown, *thin["train_loss"]]) - room, max(shown) + room)
     axes.set_xlim(left=0)
     if xlabel.startswith("tokens"):
         show_short(axes.xaxis)
@@ -108,7 +113,7 @@ def _bits_bars(base: str, table: pd.DataFrame, axes: Axes) -> None:
         axes.barh(
             y, bits, color=edge if row["sees_training_text"] else "none", edgecolor=edge, height=0.7
         )
-        axes.annotate(f" {bits:.3f}", (bits, y), va="center", weight="bold" if mine else "normal")
+        beside_bar(axes, f"{bits:.3f}", bits, y, weight="bold" if mine else "normal")
     axes.set_yticks(range(len(table)), list(table["name"]))
     axes.set_xlim(0, 1.18 * table["bits_per_byte"].max())
     axes.set_xlabel("bits per byte")
@@ -122,8 +127,7 @@ def sines(trained: Trained) -> Figure:
     if trained.sine.empty:
         return compose("learned sine parameters", {}, f"{base} has no damped sine to learn.")
     panels: dict[str, Draw] = {
-        f"{part} {letter}": partial(_spans, trained.sine, part, base)
-        for part, letter in PARTS.items()
+        part: partial(_spans, trained.sine, part, letter, base) for part, letter in PARTS.items()
     }
     return compose(
         "learned sine parameters by layer, before and after the training",
@@ -134,7 +138,7 @@ def sines(trained: Trained) -> Figure:
     )
 
 
-def _spans(sine: pd.DataFrame, part: str, base: str, axes: Axes) -> None:
+def _spans(sine: pd.DataFrame, part: str, letter: str, base: str, axes: Axes) -> None:
     layers = list(dict.fromkeys(sine["layer"]))
     styles = {"before": (QUIET, "s", -0.14), "after": (palette([base])[base], "o", 0.14)}
     for when, (colour, marker, shift) in styles.items():
@@ -148,6 +152,7 @@ def _spans(sine: pd.DataFrame, part: str, base: str, axes: Axes) -> None:
     axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
     axes.set_xlim(-0.5, len(layers) - 0.5)
     axes.set_xlabel("layer")
+    axes.set_ylabel(letter)
 
 
 def course(trained: Trained, clip_norm: float) -> Figure:
@@ -174,7 +179,8 @@ def _course_line(
     axes.plot(lines["tokens"], lines[name], color=colour, linewidth=1.2)
     if clip is not None:
         axes.axhline(clip, color=QUIET, linestyle="--", linewidth=1.2)
-        axes.set_yscale("log")
+        seen = [clip, *lines[name].dropna()]
+        show_log(axes, min(seen), max(seen))
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)

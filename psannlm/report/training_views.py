@@ -9,7 +9,7 @@ import pandas as pd
 
 from psannlm.config import TrainingConfig
 from psannlm.report.training_tables import Trained, beside_yardsticks, bits_per_byte
-from psannlm.report.views import UNKNOWN, duration, number, printable, sortable
+from psannlm.report.views import duration, number, printable, sortable
 
 PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
 """Learned parameters of the damped sine, by the letter of the formula."""
@@ -94,9 +94,7 @@ def yardstick_rows(trained: Trained) -> pd.DataFrame:
                 f"{name}, the network" if mine else name
                 for name, mine in zip(table["name"], table["is_network"], strict=True)
             ],
-            "has seen the training text": [
-                "yes" if sees else "no" for sees in table["sees_training_text"]
-            ],
+            "saw training text": ["yes" if sees else "no" for sees in table["sees_training_text"]],
             "bits per byte": [f"{value:.3f}" for value in table["bits_per_byte"]],
             "over the network's": [f"{value / bits:.2f} ×" for value in table["bits_per_byte"]],
             "time, s": [f"{value:,.1f}" for value in table["seconds"]],
@@ -108,7 +106,9 @@ def facts(trained: Trained) -> dict[str, str]:
     """What the training was made of and what it cost, by name."""
     metrics = trained.metrics
     ranks = metrics["n_ranks"]
-    memory = number(metrics["peak_allocated_mib"], ",.0f")
+    memory = f"{metrics['peak_rss_mib']:,.0f} MiB resident"
+    if metrics["peak_allocated_mib"] is not None:
+        memory += f", {metrics['peak_allocated_mib']:,.0f} MiB allocated on the GPU"
     return {
         "text": f"{metrics['corpus_path']} (sha256 {metrics['corpus_sha256'][:12]}…)",
         "training split": f"{metrics['train_split_bytes']:,} bytes, "
@@ -123,10 +123,9 @@ def facts(trained: Trained) -> dict[str, str]:
         "ranks": "1" if ranks == 1 else f"{ranks}, by {metrics['parallel']}",
         "time": f"{duration(metrics['train_seconds'])}, evaluations included",
         "speed": f"{metrics['tokens_per_s']:,.0f} tokens/s, of the median steady step",
-        "share of the measured ceiling": number(metrics["mfu"], ".1%"),
-        "waited for data": f"{metrics['wait_share']:.2%} of the steps' time",
-        "peak memory": f"{number(metrics['peak_rss_mib'], ',.0f')} MiB resident; "
-        f"{memory if memory == UNKNOWN else memory + ' MiB'} allocated on the GPU",
+        "MFU": f"{number(metrics['mfu'], '.1%')} of the measured ceiling",
+        "waiting": f"{metrics['wait_share']:.2%} of the steps' time, for data",
+        "peak memory": memory,
     }
 
 
@@ -139,7 +138,8 @@ def sine_rows(trained: Trained) -> pd.DataFrame:
             for when in ("before", "after"):
                 values = rows[f"{part}_{when}"]
                 low, middle, high = values.quantile([LOW, 0.5, HIGH])
-                row[f"{letter} {when}"] = f"{middle:.3f} ({low:.3f} – {high:.3f})"
+                spread = f" ({low:.3f} – {high:.3f})" if low < high else ""
+                row[f"{letter} {when}"] = f"{middle:.3f}{spread}"
         table.append(row)
     return pd.DataFrame(table)
 
@@ -191,16 +191,16 @@ def history_rows(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "run": rows["run"],
-            "preset": rows["preset"],
-            "device": rows["device"],
             "base": rows["base"],
-            "parameters": [f"{value:,}" for value in rows["n_parameters"]],
-            "tokens": [f"{value:,}" for value in rows["train_tokens"]],
-            "bits per byte": [f"{value:.3f}" for value in rows["bits_per_byte"]],
+            "preset": rows["preset"],
+            "bits/byte": [f"{value:.3f}" for value in rows["bits_per_byte"]],
             "perplexity": [f"{value:.2f}" for value in rows["perplexity"]],
-            "bytes a token": [f"{value:.3f}" for value in rows["bytes_per_token"]],
+            "bytes/token": [f"{value:.3f}" for value in rows["bytes_per_token"]],
+            "tokens": [f"{value:,}" for value in rows["train_tokens"]],
             "tokens/s": [f"{value:,.0f}" for value in rows["tokens_per_s"]],
+            "parameters": [f"{value:,}" for value in rows["n_parameters"]],
             "text": [value[:12] for value in rows["corpus_sha256"]],
+            "device": rows["device"],
         }
     )
 
