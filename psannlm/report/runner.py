@@ -135,7 +135,7 @@ def resume(folder: Path) -> Outcome:
 def run_notebook(
     name: str, arguments: Sequence[str], output: Path, variables: dict[str, str] | None = None
 ) -> Outcome:
-    """One notebook through papermill, with a progress bar of its cells of measurement."""
+    """One notebook through papermill, with a progress bar of what it measures or trains."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)  # an older one would lend this run its errors
     source, target = NOTEBOOKS / f"{name}.ipynb", output
@@ -164,17 +164,17 @@ def run_notebook(
 
 
 def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> None:
-    with tqdm(desc=name, total=1, unit="cell", file=sys.stdout, ncols=88) as bar:
+    with tqdm(desc=name, total=1, unit="", file=sys.stdout, ncols=88) as bar:
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
             if told := _told(progress):
-                bar.total = told["total"]
+                bar.total, bar.unit = told["total"], told["unit"]
                 bar.update(told["done"] - bar.n)
                 bar.set_postfix_str(told["label"])
 
 
 def _told(progress: Path) -> dict[str, Any]:
-    """What the notebook last said of its progress; nothing before its first cell is measured."""
+    """What the notebook last said of its progress; nothing before it has begun to measure."""
     try:
         told: dict[str, Any] = json.loads(progress.read_text(encoding="utf-8"))
     except FileNotFoundError:
