@@ -10,8 +10,13 @@ from psannlm import REPORTS
 from psannlm.report import identities, runner
 from psannlm.report.runs import Refused
 from psannlm.schema import ConfigError
+from psannlm.train import build
+from psannlm.train.corpus import load
+from psannlm.train.recipe import SPLITS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+corpus = typer.Typer(no_args_is_help=True, help="Build text to train on.")
+app.add_typer(corpus, name="corpus")
 
 
 @app.callback()
@@ -68,6 +73,31 @@ def check() -> None:
     print(f"{len(runs)} runs: {complete} complete and sound, {len(refused)} refused")
     if refused:
         raise typer.Exit(1)
+
+
+@corpus.command("build")
+def build_corpus(
+    name: Annotated[str, typer.Argument(help="a recipe: a file of params/corpora/")],
+) -> None:
+    """Fetch, clean and split what a recipe names, into datasets/lm/NAME.txt."""
+    _show(build.build(name))
+
+
+@corpus.command("from")
+def corpus_from(
+    files: Annotated[list[Path], typer.Argument(help="files or folders of .txt, .gz, .xz, .zip")],
+    out: Annotated[Path, typer.Option(help="the text to write, such as datasets/lm/mine.txt")],
+) -> None:
+    """Clean and split one's own files."""
+    _show(build.build_from(files, out))
+
+
+def _show(path: Path) -> None:
+    built = load(path)
+    for split in SPLITS:
+        documents = sum(document.split == split for document in built.documents)
+        print(f"{split}: {built.n_bytes(split):,} bytes in {documents:,} documents")
+    print(f"{path}: {path.stat().st_size:,} bytes, sha256 {built.sha256}")
 
 
 def main() -> None:

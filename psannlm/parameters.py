@@ -1,14 +1,15 @@
 """From what a user wrote to a configuration, or to the list of all that is wrong with it.
 
-from psannlm.schema import ConfigError, Strict, broken_rules
 Every problem is reported at once, each with its key, the value found, what was expected and, for a
 name, the nearest right one.
 """
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -125,6 +126,8 @@ def _expectation(error: ValidationError, annotation: Any) -> str:
         case "literal_error" if isinstance(first["input"], str):
             choices = _choices(annotation)
             return f"must be one of {', '.join(choices)}{nearest(first['input'], choices)}"
+        case "string_pattern_mismatch":
+            return f"must have the form {context['pattern']}"
     return f"expected {_describe(annotation)}"
 
 
@@ -144,6 +147,10 @@ def _describe(annotation: Any) -> str:
         return "one of " + ", ".join(get_args(annotation))
     if get_origin(annotation) is tuple:
         return f"a list, each item {_describe(get_args(annotation)[0])}"
+    if get_origin(annotation) in (UnionType, Union):
+        return " or ".join(_describe(kind) for kind in get_args(annotation) if kind is not NoneType)
+    if get_origin(annotation) is re.Pattern:
+        return "a regular expression"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}[
         annotation
     ]

@@ -1,0 +1,211 @@
+"""From the members of a source to its documents: titles, each followed by its raw paragraphs."""
+
+import codecs
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import BinaryIO
+
+from psannlm.schema import ConfigError
+from psannlm.train.archives import Member, readable
+from psannlm.train.clean import body, joined, normalised, paragraphs
+from psannlm.train.recipe import PackedSource, Source
+from psannlm.train.verse import lines_of_table, verse_paragraphs
+
+PEEK_LINES = 1000
+BLOCK = 2**20
+_CHAPTER_AND_VERSE = re.compile(r"(?<!\S)(\d+):(\d+)\s+")
+_ARTICLE = re.compile(r"\s*= [^=](.*[^=])? =\s*$")
+
+
+@dataclass(frozen=True)
+class Title:
+    """The paragraphs that follow, up to the next title, are a document of this name."""
+
+    text: str
+
+
+Stream = Iterator[Title | str]
+
+
+def read(source: Source, members: Iterable[Member]) -> Stream:
+    """Documents of a source, member after member.
+
+    Raises:
+        ConfigError: A member does not have the form that the recipe says.
+    """
+    reader = READERS[source.reader]
+    for member in members:
+        for item in reader(source, member):
+            if isinstance(item, Title):
+                yield item
+            else:
+                for pattern in source.cut:
+                    item = pattern.sub("", item)
+                yield item
+
+
+def articles(rows: Iterable[str]) -> Stream:
+    """Rows of a dataset, a new document at each heading ` = Title = `."""
+    titled = False
+    for row in rows:
+        if _ARTICLE.match(row):
+            yield Title(normalised(row).strip("= "))
+            titled = True
+        elif not titled and row.strip():
+            yield Title("untitled")
+            titled = True
+        if row.strip():
+            yield row
+
+
+def _prose(source: Source, member: Member) -> Stream:
+    return _documents(source, member, body(paragraphs(_lines(source, member))))
+
+
+def _one_a_line(source: Source, member: Member) -> Stream:
+    return _documents(source, member, body(_lines(source, member)))
+
+
+def _own(source: Source, member: Member) -> Stream:
+    """Paragraphs by blank lines where there are any near the beginning, else one a line."""
+    lines = _lines(source, member)
+    head = list(islice(lines, PEEK_LINES))
+    whole = chain(head, lines)
+    inner = "".join(head).strip()
+    blank = any(line.isspace() for line in head[1:-1]) and "\n" in inner
+    return _documents(source, member, body(paragraphs(whole) if blank else whole))
+
+
+def _documents(source: Source, member: Member, found: Iterator[str]) -> Stream:
+    """Paragraphs of a member as one document, or several where `new_document` says so."""
+    title = member.title
+    if source.title == "first_line":
+        first = next(found, title)
+        title = normalised(first.split("\n")[0]).strip("[]. ")
+    if source.begin:
+        found = _from(source.begin, found, member.name)
+    if source.end:
+        found = _until(source.end, found)
+    if source.new_document:
+        yield from _parted(source, title, found)
+    else:
+        yield Title(title)
+        yield from joined(found, source.join_characters)
+
+
+def _parted(source: Source, title: str, found: Iterator[str]) -> Stream:
+    assert source.new_document
+    run: list[str] = []
+    name = title
+    for paragraph in found:
+        if source.new_document.search(paragraph):
+            if run:
+                yield Title(name)
+                yield from joined(run, source.join_characters)
+            name, run = f"{title}: {normalised(paragraph)[:80]}", []
+        else:
+            run.append(paragraph)
+    if run:
+        yield Title(name)
+        yield from joined(run, source.join_characters)
+
+
+def _from(pattern: re.Pattern[str], found: Iterator[str], name: str) -> Iterator[str]:
+    for paragraph in found:
+        if pattern.search(paragraph):
+            return chain([paragraph], found)
+    raise ConfigError(f"{name} has no paragraph with {pattern.pattern!r}, where its text begins")
+
+
+def _until(pattern: re.Pattern[str], found: Iterator[str]) -> Iterator[str]:
+    for paragraph in found:
+        if pattern.search(paragraph):
+            return
+        yield paragraph
+
+
+def _scripture(source: Source, member: Member) -> Stream:
+    """Books as documents, verses joined without their numbers.
+
+    A paragraph without a number goes on with its verse; before verse 1:1 it names a book, unless
+    it ends as a sentence does.
+    """
+    verses: list[str] = []
+    loose: list[str] = []
+    for paragraph in body(paragraphs(_lines(source, member))):
+        number = _CHAPTER_AND_VERSE.match(paragraph)
+        if number is None:
+            loose.append(paragraph)
+            continue
+        if number.groups() == ("1", "1"):
+            verses += [p for p in loose if verses and not _is_heading(p)]
+            yield from joined(verses, source.join_characters)
+            names = [normalised(p) for p in loose if _is_heading(p) and "Testament" not in p]
+            yield Title(", ".join(names) or member.title)
+            verses = []
+        else:
+            verses += loose
+        loose = []
+        verses.append(_CHAPTER_AND_VERSE.sub("", paragraph))
+    yield from joined([*verses, *loose], source.join_characters)
+
+
+def _is_heading(paragraph: str) -> bool:
+    return not paragraph.rstrip().endswith((".", ";", ":", "]"))
+
+
+def _verse(source: Source, member: Member) -> Stream:
+    """Lines of a pickled table; every so many are a document, of which one in so many is kept."""
+    assert isinstance(source, PackedSource)
+    with readable(member.name), member.open() as stream:
+        lines = lines_of_table(stream, member.name)
+    step = source.document_lines
+    for start in range(0, len(lines), step * source.keep_one_in):
+        run = lines[start : start + step]
+        yield Title(f"lines {start + 1} to {start + len(run)}")
+        yield from verse_paragraphs(run, source.paragraph_lines, source.min_english)
+
+
+READERS: Mapping[str, Callable[[Source, Member], Stream]] = {
+    "prose": _prose,
+    "lines": _one_a_line,
+    "own": _own,
+    "scripture": _scripture,
+    "verse": _verse,
+}
+
+
+def _lines(source: Source, member: Member) -> Iterator[str]:
+    """Lines of a member, decoded; memory does not grow with it."""
+    encoding: str = source.encoding
+    with readable(member.name):
+        with member.open() as stream:
+            bad = first_bad_byte(stream, encoding)
+        if bad is not None and source.fallback_encoding:
+            encoding = source.fallback_encoding
+        elif bad is not None:
+            raise ConfigError(
+                f"{member.name} must be {encoding} text, got something else at byte {bad:,}; "
+                "save it as UTF-8"
+            )
+        codec = "utf-8-sig" if encoding == "utf-8" else encoding
+        with member.open() as stream:
+            yield from io.TextIOWrapper(stream, encoding=codec)
+
+
+def first_bad_byte(stream: BinaryIO, encoding: str = "utf-8") -> int | None:
+    """Offset of the first byte that is not text in `encoding`; none if all is."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    done, block = 0, b"start"
+    while block:
+        block = stream.read(BLOCK)
+        pending = len(decoder.getstate()[0])
+        try:
+            decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            return done - pending + error.start
+        done += len(block)
+    return None

