@@ -69,7 +69,7 @@ def test_every_stretch_of_the_order_draws_from_everywhere():
 
 @pytest.mark.parametrize("length", [2, 3, 5, 8])
 def test_over_many_epochs_each_number_stands_everywhere_equally_often(length):
-    orders = np.array([order(length, seed=5, epoch=epoch) for epoch in range(3000)])
+    orders = np.array([order(length, seed=5, epoch=epoch) for epoch in range(1500)])
 
     for position in range(length):
         assert chisquare(np.bincount(orders[:, position], minlength=length)).pvalue > 0.0001

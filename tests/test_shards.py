@@ -13,7 +13,8 @@ import pytest
 from psannlm import ROOT
 from psannlm.schema import ConfigError
 from psannlm.train import shards
-from psannlm.train.shards import Tokens, prepare
+from psannlm.train.corpus import Corpus, Document
+from psannlm.train.shards import Tokens, prepare, prepare_split
 from psannlm.train.tokenizer import byte_tokenizer, train_bpe
 
 TEXTS = ["one é\n", "two\n"]
@@ -145,6 +146,44 @@ def test_damaged_ids_are_made_anew(tmp_path, name):
 
     assert kept(tmp_path).ids.tolist() == expected
     assert kept(tmp_path, unread()).n_bytes == 11
+
+
+def corpus_of(path, splits: list[str]) -> Corpus:
+    """Paragraphs `text 0`, `text 1`, ... of 7 bytes, each a document of the given split."""
+    path.write_text("".join(f"text {i}\n" for i in range(len(splits))))
+    documents = [
+        Document(f"{i}", "", "", split, first_byte=7 * i, n_bytes=7, n_lines=1)
+        for i, split in enumerate(splits)
+    ]
+    return Corpus(path, "corpus", "abc", tuple(documents))
+
+
+def test_a_split_of_a_corpus_has_the_ids_of_its_documents(tmp_path):
+    corpus = corpus_of(tmp_path / "corpus.txt", ["train", "test", "train"])
+
+    whole = prepare_split(corpus, "train", BYTES, cache=tmp_path)
+    cut = prepare_split(corpus, "train", BYTES, max_bytes=3, cache=tmp_path)
+
+    assert whole.ids.tolist() == [END, *b"text 0\n", END, *b"text 2\n", END]
+    assert cut.ids.tolist() == [END, *b"text 0\n", END]
+
+
+def test_a_text_that_is_split_anew_has_ids_anew(tmp_path):
+    before = corpus_of(tmp_path / "corpus.txt", ["train", "test", "train"])
+    after = corpus_of(tmp_path / "corpus.txt", ["train", "train", "test"])
+
+    prepare_split(before, "train", BYTES, cache=tmp_path)
+
+    assert b"text 1\n" in bytes(prepare_split(after, "train", BYTES, cache=tmp_path).ids % 256)
+
+
+def test_a_split_that_a_corpus_does_not_have_is_refused(tmp_path):
+    corpus = corpus_of(tmp_path / "corpus.txt", ["train"])
+
+    with pytest.raises(ConfigError, match="split validation must hold text"):
+        prepare_split(corpus, "validation", BYTES, cache=tmp_path)
+    with pytest.raises(ConfigError, match="split must be one of"):
+        prepare_split(corpus, "nonsense", BYTES, cache=tmp_path)
 
 
 def test_an_error_midway_leaves_nothing_behind(tmp_path):
