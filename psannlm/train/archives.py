@@ -5,7 +5,9 @@ import io
 import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -26,6 +28,10 @@ PACKED: Mapping[str, Callable[..., Any]] = {
 }
 """What opens a packed file, by its ending."""
 
+DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error),
+    *(EOFError, RuntimeError),  # RuntimeError: a zip with a password or of an unknown method
+)
 TEXTS = (".txt", ".txt.gz", ".txt.xz", ".gz", ".xz", ".zip")
 """Endings of a user's own files that are read."""
 
@@ -70,15 +76,23 @@ def members(
         ConfigError: The file is damaged, or an archive has nothing that a pattern fits.
     """
     name = path.name.lower()
-    try:
+    with readable(path.name):
         if name.endswith(ZIPS):
             yield from _chosen(path, _zipped(path), patterns, without)
         elif name.endswith(TARS):
             yield from _chosen(path, _tarred(path), patterns, without)
         else:
             yield Member(path.name, partial(_opened, path))
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, gzip.BadGzipFile, lzma.LZMAError) as e:
-        raise ConfigError(f"{path.name} is damaged: {e}; fetch it again") from None
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turns what a damaged or locked file raises into a message."""
+    try:
+        yield
+    except DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise ConfigError(f"{name} is damaged or locked: {reason}; fetch it again") from None
 
 
 def own_files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -144,15 +158,13 @@ def _chosen(
         raise ConfigError(f"{path.name} has no member {min(unused)!r}; it begins with {some}")
 
 
-def _in_memory(content: bytes, name: str) -> BinaryIO:
-    return _unpacked(io.BytesIO(content), name)
-
-
 def _opened(path: Path) -> BinaryIO:
-    return _unpacked(path.open("rb"), path.name)
+    opener = PACKED.get(path.suffix.lower())
+    found: BinaryIO = opener(path) if opener else path.open("rb")
+    return found
 
 
-def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
+def _in_memory(content: bytes, name: str) -> BinaryIO:
     opener = PACKED.get(PurePosixPath(name.lower()).suffix)
-    found: BinaryIO = opener(stream) if opener else stream
+    found: BinaryIO = opener(io.BytesIO(content)) if opener else io.BytesIO(content)
     return found

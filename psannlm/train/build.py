@@ -136,12 +136,15 @@ def _drafts(recipe: Recipe, spool: BinaryIO, account: Account) -> Iterator[Draft
     """Documents of all sources, cleaned and written to the spool; empty ones are left out."""
     clean = Cleaner(
         min_characters=recipe.min_characters,
+        max_characters=recipe.max_characters,
         min_lowercase=recipe.min_lowercase,
         boilerplate=recipe.boilerplate,
     )
     for source in recipe.sources:
         draft = Draft(source.name, source, spool.tell())
-        for item in tqdm(_stream(source, account), desc=source.name, unit=" paragraphs"):
+        for item in tqdm(
+            _stream(source, account), desc=source.name, unit=" paragraphs", mininterval=1
+        ):
             if isinstance(item, readers.Title):
                 if draft.n_bytes:
                     yield draft
@@ -188,7 +191,7 @@ def _written(
     """Documents in their final order, without duplicates, as they stand in `text`."""
     fresh = Novelty(recipe, sum(draft.n_bytes for draft in drafts), account.removed)
     ordered = [draft for split in WRITTEN for draft in drafts if draft.split == split]
-    for draft in tqdm(ordered, desc="duplicates", unit=" documents"):
+    for draft in tqdm(ordered, desc="duplicates", unit=" documents", mininterval=1):
         final = Draft(draft.title, draft.source, text.tell(), split=draft.split)
         spool.seek(draft.first_byte)
         for _ in range(draft.n_lines):

@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
-LONGEST = 2**16
-"""Characters of the longest paragraph; a longer one is cut at a space."""
-
 _SPACE = re.compile(r"\s+")
+_SENTENCE_END = re.compile(r"[.!?;:][\"')\]\u2019\u201d]* ")
 _UNPRINTABLE = {"Cc", "Cs", "Co", "Cn"}
 _INVISIBLE = "\ufeff\u00ad\u200b\u2060"  # byte order mark, soft hyphen, zero-width space, joiner
 _HEADER_PARAGRAPHS = 500
@@ -26,17 +24,24 @@ class Cleaner:
     """Judges paragraphs one by one, and counts what it removes and why."""
 
     def __init__(
-        self, *, min_characters: int, min_lowercase: float, boilerplate: Sequence[re.Pattern[str]]
+        self,
+        *,
+        min_characters: int,
+        max_characters: int,
+        min_lowercase: float,
+        boilerplate: Sequence[re.Pattern[str]],
     ) -> None:
         """Take the bounds of a recipe.
 
         Args:
             min_characters: A shorter paragraph is a heading or a page number.
+            max_characters: A longer one is cut, where a sentence ends if possible.
             min_lowercase: Least share of small letters among letters and digits; below it stand
                 headings, tables and casts. 0 lets everything pass.
             boilerplate: A paragraph in which one of these is found is not the author's.
         """
         self._min_characters = min_characters
+        self._max_characters = max_characters
         self._min_lowercase = min_lowercase
         self._boilerplate = tuple(boilerplate)
         self.removed: Counter[str] = Counter()
@@ -47,7 +52,7 @@ class Cleaner:
         if reason := self._objection(text):
             self.removed[reason] += 1
             return []
-        return list(_pieces(text))
+        return list(_pieces(text, self._max_characters))
 
     def _objection(self, text: str) -> str:
         if len(text) < max(self._min_characters, 1):
@@ -118,11 +123,12 @@ def _lowercase(text: str) -> float:
     return sum(map(str.islower, text)) / counted if counted else 0.0
 
 
-def _pieces(text: str) -> Iterator[str]:
-    while len(text) > LONGEST:
-        cut = text.rfind(" ", 1, LONGEST + 1)
-        cut = LONGEST if cut < 0 else cut
-        yield text[:cut]
+def _pieces(text: str, longest: int) -> Iterator[str]:
+    while len(text) > longest:
+        ends = [end.end() for end in _SENTENCE_END.finditer(text, longest // 2, longest + 1)]
+        cut = ends[-1] if ends else text.rfind(" ", 1, longest + 1)
+        cut = cut if cut > 0 else longest
+        yield text[:cut].rstrip()
         text = text[cut:].lstrip()
     if text:
         yield text

@@ -90,7 +90,8 @@ def _added_by(text: bytes, before: bytes) -> int:
     ]
 
     def size(data: bytes) -> int:
-        return len(lzma.compress(data, format=lzma.FORMAT_XZ, filters=method))
+        # Raw: the container would round sizes up to four bytes.
+        return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=method))
 
     with ThreadPoolExecutor() as threads:  # lzma leaves Python to others while it works
         together, alone = threads.map(size, (before + text, before))

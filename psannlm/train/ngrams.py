@@ -71,7 +71,7 @@ class NgramModel:
         """Probability of each of the 256 bytes after `context`, (256,)."""
         before = _padded(context + b"\0", self.order)[-self.order :]
         [codes] = _codes(before, self.order)
-        return self._probabilities(codes + np.arange(N_SYMBOLS, dtype=np.uint64))
+        return self._probabilities(codes | np.arange(N_SYMBOLS, dtype=np.uint64))
 
     def _probabilities(self, codes: Codes) -> Values:
         """Of the last byte of each gram of `order` bytes, given the others."""

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import BinaryIO
 
 from psannlm.schema import ConfigError
-from psannlm.train.archives import Member
+from psannlm.train.archives import Member, readable
 from psannlm.train.clean import body, joined, normalised, paragraphs
 from psannlm.train.recipe import PackedSource, Source
 from psannlm.train.verse import lines_of_table, verse_paragraphs
@@ -141,7 +141,7 @@ def _scripture(source: Source, member: Member) -> Stream:
             loose.append(paragraph)
             continue
         if number.groups() == ("1", "1"):
-            verses += [p for p in loose if not _is_heading(p)]
+            verses += [p for p in loose if verses and not _is_heading(p)]
             yield from joined(verses, source.join_characters)
             names = [normalised(p) for p in loose if _is_heading(p) and "Testament" not in p]
             yield Title(", ".join(names) or member.title)
@@ -160,7 +160,7 @@ def _is_heading(paragraph: str) -> bool:
 def _verse(source: Source, member: Member) -> Stream:
     """Lines of a pickled table; every so many are a document, of which one in so many is kept."""
     assert isinstance(source, PackedSource)
-    with member.open() as stream:
+    with readable(member.name), member.open() as stream:
         lines = lines_of_table(stream, member.name)
     step = source.document_lines
     for start in range(0, len(lines), step * source.keep_one_in):
@@ -181,19 +181,19 @@ READERS: Mapping[str, Callable[[Source, Member], Stream]] = {
 def _lines(source: Source, member: Member) -> Iterator[str]:
     """Lines of a member, decoded; memory does not grow with it."""
     encoding: str = source.encoding
-    with member.open() as stream:
-        bad = first_bad_byte(stream, encoding)
-    if bad is not None and source.fallback_encoding:
-        encoding = source.fallback_encoding
-    elif bad is not None:
-        raise ConfigError(
-            f"{member.name} must be {encoding} text, got something else at byte {bad:,}; "
-            "save it as UTF-8"
-        )
-    with member.open() as stream:
-        yield from io.TextIOWrapper(
-            stream, encoding="utf-8-sig" if encoding == "utf-8" else encoding
-        )
+    with readable(member.name):
+        with member.open() as stream:
+            bad = first_bad_byte(stream, encoding)
+        if bad is not None and source.fallback_encoding:
+            encoding = source.fallback_encoding
+        elif bad is not None:
+            raise ConfigError(
+                f"{member.name} must be {encoding} text, got something else at byte {bad:,}; "
+                "save it as UTF-8"
+            )
+        codec = "utf-8-sig" if encoding == "utf-8" else encoding
+        with member.open() as stream:
+            yield from io.TextIOWrapper(stream, encoding=codec)
 
 
 def first_bad_byte(stream: BinaryIO, encoding: str = "utf-8") -> int | None:

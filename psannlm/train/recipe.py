@@ -133,6 +133,7 @@ class Recipe(Strict):
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
 
     min_characters: Size = 1
+    max_characters: Annotated[Whole, Field(ge=100, le=2**16)] = 2**16  # a longer one is cut
     min_lowercase: Share = 0.0
     boilerplate: tuple[re.Pattern[str], ...] = ()
     drop_exact_duplicates: bool = True
@@ -191,10 +192,11 @@ def parse_recipe(data: Mapping[str, Any], *, where: str) -> Recipe:
         raise ConfigError(f"{where}:\n  sources: expected a list of at least one source")
     problems: list[str] = []
     sources = list(_sources(given, where, problems))
-    try:
-        recipe = parse(Recipe, {**data, "sources": sources}, source=where)
-    except ConfigError as error:
-        problems.insert(0, str(error))
+    if sources:
+        try:
+            recipe = parse(Recipe, {**data, "sources": sources}, source=where)
+        except ConfigError as error:
+            problems.insert(0, str(error))
     if problems:
         raise ConfigError("\n".join(problems))
     return recipe

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from psannlm.files import replacing, write_atomically
 from psannlm.schema import ConfigError
+from psannlm.train.corpus import Corpus
 from psannlm.train.tokenizer import Tokenizer, pieces
 
 FORMAT = 1
@@ -85,7 +86,7 @@ def prepare(
     Args:
         texts: Documents in order; not read if the cache has their ids.
         tokenizer: What makes ids of them.
-        corpus: sha256 of the corpus that they are from.
+        corpus: Hash that tells where they are from.
         split: Of the corpus.
         max_bytes: To which the split was cut; None if it was not.
         cache: Folder that keeps the ids; made if it is not there.
@@ -110,14 +111,35 @@ def prepare(
             _make(path, key, dtype, texts, tokenizer)
         except OSError as error:
             raise ConfigError(
-                f"{cache} cannot be written: {error.strerror}; make room there, make it writable, "
-                "or name another folder"
+                f"{cache} cannot be written: {error}; make room there, make it writable, or name "
+                "another folder"
             ) from None
         kept = _kept(path, key, dtype)
     if kept is None:
         raise ConfigError(f"{path} reads otherwise than it was written; name another folder")
     kept.check(tokenizer.vocab_size)
     return kept
+
+
+def prepare_split(
+    corpus: Corpus, split: str, tokenizer: Tokenizer, *, max_bytes: int | None = None, cache: Path
+) -> Tokens:
+    """The ids of a split of a corpus, by `prepare`.
+
+    Args:
+        corpus: Its text and which of its documents the split has are both told apart.
+        split: train, validation or test.
+        tokenizer: What makes ids of it.
+        max_bytes: Where the split is cut; None for all of it.
+        cache: Folder that keeps the ids.
+
+    Raises:
+        ConfigError: As of `prepare`, or the corpus has no such split.
+    """
+    texts = corpus.texts(split, max_bytes)
+    places = [(d.first_byte, d.n_bytes) for d in corpus.documents if d.split == split]
+    content = hashlib.sha256(f"{corpus.sha256} {places}".encode()).hexdigest()
+    return prepare(texts, tokenizer, corpus=content, split=split, max_bytes=max_bytes, cache=cache)
 
 
 def stream(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[list[int], int]]:

@@ -8,7 +8,7 @@ from psannlm.schema import ConfigError
 from psannlm.train.recipe import SPLITS, Split
 
 SLACK = 0.25
-"""By what fraction of its target a split may be over or under."""
+"""By what fraction of its target a split may be over."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _drawn(order: Sequence[int], sizes: Sequence[int], target: float) -> list[in
     drawn: list[int] = []
     total = 0
     for i, size in zip(order[:-1], sizes[:-1], strict=True):
-        if total >= (1 - SLACK) * target:
+        if total >= target:
             break
         if total + size <= (1 + SLACK) * target:
             drawn.append(i)

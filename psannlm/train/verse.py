@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -97,14 +98,14 @@ def _if_english(run: Sequence[str], least: float) -> Iterator[str]:
 
 def _columns(table: Any) -> Iterator[Sequence[str]]:
     """First columns of all arrays of text, wherever they hang."""
-    waiting, seen = [table], set()
+    waiting, seen = deque([table]), set()
     while waiting:
-        item = waiting.pop()
+        item = waiting.popleft()
         if id(item) in seen:
             continue
         seen.add(id(item))
         match item:
-            case (int(), (int(), int() as rows), _, False, [str(), *_] as values):
+            case (int(), (int(), int() as rows), _, bool(), [str(), *_] as values):
                 yield values[:rows]
             case Inert():
                 waiting += [item.state, vars(item).get("arguments", ())]

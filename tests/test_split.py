@@ -1,0 +1,100 @@
+"""Splits take whole documents of every source, and depend on nothing but them and the seed."""
+
+from collections import Counter
+
+import pytest
+
+from psannlm.schema import ConfigError
+from psannlm.train.split import SLACK, Candidate, assign, assign_blocks
+
+SOURCES = {"novels": [40, 90, 150, 400, 900, 1200], "letters": [10] * 80, "verse": [70] * 300}
+DOCUMENTS = [
+    Candidate(f"{source} {i}", source, n_bytes)
+    for source, sizes in SOURCES.items()
+    for i, n_bytes in enumerate(sizes)
+]
+
+
+def split(documents=DOCUMENTS, seed=0, validation=0.05, test=0.05):
+    return assign(documents, validation=validation, test=test, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_held_out_splits_take_about_their_share_of_every_source_that_has_small_documents(seed):
+    chosen = split(seed=seed)
+
+    for source in ("letters", "verse"):
+        total = sum(SOURCES[source])
+        for name in ("validation", "test"):
+            got = sum(
+                d.n_bytes
+                for d, s in zip(DOCUMENTS, chosen, strict=True)
+                if (d.source, s) == (source, name)
+            )
+            assert 0.05 * total <= got <= (1 + SLACK) * 0.05 * total
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_held_out_split_takes_more_than_its_share_of_large_documents(seed):
+    held_out = Counter()
+    for document, name in zip(DOCUMENTS, split(seed=seed), strict=True):
+        if document.source == "novels" and name != "train":
+            held_out[name] += document.n_bytes
+
+    assert all(got <= (1 + SLACK) * 0.05 * sum(SOURCES["novels"]) for got in held_out.values())
+
+
+def test_the_same_seed_draws_the_same_documents_and_another_seed_others():
+    assert split(seed=1) == split(seed=1) != split(seed=2)
+
+
+def test_each_source_is_drawn_from_as_if_it_were_alone():
+    alone = [d for d in DOCUMENTS if d.source == "letters"]
+    shifted = DOCUMENTS[:6] + DOCUMENTS[6:86]
+
+    assert split(shifted)[6:] == split(DOCUMENTS)[6:86]
+    assert Counter(split(alone)) == Counter(split(DOCUMENTS)[6:86])
+
+
+def test_a_fixed_split_stays():
+    documents = [Candidate("a", "s", 10, "test"), *DOCUMENTS, Candidate("b", "s", 10, "train")]
+    chosen = split(documents)
+
+    assert (chosen[0], chosen[-1]) == ("test", "train")
+
+
+def test_a_source_keeps_something_to_train_on():
+    chosen = split([Candidate(str(i), "s", 1) for i in range(4)], validation=0.45, test=0.45)
+
+    assert Counter(chosen) == {"validation": 2, "test": 1, "train": 1}
+
+
+def test_a_split_that_nothing_fits_takes_the_smallest_document():
+    chosen = split([Candidate("a", "s", 500), Candidate("b", "s", 300), Candidate("c", "s", 400)])
+
+    assert chosen == ["train", "validation", "test"]
+
+
+def test_a_fraction_of_zero_takes_nothing():
+    assert set(split(validation=0.0, test=0.0)) == {"train"}
+
+
+def test_two_documents_are_too_few():
+    with pytest.raises(ConfigError, match=r"at least 3 documents, .* got 2; add text"):
+        split(DOCUMENTS[:2])
+
+
+@pytest.mark.parametrize("n_blocks", [3, 4, 20, 50, 1000])
+def test_blocks_are_held_out_one_in_twenty_and_never_none(n_blocks):
+    counts = Counter(assign_blocks(n_blocks, seed=0))
+
+    assert counts["validation"] == counts["test"] == max(1, n_blocks // 20)
+    assert counts["train"] == n_blocks - counts["validation"] - counts["test"] > 0
+
+
+def test_held_out_blocks_are_scattered():
+    chosen = list(assign_blocks(1000, seed=0))
+    quarters = [Counter(chosen[i : i + 250])["validation"] for i in range(0, 1000, 250)]
+
+    assert all(4 <= n <= 25 for n in quarters)
+    assert chosen != list(assign_blocks(1000, seed=1))
