@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from psannlm.report import training_tables
+from psannlm.train import journal
 from tests.trainings import trained, training_config, training_files, training_run
 
 TRAINED = trained(training_config())
@@ -70,14 +71,14 @@ def test_speed_is_that_of_the_median_step_after_the_first_tenth():
     seconds = [100.0, 100.0, *[0.5] * 9, *[0.25] * 9]  # of the 18 that count, half and half
     speed = pd.DataFrame({"step": range(1, 21), "step_seconds": seconds})
 
-    assert training_tables.tokens_per_s(speed, 300) == pytest.approx(300 / 0.375, rel=1e-12)
-    assert training_tables.tokens_per_s(speed.iloc[:1], 300) == 3
+    assert journal.tokens_per_s(speed, 300) == pytest.approx(300 / 0.375, rel=1e-12)
+    assert journal.tokens_per_s(speed.iloc[:1], 300) == 3
 
 
 def test_waiting_is_a_share_of_all_steps_time():
     speed = pd.DataFrame({"step_seconds": [3.0, 1.0], "wait_seconds": [0.5, 0.5]})
 
-    assert training_tables.wait_share(speed) == 0.25
+    assert journal.wait_share(speed) == 0.25
 
 
 def test_a_moment_of_a_training_has_its_time():

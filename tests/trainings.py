@@ -16,6 +16,7 @@ from psannlm.model.cost import Shape
 from psannlm.report import training_tables, training_views
 from psannlm.report.runs import Run
 from psannlm.report.training_tables import Trained, bits_per_byte, perplexity
+from psannlm.train import journal
 from tests.synthetic import executed_notebook, start_manifest
 
 VAL_BYTES, VAL_TOKENS, TEST_BYTES, TEST_TOKENS = 25_000, 10_000, 20_100, 8_000
@@ -108,14 +109,14 @@ def _losses(config: TrainingConfig, n: int, end: float, draw: random.Random) -> 
             mean = sum(mine) / len(mine)
             rows.append({"per": "epoch", "epoch": ends[step], "train_loss": mean, **place, **found})
             mine = []
-    return pd.DataFrame(rows, columns=list(training_tables.LOSS))
+    return pd.DataFrame(rows, columns=list(journal.LOSS))
 
 
 def _metrics(config: TrainingConfig, losses: pd.DataFrame, speed: pd.DataFrame) -> dict[str, Any]:
     cost = cost_of(config.network, Shape(1, config.context_length))
     evaluations = losses[losses["per"] == "evaluation"]
     best, last = evaluations.loc[evaluations["val_loss"].idxmin()], evaluations.iloc[-1]
-    rate = training_tables.tokens_per_s(speed, config.batch_tokens)
+    rate = journal.tokens_per_s(speed, config.batch_tokens)
     flop_per_s = 3 * cost.model_flops / config.context_length * rate
     test_loss = float(last["val_loss"]) + 0.01
     return {
@@ -152,7 +153,7 @@ def _metrics(config: TrainingConfig, losses: pd.DataFrame, speed: pd.DataFrame) 
         "tokens_per_s": rate,
         "mfu": 0.25,
         "ceiling_flop_per_s": flop_per_s / 0.25,
-        "wait_share": training_tables.wait_share(speed),
+        "wait_share": journal.wait_share(speed),
         "peak_allocated_mib": None,
         "peak_rss_mib": cost.n_parameters * 16 / MIB + 300,
         "target_perplexity": config.target_perplexity,

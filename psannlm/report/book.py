@@ -17,9 +17,10 @@ from nbformat.v4 import new_markdown_cell
 from psannlm import REPORTS, __version__
 from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
-from psannlm.report import pieces, training_tables
+from psannlm.report import pieces
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
+from psannlm.train import journal
 
 RAW = (".csv", ".json", ".yaml")
 STUB = """# {title}
@@ -157,6 +158,6 @@ def constants() -> dict[str, str]:
         "window": str(timing.WINDOW),
         "max_windows": str(timing.MAX_WINDOWS),
         "steady": f"{timing.STEADY:.0%}",
-        "unsteady": f"{training_tables.UNSTEADY_SHARE:.0%}",
+        "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,
     }

@@ -14,6 +14,7 @@ from psannlm.parameters import parse
 from psannlm.report import training_tables
 from psannlm.report.runs import Evidence
 from psannlm.report.training_tables import Trained, bits_per_byte, perplexity
+from psannlm.train import journal
 
 TOLERANCE = 1e-9
 """Relative. The same sums in another order differ by rounding in the last digits at most."""
@@ -121,8 +122,8 @@ def _speed_problems(trained: Trained) -> Iterator[str]:
     metrics = trained.metrics
     for name, value in (
         ("train_seconds", float(speed["elapsed_seconds"].iloc[-1])),
-        ("tokens_per_s", training_tables.tokens_per_s(speed, metrics["batch_tokens"])),
-        ("wait_share", training_tables.wait_share(speed)),
+        ("tokens_per_s", journal.tokens_per_s(speed, metrics["batch_tokens"])),
+        ("wait_share", journal.wait_share(speed)),
     ):
         yield from _differs(f"metrics.json: {name}", metrics[name], value, "speed.csv")
 

@@ -14,16 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-LOSS = (
-    "per", "step", "epoch", "tokens", "train_loss", "val_loss", "bits_per_byte", "perplexity",
-    "top1", "learning_rate", "grad_norm",
-)  # fmt: skip
-"""Columns of loss.csv; `per` is step, evaluation or epoch, and tells which fields a row fills."""
+from psannlm.train.journal import LOSS, SPEED
 
-SPEED = ("step", "step_seconds", "wait_seconds", "elapsed_seconds")
-"""Columns of speed.csv; a step's seconds contain its wait for data, elapsed ones everything."""
-
-YARDSTICKS = ("name", "sees_training_text", "bits_per_byte", "seconds")
+YARDSTICKS = ("name", "training_bytes", "sees_training_text", "bits_per_byte", "seconds")
 SINE = (
     "layer", "feature", "amplitude_before", "amplitude_after", "frequency_before",
     "frequency_after", "decay_before", "decay_after",
@@ -42,9 +35,6 @@ METRICS = (
     "target_reached", "n_ranks", "parallel",
 )  # fmt: skip
 """Keys of metrics.json."""
-
-UNSTEADY_SHARE = 0.1
-"""Share of the steps, from the first on, in which compilation and warm-up fall."""
 
 
 @dataclass(frozen=True)
@@ -104,21 +94,6 @@ def perplexity(loss: float) -> float:
 def bits_per_byte(loss: float, bytes_per_token: float) -> float:
     """Loss / ln 2 / bytes per token: comparable between tokenizers, and with compressors."""
     return loss / math.log(2) / bytes_per_token
-
-
-def tokens_per_s(speed: pd.DataFrame, batch_tokens: int) -> float:
-    """Tokens of a step over the median time of the steady steps.
-
-    Steady are all steps but the first tenth, in which compilation and warm-up fall. The median
-    leaves aside the few that an interruption or a neighbour made long.
-    """
-    steady = speed["step_seconds"].iloc[int(UNSTEADY_SHARE * len(speed)) :]
-    return batch_tokens / float(steady.median())
-
-
-def wait_share(speed: pd.DataFrame) -> float:
-    """Share of the time of all steps in which they waited for data."""
-    return float(speed["wait_seconds"].sum() / speed["step_seconds"].sum())
 
 
 def elapsed_at(speed: pd.DataFrame, steps: pd.Series) -> pd.Series:

@@ -10,12 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 LOSS = (
     "per", "step", "epoch", "tokens", "train_loss", "val_loss", "bits_per_byte", "perplexity",
     "top1", "learning_rate", "grad_norm",
 )  # fmt: skip
+"""Columns of loss.csv; `per` is step, evaluation or epoch, and tells which fields a row fills."""
+
 SPEED = ("step", "step_seconds", "wait_seconds", "elapsed_seconds")
+"""Columns of speed.csv; a step's seconds contain its wait for data, elapsed ones everything."""
+
 FILES = {"loss.csv": LOSS, "speed.csv": SPEED}
+
+UNSTEADY_SHARE = 0.1
+"""Share of the steps, from the first on, in which compilation and warm-up fall."""
 
 
 class Journal:
@@ -51,3 +60,18 @@ class Journal:
                 os.fsync(file.fileno())
                 found[name] = os.fstat(file.fileno()).st_size
         return found
+
+
+def tokens_per_s(speed: pd.DataFrame, batch_tokens: int) -> float:
+    """Tokens of a step over the median time of the steady steps of speed.csv.
+
+    Steady are all steps but the first tenth, in which compilation and warm-up fall. The median
+    leaves aside the few that an interruption or a neighbour made long.
+    """
+    steady = speed["step_seconds"].iloc[int(UNSTEADY_SHARE * len(speed)) :]
+    return batch_tokens / float(steady.median())
+
+
+def wait_share(speed: pd.DataFrame) -> float:
+    """Share of the time of all steps of speed.csv in which they waited for data."""
+    return float(speed["wait_seconds"].sum() / speed["step_seconds"].sum())

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import resource
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from psannlm.parameters import read_parameters
 from psannlm.schema import ConfigError
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
+from psannlm.train.journal import tokens_per_s, wait_share
 from psannlm.train.objective import Evaluation
 from psannlm.train.plan import FREE, course
 from psannlm.train.pretrained import TOKENIZER
@@ -93,9 +93,8 @@ def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dic
     speed = pd.read_csv(trainer.folder / "speed.csv")
     steps = losses[losses["per"] == "step"]
     epochs = losses[losses["per"] == "epoch"]
-    seconds = statistics.median(speed["step_seconds"])
-    tokens_per_s = config.batch_tokens / seconds
-    flop_per_s = tokens_per_s * trainer.recorder.flop_per_token
+    rate = tokens_per_s(speed, config.batch_tokens)
+    flop_per_s = rate * trainer.recorder.flop_per_token
     ceiling, ranks = trainer.recorder.ceiling, trainer.ranks
     cuda = ranks.device.type == "cuda"
     return {
@@ -130,8 +129,8 @@ def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dic
         "train_split_tokens": data.train.n_predicted,
         "train_split_bytes": data.train.n_bytes,
         "train_seconds": float(speed["elapsed_seconds"].iloc[-1]),
-        "tokens_per_s": tokens_per_s,
-        "wait_share": float(speed["wait_seconds"].sum() / speed["step_seconds"].sum()),
+        "tokens_per_s": rate,
+        "wait_share": wait_share(speed),
         "ceiling_flop_per_s": ceiling,
         "mfu": flop_per_s / (ceiling * ranks.world) if ceiling else None,
         "peak_allocated_mib": torch.cuda.max_memory_allocated() / MIB if cuda else None,
@@ -139,7 +138,7 @@ def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dic
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "compiled": trainer.compiled,
         "n_ranks": ranks.world,
-        "parallel": config.parallel if ranks.world > 1 else None,
+        "parallel": config.parallel,
     }
 
 
