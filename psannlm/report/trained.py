@@ -6,14 +6,12 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.ceiling import measure_ceiling, rate
 from psannlm.config import TrainingConfig
 from psannlm.model.bases import build
-from psannlm.model.generate import generate
 from psannlm.model.sampling import Sampling
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
@@ -23,7 +21,7 @@ from psannlm.train import session
 from psannlm.train.compression import yardsticks
 from psannlm.train.data import Data, limits
 from psannlm.train.distributed import Ranks
-from psannlm.train.pretrained import TOKENIZER
+from psannlm.train.pretrained import TOKENIZER, continuations
 from psannlm.train.progress import ProgressBar
 from psannlm.train.recorder import Progress
 
@@ -119,29 +117,17 @@ def _values(parameter: Tensor | None, like: Tensor) -> list[float | None]:
     return [None] * len(like) if parameter is None else parameter.detach().cpu().tolist()
 
 
-@torch.no_grad()
 def _samples(config: TrainingConfig, data: Data, model: Transformer) -> str:
-    """What the network makes of each prompt, as the start of a document."""
-    tokenizer = data.tokenizer
-    prompts = [[tokenizer.end_of_text, *tokenizer.encode(prompt)] for prompt in config.prompts]
-    room = config.context_length - max(map(len, prompts), default=0)
-    device = next(model.parameters()).device
-    found = generate(
-        model.eval(),
-        [torch.tensor(prompt, device=device) for prompt in prompts],
-        n_tokens=min(config.sample_tokens, room),
-        sampling=Sampling(temperature=config.temperature, top_p=config.top_p),
-        end_of_text=tokenizer.end_of_text,
-        seed=config.seed,
+    """What the network makes of each prompt."""
+    longest = max((len(data.tokenizer.encode(prompt)) for prompt in config.prompts), default=0)
+    n_tokens = min(config.sample_tokens, config.context_length - longest - 1)
+    sampling = Sampling(temperature=config.temperature, top_p=config.top_p)
+    written = continuations(
+        model.eval(), data.tokenizer, config.prompts, n_tokens, sampling, seed=config.seed
     )
     samples = [
-        {
-            "prompt": prompt,
-            "temperature": config.temperature,
-            "top_p": config.top_p,
-            "text": tokenizer.decode(ids.tolist()),
-        }
-        for prompt, ids in zip(config.prompts, found, strict=True)
+        {"prompt": prompt, "temperature": config.temperature, "top_p": config.top_p, "text": text}
+        for prompt, text in zip(config.prompts, written, strict=True)
     ]
     return json.dumps(samples, indent=1, ensure_ascii=False) + "\n"
 

@@ -1,6 +1,6 @@
 """A trained network read back with the tokenizer that it was trained with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ import torch
 
 from psannlm.config import ModelConfig
 from psannlm.model.bases import BASES, build
+from psannlm.model.generate import generate
+from psannlm.model.sampling import Sampling
 from psannlm.model.transformer import Transformer
 from psannlm.parameters import parse
 from psannlm.train import checkpoint
@@ -62,3 +64,37 @@ def load(path: Path, device: torch.device, *, tokenizer: Path | None = None) -> 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in tensors.items()}
+
+
+def continuations(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    n_tokens: int,
+    sampling: Sampling,
+    *,
+    seed: int,
+) -> list[str]:
+    """What follows each prompt, as the start of a document, up to the end of it.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: The one it was trained with.
+        prompts: Texts.
+        n_tokens: Most new tokens of each.
+        sampling: How they are chosen.
+        seed: Of the choice.
+
+    Raises:
+        ConfigError: A prompt with its new tokens is longer than the context.
+    """
+    starts = [[tokenizer.end_of_text, *tokenizer.encode(prompt)] for prompt in prompts]
+    found = generate(
+        model,
+        starts,
+        n_tokens=n_tokens,
+        sampling=sampling,
+        end_of_text=tokenizer.end_of_text,
+        seed=seed,
+    )
+    return [tokenizer.decode(ids.tolist()) for ids in found]
