@@ -114,9 +114,13 @@ def generate(
     tokenizer: Annotated[Path | None, typer.Option(help="its file, if it lies elsewhere")] = None,
 ) -> None:
     """Continue prompts with a trained network."""
-    sampling = Sampling(
-        temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty
-    )
+    asked = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "repetition_penalty": repetition_penalty,
+    }
+    sampling = parse(Sampling, asked, source="options of generate")
     network = pretrained.load(checkpoint, select_device(device), tokenizer=tokenizer)
     model, spelling = network.model, network.tokenizer
     written = pretrained.continuations(model, spelling, prompt, tokens, sampling, seed=seed)
