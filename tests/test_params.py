@@ -63,6 +63,16 @@ def test_the_gpu_sweep_is_that_of_the_original_plan():
     assert shape == (256, 4, 4, 32_000)
 
 
+def test_the_gpu_training_is_that_of_the_original_plan():
+    path = ROOT / "params" / "gpu" / "tiny_corpus.yaml"
+    config = parse(CONFIGS["tiny_corpus"], read_parameters(path), source=str(path))
+
+    assert config.corpus == "datasets/lm/tiny_books.txt"
+    assert (config.epochs, config.target_perplexity) == (2, 8.0)
+    assert (config.train_megabytes, config.validation_megabytes) == (0, 0), "the whole text"
+    assert (config.d_model, config.n_layers) == (512, 8)
+
+
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])
 def test_presets_that_are_evidence_have_enough_repeats_for_a_verdict(preset):
     assert read_parameters(ROOT / "params" / preset / "throughput.yaml")["n_repeats"] >= 6
