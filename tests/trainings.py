@@ -64,7 +64,7 @@ def trained(
             ("bz2", False, 2.3, 0.2),
             ("xz", False, 2.6, 0.3),
             ("xz after training text", True, 2.2, 4.5),
-            (f"{config.ngram_order}-gram", True, 1.9, 12.5),
+            (f"{config.ngram_order}-gram model", True, 1.9, 12.5),
         ],
         columns=list(training_tables.YARDSTICKS),
     )

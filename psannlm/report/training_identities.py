@@ -211,7 +211,7 @@ def _bound_problems(trained: Trained, config: TrainingConfig) -> Iterator[str]:
 def _side_problems(trained: Trained, config: TrainingConfig) -> Iterator[str]:
     """Yardsticks, learned sine parameters and samples."""
     yardsticks = trained.yardsticks
-    wanted = {"zlib", "bz2", "xz", "xz after training text", f"{config.ngram_order}-gram"}
+    wanted = {"zlib", "bz2", "xz", "xz after training text", f"{config.ngram_order}-gram model"}
     if missing := wanted - set(yardsticks["name"]):
         yield f"yardsticks.csv: no row for {', '.join(sorted(missing))}"
     for row in yardsticks.itertuples():

@@ -32,7 +32,7 @@ from psannlm.train.recipe import (
     Split,
     load_recipe,
 )
-from psannlm.train.split import Candidate, assign
+from psannlm.train.split import Candidate, assign, lot
 
 WRITTEN: tuple[Split, ...] = ("validation", "test", "train")
 """Order of the splits in a text: what is held out comes first, so that it stays whole."""
@@ -188,9 +188,16 @@ def _split(recipe: Recipe, drafts: Sequence[Draft]) -> None:
 def _written(
     recipe: Recipe, drafts: Sequence[Draft], spool: BinaryIO, text: BinaryIO, account: Account
 ) -> Iterator[Draft]:
-    """Documents in their final order, without duplicates, as they stand in `text`."""
+    """Documents in their final order, without duplicates, as they stand in `text`.
+
+    Those of a split are shuffled, so that a beginning of it has of all sources.
+    """
     fresh = Novelty(recipe, sum(draft.n_bytes for draft in drafts), account.removed)
-    ordered = [draft for split in WRITTEN for draft in drafts if draft.split == split]
+    shuffled = sorted(
+        enumerate(drafts),
+        key=lambda one: lot(recipe.seed, one[1].source.name, one[1].title, one[0]),
+    )
+    ordered = [draft for split in WRITTEN for _, draft in shuffled if draft.split == split]
     for draft in tqdm(ordered, desc="duplicates", unit=" documents", mininterval=1):
         final = Draft(draft.title, draft.source, text.tell(), split=draft.split)
         spool.seek(draft.first_byte)

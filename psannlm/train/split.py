@@ -40,7 +40,7 @@ def assign(
     """
     chosen: list[Split] = [document.fixed or "train" for document in documents]
     free = [i for i, document in enumerate(documents) if document.fixed is None]
-    order = sorted(free, key=lambda i: _lot(seed, documents[i].source, documents[i].title, i))
+    order = sorted(free, key=lambda i: lot(seed, documents[i].source, documents[i].title, i))
     for split, fraction in (("validation", validation), ("test", test)):
         for source in dict.fromkeys(documents[i].source for i in free):
             stratum = [i for i in order if documents[i].source == source]
@@ -84,13 +84,14 @@ def _fill_empty(
         chosen[min(left, key=lambda i: documents[i].n_bytes)] = split
 
 
-def _lot(*parts: Hashable) -> bytes:
+def lot(*parts: Hashable) -> bytes:
+    """What is drawn for `parts`: as good as random, and always the same."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
 def assign_blocks(n_blocks: int, *, seed: int) -> Iterable[Split]:
     """Splits of equal parts: one in twenty for validation, as many for test, at least one each."""
-    order = sorted(range(n_blocks), key=lambda i: _lot(seed, i))
+    order = sorted(range(n_blocks), key=lambda i: lot(seed, i))
     share = max(1, n_blocks // 20)
     place = {i: rank for rank, i in enumerate(order)}
     for i in range(n_blocks):
