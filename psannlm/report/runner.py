@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from psannlm.report.notebook import (
 )
 from psannlm.report.runs import EvidenceError, Refused, all_runs
 from psannlm.schema import ConfigError
+from psannlm.train import build, recipe
+from psannlm.train.corpus import CORPORA
 
 EXECUTED = ROOT / "_build" / "executed"
 INDEX = ROOT / "_build" / "html" / "index.html"
@@ -68,10 +70,29 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
-    return [
-        run_notebook(name, ["-f", str(path.relative_to(ROOT))], EXECUTED / f"{preset}_{name}.ipynb")
-        for name, path in jobs.items()
-    ]
+    outcomes = []
+    for name, path in jobs.items():
+        start = time.monotonic()
+        try:
+            build_missing_corpus(read_parameters(path))
+        except ConfigError as error:  # of this notebook alone: the others need no corpus
+            outcomes.append(Outcome(name, time.monotonic() - start, str(error)))
+            continue
+        arguments = ["-f", str(path.relative_to(ROOT))]
+        outcomes.append(run_notebook(name, arguments, EXECUTED / f"{preset}_{name}.ipynb"))
+    return outcomes
+
+
+def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
+    """Build the corpus that a notebook trains on, if it is not there and a recipe makes it.
+
+    Raises:
+        ConfigError: A source cannot be fetched.
+    """
+    path = ROOT / str(parameters.get("corpus", ""))
+    made = [name for name in recipe.names() if path == CORPORA / f"{name}.txt"]
+    if made and not path.exists():
+        build.build(*made)
 
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
