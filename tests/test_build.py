@@ -1,9 +1,6 @@
 """A corpus is the same wherever it is built, of whole documents, and nothing stands in it twice."""
 
-import csv
-import io
 import json
-import random
 import subprocess
 import sys
 import zipfile
@@ -17,24 +14,10 @@ from psannlm import ROOT
 from psannlm.files import sha256_of
 from psannlm.schema import ConfigError
 from psannlm.train import build as module
-from psannlm.train.build import build, build_from
+from psannlm.train.build import build
 from psannlm.train.corpus import CORPORA, beside, load
 from psannlm.train.recipe import RECIPES
-
-RNG = random.Random(0)
-WORDS = ["the", "sea", "and", "hill", "of", "é", "moon", "rise", "by", "night", "old", "ship"]
-WORDS += [f"w{i}" for i in range(500)]
-
-
-def prose(n_words: int = 40) -> str:
-    return " ".join(RNG.choice(WORDS) for _ in range(n_words)).capitalize() + "."
-
-
-def written(folder: Path, texts: dict[str, list[str]]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, paragraphs in texts.items():
-        (folder / f"{name}.txt").write_text("\n\n".join(paragraphs))
-    return folder
+from tests.texts import facts_of, prose, written
 
 
 def source(name: str, folder: Path, **changes) -> dict:
@@ -69,10 +52,6 @@ def two_registers(tmp_path):
     )
     letters = written(tmp_path / "letters", {f"letter {i}": [prose()] for i in range(40)})
     return source("tales", tales), source("letters", letters)
-
-
-def facts_of(path: Path) -> dict:
-    return json.loads(beside(path)[1].read_text())
 
 
 def test_every_register_is_held_out_in_whole_documents(built, two_registers):
@@ -265,59 +244,6 @@ def test_a_folder_that_cannot_be_written_is_named(built, two_registers, tmp_path
         built(*two_registers)
 
 
-def test_few_files_of_ones_own_are_cut_into_parts(tmp_path):
-    written(tmp_path / "a", {"one": [prose() for _ in range(300)], "two": [prose()]})
-
-    path = build_from([tmp_path / "a"], tmp_path / "out" / "mine.txt")
-
-    corpus = load(path)
-    assert 40 <= len(corpus.documents) <= 55
-    assert {d.title for d in corpus.documents} == {"one", "two"}
-    assert facts_of(path)["lines"] == 301
-
-
-def test_many_files_of_ones_own_stay_whole(tmp_path):
-    written(tmp_path / "a", {f"file {i}": [prose() for _ in range(i + 1)] for i in range(50)})
-
-    corpus = load(build_from([tmp_path / "a"], tmp_path / "mine.txt"))
-
-    assert sorted(d.n_lines for d in corpus.documents) == list(range(1, 51))
-
-
-def test_ones_own_headings_and_other_scripts_stay(tmp_path):
-    lines = [f"{word} {i}" for i in range(40) for word in ("CHAPTER", "Глава", "第", "ok")]
-    written(tmp_path / "a", {"a": lines})
-
-    path = build_from([tmp_path / "a" / "a.txt"], tmp_path / "mine.txt")
-
-    assert sorted(path.read_text().splitlines()) == sorted(lines)
-
-
-def test_nothing_written_names_a_folder_of_this_machine(tmp_path):
-    written(tmp_path / "a", {"a": [prose() for _ in range(100)]})
-
-    path = build_from([tmp_path / "a"], tmp_path / "mine.txt")
-
-    for file in (path, *beside(path)):
-        assert str(tmp_path) not in file.read_text()
-
-
-@pytest.mark.parametrize(
-    ("files", "out", "message"),
-    [
-        (["a"], "mine.csv", r"mine\.csv must end in \.txt"),
-        ([], "mine.txt", "no file was named"),
-        (["a"], "a/a.txt", r"a\.txt is one of the files to be read; name another output"),
-        (["b"], "mine.txt", "b does not exist"),
-    ],
-)
-def test_what_cannot_be_built_from_files_is_refused(tmp_path, files, out, message):
-    written(tmp_path / "a", {"a": [prose()]})
-
-    with pytest.raises(ConfigError, match=message):
-        build_from([tmp_path / name for name in files], tmp_path / out)
-
-
 def test_the_committed_sample_is_that_of_its_recipe():
     corpus = load(CORPORA / "sample.txt")
     facts = facts_of(corpus.path)
@@ -326,12 +252,3 @@ def test_the_committed_sample_is_that_of_its_recipe():
     assert corpus.path.stat().st_size <= 10**6
     assert corpus.path.read_text().isascii()
     assert all(corpus.n_bytes(split) >= 50_000 for split in ("train", "validation", "test"))
-
-
-def test_titles_with_commas_survive_the_table(tmp_path):
-    written(tmp_path / "a", {f'He said, "yes" {i}': [prose()] for i in range(50)})
-
-    path = build_from([tmp_path / "a"], tmp_path / "mine.txt")
-
-    rows = list(csv.DictReader(io.StringIO(beside(path)[0].read_text())))
-    assert {row["title"] for row in rows} == {f'He said, "yes" {i}' for i in range(50)}

@@ -79,7 +79,9 @@ def test_a_wheel_is_never_replaced_by_a_source_distribution(registry, tmp_path):
 def test_npm_runs_no_script_of_a_package(registry, tmp_path):
     artefact(npm_source(), tmp_path / "cache")
 
-    assert (registry / "calls").read_text() == "npm pack --ignore-scripts --silent books@1.0\n"
+    assert (
+        registry / "calls"
+    ).read_text() == "npm pack --ignore-scripts --loglevel=error books@1.0\n"
 
 
 @pytest.mark.parametrize("source", [pip_source(), npm_source()], ids=["pip", "npm"])
@@ -113,7 +115,7 @@ def test_a_client_that_fails_is_quoted_without_its_warnings(registry, tmp_path, 
 
     assert str(refused.value) == (
         f"books 1.0 cannot be fetched: {source.kind} ended with status 1: no network; "
-        "check the network connection and run this again"
+        "check its version and hash in the recipe, and the network connection"
     )
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -188,7 +188,7 @@ def test_a_damaged_file_is_named():
     broken = Member("a.txt.gz", lambda: gzip.GzipFile(fileobj=io.BytesIO(whole[:-20])))
     source = FilesSource(kind="files", name="s", licence="l", paths=("x",))
 
-    with pytest.raises(ConfigError, match=r"a\.txt\.gz is damaged or locked"):
+    with pytest.raises(ConfigError, match=r"a\.txt\.gz cannot be read"):
         list(read(source, [broken]))
 
 

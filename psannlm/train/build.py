@@ -16,7 +16,7 @@ from psannlm import ROOT
 from psannlm.files import replacing, sha256_of, write_atomically
 from psannlm.schema import ConfigError
 from psannlm.train import hub, readers
-from psannlm.train.archives import members, own_files
+from psannlm.train.archives import members, own_files, readable
 from psannlm.train.clean import Cleaner
 from psannlm.train.corpus import BLOCK_BYTES, COLUMNS, CORPORA, LEAST_BLOCKS, beside
 from psannlm.train.duplicates import Exact, PhraseTable, phrases
@@ -32,7 +32,7 @@ from psannlm.train.recipe import (
     Split,
     load_recipe,
 )
-from psannlm.train.split import Candidate, assign, lot
+from psannlm.train.split import Candidate, assign, drawn_lots
 
 WRITTEN: tuple[Split, ...] = ("validation", "test", "train")
 """Order of the splits in a text: what is held out comes first, so that it stays whole."""
@@ -171,18 +171,20 @@ def _stream(source: Source, account: Account) -> readers.Stream:
         yield from readers.read(source, members(path, source.members, source.without))
     elif isinstance(source, FilesSource):
         for path in own_files([ROOT / name for name in source.paths]):
-            account.inputs[path.name] = sha256_of(path)
+            with readable(path.name):
+                account.inputs[path.name] = sha256_of(path)
             yield from readers.read(source, members(path))
 
 
 def _split(recipe: Recipe, drafts: Sequence[Draft]) -> None:
-    candidates = [
-        Candidate(draft.title, draft.source.name, draft.n_bytes, draft.source.split or None)
-        for draft in drafts
-    ]
+    candidates = [_candidate(draft) for draft in drafts]
     splits = assign(candidates, validation=recipe.validation, test=recipe.test, seed=recipe.seed)
     for draft, split in zip(drafts, splits, strict=True):
         draft.split = split
+
+
+def _candidate(draft: Draft) -> Candidate:
+    return Candidate(draft.title, draft.source.name, draft.n_bytes, draft.source.split or None)
 
 
 def _written(
@@ -193,11 +195,9 @@ def _written(
     Those of a split are shuffled, so that a beginning of it has of all sources.
     """
     fresh = Novelty(recipe, sum(draft.n_bytes for draft in drafts), account.removed)
-    shuffled = sorted(
-        enumerate(drafts),
-        key=lambda one: lot(recipe.seed, one[1].source.name, one[1].title, one[0]),
-    )
-    ordered = [draft for split in WRITTEN for _, draft in shuffled if draft.split == split]
+    lots = drawn_lots([_candidate(draft) for draft in drafts], recipe.seed)
+    shuffled = [drafts[i] for i in sorted(range(len(drafts)), key=lots.__getitem__)]
+    ordered = [draft for split in WRITTEN for draft in shuffled if draft.split == split]
     for draft in tqdm(ordered, desc="duplicates", unit=" documents", mininterval=1):
         final = Draft(draft.title, draft.source, text.tell(), split=draft.split)
         spool.seek(draft.first_byte)
