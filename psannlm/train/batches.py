@@ -50,7 +50,10 @@ class Batches:
 
     def steps(self, epochs: float) -> int:
         """The fewest steps that take every window `epochs` times."""
-        return math.ceil(epochs * self.n_windows / self.batch_sequences)
+        steps = epochs * self.n_windows / self.batch_sequences
+        return max(
+            1, math.ceil(round(steps, 6))
+        )  # 1.1 epochs of 10 steps are no 11.000000000000002
 
     def epoch_of(self, step: int) -> float:
         """Epochs that are done before `step`, counted from 0, begins."""
