@@ -102,6 +102,10 @@ def test_steps_are_the_fewest_that_take_all_windows_so_often(epochs, steps):
     assert made(n_windows=50, batch_sequences=12).steps(epochs) == steps
 
 
+def test_rounding_adds_no_step():
+    assert made(n_windows=100, batch_sequences=10).steps(1.1) == 11
+
+
 def test_a_step_knows_how_many_epochs_came_before_it():
     batches = made(n_windows=50, batch_sequences=20)
 

@@ -132,9 +132,8 @@ DAMAGES = {
     "not described": lambda ids, beside: beside.unlink(),
     "described by no JSON": lambda ids, beside: beside.write_text("{"),
     "described by a list": lambda ids, beside: beside.write_text("[]"),
-    "of another key": damage_beside(lambda content: content | {"key": {}}),
     "of another hash": damage_beside(lambda content: content | {"sha256": "0"}),
-    "of another length": damage_beside(lambda content: content | {"n_tokens": 3}),
+    "of no length": damage_beside(lambda content: {"sha256": content["sha256"]}),
 }
 
 
@@ -172,9 +171,11 @@ def test_a_text_that_is_split_anew_has_ids_anew(tmp_path):
     before = corpus_of(tmp_path / "corpus.txt", ["train", "test", "train"])
     after = corpus_of(tmp_path / "corpus.txt", ["train", "train", "test"])
 
-    prepare_split(before, "train", BYTES, cache=tmp_path)
+    old = prepare_split(before, "train", BYTES, cache=tmp_path)
+    new = prepare_split(after, "train", BYTES, cache=tmp_path)
 
-    assert b"text 1\n" in bytes(prepare_split(after, "train", BYTES, cache=tmp_path).ids % 256)
+    assert BYTES.decode(old.ids.tolist()) == "text 0\ntext 2\n"
+    assert BYTES.decode(new.ids.tolist()) == "text 0\ntext 1\n"
 
 
 def test_a_split_that_a_corpus_does_not_have_is_refused(tmp_path):

@@ -23,8 +23,21 @@ from psannlm.train.tokenizer import (
 )
 from tests.test_ranks import write_ranks
 
-TEXT = "the cat and the other cat sat there, and that was that\n" * 3
-LONGER = [b"th", b"at", b"he", b" th", b"the", b"cat", b" the", b"\xc3\xa9"]
+TEXT = "the cat and the other cat sat there,  and that was that\n\n   so\n" * 3
+LONGER = [
+    b"  ",
+    b"   ",
+    b"\n\n",
+    b"\n ",
+    b"th",
+    b"at",
+    b"he",
+    b" th",
+    b"the",
+    b"cat",
+    b" the",
+    b"\xc3\xa9",
+]
 KINDS = ["bytes", "bpe", "gpt2"]
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -165,10 +178,10 @@ def test_training_twice_gives_one_tokenizer():
     assert train_bpe(texts, 400).sha256 == train_bpe(iter(texts), 400).sha256
 
 
-def test_training_does_not_depend_on_where_documents_are_cut():
-    lines = TEXT.splitlines(keepends=True)
+def test_training_does_not_depend_on_where_a_text_is_cut():
+    cut = list(pieces(TEXT, 5))
 
-    assert train_bpe(lines, 275).sha256 == train_bpe([TEXT], 275).sha256
+    assert train_bpe(cut, 275).sha256 == train_bpe([TEXT], 275).sha256
 
 
 def test_too_few_ids_for_all_bytes_are_refused():
@@ -272,6 +285,26 @@ def test_a_tokenizer_with_gaps_between_its_ids_is_refused(made, tmp_path):
 
     with pytest.raises(ConfigError, match="ids are not 0, 1, 2"):
         Tokenizer(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"normalizer": {"type": "Lowercase"}}, "its normalizer is .*Lowercase"),
+        ({"pre_tokenizer": None}, "its pre_tokenizer is None"),
+        ({"padding": None, "truncation": {"direction": "Right", "max_length": 9,
+          "strategy": "LongestFirst", "stride": 0}}, "its truncation is"),
+        ({"added_tokens": []}, "other added tokens"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)  # fmt: skip
+def test_a_tokenizer_that_treats_text_otherwise_is_refused(made, tmp_path, change, reason):
+    made["bpe"].save(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["vocab"][END_OF_TEXT] = made["bpe"].end_of_text
+
+    with pytest.raises(ConfigError, match=reason):
+        Tokenizer(json.dumps(content | change))
 
 
 FORKED = """

@@ -48,7 +48,10 @@ class Batches:
 
     def steps(self, epochs: float) -> int:
         """The fewest steps that take every window `epochs` times."""
-        return math.ceil(epochs * self.n_windows / self.batch_sequences)
+        steps = epochs * self.n_windows / self.batch_sequences
+        return max(
+            1, math.ceil(round(steps, 6))
+        )  # 1.1 epochs of 10 steps are no 11.000000000000002
 
     def batch(
         self, step: int, micro: int = 0, n_micro: int = 1, rank: int = 0, world: int = 1

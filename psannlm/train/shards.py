@@ -104,7 +104,7 @@ def prepare(
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = cache / f"{split}-{name}.ids"
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
-    kept = _kept(path, key, dtype)
+    kept = _kept(path, dtype)
     if kept is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def prepare(
                 f"{cache} cannot be written: {error}; make room there, make it writable, or name "
                 "another folder"
             ) from None
-        kept = _kept(path, key, dtype)
+        kept = _kept(path, dtype)
     if kept is None:
         raise ConfigError(f"{path} reads otherwise than it was written; name another folder")
     kept.check(tokenizer.vocab_size)
@@ -198,16 +198,13 @@ def _make(
     write_atomically(_beside(path), json.dumps(beside, indent=2) + "\n")
 
 
-def _kept(
-    path: Path, key: dict[str, Any], dtype: np.dtype[np.unsignedinteger[Any]]
-) -> Tokens | None:
-    """What the cache has, if its JSON fits the key and its hash the ids."""
+def _kept(path: Path, dtype: np.dtype[np.unsignedinteger[Any]]) -> Tokens | None:
+    """What the cache has, if it is whole: the JSON holds the hash of the ids."""
     try:
         beside = json.loads(_beside(path).read_text(encoding="utf-8"))
         with path.open("rb") as content:
             sha256, largest = _scan(content, dtype)
-            whole = content.tell() == beside["n_tokens"] * dtype.itemsize
-            if beside["key"] != key or beside["sha256"] != sha256 or not whole:
+            if beside["sha256"] != sha256:
                 return None
             ids = np.memmap(content, dtype=dtype, mode="r")
         return Tokens(ids, n_bytes=beside["n_bytes"], largest=largest, sha256=sha256)

@@ -5,6 +5,7 @@ written in ids and comes back unchanged, because all 256 bytes are tokens of eve
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,18 +20,17 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from psannlm.files import write_atomically
 from psannlm.schema import ConfigError
-from psannlm.train.ranks import merges_of, read_ranks
+from psannlm.train.ranks import N_BYTES, merges_of, read_ranks
 
 Kind = Literal["bytes", "bpe", "gpt2"]
 END_OF_TEXT = "<|endoftext|>"
-N_BYTES = 256
 MIN_FREQUENCY = 2
 """A pair of tokens seen fewer times is not merged: an id for it would stand for one place."""
 
 PIECE = 2**15  # characters; the library keeps about 100 bytes a token while it encodes
 
-# The library works with all cores and warns in a process that forks; a fork must not wait for
-# threads that it did not inherit.
+# The library works on all cores. A fork of this process must not wait for threads that it did not
+# inherit, of which some versions of the library warn unless they are told what to do.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM="false"))
 
@@ -60,6 +60,7 @@ class Tokenizer:
             self._library = tokenizers.Tokenizer.from_str(content)
             vocabulary = self._library.get_vocab()
             self._bytes = _bytes_of_ids(vocabulary)
+            _check_words(json.loads(self._library.to_str()))
         except Exception as error:  # the library raises nothing narrower
             raise ConfigError(
                 f"a tokenizer must be byte-level BPE, with {END_OF_TEXT} as its last id: {error}; "
@@ -103,7 +104,8 @@ class Tokenizer:
             ) from None
         if self.kind == "bytes":
             return [list(data) for data in encoded]
-        return [found.ids for found in self._library.encode_batch_fast(list(texts))]
+        encode = self._library.encode_batch_fast
+        return [found.ids for found in encode(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; bytes that are no UTF-8 become U+FFFD, end of text becomes nothing.
@@ -140,7 +142,13 @@ class Tokenizer:
         Raises:
             ConfigError: The file cannot be read, or is no tokenizer of ours.
         """
-        return cls(_read(path, "a tokenizer.json that a training has saved"))
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{path} cannot be read: {error}; give the tokenizer.json that a training has saved"
+            ) from None
+        return cls(content)
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -224,6 +232,22 @@ def _finished(library: Any) -> Tokenizer:
     return Tokenizer(library.to_str(pretty=True) + "\n")
 
 
+def _check_words(content: dict[str, Any]) -> None:
+    """Refuse a tokenizer that changes a text, or cuts it into words otherwise than GPT-2 does."""
+    words = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    expected = {"pre_tokenizer": words, "normalizer": None, "truncation": None, "padding": None}
+    for part, wanted in expected.items():
+        if content[part] != wanted:
+            raise ValueError(f"its {part} is {content[part]}, not {wanted}")
+    if len(content["added_tokens"]) != 1:
+        raise ValueError(f"it has other added tokens than {END_OF_TEXT}")
+
+
 def _bytes_of_ids(vocabulary: dict[str, int]) -> list[bytes]:
     """Bytes that each id stands for, in the order of ids."""
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
@@ -234,10 +258,3 @@ def _bytes_of_ids(vocabulary: dict[str, int]) -> list[bytes]:
         raise ValueError(f"{len(missing)} of 256 bytes are no token of it")
     names = sorted(vocabulary, key=vocabulary.__getitem__)[:-1]
     return [bytes(_BYTES[character] for character in name) for name in names] + [b""]
-
-
-def _read(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}; give {what}") from None
