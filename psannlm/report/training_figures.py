@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,7 +78,12 @@ def _loss_lines(trained: Trained, rows: pd.DataFrame, xlabel: str, axes: Axes) -
     starts = [0.0, *epochs["at"]][: len(epochs)]
     mean = "training, mean of an epoch"
     axes.hlines(epochs["train_loss"], starts, epochs["at"], color=colour, linewidth=2.4, label=mean)
-    hollow = {"marker": "o", "markersize": 4.5, "markerfacecolor": "none", "linestyle": ""}
+    hollow: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 4.5,
+        "markerfacecolor": "none",
+        "linestyle": "",
+    }
     seen = evaluations["val_loss"]
     axes.plot(evaluations["at"], seen, color=colour, label="validation", **hollow)
     target = math.log(metrics["target_perplexity"])
