@@ -23,6 +23,17 @@ def test_a_parameter_file_is_what_its_notebook_takes(path):
 
 
 @each_file
+def test_what_a_manifest_keeps_of_the_parameters_is_what_resuming_gives_again(path):
+    cls = CONFIGS[path.stem]
+    kept = parse(cls, read_parameters(path), source=str(path)).model_dump(mode="json")
+    given = {key: kept[key] for key in default_parameters(path.stem)}
+
+    again = parse(cls, yaml.safe_load(yaml.safe_dump(given)), source="run.json")
+
+    assert again.model_dump(mode="json") == kept
+
+
+@each_file
 def test_a_parameter_file_names_its_preset_and_says_what_it_is_for(path):
     assert path.read_text().startswith("# ")
     assert yaml.safe_load(path.read_text())["preset"] == path.parent.name

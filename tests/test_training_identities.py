@@ -192,6 +192,16 @@ def test_rows_that_were_dropped_are_missed(folder, keep, message):
     assert message in refused(folder)
 
 
+def test_an_earlier_evaluation_cannot_pass_for_the_last(folder):
+    def put_last(rows):
+        better = (rows["per"] == "evaluation") & (rows["step"] == 30)
+        return pd.concat([rows[~better], rows[better]])
+
+    edit(folder, "loss.csv", put_last)
+
+    assert "the last evaluation is of step 30, not of the last step" in refused(folder)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [

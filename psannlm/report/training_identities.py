@@ -132,6 +132,8 @@ def _outcome_problems(trained: Trained) -> Iterator[str]:
     """What metrics.json says of losses, perplexities and bits, from loss.csv and from itself."""
     metrics, evaluations = trained.metrics, trained.rows("evaluation")
     last, best = evaluations.iloc[-1], evaluations.loc[evaluations["val_loss"].idxmin()]
+    if int(last["step"]) != metrics["n_steps"]:
+        yield f"loss.csv: the last evaluation is of step {int(last['step'])}, not of the last step"
     steps = trained.rows("step")
     density = metrics["val_bytes"] / metrics["val_tokens"]
     test_density = metrics["test_bytes"] / metrics["test_tokens"]
@@ -152,8 +154,6 @@ def _outcome_problems(trained: Trained) -> Iterator[str]:
     }
     for name, (value, source) in expected.items():
         yield from _differs(f"metrics.json: {name}", metrics[name], value, source)
-    if int(last["step"]) != metrics["n_steps"]:
-        yield f"loss.csv: the last evaluation is of step {int(last['step'])}, not of the last step"
 
 
 def _asked_problems(trained: Trained, config: TrainingConfig, run: Evidence) -> Iterator[str]:

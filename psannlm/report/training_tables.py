@@ -1,4 +1,4 @@
-"""What a training leaves in its run folder, read back, and the figures that follow from it.
+"""What a training leaves in its run folder, read back, and the numbers that follow from it.
 
 Files and their columns are fixed here; whoever trains writes them, whoever shows or checks a
 training reads them with `read`. Definitions that writer and reader share stand here once.
