@@ -92,7 +92,7 @@ def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
     path = ROOT / str(parameters.get("corpus", ""))
     made = [name for name in recipe.names() if path == CORPORA / f"{name}.txt"]
     if made and not path.exists():
-        build.build(*made)
+        build.build(made[0])
 
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
