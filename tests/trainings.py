@@ -60,11 +60,11 @@ def trained(
     )
     yardsticks = pd.DataFrame(
         [
-            ("zlib", False, 3.1, 0.1),
-            ("bz2", False, 2.3, 0.2),
-            ("xz", False, 2.6, 0.3),
-            ("xz after training text", True, 2.2, 4.5),
-            (f"{config.ngram_order}-gram model", True, 1.9, 12.5),
+            ("zlib", 0, False, 3.1, 0.1),
+            ("bz2", 0, False, 2.3, 0.2),
+            ("xz", 0, False, 2.6, 0.3),
+            ("xz after training text", 5_000, True, 2.2, 4.5),
+            (f"{config.ngram_order}-gram model", 5_000, True, 1.9, 12.5),
         ],
         columns=list(training_tables.YARDSTICKS),
     )

@@ -60,7 +60,7 @@ def train(page: Page) -> Trained:
     done = session.train(config, folder, Ranks(0, 1, page.device), ceiling=ceiling, watch=watch)
     for name in LOG:
         page.run.write(name, (folder / name).read_bytes())
-    page.run.manifest |= _sources(config, done.data)
+    page.run.state(**_sources(config, done.data))
     page.run.write("yardsticks.csv", _csv(_yardsticks(config, done.data), YARDSTICKS))
     before = build(config.network, seed=config.seed)
     page.run.write("sine.csv", _csv(_sines(before, done.trainer.model), SINE))
