@@ -11,7 +11,7 @@ import pytest
 
 from psannlm.schema import ConfigError
 from psannlm.train import archives
-from psannlm.train.archives import members, own_files
+from psannlm.train.archives import members, own_files, readable
 
 FILES = {"p/b.txt": b"bee", "p/a.txt": b"ay", "p/c.md": b"sea", "a/../../escape.txt": b"out"}
 
@@ -97,8 +97,17 @@ def test_a_pattern_that_fits_nothing_is_refused_with_what_there_is(tmp_path):
 def test_a_damaged_archive_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"no archive at all")
 
-    with pytest.raises(ConfigError, match=f"{name} is damaged or locked: .*; fetch it again"):
+    with pytest.raises(ConfigError, match=f"{name} cannot be read: .*; fetch it again"):
         list(members(tmp_path / name))
+
+
+def test_a_file_that_may_not_be_read_is_named():
+    refused = pytest.raises(
+        ConfigError, match=r"a\.txt cannot be read: Permission denied; fetch it"
+    )
+
+    with refused, readable("a.txt"):
+        raise PermissionError(13, "Permission denied")
 
 
 def test_a_member_too_large_for_memory_is_refused(tmp_path, monkeypatch):

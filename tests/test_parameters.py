@@ -1,13 +1,15 @@
 """A request is understood or refused in words: each problem with its key, value and expectation."""
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import StringConstraints
 
 from psannlm.config import ThroughputConfig
 from psannlm.parameters import nearest, parse, read_parameters
-from psannlm.schema import ConfigError
+from psannlm.schema import ConfigError, Strict
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
 REQUEST: dict[str, Any] = {
@@ -177,6 +179,29 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("changes", "message"), REFUSALS.values(), ids=REFUSALS)
 def test_a_wrong_value_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
     assert problems(**changes) == ["a.yaml:", f"  {message}"]
+
+
+class Patterned(Strict):
+    """Fields of kinds that no configuration of a notebook has."""
+
+    pattern: re.Pattern[str] | None = None
+    code: Annotated[str, StringConstraints(pattern="^[a-f]+$")] = "a"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"pattern": "("}, "pattern: expected a regular expression, got '('"),
+        ({"pattern": 3}, "pattern: expected a regular expression, got 3"),
+        ({"code": "x"}, "code: must have the form ^[a-f]+$, got 'x'"),
+        ({"code": 3}, "code: expected a name, got 3"),
+    ],
+)
+def test_a_wrong_pattern_or_form_is_refused_in_one_line(values: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse(Patterned, values, source="a.yaml")
+
+    assert str(refusal.value) == f"a.yaml:\n  {message}"
 
 
 @pytest.mark.parametrize(

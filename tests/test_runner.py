@@ -24,6 +24,13 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
         runner.chosen("gpuu")
 
 
+def test_a_folder_without_a_file_of_any_notebook_is_no_preset():
+    with pytest.raises(
+        ConfigError, match=r"unknown preset 'corpora'.* There are: cpu, gpu, smoke$"
+    ):
+        runner.chosen("corpora")
+
+
 def test_an_unknown_notebook_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="unknown notebook 'troughput', did you mean 'through"):
         runner.chosen("smoke", ["troughput"])

@@ -49,11 +49,17 @@ def test_the_same_seed_draws_the_same_documents_and_another_seed_others():
 
 
 def test_each_source_is_drawn_from_as_if_it_were_alone():
-    alone = [d for d in DOCUMENTS if d.source == "letters"]
-    shifted = DOCUMENTS[:6] + DOCUMENTS[6:86]
+    alone = [d for d in DOCUMENTS if d.source == "verse"]
 
-    assert split(shifted)[6:] == split(DOCUMENTS)[6:86]
-    assert Counter(split(alone)) == Counter(split(DOCUMENTS)[6:86])
+    assert split(alone) == split(DOCUMENTS)[-len(alone) :]
+
+
+def test_documents_of_one_title_are_drawn_one_by_one():
+    chosen = split([Candidate("part", "s", 10)] * 200)
+    first = [i for i, name in enumerate(chosen) if name == "validation"]
+
+    assert len(first) == 10
+    assert max(first) - min(first) > 50
 
 
 def test_a_fixed_split_stays():

@@ -76,7 +76,8 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
     """The notebooks of `only`, or all, in the order in which a report runs them."""
-    presets = sorted(p.name for p in (ROOT / "params").iterdir() if any(p.glob("*.yaml")))
+    folder = ROOT / "params"
+    presets = sorted({p.parent.name for name in CONFIGS for p in folder.glob(f"*/{name}.yaml")})
     if preset not in presets:
         raise ConfigError(
             f"unknown preset {preset!r}{nearest(preset, presets)} There are: {', '.join(presets)}"

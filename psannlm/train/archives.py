@@ -29,8 +29,8 @@ PACKED: Mapping[str, Callable[..., Any]] = {
 """What opens a packed file, by its ending."""
 
 DAMAGE = (
-    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error),
-    *(EOFError, RuntimeError),  # RuntimeError: a zip with a password or of an unknown method
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError),
+    RuntimeError,  # a zip with a password or of an unknown method
 )
 TEXTS = (".txt", ".txt.gz", ".txt.xz", ".gz", ".xz", ".zip")
 """Endings of a user's own files that are read."""
@@ -87,12 +87,15 @@ def members(
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Turns what a damaged or locked file raises into a message."""
+    """Turns what a damaged, locked or forbidden file raises into a message."""
     try:
         yield
     except DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        raise ConfigError(f"{name} is damaged or locked: {reason}; fetch it again") from None
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = said.splitlines()[0].rstrip(":")
+        raise ConfigError(
+            f"{name} cannot be read: {reason}; fetch it again, or make it readable and unlocked"
+        ) from None
 
 
 def own_files(paths: Sequence[Path]) -> Iterator[Path]:

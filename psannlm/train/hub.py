@@ -17,14 +17,15 @@ def rows(source: HubSource) -> Iterator[str]:
             column of text.
     """
     try:
-        datasets: Any = importlib.import_module("datasets")  # optional
+        # The submodule, because the project's own folder datasets/ would pass for the package.
+        client: Any = importlib.import_module("datasets.load")
     except ModuleNotFoundError:
         raise ConfigError(
             f"{source.dataset} needs the client of the hub, which is missing; "
             "run: pip install 'psannlm-report[hub]'"
         ) from None
     try:
-        found = datasets.load_dataset(
+        found = client.load_dataset(
             source.dataset,
             source.config or None,
             split=source.rows,

@@ -74,9 +74,8 @@ def _own(source: Source, member: Member) -> Stream:
     lines = _lines(source, member)
     head = list(islice(lines, PEEK_LINES))
     whole = chain(head, lines)
-    inner = "".join(head).strip()
-    blank = any(line.isspace() for line in head[1:-1]) and "\n" in inner
-    return _documents(source, member, body(paragraphs(whole) if blank else whole))
+    runs = sum(1 for _ in islice(paragraphs(head), 2))
+    return _documents(source, member, body(paragraphs(whole) if runs > 1 else whole))
 
 
 def _documents(source: Source, member: Member, found: Iterator[str]) -> Stream:
@@ -192,8 +191,8 @@ def _lines(source: Source, member: Member) -> Iterator[str]:
                 "save it as UTF-8"
             )
         codec = "utf-8-sig" if encoding == "utf-8" else encoding
-        with member.open() as stream:
-            yield from io.TextIOWrapper(stream, encoding=codec)
+        with io.TextIOWrapper(member.open(), encoding=codec) as text:
+            yield from text
 
 
 def first_bad_byte(stream: BinaryIO, encoding: str = "utf-8") -> int | None:

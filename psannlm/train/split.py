@@ -1,6 +1,7 @@
 """Which documents are trained on and which are held out: whole documents, drawn by a seed."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ def assign(
     """A split for each document.
 
     Every source is a stratum: each held-out split takes its share of each source's bytes, as far
-    as whole documents allow. Which documents depends on their titles, sources and the seed alone.
+    as whole documents allow. Which documents those are depends on the seed and on the titles and
+    sizes of the source's own documents alone.
 
     Args:
         documents: In any order.
@@ -40,7 +42,8 @@ def assign(
     """
     chosen: list[Split] = [document.fixed or "train" for document in documents]
     free = [i for i, document in enumerate(documents) if document.fixed is None]
-    order = sorted(free, key=lambda i: _lot(seed, documents[i].source, documents[i].title, i))
+    lots = _lots(documents, seed)
+    order = sorted(free, key=lots.__getitem__)
     for split, fraction in (("validation", validation), ("test", test)):
         for source in dict.fromkeys(documents[i].source for i in free):
             stratum = [i for i in order if documents[i].source == source]
@@ -82,6 +85,17 @@ def _fill_empty(
                 f"and test each have one, got {len(documents)}; add text, or shorten documents"
             )
         chosen[min(left, key=lambda i: documents[i].n_bytes)] = split
+
+
+def _lots(documents: Sequence[Candidate], seed: int) -> list[bytes]:
+    """What each document draws; those of equal title and source draw one after the other."""
+    drawn: Counter[tuple[str, str]] = Counter()
+    lots = []
+    for document in documents:
+        name = document.source, document.title
+        lots.append(_lot(seed, *name, drawn[name]))
+        drawn[name] += 1
+    return lots
 
 
 def _lot(*parts: Hashable) -> bytes:

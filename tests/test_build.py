@@ -1,0 +1,254 @@
+"""A corpus is the same wherever it is built, of whole documents, and nothing stands in it twice."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from psannlm import ROOT
+from psannlm.files import sha256_of
+from psannlm.schema import ConfigError
+from psannlm.train import build as module
+from psannlm.train.build import build
+from psannlm.train.corpus import CORPORA, beside, load
+from psannlm.train.recipe import RECIPES
+from tests.texts import facts_of, prose, written
+
+
+def source(name: str, folder: Path, **changes) -> dict:
+    return {
+        "name": name,
+        "kind": "files",
+        "licence": "CC0",
+        "reader": "own",
+        "paths": [str(folder)],
+    } | changes
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Builds a corpus of the sources given; returns its path."""
+
+    def build_it(*sources: dict, out: str = "out", **changes) -> Path:
+        recipe = {"name": "mine", "description": "d", "sources": list(sources)}
+        recipe |= {"validation": 0.1, "test": 0.1} | changes
+        recipes = tmp_path / "recipes"
+        recipes.mkdir(exist_ok=True)
+        (recipes / "mine.yaml").write_text(yaml.safe_dump(recipe))
+        return build("mine", tmp_path / out, recipes)
+
+    return build_it
+
+
+@pytest.fixture
+def two_registers(tmp_path):
+    tales = written(
+        tmp_path / "tales", {f"tale {i}": [prose() for _ in range(9)] for i in range(30)}
+    )
+    letters = written(tmp_path / "letters", {f"letter {i}": [prose()] for i in range(40)})
+    return source("tales", tales), source("letters", letters)
+
+
+def test_every_register_is_held_out_in_whole_documents(built, two_registers):
+    corpus = load(built(*two_registers))
+
+    by_split = {
+        s: {d.source for d in corpus.documents if d.split == s} for s in ("validation", "test")
+    }
+    assert by_split == {"validation": {"tales", "letters"}, "test": {"tales", "letters"}}
+    assert Counter(d.title for d in corpus.documents).most_common(1)[0][1] == 1
+    assert Counter(d.source for d in corpus.documents) == {"tales": 30, "letters": 40}
+
+
+def test_the_facts_add_up(built, two_registers):
+    path = built(*two_registers)
+    facts, corpus = facts_of(path), load(path)
+
+    for parts in (facts["splits"], facts["sources"]):
+        for what in ("documents", "bytes", "lines"):
+            assert sum(part[what] for part in parts.values()) == facts[what]
+    assert facts["bytes"] == path.stat().st_size == sum(d.n_bytes for d in corpus.documents)
+    assert facts["lines"] == 30 * 9 + 40
+    assert facts["recipe"] == "mine"
+    assert facts["recipe_sha256"] == sha256_of(path.parents[1] / "recipes" / "mine.yaml")
+    assert facts["inputs"]["tale 0.txt"] == sha256_of(path.parents[1] / "tales" / "tale 0.txt")
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from psannlm.train.build import build
+build("mine", Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_every_build_is_the_same_to_the_byte(built, two_registers, tmp_path):
+    first = built(*two_registers)
+    second = tmp_path / "again"
+    arguments = [str(second), str(tmp_path / "recipes")]
+
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, *arguments],
+        cwd=ROOT,
+        env={"PYTHONHASHSEED": "12345"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    for path in (first, *beside(first)):
+        assert (second / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_near_duplicate_of_held_out_text_is_removed_from_train_and_counted(built, tmp_path):
+    held_out = [prose(60) for _ in range(3)]
+    words = held_out[1].split()
+    near, far = (
+        " ".join([*words[:45], *prose(15).split()]),
+        " ".join([*words[:15], *prose(45).split()]),
+    )
+    other = [prose() for _ in range(5)]
+    train = source("new", written(tmp_path / "a", {"a": [*other, near, far]}), split="train")
+    test = source("old", written(tmp_path / "b", {"b": held_out}), split="test")
+    path = built(train, test, validation=0.0)
+
+    corpus = load(path)
+
+    assert "".join(corpus.texts("test")).splitlines() == held_out
+    assert "".join(corpus.texts("train")).splitlines() == [*other, far]
+    assert facts_of(path)["removed_paragraphs"] == {"near duplicates of held-out text": 1}
+
+
+def test_a_near_duplicate_within_train_is_removed_and_counted(built, tmp_path):
+    first = prose(60)
+    again = " ".join([*prose(10).split(), *first.split()])
+    texts = written(tmp_path / "a", {"a": [first, prose()], "b": [again, prose()]})
+    path = built(source("s", texts, split="train"), validation=0.0, test=0.0)
+
+    assert facts_of(path)["removed_paragraphs"] == {"near duplicates within train": 1}
+    assert again not in path.read_text()
+
+
+def test_the_same_paragraph_stands_once_and_rather_in_what_is_held_out(built, tmp_path):
+    shared = prose(5)
+    train = source("new", written(tmp_path / "a", {"a": [shared, prose()]}), split="train")
+    test = source("old", written(tmp_path / "b", {"b": [shared.upper(), prose()]}), split="test")
+    path = built(train, test, validation=0.0)
+
+    assert path.read_text().lower().count(shared.lower()) == 1
+    assert shared.upper() in "".join(load(path).texts("test"))
+    assert facts_of(path)["removed_paragraphs"] == {"exact duplicates": 1}
+
+
+def test_duplicates_stay_where_the_recipe_says_so(built, tmp_path):
+    texts = written(tmp_path / "a", {"a": [prose(30)] * 3, "b": [prose(), prose()]})
+    settings = {"drop_exact_duplicates": False, "near_duplicate_share": 1.0}
+
+    path = built(source("s", texts, split="train"), validation=0.0, test=0.0, **settings)
+
+    assert facts_of(path)["lines"] == 5
+
+
+def test_a_document_of_which_nothing_is_left_is_no_document(built, tmp_path):
+    texts = written(tmp_path / "a", {"a": ["IV", "***"], "b": [prose()], "c": [prose()]})
+
+    path = built(source("s", texts), min_characters=5, validation=0.0, test=0.0)
+
+    assert [d.title for d in load(path).documents] == ["b", "c"]
+    assert facts_of(path)["removed_paragraphs"] == {"short": 2}
+
+
+def test_a_long_document_is_cut_at_paragraphs(built, tmp_path):
+    texts = written(tmp_path / "a", {"a": [prose() for _ in range(40)]})
+    path = built(source("s", texts), max_document_bytes=500)
+
+    documents = load(path).documents
+
+    assert len(documents) > 10
+    assert {d.title for d in documents} == {"a"}
+    assert sum(d.n_bytes < 500 for d in documents) <= 1  # the end
+    assert max(d.n_bytes for d in documents) < 1000
+
+
+def test_members_of_a_fetched_archive_are_read(built, tmp_path, monkeypatch):
+    path = tmp_path / "0123-books.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(5):
+            archive.writestr(f"texts/book {i}.txt", f"Title {i}\n\n{prose()}")
+        archive.writestr("README", "no text")
+    monkeypatch.setattr(module, "artefact", lambda source: path)
+    packed = {"name": "books", "kind": "url", "licence": "CC0", "url": "https://example.org/x.zip"}
+    packed |= {"sha256": "0" * 64, "members": ["texts/*.txt"], "title": "first_line"}
+
+    corpus = load(built(packed))
+
+    assert {d.title for d in corpus.documents} == {f"Title {i}" for i in range(5)}
+
+
+def test_rows_of_the_hub_keep_their_split(built, tmp_path):
+    pytest.importorskip("datasets.load", reason="the client of the hub is an extra")
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        rows = [f" = {split} {i} = " if n == 0 else prose(9) for i in range(2) for n in range(4)]
+        lines = [json.dumps({"text": row}) + "\n" for row in rows]
+        (folder / f"{split}.jsonl").write_text("".join(lines))
+    sources = [
+        {"name": s, "kind": "hub", "licence": "x", "dataset": str(folder), "rows": s, "split": s}
+        for s in ("train", "validation", "test")
+    ]
+
+    corpus = load(built(*sources))
+
+    assert {(d.split, d.title) for d in corpus.documents} == {
+        (s, f"{s} {i}") for s in ("train", "validation", "test") for i in range(2)
+    }
+
+
+def test_a_failed_build_leaves_the_old_corpus_and_nothing_else(built, two_registers, tmp_path):
+    path = built(*two_registers)
+    before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
+    (tmp_path / "letters" / "letter 7.txt").write_bytes(b"\xff")
+
+    with pytest.raises(ConfigError, match=r"letter 7\.txt must be utf-8 text"):
+        built(*two_registers)
+
+    assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
+
+
+def test_too_few_documents_are_refused(built, tmp_path):
+    texts = written(tmp_path / "a", {"a": [prose()], "b": [prose()]})
+
+    with pytest.raises(ConfigError, match="a corpus must have at least 3 documents"):
+        built(source("s", texts))
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_but_noise_is_refused(built, tmp_path):
+    texts = written(tmp_path / "a", {"a": ["x"]})
+
+    with pytest.raises(ConfigError, match="mine: nothing is left of its sources"):
+        built(source("s", texts), min_characters=5, validation=0.0, test=0.0)
+
+
+def test_a_folder_that_cannot_be_written_is_named(built, two_registers, tmp_path):
+    (tmp_path / "out").write_text("a file stands where the folder should")
+
+    with pytest.raises(ConfigError, match="out cannot be written: File exists; free some space"):
+        built(*two_registers)
+
+
+def test_the_committed_sample_is_that_of_its_recipe():
+    corpus = load(CORPORA / "sample.txt")
+    facts = facts_of(corpus.path)
+
+    assert facts["recipe_sha256"] == sha256_of(RECIPES / "sample.yaml")
+    assert corpus.path.stat().st_size <= 10**6
+    assert corpus.path.read_text().isascii()
+    assert all(corpus.n_bytes(split) >= 50_000 for split in ("train", "validation", "test"))

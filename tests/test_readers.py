@@ -1,0 +1,204 @@
+"""Each reader makes documents of what it is given: titles, and paragraphs under them."""
+
+import gzip
+import io
+import pickle
+
+import numpy as np
+import pytest
+
+from psannlm.schema import ConfigError
+from psannlm.train.archives import Member
+from psannlm.train.clean import normalised
+from psannlm.train.readers import Title, articles, first_bad_byte, read
+from psannlm.train.recipe import FilesSource, PipSource
+
+
+def member(content: str | bytes, name: str = "texts/emma.txt") -> Member:
+    data = content.encode() if isinstance(content, str) else content
+    return Member(name, lambda: io.BytesIO(data))
+
+
+def documents(content: str | bytes, **settings) -> list[tuple[str, list[str]]]:
+    """Titles and normalised paragraphs as a source with `settings` reads them."""
+    source = FilesSource(kind="files", name="s", licence="l", paths=("x",), **settings)
+    return grouped(read(source, [member(content)]))
+
+
+def grouped(stream) -> list[tuple[str, list[str]]]:
+    found: list[tuple[str, list[str]]] = []
+    for item in stream:
+        if isinstance(item, Title):
+            found.append((item.text, []))
+        else:
+            found[-1][1].append(normalised(item))
+    return found
+
+
+def test_prose_has_paragraphs_between_blank_lines_and_the_name_of_its_file():
+    assert documents("a\r\nb\r\n\r\nc\n \nd") == [("emma", ["a b", "c", "d"])]
+
+
+def test_the_first_line_can_be_the_title():
+    text = "[Emma by Jane Austen 1816]\n\nEmma Woodhouse\n"
+
+    assert documents(text, title="first_line") == [("Emma by Jane Austen 1816", ["Emma Woodhouse"])]
+
+
+def test_text_begins_and_ends_where_the_recipe_says():
+    text = "title\n\ncast\n\nACT I\n\nspeech\n\nNOTES\n\nnote"
+
+    assert documents(text, begin="^ACT", end="^NOTES") == [("emma", ["ACT I", "speech"])]
+    with pytest.raises(ConfigError, match=r"emma\.txt has no paragraph with '\^ACT', where its te"):
+        documents("a\n\nb", begin="^ACT")
+
+
+def test_what_is_to_be_cut_is_cut_before_lines_are_joined():
+    cut = ["_", r"(?m)[ \t]{2,}\d+[ \t]*$"]
+
+    assert documents("_Yes_, he    10\nsaid  2", cut=cut) == [("emma", ["Yes, he said"])]
+
+
+def test_chapters_can_be_documents():
+    text = "preface\n\nCHAPTER I\n\na\n\nb\n\nCHAPTER II\n\nc\n"
+
+    assert documents(text, new_document="^CHAPTER") == [
+        ("emma", ["preface"]),
+        ("emma: CHAPTER I", ["a", "b"]),
+        ("emma: CHAPTER II", ["c"]),
+    ]
+
+
+def test_speeches_are_joined_within_a_document():
+    text = "Ber.\nWho's there?\n\nFran.\nNay, answer me.\n\nBer.\nLong live the king!\n"
+
+    [(_, found)] = documents(text, join_characters=20)
+
+    assert found == ["Ber. Who's there? Fran. Nay, answer me.", "Ber. Long live the king!"]
+
+
+def test_a_file_without_blank_lines_has_a_paragraph_a_line():
+    assert documents("a\nb\nc\n", reader="own") == [("emma", ["a", "b", "c"])]
+    assert documents("a\nb\n\nc\n", reader="own") == [("emma", ["a b", "c"])]
+    assert documents("a\nb\n\nc\n", reader="lines") == [("emma", ["a", "b", "", "c"])]
+    assert documents("a\nb\n\n\n", reader="own") == [("emma", ["a", "b", "", ""])]
+
+
+SCRIPTURE = """[The Bible]
+
+The Old Testament
+
+The First Book of Moses:  Called Genesis
+
+1:1 In the beginning
+was light. 1:2 And it was good.
+
+And so it was.
+
+1:3 And there was evening.
+
+Amen.
+
+Ecclesiastes
+
+or
+
+The Preacher
+
+1:1 The words.
+
+2:1 More words.
+
+The end.
+"""
+
+
+def test_books_of_scripture_are_documents_without_numbers_of_verses():
+    assert documents(SCRIPTURE, reader="scripture") == [
+        (
+            "The First Book of Moses: Called Genesis",
+            [
+                "In the beginning was light. And it was good.",
+                "And so it was.",
+                "And there was evening.",
+                "Amen.",
+            ],
+        ),
+        ("Ecclesiastes, or, The Preacher", ["The words.", "More words.", "The end."]),
+    ]
+
+
+def test_verses_of_scripture_are_joined_within_a_book():
+    found = documents(SCRIPTURE, reader="scripture", join_characters=10**4)
+
+    assert [len(paragraphs) for _, paragraphs in found] == [1, 1]
+
+
+def test_every_so_many_lines_of_verse_are_a_document():
+    lines = [f"and the line {i}." for i in range(45)]
+    block = np.array([lines, ["meter"] * 45], dtype=object)
+    source = PipSource(
+        kind="pip",
+        name="s",
+        licence="l",
+        package="p",
+        version="1",
+        sha256="0" * 64,
+        members=("*",),
+        reader="verse",
+        document_lines=10,
+        paragraph_lines=4,
+        keep_one_in=2,
+    )
+
+    found = grouped(read(source, [member(pickle.dumps(block), "data.pkl")]))
+
+    assert [title for title, _ in found] == ["lines 1 to 10", "lines 21 to 30", "lines 41 to 45"]
+    assert [" ".join(p) for _, p in found] == [" ".join(lines[i : i + 10]) for i in (0, 20, 40)]
+
+
+def test_rows_are_grouped_into_articles():
+    rows = ["", " = Robert = \n", "", " text = more = \n", " = = Life = = \n", " x \n"]
+    rows += [" = Du Fu = \n", " y \n"]
+
+    assert grouped(articles(rows)) == [
+        ("Robert", ["= Robert =", "text = more =", "= = Life = =", "x"]),
+        ("Du Fu", ["= Du Fu =", "y"]),
+    ]
+
+
+def test_rows_before_any_heading_are_an_article_too():
+    assert grouped(articles(["a", "b"])) == [("untitled", ["a", "b"])]
+
+
+def test_latin_1_is_read_where_the_recipe_allows_it():
+    content = "Et tu, Br\u00fbte!".encode("latin-1")
+
+    assert documents(content, fallback_encoding="latin-1") == [("emma", ["Et tu, Br\u00fbte!"])]
+    with pytest.raises(ConfigError, match=r"emma\.txt must be utf-8 text, got .* at byte 9; save"):
+        documents(content)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_title():
+    assert documents("\ufeffEmma\n\na", title="first_line") == [("Emma", ["a"])]
+
+
+def test_a_damaged_file_is_named():
+    whole = gzip.compress(b"text " * 10_000)
+    broken = Member("a.txt.gz", lambda: gzip.GzipFile(fileobj=io.BytesIO(whole[:-20])))
+    source = FilesSource(kind="files", name="s", licence="l", paths=("x",))
+
+    with pytest.raises(ConfigError, match=r"a\.txt\.gz cannot be read"):
+        list(read(source, [broken]))
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2**20 - 1, 2**20, 2**20 + 1])
+def test_the_first_bad_byte_is_found_wherever_blocks_end(offset):
+    good = "\u20ac" * (2**20 // 3 + 10)
+    data = bytearray(good.encode())
+
+    assert first_bad_byte(io.BytesIO(bytes(data))) is None
+    data[offset:offset] = b"\xff"
+    place = offset - offset % 3  # the sign that the bad byte breaks begins there
+    assert first_bad_byte(io.BytesIO(bytes(data))) == place
+    assert first_bad_byte(io.BytesIO(good.encode()[:-1])) == len(good.encode()) - 3

@@ -1,0 +1,26 @@
+"""Texts made up for tests, and the folders that hold them."""
+
+import json
+import random
+from pathlib import Path
+
+from psannlm.train.corpus import beside
+
+RNG = random.Random(0)
+WORDS = ["the", "sea", "and", "hill", "of", "é", "moon", "rise", "by", "night", "old", "ship"]
+WORDS += [f"w{i}" for i in range(500)]
+
+
+def prose(n_words: int = 40) -> str:
+    return " ".join(RNG.choice(WORDS) for _ in range(n_words)).capitalize() + "."
+
+
+def written(folder: Path, texts: dict[str, list[str]]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, paragraphs in texts.items():
+        (folder / f"{name}.txt").write_text("\n\n".join(paragraphs))
+    return folder
+
+
+def facts_of(path: Path) -> dict:
+    return json.loads(beside(path)[1].read_text())
