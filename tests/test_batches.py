@@ -106,12 +106,6 @@ def test_rounding_adds_no_step():
     assert made(n_windows=100, batch_sequences=10).steps(1.1) == 11
 
 
-def test_a_step_knows_how_many_epochs_came_before_it():
-    batches = made(n_windows=50, batch_sequences=20)
-
-    assert [batches.epoch_of(step) for step in (0, 1, 5)] == [0.0, 0.4, 2.0]
-
-
 def test_fewer_tokens_than_one_window_are_refused_with_the_way_out():
     Batches(numbered(T + 1), T, 1, 0)
 

@@ -46,10 +46,10 @@ def test_the_target_is_told_in_bits_per_byte_of_this_tokenizer():
     ("bits", "verdict"),
     [
         (1.1, "Fewer bits per byte than every yardstick: zlib (3.100), xz (2.600), bz2 (2.300), "
-              "xz after training text (2.200), 6-gram (1.900)."),
+              "xz after training text (2.200), 6-gram model (1.900)."),
         (2.25, "Fewer bits per byte than zlib (3.100), xz (2.600), bz2 (2.300); **not** fewer "
-               "than xz after training text (2.200), 6-gram (1.900)."),
-        (1.9, "xz after training text (2.200); **not** fewer than 6-gram (1.900)."),
+               "than xz after training text (2.200), 6-gram model (1.900)."),
+        (1.9, "xz after training text (2.200); **not** fewer than 6-gram model (1.900)."),
         (3.2, "**No** fewer bits per byte than any yardstick: zlib (3.100)"),
     ],
 )  # fmt: skip
@@ -77,7 +77,7 @@ def test_the_network_is_a_row_among_its_yardsticks():
 
     assert table["model"].iloc[0] == "respsann, the network"
     assert table["over the network's"].iloc[0] == "1.00 ×"
-    ngram = table[table["model"] == "6-gram"].iloc[0]
+    ngram = table[table["model"] == "6-gram model"].iloc[0]
     assert ngram["over the network's"] == f"{1.9 / TRAINED.metrics['bits_per_byte']:.2f} ×"
     assert list(table["saw training text"]) == ["yes", "yes", "yes", "no", "no", "no"]
 

@@ -10,7 +10,7 @@ from psannlm import CACHE, ROOT
 from psannlm.config import TrainingConfig
 from psannlm.train import corpus as corpora
 from psannlm.train.corpus import Corpus
-from psannlm.train.shards import Tokens, prepare
+from psannlm.train.shards import Tokens, prepare_split, split_sha256
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, train_bpe
 
 
@@ -46,14 +46,7 @@ def read(config: TrainingConfig, *, cache: Path = CACHE) -> Data:
     within = limits(config)
     tokenizer = _tokenizer(config, corpus, within["train"], cache / "tokenizers")
     splits = {
-        split: prepare(
-            corpus.texts(split, limit),
-            tokenizer,
-            corpus=corpus.sha256,
-            split=split,
-            max_bytes=limit,
-            cache=cache / "tokens",
-        )
+        split: prepare_split(corpus, split, tokenizer, max_bytes=limit, cache=cache / "tokens")
         for split, limit in within.items()
     }
     return Data(corpus, tokenizer, **splits)
@@ -76,7 +69,7 @@ def _tokenizer(
         return byte_tokenizer()
     if config.tokenizer == "gpt2":
         return gpt2_tokenizer(ROOT / config.tokenizer_file)
-    key = [corpus.sha256, max_bytes, config.vocab_size]
+    key = [split_sha256(corpus, "train"), max_bytes, config.vocab_size]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     path = cache / f"bpe-{name}.json"
     if path.exists():

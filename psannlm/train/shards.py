@@ -136,10 +136,14 @@ def prepare_split(
     Raises:
         ConfigError: As of `prepare`, or the corpus has no such split.
     """
-    texts = corpus.texts(split, max_bytes)
-    places = [(d.first_byte, d.n_bytes) for d in corpus.documents if d.split == split]
-    content = hashlib.sha256(f"{corpus.sha256} {places}".encode()).hexdigest()
+    texts, content = corpus.texts(split, max_bytes), split_sha256(corpus, split)
     return prepare(texts, tokenizer, corpus=content, split=split, max_bytes=max_bytes, cache=cache)
+
+
+def split_sha256(corpus: Corpus, split: str) -> str:
+    """Hash of a corpus and of which of its documents a split has."""
+    places = [(d.first_byte, d.n_bytes) for d in corpus.documents if d.split == split]
+    return hashlib.sha256(f"{corpus.sha256} {places}".encode()).hexdigest()
 
 
 def stream(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[list[int], int]]:
