@@ -229,7 +229,7 @@ def test_faster_steps_than_the_speed_that_is_stated_are_named(folder):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("yardsticks.csv", lambda rows: rows[rows["name"] != "6-gram model"], "no row for 6-gram model"),
+        ("yardsticks.csv", lambda rows: rows.iloc[:-1], "no row for 6-gram model"),
         ("yardsticks.csv", set_value(0, "bits_per_byte", 0.0), "zlib: bits_per_byte must be"),
         ("sine.csv", set_value(33, "decay_after", 0.0),
          "layer 1, feature 1: decay_after must be positive"),
