@@ -5,6 +5,7 @@ config      what a run is asked to do
 parameters  from what a user wrote to a configuration
 device      device, precision, compiler
 model       the networks under test, what they cost by construction, how they decode
+train       corpora, tokenizers, the trainer
 bench       the machine, the clock, the cells of a measurement, what the samples mean
 report      run folders, tables, figures, the runner, the book
 """
@@ -19,3 +20,9 @@ ROOT = Path(__file__).parents[1]
 
 REPORTS = Path(os.environ.get("PSANNLM_REPORTS", ROOT / "reports"))
 """Where run folders live."""
+
+CACHE = Path(os.environ.get("PSANNLM_CACHE", ROOT / "datasets" / "cache"))
+"""What can be made or fetched again: downloads, tokenizers, tokens."""
+
+CHECKPOINTS = Path(os.environ.get("PSANNLM_CHECKPOINTS", ROOT / "checkpoints"))
+"""Where trainings keep their log and their checkpoints."""

@@ -7,11 +7,18 @@ from typing import Annotated
 import typer
 
 from psannlm import REPORTS
+from psannlm.bench.ceiling import measure_ceiling, rate
+from psannlm.config import TrainingConfig
+from psannlm.device import select_device
+from psannlm.model.bases import BASES
+from psannlm.model.sampling import EVERY_TOKEN, Sampling
+from psannlm.parameters import parse, read_parameters
 from psannlm.report import identities, runner
 from psannlm.report.runs import Refused
 from psannlm.schema import ConfigError
-from psannlm.train import build
+from psannlm.train import build, distributed, pretrained, session
 from psannlm.train.corpus import load
+from psannlm.train.progress import ProgressBar
 from psannlm.train.recipe import SPLITS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -60,6 +67,65 @@ def report(
         print(runner.INDEX)
     if failed or not built:
         raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Option(help="YAML as params/*/tiny_corpus.yaml")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the training")] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on in the folder of a training")] = None,
+) -> None:
+    """Train a network on a corpus; under torchrun on several ranks.
+
+    The same command again goes on where a killed training was.
+    """
+    if (config is None) == (resume is None):
+        raise typer.BadParameter("give either --config FILE or --resume FOLDER")
+    source = config or (resume or Path()) / session.CONFIG
+    asked = parse(TrainingConfig, read_parameters(source), source=str(source), bases=tuple(BASES))
+    folder = resume or out or session.default_folder(source, asked)
+    with distributed.join(asked.device) as ranks:
+        ceiling = None
+        if ranks.world == 1 or ranks.device.type == "cuda":
+            ceiling = rate(
+                *measure_ceiling(ranks.device, asked.precision, min_seconds=0.5, min_steps=3)
+            )
+        metrics = session.train(asked, folder, ranks, ceiling=ceiling, watch=ProgressBar()).metrics
+        if ranks.is_first:
+            print(
+                f"validation: loss {metrics['val_loss']:.4f} nats/token, "
+                f"perplexity {metrics['perplexity']:.2f}, "
+                f"{metrics['bits_per_byte']:.4f} bits per byte, top-1 {metrics['top1']:.1%}"
+            )
+            print(folder)
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Option(help="folder of a checkpoint, or of a training")],
+    prompt: Annotated[list[str], typer.Option(help="text to continue; may be given often")],
+    tokens: Annotated[int, typer.Option(help="most new tokens")] = 100,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="sample from so many tokens only")] = EVERY_TOKEN,
+    top_p: Annotated[float, typer.Option(help="sample from so much probability only")] = 1.0,
+    repetition_penalty: Annotated[float, typer.Option(help="above 1 repeats less")] = 1.0,
+    seed: Annotated[int, typer.Option(help="of the samples")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    tokenizer: Annotated[Path | None, typer.Option(help="its file, if it lies elsewhere")] = None,
+) -> None:
+    """Continue prompts with a trained network."""
+    asked = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "repetition_penalty": repetition_penalty,
+    }
+    sampling = parse(Sampling, asked, source="options of generate")
+    network = pretrained.load(checkpoint, select_device(device), tokenizer=tokenizer)
+    model, spelling = network.model, network.tokenizer
+    written = pretrained.continuations(model, spelling, prompt, tokens, sampling, seed=seed)
+    for start, text in zip(prompt, written, strict=True):
+        print(start + text)
 
 
 @app.command()

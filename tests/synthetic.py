@@ -12,7 +12,7 @@ from psannlm.bench.environment import describe_environment
 from psannlm.bench.experiments import labels, plan
 from psannlm.bench.records import CEILING, CellRecord, cells_csv, samples_csv
 from psannlm.config import ThroughputConfig
-from psannlm.report import tables, views
+from psannlm.report import tables, throughput_views
 from psannlm.report.runs import Run
 
 
@@ -99,9 +99,9 @@ def _place(cell: Any) -> dict[str, Any]:
     return {name: getattr(cell, name) for name in names}
 
 
-def executed_notebook() -> Any:
+def executed_notebook(title: str = "Throughput") -> Any:
     cells = [
-        new_markdown_cell("# Throughput"),
+        new_markdown_cell(f"# {title}"),
         new_code_cell("preset = 1", execution_count=1, metadata={"tags": ["parameters"]}),
         new_code_cell(
             "table",
@@ -122,6 +122,21 @@ def executed_notebook() -> Any:
     return new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
+def start_manifest(name: str, config: Any) -> dict[str, Any]:
+    """What the manifest of a run of that notebook says at its start."""
+    return {
+        "notebook": name,
+        "preset": config.preset,
+        "command": f"papermill notebooks/{name}.ipynb out.ipynb",
+        "git": {"commit": "0" * 40, "dirty": False},
+        "parameters": config.model_dump(mode="json"),
+        "environment": describe_environment(torch.device("cpu")),
+        "conditions": {"start": {}},
+        "corpus": None,
+        "tokenizer": None,
+    }
+
+
 def throughput_run(
     reports: Path,
     *,
@@ -134,23 +149,14 @@ def throughput_run(
     speeds = speeds or {"respsann": 900.0, "transformer": 1000.0}
     records = throughput_records(config, speeds)
     assert set(labels(config)) >= set(speeds)
-    environment = describe_environment(torch.device("cpu"))
-    manifest = {
-        "notebook": "throughput",
-        "preset": preset,
-        "command": "papermill notebooks/throughput.ipynb out.ipynb",
-        "git": {"commit": "0" * 40, "dirty": False},
-        "parameters": config.model_dump(mode="json"),
-        "environment": environment,
-        "conditions": {"start": {}},
-    }
+    manifest = start_manifest("throughput", config)
     run = Run.start("benchmarks", manifest, reports=reports)
     table = tables.throughput_table(
-        records, config, timestamp=run.folder.name, device=environment["device"]
+        records, config, timestamp=run.folder.name, device=manifest["environment"]["device"]
     )
     run.write("cells.csv", cells_csv(records))
     run.write("samples.csv", samples_csv(records))
-    for name, content in views.throughput_files(table, run.manifest).items():
+    for name, content in throughput_views.files(table, run.manifest).items():
         run.write(name, content)
     run.write("throughput.ipynb", nbformat.writes(executed_notebook()))
     run.seal(status)

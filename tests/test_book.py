@@ -13,6 +13,7 @@ from psannlm.config import CONFIGS
 from psannlm.report import book
 from psannlm.report.runs import Refused, all_runs, load
 from tests.synthetic import throughput_run
+from tests.trainings import training_run
 
 
 def staged(tmp_path):
@@ -46,6 +47,18 @@ def test_the_best_run_is_the_page_and_its_raw_files_lie_beside(tmp_path):
         assert (results / "data" / "throughput" / name).read_bytes() == (
             run.folder / name
         ).read_bytes()
+
+
+def test_the_page_of_a_training_has_all_that_its_numbers_came_from(tmp_path):
+    run = load(training_run(tmp_path))
+
+    results, warnings = staged(tmp_path)
+
+    assert not warnings
+    assert run.folder.name in (results / "tiny_corpus.ipynb").read_text()
+    beside = {path.name for path in (results / "data" / "tiny_corpus").iterdir()}
+    assert beside >= {"loss.csv", "speed.csv", "metrics.json", "samples.json", "sine.csv"}
+    assert "perplexity" in (results / "answers.md").read_text()
 
 
 def test_a_page_has_no_parameters_cell_no_progress_and_no_pixels(tmp_path):

@@ -1,4 +1,4 @@
-"""Generation continues prompts as the whole forward pass would, greedily or by its chances."""
+"""Generation continues each prompt as the whole forward pass would, whatever stands beside it."""
 
 from typing import Any
 
@@ -8,26 +8,119 @@ from networks import VARIANTS, moved, tiny, tokens_of
 from torch import Tensor
 
 from psannlm.model.generate import generate
+from psannlm.model.sampling import GREEDY, Sampling, pick
+from psannlm.model.transformer import Transformer
+from psannlm.schema import ConfigError
+
+WARM = Sampling(temperature=2.0)
+EVERYTHING = Sampling(temperature=2.0, top_k=5, top_p=0.9, repetition_penalty=1.4)
+
+
+def lively(options: dict[str, Any]) -> Transformer:
+    """A network that does not repeat one token for ever, as biases make some do."""
+    model = moved(tiny(**options), seed=3)
+    with torch.no_grad():
+        model.embedding.weight *= 4.0
+    return model
+
+
+def uneven_prompts(model: Transformer, lengths: tuple[int, ...] = (5, 2, 9, 5, 1)) -> list[Tensor]:
+    return [tokens_of(model.config, 1, n, seed=10 + i)[0] for i, n in enumerate(lengths)]
+
+
+@torch.no_grad()
+def slowly(
+    model: Transformer, prompt: Tensor, n_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
+) -> Tensor:
+    """What `generate` makes of one prompt, by a pass over all tokens for each new one."""
+    numbers = torch.rand(
+        n_tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
+    tokens = prompt[None]
+    for number in numbers:
+        seen = torch.zeros(1, model.config.vocab_size, dtype=torch.bool).scatter(1, tokens, True)
+        new = pick(model(tokens)[:, -1], sampling, seen, number[None])
+        tokens = torch.cat([tokens, new[:, None]], dim=1)
+    return tokens[0, len(prompt) :]
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_greedy_tokens_are_the_most_likely_of_repeated_full_passes(
+def test_tokens_are_those_of_repeated_full_passes_over_each_prompt_alone(
     float64: None, options: dict[str, Any]
 ) -> None:
-    config = tiny(**options)
-    # Under some weights biases win and one token is repeated for ever; under these none is.
-    model, prompt = moved(config, seed=3), tokens_of(config, 3, 5)
-    with torch.no_grad():
-        model.embedding.weight *= 4.0
+    model = lively(options)
+    prompts = uneven_prompts(model)
 
-    new = generate(model, prompt, 19)  # to the end of the context
+    new = generate(model, prompts, n_tokens=15)  # the longest goes to the end of the context
 
-    tokens = prompt
+    for prompt, row in zip(prompts, new, strict=True):
+        assert torch.equal(row, slowly(model, prompt, 15))
+    assert max(row.unique().numel() for row in new) > 1
+
+
+@pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
+def test_samples_are_those_of_repeated_full_passes_over_each_prompt_alone(
+    float64: None, base: str
+) -> None:
+    model = lively({"base": base})
+    prompts = uneven_prompts(model)
+
+    new = generate(model, prompts, n_tokens=15, sampling=EVERYTHING, seed=7)
+
+    for i, (prompt, row) in enumerate(zip(prompts, new, strict=True)):
+        assert torch.equal(row, slowly(model, prompt, 15, EVERYTHING, seed=7 + i))
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_logits_step_by_step_are_those_of_one_full_pass(options: dict[str, Any]) -> None:
+    model = moved(tiny(**options))
+    tokens = tokens_of(model.config, 3, 24)
+
     with torch.no_grad():
-        for _ in range(19):
-            tokens = torch.cat([tokens, model(tokens)[:, -1].argmax(-1, keepdim=True)], dim=1)
-    assert torch.equal(new, tokens[:, 5:])
-    assert new.unique().numel() > 1
+        state, parts = model.state(), []
+        for start, end in [
+            (0, 3),
+            (3, 4),
+            (4, 5),
+            (5, 9),
+            (9, 10),
+            *((t, t + 1) for t in range(10, 24)),
+        ]:
+            parts.append(model(tokens[:, start:end], state))
+
+    # float32 rounds at 1e-7; logits here are sums of some dozen products of size 1.
+    torch.testing.assert_close(torch.cat(parts, 1), model(tokens).detach(), rtol=1e-4, atol=2e-5)
+
+
+def test_prompts_of_one_length_may_be_one_tensor() -> None:
+    model = lively({})
+    prompts = tokens_of(model.config, 4, 5)
+
+    new = generate(model, prompts, n_tokens=10)
+
+    assert torch.stack(new).shape == (4, 10)
+    assert torch.equal(
+        torch.stack(new), torch.stack(generate(model, prompts.tolist(), n_tokens=10))
+    )
+
+
+def test_a_row_does_not_depend_on_those_beside_it(float64: None) -> None:
+    model = lively({"base": "waveresnet"})
+    prompts = uneven_prompts(model)
+
+    together = generate(model, prompts, n_tokens=12, sampling=WARM, seed=3)
+
+    for i, prompt in enumerate(prompts):
+        [alone] = generate(model, [prompt], n_tokens=12, sampling=WARM, seed=3 + i)
+        assert torch.equal(alone, together[i])
+
+
+def test_equal_prompts_are_continued_each_in_its_own_way() -> None:
+    model = lively({})
+
+    new = generate(model, [[1, 2]] * 8, n_tokens=12, sampling=WARM)
+
+    assert len({tuple(row.tolist()) for row in new}) == 8
 
 
 def chances_of_pairs(prompt: Tensor, temperature: float) -> Tensor:
@@ -41,13 +134,12 @@ def chances_of_pairs(prompt: Tensor, temperature: float) -> Tensor:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
-def test_samples_follow_the_softmax_at_their_temperature(
-    temperature: float, generator: torch.Generator
-) -> None:
+def test_samples_follow_the_softmax_at_their_temperature(temperature: float) -> None:
     model, n = moved(tiny()), 20_000
     prompt = torch.tensor([[1, 4, 2]])
+    sampling = Sampling(temperature=temperature)
 
-    pairs = generate(model, prompt.repeat(n, 1), 2, temperature=temperature, generator=generator)
+    pairs = torch.stack(generate(model, prompt.repeat(n, 1), n_tokens=2, sampling=sampling))
 
     counts = torch.bincount(pairs[:, 0] * 7 + pairs[:, 1], minlength=49).view(7, 7)
 
@@ -61,103 +153,130 @@ def test_samples_follow_the_softmax_at_their_temperature(
     assert distance(chances_of_pairs(prompt, 1.0)) > 0.09
 
 
-def test_a_low_temperature_takes_the_most_likely_token(generator: torch.Generator) -> None:
-    config = tiny()
-    model, prompt = moved(config), tokens_of(config, 4, 5)
-
-    cold = generate(model, prompt, 10, temperature=1e-4, generator=generator)
-
-    assert torch.equal(cold, generate(model, prompt, 10))
-
-
-def test_equal_generators_give_equal_samples_and_others_do_not() -> None:
-    config = tiny()
-    model, prompt = moved(config), tokens_of(config, 4, 5)
+def test_equal_seeds_give_equal_samples_and_others_do_not() -> None:
+    model = lively({})
+    prompts = uneven_prompts(model)
 
     first, again, other = (
-        generate(model, prompt, 15, temperature=5.0, generator=torch.Generator().manual_seed(seed))
-        for seed in (0, 0, 1)
+        torch.stack(generate(model, prompts, n_tokens=15, sampling=WARM, seed=seed))
+        for seed in (0, 0, 100)
     )
 
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_a_given_generator_leaves_the_global_random_state_alone(
-    generator: torch.Generator,
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "warm"])
+def test_generation_leaves_the_global_random_state_alone(sampling: Sampling) -> None:
+    model = lively({})
+    before = torch.get_rng_state()
+
+    generate(model, uneven_prompts(model), n_tokens=5, sampling=sampling)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, EVERYTHING], ids=["greedy", "everything"])
+def test_each_row_ends_where_it_would_write_the_end_of_text(sampling: Sampling) -> None:
+    model = lively({"base": "sgrpsann"})
+    prompts = [*uneven_prompts(model), torch.tensor([3, 0, 3])]  # in a prompt, 3 ends nothing
+    whole = [row.tolist() for row in generate(model, prompts, n_tokens=15, sampling=sampling)]
+
+    for end in range(7):
+        cut = generate(model, prompts, n_tokens=15, sampling=sampling, end_of_text=end)
+
+        expected = [row[: row.index(end)] if end in row else row for row in whole]
+        assert [row.tolist() for row in cut] == expected
+
+
+def test_no_step_is_done_once_every_row_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively({})
+    read: list[int] = []
+    hidden = model.hidden
+
+    def counted(tokens: Tensor, *rest: Any) -> Tensor:
+        read.append(tokens.shape[1])
+        return hidden(tokens, *rest)
+
+    [whole] = generate(model, [[1, 2]], n_tokens=15)
+    end = int(whole[4])
+    first = whole.tolist().index(end)
+    monkeypatch.setattr(model, "hidden", counted)
+    generate(model, [[1, 2]], n_tokens=15, end_of_text=end)
+
+    assert read == [2] + [1] * first
+
+
+def test_a_long_prompt_is_read_at_once_when_nothing_is_left_to_write_before_its_end(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = tiny()
-    before = torch.get_rng_state()
+    model = lively({})
+    read: list[int] = []
+    hidden = model.hidden
 
-    generate(moved(config), tokens_of(config, 4, 5), 5, temperature=1.0, generator=generator)
+    def counted(tokens: Tensor, *rest: Any) -> Tensor:
+        read.append(tokens.shape[1])
+        return hidden(tokens, *rest)
 
-    assert torch.equal(torch.get_rng_state(), before)
+    monkeypatch.setattr(model, "hidden", counted)
+    generate(model, uneven_prompts(model, (2, 20, 3)), n_tokens=3)
 
-
-def test_greedy_tokens_need_no_randomness() -> None:
-    config = tiny()
-    model, prompt = moved(config), tokens_of(config, 4, 5)
-    before = torch.get_rng_state()
-
-    first, again = generate(model, prompt, 15), generate(model, prompt, 15)
-
-    assert torch.equal(first, again)
-    assert torch.equal(torch.get_rng_state(), before)
+    # Prompts of 2 and 3 are done when 5 tokens are read; the one of 20 has 15 left, then writes 3.
+    assert read == [2, 1, 1, 1, 15, 1, 1]
 
 
-def test_prompts_of_a_batch_do_not_see_each_other() -> None:
-    config = tiny()
-    model, prompt = moved(config), tokens_of(config, 4, 5)
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "warm"])
+def test_no_new_tokens_are_none(sampling: Sampling) -> None:
+    new = generate(moved(tiny()), [[1] * 24, [2]], n_tokens=0, sampling=sampling)
 
-    together = generate(model, prompt, 10)
-
-    alone = torch.cat([generate(model, row[None], 10) for row in prompt])
-    assert torch.equal(together, alone)
-    assert together.unique(dim=0).shape[0] > 1
+    assert [row.tolist() for row in new] == [[], []]
+    assert all(row.dtype == torch.long for row in new)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_no_new_tokens_are_none(temperature: float) -> None:
-    new = generate(moved(tiny()), torch.ones(3, 24, dtype=torch.long), 0, temperature=temperature)
-
-    assert new.shape == (3, 0)
-    assert new.dtype == torch.long
+def test_no_prompts_are_continued_by_nothing() -> None:
+    assert generate(moved(tiny()), [], n_tokens=3) == []
 
 
 def test_a_prompt_and_its_tokens_may_fill_the_context() -> None:
-    new = generate(moved(tiny()), torch.ones(2, 23, dtype=torch.long), 1)
+    new = generate(moved(tiny()), [[1] * 23] * 2, n_tokens=1)
 
-    assert new.shape == (2, 1)
+    assert torch.stack(new).shape == (2, 1)
 
 
 def test_generation_keeps_no_graph_and_changes_no_prompt() -> None:
-    config = tiny()
-    model, prompt = moved(config), tokens_of(config, 2, 5)
-    kept = prompt.clone()
+    model = lively({})
+    prompts = uneven_prompts(model)
+    kept = [prompt.clone() for prompt in prompts]
 
-    generate(model, prompt, 5)
+    new = generate(model, prompts, n_tokens=5)
 
-    assert torch.equal(prompt, kept)
+    assert all(torch.equal(a, b) for a, b in zip(prompts, kept, strict=True))
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.is_grad_enabled()
+    assert not any(row.is_inference() for row in new)
 
 
 @pytest.mark.parametrize(
-    ("shape", "n_tokens", "temperature", "message"),
+    ("prompts", "options", "message"),
     [
-        ((2, 0), 1, 0.0, r"a prompt must be \(B, T\) with T at least 1, got \(2, 0\)"),
-        ((5,), 1, 0.0, r"a prompt must be \(B, T\) with T at least 1, got \(5,\)"),
-        ((1, 5), -1, 0.0, r"n_tokens must be at least 0, got -1"),
-        ((1, 5), 1, -0.5, r"temperature must be at least 0, got -0\.5"),
-        ((1, 5), 20, 0.0, r"no longer than context_length, got 5 \+ 20 and 24"),
-        ((1, 25), 0, 0.0, r"no longer than context_length, got 25 \+ 0 and 24"),
+        ([[1], []], {}, r"prompt 1 must be a row of at least 1 token, got \(0,\)"),
+        (torch.ones(1, 1, 5).long(), {}, r"prompt 0 must be a row .*, got \(1, 5\)"),
+        ([[0.5]], {}, r"prompt 0 must be token ids, got torch\.float"),
+        ([[1, 7, 2]], {}, "prompt 0 must have ids from 0 to 6, got 7"),
+        ([[1, -1]], {}, "prompt 0 must have ids from 0 to 6, got -1"),
+        ([[1]], {"n_tokens": -1}, "n_tokens must be at least 0, got -1"),
+        ([[1]], {"end_of_text": 7}, "end_of_text must be from 0 to 6, got 7"),
+        ([[1]], {"end_of_text": -1}, "end_of_text must be from 0 to 6, got -1"),
+        ([[1], [1] * 5], {"n_tokens": 20}, r"prompt 1 .* context_length, got 5 \+ 20 and 24; ask"),
+        ([[1] * 25], {"n_tokens": 0}, r"context_length, got 25 \+ 0 and 24"),
     ],
-    ids=["empty", "no batch", "negative number", "negative temperature", "too many", "too long"],
-)
+    ids=[
+        "empty", "two dimensions", "no ids", "id too high", "id too low", "negative number",
+        "end too high", "end too low", "too many", "too long",
+    ],
+)  # fmt: skip
 def test_an_impossible_request_is_refused(
-    shape: tuple[int, ...], n_tokens: int, temperature: float, message: str
+    prompts: Any, options: dict[str, Any], message: str
 ) -> None:
-    prompt = torch.zeros(shape, dtype=torch.long)
-
-    with pytest.raises(ValueError, match=message):
-        generate(moved(tiny()), prompt, n_tokens, temperature=temperature)
+    with pytest.raises(ConfigError, match=message):
+        generate(moved(tiny()), prompts, **{"n_tokens": 1} | options)

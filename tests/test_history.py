@@ -1,8 +1,11 @@
 """The history shows every run, whatever became of it."""
 
-from psannlm.report.history import runs_table, throughput_history
+import pytest
+
+from psannlm.report.history import TRAINING, runs_table, throughput_history, training_history
 from psannlm.report.runs import all_runs
 from tests.synthetic import throughput_run
+from tests.trainings import training_run
 
 
 def test_every_run_is_a_row_newest_first(tmp_path):
@@ -30,3 +33,28 @@ def test_the_throughput_history_has_the_rows_of_complete_runs_with_their_device(
 def test_no_run_makes_an_empty_table_not_a_crash():
     assert runs_table([]).empty
     assert throughput_history([]).empty
+    assert training_history([]).empty
+
+
+def test_the_training_history_has_a_row_a_complete_training(tmp_path):
+    first, second = training_run(tmp_path), training_run(tmp_path, base="transformer")
+    training_run(tmp_path, status="failed")
+    throughput_run(tmp_path)
+
+    history = training_history(list(all_runs(tmp_path)))
+
+    assert list(history["run"]) == [first.name, second.name]
+    assert list(history["base"]) == ["respsann", "transformer"]
+    assert list(history.columns) == list(TRAINING)
+    others = history.drop(columns="peak_allocated_mib")
+    assert others.notna().all(axis=None)
+
+
+@pytest.mark.parametrize("made", [throughput_run, training_run])
+def test_each_history_has_only_runs_of_its_own(tmp_path, made):
+    made(tmp_path)
+    runs = list(all_runs(tmp_path))
+
+    found = {throughput_run: throughput_history(runs), training_run: training_history(runs)}
+
+    assert [f for f, table in found.items() if len(table)] == [made]

@@ -1,112 +1,56 @@
-"""Numbers that contradict their samples are refused even if every hash is right."""
-
-import json
-import re
+"""Whatever a run is of, it is checked when it is read, and named when it is refused."""
 
 import pytest
 
-from psannlm.files import sha256_of
-from psannlm.report import runs
-from psannlm.report.identities import check, checked_runs
+from psannlm.config import CONFIGS
+from psannlm.report.identities import PROBLEMS, check, checked_runs
 from psannlm.report.runs import EvidenceError, Refused, load
+from tests.forging import forge
 from tests.synthetic import throughput_run
+from tests.trainings import training_run
+
+each_run = pytest.mark.parametrize("made", [throughput_run, training_run])
 
 
-def forge(folder, name, change) -> None:
-    """Change an artifact and make every hash agree with the change, as a careful liar would."""
-    path = folder / name
-    path.write_text(change(path.read_text()))
-    manifest = json.loads((folder / "run.json").read_text())
-    manifest["artifacts"][name] = sha256_of(path)
-    del manifest["sha256"]
-    manifest["sha256"] = runs._fingerprint(manifest)
-    (folder / "run.json").write_text(json.dumps(manifest))
+def test_every_notebook_has_identities():
+    assert set(PROBLEMS) == set(CONFIGS)
 
 
-def field(folder, label, column) -> str:
-    """The text of a field of throughput.csv."""
-    head, *rows = (line.split(",") for line in (folder / "throughput.csv").read_text().splitlines())
-    [row] = [r for r in rows if r[head.index("label")] == label]
-    return row[head.index(column)]
+@each_run
+def test_an_honest_run_passes(tmp_path, made):
+    check(load(made(tmp_path)))
 
 
-def test_an_honest_run_passes(tmp_path):
-    check(load(throughput_run(tmp_path)))
-
-
-@pytest.mark.parametrize(
-    "column", ["tokens_per_s", "step_seconds", "flop_per_s", "mfu", "ratio", "noise_floor"]
-)
-def test_a_forged_number_is_named(tmp_path, column):
-    folder = throughput_run(tmp_path)
-    old = field(folder, "respsann", column)
-    forge(folder, "throughput.csv", lambda text: text.replace(old, repr(float(old) * 1.0001)))
-
-    with pytest.raises(EvidenceError, match=rf"throughput\.csv: respsann.*{column} is"):
-        check(load(folder))
-
-
-def test_a_forged_verdict_is_named(tmp_path):
-    folder = throughput_run(tmp_path)
-    forge(folder, "throughput.csv", lambda text: text.replace(",slower,", ",faster,"))
-
-    with pytest.raises(EvidenceError, match=r"respsann.*verdict is 'faster'.*gives 'slower'"):
-        check(load(folder))
-
-
-def test_a_notebook_that_did_not_run_to_its_end_is_no_evidence(tmp_path):
-    folder = throughput_run(tmp_path)
+@each_run
+def test_a_notebook_that_did_not_run_to_its_end_is_no_evidence(tmp_path, made):
+    folder = made(tmp_path)
+    [notebook] = folder.glob("*.ipynb")
     forge(
         folder,
-        "throughput.ipynb",
+        notebook.name,
         lambda text: text.replace('"execution_count": 2', '"execution_count": null'),
     )
 
-    with pytest.raises(EvidenceError, match=r"throughput\.ipynb did not run to its end"):
+    with pytest.raises(EvidenceError, match=rf"{notebook.name} did not run to its end"):
         check(load(folder))
 
 
-def test_forged_samples_are_named(tmp_path):
-    folder = throughput_run(tmp_path)
-    faster = re.compile(r"(,respsann,.*),([^,]+)$", re.MULTILINE)
-    forge(
-        folder,
-        "samples.csv",
-        lambda text: faster.sub(lambda m: f"{m[1]},{float(m[2]) / 2!r}", text),
-    )
-
-    with pytest.raises(EvidenceError, match=r"respsann.*the samples give"):
-        check(load(folder))
-
-
-def test_a_row_that_was_dropped_is_missed(tmp_path):
-    folder = throughput_run(tmp_path)
-    forge(
-        folder,
-        "throughput.csv",
-        lambda text: "".join(
-            line for line in text.splitlines(keepends=True) if ",respsann," not in line
-        ),
-    )
-
-    with pytest.raises(EvidenceError, match="no row for respsann"):
-        check(load(folder))
-
-
-def test_a_table_that_is_no_table_is_refused_not_a_crash(tmp_path):
-    folder = throughput_run(tmp_path)
-    forge(folder, "throughput.csv", lambda text: "")
-
-    [refused] = checked_runs(tmp_path)
-
-    assert isinstance(refused, Refused)
-    assert "cannot be compared" in refused.reason
-
-
-def test_an_interrupted_run_is_kept_as_what_it_is(tmp_path):
-    throughput_run(tmp_path, status="failed")
+@each_run
+def test_an_interrupted_run_is_kept_as_what_it_is(tmp_path, made):
+    made(tmp_path, status="failed")
 
     [run] = checked_runs(tmp_path)
 
     assert not isinstance(run, Refused)
     assert not run.is_complete
+
+
+def test_a_refused_run_comes_with_its_name_and_file(tmp_path):
+    folder = training_run(tmp_path)
+    forge(folder, "loss.csv", lambda text: "")
+
+    [refused] = checked_runs(tmp_path)
+
+    assert isinstance(refused, Refused)
+    assert f"benchmarks/{folder.name}: cannot be checked" in refused.reason
+    assert "loss.csv" in refused.reason

@@ -1,8 +1,23 @@
 """What a notebook's cells call, without a notebook."""
 
-import pytest
+import json
 
-from psannlm.report.notebook import assigned, command_line, default_parameters, given_parameters
+import pytest
+import torch
+
+from psannlm.config import CONFIGS
+from psannlm.report import figures, notebook
+from psannlm.report.notebook import (
+    PROGRESS,
+    Page,
+    assigned,
+    command_line,
+    default_parameters,
+    given_parameters,
+)
+from psannlm.report.runs import Run
+from tests.synthetic import start_manifest
+from tests.trainings import training_config
 
 
 def test_assignments_are_read_with_and_without_annotation():
@@ -40,6 +55,60 @@ def test_the_command_of_a_process_that_is_gone_is_unknown():
     assert command_line(2**22 + 1) == "unknown"
 
 
-@pytest.mark.parametrize("name", ["throughput"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_a_notebook_declares_its_parameters(name):
     assert {"preset", "seed", "device"} <= set(default_parameters(name))
+
+
+@pytest.fixture
+def page(tmp_path):
+    config = training_config()
+    run = Run.start("benchmarks", start_manifest("tiny_corpus", config), reports=tmp_path)
+    return Page("tiny_corpus", config, run, torch.device("cpu"))
+
+
+def test_the_runner_is_told_how_far_a_run_is(page, tmp_path, monkeypatch):
+    monkeypatch.setenv(PROGRESS, str(tmp_path / "progress.json"))
+
+    page.tell(3, 10, "epoch 1", unit="step")
+
+    told = json.loads((tmp_path / "progress.json").read_text())
+    assert told == {
+        "done": 3,
+        "total": 10,
+        "label": "epoch 1",
+        "unit": "step",
+        "run": str(page.run.folder),
+    }
+
+
+def test_a_fast_run_does_not_tell_every_step_but_always_the_last(page, tmp_path, monkeypatch):
+    monkeypatch.setenv(PROGRESS, str(tmp_path / "progress.json"))
+    monkeypatch.setattr(notebook, "TELL_SECONDS", 3600)
+    told = []
+
+    for step in (1, 2, 3):
+        page.tell(step, 3, "")
+        told.append(json.loads((tmp_path / "progress.json").read_text())["done"])
+
+    assert told == [1, 1, 3]
+
+
+def test_a_run_that_nobody_follows_tells_nothing(page, tmp_path, monkeypatch):
+    monkeypatch.delenv(PROGRESS, raising=False)
+    before = sorted(tmp_path.rglob("*"))
+
+    page.tell(1, 2, "")
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_figure_is_saved_panel_by_panel_and_as_pixels_if_asked_for(page, pixels):
+    figure = figures.Figure({"by tokens": "<svg/>", "s(z), all": "<svg></svg>"}, b"PNG", "")
+
+    assert page.show("loss_curve", figure, pixels=pixels) is figure
+
+    names = {"loss_curve_by_tokens.svg", "loss_curve_s_z_all.svg"}
+    assert page.run.artifacts == names | ({"loss_curve.png"} if pixels else set())
+    assert (page.run.folder / "loss_curve_by_tokens.svg").read_text() == "<svg/>"

@@ -23,6 +23,17 @@ def test_a_parameter_file_is_what_its_notebook_takes(path):
 
 
 @each_file
+def test_what_a_manifest_keeps_of_the_parameters_is_what_resuming_gives_again(path):
+    cls = CONFIGS[path.stem]
+    kept = parse(cls, read_parameters(path), source=str(path)).model_dump(mode="json")
+    given = {key: kept[key] for key in default_parameters(path.stem)}
+
+    again = parse(cls, yaml.safe_load(yaml.safe_dump(given)), source="run.json")
+
+    assert again.model_dump(mode="json") == kept
+
+
+@each_file
 def test_a_parameter_file_names_its_preset_and_says_what_it_is_for(path):
     assert path.read_text().startswith("# ")
     assert yaml.safe_load(path.read_text())["preset"] == path.parent.name
@@ -61,6 +72,16 @@ def test_the_gpu_sweep_is_that_of_the_original_plan():
     assert config.batch_tokens == (65_536, 131_072, 262_144)
     shape = (config.d_model, config.n_layers, config.n_heads, config.vocab_size)
     assert shape == (256, 4, 4, 32_000)
+
+
+def test_the_gpu_training_is_that_of_the_original_plan():
+    path = ROOT / "params" / "gpu" / "tiny_corpus.yaml"
+    config = parse(CONFIGS["tiny_corpus"], read_parameters(path), source=str(path))
+
+    assert config.corpus == "datasets/lm/tiny_books.txt"
+    assert (config.epochs, config.target_perplexity) == (2, 8.0)
+    assert (config.train_megabytes, config.validation_megabytes) == (0, 0), "the whole text"
+    assert (config.d_model, config.n_layers) == (512, 8)
 
 
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])

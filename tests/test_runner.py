@@ -152,8 +152,10 @@ def test_a_report_goes_on_after_a_failure_and_ends_with_an_error(monkeypatch, ca
 
 def test_progress_that_was_told_is_shown(tmp_path, capsys, monkeypatch):
     progress = tmp_path / "progress.json"
-    progress.write_text(json.dumps({"done": 3, "total": 4, "label": "respsann"}))
+    progress.write_text(json.dumps({"done": 3, "total": 4, "label": "respsann", "unit": "cell"}))
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.6)"]) as process:
         runner._follow(process, "throughput", progress)
 
-    assert "3/4" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "3/4" in shown
+    assert "cell/s" in shown

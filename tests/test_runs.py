@@ -56,6 +56,26 @@ def test_an_unsealed_run_is_not_complete(tmp_path):
     assert not load(run.folder).is_complete
 
 
+def test_facts_that_are_known_later_stand_in_the_manifest_at_once(tmp_path):
+    run = begun(tmp_path)
+
+    run.state(corpus={"sha256": "c"})
+    run.state(corpus={"sha256": "c"}, tokenizer=None)
+
+    assert load(run.folder).manifest["corpus"] == {"sha256": "c"}
+
+
+def test_a_run_never_mixes_two_corpora(tmp_path):
+    run = begun(tmp_path)
+    run.state(corpus={"sha256": "c"})
+    resumed = Run.resume(run.folder, NOW)
+
+    with pytest.raises(EvidenceError, match=f"{run.folder.name} was begun with another corpus"):
+        resumed.state(corpus={"sha256": "d"})
+
+    assert load(run.folder).manifest["corpus"] == {"sha256": "c"}
+
+
 @pytest.mark.parametrize("position", [0, 3, -2])
 def test_one_changed_byte_in_any_artifact_is_refused(tmp_path, position):
     folder = throughput_run(tmp_path)

@@ -1,84 +1,47 @@
-"""What people read is what the table holds."""
+"""What is shown says the same as what is known, and cannot break the page."""
 
 import pandas as pd
 import pytest
 
 from psannlm.report import views
-from psannlm.report.tables import throughput_table
-from tests.synthetic import throughput_config, throughput_records
-
-CONFIG = throughput_config()
-SPEEDS = {"respsann": 800.0, "transformer": 1000.0}
-TABLE = throughput_table(
-    throughput_records(CONFIG, SPEEDS, noise=0.0), CONFIG, timestamp="t", device="a CPU"
-)
-
-
-def test_the_answer_states_speed_ratio_and_verdict():
-    said = views.answer(TABLE, "transformer", 6)
-
-    assert "**transformer** runs at 1,000 tokens/s" in said
-    assert "**respsann** at 0.80 (0.80 – 0.80) × that speed (slower)" in said
-
-
-def test_bases_are_compared_at_the_largest_batch_that_the_baseline_could_run():
-    larger = TABLE.assign(batch_tokens=64)
-    larger.loc[larger["base"] == "transformer", "status"] = "failed"
-
-    said = views.answer(pd.concat([TABLE, larger], ignore_index=True), "transformer", 6)
-
-    assert "32 tokens a step" in said
-    assert "64 tokens" not in said
-
-
-def test_too_few_repeats_are_said():
-    assert "a verdict needs 6" in views.answer(TABLE, "transformer", 2)
-    assert "a verdict needs 6" not in views.answer(TABLE, "transformer", 6)
-
-
-def test_failed_rows_are_counted():
-    said = views.answer(TABLE.assign(status=["failed", "ok", "ok"]), "transformer", 6)
-
-    assert "1 of 3 rows failed" in said
-
-
-def test_what_is_unknown_is_a_dash():
-    rows = views.throughput_rows(TABLE)
-
-    assert set(rows["of stated peak"]) == {"—"}
-    assert set(rows["peak allocated, MiB"]) == {"—"}
-
-
-def test_a_failed_row_shows_its_reason_where_the_verdict_would_be():
-    failed = TABLE.assign(status="failed", reason="out of memory")
-
-    assert set(views.throughput_rows(failed)["verdict"]) == {"failed: out of memory"}
 
 
 def test_text_in_a_table_is_escaped():
-    frame = TABLE[["reason"]].assign(reason="<script>")
+    frame = pd.DataFrame({"<th>": ["<script>"]})
 
-    assert "<script>" not in views.sortable(frame, 'a "caption"')
+    shown = views.sortable(frame, 'a "caption"')
 
-
-def test_compilation_that_did_not_happen_is_said():
-    compiling = throughput_config(compile=True)
-
-    assert "rows are eager" in views.reading(TABLE, compiling)
-    assert "rows are eager" not in views.reading(TABLE, CONFIG)
+    assert "<script>" not in shown
+    assert "<th>" not in shown
+    assert 'aria-label="a &quot;caption&quot;"' in shown
 
 
-@pytest.mark.parametrize("status", ["ok", "failed"])
-def test_the_readme_of_a_run_has_its_best_numbers_or_says_there_are_none(status):
-    manifest = {
-        "notebook": "throughput",
-        "run": "20260101_000000",
-        "preset": "cpu",
-        "environment": {"device": "a CPU"},
-        "command": "papermill x y",
-    }
+def test_a_table_of_facts_is_escaped():
+    assert "<script>" not in views.facts_table({"<script>": "<script>"})
 
-    text = views.readme(TABLE.assign(status=status), manifest)
 
-    assert ("| respsann | forward | fp32 | 32 | 800" in text) == (status == "ok")
-    assert ("no row was measured" in text) == (status == "failed")
+@pytest.mark.parametrize("unknown", [None, float("nan")])
+def test_what_is_unknown_is_a_dash(unknown):
+    assert views.number(unknown, ".1f") == "—"
+    assert views.interval(unknown, 1.0, 2.0, ".1f") == "—"
+    assert views.interval(1.5, unknown, unknown, ".1f") == "1.5"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (59.97, "1 min 0 s"),
+        (60, "1 min 0 s"),
+        (723.4, "12 min 3 s"),
+        (3599.7, "1 h 0 min"),
+        (12_000, "3 h 20 min"),
+    ],
+)
+def test_a_time_is_said_in_two_units(seconds, said):
+    assert views.duration(seconds) == said
+
+
+def test_characters_that_a_page_cannot_hold_leave_a_mark():
+    assert views.printable("a\x00b\x1b[0m\ud800\nc\t“é”") == "a\ufffdb\ufffd[0m\ufffd\nc\t“é”"

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from psannlm.bench import worker
+from psannlm.bench import ceiling, worker
 from psannlm.bench.worker import Task, measure
 from psannlm.config import ModelConfig
 from psannlm.model.bases import build, cost_of
@@ -71,7 +71,7 @@ def test_a_forward_pass_keeps_no_gradient_and_changes_no_weight():
 
 
 def test_the_ceiling_counts_a_square_product(monkeypatch):
-    monkeypatch.setattr(worker, "CEILING_SIZES", {"cpu": (32,)})
+    monkeypatch.setattr(ceiling, "SIZES", {"cpu": (32,)})
 
     assert measure(task(), "matmul")["flops"] == 2 * 32**3
 

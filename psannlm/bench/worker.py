@@ -22,19 +22,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from psannlm.bench.ceiling import measure_ceiling
 from psannlm.bench.environment import (
     available_memory_bytes,
     utc_now,
 )
 from psannlm.bench.records import CEILING
-from psannlm.bench.timing import Timing, stopwatch_for, time_steps
+from psannlm.bench.timing import stopwatch_for, time_steps
 from psannlm.config import ModelConfig
-from psannlm.device import DTYPES, autocast, missing_compiler, select_device
+from psannlm.device import autocast, missing_compiler, select_device
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape, training_bytes
 from psannlm.model.transformer import Transformer
-
-CEILING_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,8 +156,13 @@ def training_step(
 
 def _measure_ceiling(task: Task, device: torch.device) -> dict[str, Any]:
     """The fastest square matrix product among a few sizes: what the device can do at most."""
-    tried = [_measure_product(task, device, size) for size in CEILING_SIZES[device.type]]
-    flops, timing = max(tried, key=lambda one: one[0] * len(one[1].seconds) / sum(one[1].seconds))
+    flops, timing = measure_ceiling(
+        device,
+        task.precision,
+        min_seconds=task.min_seconds,
+        min_steps=task.min_steps,
+        seed=task.seed,
+    )
     return {
         "compiled": False,
         "flops": flops,
@@ -169,20 +173,6 @@ def _measure_ceiling(task: Task, device: torch.device) -> dict[str, Any]:
         "seconds": timing.seconds,
         **_peaks(device),
     }
-
-
-def _measure_product(task: Task, device: torch.device, size: int) -> tuple[int, Timing]:
-    """FLOPs and times of one product of two size x size matrices."""
-    generator = torch.Generator().manual_seed(task.seed)
-    draws = (torch.randn(size, size, generator=generator) for _ in range(2))
-    a, b = (draw.to(device, DTYPES[task.precision]) for draw in draws)
-    timing = time_steps(
-        lambda: a @ b,
-        stopwatch=stopwatch_for(device),
-        min_seconds=task.min_seconds / len(CEILING_SIZES[device.type]),
-        min_steps=task.min_steps,
-    )
-    return 2 * size**3, timing
 
 
 def _refuse_what_cannot_fit(

@@ -92,7 +92,7 @@ class Respsann(Block):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__(config, layer)
         self.mlp = MLP(config, DampedSine(config.d_mlp, config))
-        self.alpha = nn.Parameter(torch.ones(()))
+        self.alpha = nn.Parameter(torch.ones(1))
 
     def change(self, x: Tensor, past: Rows | None) -> Tensor:
         """What the MLP adds before alpha weighs it, (B, T, D)."""
@@ -115,7 +115,7 @@ class Sgrpsann(Respsann):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__(config, layer)
         self.gate = SpectralGate(config)
-        self.strength = nn.Parameter(torch.tensor(float(config.gate_strength)))
+        self.strength = nn.Parameter(torch.tensor([float(config.gate_strength)]))
 
     def change(self, x: Tensor, past: Rows | None) -> Tensor:
         y = super().change(x, past)

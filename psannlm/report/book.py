@@ -1,30 +1,26 @@
 """What the book shows of the evidence: staged into book/results/ when a build begins.
 
 For each notebook the best run's executed notebook and raw files, or a page that says what is
-missing; beside them the history of all runs. Files are rewritten only when their content changes,
-so that a build renders only what is new.
+missing; beside them what the written pages include. Files are rewritten only when their content
+changes, so that a build renders only what is new.
 """
 
 import copy
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
-from psannlm import REPORTS, ROOT, __version__
+from psannlm import REPORTS, __version__
 from psannlm.bench import statistics, timing
-from psannlm.config import CONFIGS, ThroughputConfig
-from psannlm.model.bases import BASES, cost_of
-from psannlm.model.cost import Shape
-from psannlm.parameters import parse, read_parameters
-from psannlm.report import figures, history, views
+from psannlm.config import CONFIGS
+from psannlm.report import pieces
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
+from psannlm.train import journal
 
 RAW = (".csv", ".json", ".yaml")
 STUB = """# {title}
@@ -52,11 +48,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     wanted: dict[Path, bytes] = {}
     for name in CONFIGS:
         wanted |= _page(name, best_run(name, sound), target)
-    wanted[target / "history.md"] = _history(runs).encode()
-    wanted[target / "throughput_history.csv"] = _history_csv(runs).encode()
-    wanted[target / "sine.md"] = _sine().encode()
-    wanted[target / "costs.md"] = _costs().encode()
-    wanted[target / "answers.md"] = _answers(sound).encode()
+    wanted |= {target / name: text.encode() for name, text in pieces.computed(runs).items()}
     for path, content in wanted.items():
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +62,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
 def _page(name: str, run: Evidence | None, target: Path) -> dict[Path, bytes]:
     """The page of a notebook and its raw files, or the page that says what is missing."""
     if run is None:
-        title = name.replace("_", " ").capitalize()
-        return {target / f"{name}.md": STUB.format(title=title).encode()}
+        return {target / f"{name}.md": STUB.format(title=pieces.title(name)).encode()}
     notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
     raw = [*sorted(n for n in run.manifest["artifacts"] if n.endswith(RAW)), "run.json"]
     files = {target / "data" / name / n: (run.folder / n).read_bytes() for n in raw}
@@ -139,8 +130,8 @@ def provenance(run: Evidence, raw: Sequence[str]) -> str:
         lines += [
             "",
             "```{warning}",
-            "A smoke run: it proves that this page runs. Its sizes are too small and its repeats "
-            "too few for its numbers to mean anything.",
+            "A smoke run: it proves that this page runs. Its sizes, and its repeats where there "
+            "are any, are too small for its numbers to mean anything.",
             "```",
         ]
     if manifest["git"]["dirty"]:
@@ -157,80 +148,6 @@ def _time(iso: str) -> str:
     return iso[:19].replace("T", " ")
 
 
-def _history(runs: Sequence[Evidence | Refused]) -> str:
-    table = "No run yet: `make report` makes the first."
-    if runs:
-        table = views.sortable(history.runs_table(runs), "All runs, newest first")
-    lines = [
-        "# History",
-        "",
-        "Every run whose folder lies under `reports/`: what is shown elsewhere is the newest "
-        "complete run of the highest preset (gpu over cpu over smoke). A run that was altered, "
-        "or whose numbers contradict its samples, is refused, and named here.",
-        "",
-        table,
-        "",
-        "Every throughput row of every complete run, with its device: "
-        "{download}`throughput_history.csv`.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _history_csv(runs: Sequence[Evidence | Refused]) -> str:
-    text: str = history.throughput_history(runs).to_csv(index=False, lineterminator="\n")
-    return text
-
-
-def _sine() -> str:
-    figure = figures.sine_figure()
-    return f"{figure.html}\n"
-
-
-def _costs() -> str:
-    """What each base costs in the shape of the GPU sweep, computed from its parameter file."""
-    path = ROOT / "params" / "gpu" / "throughput.yaml"
-    config = parse(ThroughputConfig, read_parameters(path), source=str(path))
-    shape = Shape(1, config.context_length)
-    lines = [
-        "| base | parameters | without embedding and head | forward, MFLOP a token "
-        "| training step, MFLOP a token |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for base in BASES:
-        cost = cost_of(config.network(base), shape)
-        ends = cost.parameters["embedding"] + cost.parameters["head"]
-        forward = cost.model_flops / shape.total / 1e6
-        lines.append(
-            f"| {base} | {cost.n_parameters:,} | {cost.n_parameters - ends:,} "
-            f"| {forward:.2f} | {3 * forward:.2f} |"
-        )
-    lines += [
-        "",
-        f"In the shape of `params/gpu/throughput.yaml`: d_model {config.d_model}, "
-        f"{config.n_layers} layers, {config.n_heads} heads, d_mlp {config.d_mlp:,}, "
-        f"vocabulary {config.vocab_size:,}, context {config.context_length:,}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _answers(runs: Sequence[Evidence]) -> str:
-    """What each notebook's best run found, for the landing page."""
-    run = best_run("throughput", list(runs))
-    if run is None:
-        return "No complete run yet: `make report` makes the first.\n"
-    table = pd.read_csv(io.StringIO(run.text("throughput.csv")))
-    manifest = run.manifest
-    said = views.answer(
-        table, manifest["parameters"]["baseline"], manifest["parameters"]["n_repeats"]
-    )
-    where = (
-        f"Run {manifest['run']} on {manifest['environment']['device']}, preset {manifest['preset']}"
-    )
-    return f"**Throughput.** {where}: [the page](results/throughput).\n\n{said}\n"
-
-
 def constants() -> dict[str, str]:
     """Numbers of the method, for the prose that explains it."""
     return {
@@ -241,5 +158,6 @@ def constants() -> dict[str, str]:
         "window": str(timing.WINDOW),
         "max_windows": str(timing.MAX_WINDOWS),
         "steady": f"{timing.STEADY:.0%}",
+        "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,
     }

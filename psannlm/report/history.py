@@ -1,12 +1,20 @@
-"""All runs over time: one row a run, and every throughput row ever published."""
+"""All runs over time: one row a run, every throughput row and every training ever published."""
 
 import io
+import json
 from collections.abc import Sequence
 
 import pandas as pd
 
 from psannlm.report.runs import Evidence, Refused
 
+TRAINING = (
+    "run", "device", "preset", "commit", "base", "n_parameters", "corpus_path", "corpus_sha256",
+    "tokenizer", "vocab_size", "bytes_per_token", "epochs", "train_tokens", "batch_tokens",
+    "train_loss", "val_loss", "perplexity", "bits_per_byte", "top1", "test_loss",
+    "test_perplexity", "test_bits_per_byte", "target_perplexity", "target_reached",
+    "train_seconds", "tokens_per_s", "mfu", "peak_allocated_mib", "peak_rss_mib",
+)  # fmt: skip
 COLUMNS = ["run", "notebook", "preset", "device", "torch", "code", "status"]
 
 
@@ -50,3 +58,20 @@ def throughput_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
             frame["commit"] = run.manifest["git"]["commit"]
             frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def training_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """One row a complete training, oldest first: its run, device and code, and what came out."""
+    rows = []
+    for run in runs:
+        if isinstance(run, Refused) or not run.is_complete:
+            continue
+        manifest = run.manifest
+        if manifest["notebook"] == "tiny_corpus":
+            known = {
+                "run": manifest["run"],
+                "device": manifest["environment"]["device"],
+                "commit": manifest["git"]["commit"],
+            }
+            rows.append(json.loads(run.text("metrics.json")) | known)
+    return pd.DataFrame(rows, columns=list(TRAINING))

@@ -1,4 +1,4 @@
-"""What the cells of a notebook call: open a run, measure into it, show it, seal it.
+"""What the cells of every notebook call: open a run, show what it found, seal it.
 
 A notebook defines nothing. Its parameters cell is read as it stands in notebooks/, so a name that
 papermill injected but the notebook does not have is seen, and refused before anything is written.
@@ -6,11 +6,12 @@ papermill injected but the notebook does not have is seen, and refused before an
 
 import ast
 import json
+import math
 import os
 import re
 import shlex
-import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,9 @@ import torch
 import yaml
 from IPython.core.getipython import get_ipython
 from IPython.display import HTML, Markdown
-from tqdm import tqdm
 
 from psannlm import ROOT
-from psannlm.bench import environment, records
-from psannlm.bench.records import CellRecord
+from psannlm.bench import environment
 from psannlm.config import CONFIGS
 from psannlm.device import select_device
 from psannlm.files import write_atomically
@@ -39,48 +38,54 @@ NOTEBOOKS = ROOT / "notebooks"
 PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"
 """Environment variables through which the runner speaks to a notebook."""
 
+TELL_SECONDS = 0.2
+"""Least time between two words to the runner."""
+
 
 class Page:
-    """One execution of a notebook: its configuration, its run folder, what it has measured."""
+    """One execution of a notebook: its configuration, its run folder, its device."""
 
     def __init__(self, name: str, config: Strict, run: Run, device: torch.device) -> None:
         self.name, self.config, self.run, self.device = name, config, run, device
-        self.records: list[CellRecord] = []
-        if "cells.csv" in run.artifacts and "samples.csv" in run.artifacts:
-            read = ((run.folder / n).read_text("utf-8") for n in ("cells.csv", "samples.csv"))
-            self.records = records.read_records(*read)
-
-    @property
-    def done(self) -> set[tuple[Any, ...]]:
-        """Keys of the records that a run had measured before it broke off."""
-        return {record.key for record in self.records}
+        self._last_told = -math.inf
 
     @property
     def device_name(self) -> str:
         """The measured device, by name."""
         return environment.device_name(self.device)
 
-    def collect(self, cells: Iterable[list[CellRecord]], *, total: int) -> list[CellRecord]:
-        """Measure cell by cell behind a progress bar, each saved before the next begins."""
-        bar = tqdm(cells, total=total, unit="cell", file=sys.stdout, dynamic_ncols=False, ncols=88)
-        for measured in bar:
-            self.records += measured
-            # Samples first: a cell counts as measured only once its row stands in cells.csv.
-            self.run.write("samples.csv", records.samples_csv(self.records))
-            self.run.write("cells.csv", records.cells_csv(self.records))
-            bar.set_postfix_str(measured[0].label, refresh=False)
-            _tell_runner(
-                done=bar.n + 1, total=total, label=measured[0].label, run=str(self.run.folder)
-            )
-        return self.records
+    def tell(self, done: int, total: int, label: str, *, unit: str = "step") -> None:
+        """Tell the runner, if one listens, how far the run is; a few times a second at most.
 
-    def show(self, name: str, figure: Figure) -> Figure:
-        """Save a figure's panels with the run, and return it for display."""
+        Args:
+            done: Units that are done; the last one is always told.
+            total: Units of the whole run.
+            label: What is being done.
+            unit: What is counted, in one word.
+        """
+        now = time.monotonic()
+        path = os.environ.get(PROGRESS)
+        if path is None or (now - self._last_told < TELL_SECONDS and done < total):
+            return
+        self._last_told = now
+        told = {"done": done, "total": total, "label": label, "unit": unit}
+        write_atomically(Path(path), json.dumps(told | {"run": str(self.run.folder)}))
+
+    def show(self, name: str, figure: Figure, *, pixels: bool = False) -> Figure:
+        """Save a figure's panels with the run, and return it for display.
+
+        Args:
+            name: What its files are called; the panel's name follows.
+            figure: To show.
+            pixels: Whether all panels are saved as `name`.png too.
+        """
         for panel, svg in figure.panels.items():
             self.run.write(f"{name}_{re.sub(r'[^a-z0-9]+', '_', panel)}.svg", svg)
+        if pixels:
+            self.run.write(f"{name}.png", figure.png)
         return figure
 
-    def write(self, files: Mapping[str, str]) -> None:
+    def write(self, files: Mapping[str, str | bytes]) -> None:
         """Save the files that state the result."""
         for name, content in files.items():
             self.run.write(name, content)
@@ -205,8 +210,3 @@ def _seal_failure(run: Run, result: Any) -> None:
     error = result.error_before_exec or result.error_in_exec
     if error is not None and run.manifest["status"] == "running":
         run.seal("failed", f"{type(error).__name__}: {error}")
-
-
-def _tell_runner(**progress: Any) -> None:
-    if path := os.environ.get(PROGRESS):
-        write_atomically(Path(path), json.dumps(progress))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from psannlm.report.notebook import (
 )
 from psannlm.report.runs import EvidenceError, Refused, all_runs
 from psannlm.schema import ConfigError
+from psannlm.train import build, recipe
+from psannlm.train.corpus import CORPORA
 
 EXECUTED = ROOT / "_build" / "executed"
 INDEX = ROOT / "_build" / "html" / "index.html"
@@ -68,10 +70,29 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
-    return [
-        run_notebook(name, ["-f", str(path.relative_to(ROOT))], EXECUTED / f"{preset}_{name}.ipynb")
-        for name, path in jobs.items()
-    ]
+    outcomes = []
+    for name, path in jobs.items():
+        start = time.monotonic()
+        try:
+            build_missing_corpus(read_parameters(path))
+        except ConfigError as error:  # of this notebook alone: the others need no corpus
+            outcomes.append(Outcome(name, time.monotonic() - start, str(error)))
+            continue
+        arguments = ["-f", str(path.relative_to(ROOT))]
+        outcomes.append(run_notebook(name, arguments, EXECUTED / f"{preset}_{name}.ipynb"))
+    return outcomes
+
+
+def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
+    """Build the corpus that a notebook trains on, if it is not there and a recipe makes it.
+
+    Raises:
+        ConfigError: A source cannot be fetched.
+    """
+    path = ROOT / str(parameters.get("corpus", ""))
+    made = [name for name in recipe.names() if path == CORPORA / f"{name}.txt"]
+    if made and not path.exists():
+        build.build(made[0])
 
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
@@ -136,7 +157,7 @@ def resume(folder: Path) -> Outcome:
 def run_notebook(
     name: str, arguments: Sequence[str], output: Path, variables: dict[str, str] | None = None
 ) -> Outcome:
-    """One notebook through papermill, with a progress bar of its cells of measurement."""
+    """One notebook through papermill, with a progress bar of what it measures or trains."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)  # an older one would lend this run its errors
     source, target = NOTEBOOKS / f"{name}.ipynb", output
@@ -165,17 +186,17 @@ def run_notebook(
 
 
 def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> None:
-    with tqdm(desc=name, total=1, unit="cell", file=sys.stdout, ncols=88) as bar:
+    with tqdm(desc=name, total=1, unit="", file=sys.stdout, ncols=88) as bar:
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
             if told := _told(progress):
-                bar.total = told["total"]
+                bar.total, bar.unit = told["total"], told["unit"]
                 bar.update(told["done"] - bar.n)
                 bar.set_postfix_str(told["label"])
 
 
 def _told(progress: Path) -> dict[str, Any]:
-    """What the notebook last said of its progress; nothing before its first cell is measured."""
+    """What the notebook last said of its progress; nothing before it has begun to measure."""
     try:
         told: dict[str, Any] = json.loads(progress.read_text(encoding="utf-8"))
     except FileNotFoundError:

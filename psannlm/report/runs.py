@@ -130,6 +130,20 @@ class Run:
         write_atomically(self.folder / name, content)
         self.artifacts.add(name)
 
+    def state(self, **facts: Any) -> None:
+        """Put facts into the manifest that are known only once the run has begun.
+
+        Raises:
+            EvidenceError: The run was begun with others: one run never mixes two of these.
+        """
+        for name, value in facts.items():
+            if self.manifest.get(name) not in (None, value):
+                raise EvidenceError(
+                    f"{_name(self.folder)} was begun with another {name}; start a new run"
+                )
+        self.manifest |= facts
+        self._write_manifest()
+
     def seal(self, status: str, reason: str = "", **facts: Any) -> None:
         """End the run: hash every artifact, then replace the manifest."""
         self.manifest |= facts | {

@@ -32,7 +32,7 @@ from psannlm.train.recipe import (
     Split,
     load_recipe,
 )
-from psannlm.train.split import Candidate, assign
+from psannlm.train.split import Candidate, assign, drawn_lots
 
 WRITTEN: tuple[Split, ...] = ("validation", "test", "train")
 """Order of the splits in a text: what is held out comes first, so that it stays whole."""
@@ -177,21 +177,27 @@ def _stream(source: Source, account: Account) -> readers.Stream:
 
 
 def _split(recipe: Recipe, drafts: Sequence[Draft]) -> None:
-    candidates = [
-        Candidate(draft.title, draft.source.name, draft.n_bytes, draft.source.split or None)
-        for draft in drafts
-    ]
+    candidates = [_candidate(draft) for draft in drafts]
     splits = assign(candidates, validation=recipe.validation, test=recipe.test, seed=recipe.seed)
     for draft, split in zip(drafts, splits, strict=True):
         draft.split = split
 
 
+def _candidate(draft: Draft) -> Candidate:
+    return Candidate(draft.title, draft.source.name, draft.n_bytes, draft.source.split or None)
+
+
 def _written(
     recipe: Recipe, drafts: Sequence[Draft], spool: BinaryIO, text: BinaryIO, account: Account
 ) -> Iterator[Draft]:
-    """Documents in their final order, without duplicates, as they stand in `text`."""
+    """Documents in their final order, without duplicates, as they stand in `text`.
+
+    Those of a split are shuffled, so that a beginning of it has of all sources.
+    """
     fresh = Novelty(recipe, sum(draft.n_bytes for draft in drafts), account.removed)
-    ordered = [draft for split in WRITTEN for draft in drafts if draft.split == split]
+    lots = drawn_lots([_candidate(draft) for draft in drafts], recipe.seed)
+    shuffled = [drafts[i] for i in sorted(range(len(drafts)), key=lots.__getitem__)]
+    ordered = [draft for split in WRITTEN for draft in shuffled if draft.split == split]
     for draft in tqdm(ordered, desc="duplicates", unit=" documents", mininterval=1):
         final = Draft(draft.title, draft.source, text.tell(), split=draft.split)
         spool.seek(draft.first_byte)

@@ -42,7 +42,7 @@ def assign(
     """
     chosen: list[Split] = [document.fixed or "train" for document in documents]
     free = [i for i, document in enumerate(documents) if document.fixed is None]
-    lots = _lots(documents, seed)
+    lots = drawn_lots(documents, seed)
     order = sorted(free, key=lots.__getitem__)
     for split, fraction in (("validation", validation), ("test", test)):
         for source in dict.fromkeys(documents[i].source for i in free):
@@ -87,7 +87,7 @@ def _fill_empty(
         chosen[min(left, key=lambda i: documents[i].n_bytes)] = split
 
 
-def _lots(documents: Sequence[Candidate], seed: int) -> list[bytes]:
+def drawn_lots(documents: Sequence[Candidate], seed: int) -> list[bytes]:
     """What each document draws; those of equal title and source draw one after the other."""
     drawn: Counter[tuple[str, str]] = Counter()
     lots = []

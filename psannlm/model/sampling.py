@@ -1,0 +1,120 @@
+"""From logits to tokens: what may follow, with what chance, and the draw itself.
+
+Shape letters: B batch, V vocabulary.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from psannlm.schema import Number, Rule, Strict, Whole
+
+EVERY_TOKEN = 2**22
+"""As many tokens as a vocabulary may have: a `top_k` that leaves none out."""
+
+
+class Sampling(Strict):
+    """How the next token is chosen; as it is made without arguments, the most likely one.
+
+    The steps follow each other: penalty, temperature, top_k, top_p.
+    """
+
+    temperature: Number = 0.0
+    """Logits are divided by it; 0 takes the most likely token."""
+
+    top_k: Whole = EVERY_TOKEN
+    """Only so many of the most likely tokens may follow (Fan et al. 2018)."""
+
+    top_p: Number = 1.0
+    """Only the fewest most likely tokens whose chances add up to it (Holtzman et al. 2020)."""
+
+    repetition_penalty: Number = 1.0
+    """What the logits of tokens seen before are divided by, or multiplied if negative."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("temperature",), lambda t: t >= 0, "temperature must be at least 0, got {}"),
+        Rule(("top_k",), lambda k: k >= 1, "top_k must be at least 1, got {}"),
+        Rule(("top_p",), lambda p: 0 < p <= 1, "top_p must be more than 0 and at most 1, got {}"),
+        Rule(
+            ("repetition_penalty",),
+            lambda penalty: penalty > 0,
+            "repetition_penalty must be more than 0, got {}; 1 changes nothing",
+        ),
+    )
+
+
+GREEDY = Sampling()
+"""Always the most likely token."""
+
+
+def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Make tokens seen before less likely, as CTRL does (Keskar et al. 2019).
+
+    Their positive logits are divided by the penalty and their negative ones multiplied by it.
+    The paper divides both, which would make a token with a negative logit more likely.
+
+    Args:
+        logits: (B, V).
+        seen: Whether the prompt or what was made since has the token, (B, V).
+        penalty: More than 0.
+    """
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def chances(logits: Tensor, sampling: Sampling) -> Tensor:
+    """The chance of each token under temperature, top_k and top_p: (B, V) -> (B, V), float64.
+
+    Of tokens that are equally likely, top_p takes those with the smaller ids first.
+    """
+    wide = logits.double()
+    if sampling.temperature == 0:
+        return torch.zeros_like(wide).scatter(-1, wide.argmax(-1, keepdim=True), 1.0)
+    # The highest logit becomes 0, so that no temperature is too small to divide by.
+    wide = (wide - wide.amax(-1, keepdim=True)) / sampling.temperature
+    if sampling.top_k < wide.shape[-1]:
+        highest, ids = wide.topk(sampling.top_k)
+        wide = torch.full_like(wide, -torch.inf).scatter(-1, ids, highest)
+    found = wide.softmax(-1)
+    return found if sampling.top_p == 1 else _nucleus(found, sampling.top_p)
+
+
+def draw(chances: Tensor, uniform: Tensor) -> Tensor:
+    """The token in which a uniform number falls if chances are laid side by side by id.
+
+    A token without a chance is never drawn.
+
+    Args:
+        chances: (B, V), float64; need not add up to 1.
+        uniform: In [0, 1), (B,), float64.
+
+    Returns:
+        Token ids, (B,).
+    """
+    ends = chances.cumsum(-1)  # (B, V)
+    point = uniform[:, None] * ends[:, -1:]
+    return torch.searchsorted(ends, point, right=True).squeeze(-1)
+
+
+def pick(logits: Tensor, sampling: Sampling, seen: Tensor, uniform: Tensor) -> Tensor:
+    """The next token of each row: (B, V) -> (B,).
+
+    Args:
+        logits: (B, V).
+        sampling: How to choose.
+        seen: Of `penalised`, (B, V); idle without a penalty.
+        uniform: Of `draw`, (B,); idle at temperature 0.
+    """
+    if sampling.repetition_penalty != 1:
+        logits = penalised(logits, seen, sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    return draw(chances(logits, sampling), uniform)
+
+
+def _nucleus(chances: Tensor, top_p: float) -> Tensor:
+    """The fewest most likely tokens that have `top_p` together, their chances adding up to 1."""
+    ordered, ids = torch.sort(chances, dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(-1) - ordered
+    kept = torch.zeros_like(chances).scatter(-1, ids, ordered.where(before < top_p, 0.0))
+    return kept / kept.sum(-1, keepdim=True)

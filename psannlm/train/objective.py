@@ -1,0 +1,107 @@
+"""What is minimised, and what is reported: the loss of the next token.
+
+Shape letters: B batch, T tokens, V vocabulary.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from psannlm.device import autocast
+from psannlm.model.loss import IGNORED, linear_cross_entropy, token_losses
+from psannlm.model.transformer import Transformer
+from psannlm.train.batches import evaluation_windows
+from psannlm.train.distributed import Ranks
+from psannlm.train.shards import Tokens
+
+
+class NextToken(nn.Module):
+    """A network with its loss, so that logits of B * T * V values never exist at one time.
+
+    In training the mean loss of the batch in nats, as a scalar. In evaluation three float64 sums:
+    nats, hits of the likeliest token, tokens.
+
+    Args:
+        model: The network.
+        precision: Of its matrix products.
+        chunk_tokens: Tokens whose logits exist at one time.
+
+    Shape:
+        (B, T) tokens, (B, T) targets -> () or (3,)
+    """
+
+    def __init__(self, model: Transformer, precision: str, chunk_tokens: int) -> None:
+        super().__init__()
+        self.model = model
+        self.precision, self.chunk_tokens = precision, chunk_tokens
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        head = self.model.lm_head.weight
+        with autocast(tokens.device, self.precision):
+            hidden = self.model.hidden(tokens).flatten(0, 1)  # (B * T, D)
+            if self.training:
+                return linear_cross_entropy(
+                    hidden, head, targets.flatten(), chunk_tokens=self.chunk_tokens
+                )
+            losses, hits = token_losses(
+                hidden, head, targets.flatten(), chunk_tokens=self.chunk_tokens
+            )
+        counted = targets.flatten() != IGNORED
+        sums = [losses[counted].double().sum(), hits[counted].sum(), counted.sum()]
+        return torch.stack([one.double() for one in sums])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a network predicts a split, every token of it."""
+
+    loss: float
+    """Nats a token."""
+
+    top1: float
+    """Share of tokens that were the likeliest."""
+
+    n_tokens: int
+    n_bytes: int
+    """UTF-8 bytes of the text that the tokens spell."""
+
+    @property
+    def perplexity(self) -> float:
+        """Exponential of the loss; comparable between equal tokenizers only."""
+        return math.exp(self.loss)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits that the network needs for a byte of the text; comparable between tokenizers."""
+        return self.loss / math.log(2) * self.n_tokens / self.n_bytes
+
+
+@torch.no_grad()
+def evaluate(
+    objective: nn.Module, tokens: Tokens, *, context_length: int, batch: int, ranks: Ranks
+) -> Evaluation:
+    """Evaluate on a whole split.
+
+    Args:
+        objective: A `NextToken`, shared between ranks or not.
+        tokens: The split.
+        context_length: T; windows of that length follow one another without overlap.
+        batch: Windows at a time.
+        ranks: Each takes every world-th batch.
+    """
+    was_training = objective.training
+    objective.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=ranks.device)
+    windows = evaluation_windows(tokens, context_length, batch)
+    while group := tuple(itertools.islice(windows, ranks.world)):
+        # Every rank calls the network equally often, as FSDP2 gathers weights in each call.
+        inputs, targets = group[min(ranks.rank, len(group) - 1)]
+        if ranks.rank >= len(group):
+            targets = torch.full_like(targets, IGNORED)
+        sums += objective(inputs.to(ranks.device), targets.to(ranks.device))
+    objective.train(was_training)
+    nats, hits, count = ranks.sum(sums).tolist()
+    return Evaluation(nats / count, hits / count, int(count), tokens.n_bytes)

@@ -1,0 +1,186 @@
+"""What a training notes of itself: its log, its sums, and its end if a loss is no number.
+
+A GPU is looked at every few steps only, as each look waits for it.
+"""
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from psannlm.config import TrainingConfig
+from psannlm.schema import ConfigError
+from psannlm.train.distributed import Ranks, whole
+from psannlm.train.journal import Journal
+from psannlm.train.objective import Evaluation
+from psannlm.train.optimizer import rate_at
+from psannlm.train.plan import Plan
+
+CUDA_PATIENCE = 10
+"""Steps between two looks at a GPU."""
+
+REMEMBERED = 50
+"""Gradient norms that are kept to explain a loss that is no number."""
+
+
+class DivergenceError(ConfigError):
+    """A loss that is no longer a number; says at which step, and the likely cause."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is."""
+
+    step: int
+    n_steps: int
+    loss: float
+    tokens_per_s: float
+    mfu: float | None
+    seconds_left: float
+
+
+@dataclass
+class Tally:
+    """What is summed up while a training runs, and remembered by its checkpoints."""
+
+    step: int = 0
+    epoch_loss: float = 0.0
+    """Sum of the losses of this epoch's steps."""
+
+    epoch_steps: int = 0
+    elapsed_seconds: float = 0.0
+    best_loss: float | None = None
+    """Lowest validation loss so far."""
+
+    best_step: int | None = None
+
+
+@dataclass
+class Recorder:
+    """Notes every step and evaluation."""
+
+    config: TrainingConfig
+    plan: Plan
+    ranks: Ranks
+    tally: Tally
+    journal: Journal | None
+    """Of the first rank."""
+
+    flop_per_token: float
+    ceiling: float | None
+    """Measured matmul rate of a device, FLOP/s."""
+
+    watch: Callable[[Progress], None]
+    pending: list[tuple[int, Tensor, Tensor, float]] = field(default_factory=list)
+    norms: "deque[float]" = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    looked_at: float = field(default_factory=time.perf_counter)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look."""
+        return len(self.pending) >= (CUDA_PATIENCE if self.ranks.device.type == "cuda" else 1)
+
+    def add(self, step: int, loss: Tensor, norm: Tensor, waited: float) -> None:
+        """Note a step without waiting for its loss."""
+        self.tally.step = step
+        self.pending.append((step, loss, norm, waited))
+
+    def look(self) -> None:
+        """Log the steps since the last look.
+
+        Raises:
+            DivergenceError: The loss of one is not finite.
+        """
+        if not self.pending:
+            return
+        losses = torch.stack([loss for _, loss, _, _ in self.pending])
+        means = (self.ranks.sum(losses) / self.ranks.world).tolist()
+        norms = [float(whole(norm)) for _, _, norm, _ in self.pending]
+        now = time.perf_counter()
+        seconds = (now - self.looked_at) / len(self.pending)
+        for (step, _, _, waited), loss, norm in zip(self.pending, means, norms, strict=True):
+            self._log(step, loss, norm, seconds, waited)
+        self.pending.clear()
+        self.looked_at = now
+
+    def rest(self) -> None:
+        """Count the time since the last look as spent, but on no step."""
+        now = time.perf_counter()
+        self.tally.elapsed_seconds += now - self.looked_at
+        self.looked_at = now
+
+    def evaluated(self, step: int, found: Evaluation) -> None:
+        """Log an evaluation, and the epoch if it ends one."""
+        tally = self.tally
+        self.rest()
+        row: dict[str, Any] = {
+            "val_loss": found.loss,
+            "bits_per_byte": found.bits_per_byte,
+            "perplexity": found.perplexity,
+            "top1": found.top1,
+        }
+        if tally.best_loss is None or found.loss < tally.best_loss:
+            tally.best_loss, tally.best_step = found.loss, step
+        self._write("loss.csv", {"per": "evaluation", **self.plan.place(step), **row})
+        if step in self.plan.epoch_ends:
+            place = self.plan.place(step) | {"epoch": self.plan.epoch_ends[step]}
+            mean = tally.epoch_loss / tally.epoch_steps
+            self._write("loss.csv", {"per": "epoch", **place, "train_loss": mean, **row})
+            tally.epoch_loss, tally.epoch_steps = 0.0, 0
+
+    def _log(self, step: int, loss: float, norm: float, seconds: float, waited: float) -> None:
+        tally = self.tally
+        tally.epoch_loss += loss
+        tally.epoch_steps += 1
+        tally.elapsed_seconds += seconds
+        rate = rate_at(step, self.plan.n_steps, self.config)
+        learned = {"train_loss": loss, "learning_rate": rate, "grad_norm": norm}
+        timed = {
+            "step": step,
+            "step_seconds": seconds,
+            "wait_seconds": waited,
+            "elapsed_seconds": tally.elapsed_seconds,
+        }
+        self._write("loss.csv", {"per": "step", **self.plan.place(step), **learned})
+        self._write("speed.csv", timed)
+        if not math.isfinite(loss):
+            raise DivergenceError(self._cause(step, loss, rate))
+        self.norms.append(norm)
+        if self.ranks.is_first:
+            self.watch(self._progress(step, loss, seconds))
+
+    def _write(self, name: str, row: dict[str, Any]) -> None:
+        if self.journal:
+            self.journal.add(name, row)
+
+    def _progress(self, step: int, loss: float, seconds: float) -> Progress:
+        speed = self.config.batch_tokens / seconds
+        mfu = None
+        if self.ceiling:
+            mfu = speed * self.flop_per_token / (self.ceiling * self.ranks.world)
+        left = (self.plan.n_steps - step) * self.tally.elapsed_seconds / step
+        return Progress(step, self.plan.n_steps, loss, speed, mfu, left)
+
+    def _cause(self, step: int, loss: float, rate: float) -> str:
+        """What a loss that is no number most likely comes from, and what to do."""
+        config = self.config
+        message = f"loss is {loss} at step {step} of {self.plan.n_steps}: "
+        finite = [norm for norm in self.norms if math.isfinite(norm)]
+        if not finite:
+            return message + (
+                "the network overflows before it has learned anything; lower init_std "
+                f"(now {config.init_std}) or sine_amplitude (now {config.sine_amplitude})"
+            )
+        if config.precision == "fp16":
+            return message + "fp16 has overflowed; use precision: bf16"
+        return message + (
+            f"over the {len(finite)} steps before, gradient norms had a median of "
+            f"{statistics.median(finite):.3g} and went up to {max(finite):.3g} at a learning rate "
+            f"of {rate:.3g}; lower learning_rate, or raise warmup_fraction"
+        )

@@ -1,0 +1,166 @@
+"""One training from beginning to end: read the data, train or go on, evaluate, keep the result."""
+
+import hashlib
+import json
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from psannlm import CHECKPOINTS
+from psannlm.config import TrainingConfig
+from psannlm.files import write_atomically
+from psannlm.parameters import read_parameters
+from psannlm.schema import ConfigError
+from psannlm.train.data import Data, read
+from psannlm.train.distributed import Ranks
+from psannlm.train.journal import tokens_per_s, wait_share
+from psannlm.train.objective import Evaluation
+from psannlm.train.plan import FREE, course
+from psannlm.train.pretrained import TOKENIZER
+from psannlm.train.recorder import Progress
+from psannlm.train.trainer import Trainer
+
+CONFIG, METRICS = "config.yaml", "metrics.json"
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Session:
+    """A training that has come to its end."""
+
+    data: Data
+    trainer: Trainer
+    metrics: dict[str, Any]
+
+
+def default_folder(source: Path, config: TrainingConfig) -> Path:
+    """Where a training is kept if nothing else is said: one folder for each configuration."""
+    digest = hashlib.sha256(json.dumps(course(config), sort_keys=True).encode()).hexdigest()
+    return CHECKPOINTS / f"{config.preset}_{source.stem}_{digest[:8]}"
+
+
+def train(
+    config: TrainingConfig,
+    folder: Path,
+    ranks: Ranks,
+    *,
+    ceiling: float | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+) -> Session:
+    """Train in `folder`, or go on there with what was begun.
+
+    The folder then holds the configuration, the tokenizer, the log, the checkpoints that are kept,
+    and metrics.json.
+
+    Args:
+        config: What to train, and how.
+        folder: Of this training alone.
+        ranks: Who trains together.
+        ceiling: Measured matmul rate of one device, FLOP/s; None if unknown.
+        watch: Told of every step, on the first rank.
+
+    Raises:
+        ConfigError: Something about corpus, configuration, checkpoint or ranks is wrong, a loss is
+            not finite, or the disk is full.
+    """
+    data = None
+    if ranks.is_first:
+        _claim(folder, config)
+        data = read(config)
+        data.tokenizer.save(folder / TOKENIZER)
+    ranks.wait()
+    data = data or read(config)  # the others find in the cache what the first has made
+    trainer = Trainer(config, data, folder, ranks, ceiling=ceiling, watch=watch)
+    trainer.run()
+    validation = trainer.last_evaluation or trainer.evaluate(data.validation)
+    test = trainer.evaluate(data.test)
+    metrics = summarise(trainer, validation, test) if ranks.is_first else {}
+    if ranks.is_first:
+        write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    return Session(data, trainer, metrics)
+
+
+def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dict[str, Any]:
+    """Everything that metrics.json says; called on the first rank."""
+    config, data = trainer.config, trainer.data
+    losses = pd.read_csv(trainer.folder / "loss.csv")
+    speed = pd.read_csv(trainer.folder / "speed.csv")
+    steps = losses[losses["per"] == "step"]
+    epochs = losses[losses["per"] == "epoch"]
+    rate = tokens_per_s(speed, config.batch_tokens)
+    flop_per_s = rate * trainer.recorder.flop_per_token
+    ceiling, ranks = trainer.recorder.ceiling, trainer.ranks
+    cuda = ranks.device.type == "cuda"
+    return {
+        "base": config.base[0],
+        "preset": config.preset,
+        "corpus_path": config.corpus,
+        **data.identity,
+        "tokenizer": config.tokenizer,
+        "vocab_size": config.vocab_size,
+        "train_loss": float((epochs if len(epochs) else steps)["train_loss"].iloc[-1]),
+        "val_loss": validation.loss,
+        "perplexity": validation.perplexity,
+        "bits_per_byte": validation.bits_per_byte,
+        "top1": validation.top1,
+        "val_tokens": validation.n_tokens,
+        "val_bytes": validation.n_bytes,
+        "bytes_per_token": validation.n_bytes / validation.n_tokens,
+        "test_loss": test.loss,
+        "test_perplexity": test.perplexity,
+        "test_bits_per_byte": test.bits_per_byte,
+        "test_tokens": test.n_tokens,
+        "test_bytes": test.n_bytes,
+        "best_val_loss": trainer.tally.best_loss,
+        "best_step": trainer.tally.best_step,
+        "target_perplexity": config.target_perplexity,
+        "target_reached": validation.perplexity <= config.target_perplexity,
+        "n_parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "n_steps": trainer.plan.n_steps,
+        "epochs": config.epochs,
+        "batch_tokens": config.batch_tokens,
+        "train_tokens": trainer.plan.n_steps * config.batch_tokens,
+        "train_split_tokens": data.train.n_predicted,
+        "train_split_bytes": data.train.n_bytes,
+        "train_seconds": float(speed["elapsed_seconds"].iloc[-1]),
+        "tokens_per_s": rate,
+        "wait_share": wait_share(speed),
+        "ceiling_flop_per_s": ceiling,
+        "mfu": flop_per_s / (ceiling * ranks.world) if ceiling else None,
+        "peak_allocated_mib": torch.cuda.max_memory_allocated() / MIB if cuda else None,
+        # Linux tells the peak resident set in KiB.
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "compiled": trainer.compiled,
+        "n_ranks": ranks.world,
+        "parallel": config.parallel,
+    }
+
+
+def _claim(folder: Path, config: TrainingConfig) -> None:
+    """Make the folder this training's own.
+
+    Raises:
+        ConfigError: It holds a training with another configuration, or cannot be written.
+    """
+    path = folder / CONFIG
+    said = config.model_dump(mode="json")
+    if path.exists():
+        then = read_parameters(path)
+        differing = [k for k in said if k not in FREE and then.get(k) != said[k]]
+        if differing:
+            shown = ", ".join(f"{k} {then.get(k)!r} and not {said[k]!r}" for k in differing[:3])
+            raise ConfigError(
+                f"{folder} holds a training with another configuration: {shown}; "
+                "name another folder, or remove this one"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, yaml.safe_dump(said, sort_keys=False))
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}") from None

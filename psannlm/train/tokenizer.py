@@ -1,0 +1,260 @@
+"""From text to token ids and back: bytes, byte pairs learned from a corpus, or GPT-2's own.
+
+V is the number of ids; the last of them, V - 1, is always the end of a text. Every text can be
+written in ids and comes back unchanged, because all 256 bytes are tokens of every kind.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from psannlm.files import write_atomically
+from psannlm.schema import ConfigError
+from psannlm.train.ranks import N_BYTES, merges_of, read_ranks
+
+Kind = Literal["bytes", "bpe", "gpt2"]
+END_OF_TEXT = "<|endoftext|>"
+MIN_FREQUENCY = 2
+"""A pair of tokens seen fewer times is not merged: an id for it would stand for one place."""
+
+PIECE = 2**15  # characters; the library keeps about 100 bytes a token while it encodes
+
+# The library works on all cores. A fork of this process must not wait for threads that it did not
+# inherit, of which some versions of the library warn unless they are told what to do.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM="false"))
+
+_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+# The library writes printable bytes as themselves and the others, in order, as what follows.
+_CHARACTERS = dict(
+    zip(sorted(range(N_BYTES), key=lambda b: (chr(b) not in _ALPHABET, b)), _ALPHABET, strict=True)
+)
+_BYTES = {character: byte for byte, character in _CHARACTERS.items()}
+_BREAK = re.compile(r"(?<=\S)[ \n]")
+
+
+class Tokenizer:
+    """What one tokenizer.json says; the file is in the format of the `tokenizers` library."""
+
+    def __init__(self, content: str) -> None:
+        """Read the text of a tokenizer.json.
+
+        Args:
+            content: As `save` writes it.
+
+        Raises:
+            ConfigError: It is no byte-level BPE whose last id is the end of text.
+        """
+        self._content = content
+        try:
+            self._library = tokenizers.Tokenizer.from_str(content)
+            vocabulary = self._library.get_vocab()
+            self._bytes = _bytes_of_ids(vocabulary)
+            _check_words(json.loads(self._library.to_str()))
+        except Exception as error:  # the library raises nothing narrower
+            raise ConfigError(
+                f"a tokenizer must be byte-level BPE, with {END_OF_TEXT} as its last id: {error}; "
+                "train one, or give the tokenizer.json that a training has saved"
+            ) from None
+        self._library.encode_special_tokens = True  # in a text, the name of an id is only text
+        self.kind: Kind = self._told_kind()
+        self.vocab_size = len(vocabulary)
+        self.end_of_text = self.vocab_size - 1
+
+    def _told_kind(self) -> Kind:
+        if self._bytes == [bytes([byte]) for byte in range(N_BYTES)] + [b""]:
+            return "bytes"
+        return "gpt2" if self._library.post_processor else "bpe"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of its file, in hexadecimal."""
+        return hashlib.sha256(self._content.encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, without end of text.
+
+        Raises:
+            ConfigError: The text holds half a surrogate pair, which no UTF-8 can write.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each of `texts`, on all cores.
+
+        Raises:
+            ConfigError: As of `encode`.
+        """
+        try:
+            encoded = [text.encode() for text in texts]
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"a text must be valid Unicode, got a lone surrogate at character {error.start}; "
+                "read it as UTF-8 with errors='replace'"
+            ) from None
+        if self.kind == "bytes":
+            return [list(data) for data in encoded]
+        encode = self._library.encode_batch_fast
+        return [found.ids for found in encode(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; bytes that are no UTF-8 become U+FFFD, end of text becomes nothing.
+
+        Raises:
+            ConfigError: An id is not one of this tokenizer.
+        """
+        known = range(self.vocab_size)
+        ids = list(ids)
+        if unknown := [i for i in ids if i not in known]:
+            raise ConfigError(
+                f"a token id must be from 0 to {self.vocab_size - 1}, got {unknown[0]}; "
+                "decode with the tokenizer that the ids were made with"
+            )
+        return b"".join(self._bytes[i] for i in ids).decode(errors="replace")
+
+    @cached_property
+    def bytes_per_id(self) -> NDArray[np.int64]:
+        """UTF-8 bytes that each id stands for, (V,); none for end of text."""
+        return np.array([len(token) for token in self._bytes])
+
+    def n_bytes(self, ids: Sequence[int] | NDArray[Any]) -> int:
+        """UTF-8 bytes that `ids` stand for together."""
+        return int(self.bytes_per_id[np.asarray(ids, dtype=np.int64)].sum())
+
+    def save(self, path: Path) -> None:
+        """Write its file, atomically."""
+        write_atomically(path, self._content)
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """The tokenizer that `save` has written to `path`.
+
+        Raises:
+            ConfigError: The file cannot be read, or is no tokenizer of ours.
+        """
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{path} cannot be read: {error}; give the tokenizer.json that a training has saved"
+            ) from None
+        return cls(content)
+
+
+def byte_tokenizer() -> Tokenizer:
+    """One id a byte, in order, and end of text: V = 257."""
+    characters = {_CHARACTERS[byte]: byte for byte in range(N_BYTES)}
+    return _finished(tokenizers.Tokenizer(models.BPE(vocab=characters, merges=[])))
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Byte pairs merged in the order of how often they stand in `texts`.
+
+    The same texts give the same tokenizer.
+
+    Args:
+        texts: Read once, in passing.
+        vocab_size: V, the 256 bytes and end of text included.
+
+    Raises:
+        ConfigError: V is too small to hold all bytes, or larger than the text supports.
+    """
+    if vocab_size <= N_BYTES:
+        raise ConfigError(
+            f"vocab_size must be at least {N_BYTES + 1} for 256 bytes and end of text, "
+            f"got {vocab_size}; raise it"
+        )
+    library = tokenizers.Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        min_frequency=MIN_FREQUENCY,
+        initial_alphabet=_ALPHABET,
+        show_progress=False,
+    )
+    library.train_from_iterator((piece for text in texts for piece in pieces(text)), trainer)
+    supported = library.get_vocab_size() + 1
+    if supported < vocab_size:
+        raise ConfigError(
+            f"vocab_size must be at most {supported} for this text, got {vocab_size}: no other "
+            f"pair stands in it {MIN_FREQUENCY} times; lower vocab_size, or give more text"
+        )
+    return _finished(library)
+
+
+def gpt2_tokenizer(path: Path) -> Tokenizer:
+    """GPT-2's tokenizer from a file of its ranks; its ids are those of GPT-2.
+
+    Args:
+        path: A line a token: its bytes in base64, a space, its rank.
+
+    Raises:
+        ConfigError: The file cannot be read, or its ranks are not those of byte pairs.
+    """
+    ranks = read_ranks(path)
+    names = {token: "".join(_CHARACTERS[b] for b in token) for token in ranks}
+    merges = [(names[left], names[right]) for left, right in merges_of(ranks)]
+    vocabulary = {names[token]: rank for token, rank in ranks.items()}
+    library = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    # Moves no id; GPT-2's own tokenizer.json has it, and it tells the kinds apart.
+    library.post_processor = processors.ByteLevel(trim_offsets=False)
+    return _finished(library)
+
+
+def pieces(text: str, n_characters: int = PIECE) -> Iterator[str]:
+    """`text` cut into pieces of about `n_characters` whose ids, one after another, are its ids.
+
+    A cut lies between a character and the white space after it: there GPT-2's pattern, by which
+    all kinds split a text into words, always ends one word and begins another.
+    """
+    start = 0
+    while found := _BREAK.search(text, start + n_characters):
+        yield text[start : found.start()]
+        start = found.start()
+    yield text[start:]
+
+
+def _finished(library: Any) -> Tokenizer:
+    """`library` with the parts that all kinds share, and end of text as its last id."""
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    library.add_special_tokens([END_OF_TEXT])
+    return Tokenizer(library.to_str(pretty=True) + "\n")
+
+
+def _check_words(content: dict[str, Any]) -> None:
+    """Refuse a tokenizer that changes a text, or cuts it into words otherwise than GPT-2 does."""
+    words = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    expected = {"pre_tokenizer": words, "normalizer": None, "truncation": None, "padding": None}
+    for part, wanted in expected.items():
+        if content[part] != wanted:
+            raise ValueError(f"its {part} is {content[part]}, not {wanted}")
+    if len(content["added_tokens"]) != 1:
+        raise ValueError(f"it has other added tokens than {END_OF_TEXT}")
+
+
+def _bytes_of_ids(vocabulary: dict[str, int]) -> list[bytes]:
+    """Bytes that each id stands for, in the order of ids."""
+    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+        raise ValueError("its ids are not 0, 1, 2, ...")
+    if vocabulary.get(END_OF_TEXT) != len(vocabulary) - 1:
+        raise ValueError(f"{END_OF_TEXT} is not its last id")
+    if missing := set(_ALPHABET) - vocabulary.keys():
+        raise ValueError(f"{len(missing)} of 256 bytes are no token of it")
+    names = sorted(vocabulary, key=vocabulary.__getitem__)[:-1]
+    return [bytes(_BYTES[character] for character in name) for name in names] + [b""]

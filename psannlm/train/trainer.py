@@ -1,0 +1,210 @@
+"""The training loop, one for all uses: notebooks, the command line, several ranks under torchrun.
+
+What happens at a step depends on the configuration, the data and the step's number alone, so a
+training that was killed goes on from its last checkpoint as if nothing had been.
+Shape letters: B batch, T tokens.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from psannlm.config import TrainingConfig
+from psannlm.device import missing_compiler
+from psannlm.model.bases import build, cost_of
+from psannlm.model.cost import Shape
+from psannlm.train import checkpoint
+from psannlm.train.batches import Batches
+from psannlm.train.checkpoint import Checkpoint
+from psannlm.train.data import Data
+from psannlm.train.distributed import (
+    Ranks,
+    gather,
+    refuse_disagreement,
+    scatter,
+    share,
+    summing,
+)
+from psannlm.train.journal import Journal
+from psannlm.train.objective import Evaluation, NextToken, evaluate
+from psannlm.train.optimizer import make_optimizers, rate_at, set_rate
+from psannlm.train.plan import Plan, course, facts
+from psannlm.train.recorder import Progress, Recorder, Tally
+from psannlm.train.shards import Tokens
+
+PREFIX = "model."
+"""Of the network's names inside its objective."""
+
+
+class Trainer:
+    """A network, its data and its optimizers, at some step of a training.
+
+    Args:
+        config: What to train, and how.
+        data: Tokens of the splits.
+        folder: Where log and checkpoints go; a training begun there goes on.
+        ranks: Who trains together.
+        ceiling: Measured matmul rate of one device, FLOP/s, for the MFU; None if unknown.
+        watch: Told of every step, on the first rank.
+
+    Raises:
+        ConfigError: The ranks cannot share the batch or disagree, or the checkpoint is of another
+            training.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: Data,
+        folder: Path,
+        ranks: Ranks,
+        *,
+        ceiling: float | None = None,
+        watch: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.config, self.data, self.folder, self.ranks = config, data, folder, ranks
+        refuse_disagreement(ranks, facts(config, data))
+        n_sequences = config.batch_tokens // config.context_length
+        self.batches = Batches(data.train, config.context_length, n_sequences, config.seed)
+        self.plan = Plan.of(config, self.batches, ranks.world)
+        self.model = build(config.network, seed=config.seed, device=ranks.device)
+        objective = NextToken(self.model, config.precision, config.loss_chunk_tokens)
+        blocks = list(self.model.blocks)
+        self.compiled = config.compile and missing_compiler(ranks.device) is None
+        if self.compiled:
+            for module in [objective] if ranks.world == 1 else blocks:
+                module.compile()
+        self.objective = share(objective, blocks, ranks, config.parallel)
+        self.optimizers = make_optimizers(self.objective, config)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=config.precision == "fp16")
+        self.last_evaluation: Evaluation | None = None
+        tally, lengths = self._beginning()
+        flops = cost_of(config.network, Shape(1, config.context_length)).model_flops
+        self.recorder = Recorder(
+            config,
+            self.plan,
+            ranks,
+            tally,
+            Journal(folder, lengths) if ranks.is_first else None,
+            flop_per_token=3 * flops / config.context_length,
+            ceiling=ceiling,
+            watch=watch,
+        )
+
+    @property
+    def tally(self) -> Tally:
+        """What the training has summed up so far."""
+        return self.recorder.tally
+
+    def run(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            DivergenceError: A loss is not finite.
+            CheckpointError: A checkpoint cannot be written.
+        """
+        self.objective.train()
+        self.recorder.looked_at = time.perf_counter()
+        for step in range(self.tally.step + 1, self.plan.n_steps + 1):
+            self._step(step)
+            evaluating, saving = self.plan.evaluates(step), self.plan.saves(step)
+            if evaluating or saving or self.recorder.is_due:
+                self.recorder.look()
+            if evaluating:
+                self.last_evaluation = self.evaluate(self.data.validation)
+                self.recorder.evaluated(step, self.last_evaluation)
+            if saving:
+                self._save(step)
+                self.recorder.rest()
+
+    def evaluate(self, tokens: Tokens) -> Evaluation:
+        """Evaluate the network as it is on a whole split."""
+        return evaluate(
+            self.objective,
+            tokens,
+            context_length=self.config.context_length,
+            batch=self.plan.pass_sequences,
+            ranks=self.ranks,
+        )
+
+    def _step(self, step: int) -> None:
+        """One optimizer step: all passes of this rank, then the update."""
+        n_passes = self.plan.n_passes
+        total, waited = torch.zeros((), device=self.ranks.device), 0.0
+        for i in range(n_passes):
+            start = time.perf_counter()
+            tokens, targets = self._batch(step, i)
+            waited += time.perf_counter() - start
+            with summing(self.objective, last=i == n_passes - 1):
+                loss = self.objective(tokens, targets) / n_passes
+                self.scaler.scale(loss).backward()
+            total += loss.detach()
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm = clip_grad_norm_(self.objective.parameters(), self.config.clip_norm)
+        set_rate(self.optimizers, rate_at(step, self.plan.n_steps, self.config))
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
+        self.recorder.add(step, total, norm, waited)
+
+    def _batch(self, step: int, i: int) -> tuple[Tensor, Tensor]:
+        """Tokens and targets (B, T) of pass `i` of this rank."""
+        tokens, targets = self.batches.batch(
+            step - 1,
+            micro=i,
+            n_micro=self.plan.n_passes,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+        )
+        device = self.ranks.device
+        if device.type == "cuda":
+            tokens, targets = tokens.pin_memory(), targets.pin_memory()
+        return tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+    def _save(self, step: int) -> None:
+        """Write a checkpoint; every rank gives its part, the first one writes."""
+        weights, tensors = gather(self.objective, self.optimizers)
+        if self.recorder.journal:
+            weights = {name.removeprefix(PREFIX): t for name, t in weights.items()}
+            about = {
+                "step": step,
+                "network": self.config.network.model_dump(mode="json"),
+                "course": course(self.config),
+                "data": self.data.identity,
+                "tally": asdict(self.tally),
+                "log_bytes": self.recorder.journal.lengths(),
+                "scaler": self.scaler.state_dict(),
+            }
+            tensors |= checkpoint.torch_states()
+            checkpoint.save(self.folder, weights, tensors, about)
+            best = self.tally.best_step
+            checkpoint.prune(self.folder, keep=self.config.keep_checkpoints, best=best)
+        self.ranks.wait()
+
+    def _beginning(self) -> tuple[Tally, dict[str, int] | None]:
+        """Sums and lengths of the log at the step that the training goes on from, or at none."""
+        found = checkpoint.checkpoints(self.folder)
+        if not found:
+            return Tally(), None
+        loaded = checkpoint.load(found[-1])
+        about = loaded.about
+        checkpoint.refuse_other(loaded.folder, "course", about["course"], course(self.config))
+        checkpoint.refuse_other(loaded.folder, "data", about["data"], self.data.identity)
+        self._take(loaded)
+        return Tally(**about["tally"]), about["log_bytes"]
+
+    def _take(self, loaded: Checkpoint) -> None:
+        """Make weights, optimizers and random states those of the checkpoint."""
+        weights = {PREFIX + name: t for name, t in loaded.weights.items()}
+        tensors = {k: t for k, t in loaded.optimizer.items() if not k.startswith("rng.")}
+        scatter(self.objective, self.optimizers, weights, tensors)
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(dict(loaded.about["scaler"]))
+        checkpoint.restore_torch_states(loaded.optimizer)

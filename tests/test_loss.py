@@ -1,0 +1,295 @@
+"""The chunked loss is the plain one: its value, its gradients, and less to keep for them."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+
+from psannlm.model import loss
+from psannlm.model.loss import IGNORED, linear_cross_entropy, token_losses
+from psannlm.schema import ConfigError
+
+N, V, D = 23, 11, 6
+
+# Warnings about what torch's compiler itself does.
+compiles = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning"
+)
+
+
+def problem(
+    n: int = N, v: int = V, d: int = D, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, head and targets of which every fifth is ignored."""
+    generator = torch.Generator().manual_seed(4)
+    hidden = torch.randn(n, d, generator=generator, dtype=dtype).requires_grad_()
+    weight = torch.randn(v, d, generator=generator, dtype=dtype).requires_grad_()
+    targets = torch.randint(v, (n,), generator=generator)
+    targets[::5] = IGNORED
+    return hidden, weight, targets
+
+
+def plain(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    logits = linear(hidden, weight)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return cross_entropy(logits.to(wide), targets, reduction=reduction)
+
+
+def with_gradients(function: Callable[[], Tensor], *inputs: Tensor) -> list[Tensor]:
+    value = function()
+    return [value.detach(), *torch.autograd.grad(value, inputs)]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("chunk_tokens", [1, 5, 22, 23, 1000])
+def test_the_loss_and_its_gradients_are_those_of_plain_cross_entropy(
+    chunk_tokens: int, reduction: Any
+) -> None:
+    hidden, weight, targets = problem(dtype=torch.float64)
+
+    ours = with_gradients(
+        lambda: linear_cross_entropy(
+            hidden, weight, targets, chunk_tokens=chunk_tokens, reduction=reduction
+        ),
+        hidden,
+        weight,
+    )
+
+    expected = with_gradients(lambda: plain(hidden, weight, targets, reduction), hidden, weight)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_the_gradient_follows_what_is_done_with_the_loss() -> None:
+    hidden, weight, targets = problem(dtype=torch.float64)
+
+    ours = with_gradients(
+        lambda: linear_cross_entropy(hidden, weight, targets, chunk_tokens=5).square() * 3,
+        hidden,
+        weight,
+    )
+
+    expected = with_gradients(lambda: plain(hidden, weight, targets).square() * 3, hidden, weight)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_second_backward_pass_gives_the_same_gradients() -> None:
+    hidden, weight, targets = problem()
+    value = linear_cross_entropy(hidden, weight, targets, chunk_tokens=5)
+
+    first = torch.autograd.grad(value, (hidden, weight), retain_graph=True)
+
+    torch.testing.assert_close(torch.autograd.grad(value, (hidden, weight)), first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("learned", ["hidden", "weight"])
+def test_features_and_head_can_be_learned_one_without_the_other(learned: str) -> None:
+    hidden, weight, targets = problem(dtype=torch.float64)
+    one = {"hidden": hidden, "weight": weight}[learned]
+    (weight if learned == "hidden" else hidden).requires_grad_(False)
+
+    ours = with_gradients(lambda: linear_cross_entropy(hidden, weight, targets), one)
+
+    expected = with_gradients(lambda: plain(hidden, weight, targets), one)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_an_ignored_target_counts_for_nothing() -> None:
+    hidden, weight, targets = problem(dtype=torch.float64)
+    counts = targets != IGNORED
+    few = hidden.detach()[counts].requires_grad_()
+
+    ours = with_gradients(
+        lambda: linear_cross_entropy(hidden, weight, targets, chunk_tokens=5), hidden, weight
+    )
+
+    expected = with_gradients(lambda: plain(few, weight, targets[counts]), few, weight)
+    assert torch.equal(ours[1][~counts], torch.zeros_like(ours[1][~counts]))
+    torch.testing.assert_close(ours[0], expected[0])
+    torch.testing.assert_close(ours[1][counts], expected[1])
+    torch.testing.assert_close(ours[2], expected[2])
+
+
+def test_targets_that_are_all_ignored_sum_to_nothing_and_have_no_mean() -> None:
+    hidden, weight, targets = problem()
+    targets[:] = IGNORED
+
+    assert linear_cross_entropy(hidden, weight, targets, reduction="sum") == 0
+    assert linear_cross_entropy(hidden, weight, targets).isnan()
+
+
+def test_large_logits_cost_what_they_should() -> None:
+    hidden = torch.tensor([[2e4], [2e4]], requires_grad=True)
+    weight = torch.tensor([[1.0], [-1.0]], requires_grad=True)
+
+    value = linear_cross_entropy(hidden, weight, torch.tensor([0, 1]), reduction="sum")
+
+    assert value == 4e4
+    assert torch.autograd.grad(value, hidden)[0].tolist() == [[0.0], [2.0]]
+
+
+def test_nothing_as_large_as_the_logits_is_kept_for_the_gradients() -> None:
+    hidden, weight, targets = problem(n=64, v=32)
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        linear_cross_entropy(hidden, weight, targets, chunk_tokens=8)
+
+    assert max(kept) == hidden.numel() < 64 * 32 / 4
+
+
+def test_no_more_logits_than_those_of_a_chunk_are_ever_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hidden, weight, targets = problem()
+    rows: list[int] = []
+    losses = loss._losses
+
+    def seen(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        rows.append(len(logits))
+        return losses(logits, targets)
+
+    monkeypatch.setattr(loss, "_losses", seen)
+    linear_cross_entropy(hidden, weight, targets, chunk_tokens=10)
+    token_losses(hidden, weight, targets, chunk_tokens=10)
+
+    assert rows == [10, 10, 3] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_errs_no_more_than_twice_as_much_as_plain_cross_entropy(
+    dtype: torch.dtype,
+) -> None:
+    hidden, weight, targets = problem(n=512, v=256, d=64)
+    wide = [tensor.detach().double().requires_grad_() for tensor in (hidden, weight)]
+    exact = with_gradients(lambda: plain(*wide, targets), *wide)
+
+    def errors(function: Callable[..., Tensor]) -> list[float]:
+        with torch.autocast("cpu", dtype):
+            value = function(hidden, weight, targets)
+        found = [value.detach(), *torch.autograd.grad(value, (hidden, weight))]
+        assert all(tensor.dtype == torch.float32 for tensor in found)
+        return [float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
+
+    ours = errors(lambda *inputs: linear_cross_entropy(*inputs, chunk_tokens=100))
+
+    for error, bound in zip(ours, errors(plain), strict=True):
+        assert error < 2 * bound
+
+
+def test_products_run_in_the_dtype_of_autocast_and_the_softmax_does_not() -> None:
+    hidden, weight, targets = problem()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        value = linear_cross_entropy(hidden, weight, targets)
+        losses, _ = token_losses(hidden, weight, targets)
+
+    logits = hidden.bfloat16() @ weight.bfloat16().T
+    expected = cross_entropy(logits.float(), targets)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(losses.sum() / (targets != IGNORED).sum(), expected)
+
+
+def test_features_in_half_precision_get_gradients_in_theirs() -> None:
+    hidden, weight, targets = problem()
+    half = hidden.detach().bfloat16().requires_grad_()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        value = linear_cross_entropy(half, weight, targets)
+    by_half, by_weight = torch.autograd.grad(value, (half, weight))
+
+    assert (value.dtype, by_half.dtype, by_weight.dtype) == (
+        torch.float32, torch.bfloat16, torch.float32
+    )  # fmt: skip
+
+
+def test_without_gradients_the_loss_is_the_same() -> None:
+    hidden, weight, targets = problem()
+
+    with torch.no_grad():
+        value = linear_cross_entropy(hidden, weight, targets)
+
+    assert not value.requires_grad
+    assert torch.equal(value, linear_cross_entropy(hidden, weight, targets).detach())
+
+
+@pytest.mark.parametrize("wants_gradients", [True, False])
+def test_the_operation_keeps_the_rules_of_torch(wants_gradients: bool) -> None:
+    hidden, weight, targets = problem()
+    if not wants_gradients:
+        hidden, weight = hidden.detach(), weight.detach()
+    options = 5, torch.float32, wants_gradients, False
+
+    torch.library.opcheck(
+        torch.ops.psannlm.summed_loss.default, (hidden, weight, targets, *options)
+    )
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("place", ["inside", "outside"])
+def test_compiled_it_is_the_same_inside_and_outside_of_a_compiled_function(
+    precision: str, place: str
+) -> None:
+    hidden, weight, targets = problem(n=100, v=64, d=32)
+    half = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else None
+
+    def loss_of(hidden: Tensor) -> Tensor:
+        with half or contextlib.nullcontext():
+            inside = place == "inside"
+            return linear_cross_entropy(
+                hidden, weight, targets, chunk_tokens=64, compiled=not inside
+            )
+
+    function = torch.compile(loss_of, fullgraph=True) if place == "inside" else loss_of
+    ours = with_gradients(lambda: function(hidden), hidden, weight)
+
+    def expected_loss() -> Tensor:
+        with half or contextlib.nullcontext():
+            return linear_cross_entropy(hidden, weight, targets, chunk_tokens=64)
+
+    expected = with_gradients(expected_loss, hidden, weight)
+    torch.testing.assert_close(ours, expected, rtol=2e-2 if half else 1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 5, 23, 1000])
+def test_the_loss_of_each_token_is_that_of_plain_cross_entropy(chunk_tokens: int) -> None:
+    hidden, weight, targets = problem(dtype=torch.float64)
+
+    losses, correct = token_losses(hidden, weight, targets, chunk_tokens=chunk_tokens)
+
+    logits = hidden.detach() @ weight.detach().T
+    expected = cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(losses, expected, rtol=1e-12, atol=1e-13)
+    assert torch.equal(correct, logits.argmax(-1) == targets)
+    assert 0 < correct.sum() < len(targets)
+    assert not losses.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("shapes", "chunk_tokens", "message"),
+    [
+        (((4, 3), (5, 3), (4,)), 0, "chunk_tokens must be at least 1, got 0"),
+        (((4, 3), (5, 2), (4,)), 1, r"must be .*, got \(4, 3\), \(5, 2\), \(4,\)"),
+        (((4, 3), (5, 3), (3,)), 1, r"must be .*, got \(4, 3\), \(5, 3\), \(3,\)"),
+        (((2, 2, 3), (5, 3), (2, 2)), 1, r"must be .*, got \(2, 2, 3\), \(5, 3\), \(2, 2\)"),
+    ],
+    ids=["no chunk", "other width", "other length", "unflattened"],
+)
+@pytest.mark.parametrize("function", [linear_cross_entropy, token_losses])
+def test_what_does_not_fit_is_refused(
+    function: Callable[..., Any], shapes: Any, chunk_tokens: int, message: str
+) -> None:
+    hidden, weight = (torch.zeros(shape) for shape in shapes[:2])
+    targets = torch.zeros(shapes[2], dtype=torch.long)
+
+    with pytest.raises(ConfigError, match=message):
+        function(hidden, weight, targets, chunk_tokens=chunk_tokens)

@@ -1,0 +1,326 @@
+"""Tokenizers: whatever text goes in comes out, and ids mean what they say."""
+
+import hashlib
+import itertools
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+import tokenizers
+
+from psannlm import ROOT
+from psannlm.schema import ConfigError
+from psannlm.train.ranks import read_ranks
+from psannlm.train.tokenizer import (
+    END_OF_TEXT,
+    Tokenizer,
+    byte_tokenizer,
+    gpt2_tokenizer,
+    pieces,
+    train_bpe,
+)
+from tests.test_ranks import write_ranks
+
+TEXT = "the cat and the other cat sat there,  and that was that\n\n   so\n" * 3
+LONGER = [
+    b"  ",
+    b"   ",
+    b"\n\n",
+    b"\n ",
+    b"th",
+    b"at",
+    b"he",
+    b" th",
+    b"the",
+    b"cat",
+    b" the",
+    b"\xc3\xa9",
+]
+KINDS = ["bytes", "bpe", "gpt2"]
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    ranks = write_ranks(tmp_path_factory.mktemp("ranks") / "ranks", LONGER)
+    return {
+        "bytes": byte_tokenizer(),
+        "bpe": train_bpe([TEXT], 270),
+        "gpt2": gpt2_tokenizer(ranks),
+    }
+
+
+def wild_text(chance: random.Random, length: int) -> str:
+    """Letters, white space of all sorts, combining marks, emoji, controls, any code point."""
+    common = (
+        "aet th's  \n\n\r\n\t\x00\x1c\x1f\x85\xa0\u2028é日本\u0301\u200d👩🏽\ufeff" + END_OF_TEXT
+    )
+    surrogates = range(0xD800, 0xE000)
+    rare = [c for c in chance.choices(range(0x110000), k=length) if c not in surrogates]
+    return "".join(
+        chance.choice(common) if chance.random() < 0.9 else chr(chance.choice(rare))
+        for _ in range(length)
+    )
+
+
+@each_kind
+def test_any_text_comes_back_unchanged(made, kind):
+    chance = random.Random(0)
+    texts = ["", "\r\n", "👩🏽‍🚀 e\u0301\u0301", *(wild_text(chance, 60) for _ in range(50))]
+
+    back = [made[kind].decode(ids) for ids in made[kind].encode_batch(texts)]
+
+    assert back == texts
+
+
+@each_kind
+def test_the_name_of_an_id_in_a_text_is_only_text(made, kind):
+    text = f"one{END_OF_TEXT}two"
+
+    ids = made[kind].encode(text)
+
+    assert made[kind].end_of_text not in ids
+    assert made[kind].decode(ids) == text
+
+
+@each_kind
+def test_end_of_text_is_the_last_id_and_stands_for_nothing(made, kind):
+    tokenizer = made[kind]
+
+    ids = [*tokenizer.encode("a"), tokenizer.end_of_text, *tokenizer.encode("b")]
+
+    assert tokenizer.end_of_text == tokenizer.vocab_size - 1
+    assert tokenizer.decode(ids) == "ab"
+    assert tokenizer.n_bytes(ids) == 2
+
+
+@each_kind
+def test_ids_know_their_bytes(made, kind):
+    text = "thé cat 日本"
+
+    assert made[kind].n_bytes(made[kind].encode(text)) == len(text.encode())
+
+
+@each_kind
+def test_half_a_character_is_shown_as_such(made, kind):
+    ids = made[kind].encode("日")
+
+    assert made[kind].decode([*ids[:-1], *made[kind].encode("a")]) == "\ufffda"
+
+
+@each_kind
+@pytest.mark.parametrize("place", [-1, 0, 1000])
+def test_an_unknown_id_is_refused(made, kind, place):
+    wrong = made[kind].vocab_size + place if place >= 0 else place
+
+    with pytest.raises(ConfigError, match=f"must be from 0 to .*, got {wrong}"):
+        made[kind].decode([0, wrong])
+
+
+@each_kind
+def test_what_no_utf8_can_write_is_refused(made, kind):
+    with pytest.raises(ConfigError, match="lone surrogate at character 2"):
+        made[kind].encode("ab\udc80")
+
+
+@each_kind
+def test_a_saved_tokenizer_is_the_same_tokenizer(made, kind, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    made[kind].save(path)
+    loaded = Tokenizer.load(path)
+    loaded.save(tmp_path / "again.json")
+
+    assert loaded.kind == made[kind].kind == kind
+    assert loaded.vocab_size == made[kind].vocab_size
+    assert loaded.encode(TEXT) == made[kind].encode(TEXT)
+    assert loaded.sha256 == made[kind].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+
+
+@each_kind
+def test_the_library_reads_the_file_alike(made, kind, tmp_path):
+    made[kind].save(tmp_path / "tokenizer.json")
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    text = wild_text(random.Random(1), 300).replace(END_OF_TEXT, "")
+
+    assert library.encode(text).ids == made[kind].encode(text)
+    assert library.token_to_id(END_OF_TEXT) == made[kind].end_of_text
+
+
+def test_bytes_are_their_own_ids():
+    tokenizer = byte_tokenizer()
+
+    assert tokenizer.vocab_size == 257
+    assert tokenizer.encode("aé\n") == [97, 0xC3, 0xA9, 10]
+
+
+@pytest.mark.parametrize("vocab_size", [257, 258, 270])
+def test_training_gives_as_many_ids_as_asked(vocab_size):
+    tokenizer = train_bpe([TEXT], vocab_size)
+
+    assert tokenizer.kind == "bpe"
+    assert tokenizer.vocab_size == vocab_size
+    assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
+
+
+def test_the_pair_that_stands_most_often_is_merged_first():
+    tokenizer = train_bpe(["qz qz qzx xy"], 258)
+
+    assert tokenizer.decode([256]) == "qz"
+    assert len(tokenizer.encode("qzqz")) == 2
+
+
+def test_training_twice_gives_one_tokenizer():
+    texts = [wild_text(random.Random(seed), 2000) for seed in range(20)]
+
+    assert train_bpe(texts, 400).sha256 == train_bpe(iter(texts), 400).sha256
+
+
+def test_training_does_not_depend_on_where_a_text_is_cut():
+    cut = list(pieces(TEXT, 5))
+
+    assert train_bpe(cut, 275).sha256 == train_bpe([TEXT], 275).sha256
+
+
+def test_too_few_ids_for_all_bytes_are_refused():
+    with pytest.raises(ConfigError, match="at least 257 for 256 bytes and end of text, got 256"):
+        train_bpe([TEXT], 256)
+
+
+def test_more_ids_than_the_text_supports_are_refused_with_their_number():
+    with pytest.raises(ConfigError, match=r"at most (\d+) for this text, got 5000") as refusal:
+        train_bpe([TEXT], 5000)
+    supported = int(str(refusal.value).split("at most ")[1].split()[0])
+
+    assert train_bpe([TEXT], supported).vocab_size == supported
+    with pytest.raises(ConfigError, match=f"at most {supported} "):
+        train_bpe([TEXT], supported + 1)
+
+
+def test_a_pair_that_stands_once_gets_no_id():
+    with pytest.raises(ConfigError, match="at most 257 "):
+        train_bpe(["abcdefg"], 258)
+
+
+def test_ranks_are_ids(made, tmp_path):
+    tokenizer = made["gpt2"]
+    ranks = read_ranks(write_ranks(tmp_path / "ranks", LONGER))
+
+    assert tokenizer.end_of_text == len(ranks)
+    for token, rank in ranks.items():
+        assert tokenizer.bytes_per_id[rank] == len(token)
+    assert tokenizer.encode(" the cat") == [ranks[b" the"], ranks[b" "], ranks[b"cat"]]
+    assert tokenizer.encode("é") == [ranks[b"\xc3\xa9"]]
+
+
+def test_words_are_merged_lowest_rank_first(made, tmp_path):
+    ranks = read_ranks(write_ranks(tmp_path / "ranks", LONGER))
+    chance = random.Random(2)
+
+    for _ in range(300):
+        word = "".join(chance.choices("theca", k=chance.randint(1, 9)))
+        parts = [bytes([byte]) for byte in word.encode()]
+        while len(parts) > 1:
+            joined = [ranks.get(parts[i] + parts[i + 1], 999) for i in range(len(parts) - 1)]
+            if min(joined) == 999:
+                break
+            at = joined.index(min(joined))
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+
+        assert made["gpt2"].encode(word) == [ranks[part] for part in parts]
+
+
+@each_kind
+@pytest.mark.parametrize("n_characters", [1, 3, 50])
+def test_the_ids_of_pieces_are_the_ids_of_the_text(made, kind, n_characters):
+    text = wild_text(random.Random(3), 3000)
+
+    cut = list(pieces(text, n_characters))
+
+    assert len(cut) > 20
+    assert "".join(cut) == text
+    assert list(itertools.chain(*made[kind].encode_batch(cut))) == made[kind].encode(text)
+
+
+def test_a_text_without_white_space_is_one_piece():
+    assert list(pieces("x" * 50, 3)) == ["x" * 50]
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"tokenizer\.json cannot be read"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def foreign(change) -> str:
+    library = tokenizers.Tokenizer(tokenizers.models.BPE())
+    change(library)
+    return library.to_str()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "EOF"),
+        ("[]", "invalid"),
+        (foreign(lambda library: None), "is not its last id"),
+        (foreign(lambda library: library.add_special_tokens([END_OF_TEXT])), "256 of 256 bytes"),
+        (foreign(lambda library: library.add_special_tokens([END_OF_TEXT, "a"])), "last id"),
+    ],
+    ids=["no JSON", "no object", "empty", "no bytes", "another last id"],
+)
+def test_what_is_no_tokenizer_of_ours_is_refused(tmp_path, content, reason):
+    (tmp_path / "tokenizer.json").write_text(content)
+
+    with pytest.raises(ConfigError, match=f"must be byte-level BPE.*{reason}"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_tokenizer_with_gaps_between_its_ids_is_refused(made, tmp_path):
+    made["bpe"].save(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["added_tokens"][0]["id"] += 1
+    content["model"]["vocab"][END_OF_TEXT] = content["added_tokens"][0]["id"]
+
+    with pytest.raises(ConfigError, match="ids are not 0, 1, 2"):
+        Tokenizer(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"normalizer": {"type": "Lowercase"}}, "its normalizer is .*Lowercase"),
+        ({"pre_tokenizer": None}, "its pre_tokenizer is None"),
+        ({"padding": None, "truncation": {"direction": "Right", "max_length": 9,
+          "strategy": "LongestFirst", "stride": 0}}, "its truncation is"),
+        ({"added_tokens": []}, "other added tokens"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)  # fmt: skip
+def test_a_tokenizer_that_treats_text_otherwise_is_refused(made, tmp_path, change, reason):
+    made["bpe"].save(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["vocab"][END_OF_TEXT] = made["bpe"].end_of_text
+
+    with pytest.raises(ConfigError, match=reason):
+        Tokenizer(json.dumps(content | change))
+
+
+FORKED = """
+import os
+from psannlm.train.tokenizer import train_bpe
+tokenizer = train_bpe(["the cat sat " * 50] * 50, 260)
+before = tokenizer.encode_batch(["the cat"] * 100)
+if (child := os.fork()) == 0:
+    os._exit(tokenizer.encode_batch(["the cat"] * 100) != before)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_forks_is_neither_warned_nor_stuck():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
