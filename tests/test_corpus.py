@@ -149,6 +149,18 @@ def test_what_is_no_corpus_is_refused(tmp_path, name, content, message):
         load(tmp_path / name)
 
 
+def test_an_enormous_line_is_refused_before_it_fills_the_memory(tmp_path):
+    (tmp_path / "mine.txt").write_bytes(b"a" * 10**7)
+    tracemalloc.start()
+
+    with pytest.raises(ConfigError, match="got a longer one at byte 0; cut it with: python -m"):
+        load(tmp_path / "mine.txt")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 5e6
+
+
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path)
@@ -170,6 +182,13 @@ def drop_row(text, table, facts):
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
 
 
+def swap_rows(text, table, facts):
+    head, first, second, *rest = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([head, second, first, *rest]))
+    told = json.loads(facts.read_text()) | {"documents_sha256": sha256_of(table)}
+    facts.write_text(json.dumps(told))
+
+
 def remove_facts(text, table, facts):
     facts.unlink()
 
@@ -181,6 +200,7 @@ def remove_facts(text, table, facts):
         (lengthen_text, r"its documents end at byte [\d,]+, the text at byte [\d,]+"),
         (change_title, "the table has another sha256 than mine.json says"),
         (drop_row, r"its documents end at byte [\d,]+, the text at byte [\d,]+"),
+        (swap_rows, r"its documents end at byte 0, the text at byte [\d,]+"),
         (remove_facts, "mine.json is missing or cannot be read"),
     ],
 )

@@ -20,6 +20,7 @@ class Server(http.server.ThreadingHTTPServer):
     limits: list[int]
     ranges: list[str]
     knows_ranges = True
+    sends_all = False
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -35,6 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start >= len(CONTENT):
             self.send_error(416)
             return
+        start = 0 if self.server.sends_all else start
         rest = CONTENT[start:]
         self.send_response(206 if asked and self.server.knows_ranges else 200)
         if asked and self.server.knows_ranges:
@@ -91,6 +93,15 @@ def test_what_came_in_an_earlier_run_is_not_fetched_again(server: Server, tmp_pa
 def test_a_server_that_knows_no_ranges_starts_over(server: Server, tmp_path: Path) -> None:
     server.knows_ranges = False
     (tmp_path / "a.part").write_bytes(b"x" * 5000)
+
+    download(url(server), tmp_path / "a.part")
+
+    assert (tmp_path / "a.part").read_bytes() == CONTENT
+
+
+def test_another_part_than_asked_for_starts_over(server: Server, tmp_path: Path) -> None:
+    server.sends_all = True
+    (tmp_path / "a.part").write_bytes(CONTENT[:5000])
 
     download(url(server), tmp_path / "a.part")
 

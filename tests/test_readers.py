@@ -179,8 +179,9 @@ def test_latin_1_is_read_where_the_recipe_allows_it():
         documents(content)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_title():
+def test_a_byte_order_mark_is_no_part_of_the_text():
     assert documents("\ufeffEmma\n\na", title="first_line") == [("Emma", ["a"])]
+    assert documents("\ufeffACT I", begin="^ACT") == [("emma", ["ACT I"])]
 
 
 def test_a_damaged_file_is_named():
