@@ -5,7 +5,8 @@ config      what a run is asked to do
 parameters  from what a user wrote to a configuration
 device      device, precision, compiler
 model       the networks under test, what they cost by construction, how they decode
-train       corpora, tokenizers, the trainer
+corpora     text: fetched, read, cleaned, split by documents
+train       tokenizers, tokens, the trainer
 bench       the machine, the clock, the cells of a measurement, what the samples mean
 report      run folders, tables, figures, the runner, the book
 """

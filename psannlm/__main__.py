@@ -9,6 +9,9 @@ import typer
 from psannlm import REPORTS
 from psannlm.bench.ceiling import measure_ceiling, rate
 from psannlm.config import TrainingConfig
+from psannlm.corpora import build
+from psannlm.corpora.corpus import load
+from psannlm.corpora.recipe import SPLITS
 from psannlm.device import select_device
 from psannlm.model.bases import BASES
 from psannlm.model.sampling import EVERY_TOKEN, Sampling
@@ -16,10 +19,8 @@ from psannlm.parameters import parse, read_parameters
 from psannlm.report import identities, runner
 from psannlm.report.runs import Refused
 from psannlm.schema import ConfigError
-from psannlm.train import build, distributed, pretrained, session
-from psannlm.train.corpus import load
+from psannlm.train import distributed, pretrained, session
 from psannlm.train.progress import ProgressBar
-from psannlm.train.recipe import SPLITS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 corpus = typer.Typer(no_args_is_help=True, help="Build text to train on.")

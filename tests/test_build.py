@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from psannlm import ROOT
+from psannlm.corpora import build as module
+from psannlm.corpora.build import build
+from psannlm.corpora.corpus import CORPORA, beside, load
+from psannlm.corpora.recipe import RECIPES
 from psannlm.files import sha256_of
 from psannlm.schema import ConfigError
-from psannlm.train import build as module
-from psannlm.train.build import build
-from psannlm.train.corpus import CORPORA, beside, load
-from psannlm.train.recipe import RECIPES
 from tests.texts import facts_of, prose, written
 
 
@@ -82,7 +82,7 @@ def test_the_facts_add_up(built, two_registers):
 BUILD = """
 import sys
 from pathlib import Path
-from psannlm.train.build import build
+from psannlm.corpora.build import build
 build("mine", Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from psannlm.train.clean import Cleaner, body, joined, normalised, paragraphs
+from psannlm.corpora.clean import Cleaner, body, joined, normalised, paragraphs
 
 
 def cleaner(**changes) -> Cleaner:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from psannlm.corpora import download as module
+from psannlm.corpora.download import download
 from psannlm.schema import ConfigError
-from psannlm.train import download as module
-from psannlm.train.download import download
 
 CONTENT = bytes(range(256)) * 4000
 

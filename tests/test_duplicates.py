@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from psannlm.train.duplicates import PHRASE, Exact, PhraseTable, phrases
+from psannlm.corpora.duplicates import PHRASE, Exact, PhraseTable, phrases
 
 RNG = random.Random(0)
 WORDS = [f"word{i}" for i in range(5000)]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from psannlm.corpora import fetch
+from psannlm.corpora.fetch import KEY, artefact
+from psannlm.corpora.recipe import NpmSource, PipSource, UrlSource
 from psannlm.schema import ConfigError
-from psannlm.train import fetch
-from psannlm.train.fetch import KEY, artefact
-from psannlm.train.recipe import NpmSource, PipSource, UrlSource
 
 CONTENT = b"what the registry has"
 SHA = hashlib.sha256(CONTENT).hexdigest()

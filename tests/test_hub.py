@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from psannlm.corpora.hub import rows
+from psannlm.corpora.recipe import HubSource
 from psannlm.schema import ConfigError
-from psannlm.train.hub import rows
-from psannlm.train.recipe import HubSource
 
 TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}
 

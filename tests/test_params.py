@@ -6,11 +6,11 @@ from papermill import inspect_notebook
 
 from psannlm import ROOT
 from psannlm.config import CONFIGS
+from psannlm.corpora.recipe import RECIPES
 from psannlm.model.bases import BASES
 from psannlm.parameters import parse, read_parameters
 from psannlm.report.notebook import NOTEBOOKS, default_parameters
 from psannlm.report.runner import check_parameters
-from psannlm.train.recipe import RECIPES
 
 FILES = sorted(p for p in (ROOT / "params").glob("*/*.yaml") if p.parent != RECIPES)
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")

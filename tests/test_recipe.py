@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from psannlm.schema import ConfigError
-from psannlm.train.recipe import (
+from psannlm.corpora.recipe import (
     RECIPES,
     FilesSource,
     HubSource,
@@ -19,6 +18,7 @@ from psannlm.train.recipe import (
     names,
     parse_recipe,
 )
+from psannlm.schema import ConfigError
 
 SHA = "0123456789abcdef" * 4
 COMMON = {"name": "s", "licence": "public domain"}

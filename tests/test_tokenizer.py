@@ -9,10 +9,11 @@ import sys
 
 import pytest
 import tokenizers
+from tests.test_ranks import write_ranks
 
 from psannlm import ROOT
 from psannlm.schema import ConfigError
-from psannlm.train.ranks import read_ranks
+from psannlm.train.gpt2 import read_ranks
 from psannlm.train.tokenizer import (
     END_OF_TEXT,
     Tokenizer,
@@ -21,7 +22,6 @@ from psannlm.train.tokenizer import (
     pieces,
     train_bpe,
 )
-from tests.test_ranks import write_ranks
 
 TEXT = "the cat and the other cat sat there,  and that was that\n\n   so\n" * 3
 LONGER = [

@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from psannlm.train.corpus import beside
+from psannlm.corpora.corpus import beside
 
 RNG = random.Random(0)
 WORDS = ["the", "sea", "and", "hill", "of", "é", "moon", "rise", "by", "night", "old", "ship"]

@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 from psannlm import ROOT
 from psannlm.config import CONFIGS
+from psannlm.corpora import build, recipe
+from psannlm.corpora.corpus import CORPORA
 from psannlm.model.bases import BASES
 from psannlm.parameters import nearest, parse, read_parameters
 from psannlm.report.notebook import (
@@ -32,8 +34,6 @@ from psannlm.report.notebook import (
 )
 from psannlm.report.runs import EvidenceError, Refused, all_runs
 from psannlm.schema import ConfigError
-from psannlm.train import build, recipe
-from psannlm.train.corpus import CORPORA
 
 EXECUTED = ROOT / "_build" / "executed"
 INDEX = ROOT / "_build" / "html" / "index.html"

@@ -8,8 +8,7 @@ from typing import Any
 
 from psannlm import CACHE, ROOT
 from psannlm.config import TrainingConfig
-from psannlm.train import corpus as corpora
-from psannlm.train.corpus import Corpus
+from psannlm.corpora.corpus import Corpus, load
 from psannlm.train.shards import Tokens, prepare_split, split_sha256
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, train_bpe
 
@@ -42,7 +41,7 @@ def read(config: TrainingConfig, *, cache: Path = CACHE) -> Data:
         ConfigError: The corpus is missing or broken, a split is empty, or the text does not bear
             the vocabulary.
     """
-    corpus = corpora.load(ROOT / config.corpus)
+    corpus = load(ROOT / config.corpus)
     within = limits(config)
     tokenizer = _tokenizer(config, corpus, within["train"], cache / "tokenizers")
     splits = {

@@ -20,7 +20,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from psannlm.files import write_atomically
 from psannlm.schema import ConfigError
-from psannlm.train.ranks import N_BYTES, merges_of, read_ranks
+from psannlm.train.gpt2 import N_BYTES, merges_of, read_ranks
 
 Kind = Literal["bytes", "bpe", "gpt2"]
 END_OF_TEXT = "<|endoftext|>"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from psannlm.train.ranks import RanksError, merges_of, read_ranks
+from psannlm.train.gpt2 import RanksError, merges_of, read_ranks
 
 BYTES = [bytes([byte]) for byte in range(256)]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from psannlm import ROOT
+from psannlm.corpora.recipe import SPLITS, Split, names
+from psannlm.corpora.split import assign_blocks
 from psannlm.files import sha256_of
 from psannlm.schema import ConfigError
-from psannlm.train.recipe import SPLITS, Split, names
-from psannlm.train.split import assign_blocks
 
 CORPORA = ROOT / "datasets" / "lm"
 """Where corpora are built."""

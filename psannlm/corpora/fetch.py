@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from psannlm import ROOT
+from psannlm.corpora.download import download
+from psannlm.corpora.recipe import NpmSource, PackedSource, PipSource, UrlSource
 from psannlm.files import sha256_of
 from psannlm.schema import ConfigError
-from psannlm.train.download import download
-from psannlm.train.recipe import NpmSource, PackedSource, PipSource, UrlSource
 
 CACHE = Path(os.environ.get("PSANNLM_CACHE", ROOT / "datasets" / "cache"))
 """Where downloads are kept."""

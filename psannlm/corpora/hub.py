@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from psannlm.corpora.recipe import HubSource
 from psannlm.schema import ConfigError
-from psannlm.train.recipe import HubSource
 
 
 def rows(source: HubSource) -> Iterator[str]:

@@ -13,15 +13,13 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from psannlm import ROOT
-from psannlm.files import replacing, sha256_of, write_atomically
-from psannlm.schema import ConfigError
-from psannlm.train import hub, readers
-from psannlm.train.archives import members, own_files, readable
-from psannlm.train.clean import Cleaner
-from psannlm.train.corpus import BLOCK_BYTES, COLUMNS, CORPORA, LEAST_BLOCKS, beside
-from psannlm.train.duplicates import Exact, PhraseTable, phrases
-from psannlm.train.fetch import artefact
-from psannlm.train.recipe import (
+from psannlm.corpora import hub, readers
+from psannlm.corpora.archives import members, own_files, readable
+from psannlm.corpora.clean import Cleaner
+from psannlm.corpora.corpus import BLOCK_BYTES, COLUMNS, CORPORA, LEAST_BLOCKS, beside
+from psannlm.corpora.duplicates import Exact, PhraseTable, phrases
+from psannlm.corpora.fetch import artefact
+from psannlm.corpora.recipe import (
     RECIPES,
     SPLITS,
     FilesSource,
@@ -32,7 +30,9 @@ from psannlm.train.recipe import (
     Split,
     load_recipe,
 )
-from psannlm.train.split import Candidate, assign, drawn_lots
+from psannlm.corpora.split import Candidate, assign, drawn_lots
+from psannlm.files import replacing, sha256_of, write_atomically
+from psannlm.schema import ConfigError
 
 WRITTEN: tuple[Split, ...] = ("validation", "test", "train")
 """Order of the splits in a text: what is held out comes first, so that it stays whole."""

@@ -1,0 +1,1 @@
+"""Corpora: text fetched, read, cleaned, and split by documents."""
