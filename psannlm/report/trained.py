@@ -109,7 +109,13 @@ def _sines(before: Transformer, after: Transformer) -> Iterator[dict[str, object
         }
         for feature in range(len(columns["amplitude_after"])):
             values = {column: found[feature] for column, found in columns.items()}
-            yield {"layer": name, "feature": feature, **values}
+            yield {"layer": _layer(name), "feature": feature, **values}
+
+
+def _layer(name: str) -> str:
+    """The layer of a sine as people call it: `0 mlp`, and `0 wave` where there is such a block."""
+    _, number, part, _ = name.split(".")
+    return f"{number} {part}"
 
 
 def _values(parameter: Tensor | None, like: Tensor) -> list[float | None]:

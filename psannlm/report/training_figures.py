@@ -133,7 +133,9 @@ def sines(trained: Trained) -> Figure:
     if trained.sine.empty:
         return compose("learned sine parameters", {}, f"{base} has no damped sine to learn.")
     panels: dict[str, Draw] = {
-        part: partial(_spans, trained.sine, part, letter, base) for part, letter in PARTS.items()
+        part: partial(_spans, trained.sine, part, letter, base)
+        for part, letter in PARTS.items()
+        if trained.sine[f"{part}_after"].notna().any()
     }
     return compose(
         "learned sine parameters by layer, before and after the training",

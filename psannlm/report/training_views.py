@@ -9,7 +9,7 @@ import pandas as pd
 
 from psannlm.config import TrainingConfig
 from psannlm.report.training_tables import Trained, beside_yardsticks, bits_per_byte
-from psannlm.report.views import duration, number, printable, sortable
+from psannlm.report.views import UNKNOWN, duration, number, printable, sortable
 
 PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
 """Learned parameters of the damped sine, by the letter of the formula."""
@@ -139,7 +139,7 @@ def sine_rows(trained: Trained) -> pd.DataFrame:
                 values = rows[f"{part}_{when}"]
                 low, middle, high = values.quantile([LOW, 0.5, HIGH])
                 spread = f" ({low:.3f} – {high:.3f})" if low < high else ""
-                row[f"{letter} {when}"] = f"{middle:.3f}{spread}"
+                row[f"{letter} {when}"] = UNKNOWN if pd.isna(middle) else f"{middle:.3f}{spread}"
         table.append(row)
     return pd.DataFrame(table)
 

@@ -34,13 +34,14 @@ class Data:
         }
 
 
-def read(config: TrainingConfig, *, cache: Path = CACHE) -> Data:
-    """The splits that a training reads; what is made for it stays in `cache`.
+def read(config: TrainingConfig, *, cache: Path | None = None) -> Data:
+    """The splits that a training reads; what is made for it stays in `cache`, or in CACHE.
 
     Raises:
         ConfigError: The corpus is missing or broken, a split is empty, or the text does not bear
             the vocabulary.
     """
+    cache = cache or CACHE
     corpus = load(ROOT / config.corpus)
     within = limits(config)
     tokenizer = _tokenizer(config, corpus, within["train"], cache / "tokenizers")
