@@ -71,25 +71,38 @@ def test_samples_are_those_of_repeated_full_passes_over_each_prompt_alone(
         assert torch.equal(row, slowly(model, prompt, 15, EVERYTHING, seed=7 + i))
 
 
+STEPS = [3, 1, 1, 4, 1, *[1] * 14]
+
+
+def step_by_step(model: Transformer, tokens: Tensor) -> Tensor:
+    """Logits of all tokens, read in `STEPS`."""
+    state = model.state()
+    return torch.cat([model(part, state) for part in tokens.split(STEPS, 1)], 1)
+
+
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+@torch.no_grad()
 def test_logits_step_by_step_are_those_of_one_full_pass(options: dict[str, Any]) -> None:
     model = moved(tiny(**options))
     tokens = tokens_of(model.config, 3, 24)
 
-    with torch.no_grad():
-        state, parts = model.state(), []
-        for start, end in [
-            (0, 3),
-            (3, 4),
-            (4, 5),
-            (5, 9),
-            (9, 10),
-            *((t, t + 1) for t in range(10, 24)),
-        ]:
-            parts.append(model(tokens[:, start:end], state))
+    stepped = step_by_step(model, tokens)
 
     # float32 rounds at 1e-7; logits here are sums of some dozen products of size 1.
-    torch.testing.assert_close(torch.cat(parts, 1), model(tokens).detach(), rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(stepped, model(tokens), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
+@torch.no_grad()
+def test_in_half_precision_steps_err_no_more_than_twice_as_much_as_a_full_pass(base: str) -> None:
+    model = moved(tiny(base=base))
+    tokens = tokens_of(model.config, 3, 24)
+    exact = model(tokens)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        stepped, whole = step_by_step(model, tokens), model(tokens)
+
+    assert 0 < (stepped - exact).norm() < 2 * (whole - exact).norm()
 
 
 def test_prompts_of_one_length_may_be_one_tensor() -> None:
@@ -189,8 +202,8 @@ def test_each_row_ends_where_it_would_write_the_end_of_text(sampling: Sampling) 
         assert [row.tolist() for row in cut] == expected
 
 
-def test_no_step_is_done_once_every_row_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = lively({})
+def steps_of(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that is told how many tokens each further step reads."""
     read: list[int] = []
     hidden = model.hidden
 
@@ -198,27 +211,27 @@ def test_no_step_is_done_once_every_row_has_ended(monkeypatch: pytest.MonkeyPatc
         read.append(tokens.shape[1])
         return hidden(tokens, *rest)
 
+    monkeypatch.setattr(model, "hidden", counted)
+    return read
+
+
+def test_no_step_is_done_once_every_row_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively({})
     [whole] = generate(model, [[1, 2]], n_tokens=15)
     end = int(whole[4])
-    first = whole.tolist().index(end)
-    monkeypatch.setattr(model, "hidden", counted)
+    read = steps_of(model, monkeypatch)
+
     generate(model, [[1, 2]], n_tokens=15, end_of_text=end)
 
-    assert read == [2] + [1] * first
+    assert read == [2] + [1] * whole.tolist().index(end)
 
 
 def test_a_long_prompt_is_read_at_once_when_nothing_is_left_to_write_before_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = lively({})
-    read: list[int] = []
-    hidden = model.hidden
+    read = steps_of(model, monkeypatch)
 
-    def counted(tokens: Tensor, *rest: Any) -> Tensor:
-        read.append(tokens.shape[1])
-        return hidden(tokens, *rest)
-
-    monkeypatch.setattr(model, "hidden", counted)
     generate(model, uneven_prompts(model, (2, 20, 3)), n_tokens=3)
 
     # Prompts of 2 and 3 are done when 5 tokens are read; the one of 20 has 15 left, then writes 3.

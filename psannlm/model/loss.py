@@ -174,9 +174,7 @@ def _share(features: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Ten
     return losses.sum(), slope.to(head.dtype)
 
 
-_compiled_share: Callable[..., tuple[Tensor, Tensor]] = torch.compile(
-    _share, fullgraph=True, dynamic=False
-)
+_compiled_share: Callable[..., tuple[Tensor, Tensor]] = torch.compile(_share, dynamic=False)
 
 
 def _losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

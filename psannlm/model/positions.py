@@ -18,7 +18,7 @@ class Rotary(nn.Module):
     The angle of pair i at position t is t * 10000 ** (-2 i / K), as in RoFormer (Su et al. 2021).
 
     Shape:
-        (B, H, T, K) -> (B, H, T, K); position is that of the first of the T tokens.
+        (..., T, K) -> (..., T, K); position is that of the first of the T tokens.
     """
 
     cosine: Tensor
@@ -33,9 +33,9 @@ class Rotary(nn.Module):
         self.register_buffer("sine", angle.sin().to(wide), persistent=False)
 
     def forward(self, x: Tensor, position: int) -> Tensor:
-        cosine = self.cosine[position : position + x.shape[2]]
-        sine = self.sine[position : position + x.shape[2]]
-        left, right = x.chunk(2, dim=-1)  # each (B, H, T, K/2)
+        cosine = self.cosine[position : position + x.shape[-2]]
+        sine = self.sine[position : position + x.shape[-2]]
+        left, right = x.chunk(2, dim=-1)  # each (..., T, K/2)
         turned = torch.cat([left * cosine - right * sine, right * cosine + left * sine], dim=-1)
         return turned.to(x.dtype)
 

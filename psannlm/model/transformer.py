@@ -48,7 +48,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
         qkv = self.to_qkv(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, K)
         q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, T, K)
-        if self.rotary is not None:
+        if self.rotary is not None and past is not None:
+            # Of one token, it is the number of operations that takes time.
+            both = self.rotary(qkv[:, :, :2].transpose(1, 3), position)  # (B, H, 2, T, K)
+            q, k = both.unbind(2)
+        elif self.rotary is not None:
             q, k = self.rotary(q, position), self.rotary(k, position)
         if self.alibi is not None:
             q, k = self.alibi.query(q), self.alibi.key(k, position)
