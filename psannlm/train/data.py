@@ -8,8 +8,10 @@ from typing import Any
 
 from psannlm import CACHE, ROOT
 from psannlm.config import TrainingConfig
+from psannlm.schema import ConfigError
 from psannlm.train import corpus as corpora
 from psannlm.train.corpus import Corpus
+from psannlm.train.journal import writing
 from psannlm.train.shards import Tokens, prepare
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, train_bpe
 
@@ -39,8 +41,8 @@ def read(config: TrainingConfig, *, cache: Path = CACHE) -> Data:
     """The splits that a training reads; what is made for it stays in `cache`.
 
     Raises:
-        ConfigError: The corpus is missing or broken, a split is empty, or the text does not bear
-            the vocabulary.
+        ConfigError: The corpus is missing or broken, a split is empty, the text does not bear the
+            vocabulary, the tokenizer has another one, or the cache cannot be written.
     """
     corpus = corpora.load(ROOT / config.corpus)
     limits = {
@@ -49,6 +51,12 @@ def read(config: TrainingConfig, *, cache: Path = CACHE) -> Data:
         "test": _bytes(config.validation_megabytes),
     }
     tokenizer = _tokenizer(config, corpus, limits["train"], cache / "tokenizers")
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ConfigError(
+            f"vocab_size must be that of the tokenizer, got {config.vocab_size} and "
+            f"{tokenizer.vocab_size} of {config.tokenizer_file or config.tokenizer}; give the "
+            "file of all of its ranks"
+        )
     splits = {
         split: prepare(
             corpus.texts(split, limit),
@@ -77,8 +85,9 @@ def _tokenizer(
     if path.exists():
         return Tokenizer.load(path)
     made = train_bpe(corpus.texts("train", max_bytes), config.vocab_size)
-    cache.mkdir(parents=True, exist_ok=True)
-    made.save(path)
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        made.save(path)
     return made
 
 
