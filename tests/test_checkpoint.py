@@ -114,7 +114,7 @@ def test_a_folder_without_a_checkpoint_tells_which_are_in_it(tmp_path) -> None:
     saved(tmp_path, 3)
     saved(tmp_path, 12)
 
-    with pytest.raises(CheckpointError, match="no checkpoint.*step_00000003, step_00000012"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint.*step_00000003, step_00000012"):
         load(tmp_path)
     with pytest.raises(CheckpointError, match="checkpoints in it: none"):
         load(tmp_path / "nowhere")
@@ -146,9 +146,7 @@ def test_a_checkpoint_of_something_else_is_refused_by_the_values_that_differ(tmp
     with pytest.raises(CheckpointError, match="another course: d_model 16 and not 32;"):
         refuse_other(tmp_path, "course", then, {**then, "d_model": 32})
     with pytest.raises(CheckpointError, match="seed 0 and not None, sead None and not 0;"):
-        refuse_other(
-            tmp_path, "course", then, {"d_model": 16, "sead": 0, "base": "respsann"}
-        )
+        refuse_other(tmp_path, "course", then, {"d_model": 16, "sead": 0, "base": "respsann"})
 
 
 def full(*arguments: Any, **options: Any) -> None:
@@ -165,7 +163,7 @@ def test_a_full_disk_leaves_older_checkpoints_whole_and_nothing_else(
     older = saved(tmp_path, 3)
     monkeypatch.setattr(module, function, full)
 
-    with pytest.raises(CheckpointError, match="step_00000006 cannot be written.*No space left"):
+    with pytest.raises(CheckpointError, match=r"step_00000006 cannot be written.*No space left"):
         saved(tmp_path, 6)
 
     assert list(tmp_path.iterdir()) == [older]
@@ -251,7 +249,7 @@ def test_a_removal_that_is_cut_short_leaves_no_half_checkpoint(tmp_path, monkeyp
     first, second = saved(tmp_path, 1), saved(tmp_path, 2)
     monkeypatch.setattr(checkpoint.shutil, "rmtree", full)
 
-    with pytest.raises(CheckpointError, match="older checkpoint.*cannot be removed"):
+    with pytest.raises(CheckpointError, match=r"older checkpoint.*cannot be removed"):
         prune(tmp_path, keep=1, best=None)
 
     assert not first.exists()

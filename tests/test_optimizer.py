@@ -1,5 +1,6 @@
 """Optimizers hold every learned parameter once, decay only matrices, and follow their schedule."""
 
+import itertools
 import math
 from typing import Any
 
@@ -171,12 +172,10 @@ def test_a_cosine_falls_along_half_a_turn_to_its_final_share() -> None:
 
 
 def test_wsd_stays_and_then_falls_in_equal_steps_to_its_final_share() -> None:
-    found = rates(
-        100, schedule="wsd", warmup_fraction=0.1, decay_fraction=0.4, final_fraction=0.25
-    )
+    found = rates(100, schedule="wsd", warmup_fraction=0.1, decay_fraction=0.4, final_fraction=0.25)
 
     assert found[9:60] == [2.0] * 51
-    falls = [a - b for a, b in zip(found[59:], found[60:], strict=False)]
+    falls = [a - b for a, b in itertools.pairwise(found[59:])]
     assert falls == pytest.approx([1.5 / 40] * 40, rel=1e-9)
     assert found[-1] == 0.5
 
@@ -202,9 +201,7 @@ def test_any_fractions_give_a_finite_rate_that_never_exceeds_the_highest(
 
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])
 def test_a_final_share_of_one_never_falls(schedule: str) -> None:
-    found = rates(
-        10, schedule=schedule, warmup_fraction=0, decay_fraction=0.5, final_fraction=1.0
-    )
+    found = rates(10, schedule=schedule, warmup_fraction=0, decay_fraction=0.5, final_fraction=1.0)
 
     assert found == [2.0] * 10
 

@@ -1,4 +1,4 @@
-"""The course of a training is fixed by its configuration and its data, and told before it begins."""
+"""The course of a training follows from configuration and data, and is told before it begins."""
 
 import math
 from fractions import Fraction
@@ -140,7 +140,9 @@ def test_facts_tell_other_data_and_other_configurations_apart(tmp_path) -> None:
         config.model_copy(update={"corpus": str(write_text(tmp_path / "other", seed=1))}), tmp_path
     )
 
-    differing = {key for key, value in facts(config, data).items() if facts(config, other)[key] != value}
+    differing = {
+        key for key, value in facts(config, data).items() if facts(config, other)[key] != value
+    }
 
     assert differing == {"the training text", "the validation text"}
     assert facts(config, data) != facts(training_config(seed=1), data)

@@ -1,4 +1,4 @@
-"""Trainings for tests: a generated text, a network of a few thousand weights, a course of seconds."""
+"""Trainings for tests: a generated text, a network of a few thousand weights, a second's course."""
 
 import random
 from pathlib import Path
@@ -93,19 +93,19 @@ def begun(folder: Path, data: Data, config: TrainingConfig, **options: Any) -> T
 def stopped_after(trainer: Trainer, step: int) -> None:
     """Run `trainer`, and break off in the middle of the step after `step`."""
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     take = trainer._step
 
     def step_or_stop(number: int) -> None:
         if number > step:
-            raise Stopped
+            raise StoppedError
         take(number)
 
     trainer._step = step_or_stop  # type: ignore[method-assign]
     try:
         trainer.run()
-    except Stopped:
+    except StoppedError:
         return
     raise AssertionError(f"the training ended before step {step + 1}")

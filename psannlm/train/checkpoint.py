@@ -177,8 +177,8 @@ def refuse_other(
     if differing:
         shown = ", ".join(f"{k} {then.get(k)!r} and not {now.get(k)!r}" for k in differing[:3])
         raise CheckpointError(
-            f"checkpoint {checkpoint} has another {what}: {shown}; give it what it was made with, "
-            "or begin in another folder"
+            f"checkpoint {checkpoint} has another {what}: {shown}; take another checkpoint, or "
+            "what this one was made with"
         )
 
 
