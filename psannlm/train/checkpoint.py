@@ -1,9 +1,10 @@
 """Checkpoints: weights, optimizer and place in the training, whole and hashed or not there.
 
 A checkpoint is a folder `step_00000100/` with model.safetensors, optimizer.safetensors and, last,
-checkpoint.json, which holds the hashes of both. Nothing in it is ever unpickled.
+checkpoint.json, which holds the hashes of both and its own. Nothing in it is ever unpickled.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -50,10 +51,12 @@ def save(
     """Write a checkpoint below `folder`, named by the step in `about`; returns its own folder.
 
     Raises:
-        CheckpointError: It cannot be written. Older checkpoints are as they were.
+        CheckpointError: It cannot be written, or a weight is no number. Older checkpoints are as
+            they were.
     """
-    target = folder / f"step_{about['step']:08d}"
-    temporary = folder / f".{target.name}.tmp"
+    _refuse_no_numbers(folder, about["step"], weights)
+    target = folder / name_of(about["step"])
+    temporary = _temporary(target)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -61,10 +64,13 @@ def save(
             safetensors.torch.save_file(_plain(tensors), temporary / name)
         hashes = {name: sha256_of(temporary / name) for name in (WEIGHTS, OPTIMIZER)}
         said = {"schema": SCHEMA, **about, "sha256": hashes}
-        (temporary / ABOUT).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-        _flush(temporary)
+        said["sha256"][ABOUT] = _own_hash(said)
+        (temporary / ABOUT).write_text(_spelled(said), encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            _flush(path)
         shutil.rmtree(target, ignore_errors=True)  # of the same step, from before a resumption
         temporary.replace(target)
+        _flush(folder)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{target.name} cannot be written below {folder}: {error}; older checkpoints there "
@@ -82,14 +88,11 @@ def load(folder: Path) -> Checkpoint:
         CheckpointError: It is missing, incomplete, altered, or of an unknown schema.
     """
     about = read_about(folder)
-    for name, expected in about["sha256"].items():
+    for name in (WEIGHTS, OPTIMIZER):
         if not (folder / name).is_file():
             raise CheckpointError(f"checkpoint {folder}: {name} is missing")
-        if sha256_of(folder / name) != expected:
-            raise CheckpointError(
-                f"checkpoint {folder}: {name} was altered, its sha256 differs; "
-                "take another checkpoint"
-            )
+        if sha256_of(folder / name) != about["sha256"][name]:
+            raise _altered(folder, name)
     weights, optimizer = (
         safetensors.torch.load_file(folder / name) for name in (WEIGHTS, OPTIMIZER)
     )
@@ -100,11 +103,12 @@ def read_about(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, its tensors unread.
 
     Raises:
-        CheckpointError: There is none, or it cannot be read.
+        CheckpointError: There is none, it cannot be read, or it was altered.
     """
     path = folder / ABOUT
     try:
-        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        about: dict[str, Any] = json.loads(text)
     except FileNotFoundError:
         beside = [c.name for c in checkpoints(folder)] or ["none"]
         raise CheckpointError(
@@ -113,7 +117,18 @@ def read_about(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"checkpoint {folder}: {ABOUT} cannot be read: {error}") from None
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        raise CheckpointError(f"checkpoint {folder}: schema must be {SCHEMA}")
+        got = about.get("schema") if isinstance(about, dict) else type(about).__name__
+        raise CheckpointError(
+            f"checkpoint {folder}: schema of {ABOUT} must be {SCHEMA}, got {got!r}; "
+            "read it with the version that wrote it"
+        )
+    hashes = about.get("sha256")
+    if (
+        not isinstance(hashes, dict)
+        or text != _spelled(about)
+        or hashes.pop(ABOUT, None) != _own_hash(about)
+    ):
+        raise _altered(folder, ABOUT)
     return about
 
 
@@ -124,11 +139,30 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if NAME.fullmatch(p.name) and (p / ABOUT).exists())
 
 
+def name_of(step: int) -> str:
+    """The folder of the checkpoint of `step`."""
+    return f"step_{step:08d}"
+
+
 def prune(folder: Path, *, keep: int, best: int | None) -> None:
-    """Remove all checkpoints but the newest `keep` and the one of step `best`."""
-    for path in checkpoints(folder)[:-keep]:
-        if path.name != f"step_{best or 0:08d}":
+    """Remove all checkpoints but the newest `keep` and the one of step `best`.
+
+    What a killed training left of others goes too.
+
+    Raises:
+        CheckpointError: One cannot be removed.
+    """
+    try:
+        for path in checkpoints(folder)[:-keep]:
+            if best is None or path.name != name_of(best):
+                path.replace(_temporary(path))  # so that no half of it is ever listed
+        for path in folder.glob(".step_*.tmp"):
             shutil.rmtree(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"an older checkpoint below {folder} cannot be removed: {error}; remove it, and the "
+            "training can go on from the newest"
+        ) from None
 
 
 def refuse_other(
@@ -142,7 +176,10 @@ def refuse_other(
     differing = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     if differing:
         shown = ", ".join(f"{k} {then.get(k)!r} and not {now.get(k)!r}" for k in differing[:3])
-        raise CheckpointError(f"checkpoint {checkpoint} has another {what}: {shown}")
+        raise CheckpointError(
+            f"checkpoint {checkpoint} has another {what}: {shown}; take another checkpoint, or "
+            "what this one was made with"
+        )
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -150,10 +187,40 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
 
 
-def _flush(folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as written:
-            os.fsync(written.fileno())
+def _flush(path: Path) -> None:
+    """Until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _spelled(about: Mapping[str, Any]) -> str:
+    return json.dumps(about, indent=1) + "\n"
+
+
+def _own_hash(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_spelled(about).encode()).hexdigest()
+
+
+def _altered(folder: Path, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"checkpoint {folder}: {name} was altered, its sha256 differs; take another checkpoint"
+    )
+
+
+def _refuse_no_numbers(folder: Path, step: int, weights: Mapping[str, Tensor]) -> None:
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{name_of(step)} is not written below {folder}: {name} must be finite numbers, "
+                "and is not; lower learning_rate, and go on from an older checkpoint"
+            )
 
 
 def torch_states() -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from typing import Any
 from psannlm import CACHE, ROOT
 from psannlm.config import TrainingConfig
 from psannlm.corpora.corpus import Corpus, load
+from psannlm.schema import ConfigError
+from psannlm.train.journal import writing
 from psannlm.train.shards import Tokens, prepare_split, split_sha256
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, train_bpe
 
@@ -38,13 +40,19 @@ def read(config: TrainingConfig, *, cache: Path | None = None) -> Data:
     """The splits that a training reads; what is made for it stays in `cache`, or in CACHE.
 
     Raises:
-        ConfigError: The corpus is missing or broken, a split is empty, or the text does not bear
-            the vocabulary.
+        ConfigError: The corpus is missing or broken, a split is empty, the text does not bear the
+            vocabulary, the tokenizer has another one, or the cache cannot be written.
     """
     cache = cache or CACHE
     corpus = load(ROOT / config.corpus)
     within = limits(config)
     tokenizer = _tokenizer(config, corpus, within["train"], cache / "tokenizers")
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ConfigError(
+            f"vocab_size must be that of the tokenizer, got {config.vocab_size} and "
+            f"{tokenizer.vocab_size} of {config.tokenizer_file or config.tokenizer}; give the "
+            "file of all of its ranks"
+        )
     splits = {
         split: prepare_split(corpus, split, tokenizer, max_bytes=limit, cache=cache / "tokens")
         for split, limit in within.items()
@@ -75,6 +83,7 @@ def _tokenizer(
     if path.exists():
         return Tokenizer.load(path)
     made = train_bpe(corpus.texts("train", max_bytes), config.vocab_size)
-    cache.mkdir(parents=True, exist_ok=True)
-    made.save(path)
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        made.save(path)
     return made

@@ -3,14 +3,17 @@
 loss.csv holds what a repetition must reproduce to the last digit; speed.csv what it cannot.
 """
 
+import contextlib
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from psannlm.schema import ConfigError
 
 LOSS = (
     "per", "step", "epoch", "tokens", "train_loss", "val_loss", "bits_per_byte", "perplexity",
@@ -34,29 +37,43 @@ class Journal:
         folder: Of the training.
         lengths: Bytes of each file that hold good, from the checkpoint that the training goes on
             from; what was written after it is cut off. None begins both anew.
+
+    Raises:
+        ConfigError: A file cannot be written, or has lost what held good.
     """
 
     def __init__(self, folder: Path, lengths: Mapping[str, int] | None = None) -> None:
         self.folder = folder
         for name, columns in FILES.items():
-            with (folder / name).open("r+b" if lengths else "wb") as file:
+            path = folder / name
+            if lengths:
+                _refuse_shorter(path, lengths[name])
+            with writing(folder), path.open("r+b" if lengths else "wb") as file:
                 if lengths:
                     file.truncate(lengths[name])
                 else:
                     file.write((",".join(columns) + "\n").encode())
 
     def add(self, name: str, row: Mapping[str, Any]) -> None:
-        """Append one row to `loss.csv` or `speed.csv`; columns not given stay empty."""
+        """Append one row to `loss.csv` or `speed.csv`; columns not given stay empty.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
         line = io.StringIO()
         csv.DictWriter(line, FILES[name], lineterminator="\n").writerow(row)
-        with (self.folder / name).open("ab") as file:
+        with writing(self.folder), (self.folder / name).open("ab") as file:
             file.write(line.getvalue().encode())
 
     def lengths(self) -> dict[str, int]:
-        """Bytes of each file, once they are safe on disk: what a checkpoint remembers."""
+        """Bytes of each file, once they are safe on disk: what a checkpoint remembers.
+
+        Raises:
+            ConfigError: A file cannot be flushed.
+        """
         found = {}
         for name in FILES:
-            with (self.folder / name).open("rb") as file:
+            with writing(self.folder), (self.folder / name).open("rb") as file:
                 os.fsync(file.fileno())
                 found[name] = os.fstat(file.fileno()).st_size
         return found
@@ -75,3 +92,28 @@ def tokens_per_s(speed: pd.DataFrame, batch_tokens: int) -> float:
 def wait_share(speed: pd.DataFrame) -> float:
     """Share of the time of all steps of speed.csv in which they waited for data."""
     return float(speed["wait_seconds"].sum() / speed["step_seconds"].sum())
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the system refuses becomes a message that names `folder`.
+
+    Raises:
+        ConfigError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written: {error.strerror or error}; make room there, make it "
+            "writable, or name another folder"
+        ) from None
+
+
+def _refuse_shorter(path: Path, length: int) -> None:
+    found = path.stat().st_size if path.is_file() else 0
+    if found < length:
+        raise ConfigError(
+            f"{path} must have the {length} bytes that the checkpoint remembers, got {found}; "
+            "put it back as it was, or train in another folder"
+        )

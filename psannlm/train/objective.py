@@ -5,6 +5,7 @@ Shape letters: B batch, T tokens, V vocabulary.
 
 import itertools
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from psannlm.model.transformer import Transformer
 from psannlm.train.batches import evaluation_windows
 from psannlm.train.distributed import Ranks
 from psannlm.train.shards import Tokens
+
+LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 class NextToken(nn.Module):
@@ -49,9 +52,8 @@ class NextToken(nn.Module):
             losses, hits = token_losses(
                 hidden, head, targets.flatten(), chunk_tokens=self.chunk_tokens
             )
-        counted = targets.flatten() != IGNORED
-        sums = [losses[counted].double().sum(), hits[counted].sum(), counted.sum()]
-        return torch.stack([one.double() for one in sums])
+        counted = targets != IGNORED
+        return torch.stack([part.double().sum() for part in (losses, hits, counted)])
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """Exponential of the loss; comparable between equal tokenizers only."""
-        return math.exp(self.loss)
+        return math.exp(self.loss) if self.loss < LARGEST_EXPONENT else math.inf
 
     @property
     def bits_per_byte(self) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -58,13 +59,13 @@ class Plan:
         if config.batch_tokens % (config.pass_tokens * world):
             raise ConfigError(
                 "batch_tokens must be a multiple of pass_tokens times the number of ranks, got "
-                f"{config.batch_tokens} and {config.pass_tokens} x {world}"
+                f"{config.batch_tokens} and {config.pass_tokens} x {world}; change one of them"
             )
         n_steps = batches.steps(config.epochs)
-        epoch_steps = batches.n_windows / batches.batch_sequences
-        ends = {batches.steps(e): e for e in range(1, math.floor(config.epochs) + 1)}
+        ends = {min(n_steps, batches.steps(e)): e for e in range(1, math.ceil(config.epochs) + 1)}
         n_marks = math.floor(config.epochs * config.evaluations)
-        marks = {math.ceil(i * epoch_steps / config.evaluations) for i in range(1, n_marks + 1)}
+        per_mark = Fraction(batches.n_windows, batches.batch_sequences * config.evaluations)
+        marks = {math.ceil(i * per_mark) for i in range(1, n_marks + 1)}
         return cls(
             n_steps=n_steps,
             n_windows=batches.n_windows,

@@ -1,4 +1,4 @@
-"""What a training notes of itself: its log, its sums, and its end if a loss is no number.
+"""What a training notes of itself: its log, its sums, and its end if something is no number.
 
 A GPU is looked at every few steps only, as each look waits for it.
 """
@@ -26,11 +26,11 @@ CUDA_PATIENCE = 10
 """Steps between two looks at a GPU."""
 
 REMEMBERED = 50
-"""Gradient norms that are kept to explain a loss that is no number."""
+"""Gradient norms that are kept to explain what is no number."""
 
 
 class DivergenceError(ConfigError):
-    """A loss that is no longer a number; says at which step, and the likely cause."""
+    """A loss or a gradient that is no number; says at which step, and the likely cause."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Recorder:
         """Log the steps since the last look.
 
         Raises:
-            DivergenceError: The loss of one is not finite.
+            DivergenceError: The loss of one, or its gradient, is not finite.
         """
         if not self.pending:
             return
@@ -116,7 +116,11 @@ class Recorder:
         self.looked_at = now
 
     def evaluated(self, step: int, found: Evaluation) -> None:
-        """Log an evaluation, and the epoch if it ends one."""
+        """Log an evaluation, and the epoch if it ends one.
+
+        Raises:
+            DivergenceError: Its loss is not finite.
+        """
         tally = self.tally
         self.rest()
         row: dict[str, Any] = {
@@ -125,9 +129,11 @@ class Recorder:
             "perplexity": found.perplexity,
             "top1": found.top1,
         }
+        self._write("loss.csv", {"per": "evaluation", **self.plan.place(step), **row})
+        if not math.isfinite(found.loss):
+            raise self._divergence(f"validation loss is {found.loss}", step)
         if tally.best_loss is None or found.loss < tally.best_loss:
             tally.best_loss, tally.best_step = found.loss, step
-        self._write("loss.csv", {"per": "evaluation", **self.plan.place(step), **row})
         if step in self.plan.epoch_ends:
             place = self.plan.place(step) | {"epoch": self.plan.epoch_ends[step]}
             mean = tally.epoch_loss / tally.epoch_steps
@@ -150,8 +156,11 @@ class Recorder:
         self._write("loss.csv", {"per": "step", **self.plan.place(step), **learned})
         self._write("speed.csv", timed)
         if not math.isfinite(loss):
-            raise DivergenceError(self._cause(step, loss, rate))
-        self.norms.append(norm)
+            raise self._divergence(f"loss is {loss}", step)
+        if math.isfinite(norm):
+            self.norms.append(norm)
+        elif self.config.precision != "fp16":  # there the scaler leaves the step out
+            raise self._divergence(f"the gradient norm is {norm}", step)
         if self.ranks.is_first:
             self.watch(self._progress(step, loss, seconds))
 
@@ -167,20 +176,21 @@ class Recorder:
         left = (self.plan.n_steps - step) * self.tally.elapsed_seconds / step
         return Progress(step, self.plan.n_steps, loss, speed, mfu, left)
 
-    def _cause(self, step: int, loss: float, rate: float) -> str:
-        """What a loss that is no number most likely comes from, and what to do."""
-        config = self.config
-        message = f"loss is {loss} at step {step} of {self.plan.n_steps}: "
-        finite = [norm for norm in self.norms if math.isfinite(norm)]
-        if not finite:
-            return message + (
+    def _divergence(self, what: str, step: int) -> DivergenceError:
+        """What a value that is no number most likely comes from, and what to do."""
+        config, norms = self.config, self.norms
+        if config.precision == "fp16":
+            cause = "fp16 has overflowed; use precision: bf16"
+        elif not norms:
+            cause = (
                 "the network overflows before it has learned anything; lower init_std "
                 f"(now {config.init_std}) or sine_amplitude (now {config.sine_amplitude})"
             )
-        if config.precision == "fp16":
-            return message + "fp16 has overflowed; use precision: bf16"
-        return message + (
-            f"over the {len(finite)} steps before, gradient norms had a median of "
-            f"{statistics.median(finite):.3g} and went up to {max(finite):.3g} at a learning rate "
-            f"of {rate:.3g}; lower learning_rate, or raise warmup_fraction"
-        )
+        else:
+            cause = (
+                f"over the {len(norms)} steps before, gradient norms had a median of "
+                f"{statistics.median(norms):.3g} and went up to {max(norms):.3g} at a learning "
+                f"rate of {rate_at(step, self.plan.n_steps, config):.3g}; lower learning_rate, or "
+                "raise warmup_fraction"
+            )
+        return DivergenceError(f"{what} at step {step} of {self.plan.n_steps}: {cause}")

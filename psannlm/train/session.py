@@ -19,9 +19,9 @@ from psannlm.parameters import read_parameters
 from psannlm.schema import ConfigError
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
-from psannlm.train.journal import tokens_per_s, wait_share
+from psannlm.train.journal import FILES, tokens_per_s, wait_share, writing
 from psannlm.train.objective import Evaluation
-from psannlm.train.plan import FREE, course
+from psannlm.train.plan import course
 from psannlm.train.pretrained import TOKENIZER
 from psannlm.train.recorder import Progress
 from psannlm.train.trainer import Trainer
@@ -71,9 +71,13 @@ def train(
     """
     data = None
     if ranks.is_first:
-        _claim(folder, config)
+        _refuse_other(folder, config)
         data = read(config)
-        data.tokenizer.save(folder / TOKENIZER)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            said = config.model_dump(mode="json")
+            write_atomically(folder / CONFIG, yaml.safe_dump(said, sort_keys=False))
+            data.tokenizer.save(folder / TOKENIZER)
     ranks.wait()
     data = data or read(config)  # the others find in the cache what the first has made
     trainer = Trainer(config, data, folder, ranks, ceiling=ceiling, watch=watch)
@@ -82,7 +86,8 @@ def train(
     test = trainer.evaluate(data.test)
     metrics = summarise(trainer, validation, test) if ranks.is_first else {}
     if ranks.is_first:
-        write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+        with writing(folder):
+            write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     return Session(data, trainer, metrics)
 
 
@@ -142,25 +147,19 @@ def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dic
     }
 
 
-def _claim(folder: Path, config: TrainingConfig) -> None:
-    """Make the folder this training's own.
+def _refuse_other(folder: Path, config: TrainingConfig) -> None:
+    """Leave alone what another training has begun.
 
     Raises:
-        ConfigError: It holds a training with another configuration, or cannot be written.
+        ConfigError: The folder holds a training with another configuration.
     """
-    path = folder / CONFIG
-    said = config.model_dump(mode="json")
-    if path.exists():
-        then = read_parameters(path)
-        differing = [k for k in said if k not in FREE and then.get(k) != said[k]]
-        if differing:
-            shown = ", ".join(f"{k} {then.get(k)!r} and not {said[k]!r}" for k in differing[:3])
-            raise ConfigError(
-                f"{folder} holds a training with another configuration: {shown}; "
-                "name another folder, or remove this one"
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, yaml.safe_dump(said, sort_keys=False))
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error.strerror}") from None
+    if not ((folder / CONFIG).exists() and any((folder / name).exists() for name in FILES)):
+        return  # nothing, or what was refused before its first step
+    then, now = read_parameters(folder / CONFIG), course(config)
+    differing = [key for key in now if then.get(key) != now[key]]
+    if differing:
+        shown = ", ".join(f"{k} {then.get(k)!r} and not {now[k]!r}" for k in differing[:3])
+        raise ConfigError(
+            f"{folder} holds a training with another configuration: {shown}; "
+            "name another folder, or remove this one"
+        )

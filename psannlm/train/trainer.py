@@ -105,8 +105,8 @@ class Trainer:
         """Train to the last step.
 
         Raises:
-            DivergenceError: A loss is not finite.
-            CheckpointError: A checkpoint cannot be written.
+            DivergenceError: A loss or a gradient is not finite.
+            ConfigError: A checkpoint or the log cannot be written.
         """
         self.objective.train()
         self.recorder.looked_at = time.perf_counter()
@@ -118,7 +118,7 @@ class Trainer:
             if evaluating:
                 self.last_evaluation = self.evaluate(self.data.validation)
                 self.recorder.evaluated(step, self.last_evaluation)
-            if saving:
+            if saving or self.tally.best_step == step:
                 self._save(step)
                 self.recorder.rest()
 
@@ -190,10 +190,12 @@ class Trainer:
 
     def _beginning(self) -> tuple[Tally, dict[str, int] | None]:
         """Sums and lengths of the log at the step that the training goes on from, or at none."""
-        found = checkpoint.checkpoints(self.folder)
+        found = checkpoint.checkpoints(self.folder)[-1:]
+        seen = [checkpoint.read_about(path) for path in found]
+        refuse_disagreement(self.ranks, {"the newest checkpoint": seen})
         if not found:
             return Tally(), None
-        loaded = checkpoint.load(found[-1])
+        loaded = checkpoint.load(found[0])
         about = loaded.about
         checkpoint.refuse_other(loaded.folder, "course", about["course"], course(self.config))
         checkpoint.refuse_other(loaded.folder, "data", about["data"], self.data.identity)

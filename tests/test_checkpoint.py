@@ -1,0 +1,293 @@
+"""A checkpoint comes back bit by bit, or is refused by the name of the file that is wrong."""
+
+import ast
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from psannlm import ROOT
+from psannlm.files import sha256_of
+from psannlm.train import checkpoint
+from psannlm.train.checkpoint import (
+    ABOUT,
+    OPTIMIZER,
+    SCHEMA,
+    WEIGHTS,
+    CheckpointError,
+    checkpoints,
+    load,
+    prune,
+    read_about,
+    refuse_other,
+    save,
+)
+
+FILES = (WEIGHTS, OPTIMIZER, ABOUT)
+TALLY = {"step": 3, "epoch_loss": 0.1 + 0.2, "best_loss": 1e-05, "best_step": None}
+
+
+def tensors() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    weights = {"a.weight": torch.randn(3, 4), "b.bias": torch.tensor([0.0, -0.0, 1e-40])}
+    return weights, {"a.weight.exp_avg": torch.randn(3, 4), "a.weight.step": torch.tensor(7.0)}
+
+
+def saved(folder: Path, step: int = 3) -> Path:
+    weights, optimizer = tensors()
+    return save(folder, weights, optimizer, {"step": step, "tally": TALLY, "title": "Zoë"})
+
+
+def bits(tensor: Tensor) -> bytes:
+    return tensor.numpy().tobytes()
+
+
+def test_what_was_saved_is_loaded_bit_by_bit(tmp_path) -> None:
+    weights, optimizer = tensors()
+    about = {"step": 3, "tally": TALLY, "title": "Zoë"}
+
+    loaded = load(save(tmp_path, weights, optimizer, about))
+
+    for before, after in ((weights, loaded.weights), (optimizer, loaded.optimizer)):
+        assert {n: bits(t) for n, t in before.items()} == {n: bits(t) for n, t in after.items()}
+    assert {key: loaded.about[key] for key in about} == about
+    assert loaded.folder == tmp_path / "step_00000003"
+
+
+def test_parts_and_copies_of_a_tensor_are_saved_as_they_look(tmp_path) -> None:
+    whole = torch.arange(12.0).view(3, 4)
+    weights = {"turned": whole.T, "part": whole[1], "tied": whole, "tied_too": whole}
+
+    loaded = load(save(tmp_path, weights, {}, {"step": 1}))
+
+    assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in weights.items())
+
+
+def test_the_hashes_are_those_of_the_files(tmp_path) -> None:
+    folder = saved(tmp_path)
+
+    hashes = json.loads((folder / ABOUT).read_text())["sha256"]
+
+    assert hashes[WEIGHTS] == sha256_of(folder / WEIGHTS)
+    assert hashes[OPTIMIZER] == sha256_of(folder / OPTIMIZER)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_anywhere_in_a_file_is_refused(tmp_path, name: str) -> None:
+    folder = saved(tmp_path)
+    content = (folder / name).read_bytes()
+
+    for place in range(0, len(content), max(1, len(content) // 40)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        (folder / name).write_bytes(flipped)
+
+        with pytest.raises(CheckpointError, match=rf"{folder}: .*{name}"):
+            load(folder)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER])
+def test_a_missing_file_is_refused_by_its_name(tmp_path, name: str) -> None:
+    folder = saved(tmp_path)
+    (folder / name).unlink()
+
+    with pytest.raises(CheckpointError, match=f"{folder}: {name} is missing"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER])
+def test_a_file_that_was_cut_off_is_refused(tmp_path, name: str) -> None:
+    folder = saved(tmp_path)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(CheckpointError, match=f"{name} was altered.*take another checkpoint"):
+        load(folder)
+
+
+def test_a_folder_without_a_checkpoint_tells_which_are_in_it(tmp_path) -> None:
+    saved(tmp_path, 3)
+    saved(tmp_path, 12)
+
+    with pytest.raises(CheckpointError, match=r"no checkpoint.*step_00000003, step_00000012"):
+        load(tmp_path)
+    with pytest.raises(CheckpointError, match="checkpoints in it: none"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "cannot be read"),
+        ('{"schema": ', "cannot be read"),
+        ("[1]", f"schema of {ABOUT} must be {SCHEMA}, got 'list'"),
+        ('{"schema": 99}', f"must be {SCHEMA}, got 99; read it with the version that wrote it"),
+        (f'{{"schema": {SCHEMA}}}', f"{ABOUT} was altered"),
+        (f'{{"schema": {SCHEMA}, "sha256": 4}}', f"{ABOUT} was altered"),
+    ],
+)
+def test_a_description_that_is_none_is_refused(tmp_path, content: str, message: str) -> None:
+    folder = saved(tmp_path)
+    (folder / ABOUT).write_text(content)
+
+    with pytest.raises(CheckpointError, match=message):
+        read_about(folder)
+
+
+def test_a_checkpoint_of_something_else_is_refused_by_the_values_that_differ(tmp_path) -> None:
+    then = {"d_model": 16, "seed": 0, "base": "respsann"}
+
+    refuse_other(tmp_path, "course", then, dict(then))
+    with pytest.raises(CheckpointError, match="another course: d_model 16 and not 32;"):
+        refuse_other(tmp_path, "course", then, {**then, "d_model": 32})
+    with pytest.raises(CheckpointError, match="seed 0 and not None, sead None and not 0;"):
+        refuse_other(tmp_path, "course", then, {"d_model": 16, "sead": 0, "base": "respsann"})
+
+
+def full(*arguments: Any, **options: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [(safetensors.torch, "save_file"), (os, "fsync"), (Path, "write_text"), (Path, "replace")],
+)
+def test_a_full_disk_leaves_older_checkpoints_whole_and_nothing_else(
+    tmp_path, monkeypatch, module: Any, function: str
+) -> None:
+    older = saved(tmp_path, 3)
+    monkeypatch.setattr(module, function, full)
+
+    with pytest.raises(CheckpointError, match=r"step_00000006 cannot be written.*No space left"):
+        saved(tmp_path, 6)
+
+    assert list(tmp_path.iterdir()) == [older]
+    assert load(older).about["step"] == 3
+
+
+def test_a_disk_that_is_full_from_the_second_file_on_leaves_nothing(tmp_path, monkeypatch) -> None:
+    written = safetensors.torch.save_file
+
+    def second_fails(found: Any, path: Path) -> None:
+        (written if path.name == WEIGHTS else full)(found, path)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", second_fails)
+
+    with pytest.raises(CheckpointError, match="No space left"):
+        saved(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+class Killed(BaseException):
+    """What no `except` of the code expects."""
+
+
+@pytest.mark.parametrize("name", ["sha256_of", "_flush", "_own_hash"])
+def test_an_interrupted_save_is_never_listed(tmp_path, monkeypatch, name: str) -> None:
+    older = saved(tmp_path, 3)
+
+    def killed(*arguments: Any) -> None:
+        raise Killed
+
+    def listed_before_it_is_removed(folder: Path, **options: Any) -> None:
+        assert checkpoints(tmp_path) == [older]
+
+    monkeypatch.setattr(checkpoint, name, killed)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", listed_before_it_is_removed)
+
+    with pytest.raises(Killed):
+        saved(tmp_path, 6)
+
+    assert checkpoints(tmp_path) == [older]
+    assert (tmp_path / ".step_00000006.tmp").exists()  # as a kill would leave it
+
+
+def test_what_a_kill_left_is_written_over_and_then_swept_away(tmp_path) -> None:
+    for name in (".step_00000006.tmp", ".step_00000009.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / WEIGHTS).write_bytes(b"half")
+
+    folder = saved(tmp_path, 6)
+    prune(tmp_path, keep=1, best=None)
+
+    assert load(folder).about["step"] == 6
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_checkpoints_are_listed_in_order_and_nothing_else_is(tmp_path) -> None:
+    for step in (10, 9, 100):
+        saved(tmp_path, step)
+    (tmp_path / "step_00000200").mkdir()
+    (tmp_path / "step_5").mkdir()
+    (tmp_path / "loss.csv").touch()
+
+    assert [path.name for path in checkpoints(tmp_path)] == [
+        "step_00000009", "step_00000010", "step_00000100",
+    ]  # fmt: skip
+    assert checkpoints(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("best", "kept"), [(None, [4, 5]), (2, [2, 4, 5]), (4, [4, 5]), (99, [4, 5])]
+)
+def test_the_newest_and_the_best_stay(tmp_path, best: int | None, kept: list[int]) -> None:
+    for step in range(1, 6):
+        saved(tmp_path, step)
+
+    prune(tmp_path, keep=2, best=best)
+
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"step_{step:08d}" for step in kept]
+
+
+def test_a_removal_that_is_cut_short_leaves_no_half_checkpoint(tmp_path, monkeypatch) -> None:
+    first, second = saved(tmp_path, 1), saved(tmp_path, 2)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", full)
+
+    with pytest.raises(CheckpointError, match=r"older checkpoint.*cannot be removed"):
+        prune(tmp_path, keep=1, best=None)
+
+    assert not first.exists()
+    assert checkpoints(tmp_path) == [second]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, value: float) -> None:
+    weights, optimizer = tensors()
+    weights["a.weight"][1, 2] = value
+
+    with pytest.raises(CheckpointError, match=r"step_00000004.*a\.weight must be finite numbers"):
+        save(tmp_path, weights, optimizer, {"step": 4})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_random_states_come_back(tmp_path) -> None:
+    states = checkpoint.torch_states()
+    drawn = torch.rand(3)
+
+    loaded = load(save(tmp_path, {}, states, {"step": 1}))
+    checkpoint.restore_torch_states(loaded.optimizer)
+
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_nothing_of_a_training_is_unpickled() -> None:
+    guilty = set()
+    for path in sorted((ROOT / "psannlm" / "train").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = {a.name for a in node.names} if isinstance(node, ast.Import) else set()
+            if isinstance(node, ast.ImportFrom):
+                named = {str(node.module)}
+            loads = isinstance(node, ast.Attribute) and ast.unparse(node) in (
+                "torch.load", "np.load", "pd.read_pickle",
+            )  # fmt: skip
+            if loads or named & {"pickle", "_pickle", "dill", "joblib", "shelve", "marshal"}:
+                guilty.add(path.name)
+
+    assert guilty == {"verse.py"}  # which calls nothing that a pickle names

@@ -1,0 +1,344 @@
+"""Ranks that share a batch learn what one process learns from it, and go on from one file.
+
+The slow tests start two real processes under torchrun; what they train is compared with one.
+"""
+
+import dataclasses
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+from psannlm import ROOT
+from psannlm.config import TrainingConfig
+from psannlm.schema import ConfigError
+from psannlm.train import session
+from psannlm.train.checkpoint import checkpoints
+from psannlm.train.data import read
+from psannlm.train.distributed import Ranks, join, refuse_disagreement, share, summing, whole
+from tests.tiny_trainings import ALONE, training_config, write_text
+
+LAUNCHER = """
+import sys
+from pathlib import Path
+
+from psannlm.config import TrainingConfig
+from psannlm.parameters import parse, read_parameters
+from psannlm.schema import ConfigError
+from psannlm.train.distributed import join
+from psannlm.train.session import train
+
+with join("cpu") as ranks:
+    for name in sys.argv[1:]:
+        path = Path(name + ".yaml")
+        own = Path(f"{name}.{ranks.rank}.yaml")
+        path = own if own.exists() else path
+        config = parse(TrainingConfig, read_parameters(path), source=path.name)
+        try:
+            train(config, Path(name), ranks)
+        except ConfigError as error:
+            print(f"<{Path(name).name} {ranks.rank}: {error}>", flush=True)
+"""
+
+COURSES: dict[str, dict[str, Any]] = {
+    "ddp": {"parallel": "ddp", "base": "waveresnet"},
+    "fsdp": {"parallel": "fsdp", "base": "sgrpsann", "grad_checkpoint": True},
+    "fsdp_one_pass": {"parallel": "fsdp", "pass_tokens": 64, "learnable": ("decay",)},
+    "ddp_muon": {"parallel": "ddp", "optimizer": "muon"},
+    "fsdp_muon": {"parallel": "fsdp", "optimizer": "muon"},
+    "fsdp_fp16": {"parallel": "fsdp", "precision": "fp16", "base": "transformer"},
+}
+"""Each trains 12 steps, evaluates after 6 and 12, and saves there."""
+
+
+def course(folder: Path, **changes: Any) -> TrainingConfig:
+    corpus = str(folder / "text.txt")
+    values = {"epochs": 1, "pass_tokens": 32, "checkpoint_steps": 6, "clip_norm": 0.8}
+    return training_config(**{"corpus": corpus, **values, **changes})
+
+
+def written(path: Path, config: TrainingConfig) -> None:
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+
+
+def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "PSANNLM_CACHE": str(folder / "cache"),
+    }
+    return subprocess.run(
+        [*command, *arguments],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def launched(folder: Path, *names: str) -> str:
+    """What two ranks say while they train, one after the other, the courses of these names."""
+    (folder / "launcher.py").write_text(LAUNCHER)
+    done = torchrun(folder, str(folder / "launcher.py"), *(str(folder / name) for name in names))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def trained_alone(folder: Path, config: TrainingConfig, cache: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "read", functools.partial(read, cache=cache))
+        session.train(config, folder, ALONE)
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every course trained by two ranks in NAME, and by one process in NAME_alone."""
+    folder = tmp_path_factory.mktemp("ranks")
+    write_text(folder)
+    for name, changes in COURSES.items():
+        written(folder / f"{name}.yaml", course(folder, **changes))
+    launched(folder, *COURSES)
+    for name, changes in COURSES.items():
+        trained_alone(folder / f"{name}_alone", course(folder, **changes), folder / "cache")
+    return folder
+
+
+def log(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "loss.csv")
+
+
+def distance(folder: Path, other: Path, column: str) -> float:
+    """Largest difference between two logs, which must have the same rows."""
+    a, b = log(folder), log(other)
+    assert a[["per", "step", "tokens"]].equals(b[["per", "step", "tokens"]])
+    return float((a[column] - b[column]).abs().max())
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(checkpoints(folder)[-1] / "model.safetensors")
+
+
+def furthest(folder: Path, other: Path) -> float:
+    """Largest difference between the last weights of two trainings."""
+    a, b = weights_of(folder), weights_of(other)
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_one_pass"])
+def test_two_ranks_learn_what_one_process_learns_from_the_joined_batch(trainings, name) -> None:
+    pair, alone = trainings / name, trainings / f"{name}_alone"
+
+    assert (log(pair)["per"] == "step").sum() == 12
+    for column in ("train_loss", "val_loss", "grad_norm"):
+        assert distance(pair, alone, column) < 1e-5
+    assert distance(pair, alone, "top1") == 0
+    assert furthest(pair, alone) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp_muon", "fsdp_muon"])
+def test_muon_turns_whole_matrices_and_not_the_pieces_of_ranks(trainings, name) -> None:
+    pair, alone = trainings / name, trainings / f"{name}_alone"
+
+    # Muon iterates in bfloat16, whose 8 bits make a change in the last bit of a gradient a percent
+    # of the step. Pieces turned by themselves would be some ten percent off.
+    assert distance(pair, alone, "train_loss") < 1e-3
+    assert distance(pair, alone, "val_loss") < 1e-3
+    start = log(alone)["train_loss"].iloc[0]
+    assert log(pair)["train_loss"].dropna().iloc[-1] < start - 0.5
+
+
+@pytest.mark.slow
+def test_fp16_under_fsdp_learns_what_one_process_learns(trainings) -> None:
+    # float16 has 11 bits, and products are rounded in another order.
+    assert distance(trainings / "fsdp_fp16", trainings / "fsdp_fp16_alone", "train_loss") < 2e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp_muon"])
+def test_the_files_of_two_ranks_are_those_of_one_process(trainings, name) -> None:
+    pair, alone = (checkpoints(trainings / n) for n in (name, f"{name}_alone"))
+
+    assert [path.name for path in pair] == [path.name for path in alone]
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        a, b = (safetensors.torch.load_file(paths[-1] / file) for paths in (pair, alone))
+        assert {n: (t.shape, t.dtype) for n, t in a.items()} == {
+            n: (t.shape, t.dtype) for n, t in b.items()
+        }
+    assert len((trainings / name / "speed.csv").read_text().splitlines()) == 13
+
+
+def broken_off(source: Path, target: Path) -> None:
+    """A copy of a training as it was after step 6."""
+    shutil.copytree(source, target)
+    shutil.rmtree(target / "step_00000012")
+    (target / "metrics.json").unlink()
+
+
+@pytest.fixture(scope="module")
+def gone_on(trainings: Path) -> Path:
+    """Trainings broken off at step 6 and ended by two ranks, in NAME_again."""
+    again = {
+        "ddp_again": "ddp",
+        "fsdp_again": "fsdp",
+        "fsdp_muon_again": "fsdp_muon",
+        "ddp_alone_again": "ddp_alone",
+        "fsdp_alone_again": "fsdp_alone",
+    }
+    for name, source in again.items():
+        broken_off(trainings / source, trainings / name)
+        shutil.copy(trainings / f"{source.removesuffix('_alone')}.yaml", trainings / f"{name}.yaml")
+    assert "<" not in launched(trainings, *again)
+    return trainings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_muon"])
+def test_two_ranks_go_on_from_their_checkpoint_bit_by_bit(gone_on, name) -> None:
+    whole, again = gone_on / name, gone_on / f"{name}_again"
+
+    assert (again / "loss.csv").read_bytes() == (whole / "loss.csv").read_bytes()
+    assert furthest(whole, again) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_two_ranks_go_on_from_the_checkpoint_of_one_process(gone_on, name) -> None:
+    whole, again = gone_on / f"{name}_alone", gone_on / f"{name}_alone_again"
+
+    assert distance(whole, again, "train_loss") < 1e-5
+    assert furthest(whole, again) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_one_process_goes_on_from_the_checkpoint_of_two_ranks(trainings, name) -> None:
+    again = trainings / f"{name}_by_one"
+    broken_off(trainings / name, again)
+
+    trained_alone(again, course(trainings, **COURSES[name]), trainings / "cache")
+
+    assert distance(trainings / name, again, "train_loss") < 1e-5
+    assert furthest(trainings / name, again) < 1e-5
+
+
+@pytest.mark.slow
+def test_ranks_that_cannot_train_together_say_why(tmp_path) -> None:
+    write_text(tmp_path)
+    (tmp_path / "other").mkdir()
+    write_text(tmp_path / "other", seed=1)
+    refused: dict[str, tuple[TrainingConfig, TrainingConfig]] = {
+        "seeds": (course(tmp_path), course(tmp_path, seed=1)),
+        "texts": (course(tmp_path), course(tmp_path / "other")),
+        "odd": (course(tmp_path, pass_tokens=128),) * 2,
+    }
+    for name, pair in refused.items():
+        for rank, config in enumerate(pair):
+            written(tmp_path / f"{name}.{rank}.yaml", config)
+
+    said = launched(tmp_path, *refused)
+
+    for rank in (0, 1):
+        assert f"<seeds {rank}: ranks disagree: the configuration of rank 1 is not that of" in said
+        assert f"<texts {rank}: ranks disagree: the " in said
+        assert f"<odd {rank}: batch_tokens must be a multiple of pass_tokens times" in said
+    assert not list(tmp_path.rglob("loss.csv"))
+
+
+@pytest.mark.slow
+def test_ranks_that_see_other_checkpoints_do_not_train(trainings) -> None:
+    # As on two machines whose folders are not the same.
+    written(trainings / "apart.yaml", course(trainings, **COURSES["ddp"]))
+    broken_off(trainings / "ddp", trainings / "apart")
+    launcher = LAUNCHER.replace("Path(name), ranks)", "Path(name + ranks.rank * '_none'), ranks)")
+    assert launcher != LAUNCHER
+    (trainings / "apart.py").write_text(launcher)
+
+    done = torchrun(trainings, str(trainings / "apart.py"), str(trainings / "apart"))
+
+    assert "<apart 0: ranks disagree: the newest checkpoint of rank 1 is not that of" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_rank_that_stops_ends_the_others_with_its_message(tmp_path) -> None:
+    written(tmp_path / "c.yaml", course(tmp_path))  # its text is not there
+
+    arguments = ("--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"))
+    done = torchrun(tmp_path, "-m", "psannlm", "train", *arguments)
+
+    assert done.returncode != 0
+    assert f"error: {tmp_path / 'text.txt'} does not exist" in done.stderr
+
+
+def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+
+    with join("cpu") as ranks:
+        assert ranks == ALONE
+        assert ranks.is_first
+        assert ranks.sum(torch.tensor(2.0)) == 2
+        ranks.wait()
+        refuse_disagreement(ranks, {"anything": object()})
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch) -> None:
+    monkeypatch.setattr("psannlm.train.distributed.select_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+
+    message = "torchrun started rank 1 here, but there are 1 GPUs; start as many processes as GPUs"
+    with pytest.raises(ConfigError, match=message), join("auto"):
+        pass
+
+
+def heard(mine: torch.Tensor, *others: torch.Tensor) -> Any:
+    def all_gather(everyone: list[torch.Tensor], _: torch.Tensor) -> None:
+        for place, tensor in zip(everyone, (mine, *others), strict=True):
+            place.copy_(tensor)
+
+    return all_gather
+
+
+def test_every_fact_that_differs_is_found_and_the_ranks_at_odds_named(monkeypatch) -> None:
+    facts = {"the seed": 0, "the text": "a"}
+    told: list[torch.Tensor] = []
+
+    def kept(everyone: list[torch.Tensor], mine: torch.Tensor) -> None:
+        told.append(mine.clone())
+        for place in everyone:
+            place.copy_(mine)
+
+    monkeypatch.setattr("torch.distributed.all_gather", kept)
+    for changed in ({}, {"the seed": 1}, {"the text": "b"}):
+        refuse_disagreement(dataclasses.replace(ALONE, world=4), facts | changed)
+    same, seed, text = told
+
+    for other, name in ((seed, "the seed"), (text, "the text")):
+        monkeypatch.setattr("torch.distributed.all_gather", heard(same, other, same, other))
+        with pytest.raises(ConfigError, match=f"{name} of rank 1, 3 is not that of rank 0; start"):
+            refuse_disagreement(Ranks(2, 4, torch.device("cpu")), facts)
+
+
+def test_one_rank_shares_nothing() -> None:
+    module = torch.nn.Linear(2, 2)
+
+    assert share(module, [], ALONE, "fsdp") is module
+    with summing(module, last=False):
+        module(torch.ones(2)).sum().backward()
+    assert module.weight.grad is not None
+    assert whole(module.weight) is module.weight

@@ -1,0 +1,124 @@
+"""A trained network comes back with its own tokenizer, or not at all."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from psannlm.model.generate import generate
+from psannlm.schema import ConfigError
+from psannlm.train import checkpoint
+from psannlm.train.checkpoint import CheckpointError, checkpoints
+from psannlm.train.pretrained import TOKENIZER, load
+from psannlm.train.tokenizer import byte_tokenizer, train_bpe
+from psannlm.train.trainer import Trainer
+from tests.tiny_trainings import begun, data_for, training_config, write_text
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    folder = tmp_path_factory.mktemp("pretrained")
+    config = training_config(
+        corpus=str(write_text(folder)), epochs=0.5, batch_tokens=256, pass_tokens=256,
+        checkpoint_steps=2, evaluations=1,
+    )  # fmt: skip
+    trainer = begun(folder / "training", data_for(config, folder), config)
+    trainer.data.tokenizer.save(trainer.folder / TOKENIZER)
+    trainer.run()
+    return trainer
+
+
+@pytest.fixture
+def folder(trained: Trainer, tmp_path: Path) -> Path:
+    """A copy of the training that a test may harm."""
+    return Path(shutil.copytree(trained.folder, tmp_path / "training"))
+
+
+def test_the_newest_network_of_a_training_comes_back(trained) -> None:
+    found = load(trained.folder, CPU)
+
+    tokens = torch.randint(257, (2, 16))
+    with torch.no_grad():
+        assert torch.equal(found.model(tokens), trained.model.eval()(tokens))
+    assert not found.model.training
+    assert found.tokenizer.sha256 == trained.data.tokenizer.sha256
+    assert found.about["step"] == trained.plan.n_steps == 3
+
+
+def test_a_checkpoint_can_be_named(trained) -> None:
+    first = checkpoints(trained.folder)[0]
+
+    found = load(first, CPU)
+
+    assert found.about["step"] == 2
+    assert torch.equal(
+        found.model.embedding.weight, checkpoint.load(first).weights["embedding.weight"]
+    )
+
+
+def test_what_comes_back_continues_a_prompt(trained) -> None:
+    found = load(trained.folder, CPU)
+    prompt = torch.tensor([found.tokenizer.encode("ada ")])
+
+    text = found.tokenizer.decode(generate(found.model, prompt, 5)[0].tolist())
+
+    assert len(text.encode()) >= 1
+
+
+def test_another_tokenizer_is_refused_by_its_hash(folder, trained) -> None:
+    other = train_bpe(["a text of texts of text " * 9], 260)
+    other.save(folder / TOKENIZER)
+
+    right = trained.data.tokenizer.sha256[:12]
+    message = f"trained with the tokenizer {right}, .* is {other.sha256[:12]}; give the"
+    with pytest.raises(CheckpointError, match=message):
+        load(folder, CPU)
+
+
+def test_a_tokenizer_elsewhere_can_be_given(folder, tmp_path) -> None:
+    (folder / TOKENIZER).rename(tmp_path / "mine.json")
+
+    with pytest.raises(ConfigError, match=r"tokenizer\.json cannot be read"):
+        load(folder, CPU)
+    assert load(folder, CPU, tokenizer=tmp_path / "mine.json").tokenizer.kind == "bytes"
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path) -> None:
+    byte_tokenizer().save(tmp_path / TOKENIZER)
+
+    with pytest.raises(CheckpointError, match=r"is no checkpoint.* checkpoints in it: none"):
+        load(tmp_path, CPU)
+
+
+def rewritten(folder: Path, **network: object) -> None:
+    """The newest checkpoint anew, its hashes right, for another network than its weights are of."""
+    loaded = checkpoint.load(checkpoints(folder)[-1])
+    about = json.loads(json.dumps(dict(loaded.about)))
+    about["network"] |= network
+    about.pop("schema")
+    checkpoint.save(folder, loaded.weights, loaded.optimizer, about)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            {"d_mlp": 32},
+            r"another network: .*\.raw_amplitude \[24\] and not \[32\]",
+        ),
+        ({"base": "sgrpsann"}, r"another network: blocks\.0\.strength None and not \[1\]"),
+        ({"base": "respsan"}, "network of .*unknown base 'respsan', did you mean 'respsann'"),
+        ({"d_model": "wide"}, "network of .*d_model: expected a whole number, got 'wide'"),
+        ({"n_heads": 3}, "d_model must be a multiple of n_heads, got 16 and 3"),
+    ],
+    ids=["width", "base", "unknown", "word", "rule"],
+)
+def test_weights_of_another_network_than_is_named_are_refused(folder, network, message) -> None:
+    rewritten(folder, **network)
+
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        load(folder, CPU)

@@ -1,0 +1,368 @@
+"""The loop learns, adds up passes exactly, and goes on from any checkpoint as if never stopped."""
+
+import csv
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from psannlm.config import TrainingConfig
+from psannlm.model.bases import build, cost_of
+from psannlm.model.cost import Shape
+from psannlm.schema import ConfigError
+from psannlm.train import trainer as trainer_module
+from psannlm.train.checkpoint import CheckpointError, checkpoints, load
+from psannlm.train.data import Data
+from psannlm.train.optimizer import is_decayed, rate_at
+from psannlm.train.recorder import DivergenceError, Progress
+from psannlm.train.trainer import Trainer
+from tests.tiny_trainings import begun, data_for, stopped_after, training_config, write_text
+
+BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    folder = tmp_path_factory.mktemp("data")
+    return data_for(training_config(corpus=str(write_text(folder))), folder)
+
+
+def short(**changes: Any) -> TrainingConfig:
+    """6 steps of two passes, evaluations after 3 and 6 and checkpoints after 2, 3, 4 and 6."""
+    sizes = {"n_layers": 1, "batch_tokens": 256, "pass_tokens": 128, "checkpoint_steps": 2}
+    return training_config(**{"epochs": 1, **sizes, **changes})
+
+
+def rows(folder: Path, per: str = "step") -> list[dict[str, float]]:
+    with (folder / "loss.csv").open(newline="") as lines:
+        found = [row for row in csv.DictReader(lines) if row.pop("per") == per]
+    return [{name: float(value) for name, value in row.items() if value} for row in found]
+
+
+def column(folder: Path, name: str) -> list[float]:
+    return [row[name] for row in rows(folder)]
+
+
+def trained(folder: Path, data: Data, config: TrainingConfig, **options: Any) -> Trainer:
+    trainer = begun(folder, data, config, **options)
+    trainer.run()
+    return trainer
+
+
+def test_steps_are_those_of_a_plain_loop(tmp_path, data) -> None:
+    config = short(base="transformer", clip_norm=0.5)
+    trainer = trained(tmp_path, data, config)
+    model = build(config.network, seed=config.seed)
+    named = list(model.named_parameters())
+    optimizer = torch.optim.AdamW(
+        [{"params": [p], "weight_decay": 0.1 * is_decayed(n, p)} for n, p in named],
+        betas=(config.beta1, config.beta2),
+    )
+
+    losses, norms = [], []
+    for step in range(1, 7):
+        tokens, targets = trainer.batches.batch(step - 1)
+        loss = cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+        loss.backward()
+        norm = math.sqrt(sum(p.grad.square().sum().item() for _, p in named))
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, 6, config)
+            group["params"][0].grad *= min(1.0, 0.5 / norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        norms.append(norm)
+
+    assert column(tmp_path, "train_loss") == pytest.approx(losses, abs=2e-6)
+    assert column(tmp_path, "grad_norm") == pytest.approx(norms, rel=2e-5)
+    assert column(tmp_path, "learning_rate") == [rate_at(step, 6, config) for step in range(1, 7)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", BASES)
+def test_every_base_learns_one_batch_by_heart(tmp_path, data, base: str) -> None:
+    config = short(
+        base=base, d_model=32, batch_tokens=64, pass_tokens=64, learning_rate=0.02,
+        weight_decay=0.0, evaluations=1, checkpoint_steps=1000, warmup_fraction=0.05,
+    )  # fmt: skip
+    ids = np.resize(data.train.ids[1:65], 150 * 64 + 1)  # 150 times 4 windows of 16 tokens
+    repeated = dataclasses.replace(data, train=dataclasses.replace(data.train, ids=ids))
+
+    trained(tmp_path, repeated, config)
+
+    assert column(tmp_path, "train_loss")[0] > 5
+    assert column(tmp_path, "train_loss")[-1] < 0.05
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_passes_add_up_to_one_large_pass(tmp_path, data, base: str) -> None:
+    for pass_tokens in (64, 256):
+        trained(tmp_path / str(pass_tokens), data, short(base=base, pass_tokens=pass_tokens))
+
+    small, large = (column(tmp_path / name, "train_loss") for name in ("64", "256"))
+    assert small == pytest.approx(large, abs=1e-6)
+    norms = [column(tmp_path / name, "grad_norm") for name in ("64", "256")]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_network_computed_twice_to_save_memory_learns_the_same(tmp_path, data, base) -> None:
+    for saving in (True, False):
+        trained(tmp_path / str(saving), data, short(base=base, grad_checkpoint=saving))
+
+    assert column(tmp_path / "True", "train_loss") == column(tmp_path / "False", "train_loss")
+
+
+def test_an_epoch_trains_on_every_window_once(tmp_path, data, monkeypatch) -> None:
+    seen: list[Tensor] = []
+    batch_of = Trainer._batch
+
+    def noted(self: Trainer, step: int, i: int) -> tuple[Tensor, Tensor]:
+        tokens, targets = batch_of(self, step, i)
+        seen.extend(torch.cat([tokens, targets[:, -1:]], dim=1))
+        return tokens, targets
+
+    monkeypatch.setattr(Trainer, "_batch", noted)
+
+    trainer = trained(tmp_path, data, short())
+
+    n = trainer.plan.n_windows
+    ids = torch.from_numpy(data.train.ids.astype(np.int64))
+    windows = sorted(ids[16 * i : 16 * i + 17].tolist() for i in range(n))
+    assert sorted(row.tolist() for row in seen[:n]) == windows
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    """All that a repetition must reproduce bit by bit."""
+    last = checkpoints(folder)[-1]
+    names = ("model.safetensors", "optimizer.safetensors")
+    return {
+        "loss.csv": (folder / "loss.csv").read_bytes(),
+        **{name: (last / name).read_bytes() for name in names},
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "muon", "schedule": "wsd", "base": "sgrpsann"},
+        {"precision": "bf16", "base": "waveresnet"},
+        {"precision": "fp16", "base": "transformer"},
+        {"learnable": ("amplitude",), "grad_checkpoint": True},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_a_training_goes_on_from_any_checkpoint_bit_by_bit(tmp_path, data, changes) -> None:
+    config = short(**changes)
+    whole = tmp_path / "whole"
+    trained(whole, data, config)
+    expected = state_of(whole)
+
+    for last in checkpoints(whole)[:-1]:
+        part = tmp_path / last.name
+        shutil.copytree(whole, part)
+        for later in checkpoints(part):
+            if later.name > last.name:
+                shutil.rmtree(later)
+        trainer = begun(part, data, config)
+        assert trainer.tally.step == int(last.name[5:])
+        trainer.run()
+
+        assert state_of(part) == expected
+
+
+def test_a_training_that_broke_off_again_and_again_ends_as_one_that_did_not(tmp_path, data) -> None:
+    config = short()
+    trained(tmp_path / "whole", data, config)
+
+    for step in (1, 2, 3, 5):
+        stopped_after(begun(tmp_path / "part", data, config), step)
+    trained(tmp_path / "part", data, config)
+
+    assert state_of(tmp_path / "part") == state_of(tmp_path / "whole")
+
+
+def test_a_finished_training_has_nothing_left_to_do(tmp_path, data) -> None:
+    config = short()
+    trained(tmp_path, data, config)
+    before = state_of(tmp_path)
+    told: list[Progress] = []
+
+    trained(tmp_path, data, config, watch=told.append)
+
+    assert told == []
+    assert state_of(tmp_path) == before
+
+
+def test_a_training_goes_on_in_other_passes(tmp_path, data) -> None:
+    trained(tmp_path / "whole", data, short())
+    stopped_after(begun(tmp_path / "part", data, short()), 3)
+
+    trained(tmp_path / "part", data, short(pass_tokens=32, checkpoint_steps=1))
+
+    whole, part = (column(tmp_path / name, "train_loss") for name in ("whole", "part"))
+    assert part == pytest.approx(whole, abs=1e-6)
+
+
+def test_another_course_or_other_data_is_refused_by_what_differs(tmp_path, data) -> None:
+    stopped_after(begun(tmp_path, data, short()), 5)
+    before = (tmp_path / "loss.csv").read_bytes()
+
+    with pytest.raises(CheckpointError, match="another course: d_mlp 24 and not 32;"):
+        begun(tmp_path, data, short(d_mlp=32))
+    with pytest.raises(CheckpointError, match=r"another course: learning_rate 0\.01 and not 0\.02"):
+        begun(tmp_path, data, short(learning_rate=0.02))
+    other = dataclasses.replace(data, train=dataclasses.replace(data.train, sha256="f" * 64))
+    with pytest.raises(CheckpointError, match=r"another data: train_sha256 .* and not 'ffff"):
+        begun(tmp_path, other, short())
+    assert (tmp_path / "loss.csv").read_bytes() == before
+
+
+def test_a_text_shorter_than_a_window_is_refused(tmp_path, data) -> None:
+    config = short(context_length=2048, batch_tokens=2048, pass_tokens=2048)
+
+    with pytest.raises(ConfigError, match=r"must hold context_length \+ 1 = 2049 tokens"):
+        begun(tmp_path, data, config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluations_and_epochs_are_logged_where_the_plan_says(tmp_path, data) -> None:
+    trainer = trained(tmp_path, data, short(epochs=2))
+
+    evaluated = [int(row["step"]) for row in rows(tmp_path, "evaluation")]
+    assert evaluated == sorted(trainer.plan.evaluations)
+    epochs = rows(tmp_path, "epoch")
+    assert {int(row["step"]): row["epoch"] for row in epochs} == trainer.plan.epoch_ends
+    assert trainer.last_evaluation is not None
+    assert epochs[-1]["val_loss"] == trainer.last_evaluation.loss
+    losses = column(tmp_path, "train_loss")
+    assert epochs[0]["train_loss"] == pytest.approx(sum(losses[:6]) / 6, rel=1e-12)
+    assert epochs[1]["train_loss"] == pytest.approx(sum(losses[6:]) / 6, rel=1e-12)
+
+
+def test_the_best_network_is_kept_whatever_comes_after_it(tmp_path, data, monkeypatch) -> None:
+    found = {2: 4.0, 3: 2.0, 5: 3.0, 6: 2.5}
+    evaluate = Trainer.evaluate
+
+    def made_up(self: Trainer, tokens: Any) -> Any:
+        loss = found[self.tally.step]
+        return dataclasses.replace(evaluate(self, tokens), loss=loss)
+
+    monkeypatch.setattr(Trainer, "evaluate", made_up)
+
+    trainer = trained(tmp_path, data, short(evaluations=4, checkpoint_steps=4, keep_checkpoints=1))
+
+    assert (trainer.tally.best_step, trainer.tally.best_loss) == (3, 2.0)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_00000003", "step_00000006"]
+
+
+def test_a_checkpoint_names_the_networks_weights_as_the_network_does(tmp_path, data) -> None:
+    trainer = trained(tmp_path, data, short())
+
+    loaded = load(checkpoints(tmp_path)[-1])
+
+    weights = trainer.model.state_dict()
+    assert loaded.weights.keys() == weights.keys()
+    assert all(torch.equal(loaded.weights[name], weights[name]) for name in weights)
+    learned = {f"model.{name}" for name, _ in trainer.model.named_parameters()}
+    named = {key.rsplit(".", 1)[0] for key in loaded.optimizer if key != "rng.cpu"}
+    assert named == learned
+
+
+def poison(trainer: Trainer, step: int, what: str) -> None:
+    """Make a loss, a gradient or a weight of `step` no number."""
+    take, hurt = trainer._step, trainer.model.lm_head.weight
+    forward = trainer.objective.forward
+
+    def step_with_poison(number: int) -> None:
+        if number == step and what == "gradient":
+            hurt.register_hook(lambda gradient: gradient * math.nan)
+        if number == step and what == "loss":
+            trainer.objective.forward = lambda *batch: forward(*batch) * math.nan  # type: ignore[method-assign]
+        take(number)
+        if number == step and what == "weight":
+            with torch.no_grad():
+                hurt[0, 0] = math.inf
+
+    trainer._step = step_with_poison  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        ("loss", DivergenceError, "loss is nan at step 4 of 6.*lower learning_rate"),
+        ("gradient", DivergenceError, "the gradient norm is nan at step 4 of 6"),
+        ("weight", CheckpointError, r"step_00000004.*lm_head\.weight must be finite"),
+    ],
+)
+def test_what_is_no_number_never_reaches_a_checkpoint(
+    tmp_path, data, what: str, error: type[ConfigError], message: str
+) -> None:
+    trainer = begun(tmp_path, data, short(checkpoint_steps=1))
+    poison(trainer, 4, what)
+
+    with pytest.raises(error, match=message):
+        trainer.run()
+
+    assert load(checkpoints(tmp_path)[-1]).about["step"] == 3
+
+
+def test_a_network_that_diverges_on_its_own_says_why(tmp_path, data) -> None:
+    config = short(learning_rate=1e30, checkpoint_steps=1, evaluations=1, warmup_fraction=0.5)
+
+    with pytest.raises(DivergenceError, match=r"at step \d of 6: over the .* lower learning_rate"):
+        trained(tmp_path, data, config)
+
+    for path in checkpoints(tmp_path):
+        assert all(tensor.isfinite().all() for tensor in load(path).weights.values())
+
+
+def test_fp16_leaves_out_a_step_that_overflows_and_goes_on(tmp_path, data) -> None:
+    trainer = begun(tmp_path, data, short(precision="fp16"))
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**19)
+
+    trainer.run()
+
+    norms = column(tmp_path, "grad_norm")
+    assert norms[0] == math.inf
+    assert all(map(math.isfinite, norms[1:]))
+    assert all(map(math.isfinite, column(tmp_path, "train_loss")))
+
+
+def test_the_watcher_hears_of_every_step_and_the_share_of_the_ceiling(tmp_path, data) -> None:
+    told: list[Progress] = []
+
+    trained(tmp_path, data, short(), watch=told.append, ceiling=1e9)
+
+    config = short().network
+    flops = 3 * cost_of(config, Shape(1, 16)).model_flops / 16
+    assert [progress.step for progress in told] == list(range(1, 7))
+    assert {progress.n_steps for progress in told} == {6}
+    for progress in told:
+        assert progress.mfu == pytest.approx(progress.tokens_per_s * flops / 1e9, rel=1e-12)
+    assert told[-1].seconds_left == 0
+
+
+def test_a_missing_compiler_leaves_the_training_eager(tmp_path, data, monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "missing_compiler", lambda device: "none found")
+
+    assert not begun(tmp_path, data, short(compile=True)).compiled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", BASES)
+def test_a_compiled_training_learns_what_an_eager_one_does(tmp_path, data, base: str) -> None:
+    for compiled in (True, False):
+        trained(tmp_path / str(compiled), data, short(base=base, compile=compiled))
+
+    fast, plain = (column(tmp_path / name, "train_loss") for name in ("True", "False"))
+    assert fast == pytest.approx(plain, abs=1e-5)
+    assert begun(tmp_path / "True", data, short(base=base, compile=True)).compiled
