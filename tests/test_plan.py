@@ -49,17 +49,15 @@ def test_steps_take_every_window_of_every_epoch_and_no_step_more() -> None:
         assert (plan.n_steps - 1) * size["rows"] < wanted
 
 
-def test_each_epoch_ends_at_the_step_that_takes_its_last_window() -> None:
+def test_each_epoch_ends_at_the_step_that_takes_its_last_window_or_with_the_training() -> None:
     for size in SIZES:
         plan = sized(**size)
 
-        whole = math.floor(size["epochs"])
-        expected = {
-            math.ceil(Fraction(epoch * size["n_windows"], size["rows"])): epoch
-            for epoch in range(1, whole + 1)
-        }
+        begun = range(1, math.ceil(size["epochs"]) + 1)
+        ends = [math.ceil(Fraction(epoch * size["n_windows"], size["rows"])) for epoch in begun]
+        expected = {min(end, plan.n_steps): epoch for end, epoch in zip(ends, begun, strict=True)}
         assert plan.epoch_ends == expected
-        assert max(plan.epoch_ends, default=0) <= plan.n_steps
+        assert max(plan.epoch_ends) == plan.n_steps
 
 
 def test_evaluations_are_evenly_spaced_and_their_last_ends_each_epoch_and_the_training() -> None:

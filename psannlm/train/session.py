@@ -96,7 +96,6 @@ def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dic
     config, data = trainer.config, trainer.data
     losses = pd.read_csv(trainer.folder / "loss.csv")
     speed = pd.read_csv(trainer.folder / "speed.csv")
-    steps = losses[losses["per"] == "step"]
     epochs = losses[losses["per"] == "epoch"]
     rate = tokens_per_s(speed, config.batch_tokens)
     flop_per_s = rate * trainer.recorder.flop_per_token
@@ -109,7 +108,7 @@ def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dic
         **data.identity,
         "tokenizer": config.tokenizer,
         "vocab_size": config.vocab_size,
-        "train_loss": float((epochs if len(epochs) else steps)["train_loss"].iloc[-1]),
+        "train_loss": float(epochs["train_loss"].iloc[-1]),
         "val_loss": validation.loss,
         "perplexity": validation.perplexity,
         "bits_per_byte": validation.bits_per_byte,
