@@ -58,6 +58,12 @@ def test_a_page_defines_nothing(path):
         assert not any(isinstance(node, definitions) for node in nodes), cell.source
 
 
+TRAINING_FILES = {
+    "README.md", "config_used.yaml", "loss.csv", "loss_curve.png", "metrics.json", "samples.json",
+    "sine.csv", "speed.csv", "system.json", "tiny_corpus.ipynb", "tokenizer.json", "yardsticks.csv",
+}  # fmt: skip
+
+
 @each_page
 def test_a_page_runs_on_any_python_kernel(path):
     assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
@@ -70,7 +76,12 @@ def papermill(tmp_path: Path, *arguments: str, name: str = "throughput", cwd: Pa
     return subprocess.run(
         [*command, *arguments],
         cwd=cwd,
-        env=os.environ | {"PSANNLM_REPORTS": str(tmp_path / "reports")},
+        env=os.environ
+        | {
+            "PSANNLM_REPORTS": str(tmp_path / "reports"),
+            "PSANNLM_CACHE": str(tmp_path / "cache"),
+            "PSANNLM_CHECKPOINTS": str(tmp_path / "checkpoints"),
+        },
         capture_output=True,
         text=True,
     )
@@ -138,3 +149,30 @@ def test_text_that_papermill_passes_for_a_flag_is_understood(tmp_path):
     [folder] = (tmp_path / "reports" / "benchmarks").iterdir()
     assert done.returncode == 0, done.stderr
     assert load(folder).manifest["parameters"]["compile"] is False
+
+
+FEW = ("-p", "train_megabytes", "0.02", "-p", "vocab_size", "300")
+"""A training of a few steps."""
+
+
+@pytest.mark.slow
+def test_a_training_leaves_every_file_with_its_hash(tmp_path):
+    done = papermill(tmp_path, *FEW, name="tiny_corpus")
+
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / "reports" / "benchmarks").iterdir()
+    evidence = load(folder)
+    identities.check(evidence)
+    assert evidence.is_complete
+    assert set(evidence.manifest["artifacts"]) >= TRAINING_FILES
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [folder.name]
+    assert not list(folder.rglob("*.safetensors"))
+    assert str(ROOT) not in (folder / "tiny_corpus.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_a_training_on_a_text_that_is_not_there_names_the_way_to_one(tmp_path):
+    done = papermill(tmp_path, "-p", "corpus", "datasets/lm/no_such.txt", name="tiny_corpus")
+
+    assert done.returncode != 0
+    assert "no_such.txt does not exist; build one: python -m psannlm corpus from" in done.stderr
