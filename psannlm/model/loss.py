@@ -3,6 +3,7 @@
 Shape letters: N tokens, C tokens of a chunk, D d_model, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -110,7 +111,7 @@ def _summed_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The summed loss, and its gradients by hidden (N, D) and weight (V, D) if they are wanted."""
     total, by_hidden, by_weight = _results(hidden, weight, dtype, wants_gradients)
-    share = _compiled_share if compiled else _share
+    share = _compiled_share() if compiled else _share
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         features, head = hidden.to(dtype), weight.to(dtype)
         for part in _chunks(len(targets), chunk_tokens):
@@ -174,7 +175,10 @@ def _share(features: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Ten
     return losses.sum(), slope.to(head.dtype)
 
 
-_compiled_share: Callable[..., tuple[Tensor, Tensor]] = torch.compile(_share, dynamic=False)
+@functools.cache
+def _compiled_share() -> Callable[..., tuple[Tensor, Tensor]]:
+    """`_share` compiled for each size of chunk; made when first asked for, as that loads much."""
+    return torch.compile(_share, dynamic=False)
 
 
 def _losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
