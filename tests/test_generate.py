@@ -260,9 +260,12 @@ def test_generation_keeps_no_graph_and_changes_no_prompt() -> None:
     model = lively({})
     prompts = uneven_prompts(model)
     kept = [prompt.clone() for prompt in prompts]
+    graphs: list[Any] = []
+    model.norm.register_forward_hook(lambda module, inputs, y: graphs.append(y.grad_fn))
 
     new = generate(model, prompts, n_tokens=5)
 
+    assert set(graphs) == {None}
     assert all(torch.equal(a, b) for a, b in zip(prompts, kept, strict=True))
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.is_grad_enabled()

@@ -20,6 +20,7 @@ from psannlm.schema import ConfigError
 from psannlm.train import trainer as trainer_module
 from psannlm.train.checkpoint import CheckpointError, checkpoints, load
 from psannlm.train.data import Data
+from psannlm.train.distributed import Ranks
 from psannlm.train.optimizer import is_decayed, rate_at
 from psannlm.train.recorder import DivergenceError, Progress
 from psannlm.train.trainer import Trainer
@@ -366,3 +367,19 @@ def test_a_compiled_training_learns_what_an_eager_one_does(tmp_path, data, base:
     fast, plain = (column(tmp_path / name, "train_loss") for name in ("True", "False"))
     assert fast == pytest.approx(plain, abs=1e-5)
     assert begun(tmp_path / "True", data, short(base=base, compile=True)).compiled
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("base", BASES)
+def test_a_gpu_learns_what_a_cpu_does(tmp_path, data, base, precision, compiled) -> None:
+    gpu = Ranks(0, 1, torch.device("cuda", 0))
+    config = short(base=base, precision=precision, compile=compiled)
+    trained(tmp_path / "gpu", data, config, ranks=gpu)
+    trained(tmp_path / "cpu", data, short(base=base))
+
+    losses = [column(tmp_path / where, "train_loss") for where in ("gpu", "cpu")]
+    tolerance = 1e-3 if precision == "fp32" else 5e-2  # 8 or 11 significant bits, a few steps
+    assert losses[0] == pytest.approx(losses[1], abs=tolerance)

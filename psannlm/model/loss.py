@@ -177,9 +177,8 @@ def _share(features: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Ten
 
 @functools.cache
 def _compiled_share() -> Callable[..., tuple[Tensor, Tensor]]:
-    """`_share` compiled; made at its first use, as the compiler takes seconds to load."""
-    compiled: Callable[..., tuple[Tensor, Tensor]] = torch.compile(_share, dynamic=False)
-    return compiled
+    """`_share` compiled for each size of chunk; made when first asked for, as that loads much."""
+    return torch.compile(_share, dynamic=False)
 
 
 def _losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
