@@ -173,9 +173,9 @@ def _share(logits: Tensor, targets: Tensor) -> Tensor:
     x = logits.to(_wide(logits.dtype))
     losses, log_sum = _losses(x, targets)
     token = torch.arange(x.shape[1], device=x.device)
-    slope = (x - log_sum[:, None]).exp_()
-    slope.add_(token == targets[:, None], alpha=-1)
-    logits.copy_(slope.mul_((targets != IGNORED)[:, None]))
+    chances = (x - log_sum[:, None]).exp()
+    slope = torch.where(token == targets[:, None], chances - 1, chances)
+    logits.copy_(slope * (targets != IGNORED)[:, None])
     return losses.sum()
 
 
