@@ -114,9 +114,13 @@ def _summed_loss(
     share = _compiled_share() if compiled else _share
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         features, head = hidden.to(dtype), weight.to(dtype)
+        # One piece of memory for the logits of all chunks: getting it anew takes longer than
+        # what is done with it.
+        logits = head.new_empty(min(chunk_tokens, len(targets)), len(head))  # (C, V)
         for part in _chunks(len(targets), chunk_tokens):
-            loss, slope = share(features[part], head, targets[part])
-            total += loss
+            slope = logits[: len(targets[part])]
+            torch.mm(features[part], head.T, out=slope)
+            total += share(slope, targets[part])
             if wants_gradients:
                 torch.mm(slope, head, out=by_hidden[part])
                 _add_product(by_weight, slope.T, features[part])
@@ -164,19 +168,19 @@ def _results(
     )
 
 
-def _share(features: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The summed loss of a chunk (C, D), and its gradient by the logits, (C, V)."""
-    x = (features @ head.T).to(_wide(head.dtype))  # (C, V)
+def _share(logits: Tensor, targets: Tensor) -> Tensor:
+    """The summed loss of a chunk; its gradient by the logits, (C, V), takes their place."""
+    x = logits.to(_wide(logits.dtype))
     losses, log_sum = _losses(x, targets)
     token = torch.arange(x.shape[1], device=x.device)
     chances = (x - log_sum[:, None]).exp()
     slope = torch.where(token == targets[:, None], chances - 1, chances)
-    slope = slope * (targets != IGNORED)[:, None]
-    return losses.sum(), slope.to(head.dtype)
+    logits.copy_(slope * (targets != IGNORED)[:, None])
+    return losses.sum()
 
 
 @functools.cache
-def _compiled_share() -> Callable[..., tuple[Tensor, Tensor]]:
+def _compiled_share() -> Callable[[Tensor, Tensor], Tensor]:
     """`_share` compiled for each size of chunk; made when first asked for, as that loads much."""
     return torch.compile(_share, dynamic=False)
 
