@@ -38,6 +38,7 @@ from psannlm.schema import ConfigError
 EXECUTED = ROOT / "_build" / "executed"
 INDEX = ROOT / "_build" / "html" / "index.html"
 POLL_SECONDS = 0.2
+LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -186,13 +187,17 @@ def run_notebook(
 
 
 def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> None:
-    with tqdm(desc=name, total=1, unit="", file=sys.stdout, ncols=88) as bar:
+    # A log is spared most of what a terminal overwrites.
+    seconds = POLL_SECONDS if sys.stdout.isatty() else LOG_SECONDS
+    with tqdm(
+        desc=name, total=1, unit="", file=sys.stdout, ncols=88, mininterval=seconds, miniters=1
+    ) as bar:
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
             if told := _told(progress):
                 bar.total, bar.unit = told["total"], told["unit"]
+                bar.set_postfix_str(told["label"], refresh=False)
                 bar.update(told["done"] - bar.n)
-                bar.set_postfix_str(told["label"])
 
 
 def _told(progress: Path) -> dict[str, Any]:

@@ -8,6 +8,10 @@ from tqdm import tqdm
 from psannlm.train.recorder import Progress
 
 
+LOG_SECONDS = 2.0
+"""Between two lines where they are not overwritten, as in a log."""
+
+
 class ProgressBar:
     """Shows what it is told of each step; closes itself after the last.
 
@@ -29,7 +33,7 @@ class ProgressBar:
                 file=self.file,
                 dynamic_ncols=False,
                 ncols=100,
-                mininterval=0.5,
+                mininterval=0.5 if self.file.isatty() else LOG_SECONDS,
             )
         shown = f"loss {progress.loss:.3f}, {progress.tokens_per_s:,.0f} tokens/s"
         if progress.mfu is not None:
