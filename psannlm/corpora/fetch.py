@@ -5,7 +5,6 @@ are used; nothing is installed.
 """
 
 import errno
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,14 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from psannlm import ROOT
+from psannlm import CACHE
 from psannlm.corpora.download import download
 from psannlm.corpora.recipe import NpmSource, PackedSource, PipSource, UrlSource
 from psannlm.files import sha256_of
 from psannlm.schema import ConfigError
-
-CACHE = Path(os.environ.get("PSANNLM_CACHE", ROOT / "datasets" / "cache"))
-"""Where downloads are kept."""
 
 KEY = 12
 """Digits of the hash that stand before a cached file's own name."""
