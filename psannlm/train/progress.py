@@ -7,7 +7,6 @@ from tqdm import tqdm
 
 from psannlm.train.recorder import Progress
 
-
 LOG_SECONDS = 2.0
 """Between two lines where they are not overwritten, as in a log."""
 
