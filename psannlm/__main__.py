@@ -2,13 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from psannlm import REPORTS
 from psannlm.bench.ceiling import measure_ceiling, rate
-from psannlm.config import TrainingConfig
+from psannlm.config import Device, TrainingConfig
 from psannlm.corpora import build
 from psannlm.corpora.corpus import load
 from psannlm.corpora.recipe import SPLITS
@@ -122,6 +122,10 @@ def generate(
         "repetition_penalty": repetition_penalty,
     }
     sampling = parse(Sampling, asked, source="options of generate")
+    if device not in get_args(Device):
+        raise typer.BadParameter(
+            f"--device must be one of {', '.join(get_args(Device))}, got {device!r}"
+        )
     network = pretrained.load(checkpoint, select_device(device), tokenizer=tokenizer)
     model, spelling = network.model, network.tokenizer
     written = pretrained.continuations(model, spelling, prompt, tokens, sampling, seed=seed)
