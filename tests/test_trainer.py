@@ -26,6 +26,10 @@ from psannlm.train.trainer import Trainer
 from tests.trainings import begun, data_for, stopped_after, training_config, write_text
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
+# torch's own compiler still uses what torch has deprecated.
+compiles = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -357,12 +361,15 @@ def test_a_missing_compiler_leaves_the_training_eager(tmp_path, data, monkeypatc
     assert not begun(tmp_path, data, short(compile=True)).compiled
 
 
+@compiles
 @pytest.mark.slow
-@pytest.mark.parametrize("base", BASES)
-def test_a_compiled_training_learns_what_an_eager_one_does(tmp_path, data, base: str) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"base": "sgrpsann"}, {"base": "waveresnet", "grad_checkpoint": True}]
+)
+def test_a_compiled_training_learns_what_an_eager_one_does(tmp_path, data, changes) -> None:
     for compiled in (True, False):
-        trained(tmp_path / str(compiled), data, short(base=base, compile=compiled))
+        trained(tmp_path / str(compiled), data, short(compile=compiled, **changes))
 
     fast, plain = (column(tmp_path / name, "train_loss") for name in ("True", "False"))
     assert fast == pytest.approx(plain, abs=1e-5)
-    assert begun(tmp_path / "True", data, short(base=base, compile=True)).compiled
+    assert begun(tmp_path / "new", data, short(compile=True)).compiled
