@@ -4,6 +4,7 @@ import ast
 import errno
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,21 @@ def test_a_disk_that_is_full_from_the_second_file_on_leaves_nothing(tmp_path, mo
         saved(tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_may_not_grow_leaves_nothing(tmp_path) -> None:
+    older = saved(tmp_path, 3)
+    weights = {"a.weight": torch.zeros(10**5)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match="step_00000006 cannot be written"):
+            save(tmp_path, weights, {}, {"step": 6})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert list(tmp_path.iterdir()) == [older]
 
 
 class Killed(BaseException):
