@@ -92,6 +92,20 @@ def test_a_flipped_bit_anywhere_in_a_file_is_refused(tmp_path, name: str) -> Non
             load(folder)
 
 
+@pytest.mark.parametrize(("then", "now"), [("1e-05", "1E-05"), (": 7", ":  7")])
+def test_a_description_written_otherwise_is_refused_even_if_it_says_the_same(
+    tmp_path, then: str, now: str
+) -> None:
+    folder = save(tmp_path, {}, {}, {"step": 7, "best_loss": 1e-05})
+    text = (folder / ABOUT).read_text()
+    assert then in text
+
+    (folder / ABOUT).write_text(text.replace(then, now))
+
+    with pytest.raises(CheckpointError, match=f"{ABOUT} was altered"):
+        read_about(folder)
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER])
 def test_a_missing_file_is_refused_by_its_name(tmp_path, name: str) -> None:
     folder = saved(tmp_path)

@@ -340,6 +340,8 @@ def test_fp16_leaves_out_a_step_that_overflows_and_goes_on(tmp_path, data) -> No
     norms = column(tmp_path, "grad_norm")
     assert norms[0] == math.inf
     assert all(map(math.isfinite, norms[1:]))
+    scale = begun(tmp_path, data, trainer.config).scaler.get_scale()
+    assert scale == trainer.scaler.get_scale() == 2.0**18
     assert all(map(math.isfinite, column(tmp_path, "train_loss")))
 
 
