@@ -86,12 +86,14 @@ def train(
     asked = parse(TrainingConfig, read_parameters(source), source=str(source), bases=tuple(BASES))
     folder = resume or out or session.default_folder(source, asked)
     with distributed.join(asked.device) as ranks:
-        ceiling = None
-        if ranks.world == 1 or ranks.device.type == "cuda":
-            ceiling = rate(
-                *measure_ceiling(ranks.device, asked.precision, min_seconds=0.5, min_steps=3)
-            )
-        metrics = session.train(asked, folder, ranks, ceiling=ceiling, watch=ProgressBar()).metrics
+
+        def ceiling() -> float:
+            device, precision = ranks.device, asked.precision
+            return rate(*measure_ceiling(device, precision, min_seconds=0.5, min_steps=3))
+
+        # Ranks that share a CPU cannot each have all of it.
+        known = ceiling if ranks.world == 1 or ranks.device.type == "cuda" else None
+        metrics = session.train(asked, folder, ranks, ceiling=known, watch=ProgressBar()).metrics
         if ranks.is_first:
             print(
                 f"validation: loss {metrics['val_loss']:.4f} nats/token, "

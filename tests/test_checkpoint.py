@@ -4,6 +4,7 @@ import ast
 import errno
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_a_flipped_bit_anywhere_in_a_file_is_refused(tmp_path, name: str) -> Non
 
         with pytest.raises(CheckpointError, match=rf"{folder}: .*{name}"):
             load(folder)
+
+
+@pytest.mark.parametrize(("then", "now"), [("1e-05", "1E-05"), (": 7", ":  7")])
+def test_a_description_written_otherwise_is_refused_even_if_it_says_the_same(
+    tmp_path, then: str, now: str
+) -> None:
+    folder = save(tmp_path, {}, {}, {"step": 7, "best_loss": 1e-05})
+    text = (folder / ABOUT).read_text()
+    assert then in text
+
+    (folder / ABOUT).write_text(text.replace(then, now))
+
+    with pytest.raises(CheckpointError, match=f"{ABOUT} was altered"):
+        read_about(folder)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER])
@@ -182,6 +197,21 @@ def test_a_disk_that_is_full_from_the_second_file_on_leaves_nothing(tmp_path, mo
         saved(tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_may_not_grow_leaves_nothing(tmp_path) -> None:
+    older = saved(tmp_path, 3)
+    weights = {"a.weight": torch.zeros(10**5)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match="step_00000006 cannot be written"):
+            save(tmp_path, weights, {}, {"step": 6})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert list(tmp_path.iterdir()) == [older]
 
 
 class Killed(BaseException):

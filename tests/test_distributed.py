@@ -55,6 +55,8 @@ COURSES: dict[str, dict[str, Any]] = {
     "fsdp_one_pass": {"parallel": "fsdp", "pass_tokens": 64, "learnable": ("decay",)},
     "ddp_muon": {"parallel": "ddp", "optimizer": "muon"},
     "fsdp_muon": {"parallel": "fsdp", "optimizer": "muon"},
+    "ddp_compiled": {"parallel": "ddp", "compile": True, "n_layers": 1},
+    "fsdp_compiled": {"parallel": "fsdp", "compile": True, "n_layers": 1},
     "fsdp_fp16": {"parallel": "fsdp", "precision": "fp16", "base": "transformer"},
 }
 """Each trains 12 steps, evaluates after 6 and 12, and saves there."""
@@ -111,7 +113,8 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         written(folder / f"{name}.yaml", course(folder, **changes))
     launched(folder, *COURSES)
     for name, changes in COURSES.items():
-        trained_alone(folder / f"{name}_alone", course(folder, **changes), folder / "cache")
+        alone = course(folder, **changes | {"compile": False})
+        trained_alone(folder / f"{name}_alone", alone, folder / "cache")
     return folder
 
 
@@ -138,7 +141,7 @@ def furthest(folder: Path, other: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_one_pass"])
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_one_pass", "ddp_compiled", "fsdp_compiled"])
 def test_two_ranks_learn_what_one_process_learns_from_the_joined_batch(trainings, name) -> None:
     pair, alone = trainings / name, trainings / f"{name}_alone"
 

@@ -124,3 +124,13 @@ def test_a_full_disk_is_a_message_that_names_the_folder(tmp_path, monkeypatch) -
         journal.lengths()
     with pytest.raises(ConfigError, match="make room there, make it writable"), writing(tmp_path):
         full()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_row_that_finds_no_room_is_a_message(tmp_path) -> None:
+    journal = Journal(tmp_path)
+    (tmp_path / "loss.csv").unlink()
+    (tmp_path / "loss.csv").symlink_to("/dev/full")
+
+    with pytest.raises(ConfigError, match=f"{tmp_path} cannot be written: No space left on device"):
+        journal.add("loss.csv", step(1))

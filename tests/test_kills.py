@@ -21,7 +21,7 @@ from psannlm.config import TrainingConfig
 from psannlm.train import session
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read
-from tests.trainings import ALONE, training_config, write_text
+from tests.tiny_trainings import ALONE, training_config, write_text
 
 N_KILLS = 20
 PATIENCE = 60  # seconds for a training to write its next row

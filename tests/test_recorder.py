@@ -129,6 +129,7 @@ def test_time_of_evaluations_is_spent_but_on_no_step(tmp_path, clock) -> None:
     note(noted, 5, 2.0)
     clock.now += 7.0
     noted.evaluated(5, evaluation(2.0))
+    assert noted.tally.elapsed_seconds == 8.0
     clock.now += 0.5
     noted.rest()
     clock.now += 1.0

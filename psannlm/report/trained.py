@@ -42,14 +42,12 @@ def train(page: Page) -> Trained:
     """
     config = page.config
     assert isinstance(config, TrainingConfig)
-    ceiling = rate(
-        *measure_ceiling(
-            page.device,
-            config.precision,
-            min_seconds=CEILING_SECONDS,
-            min_steps=CEILING_STEPS,
-        )
-    )
+    device, precision = page.device, config.precision
+
+    def ceiling() -> float:
+        seconds, steps = CEILING_SECONDS, CEILING_STEPS
+        return rate(*measure_ceiling(device, precision, min_seconds=seconds, min_steps=steps))
+
     bar = ProgressBar(sys.stdout)
 
     def watch(progress: Progress) -> None:
@@ -57,7 +55,7 @@ def train(page: Page) -> Trained:
         page.tell(progress.step, progress.n_steps, f"loss {progress.loss:.3f}")
 
     folder = CHECKPOINTS / page.run.folder.name
-    done = session.train(config, folder, Ranks(0, 1, page.device), ceiling=ceiling, watch=watch)
+    done = session.train(config, folder, Ranks(0, 1, device), ceiling=ceiling, watch=watch)
     for name in LOG:
         page.run.write(name, (folder / name).read_bytes())
     page.run.state(**_sources(config, done.data))

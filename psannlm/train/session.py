@@ -50,7 +50,7 @@ def train(
     folder: Path,
     ranks: Ranks,
     *,
-    ceiling: float | None = None,
+    ceiling: Callable[[], float] | None = None,
     watch: Callable[[Progress], None] = lambda _: None,
 ) -> Session:
     """Train in `folder`, or go on there with what was begun.
@@ -62,7 +62,8 @@ def train(
         config: What to train, and how.
         folder: Of this training alone.
         ranks: Who trains together.
-        ceiling: Measured matmul rate of one device, FLOP/s; None if unknown.
+        ceiling: Measures the matmul rate of one device, FLOP/s; asked before and after training,
+            of which the higher rate counts, as a busy machine shows a lower one.
         watch: Told of every step, on the first rank.
 
     Raises:
@@ -80,8 +81,11 @@ def train(
             data.tokenizer.save(folder / TOKENIZER)
     ranks.wait()
     data = data or read(config)  # the others find in the cache what the first has made
-    trainer = Trainer(config, data, folder, ranks, ceiling=ceiling, watch=watch)
+    before = ceiling() if ceiling else None
+    trainer = Trainer(config, data, folder, ranks, ceiling=before, watch=watch)
     trainer.run()
+    if ceiling and before:
+        trainer.recorder.ceiling = max(before, ceiling())
     validation = trainer.last_evaluation or trainer.evaluate(data.validation)
     test = trainer.evaluate(data.test)
     metrics = summarise(trainer, validation, test) if ranks.is_first else {}
