@@ -1,9 +1,10 @@
-"""Which device and precision a computation uses, and whether it can be compiled there."""
+"""Which device and precision a computation uses, and whether it can be compiled or repeated."""
 
 import contextlib
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -40,3 +41,23 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, DTYPES[precision])
+
+
+@contextlib.contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Sums in a fixed order on a CPU, so that the same steps give the same digits.
+
+    Compiled code would else add up an embedding's gradient in whatever order its threads come. A
+    GPU is left alone: there the fixed order is slow, and some operations have none.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    settings: Any = torch.utils.deterministic
+    filled = settings.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        settings.fill_uninitialized_memory = False  # a check of torch's own, at the cost of time
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        settings.fill_uninitialized_memory = filled

@@ -44,3 +44,15 @@ def test_fp32_is_left_alone():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
 
     assert product.dtype == torch.float32
+
+
+def test_a_cpu_sums_in_a_fixed_order_for_as_long_as_it_is_asked_to():
+    with device.repeatable(CPU):
+        assert torch.are_deterministic_algorithms_enabled()
+
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_gpu_is_left_alone():
+    with device.repeatable(torch.device("cuda")):
+        assert not torch.are_deterministic_algorithms_enabled()

@@ -380,6 +380,21 @@ def test_a_compiled_training_learns_what_an_eager_one_does(tmp_path, data, chang
     assert begun(tmp_path / "new", data, short(compile=True)).compiled
 
 
+@pytest.mark.slow
+@compiles
+def test_compiled_trainings_on_two_threads_repeat_to_the_last_digit(tmp_path, data) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for name in ("one", "two"):
+            trained(tmp_path / name, data, short(compile=True, precision="bf16", epochs=4))
+    finally:
+        torch.set_num_threads(threads)
+
+    one, two = ((tmp_path / name / "loss.csv").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from psannlm.config import TrainingConfig
-from psannlm.device import missing_compiler
+from psannlm.device import missing_compiler, repeatable
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
 from psannlm.train import checkpoint
@@ -111,17 +111,22 @@ class Trainer:
         """
         self.objective.train()
         self.recorder.looked_at = time.perf_counter()
-        for step in range(self.tally.step + 1, self.plan.n_steps + 1):
-            self._step(step)
-            evaluating, saving = self.plan.evaluates(step), self.plan.saves(step)
-            if evaluating or saving or self.recorder.is_due:
-                self.recorder.look()
-            if evaluating:
-                self.last_evaluation = self.evaluate(self.data.validation)
-                self.recorder.evaluated(step, self.last_evaluation)
-            if saving or self.tally.best_step == step:
-                self._save(step)
-                self.recorder.rest()
+        with repeatable(self.ranks.device):
+            for step in range(self.tally.step + 1, self.plan.n_steps + 1):
+                self._step(step)
+                self._after(step)
+
+    def _after(self, step: int) -> None:
+        """What the plan asks for after a step: a look at its loss, an evaluation, a checkpoint."""
+        evaluating, saving = self.plan.evaluates(step), self.plan.saves(step)
+        if evaluating or saving or self.recorder.is_due:
+            self.recorder.look()
+        if evaluating:
+            self.last_evaluation = self.evaluate(self.data.validation)
+            self.recorder.evaluated(step, self.last_evaluation)
+        if saving or self.tally.best_step == step:
+            self._save(step)
+            self.recorder.rest()
 
     def evaluate(self, tokens: Tokens) -> Evaluation:
         """Evaluate the network as it is on a whole split."""
