@@ -382,6 +382,7 @@ def test_a_compiled_training_learns_what_an_eager_one_does(tmp_path, data, chang
 
 @pytest.mark.slow
 @compiles
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiled_trainings_on_two_threads_repeat_to_the_last_digit(tmp_path, data) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
