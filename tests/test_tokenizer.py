@@ -9,7 +9,6 @@ import sys
 
 import pytest
 import tokenizers
-from tests.test_ranks import write_ranks
 
 from psannlm import ROOT
 from psannlm.schema import ConfigError
@@ -22,6 +21,7 @@ from psannlm.train.tokenizer import (
     pieces,
     train_bpe,
 )
+from tests.test_gpt2 import write_ranks
 
 TEXT = "the cat and the other cat sat there,  and that was that\n\n   so\n" * 3
 LONGER = [
