@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from psannlm.bench import ceiling
 from psannlm.model.bases import build
 from psannlm.report import trained, training_identities, training_tables
 from psannlm.report.notebook import Page
@@ -23,6 +24,7 @@ def elsewhere(tmp_path_factory):
         patch.setattr(trained, "CHECKPOINTS", folder / "checkpoints")
         patch.setattr(trained, "CEILING_SECONDS", 0.001)
         patch.setattr(trained, "CEILING_STEPS", 1)
+        patch.setattr(ceiling, "SIZES", {"cpu": (256,)})
         patch.setattr(data, "CACHE", folder / "cache")
         yield
 
