@@ -87,7 +87,8 @@ def test_sines_are_told_before_and_after(finished):
     assert (found.sine["frequency_after"] != found.sine["frequency_before"]).any()
 
 
-def test_a_sine_without_decay_has_none_to_tell(tmp_path):
+def test_a_sine_without_decay_has_none_to_tell(tmp_path, monkeypatch):
+    monkeypatch.setattr(trained, "CHECKPOINTS", tmp_path / "checkpoints")
     page = opened(tmp_path, decay_mode="none", base="waveresnet", n_layers=1)
 
     found = trained.train(page)
@@ -97,7 +98,9 @@ def test_a_sine_without_decay_has_none_to_tell(tmp_path):
     assert problems(page) == []
 
 
-def test_a_transformer_has_no_sines(tmp_path):
+def test_a_transformer_has_no_sines(tmp_path, monkeypatch):
+    monkeypatch.setattr(trained, "CHECKPOINTS", tmp_path / "checkpoints")
+
     assert trained.train(opened(tmp_path, base="transformer")).sine.empty
 
 
