@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.nn.functional import cross_entropy, linear
 
 from psannlm.model import loss
@@ -227,7 +227,7 @@ def test_the_operation_keeps_the_rules_of_torch(wants_gradients: bool) -> None:
         hidden, weight = hidden.detach(), weight.detach()
     options = 5, torch.float32, wants_gradients, False
 
-    torch.library.opcheck(
+    library.opcheck(
         torch.ops.psannlm.summed_loss.default, (hidden, weight, targets, *options)
     )
 

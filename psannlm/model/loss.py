@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from psannlm.schema import ConfigError
 
@@ -99,7 +99,7 @@ def token_losses(
     return losses, correct
 
 
-@torch.library.custom_op("psannlm::summed_loss", mutates_args=())
+@library.custom_op("psannlm::summed_loss", mutates_args=())
 def _summed_loss(
     hidden: Tensor,
     weight: Tensor,
