@@ -4,8 +4,6 @@ Shape letters: B batch, T tokens, V vocabulary.
 """
 
 import itertools
-import math
-import sys
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +12,10 @@ from torch import Tensor, nn
 from psannlm.device import autocast
 from psannlm.model.loss import IGNORED, linear_cross_entropy, token_losses
 from psannlm.model.transformer import Transformer
+from psannlm.train import journal
 from psannlm.train.batches import evaluation_windows
 from psannlm.train.distributed import Ranks
 from psannlm.train.shards import Tokens
-
-LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 class NextToken(nn.Module):
@@ -31,15 +28,18 @@ class NextToken(nn.Module):
         model: The network.
         precision: Of its matrix products.
         chunk_tokens: Tokens whose logits exist at one time.
+        compiled: Whether the loss is compiled even where the network around it is not.
 
     Shape:
         (B, T) tokens, (B, T) targets -> () or (3,)
     """
 
-    def __init__(self, model: Transformer, precision: str, chunk_tokens: int) -> None:
+    def __init__(
+        self, model: Transformer, precision: str, chunk_tokens: int, *, compiled: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
-        self.precision, self.chunk_tokens = precision, chunk_tokens
+        self.precision, self.chunk_tokens, self.compiled = precision, chunk_tokens, compiled
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         head = self.model.lm_head.weight
@@ -47,7 +47,11 @@ class NextToken(nn.Module):
             hidden = self.model.hidden(tokens).flatten(0, 1)  # (B * T, D)
             if self.training:
                 return linear_cross_entropy(
-                    hidden, head, targets.flatten(), chunk_tokens=self.chunk_tokens
+                    hidden,
+                    head,
+                    targets.flatten(),
+                    chunk_tokens=self.chunk_tokens,
+                    compiled=self.compiled,
                 )
             losses, hits = token_losses(
                 hidden, head, targets.flatten(), chunk_tokens=self.chunk_tokens
@@ -73,12 +77,12 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """Exponential of the loss; comparable between equal tokenizers only."""
-        return math.exp(self.loss) if self.loss < LARGEST_EXPONENT else math.inf
+        return journal.perplexity(self.loss)
 
     @property
     def bits_per_byte(self) -> float:
         """Bits that the network needs for a byte of the text; comparable between tokenizers."""
-        return self.loss / math.log(2) * self.n_tokens / self.n_bytes
+        return journal.bits_per_byte(self.loss, self.n_bytes / self.n_tokens)
 
 
 @torch.no_grad()

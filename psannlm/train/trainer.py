@@ -74,9 +74,11 @@ class Trainer:
         self.batches = Batches(data.train, config.context_length, n_sequences, config.seed)
         self.plan = Plan.of(config, self.batches, ranks.world)
         self.model = build(config.network, seed=config.seed, device=ranks.device)
-        objective = NextToken(self.model, config.precision, config.loss_chunk_tokens)
-        blocks = list(self.model.blocks)
         self.compiled = config.compile and missing_compiler(ranks.device) is None
+        objective = NextToken(
+            self.model, config.precision, config.loss_chunk_tokens, compiled=self.compiled
+        )
+        blocks = list(self.model.blocks)
         if self.compiled:
             for module in [objective] if ranks.world == 1 else blocks:
                 module.compile()
