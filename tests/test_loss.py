@@ -227,9 +227,7 @@ def test_the_operation_keeps_the_rules_of_torch(wants_gradients: bool) -> None:
         hidden, weight = hidden.detach(), weight.detach()
     options = 5, torch.float32, wants_gradients, False
 
-    library.opcheck(
-        torch.ops.psannlm.summed_loss.default, (hidden, weight, targets, *options)
-    )
+    library.opcheck(torch.ops.psannlm.summed_loss.default, (hidden, weight, targets, *options))
 
 
 @pytest.mark.slow

@@ -58,13 +58,13 @@ def test_rows_are_told_apart_by_what_they_are_per():
 def test_bits_per_byte_and_perplexity_are_two_ways_to_say_a_loss():
     loss = math.log(8)  # as sure as a choice among eight equally likely tokens: three bits
 
-    assert training_tables.perplexity(loss) == pytest.approx(8, rel=1e-12)
-    assert training_tables.bits_per_byte(loss, 1.0) == pytest.approx(3, rel=1e-12)
-    assert training_tables.bits_per_byte(loss, 2.5) == pytest.approx(1.2, rel=1e-12)
+    assert journal.perplexity(loss) == pytest.approx(8, rel=1e-12)
+    assert journal.bits_per_byte(loss, 1.0) == pytest.approx(3, rel=1e-12)
+    assert journal.bits_per_byte(loss, 2.5) == pytest.approx(1.2, rel=1e-12)
 
 
 def test_a_loss_beyond_all_measure_has_an_infinite_perplexity():
-    assert training_tables.perplexity(1e4) == math.inf
+    assert journal.perplexity(1e4) == math.inf
 
 
 def test_speed_is_that_of_the_median_step_after_the_first_tenth():

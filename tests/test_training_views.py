@@ -79,7 +79,8 @@ def test_the_network_is_a_row_among_its_yardsticks():
     assert table["over the network's"].iloc[0] == "1.00 ×"
     ngram = table[table["model"] == "6-gram model"].iloc[0]
     assert ngram["over the network's"] == f"{1.9 / TRAINED.metrics['bits_per_byte']:.2f} ×"
-    assert list(table["saw training text"]) == ["yes", "yes", "yes", "no", "no", "no"]
+    network = f"{TRAINED.metrics['train_split_bytes']:,}"
+    assert list(table["read before, bytes"]) == [network, "5,000", "5,000", "0", "0", "0"]
 
 
 def test_facts_leave_no_unknown_number_to_guess():

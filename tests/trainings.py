@@ -9,14 +9,15 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from psannlm.bench.environment import MIB
 from psannlm.config import TrainingConfig
+from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.report import training_tables, training_views
 from psannlm.report.runs import Run
-from psannlm.report.training_tables import Trained, bits_per_byte, perplexity
+from psannlm.report.training_tables import Trained
 from psannlm.train import journal
+from psannlm.train.journal import bits_per_byte, perplexity
 from tests.synthetic import executed_notebook, start_manifest
 
 VAL_BYTES, VAL_TOKENS, TEST_BYTES, TEST_TOKENS = 25_000, 10_000, 20_100, 8_000

@@ -16,8 +16,8 @@ import psutil
 import torch
 
 from psannlm import ROOT
+from psannlm.files import MIB
 
-MIB = 2**20
 PACKAGES = (
     "torch", "triton", "numpy", "pandas", "scipy", "matplotlib", "papermill", "nbclient",
     "ipykernel", "jupyter-book", "pydantic",

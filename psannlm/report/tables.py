@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from psannlm.bench.datasheet import stated_peak
-from psannlm.bench.environment import MIB
 from psannlm.bench.experiments import again, labels
 from psannlm.bench.records import CEILING, CellRecord
 from psannlm.bench.statistics import (
@@ -22,6 +21,7 @@ from psannlm.bench.statistics import (
     verdict,
 )
 from psannlm.config import ThroughputConfig
+from psannlm.files import MIB
 
 COLUMNS = (
     "timestamp", "base", "batch_tokens", "tokens_per_s",  # as the original plan orders them

@@ -6,15 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.environment import MIB
 from psannlm.config import TrainingConfig
+from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse
 from psannlm.report import training_tables
 from psannlm.report.runs import Evidence
-from psannlm.report.training_tables import Trained, bits_per_byte, perplexity
+from psannlm.report.training_tables import Trained
 from psannlm.train import journal
+from psannlm.train.journal import bits_per_byte, perplexity
 
 TOLERANCE = 1e-9
 """Relative. The same sums in another order differ by rounding in the last digits at most."""

@@ -1,12 +1,11 @@
 """What a training leaves in its run folder, read back, and the numbers that follow from it.
 
-Files and their columns are fixed here; whoever trains writes them, whoever shows or checks a
-training reads them with `read`. Definitions that writer and reader share stand here once.
+The columns of its files are fixed here, those of its log in train/journal.py; whoever trains writes
+them, whoever shows or checks a training reads them with `read`.
 """
 
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,16 +85,6 @@ def read(folder: Path) -> Trained:
     )
 
 
-def perplexity(loss: float) -> float:
-    """exp(loss), of a loss in nats per token; infinite where a float cannot hold it."""
-    return math.exp(loss) if loss < 709 else math.inf
-
-
-def bits_per_byte(loss: float, bytes_per_token: float) -> float:
-    """Loss / ln 2 / bytes per token: comparable between tokenizers, and with compressors."""
-    return loss / math.log(2) / bytes_per_token
-
-
 def elapsed_at(speed: pd.DataFrame, steps: pd.Series) -> pd.Series:
     """Seconds from the start of the training to the end of each of `steps`."""
     return steps.map(speed.set_index("step")["elapsed_seconds"])
@@ -106,6 +95,7 @@ def beside_yardsticks(trained: Trained) -> pd.DataFrame:
     metrics = trained.metrics
     network = {
         "name": metrics["base"],
+        "training_bytes": metrics["train_split_bytes"],
         "sees_training_text": True,
         "bits_per_byte": metrics["bits_per_byte"],
         "seconds": metrics["train_seconds"],

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from psannlm.config import TrainingConfig
-from psannlm.report.training_tables import Trained, beside_yardsticks, bits_per_byte
+from psannlm.report.training_tables import Trained, beside_yardsticks
 from psannlm.report.views import UNKNOWN, duration, number, printable, sortable
+from psannlm.train.journal import bits_per_byte
 
 PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
 """Learned parameters of the damped sine, by the letter of the formula."""
@@ -94,7 +95,7 @@ def yardstick_rows(trained: Trained) -> pd.DataFrame:
                 f"{name}, the network" if mine else name
                 for name, mine in zip(table["name"], table["is_network"], strict=True)
             ],
-            "saw training text": ["yes" if sees else "no" for sees in table["sees_training_text"]],
+            "read before, bytes": [f"{n_bytes:,}" for n_bytes in table["training_bytes"]],
             "bits per byte": [f"{value:.3f}" for value in table["bits_per_byte"]],
             "over the network's": [f"{value / bits:.2f} ×" for value in table["bits_per_byte"]],
             "time, s": [f"{value:,.1f}" for value in table["seconds"]],

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,13 +173,17 @@ def refuse_other(
     Raises:
         CheckpointError: Names the first values that differ.
     """
-    differing = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    if differing:
-        shown = ", ".join(f"{k} {then.get(k)!r} and not {now.get(k)!r}" for k in differing[:3])
+    if shown := differences(then, now, {**then, **now}):
         raise CheckpointError(
             f"checkpoint {checkpoint} has another {what}: {shown}; take another checkpoint, or "
             "what this one was made with"
         )
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The first values of `names` that differ, for a message; empty if none does."""
+    differing = [name for name in names if then.get(name) != now.get(name)]
+    return ", ".join(f"{k} {then.get(k)!r} and not {now.get(k)!r}" for k in differing[:3])
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,15 @@
 """The log of a training: loss.csv and speed.csv, a row as soon as it is known.
 
+What follows from its columns is defined here once, for those who write and those who check.
 loss.csv holds what a repetition must reproduce to the last digit; speed.csv what it cannot.
 """
 
 import contextlib
 import csv
 import io
+import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,8 @@ SPEED = ("step", "step_seconds", "wait_seconds", "elapsed_seconds")
 """Columns of speed.csv; a step's seconds contain its wait for data, elapsed ones everything."""
 
 FILES = {"loss.csv": LOSS, "speed.csv": SPEED}
+
+LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 UNSTEADY_SHARE = 0.1
 """Share of the steps, from the first on, in which compilation and warm-up fall."""
@@ -77,6 +82,16 @@ class Journal:
                 os.fsync(file.fileno())
                 found[name] = os.fstat(file.fileno()).st_size
         return found
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), of a loss in nats per token; infinite where a float cannot hold it."""
+    return math.exp(loss) if loss < LARGEST_EXPONENT else math.inf
+
+
+def bits_per_byte(loss: float, bytes_per_token: float) -> float:
+    """Loss / ln 2 / bytes per token: comparable between tokenizers, and with compressors."""
+    return loss / math.log(2) / bytes_per_token
 
 
 def tokens_per_s(speed: pd.DataFrame, batch_tokens: int) -> float:

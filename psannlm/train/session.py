@@ -14,9 +14,10 @@ import yaml
 
 from psannlm import CHECKPOINTS
 from psannlm.config import TrainingConfig
-from psannlm.files import write_atomically
+from psannlm.files import MIB, write_atomically
 from psannlm.parameters import read_parameters
 from psannlm.schema import ConfigError
+from psannlm.train.checkpoint import differences
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
 from psannlm.train.journal import FILES, tokens_per_s, wait_share, writing
@@ -27,7 +28,6 @@ from psannlm.train.recorder import Progress
 from psannlm.train.trainer import Trainer
 
 CONFIG, METRICS = "config.yaml", "metrics.json"
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,7 @@ def _refuse_other(folder: Path, config: TrainingConfig) -> None:
     if not ((folder / CONFIG).exists() and any((folder / name).exists() for name in FILES)):
         return  # nothing, or what was refused before its first step
     then, now = read_parameters(folder / CONFIG), course(config)
-    differing = [key for key in now if then.get(key) != now[key]]
-    if differing:
-        shown = ", ".join(f"{k} {then.get(k)!r} and not {now[k]!r}" for k in differing[:3])
+    if shown := differences(then, now, now):
         raise ConfigError(
             f"{folder} holds a training with another configuration: {shown}; "
             "name another folder, or remove this one"
