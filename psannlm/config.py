@@ -4,20 +4,17 @@ Knows nothing of torch, nor of files: parameters.py builds these from what a use
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
-
+from psannlm.architecture import Architecture, ModelConfig
 from psannlm.schema import (
     AnyOf,
     Count,
-    Depth,
     Fraction,
     Length,
     Momentum,
     NGramOrder,
     NotNegative,
-    Number,
     OneOrMore,
     Positive,
     Rule,
@@ -26,87 +23,22 @@ from psannlm.schema import (
     Strict,
     Text,
     Tokens,
-    Vocabulary,
-    Whole,
-    Width,
 )
 
-Positions = Literal["rope", "alibi", "sinusoidal"]
-DecayMode = Literal["abs", "relu", "none"]
-SinePart = Literal["amplitude", "frequency", "decay"]
-Nonlinearity = Literal["gelu", "relu_squared", "swiglu", "gelu_scaled"]
-GateMix = Literal["none", "depthwise", "full"]
-Wave = Literal["none", "interleave", "replace"]
 Preset = Literal["smoke", "cpu", "gpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Half = Literal["bf16", "fp16"]
 Mode = Literal["forward", "train_step"]
 TokenizerKind = Literal["bytes", "bpe", "gpt2"]
 Optimizer = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "wsd"]
 Parallel = Literal["ddp", "fsdp"]
 Device = Literal["auto", "cpu", "cuda"]
-
-
-class Architecture(Strict):
-    """Shape and options that all bases share; those of other bases than the one built are idle."""
-
-    vocab_size: Vocabulary  # V, token ids
-    context_length: Length  # most tokens of a sequence
-    d_model: Width  # D, width of the residual stream
-    n_layers: Depth
-    n_heads: Width  # H
-    d_mlp: Width  # F, hidden width of an MLP
-    positions: Positions = "rope"
-    init_std: Positive = 0.02  # standard deviation of the initial weights
-    sine_amplitude: Positive = 1.0  # initial A
-    sine_frequency: Positive = 1.0  # initial f, radians per unit of z
-    sine_decay: Positive = 0.01  # initial d, per unit of g(z)
-    decay_mode: DecayMode = "abs"
-    learnable: AnyOf[SinePart] = ("amplitude", "frequency", "decay")
-    freq_init_std: NotNegative = 0.0  # spread of the initial f over features
-    mlp: Nonlinearity = "gelu"  # of the base `transformer`
-    gate_n_fft: Annotated[Whole, Field(ge=2, le=4096)] = 64
-    gate_strength: Number = 1.0  # initial, learned
-    gate_mix: GateMix = "depthwise"
-    wave: Wave = "interleave"
-    wave_kernel: Annotated[Whole, Field(ge=1, le=64)] = 3
-    wave_dilation_growth: Annotated[Whole, Field(ge=1, le=8)] = 2
-    grad_checkpoint: bool = False
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            ("d_model", "n_heads"),
-            lambda width, heads: width % heads == 0,
-            "d_model must be a multiple of n_heads, got {} and {}",
-        ),
-        Rule(
-            ("positions", "d_model", "n_heads"),
-            lambda kind, width, heads: kind != "rope" or width % heads or width // heads % 2 == 0,
-            "positions: {} needs an even head width, got d_model / n_heads = {} / {}",
-        ),
-        Rule(
-            ("positions", "d_model"),
-            lambda kind, width: kind != "sinusoidal" or width % 2 == 0,
-            "positions: {} needs an even d_model, got {}",
-        ),
-        Rule(("gate_n_fft",), lambda n_fft: n_fft % 2 == 0, "gate_n_fft must be even, got {}"),
-        Rule(
-            ("sine_frequency",),
-            lambda frequency: frequency > 1e-5,
-            "sine_frequency must be more than 1e-5, got {}",
-        ),
-    )
-
-    @property
-    def d_head(self) -> int:
-        """K, the width of one attention head."""
-        return self.d_model // self.n_heads
-
-
-class ModelConfig(Architecture):
-    """One network: an architecture with the base it is built as."""
-
-    base: Text
+Variant = Literal["plain_sine", "plain_loss"]
+Check = Literal[
+    "GPU-01", "GPU-02", "GPU-03", "GPU-04", "GPU-05", "GPU-06", "GPU-07", "GPU-08", "FAST"
+]
+"""Names of the checks of the validation page; FAST holds fast paths against plain ones."""
 
 
 class ThroughputConfig(Architecture):
@@ -147,11 +79,6 @@ class ThroughputConfig(Architecture):
             "batch_tokens must be multiples of context_length, got {} and {}",
         ),
     )
-
-    def network(self, base: str) -> ModelConfig:
-        """The network of `base` in this run's shape."""
-        shared = {name: getattr(self, name) for name in Architecture.model_fields}
-        return ModelConfig(base=base, **shared)
 
 
 class TrainingConfig(Architecture):
@@ -260,8 +187,103 @@ class TrainingConfig(Architecture):
     @property
     def network(self) -> ModelConfig:
         """The network that is trained."""
-        shared = {name: getattr(self, name) for name in Architecture.model_fields}
-        return ModelConfig(base=self.base[0], **shared)
+        return self.network_of(self.base[0])
+
+
+class ValidationConfig(Architecture):
+    """Everything that notebooks/validation.ipynb may vary."""
+
+    preset: Preset
+    base: OneOrMore[Text]
+    only: AnyOf[Check]
+    """Checks that run; none named means all."""
+
+    corpus: Text
+    """Path of the text that is fitted, one paragraph a line."""
+
+    batch: Count
+    """B, sequences of a batch, each context_length tokens long."""
+
+    precision: OneOrMore[Half]
+    """What is held against fp32."""
+
+    n_seeds: Count
+    """Seeds of weights, each with text of its own, that precisions are compared on."""
+
+    fit_steps: Count
+    """Optimizer steps in which a network has to learn a short text."""
+
+    learning_rate: Positive
+    """Of those steps."""
+
+    min_seconds: Positive
+    """Least time that the timed steps of a speed take together."""
+
+    min_steps: Count
+    """Least number of timed steps of a speed."""
+
+    timeout_seconds: Positive
+    """A process of a check that runs longer is stopped, and the check fails."""
+
+    device: Device
+    seed: Seed
+
+
+class MemoryConfig(Architecture):
+    """Everything that notebooks/memory.ipynb may vary."""
+
+    preset: Preset
+    base: OneOrMore[Text]
+    batch_tokens: OneOrMore[Tokens]
+    """Tokens per step, B * T; bases are compared at the first, all together make a curve."""
+
+    contexts: AnyOf[Length]
+    """Lengths of sequences, beside context_length, that make a curve at the first batch_tokens."""
+
+    precision: OneOrMore[Precision]
+    variants: AnyOf[Variant]
+    """Paths that are measured beside the default ones, to see what these save."""
+
+    loss_chunk_tokens: Tokens
+    """Tokens whose logits exist at one time."""
+
+    peer: str
+    """Published package that is measured beside, such as `psannlm==2.0.1`; empty for none."""
+
+    device: Device
+    n_repeats: Count
+    """Fresh processes per row."""
+
+    min_seconds: Positive
+    """Least time that the timed steps of one process take together."""
+
+    min_steps: Count
+    """Least number of timed steps of one process."""
+
+    timeout_seconds: Positive
+    """A process that runs longer is stopped and becomes a row that says so."""
+
+    learning_rate: Positive
+    seed: Seed
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *Architecture.rules,
+        Rule(
+            ("grad_checkpoint",),
+            lambda on: not on,
+            "grad_checkpoint is not a parameter here: off and on are both measured, got {}",
+        ),
+        Rule(
+            ("batch_tokens", "context_length"),
+            lambda tokens, context: all(t % context == 0 for t in tokens),
+            "batch_tokens must be multiples of context_length, got {} and {}",
+        ),
+        Rule(
+            ("batch_tokens", "contexts"),
+            lambda tokens, contexts: all(tokens[0] % context == 0 for context in contexts),
+            "the first of batch_tokens must be a multiple of all contexts, got {} and {}",
+        ),
+    )
 
 
 CONFIGS: Mapping[str, type[Strict]] = {

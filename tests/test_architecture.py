@@ -18,7 +18,7 @@ SOURCES = {
 each_source = pytest.mark.parametrize("name", SOURCES)
 ORDER = [
     "schema.py", "config.py", "parameters.py", "device.py", "files.py",
-    "model", "corpora", "train", "bench", "report", "__main__.py",
+    "model", "corpora", "train", "bench", "checks", "report", "__main__.py",
 ]  # fmt: skip
 
 

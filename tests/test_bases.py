@@ -11,7 +11,7 @@ from networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from psannlm.config import ModelConfig
+from psannlm.architecture import ModelConfig
 from psannlm.model import bases, cost
 from psannlm.model.bases import BASES, Block, Respsann, base_of, build, cost_of
 from psannlm.model.cost import Cost, Shape

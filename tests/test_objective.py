@@ -10,7 +10,7 @@ import torch
 from networks import moved, tiny, tokens_of
 from torch import Tensor
 
-from psannlm.config import ModelConfig
+from psannlm.architecture import ModelConfig
 from psannlm.model.loss import IGNORED
 from psannlm.model.transformer import Transformer
 from psannlm.train.distributed import Ranks

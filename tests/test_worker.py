@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
+from psannlm.architecture import ModelConfig
 from psannlm.bench import ceiling, worker
 from psannlm.bench.worker import Task, measure
-from psannlm.config import ModelConfig
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
 from tests.synthetic import throughput_config

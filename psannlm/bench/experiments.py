@@ -82,7 +82,7 @@ def throughput(
 
 def _measure(cell: Cell, config: ThroughputConfig, cache: Path) -> list[CellRecord]:
     task = Task(
-        model={} if cell.base == CEILING else config.network(cell.base).model_dump(),
+        model={} if cell.base == CEILING else config.network_of(cell.base).model_dump(),
         batch_tokens=cell.batch_tokens,
         modes=cell.modes,
         precision=cell.precision,

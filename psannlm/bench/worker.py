@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from psannlm.architecture import ModelConfig
 from psannlm.bench.ceiling import measure_ceiling
 from psannlm.bench.environment import (
     available_memory_bytes,
@@ -29,7 +30,6 @@ from psannlm.bench.environment import (
 )
 from psannlm.bench.records import CEILING
 from psannlm.bench.timing import stopwatch_for, time_steps
-from psannlm.config import ModelConfig
 from psannlm.device import autocast, missing_compiler, select_device
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape, training_bytes

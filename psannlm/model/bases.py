@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from psannlm.config import ModelConfig
+from psannlm.architecture import ModelConfig
 from psannlm.model import cost
 from psannlm.model.cost import Cost, Shape
 from psannlm.model.mixers import CausalWave, Rows, SpectralGate

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from psannlm.config import Architecture, ModelConfig
+from psannlm.architecture import Architecture, ModelConfig
 from psannlm.model.positions import ALIBI_FEATURES
 
 MASKED, FILTER = "attention, masked", "filters"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad
 
-from psannlm.config import Architecture
+from psannlm.architecture import Architecture
 from psannlm.model.sine import DampedSine
 
 Rows = dict[str, Tensor]

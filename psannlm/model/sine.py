@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from psannlm.config import Architecture, DecayMode
+from psannlm.architecture import Architecture, DecayMode
 
 FREQUENCY_FLOOR = 1e-6
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from psannlm import ROOT
-from psannlm.config import CONFIGS, Architecture, ThroughputConfig
+from psannlm.architecture import Architecture
+from psannlm.config import CONFIGS, ThroughputConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse, read_parameters
@@ -118,7 +119,7 @@ def costs() -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for base in BASES:
-        cost = cost_of(config.network(base), shape)
+        cost = cost_of(config.network_of(base), shape)
         ends = cost.parameters["embedding"] + cost.parameters["head"]
         forward = cost.model_flops / shape.total / 1e6
         lines.append(

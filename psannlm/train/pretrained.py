@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from psannlm.config import ModelConfig
+from psannlm.architecture import ModelConfig
 from psannlm.model.bases import BASES, build
 from psannlm.model.generate import generate
 from psannlm.model.sampling import Sampling

@@ -1,0 +1,115 @@
+"""What a check leaves: measures beside their bounds, and a finding that follows from them."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from psannlm.architecture import ModelConfig
+from psannlm.config import ValidationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A number that a check judges, and what it is judged by."""
+
+    name: str
+    """What was measured, in words, with its unit if it has one."""
+
+    value: float
+    bound: float
+    upper: bool = True
+    """Whether the bound is the most that the value may be; otherwise the least."""
+
+    why: str
+    """Why the bound is where it is, in a sentence."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is a number within its bound."""
+        within = self.value <= self.bound if self.upper else self.value >= self.bound
+        return math.isfinite(self.value) and within
+
+    @property
+    def strain(self) -> float:
+        """How near the value comes to its bound, or how far beyond: 1 is the bound itself."""
+        if not math.isfinite(self.value):
+            return math.inf
+        part, whole = (self.value, self.bound) if self.upper else (self.bound, self.value)
+        if whole <= 0:
+            return 0.0 if self.passed else math.inf
+        return max(part, 0.0) / whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a check found out about one base."""
+
+    measures: tuple[Measure, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is shown beside, and not judged: numbers, words, lists of them."""
+
+    device: str = ""
+    """What it ran on, where that is not the device of the case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a check is asked to look at."""
+
+    base: str
+    config: ValidationConfig
+    device: torch.device
+
+    @property
+    def network(self) -> ModelConfig:
+        """The network under the check."""
+        return self.config.network_of(self.base)
+
+
+class UncheckableError(Exception):
+    """A check that cannot be made here; its text is the reason."""
+
+
+RunCheck = Callable[[Case], Result]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What became of one check of one base."""
+
+    check: str
+    base: str
+    status: Literal["passed", "failed", "skipped"]
+    device: str
+    seconds: float
+    reason: str
+    """Why it was skipped or failed; empty if it passed."""
+
+    measures: tuple[Measure, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def worst(self) -> Measure | None:
+        """The measure that comes nearest to its bound, or lies farthest beyond it."""
+        return max(self.measures, key=lambda m: m.strain, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """For summary.json; `value` and `bound` are those of the worst measure."""
+        worst = self.worst
+        head = {
+            "check": self.check,
+            "base": self.base,
+            "status": self.status,
+            "value": worst.value if worst else None,
+            "bound": worst.bound if worst else None,
+            "measure": worst.name if worst else None,
+            "device": self.device,
+            "seconds": self.seconds,
+            "reason": self.reason,
+        }
+        measures = [dataclasses.asdict(m) | {"passed": m.passed} for m in self.measures]
+        return head | {"measures": measures, "facts": dict(self.facts)}
