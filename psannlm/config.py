@@ -288,6 +288,7 @@ class MemoryConfig(Architecture):
 
 CONFIGS: Mapping[str, type[Strict]] = {
     "throughput": ThroughputConfig,
+    "memory": MemoryConfig,
     "tiny_corpus": TrainingConfig,
 }
 """The configuration of each notebook, in the order in which a report runs them."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from psannlm.report import cells
+from psannlm.report.cells import CELLS
 from psannlm.report.notebook import Page
 from psannlm.report.runs import Run
 from tests.synthetic import record, start_manifest, throughput_config
@@ -19,33 +20,33 @@ def page(tmp_path):
 
 
 def test_a_run_that_has_measured_nothing_holds_nothing(page):
-    assert cells.recorded(page.run) == []
-    assert cells.done(page.run) == set()
+    assert cells.recorded(page.run, CELLS) == []
+    assert cells.done(page.run, CELLS) == set()
 
 
 def test_what_was_collected_is_in_the_folder(page):
-    assert cells.collect(page, [ONE, TWO], total=2) == ONE + TWO
-    assert cells.recorded(page.run) == ONE + TWO
-    assert cells.done(page.run) == {ONE[0].key, TWO[0].key}
+    assert cells.collect(page, [ONE, TWO], CELLS, total=2) == ONE + TWO
+    assert cells.recorded(page.run, CELLS) == ONE + TWO
+    assert cells.done(page.run, CELLS) == {ONE[0].key, TWO[0].key}
 
 
 def test_a_cell_is_saved_before_the_next_is_measured(page):
     def measure():
         yield ONE
-        assert cells.recorded(page.run) == ONE
+        assert cells.recorded(page.run, CELLS) == ONE
         yield TWO
 
-    cells.collect(page, measure(), total=2)
+    cells.collect(page, measure(), CELLS, total=2)
 
 
 def test_a_run_goes_on_with_what_it_had(page):
-    cells.collect(page, [ONE], total=2)
+    cells.collect(page, [ONE], CELLS, total=2)
 
-    assert cells.collect(page, [TWO], total=2) == ONE + TWO
+    assert cells.collect(page, [TWO], CELLS, total=2) == ONE + TWO
 
 
 def test_a_run_without_its_samples_has_measured_nothing(page):
-    cells.collect(page, [ONE], total=1)
+    cells.collect(page, [ONE], CELLS, total=1)
     page.run.artifacts.discard("samples.csv")
 
-    assert cells.recorded(page.run) == []
+    assert cells.recorded(page.run, CELLS) == []

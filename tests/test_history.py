@@ -2,9 +2,16 @@
 
 import pytest
 
-from psannlm.report.history import TRAINING, runs_table, throughput_history, training_history
+from psannlm.report.history import (
+    TRAINING,
+    memory_history,
+    runs_table,
+    throughput_history,
+    training_history,
+)
 from psannlm.report.runs import all_runs
 from tests.synthetic import throughput_run
+from tests.synthetic_memory import memory_run
 from tests.trainings import training_run
 
 
@@ -30,9 +37,23 @@ def test_the_throughput_history_has_the_rows_of_complete_runs_with_their_device(
     assert history["device"].notna().all()
 
 
+def test_the_memory_history_has_every_row_of_complete_runs_with_its_code(tmp_path):
+    memory_run(tmp_path / "a", n_repeats=1)
+    memory_run(tmp_path / "b", n_repeats=1, base=("sgrpsann",))
+    memory_run(tmp_path / "c", n_repeats=1, status="failed")
+
+    history = memory_history([run for name in "abc" for run in all_runs(tmp_path / name)])
+
+    assert list(history["base"].value_counts()) == [4, 4, 4], "off, on, and two plain paths"
+    assert set(history["base"]) == {"respsann", "transformer", "sgrpsann"}
+    assert set(history["commit"]) == {"0" * 40}
+    assert set(history["grad_checkpoint"]) == {True, False}
+
+
 def test_no_run_makes_an_empty_table_not_a_crash():
     assert runs_table([]).empty
     assert throughput_history([]).empty
+    assert memory_history([]).empty
     assert training_history([]).empty
 
 
@@ -50,11 +71,15 @@ def test_the_training_history_has_a_row_a_complete_training(tmp_path):
     assert others.notna().all(axis=None)
 
 
-@pytest.mark.parametrize("made", [throughput_run, training_run])
+@pytest.mark.parametrize("made", [throughput_run, memory_run, training_run])
 def test_each_history_has_only_runs_of_its_own(tmp_path, made):
     made(tmp_path)
     runs = list(all_runs(tmp_path))
 
-    found = {throughput_run: throughput_history(runs), training_run: training_history(runs)}
+    found = {
+        throughput_run: throughput_history(runs),
+        memory_run: memory_history(runs),
+        training_run: training_history(runs),
+    }
 
     assert [f for f, table in found.items() if len(table)] == [made]

@@ -7,9 +7,10 @@ from psannlm.report.identities import PROBLEMS, check, checked_runs
 from psannlm.report.runs import EvidenceError, Refused, load
 from tests.forging import forge
 from tests.synthetic import throughput_run
+from tests.synthetic_memory import memory_run
 from tests.trainings import training_run
 
-each_run = pytest.mark.parametrize("made", [throughput_run, training_run])
+each_run = pytest.mark.parametrize("made", [throughput_run, memory_run, training_run])
 
 
 def test_every_notebook_has_identities():

@@ -151,6 +151,30 @@ def test_text_that_papermill_passes_for_a_flag_is_understood(tmp_path):
     assert load(folder).manifest["parameters"]["compile"] is False
 
 
+ONE_BASE = ("-p", "base", "respsann", "-p", "min_seconds", "0.01", "-p", "min_steps", "2")
+MEMORY_FILES = {
+    "README.md", "breakdown_fp32.svg", "config_used.yaml", "memory.ipynb", "memory.json",
+    "memory_records.json", "peer.csv", "peer_records.json", "samples.csv", "savings.csv",
+    "system.json",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_measurement_of_memory_leaves_every_file_and_both_entries(tmp_path):
+    done = papermill(tmp_path, *ONE_BASE, name="memory")
+
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / "reports" / "benchmarks").iterdir()
+    evidence = load(folder)
+    identities.check(evidence)
+    assert evidence.is_complete
+    assert set(evidence.manifest["artifacts"]) == MEMORY_FILES
+    entries = json.loads((folder / "memory.json").read_text())
+    assert [entry["grad_checkpoint"] for entry in entries] == [False, True]
+    assert all(entry["saved_verdict"] == "within 2%" for entry in entries)
+    assert str(ROOT) not in (folder / "memory.ipynb").read_text()
+
+
 FEW = ("-p", "train_megabytes", "0.02", "-p", "vocab_size", "300")
 """A training of a few steps."""
 

@@ -17,7 +17,7 @@ from nbformat.v4 import new_markdown_cell
 from psannlm import REPORTS, __version__
 from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
-from psannlm.report import pieces
+from psannlm.report import memory_tables, pieces
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
 from psannlm.train import journal
@@ -158,6 +158,8 @@ def constants() -> dict[str, str]:
         "window": str(timing.WINDOW),
         "max_windows": str(timing.MAX_WINDOWS),
         "steady": f"{timing.STEADY:.0%}",
+        "saved_within": f"{memory_tables.SAVED_WITHIN:.0%}",
+        "peak_within": f"{memory_tables.PEAK_WITHIN:.0%}",
         "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,
     }

@@ -85,6 +85,15 @@ def palette(bases: Sequence[str] = tuple(BASES)) -> dict[str, Any]:
     return dict(zip(known, sns.color_palette("colorblind", len(known)), strict=True))
 
 
+def shades(names: Sequence[str], *, grey: Sequence[str] = ()) -> dict[str, Any]:
+    """Colour of each part of a whole, in their order; those of `grey` step back behind the rest."""
+    bright = [name for name in names if name not in grey]
+    colours = dict(zip(bright, sns.color_palette("husl", len(bright)), strict=True))
+    quiet = sns.color_palette("Greys", len(grey) + 2)[1:-1]
+    colours |= dict(zip(grey, quiet, strict=True))
+    return {name: colours[name] for name in names}
+
+
 def show_short(axis: Axis) -> None:
     """Numbers of an axis as 10 k, 2 M."""
     axis.set_major_formatter(EngFormatter())

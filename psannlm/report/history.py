@@ -1,4 +1,4 @@
-"""All runs over time: one row a run, every throughput row and every training ever published."""
+"""All runs over time: one row a run, every row of speed and memory, every training."""
 
 import io
 import json
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from psannlm.report import memory_tables
 from psannlm.report.runs import Evidence, Refused
 
 TRAINING = (
@@ -57,6 +58,20 @@ def throughput_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
             frame["preset"] = run.manifest["preset"]
             frame["commit"] = run.manifest["git"]["commit"]
             frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def memory_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """Rows of memory.json of all complete runs, oldest first, with preset and code."""
+    frames = []
+    for run in runs:
+        if isinstance(run, Refused) or not run.is_complete:
+            continue
+        if run.manifest["notebook"] == "memory":
+            frame = memory_tables.read_rows(run.text("memory.json"))
+            frame["preset"] = run.manifest["preset"]
+            frame["commit"] = run.manifest["git"]["commit"]
+            frames.append(frame.drop(columns="predicted_kinds_mib").astype(object))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 

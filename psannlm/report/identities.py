@@ -9,12 +9,13 @@ from pathlib import Path
 
 import nbformat
 
-from psannlm.report import throughput_identities, training_identities
+from psannlm.report import memory_identities, throughput_identities, training_identities
 from psannlm.report.executed import is_complete
 from psannlm.report.runs import Evidence, EvidenceError, Refused, all_runs
 
 PROBLEMS: Mapping[str, Callable[[Evidence], Iterator[str]]] = {
     "throughput": throughput_identities.problems,
+    "memory": memory_identities.problems,
     "tiny_corpus": training_identities.problems,
 }
 """Of each notebook: what its complete run states wrongly, file and row first."""

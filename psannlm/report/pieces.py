@@ -13,7 +13,15 @@ from psannlm.config import CONFIGS, ThroughputConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse, read_parameters
-from psannlm.report import history, throughput_views, training_tables, training_views, views
+from psannlm.report import (
+    history,
+    memory_tables,
+    memory_words,
+    throughput_views,
+    training_tables,
+    training_views,
+    views,
+)
 from psannlm.report.figures import DASHES, Axes, Figure, compose
 from psannlm.report.runs import Evidence, Refused, best_run
 
@@ -25,6 +33,7 @@ def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
         "answers.md": answers(sound),
         "history.md": history_page(runs),
         "throughput_history.csv": _csv(history.throughput_history(runs)),
+        "memory_history.csv": _csv(history.memory_history(runs)),
         "tiny_corpus_history.csv": _csv(history.training_history(runs)),
         "sine.md": f"{sine_figure().html}\n",
         "costs.md": costs(),
@@ -60,12 +69,17 @@ def _throughput_answer(run: Evidence) -> str:
     return throughput_views.answer(table, parameters["baseline"], parameters["n_repeats"])
 
 
+def _memory_answer(run: Evidence) -> str:
+    return memory_words.answer(memory_tables.read(run), run.manifest["parameters"])
+
+
 def _training_answer(run: Evidence) -> str:
     return training_views.answer(training_tables.read(run.folder), run.manifest)
 
 
 ANSWERS: Mapping[str, Callable[[Evidence], str]] = {
     "throughput": _throughput_answer,
+    "memory": _memory_answer,
     "tiny_corpus": _training_answer,
 }
 """Of each notebook: what one of its runs found, as Markdown."""
@@ -87,7 +101,7 @@ def history_page(runs: Sequence[Evidence | Refused]) -> str:
         table,
         "",
         "Every throughput row of every complete run, with its device: "
-        "{download}`throughput_history.csv`.",
+        "{download}`throughput_history.csv`. Every memory row: {download}`memory_history.csv`.",
         "",
     ]
     if len(trainings):

@@ -1,0 +1,65 @@
+"""The figures of memory show every part and every base, whatever became of the rows."""
+
+import re
+
+from psannlm.report import memory_figures
+from psannlm.report.memory_tables import memory_tables
+from tests.synthetic_memory import memory_config, memory_records
+
+CONFIG = memory_config(n_repeats=1, precision=("fp32",))
+ASKED = CONFIG.model_dump(mode="json")
+ROWS = memory_tables(memory_records(CONFIG), (), CONFIG, timestamp="t", device="a CPU").rows
+
+
+def words_of(figure) -> set[str]:
+    return set(re.findall(r">([^<>]+)</text>", figure.html))
+
+
+def test_every_part_and_base_stands_in_the_breakdown():
+    figure = memory_figures.breakdown(ROWS, ASKED)
+
+    assert list(figure.panels) == ["fp32"]
+    parts = {"parameters", "gradients", "optimizer", "saved: mlp", "saved: attention", "logits"}
+    assert words_of(figure) >= parts | {"measured peak", "respsann, off", "transformer, on"}
+
+
+def test_parts_of_a_row_add_up_to_what_is_predicted():
+    row = ROWS.iloc[0].to_dict()
+
+    parts = memory_figures.parts(row, ["mlp", "attention"])
+
+    assert sum(parts.values()) == 2 + 2 + 4 + 10 + 1
+    assert list(parts) == [*memory_figures.STATE, "saved: mlp", "saved: attention", "logits"]
+
+
+def test_many_kinds_are_drawn_together_and_none_is_lost():
+    kinds = {f"kind {i}": float(20 - i) for i in range(12)}
+    row = ROWS.iloc[0].to_dict() | {"predicted_kinds_mib": kinds}
+
+    parts = memory_figures.parts(row, list(kinds))
+
+    saved = {name: size for name, size in parts.items() if name.startswith("saved: ")}
+    assert len(saved) == memory_figures.MOST_KINDS + 1
+    assert sum(saved.values()) == sum(kinds.values())
+
+
+def test_growth_has_a_panel_for_what_was_varied():
+    figure = memory_figures.growth(ROWS, ASKED, "peak")
+
+    assert list(figure.panels) == ["fp32, by batch tokens", "fp32, by context"]
+    assert words_of(figure) >= {"respsann, off", "transformer, on"}
+
+
+def test_what_was_not_varied_has_no_panel():
+    alone = ROWS[ROWS["batch_tokens"] == 32]
+
+    figure = memory_figures.growth(alone, ASKED, "saved")
+
+    assert list(figure.panels) == ["fp32, by context"]
+
+
+def test_a_table_in_which_everything_failed_still_draws():
+    failed = ROWS.assign(status="failed", peak_allocated_mib=None, saved_mib=None)
+
+    assert "<svg" in memory_figures.breakdown(failed, ASKED).html
+    assert memory_figures.growth(failed, ASKED, "peak").panels == {}
