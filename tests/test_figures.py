@@ -5,9 +5,11 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from psannlm.model.bases import BASES
-from psannlm.report import figures, pieces, throughput_figures, training_figures
+from psannlm.report import figures, memory_figures, pieces, throughput_figures, training_figures
+from psannlm.report.memory_tables import memory_tables
 from psannlm.report.tables import throughput_table
 from tests.synthetic import throughput_config, throughput_records
+from tests.synthetic_memory import memory_config, memory_records
 from tests.trainings import trained, training_config
 
 CONFIG = throughput_config(
@@ -17,6 +19,9 @@ SPEEDS = {"respsann": 800.0, "sgrpsann": 900.0, "transformer": 1000.0}
 TABLE = throughput_table(
     throughput_records(CONFIG, SPEEDS), CONFIG, timestamp="20260101_000000", device="a CPU"
 )
+MEASURED = memory_config(n_repeats=1, contexts=(), precision=("fp32",))
+ASKED = MEASURED.model_dump(mode="json")
+MEMORY = memory_tables(memory_records(MEASURED), (), MEASURED, timestamp="t", device="a CPU")
 TRAINED = trained(training_config())
 DRAWN = {
     "speed": lambda: throughput_figures.speed(TABLE),
@@ -25,6 +30,8 @@ DRAWN = {
     "losses": lambda: training_figures.losses(TRAINED),
     "yardsticks": lambda: training_figures.yardsticks(TRAINED),
     "sines": lambda: training_figures.sines(TRAINED),
+    "breakdown": lambda: memory_figures.breakdown(MEMORY.rows, ASKED),
+    "growth": lambda: memory_figures.growth(MEMORY.rows, ASKED, "saved"),
     "course": lambda: training_figures.course(TRAINED, 1.0),
 }
 each_figure = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)

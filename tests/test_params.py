@@ -9,6 +9,7 @@ from psannlm.config import CONFIGS
 from psannlm.corpora.recipe import RECIPES
 from psannlm.model.bases import BASES
 from psannlm.parameters import parse, read_parameters
+from psannlm.report.memory_peer import goal
 from psannlm.report.notebook import NOTEBOOKS, default_parameters
 from psannlm.report.runner import check_parameters
 
@@ -82,6 +83,19 @@ def test_the_gpu_training_is_that_of_the_original_plan():
     assert (config.epochs, config.target_perplexity) == (2, 8.0)
     assert (config.train_megabytes, config.validation_megabytes) == (0, 0), "the whole text"
     assert (config.d_model, config.n_layers) == (512, 8)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "gpu"])
+def test_memory_is_measured_of_the_medium_model_of_the_original_plan(preset):
+    path = ROOT / "params" / preset / "memory.yaml"
+    config = parse(CONFIGS["memory"], read_parameters(path), source=str(path))
+
+    assert set(config.base) == set(BASES)
+    assert (config.d_model, config.n_layers, config.n_heads) == (512, 8, 8)
+    assert set(config.precision) == {"fp32", "bf16"}
+    assert set(config.variants) == {"plain_sine", "plain_loss"}
+    assert all(goal(precision, config.model_dump()) for precision in config.precision)
+    assert config.peer
 
 
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])

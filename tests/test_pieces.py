@@ -9,6 +9,7 @@ from psannlm.model.bases import BASES
 from psannlm.report import pieces
 from psannlm.report.runs import Refused, load
 from tests.synthetic import throughput_run
+from tests.synthetic_memory import memory_run
 from tests.trainings import training_run
 
 
@@ -39,6 +40,16 @@ def test_each_answer_stands_under_its_own_name(tmp_path):
     assert "tokens/s" in throughput
     assert "perplexity" not in throughput.lower()
     assert "perplexity" in training.lower()
+
+
+def test_the_landing_page_tells_what_checkpointing_saves(tmp_path):
+    run = load(memory_run(tmp_path))
+
+    text = pieces.answers([run])
+
+    assert f"**Memory.** Run {run.folder.name}" in text
+    assert "[the page](results/memory)" in text
+    assert "**respsann** keeps 10.0 MiB for backward against 4.0" in text
 
 
 def test_the_history_has_trainings_only_if_there_are_any(tmp_path):
