@@ -46,7 +46,7 @@ class Block(nn.Module):
 
     def attend(self, x: Tensor, past: Rows | None, position: int) -> Tensor:
         """The stream after attention, x + attention(norm(x)), (B, T, D)."""
-        y: Tensor = x + self.attention(self.attention_norm(x), past, position)
+        y: Tensor = x + self.attention(x, past, position, self.attention_norm)
         return y
 
     @classmethod
@@ -73,7 +73,7 @@ class TransformerBlock(Block):
 
     def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
         x = self.attend(x, past, position)
-        y: Tensor = x + self.mlp(self.mlp_norm(x))
+        y: Tensor = x + self.mlp(x, self.mlp_norm)
         return y
 
     @classmethod
@@ -96,7 +96,7 @@ class Respsann(Block):
 
     def change(self, x: Tensor, past: Rows | None) -> Tensor:
         """What the MLP adds before alpha weighs it, (B, T, D)."""
-        y: Tensor = self.mlp(self.mlp_norm(x))
+        y: Tensor = self.mlp(x, self.mlp_norm)
         return y
 
     def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
