@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from psannlm.architecture import ModelConfig
-from psannlm.model import cost
+from psannlm.model import cost, kept
 from psannlm.model.cost import Cost, Shape
-from psannlm.model.mixers import CausalWave, Rows, SpectralGate
+from psannlm.model.kept import Kept, Step
+from psannlm.model.mixers import CausalWave, Rows, SpectralGate, wave_dilation
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import (
     MLP,
@@ -54,6 +55,11 @@ class Block(nn.Module):
         """Parameters and forward FLOPs of one such block."""
         return cost.attention(config, shape) + cost.norm(config.d_model)
 
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        """Bytes that eager training keeps of such a block for backward."""
+        return kept.attention(config, step)
+
 
 class TransformerBlock(Block):
     """The baseline: x += mlp(norm(x)) with the nonlinearity that `config.mlp` names."""
@@ -85,6 +91,13 @@ class TransformerBlock(Block):
             mlp += Cost({"mlp": 2 * config.d_mlp})
         return super().cost(config, shape) + cost.norm(config.d_model) + mlp
 
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        width = config.d_mlp
+        if config.mlp == "swiglu":
+            width = 2 * swiglu_width(config.d_model, config.d_mlp)
+        return super().kept(config, step, layer) + kept.mlp(config, step, width)
+
 
 class Respsann(Block):
     """x += alpha * mlp(norm(x)), its nonlinearity a damped sine, alpha a learned scalar."""
@@ -108,6 +121,11 @@ class Respsann(Block):
         mlp = cost.mlp(config, shape) + cost.sine(config, config.d_mlp) + Cost({"mlp": 1})
         return super().cost(config, shape) + cost.norm(config.d_model) + mlp
 
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        mlp = kept.mlp(config, step, config.d_mlp) + kept.sine(config, step, config.d_mlp)
+        return super().kept(config, step, layer) + mlp + kept.weighted(config, step)
+
 
 class Sgrpsann(Respsann):
     """respsann whose MLP output y passes a causal spectral gate: y += strength * gate(y)."""
@@ -125,6 +143,10 @@ class Sgrpsann(Respsann):
     @classmethod
     def cost(cls, config: ModelConfig, shape: Shape) -> Cost:
         return super().cost(config, shape) + cost.gate(config, shape) + Cost({"gate": 1})
+
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        return super().kept(config, step, layer) + kept.gate(config, step)
 
 
 class Waveresnet(Respsann):
@@ -156,6 +178,15 @@ class Waveresnet(Respsann):
         if config.wave == "replace":
             return Block.cost(config, shape) + wave
         return super().cost(config, shape) + wave
+
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        if config.wave == "none":
+            return super().kept(config, step, layer)
+        wave = kept.wave(config, step, wave_dilation(config, layer))
+        if config.wave == "replace":
+            return Block.kept(config, step, layer) + wave
+        return super().kept(config, step, layer) + wave
 
 
 BASES: Mapping[str, type[Block]] = {
