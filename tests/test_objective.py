@@ -1,31 +1,19 @@
-"""The loss is the cross-entropy of the next token, and an evaluation counts each token once."""
+"""The loss is the cross-entropy of the next token."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from networks import moved, tiny, tokens_of
-from torch import Tensor
 
 from psannlm.architecture import ModelConfig
 from psannlm.model.loss import IGNORED
 from psannlm.model.transformer import Transformer
-from psannlm.train.distributed import Ranks
-from psannlm.train.objective import Evaluation, NextToken, evaluate
-from psannlm.train.shards import Tokens
-from tests.tiny_trainings import ALONE
+from psannlm.train.objective import NextToken
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
 T = 8
 CONFIG = tiny(vocab_size=11, context_length=T)
-
-
-def split_of(n_tokens: int, seed: int = 3) -> Tokens:
-    ids = np.random.default_rng(seed).integers(11, size=n_tokens).astype(np.uint16)
-    return Tokens(ids, n_bytes=2 * n_tokens, largest=10, sha256="")
 
 
 def network(config: ModelConfig = CONFIG) -> Transformer:
@@ -77,113 +65,3 @@ def test_a_narrow_precision_stays_near_float32(precision: str) -> None:
     # bfloat16 keeps 8 bits of each product: some 2**-8 of logits of a few units.
     assert narrow.item() == pytest.approx(wide.item(), rel=0.03)
     assert narrow.item() != wide.item()
-
-
-def evaluated(tokens: Tokens, batch: int = 2, ranks: Ranks = ALONE) -> Evaluation:
-    objective = NextToken(network(), "fp32", 7)
-    return evaluate(objective, tokens, context_length=T, batch=batch, ranks=ranks)
-
-
-@torch.no_grad()
-def slowly(tokens: Tokens) -> tuple[float, float]:
-    """Loss and top-1, token by token, each with the tokens of its own window before it."""
-    model, ids = network(), torch.from_numpy(tokens.ids.astype(np.int64))
-    costs, hits = [], []
-    for place in range(1, len(ids)):
-        start = (place - 1) // T * T
-        logits = model(ids[None, start:place])[0, -1].double()
-        costs.append(-logits.log_softmax(-1)[ids[place]].item())
-        hits.append(logits.argmax().item() == ids[place].item())
-    return sum(costs) / len(costs), sum(hits) / len(hits)
-
-
-@pytest.mark.parametrize("n_tokens", [2, T, T + 1, T + 2, 5 * T + 4])
-def test_an_evaluation_is_that_of_a_slow_loop_over_every_token(n_tokens: int) -> None:
-    tokens = split_of(n_tokens)
-
-    found = evaluated(tokens)
-
-    loss, top1 = slowly(tokens)
-    assert found.n_tokens == n_tokens - 1
-    assert found.loss == pytest.approx(loss, rel=1e-6)
-    assert found.top1 == top1
-
-
-@pytest.mark.parametrize("batch", [1, 3, 50])
-def test_an_evaluation_does_not_depend_on_the_windows_at_a_time(batch: int) -> None:
-    tokens = split_of(5 * T + 4)
-
-    found, reference = evaluated(tokens, batch), evaluated(tokens, 2)
-
-    assert found.loss == pytest.approx(reference.loss, rel=1e-6)
-    assert (found.top1, found.n_tokens) == (reference.top1, reference.n_tokens)
-
-
-@dataclass(frozen=True)
-class OneAfterAnother(Ranks):
-    """Ranks that run in turn: the last of them hears the sum of all."""
-
-    heard: list[Tensor] = field(default_factory=list)
-
-    def sum(self, values: Tensor) -> Tensor:
-        self.heard.append(values.clone())
-        return torch.stack(self.heard).sum(0)
-
-
-@pytest.mark.parametrize("world", [2, 3, 16])
-def test_ranks_share_an_evaluation_without_changing_it(world: int, monkeypatch) -> None:
-    tokens, heard = split_of(9 * T + 4), []
-    calls = [0] * world
-    forward = NextToken.forward
-
-    def counted(self: NextToken, *batch: Tensor) -> Tensor:
-        calls[len(heard)] += 1
-        return forward(self, *batch)
-
-    monkeypatch.setattr(NextToken, "forward", counted)
-
-    for rank in range(world):
-        found = evaluated(tokens, 2, OneAfterAnother(rank, world, torch.device("cpu"), heard))
-
-    monkeypatch.undo()
-    alone = evaluated(tokens)
-    assert found.loss == pytest.approx(alone.loss, rel=1e-12)
-    assert (found.top1, found.n_tokens) == (alone.top1, alone.n_tokens)
-    # FSDP2 gathers weights in each call: a rank that called less often would be waited for.
-    assert calls == [math.ceil(5 / world)] * world
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_an_evaluation_leaves_mode_and_gradients_as_they_were(training: bool) -> None:
-    objective = NextToken(network(), "fp32", 7).train(training)
-
-    evaluate(objective, split_of(30), context_length=T, batch=2, ranks=ALONE)
-
-    assert objective.training is training
-    assert all(parameter.grad is None for parameter in objective.parameters())
-
-
-def test_bits_per_byte_are_those_of_the_whole_text() -> None:
-    # A model that gives each token a chance of 2**-3 needs 3 bits for it.
-    found = Evaluation(loss=3 * math.log(2), top1=0.0, n_tokens=100, n_bytes=400)
-
-    assert found.bits_per_byte == pytest.approx(300 / 400, rel=1e-15)
-    assert found.perplexity == pytest.approx(8.0, rel=1e-15)
-
-
-def test_bytes_of_a_split_are_those_of_its_text_and_not_of_its_tokens() -> None:
-    tokens = split_of(30)
-
-    found = evaluated(tokens)
-
-    assert found.n_bytes == tokens.n_bytes
-    nats = found.loss * found.n_tokens
-    assert found.bits_per_byte == pytest.approx(nats / math.log(2) / tokens.n_bytes, rel=1e-12)
-
-
-def test_a_hopeless_loss_has_a_perplexity_all_the_same() -> None:
-    def perplexity(loss: Any) -> float:
-        return Evaluation(loss=loss, top1=0.0, n_tokens=1, n_bytes=1).perplexity
-
-    assert perplexity(709.0) == math.exp(709.0)
-    assert perplexity(1000.0) == math.inf

@@ -10,8 +10,8 @@ import torch
 
 from psannlm.train import recorder as recorder_module
 from psannlm.train.distributed import Ranks
+from psannlm.train.evaluation import Evaluation
 from psannlm.train.journal import Journal
-from psannlm.train.objective import Evaluation
 from psannlm.train.optimizer import rate_at
 from psannlm.train.plan import Plan
 from psannlm.train.recorder import CUDA_PATIENCE, DivergenceError, Progress, Recorder, Tally

@@ -1,7 +1,8 @@
 """What a measurement of memory leaves: one frozen record a process, and the JSON that keeps it."""
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,3 +90,57 @@ class MemoryRecord:
 def from_json(values: Mapping[str, Any]) -> MemoryRecord:
     """The record that `as_json` took apart."""
     return MemoryRecord(**dict(values) | {"seconds": tuple(values["seconds"])})
+
+
+def records_json(records: Iterable[MemoryRecord]) -> str:
+    """A JSON list with a line for each record."""
+    return _lines(record.as_json() for record in records)
+
+
+def read_records(text: str) -> list[MemoryRecord]:
+    """The records whose JSON this is."""
+    return [from_json(values) for values in json.loads(text)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerRecord:
+    """What a training step of the published package keeps for backward; a failure is one too."""
+
+    package: str
+    version: str
+    base: str
+    vocab_size: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_mlp: int
+    context_length: int
+    batch_tokens: int
+    precision: str
+    status: Literal["ok", "failed"]
+    reason: str
+    """Why it failed; empty otherwise."""
+
+    started_at: str
+    """UTC."""
+
+    n_parameters: int | None
+    saved_bytes: int | None
+    """Counted as a MemoryRecord's, by the same code, with the plain loss of the package's kind."""
+
+    saved_kinds: Mapping[str, int]
+
+
+def peers_json(peers: Iterable[PeerRecord]) -> str:
+    """A JSON list with a line for each record."""
+    return _lines(dataclasses.asdict(peer) for peer in peers)
+
+
+def read_peers(text: str) -> list[PeerRecord]:
+    """The records whose JSON this is."""
+    return [PeerRecord(**values) for values in json.loads(text)]
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+    return f"[\n{lines}\n]\n"

@@ -4,13 +4,25 @@ import dataclasses
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from psannlm.bench.environment import worker_environment
-from psannlm.bench.worker import Task
+
+
+class Task(Protocol):
+    """What one process measures: a dataclass that knows its worker."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def worker(self) -> tuple[str, ...]:
+        """The command that measures it; the paths of the task and of the result follow."""
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What is measured, one after the other."""
 
 
 def run_task(task: Task, *, cache: Path, timeout_seconds: float) -> list[dict[str, Any]]:
@@ -24,10 +36,12 @@ def run_task(task: Task, *, cache: Path, timeout_seconds: float) -> list[dict[st
         task_path, result_path = Path(folder, "task.json"), Path(folder, "result.jsonl")
         log_path = Path(folder, "log.txt")
         task_path.write_text(json.dumps(dataclasses.asdict(task)), encoding="utf-8")
-        command = [sys.executable, "-m", "psannlm.bench.worker", str(task_path), str(result_path)]
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=worker_environment(cache)
+                [*task.worker, str(task_path), str(result_path)],
+                stdout=log,
+                stderr=log,
+                env=worker_environment(cache),
             )
             ending = _wait(process, timeout_seconds)
         found = {}

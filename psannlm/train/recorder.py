@@ -17,8 +17,8 @@ from torch import Tensor
 from psannlm.config import TrainingConfig
 from psannlm.schema import ConfigError
 from psannlm.train.distributed import Ranks, whole
+from psannlm.train.evaluation import Evaluation
 from psannlm.train.journal import Journal
-from psannlm.train.objective import Evaluation
 from psannlm.train.optimizer import rate_at
 from psannlm.train.plan import Plan
 

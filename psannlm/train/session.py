@@ -20,8 +20,8 @@ from psannlm.schema import ConfigError
 from psannlm.train.checkpoint import differences
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
+from psannlm.train.evaluation import Evaluation
 from psannlm.train.journal import FILES, tokens_per_s, wait_share, writing
-from psannlm.train.objective import Evaluation
 from psannlm.train.plan import course
 from psannlm.train.pretrained import TOKENIZER
 from psannlm.train.recorder import Progress

@@ -31,8 +31,9 @@ from psannlm.train.distributed import (
     summing,
     whole,
 )
+from psannlm.train.evaluation import Evaluation, evaluate
 from psannlm.train.journal import Journal
-from psannlm.train.objective import Evaluation, NextToken, evaluate
+from psannlm.train.objective import NextToken
 from psannlm.train.optimizer import make_optimizers, rate_at, set_rate
 from psannlm.train.plan import Plan, course, facts
 from psannlm.train.recorder import Progress, Recorder, Tally

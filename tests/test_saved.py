@@ -1,0 +1,133 @@
+"""What backward needs is counted once, whole, and as the allocator sees it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.checkpoint import checkpoint
+
+from psannlm.bench.saved import saved_for_backward
+from psannlm.device import autocast
+from psannlm.train.objective import NextToken
+from tests.networks import moved, tiny, tokens_of
+
+
+def test_each_factor_of_a_product_is_kept() -> None:
+    a, b = torch.randn(3, 5, requires_grad=True), torch.randn(3, 5, requires_grad=True)
+
+    with saved_for_backward([]) as saved:
+        _ = a * b
+
+    assert saved.total == 2 * 3 * 5 * 4
+    assert saved.kinds == {"float32 3x5": 2 * 3 * 5 * 4}
+
+
+def test_parameters_are_not_counted_though_they_are_kept() -> None:
+    layer, x = nn.Linear(4, 6), torch.randn(2, 4)
+
+    with saved_for_backward(layer.parameters()) as saved:
+        layer(layer.weight.new_zeros(2, 4) + x)
+
+    assert saved.kinds == {"float32 2x4": 2 * 4 * 4}
+
+
+def test_views_are_one_storage_and_count_as_the_whole_of_it() -> None:
+    x = torch.randn(8, 10, requires_grad=True).sin()
+
+    with saved_for_backward([]) as saved:
+        _ = (x[:2] * x[2:4]).sum() + (x.view(80) ** 3).sum()
+
+    of_x = 8 * 10 * 4
+    assert saved.kinds["float32 80"] == of_x
+    assert saved.total == of_x
+
+
+def test_what_is_freed_at_once_does_not_lend_its_address_to_another() -> None:
+    x = torch.randn(1000, requires_grad=True)
+
+    with saved_for_backward([]) as saved:
+        for _ in range(5):
+            x.sin().exp()  # dropped at once: the next may come to lie in the same place
+
+    assert saved.total == (1 + 5) * 1000 * 4
+
+
+def test_of_what_is_checkpointed_the_input_alone_counts() -> None:
+    x = torch.randn(100, requires_grad=True)
+
+    def deep(y: Tensor) -> Tensor:
+        return y.sin().exp().sin().exp()
+
+    with saved_for_backward([]) as plain:
+        deep(x * 1.0)
+    with saved_for_backward([]) as checkpointed:
+        y = x * 1.0
+        checkpoint(deep, y, use_reentrant=False)
+
+    assert plain.total == 3 * 400  # a sine keeps what it is given, an exponential what it gives
+    assert checkpointed.total == 400
+
+
+def test_gradients_are_those_without_counting() -> None:
+    model, text = moved(tiny()).train(), tokens_of(tiny(), 2, 9)
+    objective = NextToken(model, "fp32", 4)
+
+    objective(text[:, :-1], text[:, 1:]).backward()
+    before = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    with saved_for_backward(model.parameters()):
+        loss = objective(text[:, :-1], text[:, 1:])
+    loss.backward()
+
+    after = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def held_after(forward: Callable[[], Tensor], trace: Path) -> int:
+    """Bytes that torch's allocator gave out in `forward` and did not get back within it."""
+    with (
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record,
+        record_function("forward"),
+    ):
+        result = forward()
+    del result
+    record.export_chrome_trace(str(trace))
+    events = json.loads(trace.read_text())["traceEvents"]
+    [mark] = [e for e in events if e["name"] == "forward"]
+    return sum(
+        e["args"]["Bytes"]
+        for e in events
+        if e["name"] == "[memory]" and mark["ts"] <= e["ts"] <= mark["ts"] + mark["dur"]
+    )
+
+
+@pytest.mark.parametrize("checkpointed", [False, True], ids=["plain", "checkpointed"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
+def test_the_count_is_what_the_allocator_still_holds_after_a_forward_pass(
+    base: str, precision: str, checkpointed: bool, tmp_path: Path
+) -> None:
+    config = tiny(base=base, grad_checkpoint=checkpointed)
+    model, text = moved(config).train(), tokens_of(config, 2, 16)
+    there = {t.untyped_storage().data_ptr() for t in (*model.buffers(), text)}
+
+    def forward() -> Tensor:
+        with autocast(text.device, precision):
+            logits = model(text)
+        return logits.float().square().sum()
+
+    with saved_for_backward(model.parameters()) as saved:
+        loss = forward()
+    new = sum(
+        t.untyped_storage().nbytes()
+        for address, t in saved.storages.items()
+        if address not in there
+    )
+    # Each checkpoint keeps the state of the random numbers, which is no tensor of the graph.
+    states = config.n_layers * torch.get_rng_state().nbytes if checkpointed else 0
+
+    assert held_after(forward, tmp_path / "trace.json") == new + loss.nbytes + states
