@@ -58,6 +58,14 @@ def test_the_peak_holds_weights_their_optimizer_and_what_is_saved():
     assert found["peak_allocated_bytes"] < sum(held) + 2 * found["saved_bytes"]
 
 
+def test_what_is_not_compared_is_timed_without_waiting_for_steady_steps(monkeypatch):
+    monkeypatch.setattr(memory, "time_steps", None)
+
+    found = measure(task(compared=False, min_steps=3, min_seconds=9.0), "train_step")
+
+    assert len(found["seconds"]) == 3
+
+
 def test_memory_of_a_cpu_is_never_called_reserved():
     assert "peak_reserved_bytes" not in measure(task(), "train_step")
 

@@ -78,6 +78,12 @@ def test_curves_run_over_batch_and_context_in_the_first_precision():
     assert len(curves) == 3 * 4
 
 
+def test_only_times_that_are_compared_wait_for_steady_steps():
+    compared = {s: task_of(s, CONFIG).compared for s in settings_of(0)}
+
+    assert {s for s, is_compared in compared.items() if is_compared} == settings_of(1)
+
+
 def test_a_plain_sine_is_measured_where_there_is_a_sine():
     found = Counter((s.variant, s.base) for s in settings_of(0) if s.variant != "default")
 

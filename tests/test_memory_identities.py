@@ -180,6 +180,16 @@ def test_what_no_machine_could_measure_is_refused(tmp_path, lie, message):
         check(load(folder))
 
 
+def test_a_prediction_for_another_network_is_named(tmp_path):
+    other = memory_record(n_parameters=7)
+    folder = memory_run(
+        tmp_path, records=[other, memory_record(grad_checkpoint=True)], base=("respsann",)
+    )
+
+    with pytest.raises(EvidenceError, match=rf"{WHERE}: predicted bytes of parameters is .* 28"):
+        check(load(folder))
+
+
 def test_samples_that_are_not_those_of_the_records_are_named(folder):
     forge(folder, "samples.csv", lambda text: text.replace(",0,0.", ",0,1.", 1))
 

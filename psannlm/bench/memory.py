@@ -45,6 +45,9 @@ class MemoryTask:
     min_steps: int
     learning_rate: float
     seed: int
+    compared: bool = True
+    """Whether its time is compared, and so is taken of steady steps; else of the next ones."""
+
     modes: tuple[str, ...] = (STEP,)
 
     @property
@@ -124,15 +127,10 @@ def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
     saved = training.saved()
     found = {"saved_bytes": saved.total, "saved_kinds": dict(saved.kinds)}
     del saved
-    timing = time_steps(
-        training.step,
-        stopwatch=stopwatch_for(device),
-        min_seconds=task.min_seconds,
-        min_steps=task.min_steps,
-    )
+    seconds = _seconds(task, training.step, device)
     loss = float(training.last_loss())
     if not math.isfinite(loss):
-        raise ArithmeticError(f"loss is {loss} after {len(timing.seconds)} timed steps")
+        raise ArithmeticError(f"loss is {loss} after {len(seconds)} timed steps")
     del training
     child.give_back()
     if not cuda:
@@ -144,9 +142,21 @@ def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
             "rss_before_bytes": rss_before,
             "peak_rss_bytes": peak_rss,
             "loss": loss,
-            "seconds": timing.seconds,
+            "seconds": seconds,
         }
     )
+
+
+def _seconds(
+    task: MemoryTask, step: Callable[[], object], device: torch.device
+) -> tuple[float, ...]:
+    """Of each timed step, in order."""
+    stopwatch = stopwatch_for(device)
+    if not task.compared:
+        return tuple(stopwatch.lap(step, task.min_steps))
+    return time_steps(
+        step, stopwatch=stopwatch, min_seconds=task.min_seconds, min_steps=task.min_steps
+    ).seconds
 
 
 def _cuda_peaks(step: Callable[[], object]) -> dict[str, int]:

@@ -120,6 +120,7 @@ def task_of(setting: Setting, config: MemoryConfig) -> MemoryTask:
         min_steps=config.min_steps,
         learning_rate=config.learning_rate,
         seed=config.seed,
+        compared=setting in main_settings(config),
     )
 
 

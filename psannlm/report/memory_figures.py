@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from psannlm.bench.memory import DEFAULT
 from psannlm.report.figures import (
     INK,
     MARKERS,
@@ -17,7 +18,7 @@ from psannlm.report.figures import (
     shades,
     show_short,
 )
-from psannlm.report.memory_tables import DEFAULT, main_rows
+from psannlm.report.memory_tables import main_rows
 from psannlm.report.memory_views import PEAK, kinds_of
 
 STATE = ("parameters", "gradients", "optimizer")

@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench.memory import DEFAULT
 from psannlm.bench.memory_records import MemoryRecord, PeerRecord, read_peers
 from psannlm.files import MIB
 from psannlm.report import memory_cells
-from psannlm.report.memory_limits import impossible
+from psannlm.report.memory_limits import PARAMETER_BYTES, impossible
 from psannlm.report.memory_peer import goal, goal_verdict, package_name
-from psannlm.report.memory_savings import DEFAULT, pairs_of
+from psannlm.report.memory_savings import pairs_of
 from psannlm.report.memory_tables import (
     KIND,
     PEAK_WITHIN,
@@ -80,8 +81,10 @@ def _raw_problems(run: Evidence, records: Sequence[MemoryRecord]) -> Iterator[st
         if run.text(name) != text:
             yield f"{name}: is not what the records of memory_records.json give"
     for record in records:
+        where = f"memory_records.json: block {record.repeat}, {_name(record.setting)}"
+        foreseen, weights = record.predicted["parameters"], PARAMETER_BYTES * record.n_parameters
+        yield from _differs(f"{where}: predicted bytes of parameters", foreseen, weights)
         if record.status == "ok":
-            where = f"memory_records.json: block {record.repeat}, {_name(record.setting)}"
             for problem in impossible(record):
                 yield f"{where}: {problem}"
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from psannlm.bench.memory import DEFAULT, PLAIN_LOSS, PLAIN_SINE
 from psannlm.bench.statistics import ratio_interval
 
 SAVINGS = (
@@ -16,10 +17,7 @@ SAVINGS = (
 )  # fmt: skip
 """Of savings.csv. `less` is negative where more is needed with the saver than without."""
 
-DEFAULT = "default"
-"""The variant that takes no plain path."""
-
-SAVERS = {"checkpointing": DEFAULT, "fast_sine": "plain_sine", "chunked_loss": "plain_loss"}
+SAVERS = {"checkpointing": DEFAULT, "fast_sine": PLAIN_SINE, "chunked_loss": PLAIN_LOSS}
 """What saves memory, and the variant that goes without; checkpointing goes by its own switch."""
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench.memory import DEFAULT
 from psannlm.bench.memory_records import MemoryRecord, PeerRecord
 from psannlm.bench.statistics import median_interval
 from psannlm.config import MemoryConfig
 from psannlm.files import MIB
 from psannlm.report.memory_peer import peer_table
-from psannlm.report.memory_savings import DEFAULT, Side, savings_table
+from psannlm.report.memory_savings import Side, savings_table
 from psannlm.report.runs import Evidence
 
 ROWS = (

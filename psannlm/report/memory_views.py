@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench.memory import DEFAULT, PLAIN_LOSS, PLAIN_SINE
 from psannlm.bench.statistics import CONFIDENCE
-from psannlm.report.memory_tables import DEFAULT, Memory, main_rows, rows_json
+from psannlm.report.memory_tables import Memory, main_rows, rows_json
 from psannlm.report.views import UNKNOWN, interval, number
 
 SAVER_NAMES = {
@@ -16,7 +17,7 @@ SAVER_NAMES = {
 }
 """What people call what saves memory."""
 
-VARIANT_NAMES = {DEFAULT: "", "plain_sine": "plain sine", "plain_loss": "plain loss"}
+VARIANT_NAMES = {DEFAULT: "", PLAIN_SINE: "plain sine", PLAIN_LOSS: "plain loss"}
 
 PEAK = "peak of torch's allocator"
 """The same on every device: on CPU torch's record of its allocations, on a GPU its own peak."""
