@@ -287,6 +287,7 @@ class MemoryConfig(Architecture):
 
 
 CONFIGS: Mapping[str, type[Strict]] = {
+    "validation": ValidationConfig,
     "throughput": ThroughputConfig,
     "tiny_corpus": TrainingConfig,
 }

@@ -1,0 +1,229 @@
+"""Tables and sentences of the validation page, from its findings and the manifest."""
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from psannlm.checks import suite
+from psannlm.checks.findings import Finding, Measure
+from psannlm.report import validation_tables
+from psannlm.report.views import UNKNOWN, duration, facts_table, printable
+
+SIGNS = {"passed": "✓", "failed": "✗", "skipped": "–"}
+ALARM = "background:#b3261e;color:#fff;font-weight:bold"
+"""Style of a failed check, legible on light and on dark; the word stands beside."""
+
+LONGEST_FACT = 160
+"""Characters of a fact in the table; summary.json has all of it."""
+
+
+def title(check: str) -> str:
+    """A check by name and title."""
+    return f"{check} {suite.CHECKS[check].title}"
+
+
+def answer(findings: Sequence[Finding]) -> str:
+    """How many checks passed, and of every other one why not, as Markdown."""
+    found, n = validation_tables.counts(findings), len(findings)
+    made = n - found["skipped"]
+    if found["failed"]:
+        head = f"**{found['failed']} of {made} checks failed**, {found['passed']} passed"
+    elif made:
+        head = f"**All {made} checks passed**"
+    else:
+        head = "**No check could be made**"
+    if found["skipped"]:
+        head += f"; {found['skipped']} could not be made here"
+    lines = [f"- {head}. A check is counted once a base."]
+    lines += [
+        f"- **{title(f.check)}**, {f.base}: *failed*: {f.reason}."
+        for f in findings
+        if f.status == "failed"
+    ]
+    for (check, reason), bases in _skipped(findings).items():
+        lines.append(f"- {title(check)}, {', '.join(bases)}: *skipped*: {reason}.")
+    if left_out := [
+        title(check) for check in suite.CHECKS if check not in {f.check for f in findings}
+    ]:
+        lines.append(f"- Not asked for: {', '.join(left_out)}.")
+    if nearest := _nearest(findings):
+        finding, measure = nearest
+        lines.append(
+            f"- Of what passed, {finding.check} of {finding.base} comes nearest to a bound: "
+            f"{in_words(measure)}."
+        )
+    return "\n".join(lines)
+
+
+def _skipped(findings: Sequence[Finding]) -> dict[tuple[str, str], list[str]]:
+    """Bases of each check that was skipped for the same reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        if finding.status == "skipped":
+            found.setdefault((finding.check, finding.reason), []).append(finding.base)
+    return found
+
+
+def _nearest(findings: Sequence[Finding]) -> tuple[Finding, Measure] | None:
+    passed = [(f, f.worst) for f in findings if f.status == "passed"]
+    known = [(f, worst) for f, worst in passed if worst is not None]
+    return max(known, key=lambda pair: pair[1].strain, default=None)
+
+
+def in_words(measure: Measure) -> str:
+    """A measure beside its bound."""
+    rule = "at most" if measure.upper else "at least"
+    return f"{measure.name} {number(measure.value)}, bound {rule} {number(measure.bound)}"
+
+
+def number(value: float) -> str:
+    """A number as people read it: whole, with four digits, or as a power of ten."""
+    size = abs(value)
+    if size < 1e9 and (size >= 1000 or value == int(value)):
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if 1e-3 <= size < 1000 else f"{value:.2e}"
+
+
+def matrix(findings: Sequence[Finding]) -> str:
+    """HTML of a table: a row a check, a column a base, the status in words."""
+    bases = list(dict.fromkeys(finding.base for finding in findings))
+    status = {(f.check, f.base): f for f in findings}
+    head = "".join(f'<th scope="col">{html.escape(base)}</th>' for base in ["check", *bases])
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(title(check))}</th>'
+        + "".join(_cell(status.get((check, base))) for base in bases)
+        + "</tr>"
+        for check in dict.fromkeys(finding.check for finding in findings)
+    )
+    caption = "Status of every check and base"
+    return (
+        f'<div class="table-scroll" tabindex="0" role="region" aria-label="{caption}">'
+        f'<table class="dataframe matrix"><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(finding: Finding | None) -> str:
+    if finding is None:
+        return f"<td>{UNKNOWN}</td>"
+    style = f' style="{ALARM}"' if finding.status == "failed" else ""
+    reason = f' title="{html.escape(finding.reason, quote=True)}"' if finding.reason else ""
+    return f"<td{style}{reason}>{SIGNS[finding.status]} {finding.status}</td>"
+
+
+def rows(findings: Sequence[Finding]) -> pd.DataFrame:
+    """Every measure as people read it; a finding without any is a row with its reason."""
+    return pd.DataFrame([row for finding in findings for row in _rows(finding)])
+
+
+def _rows(finding: Finding) -> Iterator[dict[str, str]]:
+    head = {"check": finding.check, "base": finding.base}
+    tail = {"device": finding.device, "check took": duration(finding.seconds)}
+    if not finding.measures:
+        unknown = dict.fromkeys(("measure", "value", "bound", "value by bound"), UNKNOWN)
+        yield head | {"status": finding.status} | unknown | {"reason": finding.reason} | tail
+    for m in finding.measures:
+        yield (
+            head
+            | {
+                "status": "passed" if m.passed else "failed",
+                "measure": m.name,
+                "value": number(m.value),
+                "bound": f"{'≤' if m.upper else '≥'} {number(m.bound)}",
+                "value by bound": f"{m.strain:.2g}",
+                "reason": m.why,
+            }
+            | tail
+        )
+
+
+def facts(findings: Sequence[Finding]) -> pd.DataFrame:
+    """What checks noted beside their measures: a row a fact."""
+    found = [
+        {"check": finding.check, "base": finding.base, "fact": name, "value": _short(value)}
+        for finding in findings
+        for name, value in finding.facts.items()
+    ]
+    return pd.DataFrame(found, columns=["check", "base", "fact", "value"])
+
+
+def _short(value: Any) -> str:
+    """A fact in a line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return _cut(", ".join(f"{key}: {_short(inner)}" for key, inner in value.items()))
+    if isinstance(value, list | tuple):
+        return _cut(", ".join(_short(inner) for inner in value))
+    return _cut(UNKNOWN if value is None else printable(str(value)).replace("\n", "⏎"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_FACT else f"{text[: LONGEST_FACT - 1]}…"
+
+
+def questions() -> str:
+    """HTML of a table: what each check asks."""
+    return facts_table({title(check): entry.question for check, entry in suite.CHECKS.items()})
+
+
+def limits(findings: Sequence[Finding], device: str) -> str:
+    """What these findings do not show: other devices, checks that were skipped or not asked for."""
+    lines = []
+    elsewhere = [f for f in findings if f.device != device and f.status != "skipped"]
+    for where in dict.fromkeys(f.device for f in elsewhere):
+        names = dict.fromkeys(f.check for f in elsewhere if f.device == where)
+        lines.append(f"- {', '.join(names)} ran on {where}, not on {device}.")
+    for (check, reason), bases in _skipped(findings).items():
+        lines.append(f"- Nothing about {title(check)} of {', '.join(bases)}: {reason}.")
+    lines += [
+        f"- How other devices behave: all else ran on {device}.",
+        "- How fast or how frugal a base is: speed and memory have pages of their own. Here they "
+        "are held against bounds that only something broken misses.",
+        "- That there is no error: a check sees what it was built to see. Each is held by tests "
+        "to fail on networks broken on purpose.",
+    ]
+    return "\n".join(lines)
+
+
+def files(findings: Sequence[Finding], manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The files of a validation that state its result, by name; summary.json is there already."""
+    return {
+        validation_tables.MEASURES: validation_tables.measures_csv(findings),
+        "README.md": readme(findings, manifest),
+    }
+
+
+def readme(findings: Sequence[Finding], manifest: Mapping[str, Any]) -> str:
+    """README.md of a run folder: of each check and base status, worst measure and facts."""
+    found = validation_tables.counts(findings)
+    lines = [
+        f"# Validation, {manifest['run']}",
+        "",
+        f"Preset {manifest['preset']}, on {manifest['environment']['device']}: "
+        + ", ".join(f"{n} {status}" for status, n in found.items())
+        + ". Of each check the measure that comes nearest to its bound; `measures.csv` has all.",
+        "",
+        "| check | base | status | measure | value | bound | noted |",
+        "|---|---|---|---|---:|---:|---|",
+    ]
+    for f in findings:
+        worst = f.worst
+        noted = "; ".join(f"{k}: {_short(v)}" for k, v in f.facts.items())
+        cells = [title(f.check), f.base, f.status]
+        if worst is None:
+            cells += [f.reason, UNKNOWN, UNKNOWN]
+        else:
+            sign = "≤" if worst.upper else "≥"
+            cells += [worst.name, number(worst.value), f"{sign} {number(worst.bound)}"]
+        lines.append("| " + " | ".join(_escaped(cell) for cell in [*cells, noted]) + " |")
+    return "\n".join([*lines, "", f"Made by `{manifest['command']}`.", ""])
+
+
+def _escaped(cell: str) -> str:
+    """Text that a cell of a Markdown table can hold."""
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
