@@ -10,6 +10,7 @@ from psannlm.report import pieces
 from psannlm.report.runs import Refused, load
 from tests.synthetic import throughput_run
 from tests.trainings import training_run
+from tests.validations import made_up_checks, validation_run
 
 
 def test_every_notebook_has_an_answer_for_the_landing_page():
@@ -39,6 +40,17 @@ def test_each_answer_stands_under_its_own_name(tmp_path):
     assert "tokens/s" in throughput
     assert "perplexity" not in throughput.lower()
     assert "perplexity" in training.lower()
+
+
+def test_the_landing_page_says_which_checks_failed(tmp_path, monkeypatch):
+    made_up_checks(monkeypatch)
+    run = load(validation_run(tmp_path, only="GPU-02"))
+
+    text = pieces.answers([run])
+
+    assert text.startswith(f"**Validation.** Run {run.folder.name}")
+    assert "**1 of 2 checks failed**" in text
+    assert "GPU-02 Precision" in text
 
 
 def test_the_history_has_trainings_only_if_there_are_any(tmp_path):
