@@ -25,6 +25,8 @@ Tensors = dict[str, Tensor]
 EPSILON = torch.finfo(torch.float32).eps
 """Distance from 1 to the next float32."""
 
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -136,9 +138,10 @@ def n_different(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> int
         if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
             count += max(t.numel() for t in (a, b) if t is not None)
         else:
-            count += int((_bits(a) != _bits(b)).any(-1).sum())
+            count += int((_bits(a) != _bits(b)).sum())
     return count
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1, 1).view(torch.uint8)
+    """The same memory as whole numbers, in which -0 is not 0 and a NaN is itself."""
+    return tensor.contiguous().view(_WHOLE[tensor.element_size()])
