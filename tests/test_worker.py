@@ -95,7 +95,7 @@ def test_a_failed_mode_does_not_take_the_other_with_it(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("tried to allocate 8 GiB\nmore words")
 
     monkeypatch.setattr(worker, "training_step", broken)
-    monkeypatch.setattr(worker, "_stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(worker, "stop_when_orphaned", lambda: None)
     (tmp_path / "task.json").write_text(json.dumps(worker.dataclasses.asdict(task())))
 
     worker.main(tmp_path / "task.json", tmp_path / "result.jsonl")
@@ -154,7 +154,7 @@ def test_a_gpu_trains_every_base_and_tells_its_memory(base, precision, compiled)
 @pytest.mark.gpu
 @on_gpu
 def test_memory_that_runs_out_on_a_gpu_is_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(worker, "_stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(worker, "stop_when_orphaned", lambda: None)
     monkeypatch.setattr(worker, "available_memory_bytes", lambda device: 2**60)
     huge = task(device="cuda", batch_tokens=2**26, model={"vocab_size": 2**16})
     (tmp_path / "task.json").write_text(json.dumps(worker.dataclasses.asdict(huge)))

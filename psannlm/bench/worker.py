@@ -215,7 +215,7 @@ def _free(task: Task) -> None:
         torch.cuda.empty_cache()
 
 
-def _stop_when_orphaned() -> None:
+def stop_when_orphaned() -> None:
     """End this process once the one that started it is gone: nobody would read the result."""
     parent = os.getppid()
 
@@ -229,7 +229,7 @@ def _stop_when_orphaned() -> None:
 
 def main(task_path: Path, result_path: Path) -> None:
     """Measure every mode of the task, a failed one too."""
-    _stop_when_orphaned()
+    stop_when_orphaned()
     values = json.loads(task_path.read_text(encoding="utf-8"))
     task = Task(**values | {"modes": tuple(values["modes"])})
     with result_path.open("a", encoding="utf-8") as out:
