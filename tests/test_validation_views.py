@@ -136,16 +136,40 @@ def test_every_check_of_the_suite_is_explained(checks):
     assert all(entry.question in said for entry in checks.values())
 
 
-def test_the_readme_has_a_row_a_finding_with_its_facts(findings):
+def test_the_readme_has_a_row_a_finding(findings):
     text = validation_views.readme(findings, MANIFEST)
 
     assert "3 passed, 3 failed, 2 skipped" in text
-    row = (
-        "| GPU-01 Learning | respsann | passed | tokens/s | 299,512 | ≥ 250,000 "
-        r"| sample: It was \| so; world: 2 |"
-    )
+    row = "| GPU-01 Learning | respsann | passed | tokens/s | 299,512 | ≥ 250,000 | "
     assert row in text
-    assert "| GPU-08 Saving | respsann | failed | ValueError: no such tensor | — | — |  |" in text
+    assert "| GPU-08 Saving | respsann | failed | ValueError: no such tensor | — | — | " in text
+    assert "| GPU-02 Precision | respsann | failed | loss | inf | ≤ 0.5 | two processes" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b\\c\nd", "a\\|b\\\\c d"),
+        ("<b> $x$ a_b", "\\<b\\> \\$x\\$ a\\_b"),
+        ("1.5e-07", "1.5e-07"),
+    ],
+)
+def test_a_text_that_looks_like_markdown_is_shown_as_it_is(text, shown):
+    assert validation_views.literal(text) == shown
+
+
+def test_highlights_put_the_numbers_of_all_bases_into_a_line(findings, monkeypatch):
+    parts = {"GPU-01": "sample|tokens/s", "GPU-02": "^loss$", "GPU-08": "no"}
+    monkeypatch.setattr(validation_views, "HIGHLIGHTS", parts)
+
+    said = validation_views.highlights(findings)
+
+    assert said.splitlines() == [
+        "- GPU-01, tokens/s: 299,512 for all bases",
+        r"- GPU-01, sample: It was \| so for all bases",
+        "- GPU-02, loss: respsann inf; transformer 0.125",
+    ]
+    assert said in validation_views.readme(findings, MANIFEST)
 
 
 def test_a_measure_is_told_beside_its_bound():

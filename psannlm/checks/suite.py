@@ -11,6 +11,15 @@ import torch
 
 from psannlm import ROOT
 from psannlm.bench.environment import device_name
+from psannlm.checks import (
+    checkpointing,
+    decoding,
+    forward_backward,
+    precision,
+    ranks,
+    saving,
+    speed,
+)
 from psannlm.checks.findings import Case, Finding, Measure, Result, RunCheck, UncheckableError
 from psannlm.config import ValidationConfig
 
@@ -25,7 +34,54 @@ class Entry(NamedTuple):
     run: RunCheck
 
 
-CHECKS: Mapping[str, Entry] = {}
+CHECKS: Mapping[str, Entry] = {
+    "GPU-01": Entry(
+        "forward and backward",
+        "Does a network compute its formulas, see no future, give every parameter a gradient, "
+        "and learn the next token of a short text?",
+        forward_backward.check,
+    ),
+    "GPU-02": Entry(
+        "half precision",
+        "Are loss, gradients and a short course of training in half precision those of fp32, but "
+        "for rounding?",
+        precision.check,
+    ),
+    "GPU-03": Entry(
+        "speed",
+        "Are the speeds of forward pass and training step below what the device can do, and timed "
+        "to the end of the work?",
+        speed.check,
+    ),
+    "GPU-04": Entry(
+        "gradient checkpointing",
+        "Are gradients the same when activations are computed again in the backward pass, with "
+        "less kept for it?",
+        checkpointing.check,
+    ),
+    "GPU-05": Entry(
+        "data-parallel ranks (DDP)",
+        "Do two ranks with batches of their own learn what one process learns from both?",
+        ranks.ddp,
+    ),
+    "GPU-06": Entry(
+        "sharded ranks (FSDP)",
+        "Do they when parameters, gradients and the optimizer's state are shared out among them?",
+        ranks.fsdp,
+    ),
+    "GPU-07": Entry(
+        "generation",
+        "Is what a network generates what its full forward pass says, from memory too, and a text "
+        "that it has learned by heart that text?",
+        decoding.generation,
+    ),
+    "GPU-08": Entry(
+        "checkpoint",
+        "Is a network that a new process loads the same bit by bit, in what it generates too, and "
+        "a flipped bit refused?",
+        saving.saving,
+    ),
+}
 """Every check by its name, in the order in which they are made."""
 
 

@@ -1,6 +1,7 @@
 """Tables and sentences of the validation page, from its findings and the manifest."""
 
 import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,19 @@ from psannlm.report.views import UNKNOWN, duration, facts_table, printable
 SIGNS = {"passed": "✓", "failed": "✗", "skipped": "–"}
 ALARM = "background:#b3261e;color:#fff;font-weight:bold"
 """Style of a failed check, legible on light and on dark; the word stands beside."""
+
+HIGHLIGHTS: Mapping[str, str] = {
+    "GPU-01": "^loss after",
+    "GPU-02": "rel_diff$",
+    "GPU-03": "^tokens of a step$|, tokens/s$",
+    "GPU-04": "^saved bytes|^peak bytes|^time, ",
+    "GPU-05": "^ranks$|worst parameter$|worst step$",
+    "GPU-06": "^ranks$|worst parameter$|worst step$",
+    "GPU-07": "^written$",
+    "GPU-08": "that differ|not refused",
+    "FAST": "error as a multiple",
+}
+"""Of each check: which names of measures and facts tell its result in short, as an expression."""
 
 LONGEST_FACT = 160
 """Characters of a fact in the table; summary.json has all of it."""
@@ -38,12 +52,12 @@ def answer(findings: Sequence[Finding]) -> str:
         head += f"; {found['skipped']} could not be made here"
     lines = [f"- {head}. A check is counted once a base."]
     lines += [
-        f"- **{title(f.check)}**, {f.base}: *failed*: {f.reason}."
+        f"- **{title(f.check)}**, {f.base}: *failed*: {literal(f.reason)}."
         for f in findings
         if f.status == "failed"
     ]
     for (check, reason), bases in _skipped(findings).items():
-        lines.append(f"- {title(check)}, {', '.join(bases)}: *skipped*: {reason}.")
+        lines.append(f"- {title(check)}, {', '.join(bases)}: *skipped*: {literal(reason)}.")
     if left_out := [
         title(check) for check in suite.CHECKS if check not in {f.check for f in findings}
     ]:
@@ -52,7 +66,7 @@ def answer(findings: Sequence[Finding]) -> str:
         finding, measure = nearest
         lines.append(
             f"- Of what passed, {finding.check} of {finding.base} comes nearest to a bound: "
-            f"{in_words(measure)}."
+            f"{literal(in_words(measure))}."
         )
     return "\n".join(lines)
 
@@ -67,9 +81,31 @@ def _skipped(findings: Sequence[Finding]) -> dict[tuple[str, str], list[str]]:
 
 
 def _nearest(findings: Sequence[Finding]) -> tuple[Finding, Measure] | None:
-    passed = [(f, f.worst) for f in findings if f.status == "passed"]
-    known = [(f, worst) for f, worst in passed if worst is not None]
+    """The measure with the least room, of those that may differ from their bound at all."""
+    passed = [f for f in findings if f.status == "passed"]
+    known = [(f, m) for f in passed for m in f.measures if m.value != m.bound]
     return max(known, key=lambda pair: pair[1].strain, default=None)
+
+
+def highlights(findings: Sequence[Finding]) -> str:
+    """What each check found, in short, as a list in Markdown: a line a number, all bases in it."""
+    shown: dict[tuple[str, str], dict[str, str]] = {}
+    for finding in findings:
+        known = {m.name: m.value for m in finding.measures} | dict(finding.facts)
+        for name, value in known.items():
+            if re.search(HIGHLIGHTS.get(finding.check, "$^"), name):
+                shown.setdefault((finding.check, name), {})[finding.base] = _short(value)
+    return "\n".join(
+        f"- {check}, {literal(f'{name}: {_each_base(values)}')}"
+        for (check, name), values in shown.items()
+    )
+
+
+def _each_base(values: Mapping[str, str]) -> str:
+    """The value of each base, once if it is that of all."""
+    if len(values) > 1 and len(set(values.values())) == 1:
+        return f"{next(iter(values.values()))} for all bases"
+    return "; ".join(f"{base} {value}" for base, value in values.items())
 
 
 def in_words(measure: Measure) -> str:
@@ -153,7 +189,7 @@ def _short(value: Any) -> str:
     """A fact in a line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
+    if isinstance(value, int | float):
         return number(value)
     if isinstance(value, Mapping):
         return _cut(", ".join(f"{key}: {_short(inner)}" for key, inner in value.items()))
@@ -177,9 +213,9 @@ def limits(findings: Sequence[Finding], device: str) -> str:
     elsewhere = [f for f in findings if f.device != device and f.status != "skipped"]
     for where in dict.fromkeys(f.device for f in elsewhere):
         names = dict.fromkeys(f.check for f in elsewhere if f.device == where)
-        lines.append(f"- {', '.join(names)} ran on {where}, not on {device}.")
+        lines.append(f"- {', '.join(names)} ran on {literal(where)}, not on {device}.")
     for (check, reason), bases in _skipped(findings).items():
-        lines.append(f"- Nothing about {title(check)} of {', '.join(bases)}: {reason}.")
+        lines.append(f"- Nothing about {title(check)} of {', '.join(bases)}: {literal(reason)}.")
     lines += [
         f"- How other devices behave: all else ran on {device}.",
         "- How fast or how frugal a base is: speed and memory have pages of their own. Here they "
@@ -199,31 +235,34 @@ def files(findings: Sequence[Finding], manifest: Mapping[str, Any]) -> dict[str,
 
 
 def readme(findings: Sequence[Finding], manifest: Mapping[str, Any]) -> str:
-    """README.md of a run folder: of each check and base status, worst measure and facts."""
+    """README.md of a run folder: highlights, and of each check and base the worst measure."""
     found = validation_tables.counts(findings)
     lines = [
         f"# Validation, {manifest['run']}",
         "",
         f"Preset {manifest['preset']}, on {manifest['environment']['device']}: "
         + ", ".join(f"{n} {status}" for status, n in found.items())
-        + ". Of each check the measure that comes nearest to its bound; `measures.csv` has all.",
+        + ".",
         "",
-        "| check | base | status | measure | value | bound | noted |",
+        highlights(findings),
+        "",
+        "Of each check the measure that comes nearest to its bound; `measures.csv` has all.",
+        "",
+        "| check | base | status | measure | value | bound | device |",
         "|---|---|---|---|---:|---:|---|",
     ]
     for f in findings:
         worst = f.worst
-        noted = "; ".join(f"{k}: {_short(v)}" for k, v in f.facts.items())
         cells = [title(f.check), f.base, f.status]
         if worst is None:
             cells += [f.reason, UNKNOWN, UNKNOWN]
         else:
             sign = "≤" if worst.upper else "≥"
             cells += [worst.name, number(worst.value), f"{sign} {number(worst.bound)}"]
-        lines.append("| " + " | ".join(_escaped(cell) for cell in [*cells, noted]) + " |")
+        lines.append("| " + " | ".join(literal(cell) for cell in [*cells, f.device]) + " |")
     return "\n".join([*lines, "", f"Made by `{manifest['command']}`.", ""])
 
 
-def _escaped(cell: str) -> str:
-    """Text that a cell of a Markdown table can hold."""
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+def literal(text: str) -> str:
+    """The text as Markdown that shows it as it is, in one line, also in a table's cell."""
+    return re.sub(r"([\\`*_\[\]<>$|#~])", r"\\\1", text).replace("\n", " ")
