@@ -71,8 +71,6 @@ class Step:
     loss: float
     gradients: Tensor
     saved: Saved
-    peak: int | None
-    """Bytes of a GPU that were allocated at most; None on a CPU."""
 
 
 def check(case: Case) -> Result:
@@ -85,39 +83,33 @@ def check(case: Case) -> Result:
     batch = texts.batches_of(config, config.batch, rows=config.batch).batch(0)
     batch = batch[0].to(case.device), batch[1].to(case.device)
     model = networks.moved(case.network, case, config.seed)
-    off, again, on = (
-        step_of(model, batch, checkpointing) for checkpointing in (False, False, True)
-    )
-    bare = [seconds_of(model, batch, checkpointing) for checkpointing in (False, True)]
-    measures = gradient_measures(off, again, on) + [saved_measure(case, off, on)]
+    off, again, on = (step_of(model, batch, way) for way in (False, False, True))
+    measures = [*gradient_measures(off, again, on), saved_measure(case, off, on)]
+    (slow, low), (fast, high) = (bare_step(model, batch, way) for way in (True, False))
     facts: dict[str, Any] = {
         "saved bytes, off": off.saved.bytes,
         "saved bytes, on": on.saved.bytes,
-        "seconds of forward and backward, off": bare[0],
-        "seconds of forward and backward, on": bare[1],
-        "time, on over off": bare[1] / bare[0],
+        "seconds of forward and backward, off": fast,
+        "seconds of forward and backward, on": slow,
+        "time, on over off": slow / fast,
     }
-    if off.peak is not None and on.peak is not None:
-        facts |= {"peak bytes, off": off.peak, "peak bytes, on": on.peak}
+    if case.device.type == "cuda":
+        facts |= {"peak bytes, off": high, "peak bytes, on": low}
         if case.network.n_layers > 1:
-            measures.append(peak_measure(off.peak, on.peak))
+            measures.append(peak_measure(high, low))
     return Result(measures=tuple(measures), facts=facts)
 
 
 def step_of(model: Transformer, batch: Batch, checkpointing: bool) -> Step:
-    """Forward and backward pass of a batch."""
-    device = batch[0].device
+    """Forward and backward pass of a batch, with what is kept between them counted."""
     model.grad_checkpoint = checkpointing
     model.zero_grad()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     saved = Saved(model)
     loss = saved.loss(batch)
     loss.backward()  # type: ignore[no-untyped-call]
-    gradients = joined(networks.gradients_of(model))
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    gradients = joined(networks.gradients_of(model)).cpu()
     saved.known.clear()
-    return Step(loss.item(), gradients, saved, peak)
+    return Step(loss.item(), gradients, saved)
 
 
 def gradient_measures(off: Step, again: Step, on: Step) -> list[Measure]:
@@ -165,8 +157,13 @@ def peak_measure(off: int, on: int) -> Measure:
     )
 
 
-def seconds_of(model: Transformer, batch: Batch, checkpointing: bool) -> float:
-    """Seconds of a forward and backward pass of a batch, nothing counted; the faster of two."""
+def bare_step(model: Transformer, batch: Batch, checkpointing: bool) -> tuple[float, int]:
+    """A forward and backward pass of a batch in which nothing is counted.
+
+    Returns:
+        Seconds, the faster of two, and the peak of allocated bytes of a GPU; 0 on a CPU.
+    """
+    device = batch[0].device
     model.grad_checkpoint = checkpointing
 
     def step() -> object:
@@ -175,4 +172,7 @@ def seconds_of(model: Transformer, batch: Batch, checkpointing: bool) -> float:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    return min(stopwatch_for(batch[0].device).lap(step, 2))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = min(stopwatch_for(device).lap(step, 2))
+    return seconds, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

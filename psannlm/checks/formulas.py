@@ -77,9 +77,7 @@ def leak(model: Transformer, tokens: Tensor) -> float:
         tokens: (1, T).
     """
     length, was_training = tokens.shape[1], model.training
-    places = sorted(
-        {0, 1, length // 4, length // 2, 3 * length // 4, length - 1} & {*range(length)}
-    )
+    places = sorted({0, min(1, length - 1), length // 4, length // 2, 3 * length // 4, length - 1})
     changed = tokens.repeat(len(places) + 1, 1)
     for row, place in enumerate(places, start=1):
         changed[row, place] = (changed[row, place] + 1) % model.config.vocab_size
@@ -92,7 +90,7 @@ def leak(model: Transformer, tokens: Tensor) -> float:
             worst = max(worst, moved.max().item() if place else 0.0)
         worst = worst if logits.isfinite().all() else float("inf")
     model.train(was_training)
-    return worst / logits.abs().max().item()
+    return worst / float(logits.abs().max().item())
 
 
 def leak_measure(name: str, model: Transformer, tokens: Tensor, rounding: float) -> Measure:

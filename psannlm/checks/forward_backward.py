@@ -41,7 +41,8 @@ def check(case: Case) -> Result:
     measures += fitted
 
     noisy = networks.moved(case.network, case, config.seed)
-    batch = tuple(part[:SEQUENCES].to(case.device) for part in batches.batch(0))
+    tokens, targets = (part[:SEQUENCES].to(case.device) for part in batches.batch(0))
+    batch = tokens, targets
     measures.append(gradient_measure(noisy, batch))
     rounding = torch.finfo(torch.float32).eps * case.network.d_mlp
     if case.base in CHANGES:
@@ -50,20 +51,20 @@ def check(case: Case) -> Result:
         measures += formulas.formula_measures(noisy, batch, exact)
     else:
         facts["formulas"] = f"{case.base} has none in checks/reference.py to be held to"
-    row = batch[0][:1]
+    row = tokens[:1]
     measures += [
         formulas.leak_measure("after the fit", fresh, row, rounding),
         formulas.leak_measure("with noisy parameters", noisy, row, rounding),
     ]
-    distinct, counts = structure.distinct_measures(case, noisy, batch[0], rounding)
+    distinct, counts = structure.distinct_measures(case, noisy, tokens, rounding)
     measures += [*distinct, *labels.label_measures(noisy, batches)]
     return Result(measures=tuple(measures), facts=facts | counts)
 
 
-def gradient_measure(model: Transformer, batch: tuple[Tensor, ...]) -> Measure:
+def gradient_measure(model: Transformer, batch: tuple[Tensor, Tensor]) -> Measure:
     """How many parameters that are learned get no gradient, or one that is no number or zero."""
     model.zero_grad()
-    networks.loss_of(model, (batch[0], batch[1])).backward()  # type: ignore[no-untyped-call]
+    networks.loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
     return Measure(
         name="learned parameters without a finite gradient other than zero",

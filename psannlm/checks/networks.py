@@ -34,7 +34,7 @@ def moved(config: ModelConfig, case: Case, seed: int) -> Transformer:
             digest = hashlib.sha256(f"noise {seed} {name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
             size = parameter.shape[1] ** -0.5 if name in matrices else VECTOR_NOISE
-            parameter += size * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
     return model.to(case.device)
 
 
@@ -53,13 +53,9 @@ def loss_of(
 
 def gradients_of(model: Transformer, scale: float = 1.0) -> dict[str, Tensor]:
     """The gradient of each learned parameter over `scale`, in float64; zeros if it has none."""
-    return {
-        name: torch.zeros_like(p, dtype=torch.float64)
-        if p.grad is None
-        else p.grad.double() / scale
-        for name, p in model.named_parameters()
-        if p.requires_grad
-    }
+    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in learned.items()}
+    return {name: gradient.double() / scale for name, gradient in found.items()}
 
 
 def difference(found: Tensor, wanted: Tensor) -> float:

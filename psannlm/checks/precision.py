@@ -97,7 +97,7 @@ def check(case: Case) -> Result:
     """Compare each precision with fp32, over seeds of weights with text of their own.
 
     Raises:
-        UncheckableError: The device computes in none of the precisions, or the base has no formulas.
+        UncheckableError: The device has none of the precisions, or the base no formulas.
         ConfigError: The corpus is missing, broken or too short.
     """
     if case.base not in CHANGES:

@@ -13,7 +13,7 @@ from torch import Tensor
 from psannlm.architecture import ModelConfig
 from psannlm.checks import networks
 from psannlm.checks.findings import Case, Measure
-from psannlm.model.bases import BASES, build, cost_of
+from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
@@ -155,7 +155,8 @@ def distinct_measures(
     Returns:
         The measure, and facts: the parameters of all bases, and which base is the same by choice.
     """
-    gaps, facts = {}, {f"parameters, {case.base}": _n_parameters(own)}
+    gaps: dict[str, float] = {}
+    facts: dict[str, Any] = {f"parameters, {case.base}": _n_parameters(own)}
     with torch.no_grad():
         logits = own(tokens)
         for base in BASES:
