@@ -66,7 +66,8 @@ CHECKS: Mapping[str, Entry] = {
     ),
     "GPU-06": Entry(
         "sharded ranks (FSDP)",
-        "Do they when parameters, gradients and the optimizer's state are shared out among them?",
+        "Do two ranks learn the same when parameters, gradients and the optimizer's state are "
+        "shared out between them?",
         ranks.fsdp,
     ),
     "GPU-07": Entry(
