@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from psannlm.architecture import ModelConfig
-from psannlm.model import cost
+from psannlm.model import cost, kept
 from psannlm.model.cost import Cost, Shape
-from psannlm.model.mixers import CausalWave, Rows, SpectralGate
+from psannlm.model.kept import Kept, Step
+from psannlm.model.mixers import CausalWave, Rows, SpectralGate, wave_dilation
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import (
     MLP,
@@ -46,13 +47,18 @@ class Block(nn.Module):
 
     def attend(self, x: Tensor, past: Rows | None, position: int) -> Tensor:
         """The stream after attention, x + attention(norm(x)), (B, T, D)."""
-        y: Tensor = x + self.attention(self.attention_norm(x), past, position)
+        y: Tensor = x + self.attention(x, past, position, self.attention_norm)
         return y
 
     @classmethod
     def cost(cls, config: ModelConfig, shape: Shape) -> Cost:
         """Parameters and forward FLOPs of one such block."""
         return cost.attention(config, shape) + cost.norm(config.d_model)
+
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        """Bytes that eager training keeps of such a block for backward."""
+        return kept.attention(config, step)
 
 
 class TransformerBlock(Block):
@@ -73,7 +79,7 @@ class TransformerBlock(Block):
 
     def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
         x = self.attend(x, past, position)
-        y: Tensor = x + self.mlp(self.mlp_norm(x))
+        y: Tensor = x + self.mlp(x, self.mlp_norm)
         return y
 
     @classmethod
@@ -84,6 +90,13 @@ class TransformerBlock(Block):
         elif config.mlp == "gelu_scaled":
             mlp += Cost({"mlp": 2 * config.d_mlp})
         return super().cost(config, shape) + cost.norm(config.d_model) + mlp
+
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        width = config.d_mlp
+        if config.mlp == "swiglu":
+            width = 2 * swiglu_width(config.d_model, config.d_mlp)
+        return super().kept(config, step, layer) + kept.mlp(config, step, width)
 
 
 class Respsann(Block):
@@ -96,7 +109,7 @@ class Respsann(Block):
 
     def change(self, x: Tensor, past: Rows | None) -> Tensor:
         """What the MLP adds before alpha weighs it, (B, T, D)."""
-        y: Tensor = self.mlp(self.mlp_norm(x))
+        y: Tensor = self.mlp(x, self.mlp_norm)
         return y
 
     def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
@@ -107,6 +120,11 @@ class Respsann(Block):
     def cost(cls, config: ModelConfig, shape: Shape) -> Cost:
         mlp = cost.mlp(config, shape) + cost.sine(config, config.d_mlp) + Cost({"mlp": 1})
         return super().cost(config, shape) + cost.norm(config.d_model) + mlp
+
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        mlp = kept.mlp(config, step, config.d_mlp) + kept.sine(config, step, config.d_mlp)
+        return super().kept(config, step, layer) + mlp + kept.weighted(config, step)
 
 
 class Sgrpsann(Respsann):
@@ -125,6 +143,10 @@ class Sgrpsann(Respsann):
     @classmethod
     def cost(cls, config: ModelConfig, shape: Shape) -> Cost:
         return super().cost(config, shape) + cost.gate(config, shape) + Cost({"gate": 1})
+
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        return super().kept(config, step, layer) + kept.gate(config, step)
 
 
 class Waveresnet(Respsann):
@@ -156,6 +178,15 @@ class Waveresnet(Respsann):
         if config.wave == "replace":
             return Block.cost(config, shape) + wave
         return super().cost(config, shape) + wave
+
+    @classmethod
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+        if config.wave == "none":
+            return super().kept(config, step, layer)
+        wave = kept.wave(config, step, wave_dilation(config, layer))
+        if config.wave == "replace":
+            return Block.kept(config, step, layer) + wave
+        return super().kept(config, step, layer) + wave
 
 
 BASES: Mapping[str, type[Block]] = {

@@ -148,8 +148,18 @@ def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 def _scale_gradients(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
     by_hidden, by_weight = ctx.saved_tensors
-    scaled = (g.to(d) * outer[0] for g, d in zip((by_hidden, by_weight), ctx.dtypes, strict=True))
-    return (*scaled, *(None,) * 5)
+    pairs = zip((by_hidden, by_weight), ctx.dtypes, strict=True)
+    return (*(_scaled(gradient, dtype, outer[0]) for gradient, dtype in pairs), *(None,) * 5)
+
+
+def _scaled(gradient: Tensor, dtype: torch.dtype, factor: Tensor) -> Tensor:
+    """Gradient * factor, in place where it can be: a second one as large as the head would show.
+
+    Its version then tells autograd that a further backward pass would scale it again.
+    """
+    if gradient.dtype == dtype and type(gradient) is Tensor:  # not one that a compiler traces
+        return gradient.detach().mul_(factor)
+    return gradient.to(dtype) * factor
 
 
 _summed_loss.register_autograd(_scale_gradients, setup_context=_keep_gradients)

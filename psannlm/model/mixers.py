@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad
 
 from psannlm.architecture import Architecture
+from psannlm.model.projection import project, unchanged
 from psannlm.model.sine import DampedSine
 
 Rows = dict[str, Tensor]
@@ -74,8 +75,7 @@ class CausalWave(nn.Module):
 
     def forward(self, x: Tensor, past: Rows | None = None) -> Tensor:
         z = causal_convolution(x, self.taps, dilation=self.dilation, past=past, name="wave")
-        y: Tensor = self.out(self.sine(z + self.bias.to(z.dtype)))
-        return y
+        return project(z + self.bias.to(z.dtype), self.sine, self.out)
 
 
 def wave_dilation(config: Architecture, layer: int) -> int:
@@ -119,7 +119,7 @@ class SpectralGate(nn.Module):
         taps = self.taps() if past is None else self._remembered_taps(past)
         y = causal_convolution(x, taps, dilation=1, past=past, name="gate")
         if isinstance(self.mix, nn.Linear):
-            y = self.mix(y)
+            y = project(y, unchanged, self.mix)
         elif self.mix is not None:
             y = y * self.mix.to(y.dtype)
         return y

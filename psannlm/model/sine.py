@@ -99,7 +99,7 @@ class DampedSine(nn.Module):
 
     Each is the softplus of an unconstrained parameter, and so stays positive; the frequency has
     a floor of 1e-6 besides. What `config.learnable` does not name is kept at its initial value.
-    `decay_mode: none` has no decay at all.
+    `decay_mode: none` has no decay at all. A sine that is `plain` leaves its gradient to autograd.
 
     Args:
         n_features: F.
@@ -112,6 +112,7 @@ class DampedSine(nn.Module):
     def __init__(self, n_features: int, config: Architecture) -> None:
         super().__init__()
         self.decay_mode = config.decay_mode
+        self.plain = False
         self.raw_amplitude = raw_parameter(n_features, config.sine_amplitude)
         self.raw_frequency = raw_parameter(n_features, config.sine_frequency - FREQUENCY_FLOOR)
         self.raw_decay = (
@@ -148,7 +149,8 @@ class DampedSine(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         # A compiled graph saves no more than z anyway, and its compiler sees through plain torch
         # better than through a custom backward.
-        function = damped_sine_reference if torch.compiler.is_compiling() else damped_sine
+        plain = self.plain or torch.compiler.is_compiling()
+        function = damped_sine_reference if plain else damped_sine
         return function(z, self.amplitude, self.frequency, self.decay, self.decay_mode)
 
 

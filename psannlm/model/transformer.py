@@ -15,6 +15,7 @@ from psannlm.architecture import Architecture, ModelConfig
 from psannlm.model import blockwise
 from psannlm.model.mixers import Rows
 from psannlm.model.positions import Alibi, Rotary, sinusoidal_table
+from psannlm.model.projection import Function, keeps_less, project, unchanged
 from psannlm.model.sine import raw_parameter
 
 
@@ -29,7 +30,8 @@ class State:
 class Attention(nn.Module):
     """Multi-head attention in which a token sees itself and what came before.
 
-    Scores are never stored where torch has a fused kernel for the device and dtype.
+    Scores are never stored where torch has a fused kernel for the device and dtype. A `norm` given
+    to `forward` is applied to x first.
 
     Shape:
         (B, T, D) -> (B, T, D)
@@ -45,8 +47,15 @@ class Attention(nn.Module):
         self.rotary = Rotary(config.d_head, config.context_length) if rope else None
         self.alibi = Alibi(config.n_heads) if alibi else None
 
-    def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
-        qkv = self.to_qkv(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, K)
+    def forward(
+        self,
+        x: Tensor,
+        past: Rows | None = None,
+        position: int = 0,
+        norm: Function = unchanged,
+    ) -> Tensor:
+        qkv = project(x, norm, self.to_qkv)
+        qkv = qkv.view(*x.shape[:-1], 3, self.n_heads, -1)  # (B, T, 3, H, K)
         q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, T, K)
         if self.rotary is not None and past is not None:
             # Of one token, it is the number of operations that takes time.
@@ -54,14 +63,19 @@ class Attention(nn.Module):
             q, k = both.unbind(2)
         elif self.rotary is not None:
             q, k = self.rotary(q, position), self.rotary(k, position)
+            if keeps_less(self):
+                v = v.contiguous()  # the only third of qkv that is needed again
         if self.alibi is not None:
             q, k = self.alibi.query(q), self.alibi.key(k, position)
             v = nn.functional.pad(v, (0, k.shape[-1] - v.shape[-1]))
         if past is not None:
             k, v = self._remember(past, k, v, position)
-        y = self._attend(q, k, v)[..., : x.shape[-1] // self.n_heads]  # (B, H, T, K)
-        result: Tensor = self.out(y.transpose(1, 2).flatten(2))  # (B, T, D)
-        return result
+        return project(self._attend(q, k, v), self._merge, self.out)  # (B, T, D)
+
+    def _merge(self, y: Tensor) -> Tensor:
+        """Heads beside each other, without what positions added to them: (B, T, D)."""
+        width = self.out.in_features // self.n_heads  # K
+        return y[..., :width].transpose(1, 2).flatten(2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         new, total = q.shape[2], k.shape[2]
@@ -86,7 +100,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two projections and, between them, a nonlinearity.
+    """Two projections and, between them, a nonlinearity; `forward` applies a `norm` first.
 
     Args:
         config: Its d_model and d_mlp are read.
@@ -102,13 +116,15 @@ class MLP(nn.Module):
         self.nonlinearity = nonlinearity
         self.out = nn.Linear(config.d_mlp, config.d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.out(self.nonlinearity(self.up(x)))
-        return y
+    def forward(self, x: Tensor, norm: Function = unchanged) -> Tensor:
+        z = project(x, norm, self.up)  # (B, T, F)
+        return project(z, self.nonlinearity, self.out)
 
 
 class SwiGLU(nn.Module):
     """out(silu(gate(x)) * up(x)) (Shazeer 2020), as wide as an `MLP` has parameters.
+
+    `forward` applies a `norm` to x first.
 
     Shape:
         (B, T, D) -> (B, T, D)
@@ -120,10 +136,13 @@ class SwiGLU(nn.Module):
         self.gate_up = nn.Linear(config.d_model, 2 * width)
         self.out = nn.Linear(width, config.d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)  # each (B, T, F')
-        y: Tensor = self.out(silu(gate) * up)
-        return y
+    def forward(self, x: Tensor, norm: Function = unchanged) -> Tensor:
+        return project(project(x, norm, self.gate_up), _gated, self.out)
+
+
+def _gated(z: Tensor) -> Tensor:
+    gate, up = z.chunk(2, dim=-1)  # each (B, T, F')
+    return silu(gate) * up
 
 
 def swiglu_width(d_model: int, d_mlp: int) -> int:
