@@ -32,6 +32,7 @@ def validation_config(**changes: Any) -> ValidationConfig:
         "n_seeds": 2,
         "fit_steps": 3,
         "learning_rate": 0.001,
+        "compile": False,
         "min_seconds": 0.01,
         "min_steps": 2,
         "timeout_seconds": 60.0,

@@ -14,6 +14,7 @@ from psannlm.bench.environment import device_name
 from psannlm.checks import (
     checkpointing,
     decoding,
+    fast_paths,
     forward_backward,
     precision,
     ranks,
@@ -81,6 +82,12 @@ CHECKS: Mapping[str, Entry] = {
         "Is a network that a new process loads the same bit by bit, in what it generates too, and "
         "a flipped bit refused?",
         saving.saving,
+    ),
+    "FAST": Entry(
+        "fast paths",
+        "Does each fast path, such as the fused sine, a kernel of attention or the loss by chunks, "
+        "err at most twice as much as the plain one of its precision?",
+        fast_paths.check,
     ),
 }
 """Every check by its name, in the order in which they are made."""
