@@ -1,5 +1,6 @@
 """What people read of a validation is what the findings hold, in words and not by colour alone."""
 
+import dataclasses
 import re
 
 import pytest
@@ -111,7 +112,7 @@ def test_facts_are_shown_in_a_line_each(findings):
 
 @pytest.mark.parametrize(
     ("fact", "shown"),
-    [(True, "yes"), ([1, 0.5], "1, 0.5"), ({"a": None}, "a: —"), ("a\nb", "a⏎b"),
+    [(True, "yes"), ([1, 0.5], "1, 0.5"), (None, "—"), ("a\nb", "a⏎b"),
      ("x" * 500, "x" * 159 + "…"), ("\x00", "�")],
 )  # fmt: skip
 def test_a_fact_of_any_kind_fits_a_line(fact, shown):
@@ -128,6 +129,24 @@ def test_what_ran_elsewhere_is_said(findings):
 
     assert "GPU-02 ran on two processes, gloo, not on " in said
     assert "Nothing about GPU-06 FSDP of respsann, transformer: there is one GPU" in said
+
+
+@pytest.mark.parametrize("facts", [{"not tried": {"fp16": "no"}}, {"fp16, skipped": "no"}])
+def test_what_a_check_left_out_is_said_once(findings, facts):
+    left_out = [dataclasses.replace(finding, facts=facts) for finding in findings[:2]]
+
+    said = validation_views.limits(left_out, findings[0].device)
+
+    assert said.count("- GPU-01 did not try fp16: no\n") == 1
+
+
+def test_facts_within_facts_are_rows(findings):
+    facts = {"errors": {"sine": {"plain": 0.5}, "loss": 1}, "draws": [1, 2]}
+
+    table = validation_views.facts([dataclasses.replace(findings[0], facts=facts)])
+
+    assert list(table["fact"]) == ["errors, sine, plain", "errors, loss", "draws"]
+    assert list(table["value"]) == ["0.5", "1", "1, 2"]
 
 
 def test_every_check_of_the_suite_is_explained(checks):

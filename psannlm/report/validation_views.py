@@ -25,9 +25,12 @@ HIGHLIGHTS: Mapping[str, str] = {
     "GPU-06": "^ranks$|worst parameter$|worst step$",
     "GPU-07": "^written$",
     "GPU-08": "that differ|not refused",
-    "FAST": "error as a multiple",
+    "FAST": "^[^,]*(, [a-z ]+)?, (bf16|fp16): error as a multiple",
 }
 """Of each check: which names of measures and facts tell its result in short, as an expression."""
+
+NOT_TRIED = re.compile("^not tried, (.*)|(.*), skipped$")
+"""Names of facts that say what of a check could not be tried."""
 
 LONGEST_FACT = 160
 """Characters of a fact in the table; summary.json has all of it."""
@@ -91,7 +94,7 @@ def highlights(findings: Sequence[Finding]) -> str:
     """What each check found, in short, as a list in Markdown: a line a number, all bases in it."""
     shown: dict[tuple[str, str], dict[str, str]] = {}
     for finding in findings:
-        known = {m.name: m.value for m in finding.measures} | dict(finding.facts)
+        known = {m.name: m.value for m in finding.measures} | dict(_flat(finding.facts))
         for name, value in known.items():
             if re.search(HIGHLIGHTS.get(finding.check, "$^"), name):
                 shown.setdefault((finding.check, name), {})[finding.base] = _short(value)
@@ -158,21 +161,18 @@ def _rows(finding: Finding) -> Iterator[dict[str, str]]:
     head = {"check": finding.check, "base": finding.base}
     tail = {"device": finding.device, "check took": duration(finding.seconds)}
     if not finding.measures:
-        unknown = dict.fromkeys(("measure", "value", "bound", "value by bound"), UNKNOWN)
+        unknown = dict.fromkeys(("value", "bound", "value by bound", "measure"), UNKNOWN)
         yield head | {"status": finding.status} | unknown | {"reason": finding.reason} | tail
     for m in finding.measures:
-        yield (
-            head
-            | {
-                "status": "passed" if m.passed else "failed",
-                "measure": m.name,
-                "value": number(m.value),
-                "bound": f"{'≤' if m.upper else '≥'} {number(m.bound)}",
-                "value by bound": f"{m.strain:.2g}",
-                "reason": m.why,
-            }
-            | tail
-        )
+        judged = {
+            "status": "passed" if m.passed else "failed",
+            "value": number(m.value),
+            "bound": f"{'≤' if m.upper else '≥'} {number(m.bound)}",
+            "value by bound": f"{m.strain:.2g}",
+            "measure": m.name,
+            "reason": m.why,
+        }
+        yield head | judged | tail
 
 
 def facts(findings: Sequence[Finding]) -> pd.DataFrame:
@@ -180,9 +180,18 @@ def facts(findings: Sequence[Finding]) -> pd.DataFrame:
     found = [
         {"check": finding.check, "base": finding.base, "fact": name, "value": _short(value)}
         for finding in findings
-        for name, value in finding.facts.items()
+        for name, value in _flat(finding.facts)
     ]
     return pd.DataFrame(found, columns=["check", "base", "fact", "value"])
+
+
+def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Facts, and those within facts, each by its whole name."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}, ")
+        else:
+            yield f"{before}{name}", value
 
 
 def _short(value: Any) -> str:
@@ -191,8 +200,6 @@ def _short(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return number(value)
-    if isinstance(value, Mapping):
-        return _cut(", ".join(f"{key}: {_short(inner)}" for key, inner in value.items()))
     if isinstance(value, list | tuple):
         return _cut(", ".join(_short(inner) for inner in value))
     return _cut(UNKNOWN if value is None else printable(str(value)).replace("\n", "⏎"))
@@ -214,6 +221,7 @@ def limits(findings: Sequence[Finding], device: str) -> str:
     for where in dict.fromkeys(f.device for f in elsewhere):
         names = dict.fromkeys(f.check for f in elsewhere if f.device == where)
         lines.append(f"- {', '.join(names)} ran on {literal(where)}, not on {device}.")
+    lines += dict.fromkeys(_not_tried(findings))
     for (check, reason), bases in _skipped(findings).items():
         lines.append(f"- Nothing about {title(check)} of {', '.join(bases)}: {literal(reason)}.")
     lines += [
@@ -224,6 +232,15 @@ def limits(findings: Sequence[Finding], device: str) -> str:
         "to fail on networks broken on purpose.",
     ]
     return "\n".join(lines)
+
+
+def _not_tried(findings: Sequence[Finding]) -> Iterator[str]:
+    """What checks that were made had to leave out, and why."""
+    for finding in findings:
+        for name, why in _flat(finding.facts):
+            if named := NOT_TRIED.search(name):
+                what = named[1] or named[2]
+                yield f"- {finding.check} did not try {literal(what)}: {literal(_short(why))}"
 
 
 def files(findings: Sequence[Finding], manifest: Mapping[str, Any]) -> dict[str, str]:
