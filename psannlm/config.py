@@ -216,6 +216,9 @@ class ValidationConfig(Architecture):
     learning_rate: Positive
     """Of those steps."""
 
+    compile: bool
+    """Whether the compiled network is held against the eager one too."""
+
     min_seconds: Positive
     """Least time that the timed steps of a speed take together."""
 
@@ -287,6 +290,7 @@ class MemoryConfig(Architecture):
 
 
 CONFIGS: Mapping[str, type[Strict]] = {
+    "validation": ValidationConfig,
     "throughput": ThroughputConfig,
     "memory": MemoryConfig,
     "tiny_corpus": TrainingConfig,

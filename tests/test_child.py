@@ -22,7 +22,7 @@ class Errand:
 def collections(monkeypatch):
     """Nothing watches, and what would be collected is counted: here it takes a second each time."""
     made = []
-    monkeypatch.setattr(child, "_stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(child, "stop_when_orphaned", lambda: None)
     monkeypatch.setattr(child.gc, "collect", lambda: made.append(1))
     return made
 

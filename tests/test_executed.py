@@ -70,6 +70,37 @@ def test_the_sealing_cell_is_marked_as_run():
     assert done.metadata["papermill"]["end_time"][:4] == time.strftime("%Y", time.gmtime())
 
 
+def with_cells_of_papermill(*statuses):
+    """A notebook whose last cells are as papermill marks them; those that ran have an output."""
+    notebook = executed_notebook()
+    for status in statuses:
+        cell = nbformat.v4.new_code_cell(status, metadata={"papermill": {"status": status}})
+        if status == "completed":
+            cell.execution_count = 3
+            cell.outputs = [nbformat.v4.new_output("stream", text="kept")]
+        notebook.cells.append(cell)
+    return notebook
+
+
+def test_a_cell_behind_the_sealing_one_is_left_out():
+    notebook = with_cells_of_papermill("completed", "running", "pending")
+
+    done = finished(notebook)
+
+    assert is_complete(done)
+    assert [cell.source for cell in done.cells[-2:]] == ["completed", "running"]
+    assert done.cells[-2].outputs[0].text == "kept"
+    assert done.cells[-1].execution_count == 4
+    assert done.cells[-1].metadata["papermill"]["status"] == "completed"
+    assert len(notebook.cells) == len(done.cells) + 1
+
+
+def test_a_sealing_cell_before_a_cell_that_did_not_run_makes_nothing_complete():
+    notebook = with_cells_of_papermill("pending", "running")
+
+    assert not is_complete(finished(notebook))
+
+
 @pytest.mark.parametrize("path", [f"{ROOT}/_build/out.ipynb", "/elsewhere/out.ipynb"])
 def test_no_folder_of_the_machine_is_kept(path):
     notebook = executed_notebook()

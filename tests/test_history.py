@@ -4,15 +4,18 @@ import pytest
 
 from psannlm.report.history import (
     TRAINING,
+    VALIDATION,
     memory_history,
     runs_table,
     throughput_history,
     training_history,
+    validation_history,
 )
-from psannlm.report.runs import all_runs
+from psannlm.report.runs import all_runs, load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
 from tests.trainings import training_run
+from tests.validations import made_up_checks, validation_run
 
 
 def test_every_run_is_a_row_newest_first(tmp_path):
@@ -55,6 +58,21 @@ def test_no_run_makes_an_empty_table_not_a_crash():
     assert throughput_history([]).empty
     assert memory_history([]).empty
     assert training_history([]).empty
+    assert validation_history([]).empty
+
+
+def test_the_validation_history_has_a_row_a_finding(tmp_path, monkeypatch):
+    made_up_checks(monkeypatch)
+    first = load(validation_run(tmp_path / "1", only="GPU-01"))
+    second = load(validation_run(tmp_path / "2", only="GPU-06"))
+    failed = load(validation_run(tmp_path / "3", status="failed"))
+
+    history = validation_history([first, second, failed])
+
+    assert list(history["run"]) == [first.folder.name] * 2 + [second.folder.name] * 2
+    assert list(history["status"]) == ["passed"] * 2 + ["skipped"] * 2
+    assert list(history.columns) == list(VALIDATION)
+    assert history["device"].notna().all()
 
 
 def test_the_training_history_has_a_row_a_complete_training(tmp_path):
@@ -71,8 +89,9 @@ def test_the_training_history_has_a_row_a_complete_training(tmp_path):
     assert others.notna().all(axis=None)
 
 
-@pytest.mark.parametrize("made", [throughput_run, memory_run, training_run])
-def test_each_history_has_only_runs_of_its_own(tmp_path, made):
+@pytest.mark.parametrize("made", [throughput_run, memory_run, training_run, validation_run])
+def test_each_history_has_only_runs_of_its_own(tmp_path, made, monkeypatch):
+    made_up_checks(monkeypatch)
     made(tmp_path)
     runs = list(all_runs(tmp_path))
 
@@ -80,6 +99,7 @@ def test_each_history_has_only_runs_of_its_own(tmp_path, made):
         throughput_run: throughput_history(runs),
         memory_run: memory_history(runs),
         training_run: training_history(runs),
+        validation_run: validation_history(runs),
     }
 
     assert [f for f, table in found.items() if len(table)] == [made]

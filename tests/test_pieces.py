@@ -11,6 +11,7 @@ from psannlm.report.runs import Refused, load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
 from tests.trainings import training_run
+from tests.validations import made_up_checks, validation_run
 
 
 def test_every_notebook_has_an_answer_for_the_landing_page():
@@ -50,6 +51,17 @@ def test_the_landing_page_tells_what_checkpointing_saves(tmp_path):
     assert f"**Memory.** Run {run.folder.name}" in text
     assert "[the page](results/memory)" in text
     assert "**respsann** keeps 10.0 MiB for backward against 4.0" in text
+
+
+def test_the_landing_page_says_which_checks_failed(tmp_path, monkeypatch):
+    made_up_checks(monkeypatch)
+    run = load(validation_run(tmp_path, only="GPU-02"))
+
+    text = pieces.answers([run])
+
+    assert text.startswith(f"**Validation.** Run {run.folder.name}")
+    assert "**1 of 2 checks failed**" in text
+    assert "GPU-02 Precision" in text
 
 
 def test_the_history_has_trainings_only_if_there_are_any(tmp_path):

@@ -12,6 +12,7 @@ import yaml
 
 from psannlm import ROOT
 from psannlm.bench.records import read_records
+from psannlm.config import CONFIGS
 from psannlm.report import identities, runner
 from psannlm.report.notebook import default_parameters
 from psannlm.report.runs import EvidenceError, load
@@ -56,7 +57,7 @@ def test_every_problem_of_a_file_is_reported_before_anything_runs(parameters, mo
     parameters(base="respsan", n_heads=-1, wrong=1, seed=None)
 
     with pytest.raises(ConfigError) as refused:
-        runner.run_preset("smoke")
+        runner.run_preset("smoke", ["throughput"])
 
     lines = str(refused.value).splitlines()
     assert lines[0] == "params/smoke/throughput.yaml:"
@@ -70,6 +71,85 @@ def test_a_file_that_is_no_yaml_is_named(parameters, tmp_path):
 
     with pytest.raises(ConfigError, match=r"throughput\.yaml is not valid YAML"):
         runner.run_preset("smoke")
+
+
+def test_a_report_runs_in_the_order_of_the_pre_flight():
+    order = ("validation", "throughput", "memory", "tiny_corpus")
+
+    assert runner.chosen("gpu") == [name for name in order if name in CONFIGS]
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What would run: notebook, its arguments and variables."""
+    calls = []
+
+    def run_notebook(name, arguments, output, variables):
+        calls.append((name, arguments, variables))
+        return runner.Outcome(name, 0.0, "")
+
+    monkeypatch.setattr(runner, "run_notebook", run_notebook)
+    monkeypatch.setattr(runner, "build_missing_corpus", lambda parameters: None)
+    return calls
+
+
+def test_the_pre_flight_takes_folders_and_file_from_the_environment(ran, tmp_path, monkeypatch):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((ROOT / "params" / "cpu" / "tiny_corpus.yaml").read_text())
+    monkeypatch.setenv("TINY_CONFIG", str(mine))
+    monkeypatch.setenv("OUT_DIR", "validations")
+    monkeypatch.setenv("BENCH_OUT", str(tmp_path / "others"))
+    monkeypatch.chdir(tmp_path)
+
+    runner.run_preset("gpu", ["throughput", "tiny_corpus"])
+
+    moved = {"OUT_DIR": str(tmp_path / "validations"), "BENCH_OUT": str(tmp_path / "others")}
+    assert ran == [
+        ("throughput", ["-f", "params/gpu/throughput.yaml"], moved),
+        ("tiny_corpus", ["-f", str(mine)], moved),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist"), ("bse: respsann", "bse: unknown, did you mean 'base'?")],
+)
+def test_a_tiny_config_that_cannot_be_used_is_refused_before_anything_runs(
+    ran, tmp_path, monkeypatch, content, message
+):
+    mine = tmp_path / "mine.yaml"
+    if content is not None:
+        mine.write_text(content)
+    monkeypatch.setenv("TINY_CONFIG", str(mine))
+
+    with pytest.raises(ConfigError, match=r"^TINY_CONFIG: .*mine\.yaml") as refused:
+        runner.run_preset("gpu")
+
+    assert message in str(refused.value)
+    assert ran == []
+
+
+def test_a_run_outside_reports_is_resumed_as_any(tmp_path, monkeypatch):
+    folder = throughput_run(tmp_path, status="failed")
+    moved = folder.rename(tmp_path / "elsewhere")
+    calls = []
+    monkeypatch.setattr(runner, "run_notebook", lambda *given: calls.append(given))
+
+    runner.resume(moved)
+
+    [(name, _, _, variables)] = calls
+    assert (name, variables) == ("throughput", {runner.RESUME: str(moved)})
+
+
+@pytest.mark.parametrize(("status", "words"), [("failed", "--resume"), ("complete", "")])
+def test_only_a_run_that_is_not_at_its_end_can_go_on(tmp_path, status, words):
+    told = tmp_path / "progress.json"
+    told.write_text(json.dumps({"run": str(throughput_run(tmp_path, status=status))}))
+
+    way = runner._way_on(told)
+
+    assert words in way
+    assert bool(way) == bool(words)
 
 
 def test_only_an_interrupted_run_can_be_resumed(tmp_path):

@@ -224,6 +224,21 @@ def test_the_best_run_is_the_newest_complete_one_of_the_highest_preset(tmp_path)
     assert best.folder == cpu_new != cpu_old
 
 
+def evidence(preset: str, started_at: str, **parameters) -> Evidence:
+    """A complete run of which nothing is on disk."""
+    manifest = {"notebook": "validation", "status": "complete", "parameters": parameters}
+    return Evidence(ROOT / started_at, manifest | {"preset": preset, "started_at": started_at})
+
+
+def test_a_run_of_some_checks_takes_the_place_of_a_whole_one_only_by_its_preset():
+    whole, some = evidence("cpu", "1", only=[]), evidence("cpu", "2", only=["GPU-08"])
+    higher = evidence("gpu", "0", only=["GPU-08"])
+
+    assert best_run("validation", [whole, some]) == whole
+    assert best_run("validation", [some]) == some
+    assert best_run("validation", [whole, higher]) == higher
+
+
 def test_a_smoke_run_keeps_itself_out_of_git(tmp_path):
     smoke, cpu = (throughput_run(tmp_path, preset=preset) for preset in ("smoke", "cpu"))
 

@@ -33,7 +33,7 @@ def serve(
         arguments: Paths of the task, a JSON file, and of the result.
     """
     task_path, result_path = map(Path, arguments)
-    _stop_when_orphaned()
+    stop_when_orphaned()
     values = json.loads(task_path.read_text(encoding="utf-8"))
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     task = task_type(**values | lists)
@@ -81,7 +81,7 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def _stop_when_orphaned() -> None:
+def stop_when_orphaned() -> None:
     """End this process once the one that started it is gone: nobody would read the result."""
     parent = os.getppid()
 

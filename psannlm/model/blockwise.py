@@ -29,9 +29,13 @@ _FAST_PRODUCTS = torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_
 
 def serves(q: Tensor) -> bool:
     """Whether `causal_attention` is the faster choice for queries (B, H, T, K) and as many keys."""
+    return torch.compiler.is_compiling() and fits(q)
+
+
+def fits(q: Tensor) -> bool:
+    """Whether it is so in a compiled function."""
     return (
-        torch.compiler.is_compiling()
-        and q.device.type == "cpu"
+        q.device.type == "cpu"
         and q.dtype == torch.bfloat16
         and _FAST_PRODUCTS
         and q.shape[2] <= LONGEST

@@ -22,7 +22,7 @@ from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
 from psannlm.train import journal
 
-RAW = (".csv", ".json", ".yaml")
+RAW = (".csv", ".json", ".yaml", ".log")
 STUB = """# {title}
 
 ```{{note}}

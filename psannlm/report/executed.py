@@ -1,8 +1,9 @@
-"""The executed notebook, as papermill has saved it when the last cell runs.
+"""The executed notebook, as papermill has saved it when the sealing cell runs.
 
 papermill writes its output file at every cell's start, so when the sealing cell begins, the file
-holds every cell before it with its outputs. That file, with the sealing cell marked as run, is
-what the run folder keeps.
+holds every cell before it with its outputs. That file up to the sealing cell, marked as run, is
+what the run folder keeps: a cell behind it, such as one that ends in an error because a check has
+failed, has not run yet, and says nothing that the cells before do not.
 """
 
 import copy
@@ -19,6 +20,9 @@ from papermill.exceptions import PapermillMissingParameterException
 from papermill.parameterize import parameterize_path
 
 from psannlm import ROOT
+
+RUNNING = "running"
+"""What papermill says of the cell that runs."""
 
 
 def snapshot(pid: int, parameters: Mapping[str, Any]) -> str | None:
@@ -57,12 +61,21 @@ def output_path(pid: int, parameters: Mapping[str, Any]) -> Path | None:
 
 
 def finished(notebook: Any) -> Any:
-    """The notebook with its last code cell, the one that seals the run, marked as run."""
+    """The notebook up to the cell that seals the run, which is running, marked as run.
+
+    If papermill marked none as running, the last code cell is that one.
+    """
     done = copy.deepcopy(notebook)
     cells = [cell for cell in done.cells if cell.cell_type == "code"]
-    cells[-1].execution_count = len(cells)
+    running = [
+        cell for cell in cells if cell.metadata.get("papermill", {}).get("status") == RUNNING
+    ]
+    sealing = (running or cells)[-1]
+    if running:
+        done.cells = done.cells[: done.cells.index(sealing) + 1]
+    sealing.execution_count = cells.index(sealing) + 1
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat()
-    last = cells[-1].metadata.setdefault("papermill", {})
+    last = sealing.metadata.setdefault("papermill", {})
     last.update(status="completed", exception=False, end_time=now)
     whole = done.metadata.setdefault("papermill", {})
     whole.update(end_time=now, exception=False)

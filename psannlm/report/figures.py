@@ -104,6 +104,15 @@ def show_percent(axis: Axis) -> None:
     axis.set_major_formatter(PercentFormatter(1))
 
 
+def show_log_across(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic x axis from `low` to `high`, a tick a power of ten."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
 def show_log(axes: Axes, low: float, high: float) -> None:
     """A logarithmic y axis around `low` to `high`, its ticks as plain numbers."""
     axes.set_yscale("log")

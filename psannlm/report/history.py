@@ -1,4 +1,4 @@
-"""All runs over time: one row a run, every row of speed and memory, every training."""
+"""All runs over time: a row a run; every finding, speed, memory and training published."""
 
 import io
 import json
@@ -15,6 +15,10 @@ TRAINING = (
     "train_loss", "val_loss", "perplexity", "bits_per_byte", "top1", "test_loss",
     "test_perplexity", "test_bits_per_byte", "target_perplexity", "target_reached",
     "train_seconds", "tokens_per_s", "mfu", "peak_allocated_mib", "peak_rss_mib",
+)  # fmt: skip
+VALIDATION = (
+    "run", "device", "preset", "commit", "check", "base", "status", "measure", "value", "bound",
+    "seconds", "reason",
 )  # fmt: skip
 COLUMNS = ["run", "notebook", "preset", "device", "torch", "code", "status"]
 
@@ -90,3 +94,18 @@ def training_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
             }
             rows.append(json.loads(run.text("metrics.json")) | known)
     return pd.DataFrame(rows, columns=list(TRAINING))
+
+
+def validation_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """One row a finding of every complete validation, oldest first, with its run and code."""
+    rows = []
+    for run in runs:
+        if isinstance(run, Refused) or not run.is_complete:
+            continue
+        manifest = run.manifest
+        if manifest["notebook"] == "validation":
+            known = {name: manifest[name] for name in ("run", "preset")}
+            known["commit"] = manifest["git"]["commit"]
+            findings = json.loads(run.text("summary.json"))["findings"]
+            rows += [finding | known for finding in findings]
+    return pd.DataFrame(rows, columns=list(VALIDATION))

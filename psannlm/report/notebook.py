@@ -29,7 +29,7 @@ from psannlm.device import select_device
 from psannlm.files import write_atomically
 from psannlm.model.bases import BASES
 from psannlm.parameters import parse
-from psannlm.report import executed, views
+from psannlm.report import executed, places, views
 from psannlm.report.figures import Figure
 from psannlm.report.runs import Run
 from psannlm.schema import ConfigError, Strict
@@ -184,8 +184,8 @@ def _open_run(name: str, config: Strict, device: torch.device) -> Run:
         "corpus": None,
         "tokenizer": None,
     }
-    kind = "gpu" if name == "validation" else "benchmarks"
-    run = Run.start(kind, manifest)
+    home = places.home(name)
+    run = Run.start(home.name, manifest, reports=home.parent)
     run.write("config_used.yaml", yaml.safe_dump(parameters, sort_keys=False))
     run.write("system.json", json.dumps(described, indent=2) + "\n")
     return run

@@ -20,6 +20,8 @@ from psannlm.report import (
     throughput_views,
     training_tables,
     training_views,
+    validation_tables,
+    validation_views,
     views,
 )
 from psannlm.report.figures import DASHES, Axes, Figure, compose
@@ -32,6 +34,7 @@ def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
     return {
         "answers.md": answers(sound),
         "history.md": history_page(runs),
+        "validation_history.csv": _csv(history.validation_history(runs)),
         "throughput_history.csv": _csv(history.throughput_history(runs)),
         "memory_history.csv": _csv(history.memory_history(runs)),
         "tiny_corpus_history.csv": _csv(history.training_history(runs)),
@@ -63,6 +66,10 @@ def title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def _validation_answer(run: Evidence) -> str:
+    return validation_views.answer(validation_tables.of_run(run.folder))
+
+
 def _throughput_answer(run: Evidence) -> str:
     table = pd.read_csv(io.StringIO(run.text("throughput.csv")))
     parameters = run.manifest["parameters"]
@@ -78,6 +85,7 @@ def _training_answer(run: Evidence) -> str:
 
 
 ANSWERS: Mapping[str, Callable[[Evidence], str]] = {
+    "validation": _validation_answer,
     "throughput": _throughput_answer,
     "memory": _memory_answer,
     "tiny_corpus": _training_answer,
@@ -100,6 +108,7 @@ def history_page(runs: Sequence[Evidence | Refused]) -> str:
         "",
         table,
         "",
+        "Every finding of every complete validation: {download}`validation_history.csv`. "
         "Every throughput row of every complete run, with its device: "
         "{download}`throughput_history.csv`. Every memory row: {download}`memory_history.csv`.",
         "",

@@ -26,13 +26,14 @@ from psannlm.corpora import build, recipe
 from psannlm.corpora.corpus import CORPORA
 from psannlm.model.bases import BASES
 from psannlm.parameters import nearest, parse, read_parameters
+from psannlm.report import places
 from psannlm.report.notebook import (
     NOTEBOOKS,
     PROGRESS,
     RESUME,
     default_parameters,
 )
-from psannlm.report.runs import EvidenceError, Refused, all_runs
+from psannlm.report.runs import MANIFEST, EvidenceError, Refused, all_runs, load
 from psannlm.schema import ConfigError
 
 EXECUTED = ROOT / "_build" / "executed"
@@ -60,15 +61,16 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
 
     Raises:
         ConfigError: Before anything runs: no such preset or notebook, or any parameter file that
-            is wrong, all problems of all files together.
+            is wrong, the one that TINY_CONFIG names among them; all problems of all files together.
     """
-    jobs = {name: ROOT / "params" / preset / f"{name}.yaml" for name in chosen(preset, only)}
+    jobs = {name: places.parameter_file(preset, name, root=ROOT) for name in chosen(preset, only)}
     problems = []
     for name, path in jobs.items():
         try:
             check_parameters(name, path)
         except ConfigError as error:
-            problems.append(str(error))
+            usual = path.parent == ROOT / "params" / preset
+            problems.append(str(error) if usual else f"{places.TINY_CONFIG}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
     outcomes = []
@@ -79,8 +81,8 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
         except ConfigError as error:  # of this notebook alone: the others need no corpus
             outcomes.append(Outcome(name, time.monotonic() - start, str(error)))
             continue
-        arguments = ["-f", str(path.relative_to(ROOT))]
-        outcomes.append(run_notebook(name, arguments, EXECUTED / f"{preset}_{name}.ipynb"))
+        output = EXECUTED / f"{preset}_{name}.ipynb"
+        outcomes.append(run_notebook(name, ["-f", _shown(path)], output, places.pinned()))
     return outcomes
 
 
@@ -116,7 +118,7 @@ def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
 def check_parameters(name: str, path: Path) -> None:
     """Refuse a parameter file that its notebook would refuse, or that leaves a parameter out."""
     data = read_parameters(path)
-    shown = str(path.relative_to(ROOT))
+    shown = _shown(path)
     declared = default_parameters(name)
     missing = [f"  {key}: missing" for key in declared if key not in data]
     try:
@@ -127,22 +129,23 @@ def check_parameters(name: str, path: Path) -> None:
         raise ConfigError("\n".join([f"{shown}:", *missing]))
 
 
+def _shown(path: Path) -> str:
+    """A path as papermill is given it: from the project's folder, if it lies there."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
 def resume(folder: Path) -> Outcome:
     """Go on with an interrupted run where it broke off.
 
     Raises:
         EvidenceError: There is no such run, or it is complete.
     """
-    known = {run.folder.resolve(): run for run in all_runs(folder.resolve().parents[1])}
-    run = known.get(folder.resolve())
-    if run is None:
-        open_runs = [
-            r.name for r in known.values() if not isinstance(r, Refused) and not r.is_complete
-        ]
-        listed = ", ".join(open_runs) or "none"
+    here = folder.resolve()
+    if not (here / MANIFEST).exists():
+        known = (run for run in all_runs(here.parent.parent) if not isinstance(run, Refused))
+        listed = ", ".join(run.name for run in known if not run.is_complete) or "none"
         raise EvidenceError(f"{folder} is no run folder; runs that can be resumed: {listed}")
-    if isinstance(run, Refused):
-        raise EvidenceError(run.reason)
+    run = load(here)
     if run.is_complete:
         raise EvidenceError(f"{run.name} is complete; there is nothing to resume")
     name = run.manifest["notebook"]
@@ -210,9 +213,11 @@ def _told(progress: Path) -> dict[str, Any]:
 
 
 def _way_on(progress: Path) -> str:
-    """How to go on with what was measured, if anything was."""
+    """How to go on with what was measured, if anything was and the run is not at its end."""
     told = _told(progress)
-    return f"; go on with `python -m psannlm report --resume {told['run']}`" if told else ""
+    if not told or load(Path(told["run"])).is_complete:
+        return ""
+    return f"; go on with `python -m psannlm report --resume {told['run']}`"
 
 
 def _reason(output: Path, log: str) -> str:

@@ -72,9 +72,9 @@ class Run:
         """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS>`, in UTC.
 
         Args:
-            kind: `benchmarks` or `gpu`.
+            kind: `benchmarks` or `gpu`, or the folder that the environment names instead.
             manifest: What is known before the first measurement; preset and notebook at least.
-            reports: Where run folders live.
+            reports: What that folder lies in.
 
         Raises:
             EvidenceError: The folder cannot be written.
@@ -89,7 +89,8 @@ class Run:
         except OSError as error:
             raise EvidenceError(
                 f"{reports / kind} cannot be written: {error.strerror}; "
-                "make it writable, or name another folder in PSANNLM_REPORTS"
+                "make it writable, or name another folder in PSANNLM_REPORTS (of validations in "
+                "OUT_DIR, of all others in BENCH_OUT)"
             ) from None
         return run
 
@@ -188,10 +189,17 @@ def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
 
 
 def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
-    """The newest complete run of the highest preset."""
+    """The newest complete run of the highest preset; one restricted by `only` if there is no other.
 
-    def worth(run: Evidence) -> tuple[int, str]:
-        return PRESETS.index(run.manifest["preset"]), run.manifest["started_at"]
+    Args:
+        notebook: Whose run it is.
+        runs: To choose from.
+    """
+
+    def worth(run: Evidence) -> tuple[int, bool, str]:
+        manifest = run.manifest
+        whole = not manifest["parameters"].get("only")
+        return PRESETS.index(manifest["preset"]), whole, manifest["started_at"]
 
     ours = [run for run in runs if run.is_complete and run.manifest["notebook"] == notebook]
     return max(ours, key=worth, default=None)

@@ -1,0 +1,178 @@
+"""GPU-04: gradient checkpointing gives the same gradients, keeps less, and costs time.
+
+Shape letters: B batch, T tokens, D d_model.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from psannlm.bench.timing import stopwatch_for
+from psannlm.checks import networks, texts
+from psannlm.checks.findings import Case, Measure, Result
+from psannlm.checks.networks import difference, joined
+from psannlm.model.transformer import Transformer
+
+EPSILON = torch.finfo(torch.float32).eps
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Saved:
+    """Bytes that autograd keeps for the backward pass, memory counted once, parameters not.
+
+    Args:
+        model: Its parameters are there anyway.
+    """
+
+    model: Transformer
+    bytes: int = 0
+    inside: int = 0
+    """Of these, what is kept between the entry of a block and its end."""
+
+    known: dict[int, Tensor] = field(default_factory=dict)
+    """By address, and held so that no address is given again."""
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Count a tensor, if its memory was not counted before."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.known:
+            self.known[storage.data_ptr()] = tensor
+            self.bytes += storage.nbytes()
+        return tensor
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The loss of a batch; what is kept for its gradients is counted."""
+        self.known |= {p.untyped_storage().data_ptr(): p for p in self.model.parameters()}
+        entries: list[int] = []
+        hooks = []
+        for block in self.model.blocks:
+            hooks += [
+                block.register_forward_pre_hook(lambda *_: entries.append(self.bytes)),
+                block.register_forward_hook(lambda *_: self._leave(entries.pop())),
+            ]
+        with saved_tensors_hooks(self.keep, lambda tensor: tensor):
+            loss = networks.loss_of(self.model, batch)
+        for hook in hooks:
+            hook.remove()
+        return loss
+
+    def _leave(self, entry: int) -> None:
+        self.inside += self.bytes - entry
+
+
+@dataclass(frozen=True)
+class Step:
+    """Loss and gradients of a batch, and what was kept for them."""
+
+    loss: float
+    gradients: Tensor
+    saved: Saved
+
+
+def check(case: Case) -> Result:
+    """Compare steps of the same network with and without checkpointing.
+
+    Raises:
+        ConfigError: The corpus is missing, broken or too short.
+    """
+    config = case.config
+    batch = texts.batches_of(config, config.batch, rows=config.batch).batch(0)
+    batch = batch[0].to(case.device), batch[1].to(case.device)
+    model = networks.moved(case.network, case, config.seed)
+    off, again, on = (step_of(model, batch, way) for way in (False, False, True))
+    measures = [*gradient_measures(off, again, on), saved_measure(case, off, on)]
+    (slow, low), (fast, high) = (bare_step(model, batch, way) for way in (True, False))
+    facts: dict[str, Any] = {
+        "saved bytes, off": off.saved.bytes,
+        "saved bytes, on": on.saved.bytes,
+        "seconds of forward and backward, off": fast,
+        "seconds of forward and backward, on": slow,
+        "time, on over off": slow / fast,
+    }
+    if case.device.type == "cuda":
+        facts |= {"peak bytes, off": high, "peak bytes, on": low}
+        if case.network.n_layers > 1:
+            measures.append(peak_measure(high, low))
+    return Result(measures=tuple(measures), facts=facts)
+
+
+def step_of(model: Transformer, batch: Batch, checkpointing: bool) -> Step:
+    """Forward and backward pass of a batch, with what is kept between them counted."""
+    model.grad_checkpoint = checkpointing
+    model.zero_grad()
+    saved = Saved(model)
+    loss = saved.loss(batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = joined(networks.gradients_of(model)).cpu()
+    saved.known.clear()
+    return Step(loss.item(), gradients, saved)
+
+
+def gradient_measures(off: Step, again: Step, on: Step) -> list[Measure]:
+    """Whether loss and gradients are those of a step without checkpointing."""
+    why = (
+        "the same operations on the same numbers are done again: one rounding of float32, or what "
+        "two steps without checkpointing differ by, if their sums have no fixed order"
+    )
+    return [
+        Measure(
+            name="loss with checkpointing against without, relative",
+            value=abs(on.loss - off.loss) / off.loss,
+            bound=max(EPSILON, abs(again.loss - off.loss) / off.loss),
+            why=why,
+        ),
+        Measure(
+            name="gradients with checkpointing against without, relative norm of the difference",
+            value=difference(on.gradients, off.gradients),
+            bound=max(EPSILON, 2 * difference(again.gradients, off.gradients)),
+            why=why,
+        ),
+    ]
+
+
+def saved_measure(case: Case, off: Step, on: Step) -> Measure:
+    """Whether blocks keep no more than the features that enter them."""
+    config = case.config
+    entering = 4 * config.batch * config.context_length * config.d_model * config.n_layers
+    return Measure(
+        name="bytes saved for backward with checkpointing",
+        value=on.saved.bytes,
+        bound=off.saved.bytes - off.saved.inside + entering,
+        why="each block keeps the float32 features that enter it and nothing else; what is kept "
+        "outside of blocks stays as it is",
+    )
+
+
+def peak_measure(off: int, on: int) -> Measure:
+    """Whether a GPU needs less memory at most."""
+    return Measure(
+        name="peak of allocated bytes with checkpointing over without",
+        value=on / off,
+        bound=1.0,
+        why="of several blocks, only one at a time has its features in memory",
+    )
+
+
+def bare_step(model: Transformer, batch: Batch, checkpointing: bool) -> tuple[float, int]:
+    """A forward and backward pass of a batch in which nothing is counted.
+
+    Returns:
+        Seconds, the faster of two, and the peak of allocated bytes of a GPU; 0 on a CPU.
+    """
+    device = batch[0].device
+    model.grad_checkpoint = checkpointing
+
+    def step() -> object:
+        model.zero_grad()
+        loss = networks.loss_of(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = min(stopwatch_for(device).lap(step, 2))
+    return seconds, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

@@ -1,0 +1,204 @@
+"""GPU-08: a network saved and loaded by a new process is the same bit by bit, and so goes on.
+
+One new process loads the networks of all bases; the check of a base takes its part.
+"""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from psannlm.checks.courses import (
+    EPSILON,
+    distance,
+    joined,
+    n_different,
+    objective_of,
+    optimizer_of,
+)
+from psannlm.checks.findings import Case, Measure, Result
+from psannlm.checks.launcher import Outcome, run_jobs
+from psannlm.checks.load_worker import N_STEPS, SAVED, account, advance
+from psannlm.config import ValidationConfig
+from psannlm.schema import ConfigError
+from psannlm.train import checkpoint
+from psannlm.train.distributed import gather
+
+WORKER = ("psannlm.checks.load_worker",)
+"""Module that the new process runs, and its first arguments."""
+
+FLIPPED_AT = (0.0, 0.001, 0.25, 0.5, 0.999999)
+"""Places of flipped bits, as shares of a file."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What one process saved, and what became of it in the other."""
+
+    account: Mapping[str, Tensor]
+    """Of the process that saved."""
+
+    n_bytes: int
+    accepted: tuple[str, ...]
+    """Flipped bits that were not refused by the name of their file: file, byte, and what was."""
+
+    outcome: Outcome
+    seconds: float
+
+
+_waiting: dict[tuple[ValidationConfig, str], Saved] = {}
+"""What no check has asked for yet; each is handed out once."""
+
+
+def saving(case: Case) -> Result:
+    """GPU-08: what a new process loads, generates and learns on, against what was saved."""
+    key = (case.config, case.base)
+    if key not in _waiting:
+        bases = tuple(dict.fromkeys((case.base, *case.config.base)))
+        found = _save_and_load(case.config, bases, case.device)
+        _waiting.clear()
+        _waiting.update({(case.config, base): saved for base, saved in found.items()})
+    saved = _waiting.pop(key)
+    found, right = saved.outcome.of(0), saved.account
+    facts = {
+        "tensors": sum(name.startswith(("weights.", "optimizer.")) for name in right),
+        "checkpoint_bytes": saved.n_bytes,
+        "steps_before_and_after": [N_STEPS, N_STEPS],
+        "bits_flipped": len(FLIPPED_AT) * len(FILES),
+        "flips_accepted": list(saved.accepted),
+        "seconds_of_new_process": saved.seconds,
+    }
+    same = tuple(
+        Measure(
+            name=name, value=n_different(_part(found, part), _part(right, part)), bound=0, why=why
+        )
+        for part, name, why in SAME
+    )
+    return Result(measures=(*same, _continued(case, found, right), _refusals(saved)), facts=facts)
+
+
+SAME = (
+    (
+        "weights.",
+        "weights that differ after loading, elements",
+        "A checkpoint holds every bit of every weight; the new process started from other ones.",
+    ),
+    (
+        "optimizer.",
+        "tensors of the optimizer that differ after loading, elements",
+        "The steps after a checkpoint depend on the optimizer's averages and its count of steps.",
+    ),
+    (
+        "generated.",
+        "generated tokens that differ, greedy and sampled",
+        "The same weights, prompts and seeds give the same tokens in any process.",
+    ),
+)
+FILES = (checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.ABOUT)
+
+
+def _continued(case: Case, found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Measure:
+    a, b = _part(found, "continued."), _part(right, "continued.")
+    if case.device.type == "cpu":
+        return Measure(
+            name=f"parameters and losses that differ after {N_STEPS} more steps, elements",
+            value=n_different(a, b),
+            bound=0,
+            why="On a CPU the same steps from the same state give the same digits.",
+        )
+    terms = case.config.batch * case.config.context_length * case.network.d_mlp
+    return Measure(
+        name=f"difference of parameters and losses after {N_STEPS} more steps, relative",
+        value=distance(joined(a), joined(b)),
+        bound=float(2 * (EPSILON * terms**0.5) ** 0.5),
+        why="A GPU adds up an embedding's gradient in any order: sqrt(n) rounding errors, of which "
+        "AdamW, which follows signs, makes up to 2 sqrt(e).",
+    )
+
+
+def _refusals(saved: Saved) -> Measure:
+    return Measure(
+        name="flipped bits that were not refused by the name of their file",
+        value=len(saved.accepted),
+        bound=0,
+        why="A hash sees any change; a file with one wrong bit must not be trained on.",
+    )
+
+
+def _save_and_load(
+    config: ValidationConfig, bases: tuple[str, ...], device: torch.device
+) -> dict[str, Saved]:
+    """Train and save each base here, load all in one new process."""
+    with tempfile.TemporaryDirectory(prefix="psannlm-saved-") as name:
+        place = Path(name, SAVED)
+        accounts, sizes, accepted = {}, {}, {}
+        for base in bases:
+            folder, accounts[base] = _saved(config, base, device, place / base)
+            sizes[base] = sum(path.stat().st_size for path in folder.iterdir())
+            accepted[base] = tuple(flips_accepted(folder))
+        start = time.perf_counter()
+        outcomes = run_jobs(
+            WORKER,
+            bases,
+            config,
+            device=str(device),
+            world=1,
+            threads=torch.get_num_threads(),
+            beside=place,
+        )
+        seconds = time.perf_counter() - start
+    return {
+        base: Saved(accounts[base], sizes[base], accepted[base], outcomes[base], seconds)
+        for base in bases
+    }
+
+
+def _saved(
+    config: ValidationConfig, base: str, device: torch.device, folder: Path
+) -> tuple[Path, Mapping[str, Tensor]]:
+    """A checkpoint after a few steps, and the account of the network that went on without it."""
+    network = config.network_of(base)
+    objective = objective_of(network, config.seed, device)
+    optimizer = optimizer_of(objective, config)
+    advance(objective, optimizer, config, 0)
+    weights, tensors = gather(objective, [optimizer])
+    about = {"step": N_STEPS, "network": network.model_dump(mode="json")}
+    written = checkpoint.save(folder, weights, tensors, about)
+    return written, account(objective, optimizer, config)
+
+
+def flips_accepted(folder: Path) -> list[str]:
+    """Flip single bits of a checkpoint's files, one at a time; those that loading lets pass."""
+    passed = []
+    for name in FILES:
+        size = (folder / name).stat().st_size
+        for i, share in enumerate(FLIPPED_AT):
+            at = min(size - 1, int(share * size))
+            _flip(folder / name, at, bit=i)
+            try:
+                checkpoint.load(folder)
+                passed.append(f"{name}, byte {at}: loaded")
+            except ConfigError as error:
+                if name not in str(error):
+                    passed.append(f"{name}, byte {at}: {error}")
+            except Exception as error:
+                passed.append(f"{name}, byte {at}: {type(error).__name__}")
+            finally:
+                _flip(folder / name, at, bit=i)
+    return passed
+
+
+def _flip(path: Path, at: int, *, bit: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1 << bit]))
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name: t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,210 @@
+"""GPU-03: speeds are numbers, below what the device can do, and timed to the end of the work.
+
+Shape letters: B batch, T tokens.
+"""
+
+import functools
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from psannlm.bench.ceiling import measure_ceiling
+from psannlm.bench.timing import Step, Stopwatch, stopwatch_for, time_steps
+from psannlm.checks import networks, texts
+from psannlm.checks.findings import Case, Measure, Result
+from psannlm.device import autocast
+from psannlm.model.bases import build, cost_of
+from psannlm.model.cost import Shape
+
+LAPS = 3
+"""Times that a number of steps and twice that number are timed, one after the other."""
+
+LAP_SECONDS = 0.05
+"""Least time of a lap: what a clock and a call cost is then nothing beside it."""
+
+CEILING_SECONDS = 0.5
+PASSES = 3
+"""A training step needs the products of a forward pass three times."""
+
+NOISE = 2.0
+"""Factor by which a machine that others use too may change its speed between two laps."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of one kind of step."""
+
+    seconds: float
+    """Median of a step."""
+
+    tokens_per_second: float
+    flops_per_second: float
+
+
+def check(case: Case) -> Result:
+    """Time forward passes and training steps of B x T tokens.
+
+    Raises:
+        ConfigError: The corpus is missing, broken or too short.
+    """
+    precision = precision_of(case)
+    steps = steps_of(case, precision)
+    stopwatch = stopwatch_for(case.device)
+    speeds = {mode: speed_of(case, mode, step, stopwatch) for mode, step in steps.items()}
+    highest = ceiling(case.device, precision)
+    measures = speed_measures(speeds, highest)
+    for mode, step in steps.items():
+        n_steps = max(2, math.ceil(LAP_SECONDS / speeds[mode].seconds))
+        measures += timing_measures(mode, step, stopwatch, n_steps, case.device)
+    facts: dict[str, Any] = {
+        "precision": precision,
+        "tokens of a step": case.config.batch * case.config.context_length,
+        "fastest matrix product, FLOP/s": highest,
+    }
+    for mode, speed in speeds.items():
+        facts[f"{mode}, tokens/s"] = speed.tokens_per_second
+        facts[f"{mode}, share of the fastest product"] = speed.flops_per_second / highest
+    return Result(measures=tuple(measures), facts=facts)
+
+
+def precision_of(case: Case) -> str:
+    """What a training on the device would use: bf16 on a GPU, where asked for, else fp32."""
+    return "bf16" if case.device.type == "cuda" and "bf16" in case.config.precision else "fp32"
+
+
+def steps_of(case: Case, precision: str) -> dict[str, Step]:
+    """The two steps that are timed, each with a network of its own."""
+    config = case.config
+    tokens, targets = (
+        part.to(case.device)
+        for part in texts.batches_of(config, config.batch, rows=config.batch).batch(0)
+    )
+    models = [build(case.network, seed=config.seed, device=case.device) for _ in range(2)]
+    learned = [p for p in models[1].parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, fused=True)
+
+    @torch.no_grad()
+    def forward() -> object:
+        with autocast(case.device, precision):
+            return models[0].eval()(tokens)
+
+    def train() -> object:
+        loss = networks.loss_of(models[1], (tokens, targets), precision)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return {"forward": forward, "train_step": train}
+
+
+def speed_of(case: Case, mode: str, step: Step, stopwatch: Stopwatch) -> Speed:
+    """The speed of a step once it runs steadily."""
+    config = case.config
+    timing = time_steps(
+        step, stopwatch=stopwatch, min_seconds=config.min_seconds, min_steps=config.min_steps
+    )
+    shape = Shape(config.batch, config.context_length)
+    flops = cost_of(case.network, shape).model_flops * (PASSES if mode == "train_step" else 1)
+    seconds = statistics.median(timing.seconds)
+    return Speed(seconds, _over(shape.total, seconds), _over(flops, seconds))
+
+
+@functools.cache
+def ceiling(device: torch.device, precision: str) -> float:
+    """FLOP/s of the fastest of all timed matrix products; measured once for all bases."""
+    flops, timing = measure_ceiling(device, precision, min_seconds=CEILING_SECONDS, min_steps=2)
+    return flops / min(timing.seconds)
+
+
+def speed_measures(speeds: dict[str, Speed], highest: float) -> list[Measure]:
+    """Whether speeds are possible by themselves, and beside each other."""
+    measures = []
+    for mode, speed in speeds.items():
+        measures += [
+            Measure(
+                name=f"{mode}: tokens/s",
+                value=speed.tokens_per_second,
+                bound=1.0,
+                upper=False,
+                why="whatever runs at all makes a token a second",
+            ),
+            Measure(
+                name=f"{mode}: FLOP/s of the products it needs over those of the fastest product",
+                value=speed.flops_per_second / highest,
+                bound=1.0,
+                why="no step is faster than the fastest of all large matrix products timed on the "
+                "same device in the same precision; what it does besides only takes time",
+            ),
+        ]
+    forward, train = (speeds[mode].tokens_per_second for mode in ("forward", "train_step"))
+    return [
+        *measures,
+        Measure(
+            name="tokens/s of training over those of a forward pass",
+            value=train / forward,
+            bound=1.0,
+            why="a training step begins with a forward pass",
+        ),
+    ]
+
+
+def timing_measures(
+    mode: str, step: Step, stopwatch: Stopwatch, n_steps: int, device: torch.device
+) -> list[Measure]:
+    """Whether the stopwatch sees all of the work: beside a clock on the wall, and twice the work.
+
+    Args:
+        mode: Of the step.
+        step: Called (1 + 2) * n_steps * LAPS times.
+        stopwatch: What is checked.
+        n_steps: Steps of the shorter lap.
+        device: Waited for before the clock is read.
+    """
+    seen, off = 1.0, math.inf
+    for _ in range(LAPS):
+        single, wall = _lap(step, stopwatch, n_steps, device)
+        double, wall_of_double = _lap(step, stopwatch, 2 * n_steps, device)
+        seen = min(seen, _over(single, wall), _over(double, wall_of_double))
+        off = min(off, max(_over(double, 2 * single), _over(2 * single, double)))
+    return [
+        Measure(
+            name=f"{mode}: least share of the time on the wall that the stopwatch saw",
+            value=seen,
+            bound=1 / NOISE,
+            upper=False,
+            why="between the steps of a lap there is nothing else to wait for: a stopwatch that "
+            "misses half of the time does not wait for the work to end",
+        ),
+        Measure(
+            name=f"{mode}: factor by which twice the steps do not take twice the time",
+            value=off,
+            bound=NOISE,
+            why="twice the work takes twice the time; others on the machine may change its speed "
+            "by a factor of two between two laps, but hardly between those of three pairs",
+        ),
+    ]
+
+
+def _lap(
+    step: Step, stopwatch: Stopwatch, n_steps: int, device: torch.device
+) -> tuple[float, float]:
+    """Seconds that the stopwatch saw of so many steps, and that passed on the wall."""
+    start = _now(device)
+    inside = sum(stopwatch.lap(step, n_steps))
+    return inside, _now(device) - start
+
+
+def _now(device: torch.device) -> float:
+    """The time once all work of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _over(a: float, b: float) -> float:
+    return a / b if b > 0 else math.inf

@@ -1,0 +1,176 @@
+"""All checks by name, and what becomes of each: one finding a check and base, whatever happens."""
+
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from psannlm import ROOT
+from psannlm.bench.environment import device_name
+from psannlm.checks import (
+    checkpointing,
+    decoding,
+    fast_paths,
+    forward_backward,
+    precision,
+    ranks,
+    saving,
+    speed,
+)
+from psannlm.checks.findings import Case, Finding, Measure, Result, RunCheck, UncheckableError
+from psannlm.config import ValidationConfig
+
+
+class Entry(NamedTuple):
+    """A check of the suite."""
+
+    title: str
+    question: str
+    """What it asks, in a sentence."""
+
+    run: RunCheck
+
+
+CHECKS: Mapping[str, Entry] = {
+    "GPU-01": Entry(
+        "forward and backward",
+        "Does a network compute its formulas, see no future, give every parameter a gradient, "
+        "and learn the next token of a short text?",
+        forward_backward.check,
+    ),
+    "GPU-02": Entry(
+        "half precision",
+        "Are loss, gradients and a short course of training in half precision those of fp32, but "
+        "for rounding?",
+        precision.check,
+    ),
+    "GPU-03": Entry(
+        "speed",
+        "Are the speeds of forward pass and training step below what the device can do, and timed "
+        "to the end of the work?",
+        speed.check,
+    ),
+    "GPU-04": Entry(
+        "gradient checkpointing",
+        "Are gradients the same when activations are computed again in the backward pass, with "
+        "less kept for it?",
+        checkpointing.check,
+    ),
+    "GPU-05": Entry(
+        "data-parallel ranks (DDP)",
+        "Do two ranks with batches of their own learn what one process learns from both?",
+        ranks.ddp,
+    ),
+    "GPU-06": Entry(
+        "sharded ranks (FSDP)",
+        "Do two ranks learn the same when parameters, gradients and the optimizer's state are "
+        "shared out between them?",
+        ranks.fsdp,
+    ),
+    "GPU-07": Entry(
+        "generation",
+        "Is what a network generates what its full forward pass says, from memory too, and a text "
+        "that it has learned by heart that text?",
+        decoding.generation,
+    ),
+    "GPU-08": Entry(
+        "checkpoint",
+        "Is a network that a new process loads the same bit by bit, in what it generates too, and "
+        "a flipped bit refused?",
+        saving.saving,
+    ),
+    "FAST": Entry(
+        "fast paths",
+        "Does each fast path, such as the fused sine, a kernel of attention or the loss by chunks, "
+        "err at most twice as much as the plain one of its precision?",
+        fast_paths.check,
+    ),
+}
+"""Every check by its name, in the order in which they are made."""
+
+
+def chosen(config: ValidationConfig) -> tuple[str, ...]:
+    """Names of the checks that a configuration asks for, in the suite's order."""
+    return tuple(name for name in CHECKS if not config.only or name in config.only)
+
+
+def plan(config: ValidationConfig) -> list[tuple[str, str]]:
+    """Each check with each base, in the order in which they are made."""
+    return [(check, base) for check in chosen(config) for base in config.base]
+
+
+def validate(
+    config: ValidationConfig, device: torch.device, done: Collection[tuple[str, str]] = ()
+) -> Iterator[Finding]:
+    """Make check after check, each for every base.
+
+    Args:
+        config: What is asked.
+        device: What the checks run on, unless a check says otherwise.
+        done: Checks and bases that are left out, as their findings are known.
+
+    Yields:
+        A finding as soon as it is made; an error within a check is one too.
+    """
+    for check, base in plan(config):
+        if (check, base) not in done:
+            # Each check finds the same state, whichever were made before it.
+            torch.manual_seed(config.seed)
+            if device.type == "cuda":
+                gc.collect()  # what an earlier check left would count as memory of this one
+            yield find(check, Case(base=base, config=config, device=device))
+
+
+def find(check: str, case: Case) -> Finding:
+    """What becomes of one check of one base: passed, failed or skipped, with its reason."""
+    result, reason, skipped = Result(measures=()), "", False
+    start = time.perf_counter()
+    try:
+        result = CHECKS[check].run(case)
+    except UncheckableError as error:
+        reason, skipped = first_line(error), True
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+    seconds = time.perf_counter() - start
+    reason = reason or complaint(result.measures)
+    return Finding(
+        check=check,
+        base=case.base,
+        status="skipped" if skipped else "failed" if reason else "passed",
+        device=result.device or device_name(case.device),
+        seconds=seconds,
+        reason=reason,
+        measures=result.measures,
+        facts=result.facts,
+    )
+
+
+def complaint(measures: Sequence[Measure]) -> str:
+    """Why a check with these measures has failed; empty if it passed."""
+    if not measures:
+        return "the check judged nothing"
+    broken = sorted((m for m in measures if not m.passed), key=lambda m: -m.strain)
+    if not broken:
+        return ""
+    worst, rest = broken[0], len(broken) - 1
+    more = f", and {rest} more out of bounds" if rest else ""
+    return f"{stated(worst)}{more}"
+
+
+def stated(measure: Measure) -> str:
+    """A measure beside its bound, in words."""
+    rule = "at most" if measure.upper else "at least"
+    return f"{measure.name} is {measure.value:.4g}, must be {rule} {measure.bound:.4g}"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, without the folders of this machine."""
+    said = str(error).strip() or type(error).__name__
+    line = said.splitlines()[0]
+    for folder in (ROOT, tempfile.gettempdir()):
+        line = line.replace(f"{folder}{os.sep}", "")
+    return line

@@ -1,0 +1,51 @@
+"""Real text for the checks: bytes of the corpus, in the windows that a training would take."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from psannlm import ROOT
+from psannlm.config import ValidationConfig
+from psannlm.corpora.corpus import load
+from psannlm.schema import ConfigError
+from psannlm.train.batches import Batches
+from psannlm.train.shards import Tokens, stream
+from psannlm.train.tokenizer import byte_tokenizer
+
+
+def batches_of(
+    config: ValidationConfig, n_windows: int, *, length: int | None = None, rows: int = 1
+) -> Batches:
+    """Batches over the first `n_windows` windows of the training split, a token a byte.
+
+    Args:
+        config: Its corpus and seed are read.
+        n_windows: N.
+        length: T; None for the context length.
+        rows: B.
+
+    Raises:
+        ConfigError: The corpus is missing, broken or too short, or the vocabulary has no bytes.
+    """
+    length = length or config.context_length
+    tokens = tokens_of(ROOT / config.corpus, n_windows * length + 1)
+    tokens.check(config.vocab_size)
+    return Batches(tokens, length, rows, config.seed)
+
+
+def tokens_of(path: Path, n_tokens: int) -> Tokens:
+    """The first tokens of the training split of the corpus at `path`.
+
+    Raises:
+        ConfigError: The corpus is missing, broken or too short.
+    """
+    parts = stream(load(path).texts("train", n_tokens), byte_tokenizer())
+    ids = np.asarray([token for part, _ in parts for token in part][:n_tokens], dtype=np.uint16)
+    if len(ids) < n_tokens:
+        raise ConfigError(
+            f"{path} must hold {n_tokens:,} bytes of training text, got {len(ids):,}; "
+            "name a longer corpus, or shorten batch or context_length"
+        )
+    sha256 = hashlib.sha256(ids.tobytes()).hexdigest()
+    return Tokens(ids, n_bytes=n_tokens, largest=int(ids.max()), sha256=sha256)

@@ -1,0 +1,147 @@
+"""Fast paths are held to plain ones, in every base, and a broken one is seen."""
+
+from typing import Any
+
+import pytest
+import torch
+from twins import Twin
+from twins_fast import FAST_TWINS
+
+from psannlm.checks import fast_paths
+from psannlm.checks.fast_paths import check
+from psannlm.checks.findings import Case, Result
+from psannlm.config import ValidationConfig
+from psannlm.model import blockwise
+from psannlm.model.bases import BASES
+
+SMALL: dict[str, Any] = {
+    "preset": "smoke",
+    "base": list(BASES),
+    "only": [],
+    "corpus": "text.txt",
+    "batch": 2,
+    "precision": ["bf16"],
+    "n_seeds": 2,
+    "fit_steps": 1,
+    "learning_rate": 0.01,
+    "compile": False,
+    "min_seconds": 0.1,
+    "min_steps": 1,
+    "timeout_seconds": 10.0,
+    "device": "cpu",
+    "seed": 0,
+    "vocab_size": 32,
+    "context_length": 37,
+    "d_model": 16,
+    "n_layers": 2,
+    "n_heads": 2,
+    "d_mlp": 24,
+    "gate_n_fft": 8,
+}
+
+# Warnings about what torch's compiler itself does.
+compiles = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
+    "ignore:.*Function'> should not be instantiated:DeprecationWarning",
+)
+
+
+def checked(base: str, **changes: Any) -> Result:
+    config = ValidationConfig(**SMALL | changes)
+    return check(Case(base=base, config=config, device=torch.device("cpu")))
+
+
+def failures(result: Result) -> list[str]:
+    return [measure.name for measure in result.measures if not measure.passed]
+
+
+def tried(result: Result) -> set[str]:
+    return set(result.facts["errors"])
+
+
+def test_a_base_is_tried_on_the_fast_paths_that_it_has() -> None:
+    names = {
+        name.removesuffix(", fp32") for name in tried(checked("transformer", precision="bf16"))
+    }
+
+    assert {"attention layer", "loss in chunks", "loss of each token"} <= names
+    assert not any("sine" in name or "convolution" in name for name in names)
+
+
+def test_a_precision_that_the_device_refuses_is_a_fact_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    products = fast_paths._products
+
+    def refuse(device: torch.device, precision: str) -> None:
+        if precision == "bf16":
+            raise RuntimeError("no such products here")
+        products(device, precision)
+
+    monkeypatch.setattr(fast_paths, "_products", refuse)
+
+    result = checked("transformer", context_length=8)
+
+    assert result.facts["not tried"]["bf16"] == "no such products here"
+    assert {name.rpartition(", ")[2] for name in tried(result)} == {"fp32"}
+
+
+def test_a_missing_compiler_is_a_fact_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_paths, "missing_compiler", lambda device: "no compiler found")
+
+    result = checked("transformer", compile=True, context_length=8)
+
+    assert result.facts["not tried"]["compiled network"] == "no compiler found"
+    assert not any("compiled network" in name for name in tried(result))
+
+
+def test_kernels_that_torch_has_not_got_here_are_facts_with_a_reason() -> None:
+    result = checked("transformer", context_length=8)
+
+    for precision in ("fp32", "bf16"):
+        for kernel in ("math", "flash", "efficient", "cudnn"):
+            name = f"attention, {kernel} kernel, {precision}"
+            assert (name in tried(result)) == (name not in result.facts["not tried"])
+    assert "attention, math kernel, fp32" in tried(result)
+    assert all(result.facts["not tried"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
+@pytest.mark.parametrize("base", BASES)
+def test_fast_paths_of_every_base_pass(base: str, positions: str) -> None:
+    result = checked(base, positions=positions, precision=["bf16", "fp16"], d_model=32, seed=5)
+
+    assert not failures(result)
+    assert {name.rpartition(", ")[2] for name in tried(result)} == {"fp32", "bf16", "fp16"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("twin", FAST_TWINS, ids=lambda twin: twin.name)
+def test_a_broken_fast_path_is_seen(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockwise, "_FAST_PRODUCTS", True)
+    assert not failures(checked(twin.base))
+
+    twin.damage(monkeypatch)
+
+    assert failures(checked(twin.base))
+
+
+@pytest.mark.slow
+@compiles
+def test_the_compiled_network_is_held_to_the_eager_one() -> None:
+    result = checked("respsann", compile=True, n_layers=1, n_seeds=1)
+
+    assert {"compiled network, fp32", "compiled network, bf16"} <= tried(result)
+    assert not failures(result)
+
+
+def test_a_compiler_that_gets_a_sum_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module: lambda *given: 1.05 * module(*given))
+
+    result = checked("transformer", compile=True, n_layers=1, n_seeds=1, context_length=8)
+
+    assert [name.partition(":")[0] for name in failures(result)] == [
+        "compiled network, fp32",
+        "compiled network, bf16",
+    ]

@@ -1,0 +1,146 @@
+"""Every check ends in a finding: passed, failed or skipped, each for a reason."""
+
+import math
+from typing import get_args
+
+import pytest
+import torch
+
+from psannlm import ROOT
+from psannlm.checks import suite
+from psannlm.checks.findings import Result
+from psannlm.config import Check
+from tests.validations import ENTRIES, made, made_up_checks, measure, validation_config
+
+CPU = torch.device("cpu")
+uses_checks = pytest.mark.usefixtures("checks")
+
+
+@pytest.fixture
+def checks(monkeypatch):
+    """A suite of made-up checks."""
+    return made_up_checks(monkeypatch)
+
+
+def test_every_name_that_can_be_asked_for_is_a_check_in_that_order():
+    assert tuple(suite.CHECKS) == get_args(Check)
+
+
+def test_every_check_asks_a_question_in_one_sentence():
+    for name, entry in suite.CHECKS.items():
+        assert entry.title
+        assert entry.question.endswith("?"), name
+        assert entry.question.count("?") == 1, name
+
+
+@uses_checks
+def test_none_named_means_all_and_the_suite_keeps_its_order():
+    assert suite.chosen(validation_config()) == tuple(ENTRIES)
+    assert suite.chosen(validation_config(only=("GPU-08", "GPU-01"))) == ("GPU-01", "GPU-08")
+
+
+@uses_checks
+def test_each_check_is_made_for_every_base_before_the_next():
+    found = [(f.check, f.base) for f in made(validation_config(only=("GPU-01", "GPU-02")))]
+
+    bases = ("respsann", "transformer")
+    assert found == [(check, base) for check in ("GPU-01", "GPU-02") for base in bases]
+
+
+@uses_checks
+def test_what_is_known_is_not_made_again():
+    config = validation_config(only=("GPU-01",))
+
+    [found] = suite.validate(config, CPU, done={("GPU-01", "respsann")})
+
+    assert found.base == "transformer"
+
+
+@uses_checks
+def test_a_check_within_its_bounds_passes_and_is_timed():
+    found = made(validation_config(only=("GPU-01",)))[0]
+
+    assert (found.status, found.reason) == ("passed", "")
+    assert 0 < found.seconds < math.inf
+    assert found.facts["world"] == 2
+
+
+@uses_checks
+def test_a_measure_out_of_bounds_fails_with_value_and_bound():
+    failed, passed = made(validation_config(only=("GPU-02",)))
+
+    assert (failed.status, passed.status) == ("failed", "passed")
+    assert failed.reason == "loss is inf, must be at most 0.5"
+
+
+@uses_checks
+def test_a_check_that_cannot_be_made_is_skipped_with_its_reason():
+    found = made(validation_config(only=("GPU-06",)))[0]
+
+    assert (found.status, found.reason) == ("skipped", "there is one GPU, two are needed")
+    assert found.worst is None
+
+
+@uses_checks
+def test_an_error_in_a_check_fails_it_with_its_first_line():
+    found = made(validation_config(only=("GPU-08",)))[0]
+
+    assert (found.status, found.reason) == ("failed", "ValueError: no such tensor")
+
+
+def test_a_check_that_judges_nothing_has_not_passed(checks):
+    checks["GPU-01"] = checks["GPU-01"]._replace(run=lambda case: Result(measures=()))
+
+    found = made(validation_config(only=("GPU-01",)))[0]
+
+    assert (found.status, found.reason) == ("failed", "the check judged nothing")
+
+
+def test_an_interruption_ends_the_suite(checks):
+    def interrupted(case):
+        raise KeyboardInterrupt
+
+    checks["GPU-01"] = checks["GPU-01"]._replace(run=interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        made(validation_config())
+
+
+@uses_checks
+def test_a_check_names_the_device_it_ran_on_where_that_is_another():
+    usual, other = made(validation_config(base=("transformer",)))[:2]
+
+    assert other.device == "two processes, gloo"
+    assert usual.device == made(validation_config(only=("GPU-06",)))[0].device != ""
+
+
+def test_each_check_draws_the_same_numbers_whatever_was_made_before(checks):
+    def drawing(case):
+        return Result(measures=(measure(value=float(torch.rand(())), bound=1.0),))
+
+    checks["GPU-02"] = checks["GPU-02"]._replace(run=drawing)
+    after_another = made(validation_config())[3]
+    torch.rand(100)
+
+    alone = made(validation_config(only=("GPU-02",)))[0]
+
+    assert alone.measures == after_another.measures
+
+
+def test_several_broken_measures_are_counted_and_the_worst_is_told():
+    measures = [measure(value=value) for value in (0.6, 0.8, 0.1)]
+
+    said = suite.complaint(measures)
+
+    assert said == "relative error is 0.8, must be at most 0.5, and 1 more out of bounds"
+
+
+def test_a_least_bound_is_told_as_one():
+    said = suite.complaint([measure(value=0.1, upper=False)])
+
+    assert said == "relative error is 0.1, must be at least 0.5"
+
+
+def test_a_reason_names_no_folder_of_the_machine():
+    assert suite.first_line(ValueError(f"{ROOT}/params/x.yaml: no")) == "params/x.yaml: no"
+    assert suite.first_line(AssertionError()) == "AssertionError"

@@ -1,0 +1,108 @@
+"""Checks and validations made up for tests, with known truths in them."""
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import torch
+
+from psannlm.checks import suite
+from psannlm.checks.findings import Case, Finding, Measure, Result, UncheckableError
+from psannlm.config import ValidationConfig
+from psannlm.report import validated, validation_tables, validation_views
+from psannlm.report.runs import Run
+from tests.synthetic import executed_notebook, start_manifest
+
+
+def validation_config(**changes: Any) -> ValidationConfig:
+    values: dict[str, Any] = {
+        "vocab_size": 257,
+        "context_length": 16,
+        "d_model": 16,
+        "n_layers": 1,
+        "n_heads": 2,
+        "d_mlp": 32,
+        "preset": "cpu",
+        "base": ("respsann", "transformer"),
+        "only": (),
+        "corpus": "datasets/lm/sample.txt",
+        "batch": 2,
+        "precision": ("bf16",),
+        "n_seeds": 2,
+        "fit_steps": 3,
+        "learning_rate": 0.001,
+        "compile": False,
+        "min_seconds": 0.01,
+        "min_steps": 2,
+        "timeout_seconds": 60.0,
+        "device": "cpu",
+        "seed": 0,
+    }
+    return ValidationConfig(**values | changes)
+
+
+def measure(**changes: Any) -> Measure:
+    values: dict[str, Any] = {
+        "name": "relative error",
+        "value": 0.25,
+        "bound": 0.5,
+        "why": "half of what a broken one gives",
+    }
+    return Measure(**values | changes)
+
+
+def fine(case: Case) -> Result:
+    """Passes; its least lies nearer to the bound than its most."""
+    speed = measure(name="tokens/s", value=299_512.25, bound=250_000.0, upper=False)
+    return Result(measures=(measure(), speed), facts={"sample": "It was | so", "world": 2})
+
+
+def broken(case: Case) -> Result:
+    """Fails for one base, on a device of its own."""
+    loss = float("inf") if case.base == "respsann" else 0.125
+    return Result(measures=(measure(name="loss", value=loss),), device="two processes, gloo")
+
+
+def impossible(case: Case) -> Result:
+    raise UncheckableError("there is one GPU, two are needed")
+
+
+def crashing(case: Case) -> Result:
+    raise ValueError("no such tensor\nsecond line")
+
+
+ENTRIES = {
+    "GPU-01": suite.Entry("Learning", "Does it learn?", fine),
+    "GPU-02": suite.Entry("Precision", "Is bf16 near fp32?", broken),
+    "GPU-06": suite.Entry("FSDP", "Are two ranks as one?", impossible),
+    "GPU-08": suite.Entry("Saving", "Does it come back?", crashing),
+}
+SOUND = {name: ENTRIES[name] for name in ("GPU-01", "GPU-06")}
+
+
+def made_up_checks(monkeypatch: pytest.MonkeyPatch) -> dict[str, suite.Entry]:
+    """Lets the suite consist of made-up checks; a test may change which."""
+    entries = dict(ENTRIES)
+    monkeypatch.setattr(suite, "CHECKS", entries)
+    return entries
+
+
+def made(config: ValidationConfig) -> list[Finding]:
+    """Findings of the suite."""
+    return list(suite.validate(config, torch.device("cpu")))
+
+
+def validation_run(reports: Path, *, status: str = "complete", **changes: Any) -> Path:
+    """A sealed run folder of the suite as it stands; returns it."""
+    config = validation_config(**changes)
+    run = Run.start("gpu", start_manifest("validation", config), reports=reports)
+    log, findings = validated.Log(run), made(config)
+    for finding in findings:
+        log.say(f"[1/1] {validated.line(finding)}")
+    run.write("summary.json", validation_tables.summary(findings, run.manifest))
+    for name, text in validation_views.files(findings, run.manifest).items():
+        run.write(name, text)
+    run.write("validation.ipynb", nbformat.writes(executed_notebook("Validation")))
+    run.seal(status)
+    return run.folder
