@@ -1,6 +1,7 @@
-"""A process of a check with something broken: `python -m tests.broken_processes NAME MODULE FOLDER`.
+"""A process of a check with something broken in it.
 
-Breaks what NAME says and then does what `python -m MODULE FOLDER` would.
+`python -m tests.broken_processes NAME MODULE FOLDER` breaks what NAME says and then does what
+`python -m MODULE FOLDER` would.
 """
 
 import importlib

@@ -109,7 +109,9 @@ def without_one(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_one_at_its_beginning(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {n: t * 0 + 1 if n.endswith("blocks.0.mlp_norm.weight") else t for n, t in tensors.items()}
+    return {
+        n: t * 0 + 1 if n.endswith("blocks.0.mlp_norm.weight") else t for n, t in tensors.items()
+    }
 
 
 def trust_every_file(patch: pytest.MonkeyPatch) -> None:
@@ -127,31 +129,100 @@ def trust_every_file(patch: pytest.MonkeyPatch) -> None:
 
 GENERATION_TWINS = [
     Twin("double normalisation in the gate's memory", "GPU-07", "sgrpsann", remembered(normalised)),
-    Twin("double normalisation in the wave's memory", "GPU-07", "waveresnet", remembered(normalised)),
+    Twin(
+        "double normalisation in the wave's memory", "GPU-07", "waveresnet", remembered(normalised)
+    ),
     Twin("gate that forgets the oldest row", "GPU-07", "sgrpsann", remembered(without_the_oldest)),
-    Twin("wave that forgets the oldest row", "GPU-07", "waveresnet", remembered(without_the_oldest)),
+    Twin(
+        "wave that forgets the oldest row", "GPU-07", "waveresnet", remembered(without_the_oldest)
+    ),
     Twin("attention that forgets the oldest key", "GPU-07", "transformer", forget_the_oldest_key),
     Twin("wrong rotary offset in decoding", "GPU-07", "respsann", turn_one_too_far),
-    Twin("top-k that lets one more token in", "GPU-07", "respsann", changed_sampling(top_k=lambda s: s.top_k + 1)),
+    Twin(
+        "top-k that lets one more token in",
+        "GPU-07",
+        "respsann",
+        changed_sampling(top_k=lambda s: s.top_k + 1),
+    ),
     Twin("top-p that lets one more token in", "GPU-07", "respsann", one_more_in_the_nucleus),
-    Twin("temperature without effect", "GPU-07", "transformer", changed_sampling(temperature=lambda s: 1.0)),
+    Twin(
+        "temperature without effect",
+        "GPU-07",
+        "transformer",
+        changed_sampling(temperature=lambda s: 1.0),
+    ),
 ]
 RANK_TWINS = [
-    Twin("no gradient averaging across ranks", "GPU-05", "respsann", in_the_processes(ranks, "gradients stay with their rank")),
-    Twin("gradients summed instead of averaged", "GPU-05", "transformer", in_the_processes(ranks, "gradients are summed")),
-    Twin("one parameter left out of the averaging", "GPU-05", "respsann", in_the_processes(ranks, "all but one gradient averaged")),
-    Twin("DDP ranks that see equal batches", "GPU-05", "respsann", in_the_processes(ranks, "equal batches")),
-    Twin("gradients of one pass alone are averaged", "GPU-05", "transformer", in_the_processes(ranks, "gradients of the first pass only")),
-    Twin("FSDP ranks that see equal batches", "GPU-06", "sgrpsann", in_the_processes(ranks, "equal batches")),
-    Twin("gradients summed instead of averaged by FSDP2", "GPU-06", "waveresnet", in_the_processes(ranks, "gradients are summed by FSDP2")),
+    Twin(
+        "no gradient averaging across ranks",
+        "GPU-05",
+        "respsann",
+        in_the_processes(ranks, "gradients stay with their rank"),
+    ),
+    Twin(
+        "gradients summed instead of averaged",
+        "GPU-05",
+        "transformer",
+        in_the_processes(ranks, "gradients are summed"),
+    ),
+    Twin(
+        "one parameter left out of the averaging",
+        "GPU-05",
+        "respsann",
+        in_the_processes(ranks, "all but one gradient averaged"),
+    ),
+    Twin(
+        "DDP ranks that see equal batches",
+        "GPU-05",
+        "respsann",
+        in_the_processes(ranks, "equal batches"),
+    ),
+    Twin(
+        "gradients of one pass alone are averaged",
+        "GPU-05",
+        "transformer",
+        in_the_processes(ranks, "gradients of the first pass only"),
+    ),
+    Twin(
+        "FSDP ranks that see equal batches",
+        "GPU-06",
+        "sgrpsann",
+        in_the_processes(ranks, "equal batches"),
+    ),
+    Twin(
+        "gradients summed instead of averaged by FSDP2",
+        "GPU-06",
+        "waveresnet",
+        in_the_processes(ranks, "gradients are summed by FSDP2"),
+    ),
 ]
 SAVING_TWINS = [
     Twin("lossy checkpoint", "GPU-08", "respsann", written(rounded)),
     Twin("checkpoint that skips a parameter", "GPU-08", "transformer", written(without_one)),
-    Twin("checkpoint with one parameter at its beginning", "GPU-08", "sgrpsann", written(with_one_at_its_beginning)),
+    Twin(
+        "checkpoint with one parameter at its beginning",
+        "GPU-08",
+        "sgrpsann",
+        written(with_one_at_its_beginning),
+    ),
     Twin("hashes that nobody looks at", "GPU-08", "respsann", trust_every_file),
-    Twin("stale optimizer state on load", "GPU-08", "waveresnet", in_the_processes(saving, "stale optimizer")),
-    Twin("optimizer that forgets its steps", "GPU-08", "respsann", in_the_processes(saving, "optimizer without its count of steps")),
-    Twin("samples that no seed repeats", "GPU-08", "transformer", in_the_processes(saving, "unseeded samples")),
+    Twin(
+        "stale optimizer state on load",
+        "GPU-08",
+        "waveresnet",
+        in_the_processes(saving, "stale optimizer"),
+    ),
+    Twin(
+        "optimizer that forgets its steps",
+        "GPU-08",
+        "respsann",
+        in_the_processes(saving, "optimizer without its count of steps"),
+    ),
+    Twin(
+        "samples that no seed repeats",
+        "GPU-08",
+        "transformer",
+        in_the_processes(saving, "unseeded samples"),
+    ),
 ]
 PROCESS_TWINS = [*GENERATION_TWINS, *RANK_TWINS, *SAVING_TWINS]

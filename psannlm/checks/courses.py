@@ -122,7 +122,9 @@ def distance(found: Tensor, right: Tensor) -> float:
 def furthest(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> tuple[float, str]:
     """The largest distance of a tensor from the one of its name, and the name."""
     names = right.keys() | found.keys()
-    return max((distance(found[n], right[n]) if n in found and n in right else math.inf, n) for n in names)
+    return max(
+        (distance(found[n], right[n]) if n in found and n in right else math.inf, n) for n in names
+    )
 
 
 def joined(tensors: Mapping[str, Tensor]) -> Tensor:

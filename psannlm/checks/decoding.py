@@ -52,13 +52,15 @@ def shaken(network: ModelConfig, seed: int, device: torch.device) -> Transformer
             elif parameter.dim() == 2 and name.endswith(".weight"):
                 parameter.copy_(noise * parameter.shape[1] ** -0.5)
             else:
-                parameter += 0.3 * noise
+                parameter.add_(0.3 * noise)
     return model.to(device)
 
 
 def prompt_lengths(network: ModelConfig) -> list[int]:
     """Lengths around which the memory of a base changes: its windows, one token less and more."""
-    wave = (network.wave_kernel - 1) * max(wave_dilation(network, i) for i in range(network.n_layers))
+    wave = (network.wave_kernel - 1) * max(
+        wave_dilation(network, i) for i in range(network.n_layers)
+    )
     windows = (network.gate_n_fft // 2, wave)
     longest = network.context_length - N_STEPPED
     around = {w + d for w in windows for d in (-1, 0, 1)}
@@ -89,7 +91,7 @@ def _in_parts(model: Transformer, text: Tensor, length: int, stepped: int = N_ST
     sizes = [length, *[1] * stepped]
     if left := text.shape[1] - sum(sizes):
         sizes.append(left)
-    return torch.cat([model(part, state) for part in text.split(sizes, 1)], 1)
+    return torch.cat([model(part, state) for part in torch.split(text, sizes, 1)], 1)
 
 
 def _furthest_position(found: Tensor, right: Tensor) -> float:

@@ -6,7 +6,6 @@ they left.
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from torch import Tensor
 from psannlm.architecture import ModelConfig
 from psannlm.checks.courses import (
     EPSILON,
-    Learned,
     Tensors,
     distance,
     furthest,
@@ -132,7 +130,9 @@ def _alone(case: Case, device: str) -> Tensors:
     """What one process learns from the batches of all ranks, and the gradients of rank 0's own."""
     place = torch.device(device)
     shares = [steps_of(case.config, rank) for rank in range(WORLD)]
-    steps = [[torch.cat([t for passes in step for t in passes])] for step in zip(*shares, strict=True)]
+    steps = [
+        [torch.cat([t for passes in step for t in passes])] for step in zip(*shares, strict=True)
+    ]
     objective = objective_of(case.network, case.config.seed, place)
     start = parameters_of(objective)
     learned = learn(objective, optimizer_of(objective, case.config), steps, place)
