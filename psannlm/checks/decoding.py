@@ -52,7 +52,7 @@ def shaken(network: ModelConfig, seed: int, device: torch.device) -> Transformer
             elif parameter.dim() == 2 and name.endswith(".weight"):
                 parameter.copy_(noise * parameter.shape[1] ** -0.5)
             else:
-                parameter += 0.3 * noise
+                parameter.add_(0.3 * noise)
     return model.to(device)
 
 
@@ -91,7 +91,7 @@ def _in_parts(model: Transformer, text: Tensor, length: int, stepped: int = N_ST
     sizes = [length, *[1] * stepped]
     if left := text.shape[1] - sum(sizes):
         sizes.append(left)
-    return torch.cat([model(part, state) for part in text.split(sizes, 1)], 1)
+    return torch.cat([model(part, state) for part in torch.split(text, sizes, 1)], 1)
 
 
 def _furthest_position(found: Tensor, right: Tensor) -> float:

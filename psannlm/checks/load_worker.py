@@ -35,7 +35,7 @@ SAVED = "saved"
 def advance(objective: NextToken, optimizer: AdamW, config: ValidationConfig, part: int) -> Tensors:
     """Train on the batches of a part of the course, 0 or 1; its losses."""
     text = passages(config, 2 * N_STEPS * config.batch, config.context_length + 1)
-    steps = text.unflatten(0, (2, N_STEPS, 1, config.batch))[part]
+    steps = text.view(2, N_STEPS, 1, config.batch, -1)[part]
     device = next(objective.parameters()).device
     return {"losses": learn(objective, optimizer, [list(step) for step in steps], device).losses}
 

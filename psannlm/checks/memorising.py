@@ -36,7 +36,7 @@ def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
             worst = float(losses.detach()[N_GIVEN - 1 :].max())
             if worst < ENOUGH or steps == case.config.fit_steps:
                 break
-            losses.mean().backward()
+            torch.autograd.backward(losses.mean())
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             steps += 1

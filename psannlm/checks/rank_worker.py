@@ -30,7 +30,7 @@ def steps_of(config: ValidationConfig, rank: int) -> list[list[Tensor]]:
     """What a rank is trained on: for each step its passes, (B, T + 1), other ones for each rank."""
     count = N_STEPS * WORLD * N_PASSES * config.batch
     text = passages(config, count, config.context_length + 1)
-    shares = text.unflatten(0, (N_STEPS, WORLD, N_PASSES, config.batch))
+    shares = text.view(N_STEPS, WORLD, N_PASSES, config.batch, -1)
     return [list(shares[step, rank]) for step in range(N_STEPS)]
 
 

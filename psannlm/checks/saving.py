@@ -5,8 +5,8 @@ One new process loads the networks of all bases; the check of a base takes its p
 
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -34,53 +34,6 @@ WORKER = ("psannlm.checks.load_worker",)
 FLIPPED_AT = (0.0, 0.001, 0.25, 0.5, 0.999999)
 """Places of flipped bits, as shares of a file."""
 
-
-@dataclass(frozen=True)
-class Saved:
-    """What one process saved, and what became of it in the other."""
-
-    account: Mapping[str, Tensor]
-    """Of the process that saved."""
-
-    n_bytes: int
-    accepted: tuple[str, ...]
-    """Flipped bits that were not refused by the name of their file: file, byte, and what was."""
-
-    outcome: Outcome
-    seconds: float
-
-
-_waiting: dict[tuple[ValidationConfig, str], Saved] = {}
-"""What no check has asked for yet; each is handed out once."""
-
-
-def saving(case: Case) -> Result:
-    """GPU-08: what a new process loads, generates and learns on, against what was saved."""
-    key = (case.config, case.base)
-    if key not in _waiting:
-        bases = tuple(dict.fromkeys((case.base, *case.config.base)))
-        found = _save_and_load(case.config, bases, case.device)
-        _waiting.clear()
-        _waiting.update({(case.config, base): saved for base, saved in found.items()})
-    saved = _waiting.pop(key)
-    found, right = saved.outcome.of(0), saved.account
-    facts = {
-        "tensors": sum(name.startswith(("weights.", "optimizer.")) for name in right),
-        "checkpoint_bytes": saved.n_bytes,
-        "steps_before_and_after": [N_STEPS, N_STEPS],
-        "bits_flipped": len(FLIPPED_AT) * len(FILES),
-        "flips_accepted": list(saved.accepted),
-        "seconds_of_new_process": saved.seconds,
-    }
-    same = tuple(
-        Measure(
-            name=name, value=n_different(_part(found, part), _part(right, part)), bound=0, why=why
-        )
-        for part, name, why in SAME
-    )
-    return Result(measures=(*same, _continued(case, found, right), _refusals(saved)), facts=facts)
-
-
 SAME = (
     (
         "weights.",
@@ -98,7 +51,54 @@ SAME = (
         "The same weights, prompts and seeds give the same tokens in any process.",
     ),
 )
+UNKNOWN = Outcome((), "no process has loaded it")
 FILES = (checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.ABOUT)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What one process saved, and what became of it in the other."""
+
+    account: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of the process that saved."""
+
+    n_bytes: int = 0
+    accepted: tuple[str, ...] = ()
+    """Flipped bits that were not refused by the name of their file: file, byte, and what was."""
+
+    outcome: Outcome = UNKNOWN
+    seconds: float = 0.0
+
+
+_waiting: dict[tuple[ValidationConfig, str], Saved] = {}
+"""What no check has asked for yet; each is handed out once."""
+
+
+def saving(case: Case) -> Result:
+    """GPU-08: what a new process loads, generates and learns on, against what was saved."""
+    key = (case.config, case.base)
+    if key not in _waiting:
+        bases = tuple(dict.fromkeys((case.base, *case.config.base)))
+        made = _save_and_load(case.config, bases, case.device)
+        _waiting.clear()
+        _waiting.update({(case.config, base): saved for base, saved in made.items()})
+    saved = _waiting.pop(key)
+    found, right = saved.outcome.of(0), saved.account
+    facts = {
+        "tensors": sum(name.startswith(("weights.", "optimizer.")) for name in right),
+        "checkpoint_bytes": saved.n_bytes,
+        "steps_before_and_after": [N_STEPS, N_STEPS],
+        "bits_flipped": len(FLIPPED_AT) * len(FILES),
+        "flips_accepted": list(saved.accepted),
+        "seconds_of_new_process": saved.seconds,
+    }
+    same = tuple(
+        Measure(
+            name=name, value=n_different(_part(found, part), _part(right, part)), bound=0, why=why
+        )
+        for part, name, why in SAME
+    )
+    return Result(measures=(*same, _continued(case, found, right), _refusals(saved)), facts=facts)
 
 
 def _continued(case: Case, found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Measure:
@@ -130,20 +130,21 @@ def _refusals(saved: Saved) -> Measure:
 
 
 def _save_and_load(
-    config: ValidationConfig, bases: tuple[str, ...], device: torch.device
+    config: ValidationConfig, bases: Sequence[str], device: torch.device
 ) -> dict[str, Saved]:
     """Train and save each base here, load all in one new process."""
+    made: dict[str, Saved] = {}
     with tempfile.TemporaryDirectory(prefix="psannlm-saved-") as name:
         place = Path(name, SAVED)
-        accounts, sizes, accepted = {}, {}, {}
         for base in bases:
-            folder, accounts[base] = _saved(config, base, device, place / base)
-            sizes[base] = sum(path.stat().st_size for path in folder.iterdir())
-            accepted[base] = tuple(flips_accepted(folder))
+            try:
+                made[base] = _saved(config, base, device, place / base)
+            except Exception as error:  # of this base alone: the others are still asked for
+                made[base] = Saved(outcome=Outcome((), f"{type(error).__name__}: {error}"))
         start = time.perf_counter()
         outcomes = run_jobs(
             WORKER,
-            bases,
+            [base for base in bases if made[base].account],
             config,
             device=str(device),
             world=1,
@@ -151,15 +152,11 @@ def _save_and_load(
             beside=place,
         )
         seconds = time.perf_counter() - start
-    return {
-        base: Saved(accounts[base], sizes[base], accepted[base], outcomes[base], seconds)
-        for base in bases
-    }
+    loaded = {b: replace(made[b], outcome=o, seconds=seconds) for b, o in outcomes.items()}
+    return made | loaded
 
 
-def _saved(
-    config: ValidationConfig, base: str, device: torch.device, folder: Path
-) -> tuple[Path, Mapping[str, Tensor]]:
+def _saved(config: ValidationConfig, base: str, device: torch.device, folder: Path) -> Saved:
     """A checkpoint after a few steps, and the account of the network that went on without it."""
     network = config.network_of(base)
     objective = objective_of(network, config.seed, device)
@@ -168,7 +165,11 @@ def _saved(
     weights, tensors = gather(objective, [optimizer])
     about = {"step": N_STEPS, "network": network.model_dump(mode="json")}
     written = checkpoint.save(folder, weights, tensors, about)
-    return written, account(objective, optimizer, config)
+    return Saved(
+        account=account(objective, optimizer, config),
+        n_bytes=sum(path.stat().st_size for path in written.iterdir()),
+        accepted=tuple(flips_accepted(written)),
+    )
 
 
 def flips_accepted(folder: Path) -> list[str]:
