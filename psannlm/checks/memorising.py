@@ -6,6 +6,7 @@ Shape letters: T tokens, V vocabulary.
 import math
 from typing import Any
 
+import torch
 from torch.nn.functional import cross_entropy
 
 from psannlm.checks.courses import full_products, optimizer_of

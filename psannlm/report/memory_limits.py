@@ -19,7 +19,7 @@ def impossible(record: MemoryRecord) -> Iterator[str]:
             f"saved_bytes is {record.saved_bytes}"
         )
     weights = PARAMETER_BYTES * record.n_parameters
-    at_least = {
+    at_least: dict[str, dict[str, int | None]] = {
         "peak_allocated_bytes": {
             "parameters": weights,
             "parameters and saved tensors": weights + (record.saved_bytes or 0),

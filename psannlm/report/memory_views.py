@@ -209,8 +209,8 @@ def time_ratio(saving: Mapping[Any, Any]) -> str:
     """Time of a step with the saver over that without; an interval where there are repeats."""
     if saving["n_blocks"] < 2:
         return number(saving["time_ratio"], ".2f")
-    names = ("time_ratio", "time_ratio_low", "time_ratio_high")
-    return interval(*(saving[name] for name in names), ".2f")
+    low, high = saving["time_ratio_low"], saving["time_ratio_high"]
+    return interval(saving["time_ratio"], low, high, ".2f")
 
 
 def _results(table: pd.DataFrame) -> list[str]:
