@@ -168,8 +168,8 @@ def sine(config: Architecture, step: Step, width: int, part: str = "mlp") -> Kep
         n_wide += 2 + ("decay" in learned or config.decay_mode == "relu")
         n_small += 1
     numbers = WIDE * n_wide * size + step.item * size + WIDE * n_small * width
-    if step.casts:
-        numbers -= step.item * size  # the z of `mlp`, of which the float32 copy is kept instead
+    if step.casts or not needs_z:
+        numbers -= step.item * size  # the z of `mlp`: a float32 copy is kept instead, or none
     copy = step.item * width * config.d_model if step.casts else 0
     weight = WIDE * width * config.d_model
     working = 2 * WIDE * step.n * config.d_model + sine_working(config, step) * size + weight
