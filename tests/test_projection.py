@@ -9,11 +9,13 @@ from keeping import kept_by
 from networks import moved, tiny, tokens_of
 from torch import Tensor, nn
 from torch.nn.functional import gelu
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from psannlm.architecture import ModelConfig
 from psannlm.device import DTYPES, autocast
 from psannlm.model.bases import build
+from psannlm.model.loss import linear_cross_entropy
 from psannlm.model.projection import plain_sine, project, unchanged
 from psannlm.model.sine import DampedSine
 from psannlm.train.objective import NextToken
@@ -130,6 +132,44 @@ def test_inside_a_checkpoint_the_gradients_stay() -> None:
     found = torch.autograd.grad(twice.sum(), learned)
     expected = torch.autograd.grad(plain.sum(), learned)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_no_copy_of_a_weight_outlives_its_product() -> None:
+    linear, x = nn.Linear(64, 4), torch.randn(3, 64)
+
+    with (
+        autocast(CPU, "bf16"),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record,
+    ):
+        y = project(x, unchanged, linear)
+
+    events = record.profiler.kineto_results.events()
+    assert sum(event.nbytes() for event in events if event.name() == "[memory]") == y.nbytes
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("options", ["respsann", "sgrpsann", "waveresnet", "swiglu"])
+def test_gradients_of_a_network_err_no_more_than_twice_as_much_as_plain_ones(
+    options: str, precision: str
+) -> None:
+    base = {"base": "transformer", "mlp": "swiglu"} if options == "swiglu" else {"base": options}
+    config = tiny(**base, gate_mix="full")
+    model, tokens = moved(config), tokens_of(config, 4, 25)
+
+    def found(training: bool) -> Tensor:
+        model.train(training)
+        with autocast(CPU, precision):
+            hidden = model.hidden(tokens[:, :-1]).flatten(0, 1)
+            loss = linear_cross_entropy(hidden, model.lm_head.weight, tokens[:, 1:].flatten())
+        all_of = torch.autograd.grad(loss, list(model.parameters()))
+        return torch.cat([gradient.flatten() for gradient in all_of])
+
+    ours, plain = found(True), found(False)
+    model.double()
+    precision = "fp32"  # no autocast
+    exact = found(False)
+
+    assert (ours - exact).norm() <= 2 * (plain - exact).norm() + 1e-6 * exact.norm()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
