@@ -101,7 +101,8 @@ def memory(
     """
     with (
         tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder,
-        Nursery("psannlm.bench.memory", Path(folder)) as nursery,
+        # The first optimizer of a process loads torch's compiler, used or not.
+        Nursery("psannlm.bench.memory", Path(folder), loads=["torch._dynamo"]) as nursery,
     ):
         forks = select_device(config.device).type == "cpu"
         for cell in memory_plan(config):

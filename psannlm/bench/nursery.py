@@ -29,10 +29,11 @@ class Nursery:
     Args:
         module: Its `main` is given the paths of a task and of a result, as text.
         cache: Where compiled code is kept.
+        loads: Further modules that cells would load each for itself.
     """
 
-    def __init__(self, module: str, cache: Path) -> None:
-        self.command = [sys.executable, "-m", "psannlm.bench.nursery", module]
+    def __init__(self, module: str, cache: Path, *, loads: Sequence[str] = ()) -> None:
+        self.command = [sys.executable, "-m", "psannlm.bench.nursery", module, *loads]
         self.environment = worker_environment(cache)
         self.process: subprocess.Popen[str] | None = None
 
@@ -126,6 +127,5 @@ def _wait(pid: int, timeout_seconds: float) -> int | None:
 
 
 if __name__ == "__main__":
-    module = importlib.import_module(sys.argv[1])
-    importlib.import_module("torch._dynamo")  # else every optimizer loads it
+    module, *_ = [importlib.import_module(name) for name in sys.argv[1:]]
     attend(module.main)
