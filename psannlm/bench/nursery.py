@@ -5,6 +5,7 @@ timed or freed anything. Not for CUDA, whose driver does not outlive a fork.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -128,4 +129,5 @@ def _wait(pid: int, timeout_seconds: float) -> int | None:
 
 if __name__ == "__main__":
     module, *_ = [importlib.import_module(name) for name in sys.argv[1:]]
+    gc.freeze()  # what is loaded stays: no cell need look through it
     attend(module.main)
