@@ -212,8 +212,9 @@ def _now(device: torch.device) -> float:
 
 
 def _factor(a: float, b: float) -> float:
-    """How many times the larger is the smaller."""
-    return max(_over(a, b), _over(b, a))
+    """How many times the larger is the smaller; infinite if one is no number."""
+    factor = max(_over(a, b), _over(b, a))
+    return factor if math.isfinite(factor) else math.inf
 
 
 def _over(a: float, b: float) -> float:
