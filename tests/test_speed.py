@@ -91,6 +91,7 @@ def test_speeds_that_cannot_be_fail(forward: Speed, train: Speed, n_failed: int)
     assert sum(not m.passed for m in measures) == n_failed
 
 
+@pytest.mark.slow
 def test_nothing_is_timed_with_a_wrong_stopwatch(monkeypatch: pytest.MonkeyPatch):
     case = case_of("transformer", d_model=8, d_mlp=12, context_length=16)
     work = FakeWork()
