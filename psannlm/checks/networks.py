@@ -61,8 +61,9 @@ def gradients_of(model: Transformer, scale: float = 1.0) -> dict[str, Tensor]:
 
 def difference(found: Tensor, wanted: Tensor) -> float:
     """The norm of the difference over the norm of what is wanted; 0 if both are zero."""
-    gap = float((found.double() - wanted.double()).norm())
-    return gap and gap / max(float(wanted.double().norm()), torch.finfo(torch.float32).tiny)
+    exact = wanted.detach().double()
+    gap = float((found.detach().double() - exact).norm())
+    return gap and gap / max(float(exact.norm()), torch.finfo(torch.float32).tiny)
 
 
 def joined(named: Named) -> Tensor:

@@ -54,13 +54,18 @@ def check(case: Case) -> Result:
     precision = precision_of(case)
     steps = steps_of(case, precision)
     stopwatch = stopwatch_for(case.device)
-    speeds = {mode: speed_of(case, mode, step, stopwatch) for mode, step in steps.items()}
-    highest = ceiling(case.device, precision)
-    measures = speed_measures(speeds, highest)
+    measures = []
     for mode, step in steps.items():
-        _, wall = _lap(step, stopwatch, 2, case.device)  # a broken stopwatch would ask for ages
+        _, wall = _lap(step, stopwatch, 1, case.device)  # with whatever it had to load
+        _, wall = _lap(step, stopwatch, 2, case.device)
         n_steps = max(2, math.ceil(2 * LAP_SECONDS / wall))
         measures += timing_measures(mode, step, stopwatch, n_steps, case.device)
+    if not all(measure.passed for measure in measures):
+        # As many steps as fill a time on a stopwatch that does not see them would take ages.
+        return Result(measures=tuple(measures), facts={"speeds": "none, as the stopwatch is wrong"})
+    speeds = {mode: speed_of(case, mode, step, stopwatch) for mode, step in steps.items()}
+    highest = ceiling(case.device, precision)
+    measures += speed_measures(speeds, highest)
     facts: dict[str, Any] = {
         "precision": precision,
         "tokens of a step": case.config.batch * case.config.context_length,
@@ -207,8 +212,9 @@ def _now(device: torch.device) -> float:
 
 
 def _factor(a: float, b: float) -> float:
-    """How many times the larger is the smaller."""
-    return max(_over(a, b), _over(b, a))
+    """How many times the larger is the smaller; infinite if one is no number."""
+    factor = max(_over(a, b), _over(b, a))
+    return factor if math.isfinite(factor) else math.inf
 
 
 def _over(a: float, b: float) -> float:

@@ -1,0 +1,104 @@
+"""GPU-02: half precision beside full, and both beside their formulas."""
+
+import math
+
+import pytest
+import torch
+
+from psannlm.checks import precision
+from psannlm.checks.findings import UncheckableError
+from psannlm.checks.networks import moved
+from psannlm.checks.precision import Outcome, Pairs
+from tests.checked import VALIDATION, case_of, failed
+from tests.networks import OPTIONS
+
+FULL = Outcome(
+    2.0, {"blocks.0.a": torch.tensor([3.0]), "blocks.1.a": torch.tensor([4.0])}, torch.full((4,), 2)
+)
+
+
+def half(loss: float, *gradients: float, losses: float = 2.0) -> Outcome:
+    named = {f"blocks.{n}.a": torch.tensor([g]) for n, g in enumerate(gradients)}
+    return Outcome(loss, named, torch.full((4,), losses))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", VALIDATION["base"])
+def test_every_base_passes_in_each_precision(base: str):
+    result = precision.check(case_of(base, precision=("bf16", "fp16")))
+
+    assert not failed(result)
+    assert sum("fp16" in m.name for m in result.measures) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_passes(name: str):
+    changes = {k: v for k, v in OPTIONS[name].items() if k != "base"}
+    case = case_of(str(OPTIONS[name]["base"]), seed=5, positions="alibi", n_seeds=1, **changes)
+
+    assert not failed(precision.check(case))
+
+
+def test_differences_are_the_worst_of_all_seeds():
+    pairs = Pairs([FULL, FULL], [half(2.0, 3.0, 4.0), half(1.9, 3.0, 3.0, losses=2.5)])
+
+    assert pairs.loss == pytest.approx(0.05)
+    assert pairs.gradient == pytest.approx(1 / 5)
+    assert pairs.turn == pytest.approx(1 - 21 / (5 * math.sqrt(18)))
+    assert pairs.token_loss == pytest.approx(0.25)
+    assert pairs.by_kind == {"a": pytest.approx(1 / math.sqrt(50))}
+
+
+def test_a_loss_that_is_no_number_is_the_worst_difference():
+    pairs = Pairs([FULL, FULL], [half(math.nan, 3.0, 4.0), half(2.0, math.nan, 4.0)])
+
+    assert pairs.loss == pairs.gradient == pairs.turn == math.inf
+
+
+def test_each_bound_can_be_broken():
+    yardstick = Pairs([FULL], [half(2.0, 3.03, 4.0, losses=2.01)])
+
+    measures = precision.parity_measures("bf16", Pairs([FULL], [half(2.1, 3.0, 5.0)]), yardstick)
+
+    assert not any(m.passed for m in measures)
+    assert all(m.passed for m in precision.parity_measures("bf16", yardstick, yardstick))
+
+
+def test_trajectories_may_part_by_what_a_step_gains():
+    full = [[5.0, 4.0, 3.0]]
+
+    near = precision.trajectory_measure("bf16", full, [[5.9, 4.9, 3.9]])
+    far = precision.trajectory_measure("bf16", full, [[6.1, 5.1, 4.1]])
+
+    assert (near.value, near.bound) == (pytest.approx(0.9), 1.0)
+    assert near.passed
+    assert not far.passed
+    assert not precision.trajectory_measure("bf16", full, [[5.0, math.nan, 3.0]]).passed
+
+
+def test_formulas_in_half_deviate_as_networks_do():
+    case = case_of("waveresnet", d_model=16, d_mlp=24, context_length=24)
+    model = moved(case.network, case, 1)
+    rows = torch.arange(50).view(2, 25) * 5
+    batch = rows[:, :-1], rows[:, 1:]
+
+    found = Pairs(*([precision.of_network(model, batch, p)] for p in ("fp32", "bf16")))
+    formulas = Pairs(*([precision.of_formulas(model, batch, p)] for p in ("fp32", "bf16")))
+
+    assert found.gradient == pytest.approx(formulas.gradient, rel=0.5)
+    assert found.full[0].loss == pytest.approx(formulas.full[0].loss, rel=1e-6)
+
+
+def test_a_base_without_formulas_is_not_checked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(precision, "CHANGES", {})
+
+    with pytest.raises(UncheckableError, match=r"respsann has no formulas in checks/reference\.py"):
+        precision.check(case_of("respsann"))
+
+
+def test_a_device_without_half_precision_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(precision, "_missing", lambda *_: "no such product")
+
+    with pytest.raises(UncheckableError, match="bf16: no such product"):
+        precision.check(case_of("respsann"))
