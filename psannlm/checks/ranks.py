@@ -99,6 +99,16 @@ def _measures(
             why="The loss of all batches is the mean of the losses of the ranks, summed in another "
             "order.",
         ),
+        *_controls(found, other, alone, bound),
+    )
+
+
+def _controls(
+    found: Mapping[str, Tensor], other: Mapping[str, Tensor], alone: Tensors, bound: float
+) -> tuple[Measure, ...]:
+    """Whether the ranks agree, and whether their batches were as unlike as the check needs."""
+    own, right = joined(_part(alone, "own.")), joined(_part(alone, "gradient."))
+    return (
         Measure(
             name="parameters that differ between the ranks, elements",
             value=n_different(_part(found, "parameter."), _part(other, "parameter.")),
@@ -107,7 +117,7 @@ def _measures(
         ),
         Measure(
             name="control: difference of one rank's own gradients from those of both, relative",
-            value=distance(joined(_part(alone, "own.")), joined(right)),
+            value=distance(own, right),
             bound=CLEARLY * bound,
             upper=False,
             why=f"Ranks that kept their own gradients must be {CLEARLY} times further off than "
