@@ -34,7 +34,7 @@ def test_passes_of_a_step_give_the_gradients_of_all_their_text() -> None:
 
     learned = learn(objective, optimizer_of(objective, case.config), [[*text.split(2)]], CPU)
 
-    assert furthest(learned.gradients, expected)[0] < 1e-4
+    assert furthest(learned.gradients, expected, {})[0] < 1e-4
     assert learned.losses.tolist() == pytest.approx([mean.item()], rel=1e-6)
 
 
@@ -58,12 +58,22 @@ def test_distance_is_relative_to_what_is_right() -> None:
     assert distance(right * 0, right * 0) == 0
 
 
+def test_what_cancels_is_measured_beside_what_it_is_a_sum_of() -> None:
+    terms, nothing = torch.tensor([3.0, 4.0]), torch.zeros(2)
+    error = torch.tensor([0.5, 0.0])
+
+    assert distance(error, nothing, terms) == pytest.approx(0.1)
+    assert distance(terms + error, terms, nothing) == pytest.approx(0.1)
+    assert furthest({"a": error}, {"a": nothing}, {"a": terms})[0] == pytest.approx(0.1)
+    assert distance(error, nothing, nothing) == math.inf
+
+
 def test_the_furthest_tensor_is_named_and_a_missing_one_is_infinitely_far() -> None:
     right = {"a": torch.ones(2), "b": torch.ones(2)}
 
-    assert furthest({"a": torch.ones(2), "b": torch.ones(2) * 3}, right) == (2.0, "b")
-    assert furthest({"b": torch.ones(2)}, right) == (math.inf, "a")
-    assert furthest(right, {"a": torch.ones(2)}) == (math.inf, "b")
+    assert furthest({"a": torch.ones(2), "b": torch.ones(2) * 3}, right, {}) == (2.0, "b")
+    assert furthest({"b": torch.ones(2)}, right, right) == (math.inf, "a")
+    assert furthest(right, {"a": torch.ones(2)}, {}) == (math.inf, "b")
 
 
 @pytest.mark.parametrize(

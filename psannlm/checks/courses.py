@@ -113,18 +113,28 @@ def full_products() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def distance(found: Tensor, right: Tensor) -> float:
-    """|found - right| / |right|, computed in float64; infinite if only `right` is zero."""
+def distance(found: Tensor, right: Tensor, beside: Tensor | None = None) -> float:
+    """|found - right| / |right| in float64, or over |beside| if that is larger.
+
+    What cancels by chance is small beside the terms that it is a sum of, and its rounding is not:
+    `beside` is some of those terms. Infinite if all that it is divided by is zero.
+    """
     error = float((found.double() - right.double()).norm())
-    return error / size if (size := float(right.double().norm())) else math.inf if error else 0.0
+    size = max(float(t.double().norm()) for t in (right, right if beside is None else beside))
+    return error / size if size else math.inf if error else 0.0
 
 
-def furthest(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> tuple[float, str]:
+def furthest(
+    found: Mapping[str, Tensor], right: Mapping[str, Tensor], beside: Mapping[str, Tensor]
+) -> tuple[float, str]:
     """The largest distance of a tensor from the one of its name, and the name."""
-    names = right.keys() | found.keys()
-    return max(
-        (distance(found[n], right[n]) if n in found and n in right else math.inf, n) for n in names
-    )
+
+    def of(name: str) -> float:
+        if name in found and name in right:
+            return distance(found[name], right[name], beside.get(name))
+        return math.inf
+
+    return max((of(name), name) for name in right.keys() | found.keys())
 
 
 def joined(tensors: Mapping[str, Tensor]) -> Tensor:

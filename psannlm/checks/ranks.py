@@ -63,7 +63,7 @@ def _compare(case: Case, kind: Parallel) -> Result:
         "tokens_per_step": WORLD * N_PASSES * case.config.batch * case.config.context_length,
         "loss_of_ranks": ((found["losses"] + other["losses"]) / WORLD).tolist(),
         "loss_of_one_process": alone["losses"].tolist(),
-        "worst_gradient": furthest(_part(found, "gradient."), _part(alone, "gradient."))[1],
+        "worst_gradient": _furthest_gradient(found, alone)[1],
         "seconds_of_ranks": waited,
     }
     return Result(measures=_measures(case, found, other, alone), facts=facts, device=words)
@@ -73,14 +73,13 @@ def _measures(
     case: Case, found: Mapping[str, Tensor], other: Mapping[str, Tensor], alone: Tensors
 ) -> tuple[Measure, ...]:
     bound = gradient_bound(case.network, case.config)
-    mine, right = _part(found, "gradient."), _part(alone, "gradient.")
     start, end = joined(_part(alone, "start.")), joined(_part(alone, "parameter."))
     update = joined(_part(found, "parameter.")) - start
     losses = (found["losses"] + other["losses"]) / WORLD
     return (
         Measure(
             name="difference of the gradients from those of one process, relative, worst parameter",
-            value=furthest(mine, right)[0],
+            value=_furthest_gradient(found, alone)[0],
             bound=bound,
             why="A sum of n float32 terms of either sign, taken in another order, moves by about "
             "sqrt(n) rounding errors; n counts the tokens and the features they are summed over.",
@@ -99,6 +98,16 @@ def _measures(
             why="The loss of all batches is the mean of the losses of the ranks, summed in another "
             "order.",
         ),
+        *_controls(found, other, alone, bound),
+    )
+
+
+def _controls(
+    found: Mapping[str, Tensor], other: Mapping[str, Tensor], alone: Tensors, bound: float
+) -> tuple[Measure, ...]:
+    """Whether the ranks agree, and whether their batches were as unlike as the check needs."""
+    own, right = joined(_part(alone, "own.")), joined(_part(alone, "gradient."))
+    return (
         Measure(
             name="parameters that differ between the ranks, elements",
             value=n_different(_part(found, "parameter."), _part(other, "parameter.")),
@@ -107,13 +116,19 @@ def _measures(
         ),
         Measure(
             name="control: difference of one rank's own gradients from those of both, relative",
-            value=distance(joined(_part(alone, "own.")), joined(right)),
+            value=distance(own, right),
             bound=CLEARLY * bound,
             upper=False,
             why=f"Ranks that kept their own gradients must be {CLEARLY} times further off than "
             "is allowed; with equal batches they would not be off at all.",
         ),
     )
+
+
+def _furthest_gradient(found: Mapping[str, Tensor], alone: Tensors) -> tuple[float, str]:
+    """The parameter whose gradient is furthest off, beside the larger of both ranks' and one's."""
+    parts = _part(found, "gradient."), _part(alone, "gradient."), _part(alone, "own.")
+    return furthest(*parts)
 
 
 def gradient_bound(network: ModelConfig, config: ValidationConfig) -> float:

@@ -33,9 +33,10 @@ def sampled(
     with torch.no_grad():
         logits = model(prompt[None])[0, -1].double().cpu()
     outside, chances, sizes = 0, [], {}
-    for sampling in SAMPLINGS.values():
+    for i, sampling in enumerate(SAMPLINGS.values()):
         rows = prompt.cpu().expand(N_DRAWS, -1)
-        drawn = generate(model, rows, n_tokens=1, sampling=sampling, seed=seed)
+        first = (seed * len(SAMPLINGS) + i) * N_DRAWS  # rows take a seed each, none takes it twice
+        drawn = generate(model, rows, n_tokens=1, sampling=sampling, seed=first)
         counts = torch.bincount(torch.cat(drawn).cpu(), minlength=len(logits))
         exact = distribution(logits, sampling)
         outside += int(counts[exact == 0].sum())
