@@ -71,13 +71,21 @@ def test_norms_are_taken_over_all_seeds_together() -> None:
 
 
 def test_an_exact_plain_path_leaves_room_for_rounding_once() -> None:
-    def exact(x: Tensor) -> Tensor:
-        return torch.sin(x.double()).to(x.dtype)
+    x = torch.linspace(0.1, 1.5, 1000)
+    rounding = Problem(
+        leaves={"x": x},
+        precision="fp32",
+        plain=lambda x: x * 1,
+        exact=lambda x: x * 1,
+        fast={"fast": lambda x: x.bfloat16()},
+        n_terms=1,
+    )
+    in_bfloat16 = dataclasses.replace(rounding, plain=lambda x: x.bfloat16())
 
-    found = excess(problem(torch.sin, plain=exact))
-
-    assert 0 < found.floor < torch.finfo(torch.float32).eps
-    assert found.ratio < 2
+    assert excess(rounding).floor < 1e-7
+    once = float((x.bfloat16().double() - x.double()).norm() / x.double().norm())
+    assert excess(in_bfloat16).floor == pytest.approx(once)
+    assert excess(in_bfloat16).ratio == pytest.approx(1)
 
 
 def test_long_sums_may_err_as_numbers_do_that_are_added_one_after_the_other() -> None:
