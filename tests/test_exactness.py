@@ -1,5 +1,6 @@
 """Errors against float64 are measured as they are defined, and luck decides nothing."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -70,13 +71,36 @@ def test_norms_are_taken_over_all_seeds_together() -> None:
 
 
 def test_an_exact_plain_path_leaves_room_for_rounding_once() -> None:
-    def exact(x: Tensor) -> Tensor:
-        return torch.sin(x.double()).to(x.dtype)
+    x = torch.linspace(0.1, 1.5, 1000)
+    rounding = Problem(
+        leaves={"x": x},
+        precision="fp32",
+        plain=lambda x: x * 1,
+        exact=lambda x: x * 1,
+        fast={"fast": lambda x: x.bfloat16()},
+        n_terms=1,
+    )
+    in_bfloat16 = dataclasses.replace(rounding, plain=lambda x: x.bfloat16())
 
-    found = excess(problem(torch.sin, plain=exact))
+    assert excess(rounding).floor < 1e-7
+    once = float((x.bfloat16().double() - x.double()).norm() / x.double().norm())
+    assert excess(in_bfloat16).floor == pytest.approx(once)
+    assert excess(in_bfloat16).ratio == pytest.approx(1)
 
-    assert 0 < found.floor < torch.finfo(torch.float32).eps
-    assert found.ratio < 2
+
+def test_long_sums_may_err_as_numbers_do_that_are_added_one_after_the_other() -> None:
+    n_terms = 600
+    found = excess(dataclasses.replace(problem(off_by(1e-5)), n_terms=n_terms))
+
+    x = torch.rand(n_terms, 2000, generator=torch.Generator().manual_seed(3)) - 0.5
+    total = torch.zeros(2000)
+    for row in x:
+        total += row
+    exact = x.double().sum(0)
+    error = float((total - exact).norm() / exact.norm())
+    assert found.floor == pytest.approx(2**-24 * math.sqrt(n_terms / 6))
+    # Rounding errors are spread evenly below u times a power of two: 0.29 to 0.58 u as a rule.
+    assert 0.5 * found.floor < error < 1.2 * found.floor
 
 
 def test_a_lone_number_is_held_to_the_plain_errors_of_all_tensors() -> None:

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend
 from torch.nn.functional import conv1d
 
 from psannlm.checks import plain_parts, problems
-from psannlm.checks.exactness import Excess, Path, Problem, excesses
+from psannlm.checks.exactness import Excess, Path, Problem, excesses, results
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.problems import Draw
 from psannlm.device import DTYPES, missing_compiler
@@ -158,7 +158,7 @@ def _kernels(case: Case, precision: str) -> tuple[dict[str, SDPBackend], dict[st
     for name, backend in BACKENDS.items():
         (problem,) = problems.attentions(Draw(case, precision, 0), {name: backend})
         path = problem.fast[f"attention, {name} kernel"]
-        if reason := _refusal(path, *problem.leaves.values()):
+        if reason := _refusal(results, path, problem.leaves, precision):
             refused[name] = reason
         else:
             serving[name] = backend
