@@ -53,7 +53,8 @@ def loss_of(
 
 def gradients_of(model: Transformer, scale: float = 1.0) -> dict[str, Tensor]:
     """The gradient of each learned parameter over `scale`, in float64; zeros if it has none."""
-    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    named = model.named_parameters(remove_duplicate=False)
+    learned = {name: p for name, p in named if p.requires_grad}
     found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in learned.items()}
     return {name: gradient.double() / scale for name, gradient in found.items()}
 

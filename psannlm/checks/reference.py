@@ -48,10 +48,12 @@ class Reference:
     @classmethod
     def of(cls, model: Transformer, dtype: torch.dtype, cut: Cut = exact) -> "Reference":
         """The formulas at the parameters of a network, copied; those it learns want gradients."""
-        weights = {
-            name: p.detach().to(dtype, copy=True).requires_grad_(p.requires_grad)
-            for name, p in model.named_parameters(remove_duplicate=False)
+        copies = {
+            id(p): p.detach().to(dtype, copy=True).requires_grad_(p.requires_grad)
+            for p in model.parameters()
         }
+        named = model.named_parameters(remove_duplicate=False)
+        weights = {name: copies[id(p)] for name, p in named}
         return cls(model.config, weights, cut)
 
     def losses(self, tokens: Tensor, targets: Tensor) -> Tensor:
