@@ -309,6 +309,26 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch) -> None:
         pass
 
 
+def test_ranks_on_gpus_tell_nccl_which_one_is_theirs(monkeypatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr("psannlm.train.distributed.select_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: told.update(device=device))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda kind, **given: told.update(given)
+    )
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+
+    with join("auto") as ranks:
+        assert ranks.device == torch.device("cuda", 1)
+
+    assert told == {"device": ranks.device, "device_id": ranks.device}
+
+
 def heard(mine: torch.Tensor, *others: torch.Tensor) -> Any:
     def all_gather(everyone: list[torch.Tensor], _: torch.Tensor) -> None:
         for place, tensor in zip(everyone, (mine, *others), strict=True):

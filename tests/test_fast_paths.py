@@ -4,40 +4,15 @@ from typing import Any
 
 import pytest
 import torch
+from fast_case import fast_case
 from twins import Twin
 from twins_fast import FAST_TWINS
 
 from psannlm.checks import fast_paths
 from psannlm.checks.fast_paths import check
-from psannlm.checks.findings import Case, Result
-from psannlm.config import ValidationConfig
+from psannlm.checks.findings import Result
 from psannlm.model import blockwise
 from psannlm.model.bases import BASES
-
-SMALL: dict[str, Any] = {
-    "preset": "smoke",
-    "base": list(BASES),
-    "only": [],
-    "corpus": "text.txt",
-    "batch": 2,
-    "precision": ["bf16"],
-    "n_seeds": 2,
-    "fit_steps": 1,
-    "learning_rate": 0.01,
-    "compile": False,
-    "min_seconds": 0.1,
-    "min_steps": 1,
-    "timeout_seconds": 10.0,
-    "device": "cpu",
-    "seed": 0,
-    "vocab_size": 32,
-    "context_length": 37,
-    "d_model": 16,
-    "n_layers": 2,
-    "n_heads": 2,
-    "d_mlp": 24,
-    "gate_n_fft": 8,
-}
 
 # Warnings about what torch's compiler itself does.
 compiles = pytest.mark.filterwarnings(
@@ -47,8 +22,7 @@ compiles = pytest.mark.filterwarnings(
 
 
 def checked(base: str, **changes: Any) -> Result:
-    config = ValidationConfig(**SMALL | changes)
-    return check(Case(base=base, config=config, device=torch.device("cpu")))
+    return check(fast_case(base, **changes))
 
 
 def failures(result: Result) -> list[str]:
@@ -61,7 +35,7 @@ def tried(result: Result) -> set[str]:
 
 def test_a_base_is_tried_on_the_fast_paths_that_it_has() -> None:
     names = {
-        name.removesuffix(", fp32") for name in tried(checked("transformer", precision="bf16"))
+        name.removesuffix(", fp32") for name in tried(checked("transformer", context_length=8))
     }
 
     assert {"attention layer", "loss in chunks", "loss of each token"} <= names

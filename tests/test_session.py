@@ -51,6 +51,19 @@ def column(folder: Path, file: str, name: str, per: str | None = None) -> list[f
         return [float(row[name]) for row in csv.DictReader(lines) if row.get("per") == per]
 
 
+def test_the_peak_is_that_of_the_training_and_not_of_the_ceiling(
+    tmp_path, cache, monkeypatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(session, "_forget_peak", lambda device: told.append("forget"))
+    monkeypatch.setattr(session, "_peak_mib", lambda device: told.append("peak") or 7.5)
+
+    done = train(tmp_path, config_in(cache), ceiling=lambda: told.append("ceiling") or 1e9)
+
+    assert told == ["ceiling", "forget", "peak", "ceiling"]
+    assert done.metrics["peak_allocated_mib"] == 7.5
+
+
 def test_a_finished_training_leaves_all_that_tells_of_it(tmp_path, cache) -> None:
     config = config_in(cache)
 

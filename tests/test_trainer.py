@@ -346,6 +346,18 @@ def test_fp16_leaves_out_a_step_that_overflows_and_goes_on(tmp_path, data) -> No
     assert all(map(math.isfinite, column(tmp_path, "train_loss")))
 
 
+def test_an_overflow_seen_by_one_optimizer_leaves_out_the_step_of_the_other(tmp_path, data) -> None:
+    trainer = begun(tmp_path, data, short(precision="fp16", optimizer="muon"))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    matrix = trainer.model.blocks[0].attention.to_qkv.weight
+    matrix.register_hook(lambda gradient: gradient * math.nan)
+
+    trainer._step(1)
+
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
 def test_the_watcher_hears_of_every_step_and_the_share_of_the_ceiling(tmp_path, data) -> None:
     told: list[Progress] = []
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from twins import Twin
 
-from psannlm.model import blockwise, loss, mixers, positions, sine, transformer
+from psannlm.model import blockwise, loss, mixers, positions, projection, sine, transformer
 from psannlm.model.loss import IGNORED
 
 
@@ -106,6 +106,19 @@ def angles_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(positions.Rotary, "forward", wrong)
 
 
+def weight_gradient_from_what_the_norm_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = projection._Projection.backward
+
+    def wrong(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        by_x, by_weight, *others = right(ctx, g)
+        x = ctx.saved_tensors[0]
+        if isinstance(ctx.function, torch.nn.RMSNorm) and by_weight is not None:
+            by_weight = (g.flatten(0, -2).T @ x.flatten(0, -2).to(g.dtype)).to(by_weight.dtype)
+        return by_x, by_weight, *others
+
+    monkeypatch.setattr(projection._Projection, "backward", staticmethod(wrong))
+
+
 def gate_taps_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     right = mixers.response_to_taps
     monkeypatch.setattr(mixers, "response_to_taps", lambda n: right(n).roll(1, dims=1))
@@ -149,6 +162,11 @@ FAST_TWINS = [
         ),
         ("attention that sees what comes", "transformer", attention_sees_all),
         ("rotary angles in bfloat16", "transformer", angles_in_bfloat16),
+        (
+            "projection whose weight gradient takes what the norm reads",
+            "transformer",
+            weight_gradient_from_what_the_norm_reads,
+        ),
         ("taps of the gate off by one", "sgrpsann", gate_taps_off_by_one),
         ("taps of the wave turned round", "waveresnet", wave_taps_turned_round),
         ("wave without its dilation", "waveresnet", wave_dilation_of_one),

@@ -8,20 +8,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend
 from torch.nn.functional import conv1d
 
-from psannlm.checks import problems
-from psannlm.checks.exactness import Excess, Problem, excesses
+from psannlm.checks import plain_parts, problems
+from psannlm.checks.exactness import Excess, Path, Problem, excesses, results
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.problems import Draw
 from psannlm.device import DTYPES, missing_compiler
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
 from psannlm.model.mixers import CausalWave, SpectralGate
+from psannlm.model.projection import plain_sine
 from psannlm.model.sine import DampedSine
+from psannlm.model.transformer import Transformer
 from psannlm.train.objective import NextToken
 
 TWICE = 2.0
@@ -46,7 +48,7 @@ def check(case: Case) -> Result:
 
     In fp32 and in each of `config.precision`, over `config.n_seeds` draws of inputs and weights;
     `exactness.excesses` says how errors are measured. With `config.compile` the compiled network
-    is held to the eager one too. What the device cannot do stands in the facts with its reason.
+    is held to the plain one too. What the device cannot do stands in the facts with its reason.
     """
     not_tried: dict[str, str] = {}
     found: dict[str, Excess] = {}
@@ -90,10 +92,9 @@ def _compare(
         draws = [make(Draw(case, precision, seed)) for seed in seeds]
         for same in zip(*draws, strict=True):
             yield from excesses(same)
-    if case.config.compile and not missing_compiler(case.device):
-        # Bases and precisions together are more than the compiler keeps of one piece of code.
-        torch.compiler.reset()
-        yield from excesses([_network(case, precision, seed) for seed in seeds])
+    # Bases and precisions together are more than the compiler keeps of one piece of code.
+    torch.compiler.reset()
+    yield from excesses([_network(case, precision, seed) for seed in seeds])
 
 
 def _parts(case: Case) -> list[Make]:
@@ -111,36 +112,42 @@ def _parts(case: Case) -> list[Make]:
 
 
 def _network(case: Case, precision: str, seed: int) -> Problem:
-    """The network with its loss, compiled and not; its weights stand away from where they start."""
+    """The network in training with its loss, eager and compiled, against its plain composition.
+
+    The plain one keeps all that autograd wants to keep, and has all logits at once. Weights stand
+    away from where they start, so that no gate is neutral.
+    """
     model, draw = build(case.network, seed=seed, device=case.device), Draw(case, precision, seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(draw.numbers(*parameter.shape, spread=0.05))
     tokens, targets = draw.tokens(), draw.targets()
+    leaves = dict(model.named_parameters())
     objective = NextToken(model, precision, CHUNK_TOKENS)
-    double = NextToken(copy.deepcopy(model).double(), "fp32", CHUNK_TOKENS)
-    compiled = torch.compile(objective)
-    leaves = dict(objective.named_parameters())
+    fast: dict[str, Path] = {"network": lambda *_: objective(tokens, targets)}
+    if case.config.compile and not missing_compiler(case.device):
+        compiled = torch.compile(objective)
+        fast["compiled network"] = lambda *_: compiled(tokens, targets)
 
-    def exact(*values: Tensor) -> Tensor:
-        named = dict(zip(leaves, values, strict=True))
-        y: Tensor = functional_call(double, named, (tokens, targets))
-        return y
+    def composition(network: Transformer) -> Path:
+        plain_sine(network.eval())
+        for module in network.modules():
+            if isinstance(module, nn.RMSNorm):  # left alone, it takes that of its input's dtype
+                module.eps = torch.finfo(torch.float32).eps
 
-    def eager(*_: Tensor) -> Tensor:
-        y: Tensor = objective(tokens, targets)
-        return y
+        def path(*values: Tensor) -> Tensor:
+            named = dict(zip(leaves, values, strict=True))
+            hidden = functional_call(network, named, (tokens,)).flatten(0, 1)
+            return plain_parts.mean_loss(hidden, targets.flatten())
 
-    def fast(*_: Tensor) -> Tensor:
-        y: Tensor = compiled(tokens, targets)
-        return y
+        return path
 
     return Problem(
         leaves=leaves,
         precision=precision,
-        plain=eager,
-        exact=exact,
-        fast={"compiled network": fast},
+        plain=composition(copy.deepcopy(model)),
+        exact=composition(copy.deepcopy(model).double()),
+        fast=fast,
         n_terms=tokens.numel(),
     )
 
@@ -151,7 +158,7 @@ def _kernels(case: Case, precision: str) -> tuple[dict[str, SDPBackend], dict[st
     for name, backend in BACKENDS.items():
         (problem,) = problems.attentions(Draw(case, precision, 0), {name: backend})
         path = problem.fast[f"attention, {name} kernel"]
-        if reason := _refusal(path, *problem.leaves.values()):
+        if reason := _refusal(results, path, problem.leaves, precision):
             refused[name] = reason
         else:
             serving[name] = backend

@@ -67,9 +67,14 @@ def turned(x: Tensor) -> Tensor:
     return torch.cat([spun.real, spun.imag], dim=-1).to(x.dtype)
 
 
-def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Nats of each token, (N,), from all logits at once: (N, D), (V, D), (N,)."""
-    return cross_entropy(_wide(linear(hidden, weight)), targets, reduction="none")
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats of each token, (N,), from all logits at once, (N, V)."""
+    return cross_entropy(_wide(logits), targets, reduction="none")
+
+
+def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats of a token that counts, from all logits at once, (N, V)."""
+    return cross_entropy(_wide(logits), targets)
 
 
 def convolution(x: Tensor, taps: Tensor, dilation: int) -> Tensor:

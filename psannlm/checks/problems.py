@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from psannlm.architecture import DecayMode
 from psannlm.checks import plain_parts as plain
@@ -174,13 +174,12 @@ def losses(draw: Draw) -> Iterator[Problem]:
         "head": draw.numbers(draw.config.vocab_size, width, spread=2 * width**-0.5),
     }
     targets = draw.targets().flatten()
-    n_counted = (targets != IGNORED).sum()
 
     def plain_mean(hidden: Tensor, head: Tensor) -> Tensor:
-        return plain.token_losses(hidden, head, targets).sum() / n_counted
+        return plain.mean_loss(linear(hidden, head), targets)
 
     def plain_tokens(hidden: Tensor, head: Tensor) -> Tensor:
-        return plain.token_losses(hidden, head, targets)
+        return plain.token_losses(linear(hidden, head), targets)
 
     def in_chunks(chunk: int) -> Path:
         def path(hidden: Tensor, head: Tensor) -> Tensor:

@@ -82,20 +82,36 @@ def train(
     ranks.wait()
     data = data or read(config)  # the others find in the cache what the first has made
     before = ceiling() if ceiling else None
+    _forget_peak(ranks.device)
     trainer = Trainer(config, data, folder, ranks, ceiling=before, watch=watch)
     trainer.run()
+    peak = _peak_mib(ranks.device)  # the ceiling's matrices are none of the training's
     if ceiling and before:
         trainer.recorder.ceiling = max(before, ceiling())
     validation = trainer.last_evaluation or trainer.evaluate(data.validation)
     test = trainer.evaluate(data.test)
-    metrics = summarise(trainer, validation, test) if ranks.is_first else {}
+    metrics: dict[str, Any] = {}
     if ranks.is_first:
+        metrics = summarise(trainer, validation, test, peak)
         with writing(folder):
             write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     return Session(data, trainer, metrics)
 
 
-def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dict[str, Any]:
+def _forget_peak(device: torch.device) -> None:
+    """Have the peak of a GPU's allocator begin anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_mib(device: torch.device) -> float | None:
+    """Most that a GPU's allocator had given away since then, in MiB."""
+    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
+
+
+def summarise(
+    trainer: Trainer, validation: Evaluation, test: Evaluation, peak_mib: float | None
+) -> dict[str, Any]:
     """Everything that metrics.json says; called on the first rank."""
     config, data = trainer.config, trainer.data
     losses = pd.read_csv(trainer.folder / "loss.csv")
@@ -104,7 +120,6 @@ def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dic
     rate = tokens_per_s(speed, config.batch_tokens)
     flop_per_s = rate * trainer.recorder.flop_per_token
     ceiling, ranks = trainer.recorder.ceiling, trainer.ranks
-    cuda = ranks.device.type == "cuda"
     return {
         "base": config.base[0],
         "preset": config.preset,
@@ -141,7 +156,7 @@ def summarise(trainer: Trainer, validation: Evaluation, test: Evaluation) -> dic
         "wait_share": wait_share(speed),
         "ceiling_flop_per_s": ceiling,
         "mfu": flop_per_s / (ceiling * ranks.world) if ceiling else None,
-        "peak_allocated_mib": torch.cuda.max_memory_allocated() / MIB if cuda else None,
+        "peak_allocated_mib": peak_mib,
         # Linux tells the peak resident set in KiB.
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "compiled": trainer.compiled,

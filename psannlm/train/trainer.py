@@ -155,6 +155,9 @@ class Trainer:
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = self._clip()
+        if self.scaler.is_enabled() and len(self.optimizers) > 1 and not whole(norm).isfinite():
+            # The scaler leaves out the step of the optimizer that overflows: here, of all.
+            self.objective.zero_grad(set_to_none=True)
         set_rate(self.optimizers, rate_at(step, self.plan.n_steps, self.config))
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)

@@ -1,0 +1,141 @@
+"""Errors against float64 are measured as they are defined, and luck decides nothing."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from psannlm.checks.exactness import FEW, Excess, Problem, excesses, results
+
+Change = Callable[[Tensor], Tensor]
+
+
+def problem(fast: Change, *, seed: int = 0, n: int = 64, plain: Change = torch.sin) -> Problem:
+    """sin(x) of n numbers in float32, the plain path as given."""
+    x = torch.randn(n, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    return Problem(
+        leaves={"x": x},
+        precision="fp32",
+        plain=plain,
+        exact=torch.sin,
+        fast={"fast": fast},
+        n_terms=1,
+    )
+
+
+def excess(*problems: Problem) -> Excess:
+    ((name, found),) = excesses(problems)
+    assert name == "fast"
+    return found
+
+
+def off_by(error: float) -> Change:
+    return lambda x: torch.sin(x) * (1 + error)
+
+
+def test_a_path_that_is_the_plain_one_errs_as_much() -> None:
+    assert excess(problem(torch.sin)).ratio <= 1
+
+
+def test_error_is_the_relative_norm_of_the_difference() -> None:
+    found = excess(problem(off_by(0.03), plain=off_by(0.02)))
+
+    assert found.fast == pytest.approx(0.03, rel=1e-4)
+    assert found.plain == pytest.approx(0.02, rel=1e-4)
+    assert found.ratio == pytest.approx(1.5, rel=1e-4)
+
+
+def test_a_wrong_gradient_is_the_worst_tensor_even_if_the_output_is_right() -> None:
+    def fast(x: Tensor) -> Tensor:
+        return torch.sin(x.detach()) + 0.9 * (torch.sin(x) - torch.sin(x).detach())
+
+    found = excess(problem(fast))
+
+    assert found.tensor == "gradient of x"
+    assert found.fast == pytest.approx(0.1, rel=1e-3)
+    assert found.ratio > 1e4
+
+
+def test_norms_are_taken_over_all_seeds_together() -> None:
+    right, wrong = problem(torch.sin, seed=1), problem(off_by(0.1), seed=2, n=6400)
+    for given in (right, wrong):
+        given.leaves["x"].requires_grad_(False)
+
+    found = excess(right, wrong)
+
+    sizes = [p.leaves["x"].double().sin().norm().item() for p in (right, wrong)]
+    assert found.fast == pytest.approx(0.1 * sizes[1] / math.hypot(*sizes), rel=1e-4)
+
+
+def test_an_exact_plain_path_leaves_room_for_rounding_once() -> None:
+    def exact(x: Tensor) -> Tensor:
+        return torch.sin(x.double()).to(x.dtype)
+
+    found = excess(problem(torch.sin, plain=exact))
+
+    assert 0 < found.floor < torch.finfo(torch.float32).eps
+    assert found.ratio < 2
+
+
+def test_long_sums_may_err_as_numbers_do_that_are_added_one_after_the_other() -> None:
+    n_terms = 600
+    found = excess(dataclasses.replace(problem(off_by(1e-5)), n_terms=n_terms))
+
+    x = torch.rand(n_terms, 2000, generator=torch.Generator().manual_seed(3)) - 0.5
+    total = torch.zeros(2000)
+    for row in x:
+        total += row
+    exact = x.double().sum(0)
+    error = float((total - exact).norm() / exact.norm())
+    assert found.floor == pytest.approx(2**-24 * math.sqrt(n_terms / 6))
+    # Rounding errors are spread evenly below u times a power of two: 0.29 to 0.58 u as a rule.
+    assert 0.5 * found.floor < error < 1.2 * found.floor
+
+
+def test_a_lone_number_is_held_to_the_plain_errors_of_all_tensors() -> None:
+    def plain(x: Tensor) -> Tensor:  # its output is right, its gradient off by a tenth
+        y = torch.sin(x).sum()
+        return y.detach() + 1.1 * (y - y.detach())
+
+    lone = Problem(
+        leaves={"x": torch.linspace(0.1, 1, FEW + 1).requires_grad_()},
+        precision="fp32",
+        plain=plain,
+        exact=lambda x: torch.sin(x).sum(),
+        fast={"fast": lambda x: 1.05 * torch.sin(x).sum()},
+        n_terms=1,
+    )
+
+    found = excess(lone)
+
+    assert found.ratio == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_errs_without_bound(bad: float) -> None:
+    assert excess(problem(lambda x: torch.sin(x) * bad)).ratio == math.inf
+
+
+def test_a_path_without_gradients_is_held_to_its_output_alone() -> None:
+    fixed = Problem(
+        leaves={"x": torch.linspace(0, 1, 50)},
+        precision="fp32",
+        plain=torch.sin,
+        exact=torch.sin,
+        fast={"fast": off_by(0.1)},
+        n_terms=1,
+    )
+
+    assert excess(fixed).tensor == "output"
+
+
+def test_the_precision_is_that_of_autocast() -> None:
+    weight = torch.randn(8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    found = results(lambda w: w @ w, {"w": weight}, "bf16")
+
+    assert found["output"].dtype == torch.bfloat16
+    assert found["gradient of w"].dtype == torch.float32
