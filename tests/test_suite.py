@@ -73,6 +73,15 @@ def test_a_measure_out_of_bounds_fails_with_value_and_bound():
     assert failed.reason == "loss is inf, must be at most 0.5"
 
 
+def test_one_broken_measure_among_sound_ones_fails_the_check(checks):
+    measures = (measure(), measure(value=0.75), measure())
+    checks["GPU-01"] = checks["GPU-01"]._replace(run=lambda case: Result(measures=measures))
+
+    found = made(validation_config(only=("GPU-01",)))[0]
+
+    assert (found.status, found.measures) == ("failed", measures)
+
+
 @uses_checks
 def test_a_check_that_cannot_be_made_is_skipped_with_its_reason():
     found = made(validation_config(only=("GPU-06",)))[0]

@@ -79,10 +79,12 @@ def test_a_measure_that_is_said_to_have_passed_is_named(folder):
         check(load(folder))
 
 
-def test_a_forged_table_of_measures_is_named(folder):
-    forge(folder, "measures.csv", lambda text: text.replace("299512.25", "399512.25"))
+@pytest.mark.parametrize(("old", "new"), [("299512.25", "399512.25"), (",0.25,", ",0.35,")])
+def test_a_forged_table_of_measures_is_named(folder, old, new):
+    forge(folder, "measures.csv", lambda text: text.replace(old, new))
 
-    with pytest.raises(EvidenceError, match=r"measures\.csv: GPU-01.*value is '399512.25'"):
+    message = rf"measures\.csv: GPU-01, respsann, .*: value is '{new.strip(',')}'"
+    with pytest.raises(EvidenceError, match=message):
         check(load(folder))
 
 

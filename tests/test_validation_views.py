@@ -45,6 +45,15 @@ def test_the_answer_of_a_sound_run_names_what_comes_nearest_to_a_bound(checks):
     assert "nearest to a bound: tokens/s 299,512, bound at least 250,000." in said
 
 
+def test_a_measure_that_has_to_be_its_bound_is_not_called_near_to_it(findings):
+    exact = measure(name="bits that differ", value=1.0, bound=1.0)
+    near = measure(name="loss", value=0.9, bound=1.0)
+
+    said = validation_views.answer([dataclasses.replace(findings[0], measures=(exact, near))])
+
+    assert "nearest to a bound: loss 0.9, bound at most 1." in said
+
+
 def test_the_answer_names_what_was_not_asked_for(findings):
     some = [finding for finding in findings if finding.check == "GPU-01"]
 
