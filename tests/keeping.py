@@ -1,9 +1,11 @@
 """What autograd keeps for backward, counted by storage."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 
 def kept_by(step: Callable[[], object], model: nn.Module) -> int:
@@ -20,3 +22,26 @@ def kept_by(step: Callable[[], object], model: nn.Module) -> int:
         result = step()
     assert result is not None
     return sum(size for address, (size, _) in storages.items() if address not in own)
+
+
+def peak_of(loss: Callable[[], Tensor], model: nn.Module) -> int:
+    """Most bytes that torch's CPU allocator has given out at one time in a steady training step.
+
+    With what is there before the step: weights, tables and optimizer state.
+    """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, fused=True)
+
+    def step() -> None:
+        loss().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    step()
+    fixed = [*model.parameters(), *model.buffers()]
+    fixed += [tensor for state in optimizer.state.values() for tensor in state.values()]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    events = record.profiler.kineto_results.events()
+    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return sum(tensor.nbytes for tensor in fixed) + max(itertools.accumulate(changes))

@@ -1,4 +1,4 @@
-"""What a training step keeps and holds in memory, from the configuration alone.
+"""What a training step keeps for backward and holds at its peak, from the configuration alone.
 
 Shape letters: B batch, T tokens, N = B * T, C tokens of a chunk, D d_model, V vocabulary.
 """
@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 from psannlm.architecture import ModelConfig
 from psannlm.model import kept
-from psannlm.model.bases import base_of
-from psannlm.model.cost import Shape
+from psannlm.model.bases import base_of, cost_of
+from psannlm.model.cost import Shape, training_bytes
 from psannlm.model.kept import WIDE, Kept, Step
+from psannlm.model.loss import CHUNK_TOKENS
 
 
 def saved_bytes(
@@ -26,32 +27,97 @@ def saved_bytes(
     Of all storages but those of parameters, as torch's saved-tensor hooks see them.
     """
     step = Step(shape, precision, device_type, variant)
-    total = ends(config, step)
+    return {kind: size for kind, size in _whole(config, step).kinds.items() if size}
+
+
+def training_memory(
+    config: ModelConfig,
+    shape: Shape,
+    *,
+    precision: str,
+    device_type: str,
+    chunk_tokens: int = CHUNK_TOKENS,
+    variant: str = "default",
+) -> Mapping[str, int]:
+    """Bytes of a steady training step: forward, backward, fused AdamW, gradients freed.
+
+    `parameters`, `gradients`, `optimizer`; `logits` of one chunk, or all with the plain loss, and
+    what the loss holds beside them at one time; `saved: KIND` of each kind; and `peak`, predicted,
+    of what an allocator gives out. Not all of these are there at one time. The peak is parameters
+    and optimizer state with the largest of these moments (see `kept.Kept`):
+
+    - The loss: all that is kept, and the logits.
+    - The backward pass of any part, above all that of the last layers, where all before them is
+      still kept, and that of the first ones, where all behind them has become gradients. A
+      checkpointed block is there once more as it would be without.
+    - The end of backward: all gradients.
+    """
+    step = Step(shape, precision, device_type, variant)
+    whole = _whole(config, step, chunk_tokens)
+    n_parameters = cost_of(config, shape).n_parameters
+    fixed = training_bytes(n_parameters, 0)
+    return {
+        "parameters": fixed.parameters,
+        "gradients": fixed.gradients,
+        "optimizer": fixed.optimizer,
+        "logits": _logits(config, step, chunk_tokens),
+        **{f"saved: {kind}": size for kind, size in whole.kinds.items() if size},
+        "peak": fixed.parameters + fixed.optimizer + whole.peak,
+    }
+
+
+def _whole(config: ModelConfig, step: Step, chunk_tokens: int = CHUNK_TOKENS) -> Kept:
+    total = _embedding(config, step)
     for layer in range(config.n_layers):
-        total += block(config, step, layer)
-    return {kind: size for kind, size in total.kinds.items() if size}
+        total += _block(config, step, layer)
+    return total + kept.norm(config, step) + _loss(config, step, chunk_tokens)
 
 
-def block(config: ModelConfig, step: Step, layer: int) -> Kept:
-    """One block; checkpointed, it keeps its input alone."""
-    if config.grad_checkpoint:
-        return kept.stream(config, step)
-    return base_of(config).kept(config, step, layer)
+def _embedding(config: ModelConfig, step: Step) -> Kept:
+    """The tokens; its gradient is as large as itself."""
+    size = WIDE * config.vocab_size * config.d_model
+    stream = WIDE * step.n * config.d_model
+    return Kept(Counter({"tokens": 8 * step.n}), working=size + stream, gradients=size)
 
 
-def ends(config: ModelConfig, step: Step) -> Kept:
-    """Tokens, the last norm, and head and loss.
+def _block(config: ModelConfig, step: Step, layer: int) -> Kept:
+    """One block; checkpointed, it keeps its input alone until its backward needs the rest."""
+    block = base_of(config).kept(config, step, layer)
+    if not config.grad_checkpoint:
+        return block
+    stream = kept.stream(config, step)
+    return Kept(stream.kinds, gradients=block.gradients, peak=block.peak)
+
+
+def _loss(config: ModelConfig, step: Step, chunk_tokens: int) -> Kept:
+    """Head and loss.
 
     The loss of `train/` keeps its finished gradients; a plain one float32 log-probabilities, and
     what the head has read.
     """
     n, width, vocabulary = step.n, config.d_model, config.vocab_size
-    kinds = Counter({"tokens": 8 * n})
+    kinds, size = Counter[str](), vocabulary * width
     if step.variant == "plain_loss":
         kinds["loss"] = WIDE * n * vocabulary + 8 * n + WIDE
         kinds["head"] = step.item * n * width
-        kinds["weights cast"] = step.item * vocabulary * width if step.casts else 0
+        kinds["weights cast"] = step.item * size if step.casts else 0
+        working = 0
     else:
         kinds["loss"] = step.item * n * width + 8
-        kinds["head gradient"] = WIDE * vocabulary * width
-    return kept.norm(config, step) + Kept(kinds)
+        kinds["head gradient"] = WIDE * size
+        working = WIDE * n * width + (step.item * (size + n * width) if step.casts else 0)
+    working += _logits(config, step, chunk_tokens)
+    return Kept(kinds, working=working, gradients=WIDE * size)
+
+
+def _logits(config: ModelConfig, step: Step, chunk_tokens: int) -> int:
+    """What the loss holds at one time beside what it keeps.
+
+    Of a chunk, (C, V): the logits, under autocast once more in float32, exponentials, those with
+    1 taken from each target's, both chosen from, and the truth values that choose. Of a plain loss,
+    when backward starts, (N, V): the gradients of the log-probabilities and of the logits.
+    """
+    if step.variant == "plain_loss":
+        return 2 * WIDE * step.n * config.vocab_size
+    numbers = min(chunk_tokens, step.n) * config.vocab_size
+    return numbers * (4 * WIDE + 1 + (step.item if step.casts else 0))

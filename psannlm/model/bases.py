@@ -93,10 +93,13 @@ class TransformerBlock(Block):
 
     @classmethod
     def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
-        width = config.d_mlp
+        width = into = config.d_mlp
         if config.mlp == "swiglu":
-            width = 2 * swiglu_width(config.d_model, config.d_mlp)
-        return super().kept(config, step, layer) + kept.mlp(config, step, width)
+            into = swiglu_width(config.d_model, config.d_mlp)
+            width = 2 * into
+        n_working = {"gelu": 2, "relu_squared": 5, "gelu_scaled": 5, "swiglu": 5}[config.mlp]
+        mlp = kept.mlp(config, step, width, into, n_working * step.item)
+        return super().kept(config, step, layer) + mlp
 
 
 class Respsann(Block):
@@ -123,8 +126,15 @@ class Respsann(Block):
 
     @classmethod
     def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
-        mlp = kept.mlp(config, step, config.d_mlp) + kept.sine(config, step, config.d_mlp)
-        return super().kept(config, step, layer) + mlp + kept.weighted(config, step)
+        change = cls.kept_by_change(config, step) + kept.weighted(config, step)
+        return Block.kept(config, step, layer) + change
+
+    @classmethod
+    def kept_by_change(cls, config: ModelConfig, step: Step) -> Kept:
+        """Of what the MLP adds before alpha weighs it."""
+        width, working = config.d_mlp, kept.sine_working(config, step)
+        mlp = kept.mlp(config, step, width, width, working)
+        return mlp + kept.sine(config, step, width)
 
 
 class Sgrpsann(Respsann):
@@ -145,8 +155,8 @@ class Sgrpsann(Respsann):
         return super().cost(config, shape) + cost.gate(config, shape) + Cost({"gate": 1})
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
-        return super().kept(config, step, layer) + kept.gate(config, step)
+    def kept_by_change(cls, config: ModelConfig, step: Step) -> Kept:
+        return super().kept_by_change(config, step) + kept.gate(config, step)
 
 
 class Waveresnet(Respsann):
@@ -183,10 +193,11 @@ class Waveresnet(Respsann):
     def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
         if config.wave == "none":
             return super().kept(config, step, layer)
-        wave = kept.wave(config, step, wave_dilation(config, layer))
+        first = Block.kept(config, step, layer)
+        first += kept.wave(config, step, wave_dilation(config, layer))
         if config.wave == "replace":
-            return Block.kept(config, step, layer) + wave
-        return super().kept(config, step, layer) + wave
+            return first
+        return first + cls.kept_by_change(config, step) + kept.weighted(config, step)
 
 
 BASES: Mapping[str, type[Block]] = {

@@ -5,9 +5,10 @@ Shape letters: B batch, T tokens, N = B * T, D d_model, H heads, K head width, F
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from psannlm.architecture import Architecture
+from psannlm.model import cost
 from psannlm.model.cost import Shape
 from psannlm.model.positions import ALIBI_FEATURES
 
@@ -42,16 +43,34 @@ class Step:
 
 @dataclass(frozen=True)
 class Kept:
-    """Bytes of some parts of a network; of several together, `working` is that of the largest."""
+    """What consecutive parts of a network hold; `first + second` is first, then second, in forward.
+
+    Backward takes the last part first: while it works, all before it is still kept, and what it
+    kept has become the gradients of its weights when its predecessor works. The peak is the
+    largest of those moments.
+    """
 
     kinds: Counter[str] = field(default_factory=Counter)
-    """Kept from forward to backward, by kind."""
+    """Bytes kept from forward to backward, by kind."""
 
-    working: int = 0
-    """Held at one time by the backward pass of a part, beside what was kept for it."""
+    working: InitVar[int] = 0
+    """Bytes that backward holds besides at the worst moment, gradients of its weights included."""
+
+    gradients: int = 0
+    """Bytes that its weights' gradients take once backward has passed it."""
+
+    peak: int = 0
+    """Most bytes that these parts hold at one time."""
+
+    def __post_init__(self, working: int) -> None:
+        object.__setattr__(self, "peak", max(self.peak, self.total + working, self.gradients))
 
     def __add__(self, other: "Kept") -> "Kept":
-        return Kept(self.kinds + other.kinds, max(self.working, other.working))
+        return Kept(
+            self.kinds + other.kinds,
+            gradients=self.gradients + other.gradients,
+            peak=max(self.total + other.peak, self.peak + other.gradients),
+        )
 
     @property
     def total(self) -> int:
@@ -59,8 +78,9 @@ class Kept:
         return sum(self.kinds.values())
 
 
-def _kept(working: int = 0, **kinds: int) -> Kept:
-    return Kept(Counter({name.replace("_", " "): size for name, size in kinds.items()}), working)
+def _kept(working: int = 0, gradients: int = 0, **kinds: int) -> Kept:
+    named = Counter({name.replace("_", " "): size for name, size in kinds.items()})
+    return Kept(named, working, gradients)
 
 
 def stream(config: Architecture, step: Step) -> Kept:
@@ -85,14 +105,45 @@ def attention(config: Architecture, step: Step) -> Kept:
     extra = ALIBI_FEATURES * config.n_heads if config.positions == "alibi" else 0
     rows = 4 * step.item * step.n * (config.d_model + extra)
     tables = WIDE * config.context_length * config.d_head if config.positions == "rope" else 0
+    results = step.n * (config.d_model + extra)
+    # Gradients of the stream, of q, k, v and the output, and of qkv as rotation gives it back.
+    working = 2 * WIDE * step.n * config.d_model + 8 * step.item * results
+    gradients = WIDE * cost.attention(config, step.shape).n_parameters
     return stream(config, step) + _kept(
-        attention=rows + WIDE * step.n * config.n_heads, position_tables=tables
+        working + gradients,
+        gradients,
+        attention=rows + WIDE * step.n * config.n_heads,
+        position_tables=tables,
     )
 
 
-def mlp(config: Architecture, step: Step, width: int) -> Kept:
-    """z, (N, width), before the nonlinearity."""
-    return stream(config, step) + _kept(mlp=step.item * step.n * width)
+def mlp(config: Architecture, step: Step, width: int, into: int, working: int) -> Kept:
+    """z, (N, width), before a nonlinearity, and then `into` features.
+
+    Args:
+        config: Its d_model is read.
+        step: How the step is taken.
+        width: Of z.
+        into: What the nonlinearity makes of it.
+        working: Bytes that backward holds at one time for each of the (N, into) numbers: the
+            nonlinearity computed again, its gradient, and what its own backward makes.
+    """
+    weights = config.d_model * (width + into) + width + config.d_model
+    held = step.n * (2 * WIDE * config.d_model + working * into) + WIDE * config.d_model * into
+    return stream(config, step) + _kept(held, WIDE * weights, mlp=step.item * step.n * width)
+
+
+def sine_working(config: Architecture, step: Step) -> int:
+    """Bytes for each number of a damped sine, when its backward holds most.
+
+    The gradient of s; in float32 z, unless it is one already, sine and cosine of f z, and two
+    more, or three with a decay. A plain sine holds less, as it has kept the rest: the gradients of
+    a product and of its two factors, of which one stands where s(z) was if that was as wide.
+    """
+    if step.variant == "plain_sine":
+        return (3 if step.casts else 2) * WIDE
+    n_wide = 3 if config.decay_mode == "none" else 4
+    return step.item + WIDE * (n_wide + (2 if step.casts else 0))
 
 
 def weighted(config: Architecture, step: Step, part: str = "mlp") -> Kept:
@@ -120,7 +171,9 @@ def sine(config: Architecture, step: Step, width: int, part: str = "mlp") -> Kep
     if step.casts:
         numbers -= step.item * size  # the z of `mlp`, of which the float32 copy is kept instead
     copy = step.item * width * config.d_model if step.casts else 0
-    return Kept(Counter({part: numbers, "weights cast": copy}))
+    weight = WIDE * width * config.d_model
+    working = 2 * WIDE * step.n * config.d_model + sine_working(config, step) * size + weight
+    return Kept(Counter({part: numbers, "weights cast": copy}), working)
 
 
 def gate(config: Architecture, step: Step) -> Kept:
@@ -128,11 +181,13 @@ def gate(config: Architecture, step: Step) -> Kept:
     width, n_bins, rows = config.d_model, config.gate_n_fft // 2 + 1, step.n * config.d_model
     padded = rows + step.shape.batch * (n_bins - 1) * width
     results = rows if config.gate_mix == "none" else 2 * rows
+    gradients = WIDE * cost.gate(config, step.shape).n_parameters
+    working = gradients + WIDE * step.n * width + 3 * step.item * padded
     copies = 0
     if step.casts:  # of the strength and of the mix
         copies = step.item * (1 + (width if config.gate_mix == "depthwise" else 0))
     taps = (step.item + WIDE) * width * n_bins + WIDE * n_bins**2
-    return _kept(gate=step.item * (padded + results) + taps + copies)
+    return _kept(working, gradients, gate=step.item * (padded + results) + taps + copies)
 
 
 def wave(config: Architecture, step: Step, dilation: int) -> Kept:
@@ -140,4 +195,7 @@ def wave(config: Architecture, step: Step, dilation: int) -> Kept:
     width, rows = config.d_model, step.n * config.d_model
     padded = rows + step.shape.batch * (config.wave_kernel - 1) * dilation * width
     own = step.item * (padded + config.wave_kernel * width + rows)
-    return norm(config, step) + _kept(wave=own) + sine(config, step, width, "wave")
+    gradients = WIDE * cost.wave(config, step.shape).n_parameters
+    working = gradients + (2 * WIDE + sine_working(config, step)) * rows
+    wave = _kept(working, gradients, wave=own)
+    return norm(config, step) + wave + sine(config, step, width, "wave")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import get_gradient_edge
 
 from psannlm.model.sine import DampedSine
 
@@ -104,7 +105,9 @@ class _Projection(torch.autograd.Function):
         found: Iterator[Tensor] = iter(())
         if wanted:
             by_s = (rows @ weight.to(g.dtype)).view_as(s).to(s.dtype)
-            found = iter(torch.autograd.grad(s, wanted, by_s))
+            edge = get_gradient_edge(s)
+            del s  # its numbers, which autograd does not need
+            found = iter(torch.autograd.grad(edge, wanted, by_s))
         by_x, *by_parameters = (next(found) if wants_it else None for wants_it in wants)
         return by_x, by_weight, by_bias, None, None, *by_parameters
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from psannlm.architecture import Architecture, DecayMode
@@ -69,29 +70,34 @@ class _DampedSine(torch.autograd.Function):
         return damped_sine_reference(z, amplitude, frequency, decay, decay_mode)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # In place where it can be: many (..., F) tensors at one time would make the peak of memory.
         z, amplitude, frequency, decay = ctx.saved_tensors
+        wants_z, wants_amplitude, wants_frequency, wants_decay, _ = ctx.needs_input_grad
+        rows = tuple(range(z.dim() - 1))
         x = z.to(_wide(z.dtype))
         phase = frequency * x
-        sine, cosine = torch.sin(phase), torch.cos(phase)  # (..., F)
+        sine, cosine = torch.sin(phase), phase.cos_()  # (..., F)
         outer = gradients[0].to(x.dtype)
-        if decay is None:
-            slope = frequency * cosine
-        else:
+        by_amplitude = by_frequency = by_decay = by_z = None
+        if decay is not None:
             size = x.abs() if ctx.decay_mode == "abs" else x.relu()
-            turn = x.sign() if ctx.decay_mode == "abs" else (x > 0).to(x.dtype)
-            slope = frequency * cosine - decay * turn * sine
-            outer = outer * torch.exp(-decay * size)
-        wants_z, wants_amplitude, wants_frequency, wants_decay, _ = ctx.needs_input_grad
-        rows = tuple(range(x.dim() - 1))
-        swing = outer * sine  # (..., F), of which A and d take a share
-        return (
-            (amplitude * outer * slope).to(z.dtype) if wants_z else None,
-            swing.sum(rows) if wants_amplitude else None,
-            amplitude * (outer * x * cosine).sum(rows) if wants_frequency else None,
-            -amplitude * (swing * size).sum(rows) if wants_decay else None,
-            None,
-        )
+            outer = (-decay * size).exp_().mul_(outer)
+            if wants_decay:
+                by_decay = -amplitude * size.mul_(outer).mul_(sine).sum(rows)
+            del size
+        if wants_amplitude:
+            by_amplitude = (outer * sine).sum(rows)
+        if wants_frequency:
+            by_frequency = amplitude * (outer * x).mul_(cosine).sum(rows)
+        if wants_z:
+            slope = cosine.mul_(frequency)
+            if decay is not None:
+                turn = x.sign() if ctx.decay_mode == "abs" else x > 0
+                slope -= sine.mul_(decay).mul_(turn)
+            by_z = slope.mul_(outer).mul_(amplitude).to(z.dtype)
+        return by_z, by_amplitude, by_frequency, by_decay, None
 
 
 class DampedSine(nn.Module):
