@@ -19,15 +19,16 @@ def impossible(record: MemoryRecord) -> Iterator[str]:
             f"saved_bytes is {record.saved_bytes}"
         )
     weights = PARAMETER_BYTES * record.n_parameters
-    at_least = {
+    at_least: dict[str, dict[str, int | None]] = {
         "peak_allocated_bytes": {
             "parameters": weights,
             "parameters and saved tensors": weights + (record.saved_bytes or 0),
         },
         "peak_reserved_bytes": {"peak_allocated_bytes": record.peak_allocated_bytes},
-        "peak_rss_bytes": {"rss_before_bytes": record.rss_before_bytes}
-        | ({"parameters": weights} if record.peak_reserved_bytes is None else {}),
+        "peak_rss_bytes": {"rss_before_bytes": record.rss_before_bytes},
     }
+    if record.peak_reserved_bytes is None:
+        at_least["peak_rss_bytes"]["parameters"] = weights
     for name, bounds in at_least.items():
         for what, bound in bounds.items():
             value = getattr(record, name)

@@ -157,8 +157,8 @@ def rows(memory: Memory) -> pd.DataFrame:
             "RSS before, MiB": _numbers(table, "rss_before_mib", ",.0f"),
             "peak RSS, MiB": _numbers(table, "peak_rss_mib", ",.0f"),
             f"step, s ({CONFIDENCE:.0%} interval)": [
-                interval(*triple, ".3f")
-                for triple in zip(
+                interval(middle, low, high, ".3f")
+                for middle, low, high in zip(
                     table["elapsed_s"],
                     table["elapsed_s_low"],
                     table["elapsed_s_high"],
@@ -209,8 +209,8 @@ def time_ratio(saving: Mapping[Any, Any]) -> str:
     """Time of a step with the saver over that without; an interval where there are repeats."""
     if saving["n_blocks"] < 2:
         return number(saving["time_ratio"], ".2f")
-    names = ("time_ratio", "time_ratio_low", "time_ratio_high")
-    return interval(*(saving[name] for name in names), ".2f")
+    low, high = saving["time_ratio_low"], saving["time_ratio_high"]
+    return interval(saving["time_ratio"], low, high, ".2f")
 
 
 def _results(table: pd.DataFrame) -> list[str]:
