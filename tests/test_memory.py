@@ -54,8 +54,8 @@ def test_the_peak_holds_weights_their_optimizer_and_what_is_saved():
     n_parameters = sum(p.numel() for p in model.parameters())
     held = training_bytes(n_parameters, len(list(model.parameters())))
     assert found["peak_allocated_bytes"] > held.parameters + held.optimizer + found["saved_bytes"]
-    # A backward pass has given back most of what was saved by the time gradients are all there.
-    assert found["peak_allocated_bytes"] < sum(held) + 2 * found["saved_bytes"]
+    # What backward computes on the way is of the size of what is saved.
+    assert found["peak_allocated_bytes"] < sum(held) + 3 * found["saved_bytes"]
 
 
 def test_what_is_not_compared_is_timed_without_waiting_for_steady_steps(monkeypatch):

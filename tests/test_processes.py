@@ -75,3 +75,28 @@ def test_the_real_worker_measures_every_mode(tmp_path):
         ("forward", "ok"),
         ("train_step", "ok"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (None, "timed out after 5 s"),
+        (-9, "killed by signal SIGKILL, as the system does when memory runs out"),
+        (-11, "killed by signal SIGSEGV"),
+        (1, "process ended without a result: it said nothing"),
+    ],
+)
+def test_a_nursery_runs_the_task_and_its_end_is_the_reason(code, reason):
+    class Nursery:
+        def run(self, task_path, result_path, log_path, timeout_seconds):
+            assert json.loads(task_path.read_text())["batch_tokens"] == 32
+            assert timeout_seconds == 5
+            result_path.write_text(json.dumps(HALF) + "\n")
+            return code
+
+    forward, training = run_task(
+        task(), cache=Path("/nonexistent"), timeout_seconds=5, nursery=Nursery()
+    )
+
+    assert forward == HALF
+    assert training["reason"] == reason

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -172,5 +172,10 @@ def _cuda_peaks(step: Callable[[], object]) -> dict[str, int]:
     }
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Measure the task of one file into another."""
+    child.serve(MemoryTask, measure, arguments)
+
+
 if __name__ == "__main__":
-    child.serve(MemoryTask, measure, sys.argv[1:])
+    main(sys.argv[1:])

@@ -12,8 +12,10 @@ from psannlm.architecture import ModelConfig
 from psannlm.bench.environment import utc_now
 from psannlm.bench.memory import DEFAULT, PLAIN_SINE, MemoryTask, predicted
 from psannlm.bench.memory_records import MemoryRecord
+from psannlm.bench.nursery import Nursery
 from psannlm.bench.processes import run_task
 from psannlm.config import MemoryConfig
+from psannlm.device import select_device
 from psannlm.model.bases import base_of, cost_of
 from psannlm.model.sine import DampedSine
 
@@ -97,9 +99,15 @@ def memory(
     Yields:
         The record of each cell as soon as it is measured.
     """
-    for cell in memory_plan(config):
-        if (cell.repeat, *cell.setting) not in done:
-            yield _measure(cell, config)
+    with (
+        tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder,
+        # The first optimizer of a process loads torch's compiler, used or not.
+        Nursery("psannlm.bench.memory", Path(folder), loads=["torch._dynamo"]) as nursery,
+    ):
+        forks = select_device(config.device).type == "cpu"
+        for cell in memory_plan(config):
+            if (cell.repeat, *cell.setting) not in done:
+                yield _measure(cell, config, Path(folder), nursery if forks else None)
 
 
 def task_of(setting: Setting, config: MemoryConfig) -> MemoryTask:
@@ -131,7 +139,9 @@ def has_sine(config: ModelConfig) -> bool:
     return any(isinstance(module, DampedSine) for module in block.modules())
 
 
-def _measure(cell: MemoryCell, config: MemoryConfig) -> MemoryRecord:
+def _measure(
+    cell: MemoryCell, config: MemoryConfig, cache: Path, nursery: Nursery | None
+) -> MemoryRecord:
     task = task_of(cell.setting, config)
     unknown: dict[str, Any] = {
         "started_at": utc_now().isoformat(),
@@ -144,8 +154,7 @@ def _measure(cell: MemoryCell, config: MemoryConfig) -> MemoryRecord:
         "loss": None,
         "seconds": (),
     }
-    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as cache:
-        [found] = run_task(task, cache=Path(cache), timeout_seconds=config.timeout_seconds)
+    [found] = run_task(task, cache=cache, timeout_seconds=config.timeout_seconds, nursery=nursery)
     values = unknown | {name: value for name, value in found.items() if name != "mode"}
     return MemoryRecord(
         repeat=cell.repeat,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from psannlm.bench.environment import worker_environment
+from psannlm.bench.nursery import Nursery
 
 
 class Task(Protocol):
@@ -25,8 +26,16 @@ class Task(Protocol):
         """What is measured, one after the other."""
 
 
-def run_task(task: Task, *, cache: Path, timeout_seconds: float) -> list[dict[str, Any]]:
+def run_task(
+    task: Task, *, cache: Path, timeout_seconds: float, nursery: Nursery | None = None
+) -> list[dict[str, Any]]:
     """Measure `task` in a process of its own.
+
+    Args:
+        task: What is measured.
+        cache: Where compiled code is kept.
+        timeout_seconds: The process is stopped when it takes longer.
+        nursery: Where the process comes from; otherwise the task's worker is started anew.
 
     Returns:
         One mapping a mode of the task, in its order. A mode that crashed, was killed or ran out
@@ -36,42 +45,47 @@ def run_task(task: Task, *, cache: Path, timeout_seconds: float) -> list[dict[st
         task_path, result_path = Path(folder, "task.json"), Path(folder, "result.jsonl")
         log_path = Path(folder, "log.txt")
         task_path.write_text(json.dumps(dataclasses.asdict(task)), encoding="utf-8")
-        with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                [*task.worker, str(task_path), str(result_path)],
-                stdout=log,
-                stderr=log,
-                env=worker_environment(cache),
-            )
-            ending = _wait(process, timeout_seconds)
+        if nursery is not None:
+            code = nursery.run(task_path, result_path, log_path, timeout_seconds)
+        else:
+            command = [*task.worker, str(task_path), str(result_path)]
+            code = _execute(command, log_path, cache, timeout_seconds)
         found = {}
         if result_path.exists():
             for line in result_path.read_text(encoding="utf-8").splitlines(keepends=True):
                 if line.endswith("\n"):  # a killed process may leave half a line
                     values = json.loads(line)
                     found[values["mode"]] = values
-        last_words = _last_line(log_path.read_text(encoding="utf-8", errors="replace"))
-    reason = ending or f"process ended without a result: {last_words}"
+        reason = _reason(code, log_path, timeout_seconds)
     return [
         found.get(mode, {"mode": mode, "status": "failed", "reason": reason}) for mode in task.modes
     ]
 
 
-def _wait(process: "subprocess.Popen[bytes]", timeout_seconds: float) -> str:
-    """Wait for the end; returns what was wrong with it, or nothing."""
-    try:
-        code = process.wait(timeout_seconds)
-    except subprocess.TimeoutExpired:
+def _execute(command: list[str], log_path: Path, cache: Path, timeout_seconds: float) -> int | None:
+    """Exit code of the command, negative for a signal; None if it ran out of time."""
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=worker_environment(cache))
+        try:
+            return process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _reason(code: int | None, log_path: Path, timeout_seconds: float) -> str:
+    """Why a process that ended like this has no result."""
+    if code is None:
         return f"timed out after {timeout_seconds:g} s"
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
     if code == -signal.SIGKILL:
         return "killed by signal SIGKILL, as the system does when memory runs out"
     if code < 0:
         return f"killed by signal {signal.Signals(-code).name}"
-    return ""
+    said = log_path.read_text(encoding="utf-8", errors="replace") if log_path.exists() else ""
+    return f"process ended without a result: {_last_line(said)}"
 
 
 def _last_line(text: str) -> str:

@@ -24,7 +24,7 @@ def random_batch(
     """Tokens and the tokens that follow them, each (B, T), drawn evenly."""
     generator = torch.Generator().manual_seed(seed)
     text = torch.randint(vocab_size, (shape.batch, shape.tokens + 1), generator=generator)
-    return text[:, :-1].to(device), text[:, 1:].to(device)
+    return text[:, :-1].contiguous().to(device), text[:, 1:].contiguous().to(device)
 
 
 def forward_step(
