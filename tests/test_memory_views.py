@@ -50,6 +50,7 @@ def test_one_process_gives_no_interval():
     [row] = memory_views.pairs(alone, ASKED).to_dict("records")
 
     assert row["time ratio (95% interval)"] == "1.00"
+    assert list(memory_views.rows(alone)["step, s (95% interval)"]) == ["0.500", "0.500"]
 
 
 @pytest.mark.parametrize(

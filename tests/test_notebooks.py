@@ -170,7 +170,12 @@ def test_a_measurement_of_memory_leaves_every_file_and_both_entries(tmp_path):
     assert evidence.is_complete
     assert set(evidence.manifest["artifacts"]) == MEMORY_FILES
     entries = json.loads((folder / "memory.json").read_text())
-    assert [entry["grad_checkpoint"] for entry in entries] == [False, True]
+    assert [(entry["variant"], entry["grad_checkpoint"]) for entry in entries] == [
+        ("default", False),
+        ("default", True),
+        ("plain_loss", False),
+        ("plain_sine", False),
+    ]
     assert all(entry["saved_verdict"] == "within 2%" for entry in entries)
     assert str(ROOT) not in (folder / "memory.ipynb").read_text()
 

@@ -25,9 +25,10 @@ def impossible(record: MemoryRecord) -> Iterator[str]:
             "parameters and saved tensors": weights + (record.saved_bytes or 0),
         },
         "peak_reserved_bytes": {"peak_allocated_bytes": record.peak_allocated_bytes},
-        "peak_rss_bytes": {"rss_before_bytes": record.rss_before_bytes}
-        | ({"parameters": weights} if record.peak_reserved_bytes is None else {}),
+        "peak_rss_bytes": {"rss_before_bytes": record.rss_before_bytes},
     }
+    if record.peak_reserved_bytes is None:
+        at_least["peak_rss_bytes"]["parameters"] = weights
     for name, bounds in at_least.items():
         for what, bound in bounds.items():
             value = getattr(record, name)

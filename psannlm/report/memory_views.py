@@ -157,11 +157,12 @@ def rows(memory: Memory) -> pd.DataFrame:
             "RSS before, MiB": _numbers(table, "rss_before_mib", ",.0f"),
             "peak RSS, MiB": _numbers(table, "peak_rss_mib", ",.0f"),
             f"step, s ({CONFIDENCE:.0%} interval)": [
-                interval(*triple, ".3f")
-                for triple in zip(
+                interval(middle, low if n > 1 else None, high, ".3f")
+                for middle, low, high, n in zip(
                     table["elapsed_s"],
                     table["elapsed_s_low"],
                     table["elapsed_s_high"],
+                    table["n_ok"],
                     strict=True,
                 )
             ],
