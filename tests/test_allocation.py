@@ -2,7 +2,7 @@
 
 import torch
 
-from psannlm.bench.allocation import peak_of_second_step
+from psannlm.bench.allocation import MARK, _peak, peak_of_second_step
 
 
 def test_the_peak_counts_what_was_built_what_is_kept_and_what_lives_at_one_time():
@@ -68,3 +68,22 @@ def test_memory_of_a_backward_pass_is_seen():
 
     # The parameter, the result, and the gradient by it, which is there before the old one is.
     assert peak_of_second_step(make) == 4 * 3000 + 4
+
+
+def test_only_the_step_counts_and_frees_only_what_was_given_out_on_record():
+    def memory(ts: float, address: int, size: int) -> dict[str, object]:
+        return {"name": "[memory]", "ts": ts, "args": {"Addr": address, "Bytes": size}}
+
+    mark = {"name": MARK, "cat": "user_annotation", "ts": 10.0, "dur": 10.0}
+    events = [
+        memory(1, 1, 100),
+        memory(2, 7, -5000),  # from before the record
+        memory(3, 2, 900),
+        memory(4, 2, -900),
+        mark,
+        memory(12, 3, 40),
+        memory(15, 3, -40),
+        memory(25, 4, 700),
+    ]
+
+    assert _peak(events) == 140

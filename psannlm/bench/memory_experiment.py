@@ -69,7 +69,7 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
         if variant != PLAIN_SINE or has_sine(config.network_of(base))
     ]
     main = set(main_settings(config))
-    return [setting for setting in dict.fromkeys([*curves, *variants]) if setting not in main]
+    return [setting for setting in [*curves, *variants] if setting not in main]
 
 
 def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
