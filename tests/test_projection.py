@@ -120,6 +120,7 @@ def test_a_parameter_that_changes_before_backward_is_an_error() -> None:
             y.backward()
 
 
+@pytest.mark.slow
 def test_inside_a_checkpoint_the_gradients_stay() -> None:
     function, linear = DampedSine(6, tiny()), nn.Linear(6, 4)
     x = torch.randn(3, 5, 6, requires_grad=True)
@@ -134,6 +135,7 @@ def test_inside_a_checkpoint_the_gradients_stay() -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
 def test_no_copy_of_a_weight_outlives_its_product() -> None:
     linear, x = nn.Linear(64, 4), torch.randn(3, 64)
 
