@@ -23,6 +23,7 @@ VALIDATION: dict[str, Any] = {
     "precision": ("bf16",),
     "n_seeds": 2,
     "fit_steps": 30,
+    "compile": False,
     "learning_rate": 0.005,
     "min_seconds": 0.02,
     "min_steps": 3,

@@ -17,7 +17,7 @@ SOURCES = {
 }
 each_source = pytest.mark.parametrize("name", SOURCES)
 ORDER = [
-    "schema.py", "config.py", "parameters.py", "device.py", "files.py",
+    "schema.py", "architecture.py", "config.py", "parameters.py", "device.py", "files.py",
     "model", "corpora", "train", "bench", "checks", "report", "__main__.py",
 ]  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_drawing_is_done_in_one_place():
 
 def test_a_configuration_needs_no_torch():
     assert not any(
-        "torch" in packages_of(name) for name in ("schema.py", "config.py", "parameters.py")
+        "torch" in packages_of(name) for name in ("schema.py", "architecture.py", "config.py", "parameters.py")
     )
 
 

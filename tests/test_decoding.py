@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from psannlm.checks.decoding import generation, prompt_lengths, shaken
-from tests.checked import BASES, broken_measures, case_of
+from tests.tiny_cases import BASES, broken_measures, case_of
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from psannlm.checks.courses import Tensors
 from psannlm.checks.findings import Case
 from psannlm.checks.launcher import Outcome, ProcessError
 from psannlm.checks.rank_worker import steps_of
-from tests.checked import BASES, broken_measures, case_of, validation_config
+from tests.tiny_cases import BASES, broken_measures, case_of, validation_config
 
 GRADIENTS, UPDATE, LOSSES, EQUAL, CONTROL = (
     "difference of the gradients from those of one process, relative, worst parameter",

@@ -17,7 +17,7 @@ from psannlm.checks.load_worker import loaded
 from psannlm.checks.saving import FILES, Saved, flips_accepted
 from psannlm.schema import ConfigError
 from psannlm.train import checkpoint
-from tests.checked import BASES, broken_measures, case_of, validation_config
+from tests.tiny_cases import BASES, broken_measures, case_of, validation_config
 
 CPU = torch.device("cpu")
 

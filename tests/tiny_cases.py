@@ -28,6 +28,7 @@ def validation_config(**changes: Any) -> ValidationConfig:
         "precision": "bf16",
         "n_seeds": 1,
         "fit_steps": 200,
+        "compile": False,
         "learning_rate": 0.01,
         "min_seconds": 0.1,
         "min_steps": 3,
