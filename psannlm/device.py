@@ -23,7 +23,11 @@ def select_device(name: str) -> torch.device:
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
         raise ConfigError("device: cuda is asked for but torch finds none; use device: cpu or auto")
-    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+    if has_cuda and name != "cpu":
+        # fp32 is float32 in convolutions too, as it is in torch's matrix products.
+        torch.backends.cudnn.allow_tf32 = False
+        return torch.device("cuda")
+    return torch.device("cpu")
 
 
 def missing_compiler(device: torch.device) -> str | None:
