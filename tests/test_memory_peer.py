@@ -5,7 +5,6 @@ import pytest
 
 from psannlm.files import MIB
 from psannlm.report.memory_peer import (
-    GOAL_SHAPE,
     GOALS,
     PEER,
     goal,
@@ -16,7 +15,8 @@ from psannlm.report.memory_peer import (
 from tests.synthetic_memory import memory_config, peer_record
 
 SMALL = memory_config()
-AT_GOAL = memory_config(**GOAL_SHAPE, batch_tokens=(512,), contexts=())
+SHAPE = {"vocab_size": 32_000, "d_model": 512, "n_layers": 8, "context_length": 512}
+AT_GOAL = memory_config(**SHAPE, batch_tokens=(512,), contexts=())
 OURS = {("respsann", "fp32"): 10.0}
 
 
@@ -51,9 +51,9 @@ def test_each_precision_has_its_own_goal(precision, wanted):
     assert goal(precision, AT_GOAL.model_dump()) == wanted
 
 
-@pytest.mark.parametrize("name", GOAL_SHAPE)
+@pytest.mark.parametrize("name", SHAPE)
 def test_another_shape_has_no_goal(name):
-    other = AT_GOAL.model_dump() | {name: GOAL_SHAPE[name] * 2}
+    other = AT_GOAL.model_dump() | {name: SHAPE[name] * 2}
 
     assert [goal(precision, other) for precision in GOALS] == [None, None]
 
@@ -79,11 +79,22 @@ def test_a_verdict_is_said_in_words_or_not_at_all(ratio, wanted, said):
     assert goal_verdict(ratio, wanted) == said
 
 
-@pytest.mark.parametrize(("theirs", "said"), [(25, "reached"), (20, "not reached")])
-def test_at_the_shape_of_the_goals_a_row_has_goal_and_verdict(theirs, said):
-    row = row_of(peer_record(saved_bytes=theirs * MIB), config=AT_GOAL)
+@pytest.mark.parametrize(
+    ("precision", "theirs", "expected"),
+    [
+        ("fp32", 25, (0.45, "reached")),
+        ("fp32", 20, (0.45, "not reached")),
+        ("fp32", 24, (0.45, "reached")),
+        ("bf16", 24, (0.40, "not reached")),
+        ("fp16", 25, (None, None)),
+    ],
+)
+def test_at_the_shape_of_the_goals_a_row_has_goal_and_verdict(precision, theirs, expected):
+    peer = peer_record(precision=precision, saved_bytes=theirs * MIB)
 
-    assert (row["goal"], row["verdict"]) == (0.45, said)
+    row = row_of(peer, {("respsann", precision): 10.0}, AT_GOAL)
+
+    assert (row["goal"], row["verdict"]) == expected
 
 
 def test_elsewhere_a_row_has_a_ratio_alone():
