@@ -7,40 +7,13 @@ import pytest
 
 from psannlm.bench import memory_experiment
 from psannlm.bench.memory_experiment import has_sine, memory, memory_plan, task_of
-from psannlm.config import MemoryConfig
 from psannlm.model.bases import cost_of
+from tests.synthetic_memory import memory_config
 
-
-def memory_config(**changes: Any) -> MemoryConfig:
-    values: dict[str, Any] = {
-        "vocab_size": 64,
-        "context_length": 16,
-        "d_model": 16,
-        "n_layers": 1,
-        "n_heads": 2,
-        "d_mlp": 32,
-        "preset": "cpu",
-        "base": ("respsann", "waveresnet", "transformer"),
-        "batch_tokens": (32, 64),
-        "contexts": (8,),
-        "precision": ("fp32", "bf16"),
-        "variants": ("plain_sine", "plain_loss"),
-        "loss_chunk_tokens": 8,
-        "peer": "",
-        "device": "cpu",
-        "n_repeats": 3,
-        "min_seconds": 0.001,
-        "min_steps": 2,
-        "timeout_seconds": 60.0,
-        "learning_rate": 0.001,
-        "seed": 0,
-    }
-    return MemoryConfig(**values | changes)
-
-
-CONFIG = memory_config()
+CONFIG = memory_config(
+    base=("respsann", "waveresnet", "transformer"), loss_chunk_tokens=8, n_repeats=3
+)
 PLAN = memory_plan(CONFIG)
-N_MAIN = 3 * 2 * 2
 
 
 def settings_of(repeat: int) -> set[tuple[Any, ...]]:
@@ -111,7 +84,7 @@ def test_blocks_are_shuffled_anew_and_the_same_for_the_same_seed():
 
     assert orders[0] != orders[1]
     assert memory_plan(CONFIG) == PLAN
-    assert memory_plan(memory_config(seed=1)) != PLAN
+    assert memory_plan(CONFIG.model_copy(update={"seed": 1})) != PLAN
 
 
 def test_the_process_is_told_the_cell():

@@ -10,7 +10,7 @@ from psannlm import CACHE
 from psannlm.bench import child, peer
 from psannlm.bench.peer import environment, measure_peer
 from psannlm.schema import ConfigError
-from tests.test_memory_experiment import memory_config
+from tests.synthetic_memory import memory_config
 
 CONFIG = memory_config(peer="psannlm==9.9.9", precision=("fp32", "bf16"))
 
