@@ -13,7 +13,6 @@ from psannlm.checks import ranks
 from psannlm.checks.courses import Tensors
 from psannlm.checks.findings import Case
 from psannlm.checks.launcher import Outcome, ProcessError
-from psannlm.checks.rank_worker import steps_of
 from tests.tiny_cases import BASES, broken_measures, case_of, validation_config
 
 GRADIENTS, UPDATE, LOSSES, EQUAL, CONTROL = (
@@ -109,16 +108,6 @@ def test_ranks_that_leave_nothing_fail_with_their_last_words(monkeypatch) -> Non
 
     with pytest.raises(ProcessError, match="timed out after 1 s; last words: still here"):
         ranks.ddp(case_of("transformer", only="GPU-05"))
-
-
-def test_no_two_passes_of_a_step_are_the_same_text() -> None:
-    config = validation_config()
-
-    seen = [text for rank in (0, 1) for step in steps_of(config, rank) for text in step]
-
-    rows = torch.cat(seen)
-    assert len(rows) == 3 * 2 * 2 * config.batch
-    assert len(rows.unique(dim=0)) == len(rows)
 
 
 @pytest.mark.parametrize(
