@@ -10,14 +10,14 @@ from psannlm.checks import forward_backward
 from psannlm.checks.forward_backward import fit_measures, gradient_measure, unigram_entropy
 from psannlm.checks.texts import batches_of
 from psannlm.model.bases import build
-from tests.checked import VALIDATION, case_of, failed
+from tests.checked import BASES, case_of, failed
 from tests.networks import OPTIONS, moved, tiny, tokens_of
 
 TINY_FIT = {"context_length": 16, "d_model": 16, "d_mlp": 24, "batch": 1}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", VALIDATION["base"])
+@pytest.mark.parametrize("base", BASES)
 def test_every_base_passes_with_each_seed_and_kind_of_positions(base: str):
     for seed, positions in enumerate(("rope", "alibi", "sinusoidal")):
         result = forward_backward.check(case_of(base, seed=seed, positions=positions))
@@ -36,7 +36,7 @@ def test_every_option_passes(name: str):
 
 @pytest.mark.slow
 def test_a_network_that_hardly_learns_fails():
-    result = forward_backward.check(case_of("respsann", learning_rate=1e-6))
+    result = forward_backward.check(case_of("respsann", fit_steps=30, learning_rate=1e-6))
 
     assert [m.split(",")[0] for m in failed(result)] == ["loss after 30 steps"]
 

@@ -17,10 +17,10 @@ from psannlm.schema import ConfigError
 from psannlm.train import checkpoint
 from psannlm.train.distributed import gather
 from psannlm.train.objective import NextToken
-from tests.tiny_cases import validation_config
+from tests.checked import validation_config
 
 CPU = torch.device("cpu")
-TINY = validation_config(n_layers=1, context_length=16, d_model=8, d_mlp=8, base="transformer")
+TINY = validation_config(n_layers=1, context_length=20, d_model=8, d_mlp=8, base="transformer")
 
 Trained = tuple[NextToken, AdamW]
 

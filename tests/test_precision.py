@@ -9,7 +9,7 @@ from psannlm.checks import precision
 from psannlm.checks.findings import UncheckableError
 from psannlm.checks.networks import moved
 from psannlm.checks.precision import Outcome, Pairs
-from tests.checked import VALIDATION, case_of, failed
+from tests.checked import BASES, case_of, failed
 from tests.networks import OPTIONS
 
 FULL = Outcome(
@@ -23,7 +23,7 @@ def half(loss: float, *gradients: float, losses: float = 2.0) -> Outcome:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", VALIDATION["base"])
+@pytest.mark.parametrize("base", BASES)
 def test_every_base_passes_in_each_precision(base: str):
     result = precision.check(case_of(base, precision=("bf16", "fp16")))
 

@@ -15,7 +15,7 @@ from psannlm.checks.courses import learn, n_different, objective_of, optimizer_o
 from psannlm.checks.launcher import TASK, Task
 from psannlm.checks.rank_worker import joined, main, steps_of, train
 from psannlm.train.distributed import Ranks
-from tests.tiny_cases import validation_config
+from tests.checked import validation_config
 
 CPU = torch.device("cpu")
 ALONE = Ranks(0, 1, CPU)
