@@ -7,7 +7,7 @@ import torch
 
 from psannlm.checks import checkpointing
 from psannlm.checks.checkpointing import Saved, gradient_measures, peak_measure, step_of
-from tests.checked import VALIDATION, case_of, failed
+from tests.checked import BASES, case_of, failed
 from tests.networks import OPTIONS, moved, tiny, tokens_of
 
 
@@ -17,7 +17,7 @@ def batch_of(length: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", VALIDATION["base"])
+@pytest.mark.parametrize("base", BASES)
 def test_every_base_passes(base: str):
     result = checkpointing.check(case_of(base))
 

@@ -18,7 +18,7 @@ from psannlm.checks.courses import (
     parameters_of,
 )
 from psannlm.checks.passages import passages
-from tests.tiny_cases import case_of
+from tests.checked import case_of
 
 CPU = torch.device("cpu")
 

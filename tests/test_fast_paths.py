@@ -1,18 +1,14 @@
-"""Fast paths are held to plain ones, in every base, and a broken one is seen."""
+"""Fast paths are held to plain ones, in every base; broken ones are among the twins."""
 
 from typing import Any
 
 import pytest
 import torch
-from fast_case import fast_case
-from twins import Twin
-from twins_fast import FAST_TWINS
 
 from psannlm.checks import fast_paths
 from psannlm.checks.fast_paths import check
 from psannlm.checks.findings import Result
-from psannlm.model import blockwise
-from psannlm.model.bases import BASES
+from tests.checked import BASES, case_of, failed
 
 # Warnings about what torch's compiler itself does.
 compiles = pytest.mark.filterwarnings(
@@ -22,11 +18,7 @@ compiles = pytest.mark.filterwarnings(
 
 
 def checked(base: str, **changes: Any) -> Result:
-    return check(fast_case(base, **changes))
-
-
-def failures(result: Result) -> list[str]:
-    return [measure.name for measure in result.measures if not measure.passed]
+    return check(case_of(base, **changes))
 
 
 def tried(result: Result) -> set[str]:
@@ -86,19 +78,8 @@ def test_kernels_that_torch_has_not_got_here_are_facts_with_a_reason() -> None:
 def test_fast_paths_of_every_base_pass(base: str, positions: str) -> None:
     result = checked(base, positions=positions, precision=["bf16", "fp16"], d_model=32, seed=5)
 
-    assert not failures(result)
+    assert not failed(result)
     assert {name.rpartition(", ")[2] for name in tried(result)} == {"fp32", "bf16", "fp16"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("twin", FAST_TWINS, ids=lambda twin: twin.name)
-def test_a_broken_fast_path_is_seen(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blockwise, "_FAST_PRODUCTS", True)
-    assert not failures(checked(twin.base))
-
-    twin.damage(monkeypatch)
-
-    assert failures(checked(twin.base))
 
 
 @pytest.mark.slow
@@ -107,7 +88,7 @@ def test_the_compiled_network_is_held_to_the_eager_one() -> None:
     result = checked("respsann", compile=True, n_layers=1, n_seeds=1)
 
     assert {"compiled network, fp32", "compiled network, bf16"} <= tried(result)
-    assert not failures(result)
+    assert not failed(result)
 
 
 def test_a_compiler_that_gets_a_sum_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +96,7 @@ def test_a_compiler_that_gets_a_sum_wrong_is_seen(monkeypatch: pytest.MonkeyPatc
 
     result = checked("transformer", compile=True, n_layers=1, n_seeds=1, context_length=8)
 
-    assert [name.partition(":")[0] for name in failures(result)] == [
+    assert [name.partition(":")[0] for name in failed(result)] == [
         "compiled network, fp32",
         "compiled network, bf16",
     ]

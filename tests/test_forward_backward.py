@@ -10,17 +10,20 @@ from psannlm.checks import forward_backward
 from psannlm.checks.forward_backward import fit_measures, gradient_measure, unigram_entropy
 from psannlm.checks.texts import batches_of
 from psannlm.model.bases import build
-from tests.checked import VALIDATION, case_of, failed
+from tests.checked import BASES, case_of, failed
 from tests.networks import OPTIONS, moved, tiny, tokens_of
 
-TINY_FIT = {"context_length": 16, "d_model": 16, "d_mlp": 24, "batch": 1}
+SHORT_FIT = {"fit_steps": 50, "learning_rate": 0.02}
+TINY_FIT = {"context_length": 16, "batch": 1}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", VALIDATION["base"])
+@pytest.mark.parametrize("base", BASES)
 def test_every_base_passes_with_each_seed_and_kind_of_positions(base: str):
     for seed, positions in enumerate(("rope", "alibi", "sinusoidal")):
-        result = forward_backward.check(case_of(base, seed=seed, positions=positions))
+        case = case_of(base, seed=seed, positions=positions, **SHORT_FIT)
+
+        result = forward_backward.check(case)
 
         assert not failed(result)
 
@@ -29,14 +32,16 @@ def test_every_base_passes_with_each_seed_and_kind_of_positions(base: str):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_passes(name: str):
     changes = {k: v for k, v in OPTIONS[name].items() if k != "base"}
-    case = case_of(str(OPTIONS[name]["base"]), grad_checkpoint=True, learnable=(), **changes)
+    changes |= {"grad_checkpoint": True, "learnable": ()}
+
+    case = case_of(str(OPTIONS[name]["base"]), **changes, **SHORT_FIT)
 
     assert not failed(forward_backward.check(case))
 
 
 @pytest.mark.slow
 def test_a_network_that_hardly_learns_fails():
-    result = forward_backward.check(case_of("respsann", learning_rate=1e-6))
+    result = forward_backward.check(case_of("respsann", fit_steps=30, learning_rate=1e-6))
 
     assert [m.split(",")[0] for m in failed(result)] == ["loss after 30 steps"]
 

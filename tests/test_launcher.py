@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from psannlm.checks.launcher import Outcome, ProcessError, run_jobs
-from tests.tiny_cases import validation_config
+from tests.checked import validation_config
 
 pytestmark = pytest.mark.slow
 WORKER = ("tests.tiny_worker",)

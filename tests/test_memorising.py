@@ -6,7 +6,7 @@ import pytest
 
 from psannlm import ROOT
 from psannlm.checks.memorising import N_GIVEN, memorise
-from tests.tiny_cases import case_of
+from tests.checked import case_of
 
 
 @pytest.mark.slow

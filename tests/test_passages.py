@@ -5,7 +5,7 @@ import pytest
 from psannlm import ROOT
 from psannlm.checks.passages import passages
 from psannlm.schema import ConfigError
-from tests.tiny_cases import validation_config
+from tests.checked import validation_config
 
 
 def test_passages_are_bytes_of_the_text_from_all_over_it() -> None:

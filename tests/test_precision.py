@@ -9,7 +9,7 @@ from psannlm.checks import precision
 from psannlm.checks.findings import UncheckableError
 from psannlm.checks.networks import moved
 from psannlm.checks.precision import Outcome, Pairs
-from tests.checked import VALIDATION, case_of, failed
+from tests.checked import BASES, case_of, failed
 from tests.networks import OPTIONS
 
 FULL = Outcome(
@@ -23,7 +23,7 @@ def half(loss: float, *gradients: float, losses: float = 2.0) -> Outcome:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", VALIDATION["base"])
+@pytest.mark.parametrize("base", BASES)
 def test_every_base_passes_in_each_precision(base: str):
     result = precision.check(case_of(base, precision=("bf16", "fp16")))
 
@@ -78,7 +78,7 @@ def test_trajectories_may_part_by_what_a_step_gains():
 
 
 def test_formulas_in_half_deviate_as_networks_do():
-    case = case_of("waveresnet", d_model=16, d_mlp=24, context_length=24)
+    case = case_of("waveresnet", context_length=24)
     model = moved(case.network, case, 1)
     rows = torch.arange(50).view(2, 25) * 5
     batch = rows[:, :-1], rows[:, 1:]

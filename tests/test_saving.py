@@ -1,6 +1,6 @@
 """What a new process loads is held to what was saved, bit by bit.
 
-The slow test starts a real process; broken ones are among the twins.
+Real processes, sound and broken, are started in test_twins.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from psannlm.checks.load_worker import loaded
 from psannlm.checks.saving import FILES, Saved, flips_accepted
 from psannlm.schema import ConfigError
 from psannlm.train import checkpoint
-from tests.tiny_cases import BASES, broken_measures, case_of, validation_config
+from tests.checked import BASES, case_of, failed, validation_config
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def test_all_bases_are_loaded_at_one_time_and_asked_for_again_made_anew(in_this_
     results = [saving.saving(case) for case in cases]
     saving.saving(cases[0])
 
-    assert [broken_measures(result) for result in results] == [[], []]
+    assert not any(failed(result) for result in results)
     assert in_this_process == [["respsann", "sgrpsann"]] * 2
     assert results[0].facts["checkpoint_bytes"] > 3 * 4 * 10_000
     assert results[0].facts["bits_flipped"] == 15
@@ -69,7 +69,7 @@ def test_one_element_that_differs_is_seen(monkeypatch, part, measure) -> None:
 
     result = saving.saving(case)
 
-    assert broken_measures(result) == [measure]
+    assert [*failed(result)] == [measure]
     assert next(m.value for m in result.measures if m.name == measure) == 1
 
 
@@ -86,7 +86,7 @@ def test_a_base_that_cannot_be_saved_fails_alone(monkeypatch, in_this_process) -
 
     with pytest.raises(ProcessError, match="ConfigError: no room for respsann"):
         saving.saving(Case(base="respsann", config=config, device=CPU))
-    assert not broken_measures(saving.saving(Case(base="sgrpsann", config=config, device=CPU)))
+    assert not failed(saving.saving(Case(base="sgrpsann", config=config, device=CPU)))
 
 
 def saved(folder: Path) -> Path:
@@ -137,12 +137,3 @@ def test_an_error_that_is_no_refusal_counts_as_none(monkeypatch, tmp_path) -> No
     assert len(flips_accepted(folder)) == 15
     monkeypatch.setattr(checkpoint, "load", wrong(ConfigError("model.safetensors was altered")))
     assert len(flips_accepted(folder)) == 10
-
-
-@pytest.mark.slow
-def test_a_new_process_loads_every_base_bit_by_bit() -> None:
-    config = validation_config(base=BASES)
-
-    found = [saving.saving(Case(base=base, config=config, device=CPU)) for base in BASES]
-
-    assert [broken_measures(result) for result in found] == [[]] * 4

@@ -8,7 +8,7 @@ import torch
 from psannlm.bench.timing import HostStopwatch
 from psannlm.checks import speed
 from psannlm.checks.speed import Speed, speed_measures, timing_measures
-from tests.checked import VALIDATION, case_of, failed
+from tests.checked import BASES, case_of, failed
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch, tell: object) -> list[bool]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", VALIDATION["base"])
+@pytest.mark.parametrize("base", BASES)
 def test_every_base_passes(base: str):
     result = speed.check(case_of(base))
 

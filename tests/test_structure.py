@@ -10,7 +10,7 @@ from psannlm.checks.networks import moved
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
-from tests.checked import VALIDATION, case_of
+from tests.checked import BASES, case_of
 from tests.twins_network import phase_in_half, sines_of_layers_tied
 
 SMALL = {"d_model": 8, "d_mlp": 12}
@@ -26,7 +26,7 @@ def verdicts(base: str, model: Transformer) -> dict[str, bool]:
     return {m.name: m.passed for m in measures}
 
 
-@pytest.mark.parametrize("base", VALIDATION["base"])
+@pytest.mark.parametrize("base", BASES)
 def test_every_base_is_built_as_configured(base: str):
     assert all(verdicts(base, built(base)).values())
 

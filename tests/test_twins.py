@@ -1,31 +1,49 @@
-"""Each broken twin is seen by the check that has to see it."""
+"""Each broken twin is seen by the check that has to see it, and what is sound passes every check.
 
-from collections.abc import Mapping
+Processes of checks, sound and broken, are started here.
+"""
 
 import pytest
+import torch
 
-from psannlm.checks import checkpointing, forward_backward, precision, speed
-from psannlm.checks.findings import RunCheck
-from tests.checked import case_of, failed
+from psannlm.checks import suite
+from psannlm.model import blockwise
+from tests.checked import BASES, case_of, validation_config
 from tests.twins import Twin
+from tests.twins_fast import FAST_TWINS
 from tests.twins_network import NETWORK_TWINS
+from tests.twins_processes import PROCESS_TWINS
 
-CHECKS: Mapping[str, RunCheck] = {
-    "GPU-01": forward_backward.check,
-    "GPU-02": precision.check,
-    "GPU-03": speed.check,
-    "GPU-04": checkpointing.check,
-}
+TWINS = (*NETWORK_TWINS, *PROCESS_TWINS, *FAST_TWINS)
 
-TWINS = [*NETWORK_TWINS]
+REFUSED = {"checkpoint that skips a parameter": "Missing key"}
+"""Twins that no check can judge, and what it says then; all others are seen by their measures."""
+
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
-def test_a_twin_is_seen(twin: Twin, monkeypatch: pytest.MonkeyPatch):
-    case = case_of(twin.base)
+@pytest.fixture(autouse=True)
+def _attention_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention in blocks serves, whether or not this processor multiplies bfloat16 fast."""
+    monkeypatch.setattr(blockwise, "_FAST_PRODUCTS", True)
+
+
+def test_every_base_passes_every_check() -> None:
+    found = list(suite.validate(validation_config(), torch.device("cpu")))
+
+    assert [f"{f.check} {f.base}: {f.reason}" for f in found if f.status != "passed"] == []
+    assert len(found) == len(suite.CHECKS) * len(BASES)
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=[f"{twin.check} {twin.name}" for twin in TWINS])
+def test_a_twin_is_seen(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of(twin.base, only=twin.check)
     twin.damage(monkeypatch)
 
-    result = CHECKS[twin.check](case)
+    found = suite.find(twin.check, case)
 
-    assert failed(result)
+    assert found.status == "failed"
+    if twin.name in REFUSED:
+        assert REFUSED[twin.name] in found.reason
+    else:
+        assert found.measures, found.reason

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from twins import Twin
 
 from psannlm.model import blockwise, loss, mixers, positions, projection, sine, transformer
 from psannlm.model.loss import IGNORED
+from tests.twins import Twin
 
 
 def wrong_sign_of_decay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from twins import Twin
 
 from psannlm.checks import ranks, saving
 from psannlm.model import mixers, sampling
@@ -19,6 +18,7 @@ from psannlm.model.positions import Rotary
 from psannlm.model.sampling import Sampling
 from psannlm.model.transformer import Attention
 from psannlm.train import checkpoint
+from tests.twins import Twin
 
 Damage = Callable[[pytest.MonkeyPatch], None]
 

@@ -36,7 +36,7 @@ class Measure:
     @property
     def strain(self) -> float:
         """How near the value comes to its bound, or how far beyond: 1 is the bound itself."""
-        if not math.isfinite(self.value):
+        if not math.isfinite(self.value) or math.isnan(self.bound):
             return math.inf
         part, whole = (self.value, self.bound) if self.upper else (self.bound, self.value)
         if whole <= 0:
