@@ -31,7 +31,7 @@ lint: .venv/.test
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 	$(BIN)/python -m pytest -m "slow or browser"
 
 clean:

@@ -84,7 +84,8 @@ def test_drawing_is_done_in_one_place():
 
 def test_a_configuration_needs_no_torch():
     assert not any(
-        "torch" in packages_of(name) for name in ("schema.py", "architecture.py", "config.py", "parameters.py")
+        "torch" in packages_of(name)
+        for name in ("schema.py", "architecture.py", "config.py", "parameters.py")
     )
 
 

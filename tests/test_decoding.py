@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from psannlm.checks.decoding import generation, prompt_lengths, shaken
+from psannlm.checks.decoding import check, prompt_lengths, shaken
 from tests.checked import BASES, case_of, failed
 
 
@@ -11,7 +11,7 @@ from tests.checked import BASES, case_of, failed
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
 def test_unbroken_networks_pass(base, positions) -> None:
-    result = generation(case_of(base, positions=positions, fit_steps=600))
+    result = check(case_of(base, positions=positions, fit_steps=600))
 
     assert not failed(result)
     assert len(result.measures) == 6

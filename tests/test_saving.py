@@ -41,8 +41,8 @@ def test_all_bases_are_loaded_at_one_time_and_asked_for_again_made_anew(in_this_
     config = validation_config(base=BASES[:2])
     cases = [Case(base=base, config=config, device=CPU) for base in BASES[:2]]
 
-    results = [saving.saving(case) for case in cases]
-    saving.saving(cases[0])
+    results = [saving.check(case) for case in cases]
+    saving.check(cases[0])
 
     assert not any(failed(result) for result in results)
     assert in_this_process == [["respsann", "sgrpsann"]] * 2
@@ -67,7 +67,7 @@ def test_one_element_that_differs_is_seen(monkeypatch, part, measure) -> None:
     saved = Saved(account=account, outcome=Outcome((changed,), ""))
     monkeypatch.setattr(saving, "_waiting", {(case.config, "transformer"): saved})
 
-    result = saving.saving(case)
+    result = saving.check(case)
 
     assert [*failed(result)] == [measure]
     assert next(m.value for m in result.measures if m.name == measure) == 1
@@ -85,8 +85,8 @@ def test_a_base_that_cannot_be_saved_fails_alone(monkeypatch, in_this_process) -
     monkeypatch.setattr(checkpoint, "save", refused)
 
     with pytest.raises(ProcessError, match="ConfigError: no room for respsann"):
-        saving.saving(Case(base="respsann", config=config, device=CPU))
-    assert not failed(saving.saving(Case(base="sgrpsann", config=config, device=CPU)))
+        saving.check(Case(base="respsann", config=config, device=CPU))
+    assert not failed(saving.check(Case(base="sgrpsann", config=config, device=CPU)))
 
 
 def saved(folder: Path) -> Path:

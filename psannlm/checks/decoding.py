@@ -24,7 +24,7 @@ N_STEPPED = 4
 N_WRITTEN = 16
 
 
-def generation(case: Case) -> Result:
+def check(case: Case) -> Result:
     """GPU-07: greedy against argmax, cached against full, supports of samples, a text by heart."""
     model = shaken(case.network, case.config.seed, case.device)
     lengths = prompt_lengths(case.network)

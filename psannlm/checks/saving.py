@@ -74,7 +74,7 @@ _waiting: dict[tuple[ValidationConfig, str], Saved] = {}
 """What no check has asked for yet; each is handed out once."""
 
 
-def saving(case: Case) -> Result:
+def check(case: Case) -> Result:
     """GPU-08: what a new process loads, generates and learns on, against what was saved."""
     key = (case.config, case.base)
     if key not in _waiting:

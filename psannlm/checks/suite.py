@@ -75,13 +75,13 @@ CHECKS: Mapping[str, Entry] = {
         "generation",
         "Is what a network generates what its full forward pass says, from memory too, and a text "
         "that it has learned by heart that text?",
-        decoding.generation,
+        decoding.check,
     ),
     "GPU-08": Entry(
         "checkpoint",
         "Is a network that a new process loads the same bit by bit, in what it generates too, and "
         "a flipped bit refused?",
-        saving.saving,
+        saving.check,
     ),
     "FAST": Entry(
         "fast paths",
