@@ -18,6 +18,9 @@ Path = Callable[..., Tensor]
 FEW = 16
 """Numbers of a tensor up to which its error is one draw of chance rather than a size."""
 
+SPREAD = 2
+"""How far one draw may lie out: two of its standard errors, by the worst that is known of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -63,7 +66,8 @@ def excesses(problems: Sequence[Problem]) -> Iterator[tuple[str, Excess]]:
     * the error of the float64 result rounded once to the dtype of the tensor,
     * u sqrt(n / 6) with float32's unit roundoff u: the standard error of n random numbers that are
       added one after the other, where the plain path may have added pairs of pairs, and
-    * for tensors of at most `FEW` numbers the largest plain error of all tensors of the problem.
+    * for tensors of at most `FEW` numbers `SPREAD` times the largest plain error of all tensors of
+      the problem: the plain error of a number or two says little about what it may be.
 
     Args:
         problems: The same problem for several seeds.
@@ -75,10 +79,9 @@ def excesses(problems: Sequence[Problem]) -> Iterator[tuple[str, Excess]]:
     ]
     reference, rounding = _errors(plain, exact), _errors(once, exact)
     of_sums = torch.finfo(torch.float32).eps / 2 * math.sqrt(problems[0].n_terms / 6)
+    of_few = SPREAD * max(reference.values())
     floors = {
-        name: max(
-            rounding[name], of_sums, max(reference.values()) if tensor.numel() <= FEW else 0.0
-        )
+        name: max(rounding[name], of_sums, of_few if tensor.numel() <= FEW else 0.0)
         for name, tensor in exact[0].items()
     }
     for path in problems[0].fast:
