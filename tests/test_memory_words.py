@@ -29,7 +29,7 @@ def test_the_answer_states_what_checkpointing_saves_and_what_it_costs():
     said = memory_words.answer(MEMORY, ASKED)
 
     assert "fp32, 32 tokens a step in sequences of 16" in said
-    assert "**respsann** keeps 10.0 MiB for backward against 4.0 (6.0 MiB less (60%))" in said
+    assert "**respsann** keeps 10.0 MiB for backward against 4.0, 6.0 MiB less (60%)" in said
     assert "at 1.30 (1.30 – 1.30) × the time of a step" in said
 
 
@@ -38,7 +38,7 @@ def test_what_saves_nothing_is_not_called_a_saving():
 
     said = memory_words.answer(tables([OFF, more]), ASKED)
 
-    assert "against 12.0 (2.0 MiB more (20%))" in said
+    assert "against 12.0, 2.0 MiB more (20%)" in said
     assert "12.0 (2.0 MiB less" not in said
 
 

@@ -22,6 +22,11 @@ from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
 from psannlm.train import journal
 
+OF_NUMBERS = (
+    "A smoke run: it proves that this page runs. Its sizes, and its repeats where there are any, "
+    "are too small for its numbers to mean anything."
+)
+OF_CHECKS = "A smoke run: every check is made, on small networks; larger ones round more."
 RAW = (".csv", ".json", ".yaml", ".log")
 STUB = """# {title}
 
@@ -130,8 +135,7 @@ def provenance(run: Evidence, raw: Sequence[str]) -> str:
         lines += [
             "",
             "```{warning}",
-            "A smoke run: it proves that this page runs. Its sizes, and its repeats where there "
-            "are any, are too small for its numbers to mean anything.",
+            OF_CHECKS if manifest["notebook"] == "validation" else OF_NUMBERS,
             "```",
         ]
     if manifest["git"]["dirty"]:

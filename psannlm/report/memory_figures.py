@@ -130,6 +130,10 @@ def growth(
                 panels[f"{precision}, by {by}"] = partial(
                     _lines, mine, columns[by], by, column, name
                 )
+    if not panels:
+        return compose(
+            name, panels, f"No other batch or context was measured: {name} has no curve."
+        )
     return compose(
         f"{name} by batch tokens and context",
         panels,

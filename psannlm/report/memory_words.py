@@ -46,8 +46,7 @@ def _checkpointing(memory: Memory, parameters: Mapping[str, Any]) -> Iterator[st
 
 def _pair(row: Mapping[Any, Any]) -> str:
     saved = f"**{row['base']}** keeps {row['saved_without_mib']:,.1f} MiB for backward against "
-    saved += f"{row['saved_with_mib']:,.1f} ({less(row['saved_less_mib'], row['saved_less_share'])}"
-    saved += ")"
+    saved += f"{row['saved_with_mib']:,.1f}, {less(row['saved_less_mib'], row['saved_less_share'])}"
     if not pd.isna(row["peak_less_mib"]):
         saved += f", {PEAK} {less(row['peak_less_mib'], row['peak_less_share'])}"
     return f"{saved}, at {time_ratio(row)} × the time of a step"

@@ -25,7 +25,9 @@ def interval(middle: Any, low: Any, high: Any, pattern: str) -> str:
 
 
 def sortable(frame: pd.DataFrame, caption: str) -> str:
-    """HTML of a table whose headings sort it, by mouse and by keyboard."""
+    """HTML of a table whose headings sort it, by mouse and by keyboard; of none, a word on that."""
+    if frame.empty:
+        return f"<p>{html.escape(caption)}: nothing was measured.</p>"
     head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in frame.columns)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
