@@ -17,7 +17,7 @@ from psannlm.checks.courses import (
     optimizer_of,
     parameters_of,
 )
-from psannlm.checks.passages import passages
+from psannlm.checks.texts import passages
 from tests.checked import case_of
 
 CPU = torch.device("cpu")

@@ -11,7 +11,6 @@ import torch
 from psannlm.architecture import ModelConfig
 from psannlm.bench import child
 from psannlm.bench.allocation import peak_of_second_step
-from psannlm.bench.environment import peak_resident_bytes, resident_bytes
 from psannlm.bench.saved import Saved, saved_for_backward
 from psannlm.bench.steps import Loss, plain_loss, random_batch, training_step
 from psannlm.bench.timing import stopwatch_for, time_steps
@@ -21,6 +20,7 @@ from psannlm.model.bases import build
 from psannlm.model.cost import Shape
 from psannlm.model.projection import plain_sine
 from psannlm.model.transformer import Transformer
+from psannlm.resident import peak_resident_bytes, resident_bytes
 from psannlm.train.objective import NextToken
 
 DEFAULT, PLAIN_SINE, PLAIN_LOSS = "default", "plain_sine", "plain_loss"

@@ -3,13 +3,16 @@
 Shape letters: B batch, T tokens, D d_model.
 """
 
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.hooks import RemovableHandle
 
+from psannlm.bench.saved import Saved, saved_for_backward
 from psannlm.bench.timing import stopwatch_for
 from psannlm.checks import networks, texts
 from psannlm.checks.findings import Case, Measure, Result
@@ -20,57 +23,17 @@ EPSILON = torch.finfo(torch.float32).eps
 Batch = tuple[Tensor, Tensor]
 
 
-@dataclass
-class Saved:
-    """Bytes that autograd keeps for the backward pass, memory counted once, parameters not.
-
-    Args:
-        model: Its parameters are there anyway.
-    """
-
-    model: Transformer
-    bytes: int = 0
-    inside: int = 0
-    """Of these, what is kept between the entry of a block and its end."""
-
-    known: dict[int, Tensor] = field(default_factory=dict)
-    """By address, and held so that no address is given again."""
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        """Count a tensor, if its memory was not counted before."""
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self.known:
-            self.known[storage.data_ptr()] = tensor
-            self.bytes += storage.nbytes()
-        return tensor
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The loss of a batch; what is kept for its gradients is counted."""
-        self.known |= {p.untyped_storage().data_ptr(): p for p in self.model.parameters()}
-        entries: list[int] = []
-        hooks = []
-        for block in self.model.blocks:
-            hooks += [
-                block.register_forward_pre_hook(lambda *_: entries.append(self.bytes)),
-                block.register_forward_hook(lambda *_: self._leave(entries.pop())),
-            ]
-        with saved_tensors_hooks(self.keep, lambda tensor: tensor):
-            loss = networks.loss_of(self.model, batch)
-        for hook in hooks:
-            hook.remove()
-        return loss
-
-    def _leave(self, entry: int) -> None:
-        self.inside += self.bytes - entry
-
-
 @dataclass(frozen=True)
 class Step:
     """Loss and gradients of a batch, and what was kept for them."""
 
     loss: float
     gradients: Tensor
-    saved: Saved
+    saved: int
+    """Bytes kept for backward, parameters left out."""
+
+    inside: int
+    """Of these, what is kept between the entry of a block and its end."""
 
 
 def check(case: Case) -> Result:
@@ -87,8 +50,8 @@ def check(case: Case) -> Result:
     measures = [*gradient_measures(off, again, on), saved_measure(case, off, on)]
     (slow, low), (fast, high) = (bare_step(model, batch, way) for way in (True, False))
     facts: dict[str, Any] = {
-        "saved bytes, off": off.saved.bytes,
-        "saved bytes, on": on.saved.bytes,
+        "saved bytes, off": off.saved,
+        "saved bytes, on": on.saved,
         "seconds of forward and backward, off": fast,
         "seconds of forward and backward, on": slow,
         "time, on over off": slow / fast,
@@ -104,12 +67,27 @@ def step_of(model: Transformer, batch: Batch, checkpointing: bool) -> Step:
     """Forward and backward pass of a batch, with what is kept between them counted."""
     model.grad_checkpoint = checkpointing
     model.zero_grad()
-    saved = Saved(model)
-    loss = saved.loss(batch)
+    with saved_for_backward(model.parameters()) as saved, _levels(model, saved) as levels:
+        loss = networks.loss_of(model, batch)
+    total = saved.total
+    saved.storages.clear()
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = joined(networks.gradients_of(model)).cpu()
-    saved.known.clear()
-    return Step(loss.item(), gradients, saved)
+    inside = sum(end - entry for entry, end in zip(levels[::2], levels[1::2], strict=True))
+    return Step(loss.item(), gradients, total, inside)
+
+
+@contextlib.contextmanager
+def _levels(model: Transformer, saved: Saved) -> Iterator[list[int]]:
+    """Bytes that are kept at the entry and at the end of each block, as the blocks are passed."""
+    levels: list[int] = []
+    hooks: list[RemovableHandle] = []
+    for block in model.blocks:
+        for register in (block.register_forward_pre_hook, block.register_forward_hook):
+            hooks.append(register(lambda *_: levels.append(saved.total)))
+    yield levels
+    for hook in hooks:
+        hook.remove()
 
 
 def gradient_measures(off: Step, again: Step, on: Step) -> list[Measure]:
@@ -140,8 +118,8 @@ def saved_measure(case: Case, off: Step, on: Step) -> Measure:
     entering = 4 * config.batch * config.context_length * config.d_model * config.n_layers
     return Measure(
         name="bytes saved for backward with checkpointing",
-        value=on.saved.bytes,
-        bound=off.saved.bytes - off.saved.inside + entering,
+        value=on.saved,
+        bound=off.saved - off.inside + entering,
         why="each block keeps the float32 features that enter it and nothing else; what is kept "
         "outside of blocks stays as it is",
     )

@@ -14,7 +14,7 @@ from psannlm.checks.courses import (
     parameters_of,
 )
 from psannlm.checks.launcher import read_task
-from psannlm.checks.passages import passages
+from psannlm.checks.texts import passages
 from psannlm.config import ValidationConfig
 from psannlm.model.generate import generate
 from psannlm.model.sampling import GREEDY, Sampling

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from psannlm.checks.courses import full_products, optimizer_of
 from psannlm.checks.findings import Case, Measure
-from psannlm.checks.passages import passages
+from psannlm.checks.texts import passages
 from psannlm.device import repeatable
 from psannlm.model.bases import build
 from psannlm.model.generate import generate

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from psannlm.checks.courses import Tensors, learn, objective_of, optimizer_of, parameters_of
 from psannlm.checks.launcher import Task, read_task
-from psannlm.checks.passages import passages
+from psannlm.checks.texts import passages
 from psannlm.config import Parallel, ValidationConfig
 from psannlm.train.distributed import Ranks, share
 

@@ -4,6 +4,8 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from psannlm import ROOT
 from psannlm.config import ValidationConfig
@@ -32,6 +34,24 @@ def batches_of(
     tokens = tokens_of(ROOT / config.corpus, n_windows * length + 1)
     tokens.check(config.vocab_size)
     return Batches(tokens, length, rows, config.seed)
+
+
+def passages(config: ValidationConfig, count: int, length: int) -> Tensor:
+    """Token ids, int64 (count, length): passages of the training split, one after the other.
+
+    The mark that begins its first document is left out, so that all is text up to its end.
+
+    Args:
+        config: Its corpus is read.
+        count: Of passages.
+        length: Of each, in tokens.
+
+    Raises:
+        ConfigError: The corpus is missing, broken or too short, or the vocabulary has no bytes.
+    """
+    tokens = tokens_of(ROOT / config.corpus, count * length + 1)
+    tokens.check(config.vocab_size)
+    return torch.from_numpy(tokens.ids[1:].astype(np.int64)).view(count, length)
 
 
 def tokens_of(path: Path, n_tokens: int) -> Tokens:

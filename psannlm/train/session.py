@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from psannlm import CHECKPOINTS
 from psannlm.config import TrainingConfig
 from psannlm.files import MIB, write_atomically
 from psannlm.parameters import read_parameters
+from psannlm.resident import peak_resident_bytes
 from psannlm.schema import ConfigError
 from psannlm.train.checkpoint import differences
 from psannlm.train.data import Data, read
@@ -157,8 +157,7 @@ def summarise(
         "ceiling_flop_per_s": ceiling,
         "mfu": flop_per_s / (ceiling * ranks.world) if ceiling else None,
         "peak_allocated_mib": peak_mib,
-        # Linux tells the peak resident set in KiB.
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mib": peak_resident_bytes() / MIB,
         "compiled": trainer.compiled,
         "n_ranks": ranks.world,
         "parallel": config.parallel,
