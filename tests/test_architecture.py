@@ -17,7 +17,8 @@ SOURCES = {
 }
 each_source = pytest.mark.parametrize("name", SOURCES)
 ORDER = [
-    "schema.py", "architecture.py", "config.py", "parameters.py", "device.py", "files.py", "resident.py",
+    "schema.py", "architecture.py", "config.py", "parameters.py", "device.py", "files.py",
+    "resident.py",
     "model", "corpora", "train", "bench", "checks", "report", "__main__.py",
 ]  # fmt: skip
 

@@ -6,13 +6,14 @@ import pytest
 
 from psannlm import ROOT
 from psannlm.checks.memorising import N_GIVEN, memorise
+from psannlm.corpora.corpus import load
 from tests.checked import case_of
 
 
 @pytest.mark.slow
 def test_a_network_that_learned_a_text_writes_it() -> None:
     case = case_of("respsann", fit_steps=400)
-    text = (ROOT / case.config.corpus).read_text()
+    text = next(load(ROOT / case.config.corpus).texts("train"))
 
     (loss, share), facts = memorise(case)
 

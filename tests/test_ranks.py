@@ -87,7 +87,7 @@ def test_each_measure_sees_what_it_is_for(monkeypatch) -> None:
 
 
 def test_text_that_repeats_itself_is_no_evidence(monkeypatch, tmp_path) -> None:
-    (tmp_path / "same.txt").write_text("a" * 2000)
+    (tmp_path / "same.txt").write_text(("a" * 4000 + "\n") * 3)
 
     assert measured(monkeypatch, {}, corpus=str(tmp_path / "same.txt")) == [CONTROL]
 
