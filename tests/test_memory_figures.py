@@ -2,6 +2,8 @@
 
 import re
 
+import pandas as pd
+
 from psannlm.report import memory_figures
 from psannlm.report.memory_tables import memory_tables
 from tests.synthetic_memory import memory_config, memory_records
@@ -21,6 +23,28 @@ def test_every_part_and_base_stands_in_the_breakdown():
     assert list(figure.panels) == ["fp32"]
     parts = {"parameters", "gradients", "optimizer", "saved: mlp", "saved: attention", "logits"}
     assert words_of(figure) >= parts | {"measured peak", "respsann, off", "transformer, on"}
+
+
+def test_a_kind_has_one_colour_in_all_panels(monkeypatch):
+    rows = pd.concat([ROWS, ROWS.assign(amp="bf16")], ignore_index=True)
+    other = {"attention": 9.0, "mlp": 1.0}  # most is not what is most in fp32
+    rows["predicted_kinds_mib"] = [
+        other if amp == "bf16" else kinds
+        for amp, kinds in zip(rows["amp"], rows["predicted_kinds_mib"], strict=True)
+    ]
+    asked = ASKED | {"precision": ["fp32", "bf16"]}
+    seen = []
+    shades = memory_figures.shades
+    monkeypatch.setattr(
+        memory_figures,
+        "shades",
+        lambda names, **options: seen.append(names) or shades(names, **options),
+    )
+
+    memory_figures.breakdown(rows, asked)
+
+    assert len(seen) >= 2
+    assert all(names == seen[0] for names in seen)
 
 
 def test_parts_of_a_row_add_up_to_what_is_predicted():

@@ -58,6 +58,8 @@ def test_one_process_gives_no_interval():
     [
         (6.0, 0.6, "6.0 MiB less (60%)"),
         (0.0, 0.0, "no less"),
+        (-0.04, -0.001, "no less"),
+        (0.04, 0.001, "no less"),
         (-2.0, -0.2, "2.0 MiB more (20%)"),
         (None, None, "—"),
     ],

@@ -44,8 +44,9 @@ def breakdown(table: pd.DataFrame, parameters: Mapping[str, Any]) -> Figure:
         parameters: Of the run.
     """
     shown = table[main_rows(table, parameters) & (table["variant"] == DEFAULT)]
+    kinds = kinds_of(shown)  # of all panels, so that a kind has one colour
     panels: dict[str, Draw] = {
-        str(precision): partial(_stacks, rows)
+        str(precision): partial(_stacks, rows, kinds)
         for precision, rows in shown.groupby("amp", sort=False)
     }
     return compose(
@@ -75,8 +76,7 @@ def parts(row: Mapping[Any, Any], kinds: list[str]) -> dict[str, float]:
     return {name: 0.0 if pd.isna(size) else size for name, size in found.items()}
 
 
-def _stacks(rows: pd.DataFrame, axes: Axes) -> None:
-    kinds = kinds_of(rows)
+def _stacks(rows: pd.DataFrame, kinds: list[str], axes: Axes) -> None:
     stacks = [parts(row, kinds) for row in rows.to_dict("records")]
     names = list(stacks[0]) if stacks else []
     colours = shades(names, grey=STATE)
@@ -157,7 +157,7 @@ def _lines(rows: pd.DataFrame, x: str, by: str, column: str, name: str, axes: Ax
             markersize=4,
             linestyle=":" if on else "-",
         )
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * rows[column].astype(float).max())
     axes.set_xlim(left=0)
     show_short(axes.xaxis)
     axes.set_xlabel(by)

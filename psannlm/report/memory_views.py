@@ -192,9 +192,11 @@ def less(mib: Any, share: Any) -> str:
     """How much less is needed, in MiB and as a share; plainly so if it is not less."""
     if mib is None or pd.isna(mib):
         return UNKNOWN
+    if round(mib, 1) == 0:
+        return "no less"
     if mib > 0:
         return f"{mib:,.1f} MiB less ({share:.0%})"
-    return "no less" if mib == 0 else f"{-mib:,.1f} MiB more ({-share:.0%})"
+    return f"{-mib:,.1f} MiB more ({-share:.0%})"
 
 
 def _errors(table: pd.DataFrame, what: str) -> list[str]:

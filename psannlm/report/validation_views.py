@@ -161,15 +161,16 @@ def _rows(finding: Finding) -> Iterator[dict[str, str]]:
     head = {"check": finding.check, "base": finding.base}
     tail = {"device": finding.device, "check took": duration(finding.seconds)}
     if not finding.measures:
-        unknown = dict.fromkeys(("value", "bound", "value by bound", "measure"), UNKNOWN)
-        yield head | {"status": finding.status} | unknown | {"reason": finding.reason} | tail
+        unknown = dict.fromkeys(("value", "bound", "value by bound"), UNKNOWN)
+        head |= {"measure": UNKNOWN, "status": finding.status}
+        yield head | unknown | {"reason": finding.reason} | tail
     for m in finding.measures:
         judged = {
+            "measure": m.name,
             "status": "passed" if m.passed else "failed",
             "value": number(m.value),
             "bound": f"{'≤' if m.upper else '≥'} {number(m.bound)}",
             "value by bound": f"{m.strain:.2g}",
-            "measure": m.name,
             "reason": m.why,
         }
         yield head | judged | tail
