@@ -95,6 +95,7 @@ def _compare(
     # Bases and precisions together are more than the compiler keeps of one piece of code.
     torch.compiler.reset()
     yield from excesses([_network(case, precision, seed) for seed in seeds])
+    torch.compiler.reset()  # what comes next compiles as if nothing had been compiled here
 
 
 def _parts(case: Case) -> list[Make]:
