@@ -1,4 +1,4 @@
-"""One function a notebook: from its configuration to its records."""
+"""All measurements of speed that a run makes: which cells there are, and what comes of each."""
 
 import random
 import re
