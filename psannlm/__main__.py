@@ -8,10 +8,11 @@ import typer
 
 from psannlm import REPORTS
 from psannlm.bench.ceiling import measure_ceiling, rate
-from psannlm.config import Device, TrainingConfig
+from psannlm.config import TrainingConfig
 from psannlm.corpora import build
 from psannlm.corpora.corpus import load
 from psannlm.corpora.recipe import SPLITS
+from psannlm.course import Device
 from psannlm.device import select_device
 from psannlm.model.bases import BASES
 from psannlm.model.sampling import EVERY_TOKEN, Sampling

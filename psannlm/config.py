@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from psannlm.architecture import Architecture, ModelConfig
+from psannlm.course import Course, Device, Precision, Preset
 from psannlm.schema import (
     AnyOf,
     Count,
-    Fraction,
     Length,
-    Momentum,
     NGramOrder,
     NotNegative,
     OneOrMore,
@@ -24,16 +23,11 @@ from psannlm.schema import (
     Text,
     Tokens,
 )
+from psannlm.shootout_config import ShootoutConfig
 
-Preset = Literal["smoke", "cpu", "gpu"]
-Precision = Literal["fp32", "bf16", "fp16"]
 Half = Literal["bf16", "fp16"]
 Mode = Literal["forward", "train_step"]
-TokenizerKind = Literal["bytes", "bpe", "gpt2"]
-Optimizer = Literal["adamw", "muon"]
-Schedule = Literal["cosine", "wsd"]
 Parallel = Literal["ddp", "fsdp"]
-Device = Literal["auto", "cpu", "cuda"]
 Variant = Literal["plain_sine", "plain_loss"]
 Check = Literal[
     "GPU-01", "GPU-02", "GPU-03", "GPU-04", "GPU-05", "GPU-06", "GPU-07", "GPU-08", "FAST"
@@ -81,64 +75,18 @@ class ThroughputConfig(Architecture):
     )
 
 
-class TrainingConfig(Architecture):
+class TrainingConfig(Course):
     """Everything that notebooks/tiny_corpus.ipynb, and a training by command, may vary."""
 
-    preset: Preset
     base: OneOrMore[Text]
     """The one base that is trained."""
 
-    corpus: Text
-    """Path of the text, one paragraph a line, from the project's folder or absolute."""
-
-    train_megabytes: NotNegative
-    """Text that is trained on, from the start of the training split, in 10**6 bytes; 0 is all."""
-
-    validation_megabytes: NotNegative
-    """Text that is evaluated on, likewise."""
-
-    tokenizer: TokenizerKind
-    tokenizer_file: str
-    """GPT-2's ranks, for the tokenizer `gpt2`; empty for the others."""
-
-    epochs: Positive
-    batch_tokens: Tokens
-    """Tokens of an optimizer step, over all ranks and passes."""
-
-    pass_tokens: Tokens
-    """Tokens of one forward and backward pass of one rank; the step accumulates the rest."""
-
-    loss_chunk_tokens: Tokens
-    """Tokens whose logits exist at one time."""
-
-    optimizer: Optimizer
     learning_rate: Positive
-    schedule: Schedule
-    warmup_fraction: Fraction
-    """Share of the steps in which the learning rate rises from zero."""
+    """The highest of the schedule."""
 
-    decay_fraction: Fraction
-    """Share of the steps in which it falls, for `wsd`; `cosine` falls from the warm-up on."""
-
-    final_fraction: Fraction
-    """Learning rate at the end, as a share of the highest."""
-
-    weight_decay: NotNegative
-    beta1: Momentum
-    beta2: Momentum
-    clip_norm: Positive
-    """Largest norm of all gradients together; larger ones are scaled down to it."""
-
-    precision: Precision
-    compile: bool
-    device: Device
     parallel: Parallel
     """How several ranks of torchrun share the work."""
 
-    evaluations: Count
-    """Evaluations an epoch, evenly spaced; the last one ends it."""
-
-    checkpoint_steps: Count
     keep_checkpoints: Count
     """Newest checkpoints that stay; the best one stays beside them."""
 
@@ -155,33 +103,8 @@ class TrainingConfig(Architecture):
     seed: Seed
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *Architecture.rules,
+        *Course.rules,
         Rule(("base",), lambda base: len(base) == 1, "base must be one name, got {}"),
-        Rule(
-            ("batch_tokens", "pass_tokens"),
-            lambda batch, one: batch % one == 0,
-            "batch_tokens must be a multiple of pass_tokens, got {} and {}",
-        ),
-        Rule(
-            ("pass_tokens", "context_length"),
-            lambda tokens, context: tokens % context == 0,
-            "pass_tokens must be a multiple of context_length, got {} and {}",
-        ),
-        Rule(
-            ("tokenizer", "vocab_size"),
-            lambda kind, size: {"bytes": 257, "gpt2": 50257}.get(kind, size) == size,
-            "tokenizer {} has a vocab_size of its own (bytes 257, gpt2 50257), got {}",
-        ),
-        Rule(
-            ("tokenizer", "tokenizer_file"),
-            lambda kind, path: (kind == "gpt2") == bool(path),
-            "tokenizer {} and tokenizer_file {!r}: gpt2 needs the file of its ranks, others none",
-        ),
-        Rule(
-            ("warmup_fraction", "decay_fraction"),
-            lambda warmup, decay: warmup + decay <= 1,
-            "warmup_fraction and decay_fraction must be at most 1 together, got {} and {}",
-        ),
     )
 
     @property
@@ -294,5 +217,6 @@ CONFIGS: Mapping[str, type[Strict]] = {
     "throughput": ThroughputConfig,
     "memory": MemoryConfig,
     "tiny_corpus": TrainingConfig,
+    "shootout": ShootoutConfig,
 }
 """The configuration of each notebook, in the order in which a report runs them."""

@@ -1,0 +1,120 @@
+"""The arms of a shootout: every base, and the baseline with each of its nonlinearities.
+
+A base in the registry is an arm without another line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import torch
+
+from psannlm.architecture import ModelConfig, Nonlinearity
+from psannlm.model.bases import BASES, base_of, cost_of
+from psannlm.model.cost import Shape
+from psannlm.model.sine import DampedSine
+from psannlm.model.transformer import GeluScaled
+from psannlm.parameters import nearest
+from psannlm.schema import ConfigError
+from psannlm.shootout_config import ShootoutConfig
+
+BASELINE = "transformer"
+"""The base whose nonlinearities are arms of their own."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A network under the name by which it is compared."""
+
+    name: str
+    base: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """What it changes in the shape that all arms share."""
+
+
+def all_arms() -> dict[str, Arm]:
+    """Every arm there is, by its name."""
+    bases = [Arm(name, name) for name in BASES if name != BASELINE]
+    plain = [Arm(mlp, BASELINE, {"mlp": mlp}) for mlp in get_args(Nonlinearity)]
+    return {arm.name: arm for arm in [*bases, *plain]}
+
+
+def arms_of(config: ShootoutConfig) -> list[Arm]:
+    """The arms that a shootout compares, its baseline among them.
+
+    Raises:
+        ConfigError: A name that is no arm, in any parameter that names arms.
+    """
+    known = all_arms()
+    _refuse_unknown("base", config.base, known)
+    _refuse_unknown("baseline", [config.baseline], known)
+    asked = dict.fromkeys([*(config.base or known), config.baseline])
+    chosen = [arm for name, arm in known.items() if name in asked]
+    names = [arm.name for arm in chosen]
+    _refuse_unknown("ablation", config.ablation, names)
+    _refuse_unknown("scale_arms", config.scale_arms, names)
+    for name in config.ablation:
+        if not _has(config.network_of(known[name].base, **known[name].changes), DampedSine):
+            raise ConfigError(
+                f"ablation must name arms with a damped sine, got {name!r}; leave it out"
+            )
+    return chosen
+
+
+def network_of(arm: Arm, config: ShootoutConfig, **changes: Any) -> ModelConfig:
+    """The network of an arm, as many parameters wide as the baseline if `match` says so.
+
+    Args:
+        arm: Which network.
+        config: Shape, and what arms have in common.
+        changes: Of the architecture, by name, such as the frequency a tuning has chosen.
+    """
+    mine = config.network_of(arm.base, **{**arm.changes, **changes})
+    if config.match == "width" or arm.name == config.baseline:
+        return mine
+    baseline = all_arms()[config.baseline]
+    target = n_parameters(config.network_of(baseline.base, **baseline.changes))
+    return mine.model_copy(update={"d_mlp": _matching_width(mine, target)})
+
+
+def n_parameters(network: ModelConfig) -> int:
+    """Parameters of a network, by construction."""
+    return cost_of(network, Shape(1, 1)).n_parameters
+
+
+def is_scaled(arm: Arm, config: ShootoutConfig) -> bool:
+    """Whether the nonlinearity of an arm has an initial frequency that a tuning can choose."""
+    return _has(config.network_of(arm.base, **arm.changes), DampedSine, GeluScaled)
+
+
+def _matching_width(network: ModelConfig, target: int) -> int:
+    """The d_mlp at which the parameters come nearest to `target`."""
+    low, high = 1, 4 * network.d_mlp
+    while low < high:  # the narrowest network with at least as many
+        middle = (low + high) // 2
+        if n_parameters(network.model_copy(update={"d_mlp": middle})) < target:
+            low = middle + 1
+        else:
+            high = middle
+
+    def gap(width: int) -> int:
+        return abs(n_parameters(network.model_copy(update={"d_mlp": width})) - target)
+
+    return min(max(low - 1, 1), low, key=gap)
+
+
+def _has(network: ModelConfig, *kinds: type) -> bool:
+    """Whether a block of the network holds a module of one of these kinds."""
+    with torch.device("meta"):  # without memory
+        block = base_of(network)(network, 0)
+    return any(isinstance(module, kinds) for module in block.modules())
+
+
+def _refuse_unknown(
+    name: str, asked: Sequence[str], known: Sequence[str] | Mapping[str, Arm]
+) -> None:
+    for one in asked:
+        if one not in known:
+            raise ConfigError(
+                f"{name}: unknown arm {one!r}{nearest(one, known)} There are: {', '.join(known)}"
+            )
