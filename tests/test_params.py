@@ -12,6 +12,8 @@ from psannlm.parameters import parse, read_parameters
 from psannlm.report.memory_peer import goal
 from psannlm.report.notebook import NOTEBOOKS, default_parameters
 from psannlm.report.runner import check_parameters
+from psannlm.shootout.arms import all_arms, arms_of
+from psannlm.shootout_config import ShootoutConfig
 
 FILES = sorted(p for p in (ROOT / "params").glob("*/*.yaml") if p.parent != RECIPES)
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -83,6 +85,31 @@ def test_the_gpu_training_is_that_of_the_original_plan():
     assert (config.epochs, config.target_perplexity) == (2, 8.0)
     assert (config.train_megabytes, config.validation_megabytes) == (0, 0), "the whole text"
     assert (config.d_model, config.n_layers) == (512, 8)
+
+
+def test_the_gpu_shootout_is_that_of_the_original_plan():
+    path = ROOT / "params" / "gpu" / "shootout.yaml"
+    config = parse(ShootoutConfig, read_parameters(path), source=str(path))
+
+    assert config.corpus == "datasets/lm/wikitext103.txt"
+    assert config.validation_megabytes == 0, "the whole validation split"
+    shape = (config.d_model, config.n_layers, config.n_heads, config.d_mlp)
+    assert shape == (256, 4, 4, 1024)
+    assert (config.context_length, config.batch_tokens) == (512, 32_768)
+    assert config.vocab_size == 16_384
+    assert config.lm_eval_tasks == ("lambada_openai", "hellaswag")
+    assert config.lm_eval_limit == 256
+
+
+@pytest.mark.parametrize(("preset", "fewest"), [("cpu", 3), ("gpu", 5)])
+def test_shootouts_that_are_evidence_compare_all_arms_on_enough_seeds(preset, fewest):
+    path = ROOT / "params" / preset / "shootout.yaml"
+    config = parse(ShootoutConfig, read_parameters(path), source=str(path))
+
+    assert {arm.name for arm in arms_of(config)} == set(all_arms())
+    assert len(config.seeds) >= fewest
+    assert config.side_seeds >= 3
+    assert {"respsann", "gelu", "gelu_scaled"} <= set(config.scale_arms)
 
 
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])

@@ -148,11 +148,12 @@ def test_every_recipe_loads_and_says_what_it_is_for(name):
 
 
 def test_the_recipes_are_those_that_are_written_about():
-    assert names() == ["sample", "tiny_books", "wikitext103"]
+    assert names() == ["messages", "sample", "tiny_books", "wikitext103"]
 
 
-def test_tiny_books_needs_no_hub():
-    assert all(isinstance(s, PipSource | NpmSource) for s in load_recipe("tiny_books").sources)
+@pytest.mark.parametrize("name", ["messages", "tiny_books"])
+def test_a_corpus_of_packages_needs_no_hub(name):
+    assert all(isinstance(s, PipSource | NpmSource) for s in load_recipe(name).sources)
 
 
 def test_wikitext_keeps_its_own_splits_and_every_word():
