@@ -1,7 +1,6 @@
 """Trainings on the workers of a dask scheduler; which one trains what is dask's business."""
 
 import hashlib
-import importlib
 import shutil
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -80,7 +79,9 @@ def train_on_worker(job: Job, ours: Mapping[str, str], corpus: str, name: str) -
         corpus: Path of the text, from the project's folder.
         name: Of the run.
     """
-    worker = importlib.import_module("distributed").get_worker()
+    from distributed import get_worker
+
+    worker = get_worker()
     device = job.task.config["device"]
     if reason := objection(ours, corpus, device, worker):
         return {"status": "failed", "reason": f"the worker must not train: {reason}"}
@@ -134,14 +135,14 @@ def _standing(corpus: str) -> dict[str, str]:
 def _connect(address: str) -> Any:
     """A client of the scheduler."""
     try:
-        distributed = importlib.import_module("distributed")
+        from distributed import Client
     except ImportError:
         raise ConfigError(
             f"scheduler: {address} needs dask.distributed, which is not installed; "
             "pip install 'psannlm-report[cluster]'"
         ) from None
     try:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError):
         raise ConfigError(
             f"scheduler must be the address of a running dask scheduler, got {address}, where none "
@@ -170,7 +171,8 @@ def _ended(futures: list[Any], client: Any, config: ShootoutConfig) -> list[Any]
     Raises:
         ConfigError: For a while there was none.
     """
-    wait = importlib.import_module("distributed").wait
+    from distributed import wait
+
     last = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < last:
         try:
