@@ -13,7 +13,8 @@ from psannlm.report.memory_peer import goal
 from psannlm.report.notebook import NOTEBOOKS, default_parameters
 from psannlm.report.runner import check_parameters
 
-FILES = sorted(p for p in (ROOT / "params").glob("*/*.yaml") if p.parent != RECIPES)
+EVALS = ROOT / "params" / "evals"  # tasks of lm-eval
+FILES = sorted(p for p in (ROOT / "params").glob("*/*.yaml") if p.parent not in (RECIPES, EVALS))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 each_notebook = pytest.mark.parametrize("name", CONFIGS)
 
