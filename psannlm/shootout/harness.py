@@ -152,12 +152,13 @@ def _load(tasks: Sequence[str], folder: str) -> dict[str, Any]:
 
 def _tasks_of(folder: str) -> Any:
     """The index of a folder's task definitions."""
-    place, tasks = ROOT / folder, _imported("lm_eval.tasks")
+    place = ROOT / folder
     if not place.is_dir():
         raise ConfigError(
             f"lm_eval_folder must be a folder of task definitions, got {folder}, which does not "
             "exist; name one such as params/evals, or leave it empty for lm-eval's own tasks"
         )
+    tasks = _imported("lm_eval.tasks")
     with _silence():
         return tasks.TaskManager(include_path=str(place), include_defaults=False)
 
