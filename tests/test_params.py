@@ -15,7 +15,8 @@ from psannlm.report.runner import check_parameters
 from psannlm.shootout.arms import all_arms, arms_of
 from psannlm.shootout_config import ShootoutConfig
 
-FILES = sorted(p for p in (ROOT / "params").glob("*/*.yaml") if p.parent != RECIPES)
+EVALS = ROOT / "params" / "evals"  # tasks of lm-eval
+FILES = sorted(p for p in (ROOT / "params").glob("*/*.yaml") if p.parent not in (RECIPES, EVALS))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 each_notebook = pytest.mark.parametrize("name", CONFIGS)
 
