@@ -7,13 +7,12 @@ from typing import Any
 from psannlm.report.shootout_trainings import Trainings, by_seed
 from psannlm.shootout.arms import Arm, all_arms, is_scaled
 from psannlm.shootout.comparison import (
-    CONFIDENCE,
-    FEWEST_SEEDS,
-    SMALLEST_EFFECT,
+    Contrast,
     Difference,
     holm,
     mean_interval,
     paired,
+    verdict_of,
 )
 from psannlm.shootout.plan import Cell, scaled, subsets, tunings
 from psannlm.shootout.records import Setting, TrainingRecord
@@ -66,7 +65,7 @@ def ablation_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     """A row an arm and subset of learned parameters, against the arm with all of them learned.
 
     Differences are paired by seed, and corrected for the other subsets of the arm. The verdict asks
-    what that on arms asks: enough seeds, a corrected p that is small, an effect that is not.
+    what that on arms asks, of seeds alone: documents are kept of compared trainings only.
     """
     for name in trainings.config.ablation:
         if name in trainings.chosen:
@@ -102,17 +101,13 @@ def learnable_name(subset: Sequence[str]) -> str:
 
 
 def _difference(found: Difference, p_holm: float) -> dict[str, Any]:
-    is_apart = (
-        p_holm < 1 - CONFIDENCE and abs(found.mean) > SMALLEST_EFFECT and found.n >= FEWEST_SEEDS
-    )
-    verdict = ("better" if found.mean < 0 else "worse") if is_apart else "not separated"
     return {
         "difference": found.mean,
         "difference_low": found.low,
         "difference_high": found.high,
         "p": found.p,
         "p_holm": p_holm,
-        "verdict": verdict,
+        "verdict": verdict_of(Contrast(found, found), p_holm),
     }
 
 
