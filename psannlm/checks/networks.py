@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from psannlm.architecture import ModelConfig
-from psannlm.checks.findings import Case
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
 from psannlm.model.transformer import Transformer
@@ -20,8 +19,8 @@ VECTOR_NOISE = 0.3
 """Noise of what is no matrix: gains, biases, sine parameters, filters, scalars."""
 
 
-def moved(config: ModelConfig, case: Case, seed: int) -> Transformer:
-    """A network on the device of the case, all parameters noisy.
+def moved(config: ModelConfig, device: torch.device, seed: int) -> Transformer:
+    """A network with all parameters noisy.
 
     What starts neutral, such as alpha = 1 or a bias of zero, would hide mistakes. A matrix gets
     noise of 1 / sqrt(its inputs), so that features keep their size from layer to layer. Noise is
@@ -35,7 +34,7 @@ def moved(config: ModelConfig, case: Case, seed: int) -> Transformer:
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
             size = parameter.shape[1] ** -0.5 if name in matrices else VECTOR_NOISE
             parameter.add_(size * torch.randn(parameter.shape, generator=generator))
-    return model.to(case.device)
+    return model.to(device)
 
 
 def loss_of(

@@ -107,9 +107,8 @@ def check(case: Case) -> Result:
         raise UncheckableError("; ".join(f"{p}: {why}" for p, why in missing.items()))
     facts: dict[str, Any] = {f"{p}, skipped": why for p, why in missing.items() if why}
     measures: list[Measure] = []
-    models = [
-        networks.moved(case.network, case, case.config.seed + n) for n in range(case.config.n_seeds)
-    ]
+    seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
+    models = [networks.moved(case.network, case.device, seed) for seed in seeds]
     batches = texts.batches_of(case.config, len(models))
     full = [of_network(m, batches.batch(n), "fp32") for n, m in enumerate(models)]
     plain = [of_formulas(m, batches.batch(n), "fp32") for n, m in enumerate(models)]

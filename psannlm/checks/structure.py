@@ -162,7 +162,7 @@ def distinct_measures(
         for base in BASES:
             if base == case.base:
                 continue
-            other = networks.moved(case.config.network_of(base), case, case.config.seed)
+            other = networks.moved(case.config.network_of(base), case.device, case.config.seed)
             facts[f"parameters, {base}"] = _n_parameters(other)
             gap = networks.difference(other(tokens), logits)
             if {case.base, base} == {"respsann", "waveresnet"} and case.config.wave == "none":

@@ -44,7 +44,8 @@ def tunings(config: ShootoutConfig) -> list[Cell]:
 
 def grid(arm: Arm, config: ShootoutConfig) -> list[Setting]:
     """The settings that an arm is tuned over."""
-    usual = Setting(0.0, config.sine_frequency, config.init_std, config.learnable)
+    learnable = tuple(part for part in get_args(SinePart) if part in config.learnable)
+    usual = Setting(0.0, config.sine_frequency, config.init_std, learnable)
     if not is_scaled(arm, config):
         return [usual._replace(learning_rate=rate) for rate in config.learning_rates]
     return [

@@ -1,0 +1,268 @@
+"""Leaks refuse an arm by name, and two arms that are one network are known as such."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from psannlm.architecture import ModelConfig
+from psannlm.model.bases import BASES, Respsann, Sgrpsann, TransformerBlock, Waveresnet
+from psannlm.model.mixers import Rows
+from psannlm.model.transformer import Attention
+from psannlm.shootout import plan
+from psannlm.shootout.arms import arms_of, n_parameters, network_of
+from psannlm.shootout.gates import (
+    NOISY_BOUND,
+    TRAINED_BOUND,
+    Gate,
+    gates,
+    gates_csv,
+    read_gates,
+    refused,
+    same,
+)
+from psannlm.shootout.records import Setting, TrainingRecord
+from psannlm.shootout_config import ShootoutConfig
+from tests.synthetic_shootout import shootout_config
+from tests.twins_network import gate_around_the_window, mask_missing, padded_on_both_sides
+
+
+def trained(arm: str, seed: int, **changes: Any) -> TrainingRecord:
+    """A finished training of an arm that is compared."""
+    values: dict[str, Any] = {
+        "key": f"{arm} {seed}", "arm": arm, "base": arm, "seed": seed, "final": True,
+        "setting": Setting(0.001, 1.0, 0.02, ()), "status": "ok", "reason": "", "started_at": "",
+        "device": "cpu", "d_mlp": 32, "n_parameters": 1, "flops_per_token": 1,
+        "val_loss": 3.0 + seed, "leak": 0.0,
+    }  # fmt: skip
+    return TrainingRecord(**values | changes)
+
+
+def asked(*arms: str, **changes: Any) -> ShootoutConfig:
+    """A shootout of these arms and the baseline, without controls."""
+    return shootout_config(**{"base": arms, "ablation": (), "scale_arms": (), **changes})
+
+
+class CentredWave(Waveresnet):
+    """Its convolution has as much of the future as of the past."""
+
+    def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
+        x = self.attend(x, past, position)
+        x = x + self.wave(self.wave_norm(pad(x[:, 1:], (0, 0, 0, 1))), past)
+        return x + self.alpha * self.change(x, past)
+
+
+class CircularGate(Sgrpsann):
+    """Filters by a transform of the whole sequence: with a flat mask, the present alone."""
+
+    def change(self, x: Tensor, past: Rows | None) -> Tensor:
+        y = Respsann.change(self, x, past)
+        bins = torch.fft.rfft(y, n=16, dim=1)
+        response = torch.sigmoid(self.gate.mask[:, : bins.shape[1]]).T
+        gated = torch.fft.irfft(bins * response, n=16, dim=1)
+        return y + self.strength * gated[:, : y.shape[1]]
+
+
+class OneAhead(Attention):
+    """A query sees one key more than it may."""
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(1)
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+
+
+class LooksAhead(Respsann):
+    """Its attention looks one token ahead."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__(config, layer)
+        self.attention = OneAhead(config)
+
+
+@pytest.mark.parametrize("block", [CentredWave, CircularGate, LooksAhead])
+def test_a_base_that_sees_the_future_is_refused_by_name(
+    block: type[Respsann], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BASES, "peeping", block)
+
+    found = refused(gates(asked("peeping", "respsann", gate_n_fft=16), {}, []))
+
+    assert set(found) == {"peeping"}
+    assert found["peeping"].startswith("peeping with noisy parameters sees the future")
+    assert f"at most {NOISY_BOUND:.0e}" in found["peeping"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "arms"),
+    [
+        (padded_on_both_sides, {"waveresnet", "sgrpsann"}),
+        (gate_around_the_window, {"sgrpsann"}),
+        (mask_missing, {"waveresnet", "sgrpsann", "gelu"}),
+    ],
+)
+def test_a_leak_in_a_part_refuses_the_arms_that_have_it(
+    damage: Any, arms: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(monkeypatch)
+
+    found = gates(asked("waveresnet", "sgrpsann"), {}, [])
+
+    assert set(refused(found)) == arms
+    assert all(gate.leak > 1e-3 for gate in found if gate.refused)
+
+
+@pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
+def test_sound_arms_pass_far_below_their_bounds(positions: str) -> None:
+    config = shootout_config(positions=positions, gate_mix="full")
+
+    found = gates(config, {}, [])
+
+    assert [gate.arm for gate in found] == [arm.name for arm in arms_of(config)]
+    assert max(gate.leak for gate in found) < NOISY_BOUND / 100
+    assert refused(found) == same(found) == {}
+    assert all(gate.nearest and gate.distance > 1e-3 for gate in found)
+
+
+def test_a_leak_of_a_finished_training_is_judged_by_the_rounding_of_float32() -> None:
+    config = asked("respsann", "waveresnet")
+    records = [
+        trained("respsann", 0, leak=TRAINED_BOUND / 2),
+        trained("waveresnet", 0, leak=2 * TRAINED_BOUND),
+        trained("waveresnet", 1, leak=TRAINED_BOUND / 2),
+        trained("gelu", 0, leak=1.0, final=False),
+        trained("gelu", 1, leak=None, status="failed"),
+    ]
+
+    found = {gate.arm: gate for gate in gates(config, {}, records)}
+
+    assert set(refused(list(found.values()))) == {"waveresnet"}
+    assert "waveresnet as trained with seed 0 sees the future" in found["waveresnet"].refused
+    assert (found["respsann"].leak, found["respsann"].bound) == (TRAINED_BOUND / 2, TRAINED_BOUND)
+    assert found["gelu"].bound == NOISY_BOUND
+
+
+def test_logits_that_are_no_numbers_refuse_an_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Overflowing(Respsann):
+        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
+            return super().forward(x, past, position) / 0
+
+    monkeypatch.setitem(BASES, "overflowing", Overflowing)
+
+    found = gates(asked("overflowing", "respsann"), {}, [])
+
+    assert list(refused(found)) == ["overflowing"]
+    assert "no finite numbers" in refused(found)["overflowing"]
+    assert all(gate.nearest != "overflowing" for gate in found)
+    assert read_gates(gates_csv(found)) == found
+
+
+@pytest.mark.parametrize("match", ["parameters", "width"])
+def test_a_wave_that_is_none_is_respsann_whatever_the_tunings_chose(match: str) -> None:
+    config = asked("respsann", "waveresnet", wave="none", match=match)
+    chosen = {
+        "respsann": Setting(0.003, 1.0, 0.02, config.learnable),
+        "waveresnet": Setting(0.001, 2.25, 0.02, config.learnable),
+    }
+
+    found = gates(config, chosen, [])
+
+    assert same(found) == {"waveresnet": "respsann"}
+    nearest = {gate.arm: (gate.nearest, gate.distance) for gate in found}
+    assert nearest["respsann"] == ("waveresnet", 0.0)
+    assert nearest["waveresnet"] == ("respsann", 0.0)
+    assert refused(found) == {}
+
+
+def test_the_leak_is_looked_for_at_the_chosen_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    class AtHighFrequency(Respsann):
+        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
+            y = super().forward(x, past, position)
+            return y.flip(1) if self.high else y
+
+        def __init__(self, config: ModelConfig, layer: int) -> None:
+            super().__init__(config, layer)
+            self.high = config.sine_frequency > 2
+
+    monkeypatch.setitem(BASES, "late", AtHighFrequency)
+    config = asked("late")
+    high = Setting(0.003, 2.25, 0.02, config.learnable)
+
+    assert refused(gates(config, {}, [])) == {}
+    assert set(refused(gates(config, {"late": high}, []))) == {"late"}
+
+
+def test_trainings_that_all_end_in_one_loss_are_one_network() -> None:
+    config = asked("respsann", "sgrpsann", "swiglu")
+    one = [trained(arm, seed) for arm in ("respsann", "swiglu") for seed in (0, 1)]
+    alone = [trained("sgrpsann", 0), trained("sgrpsann", 1, val_loss=4.0 + 1e-12)]
+
+    assert same(gates(config, {}, [*one, *alone])) == {"swiglu": "respsann"}
+    assert same(gates(config, {}, one[:3])) == {}
+
+
+def test_a_third_copy_is_the_first_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BASES, "copy", TransformerBlock)
+    monkeypatch.setitem(BASES, "copy of the copy", TransformerBlock)
+
+    found = gates(asked("copy", "copy of the copy"), {}, [])
+
+    assert same(found) == {"copy of the copy": "copy", "gelu": "copy"}
+
+
+def test_equal_logits_of_other_parameters_are_no_one_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Idle(Respsann):
+        def __init__(self, config: ModelConfig, layer: int) -> None:
+            super().__init__(config, layer)
+            self.idle = torch.nn.Parameter(torch.zeros(1))
+
+    monkeypatch.setitem(BASES, "idle", Idle)
+
+    found = {gate.arm: gate for gate in gates(asked("idle", "respsann", match="width"), {}, [])}
+
+    assert found["idle"].nearest == "respsann"
+    assert found["idle"].distance == 0.0
+    assert same(list(found.values())) == {}
+
+
+def test_an_arm_alone_has_no_nearest() -> None:
+    [gate] = gates(asked("gelu"), {}, [])
+
+    assert (gate.nearest, gate.distance, gate.refused) == ("", 0.0, "")
+
+
+def test_gates_survive_their_csv_file() -> None:
+    found = [
+        Gate("respsann", 1 / 3, 1e-9, "gelu", 0.1, "", 'a, "b"\nc'),
+        Gate("gelu", float("inf"), 1e-4, "", 0.0, "respsann", ""),
+    ]
+
+    assert read_gates(gates_csv(found)) == found
+
+
+def test_a_new_base_takes_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Doubled(Respsann):
+        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
+            return super().forward(x, past, position) + x
+
+    monkeypatch.setitem(BASES, "doubled", Doubled)
+    config = asked("doubled", ablation="doubled", scale_arms="doubled")
+
+    [arm] = [arm for arm in arms_of(config) if arm.name == "doubled"]
+    tuned = [cell for cell in plan.tunings(config) if cell.arm == arm]
+    chosen = {arm.name: tuned[0].setting}
+    [baseline] = [other for other in arms_of(config) if other.name == "gelu"]
+    target = n_parameters(network_of(baseline, config))
+
+    assert [cell.setting.sine_frequency for cell in tuned] == [1.0, 2.25]
+    assert n_parameters(network_of(arm, config)) == pytest.approx(target, rel=0.005)
+    assert {cell.arm.name for cell in plan.finals(config, chosen)} == {"doubled"}
+    assert len(plan.after_tuning(config, chosen)) == 3 + 2 * 8 + 2 * 3
+    [gate] = [gate for gate in gates(config, chosen, []) if gate.arm == "doubled"]
+    assert dataclasses.replace(gate, distance=0.0, nearest="") == Gate(
+        "doubled", gate.leak, NOISY_BOUND, "", 0.0, "", ""
+    )
