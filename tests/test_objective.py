@@ -36,20 +36,23 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_token_that_follows(
     assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-12)
 
 
-def test_an_evaluation_step_sums_nats_hits_and_tokens_that_count() -> None:
+def test_an_evaluation_step_tells_nats_and_hit_of_every_token() -> None:
     model, text = network(), tokens_of(CONFIG, 3, T + 1)
     targets = text[:, 1:].clone()
     targets[2, 4:] = IGNORED
 
-    nats, hits, count = NextToken(model, "fp32", 5).eval()(text[:, :-1], targets).tolist()
+    nats, hits = NextToken(model, "fp32", 5).eval()(text[:, :-1], targets).view(2, 3, T)
 
     with torch.no_grad():
         logits = model(text[:, :-1]).double()
+    assert (nats[2, 4:] == 0).all()
+    assert (hits[2, 4:] == 0).all()
     places = [(b, t) for b in range(3) for t in range(T) if targets[b, t] != IGNORED]
-    assert count == len(places) == 20
-    assert hits == sum(logits[b, t].argmax() == targets[b, t] for b, t in places)
-    costs = [-logits[b, t].log_softmax(-1)[targets[b, t]].item() for b, t in places]
-    assert nats == pytest.approx(sum(costs), rel=1e-6)
+    assert len(places) == 20
+    for b, t in places:
+        assert hits[b, t] == (logits[b, t].argmax() == targets[b, t])
+        cost = -logits[b, t].log_softmax(-1)[targets[b, t]].item()
+        assert nats[b, t].item() == pytest.approx(cost, rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

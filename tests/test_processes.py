@@ -88,7 +88,7 @@ def test_the_real_worker_measures_every_mode(tmp_path):
 )
 def test_a_nursery_runs_the_task_and_its_end_is_the_reason(code, reason):
     class Nursery:
-        def run(self, task_path, result_path, log_path, timeout_seconds):
+        def run(self, task_path, result_path, log_path, timeout_seconds, stopped):
             assert json.loads(task_path.read_text())["batch_tokens"] == 32
             assert timeout_seconds == 5
             result_path.write_text(json.dumps(HALF) + "\n")

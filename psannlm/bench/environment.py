@@ -165,8 +165,10 @@ def available_memory_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def worker_environment(cache: Path) -> Mapping[str, str]:
-    """Environment of a measuring process.
+def worker_environment(
+    cache: Path, variables: Mapping[str, str] | None = None
+) -> Mapping[str, str]:
+    """Environment of a measuring process, with `variables` of its own.
 
     Its compile cache belongs to the run, so that the first compilation is seen cold. The C library
     keeps freed memory: otherwise each step returns its large buffers to the kernel and pays for
@@ -178,6 +180,7 @@ def worker_environment(cache: Path) -> Mapping[str, str]:
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "PYTHONWARNINGS": "ignore",
+        **(variables or {}),
     }
 
 

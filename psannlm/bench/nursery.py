@@ -15,13 +15,20 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from psannlm.bench.environment import worker_environment
 
 POLL_SECONDS = 0.02
+ASK_SECONDS = 0.2
+"""How often it is asked whether a process is to be stopped; more often would disturb it."""
+
+
+def never() -> bool:
+    """Says of nothing that it is to be stopped."""
+    return False
 
 
 class Nursery:
@@ -31,11 +38,19 @@ class Nursery:
         module: Its `main` is given the paths of a task and of a result, as text.
         cache: Where compiled code is kept.
         loads: Further modules that cells would load each for itself.
+        variables: Further variables of the environment.
     """
 
-    def __init__(self, module: str, cache: Path, *, loads: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        module: str,
+        cache: Path,
+        *,
+        loads: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.command = [sys.executable, "-m", "psannlm.bench.nursery", module, *loads]
-        self.environment = worker_environment(cache)
+        self.environment = worker_environment(cache, variables)
         self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "Nursery":
@@ -49,8 +64,18 @@ class Nursery:
     ) -> None:
         self._close()
 
-    def run(self, task: Path, result: Path, log: Path, timeout_seconds: float) -> int | None:
-        """Exit code of a fresh process, negative for a signal; None if it ran out of time."""
+    def run(
+        self,
+        task: Path,
+        result: Path,
+        log: Path,
+        timeout_seconds: float,
+        stopped: Callable[[], bool] = never,
+    ) -> int | None:
+        """Exit code of a fresh process, negative for a signal.
+
+        None if it ran out of time, or if `stopped`, asked again and again, said so.
+        """
         if self.process is None:
             self.process = subprocess.Popen(
                 self.command,
@@ -65,6 +90,10 @@ class Nursery:
         with contextlib.suppress(BrokenPipeError):  # it has died, and there will be no answer
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
+        while not select.select([self.process.stdout], [], [], ASK_SECONDS)[0]:
+            if stopped():
+                self._close()
+                return None
         answer = self.process.stdout.readline()
         code: int | None = json.loads(answer) if answer else self._close()
         return code
@@ -78,6 +107,7 @@ class Nursery:
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
+        process.stdout.read()  # until it has ended the cell that may still run
         process.stdout.close()
         return process.wait()
 

@@ -1,15 +1,18 @@
 """A cell in a fresh process: started, watched, stopped, and read whatever became of it."""
 
+import contextlib
 import dataclasses
 import json
 import signal
 import subprocess
 import tempfile
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from psannlm.bench.environment import worker_environment
-from psannlm.bench.nursery import Nursery
+from psannlm.bench.nursery import ASK_SECONDS, Nursery, never
 
 
 class Task(Protocol):
@@ -27,7 +30,13 @@ class Task(Protocol):
 
 
 def run_task(
-    task: Task, *, cache: Path, timeout_seconds: float, nursery: Nursery | None = None
+    task: Task,
+    *,
+    cache: Path,
+    timeout_seconds: float,
+    nursery: Nursery | None = None,
+    variables: Mapping[str, str] | None = None,
+    stopped: Callable[[], bool] = never,
 ) -> list[dict[str, Any]]:
     """Measure `task` in a process of its own.
 
@@ -36,6 +45,9 @@ def run_task(
         cache: Where compiled code is kept.
         timeout_seconds: The process is stopped when it takes longer.
         nursery: Where the process comes from; otherwise the task's worker is started anew.
+        variables: Further variables of the environment of a process that is started anew; those
+            of a nursery are its own.
+        stopped: Asked again and again; the process is ended once it says so.
 
     Returns:
         One mapping a mode of the task, in its order. A mode that crashed, was killed or ran out
@@ -46,10 +58,11 @@ def run_task(
         log_path = Path(folder, "log.txt")
         task_path.write_text(json.dumps(dataclasses.asdict(task)), encoding="utf-8")
         if nursery is not None:
-            code = nursery.run(task_path, result_path, log_path, timeout_seconds)
+            code = nursery.run(task_path, result_path, log_path, timeout_seconds, stopped)
         else:
             command = [*task.worker, str(task_path), str(result_path)]
-            code = _execute(command, log_path, cache, timeout_seconds)
+            environment = worker_environment(cache, variables)
+            code = _execute(command, log_path, environment, timeout_seconds, stopped)
         found = {}
         if result_path.exists():
             for line in result_path.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -62,13 +75,21 @@ def run_task(
     ]
 
 
-def _execute(command: list[str], log_path: Path, cache: Path, timeout_seconds: float) -> int | None:
-    """Exit code of the command, negative for a signal; None if it ran out of time."""
+def _execute(
+    command: list[str],
+    log_path: Path,
+    environment: Mapping[str, str],
+    timeout_seconds: float,
+    stopped: Callable[[], bool],
+) -> int | None:
+    """Exit code of the command, negative for a signal; None if its time was up or it was stopped."""
+    last = time.monotonic() + timeout_seconds
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=worker_environment(cache))
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
-            return process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
+            while not stopped() and (left := last - time.monotonic()) > 0:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(min(left, ASK_SECONDS))
             return None
         finally:
             if process.poll() is None:

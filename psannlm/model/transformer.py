@@ -175,10 +175,18 @@ class GeluScaled(nn.Module):
         self.raw_amplitude = raw_parameter(n_features, config.sine_amplitude)
         self.raw_frequency = raw_parameter(n_features, config.sine_frequency)
 
+    @property
+    def amplitude(self) -> Tensor:
+        """a, (F,)."""
+        return softplus(self.raw_amplitude)
+
+    @property
+    def frequency(self) -> Tensor:
+        """f, (F,)."""
+        return softplus(self.raw_frequency)
+
     def forward(self, z: Tensor) -> Tensor:
-        inner = softplus(self.raw_frequency).to(z.dtype)
-        outer = softplus(self.raw_amplitude).to(z.dtype)
-        return outer * gelu(inner * z)
+        return self.amplitude.to(z.dtype) * gelu(self.frequency.to(z.dtype) * z)
 
 
 class Transformer(nn.Module):

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
-from torch import Tensor
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.ceiling import measure_ceiling, rate
@@ -21,6 +20,7 @@ from psannlm.train import session
 from psannlm.train.compression import yardsticks
 from psannlm.train.data import Data, limits
 from psannlm.train.distributed import Ranks
+from psannlm.train.learned import nonlinearities
 from psannlm.train.pretrained import TOKENIZER, continuations
 from psannlm.train.progress import ProgressBar
 from psannlm.train.recorder import Progress
@@ -97,28 +97,17 @@ def _yardsticks(config: TrainingConfig, data: Data) -> Iterator[dict[str, object
 
 def _sines(before: Transformer, after: Transformer) -> Iterator[dict[str, object]]:
     """A row a feature of every damped sine: its parameters before and after the training."""
-    for (name, old), new in zip(before.named_modules(), after.modules(), strict=True):
-        if not isinstance(old, DampedSine) or not isinstance(new, DampedSine):
+    for sine in nonlinearities(before, after):
+        if sine.kind is not DampedSine:
             continue
         columns = {
-            f"{part}_{when}": _values(getattr(sine, part), old.raw_amplitude)
-            for part in ("amplitude", "frequency", "decay")
-            for when, sine in (("before", old), ("after", new))
+            f"{part}_{when}": found[part].tolist()
+            for when, found in (("before", sine.before), ("after", sine.after))
+            for part in found
         }
-        for feature in range(len(columns["amplitude_after"])):
+        for feature in range(len(sine.after["amplitude"])):
             values = {column: found[feature] for column, found in columns.items()}
-            yield {"layer": _layer(name), "feature": feature, **values}
-
-
-def _layer(name: str) -> str:
-    """The layer of a sine as people call it: `0 mlp`, and `0 wave` where there is such a block."""
-    _, number, part, _ = name.split(".")
-    return f"{number} {part}"
-
-
-def _values(parameter: Tensor | None, like: Tensor) -> list[float | None]:
-    """The parameter of every feature; None where the sine has no such parameter."""
-    return [None] * len(like) if parameter is None else parameter.detach().cpu().tolist()
+            yield {"layer": sine.layer, "feature": feature, **values}
 
 
 def _samples(config: TrainingConfig, data: Data, model: Transformer) -> str:

@@ -1,16 +1,29 @@
-"""What is reported of a network: how well it predicts a split, every token of it once."""
+"""What is reported of a network: how well it predicts a split, every token of it once.
+
+Shape letters: b windows at a time, T tokens of each.
+"""
 
 import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from psannlm.model.loss import IGNORED
 from psannlm.train import journal
 from psannlm.train.batches import evaluation_windows
 from psannlm.train.distributed import Ranks
 from psannlm.train.shards import Tokens
+
+
+class Document(NamedTuple):
+    """How well a network predicts one document, and the end of text after it."""
+
+    nats: float
+    n_tokens: int
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,9 @@ class Evaluation:
     n_tokens: int
     n_bytes: int
     """UTF-8 bytes of the text that the tokens spell."""
+
+    documents: tuple[Document, ...] = ()
+    """In the order of the split; their nats add up to the loss of all tokens."""
 
     @property
     def perplexity(self) -> float:
@@ -53,14 +69,37 @@ def evaluate(
     """
     was_training = objective.training
     objective.eval()
-    sums = torch.zeros(3, dtype=torch.float64, device=ranks.device)
-    windows = evaluation_windows(tokens, context_length, batch)
+    ids = np.asarray(tokens.ids)
+    n_documents = int(np.count_nonzero(ids[:-1] == ids[0]))
+    # Of nats, hits and tokens: the sum over the split, then that of each document.
+    sums = torch.zeros(3, 1 + n_documents, dtype=torch.float64, device=ranks.device)
+    windows = _numbered(evaluation_windows(tokens, context_length, batch), int(ids[0]))
     while group := tuple(itertools.islice(windows, ranks.world)):
         # Every rank calls the network equally often, as FSDP2 gathers weights in each call.
-        inputs, targets = group[min(ranks.rank, len(group) - 1)]
+        inputs, targets, numbers = group[min(ranks.rank, len(group) - 1)]
         if ranks.rank >= len(group):
             targets = torch.full_like(targets, IGNORED)
-        sums += objective(inputs.to(ranks.device), targets.to(ranks.device))
+        targets = targets.to(ranks.device)
+        losses, hits = objective(inputs.to(ranks.device), targets)
+        rows = torch.stack([losses, hits, targets.flatten() != IGNORED]).double()  # (3, b * T)
+        sums[:, 0] += rows.sum(1)
+        # What the last batch is filled up with adds nothing, wherever it goes.
+        sums.index_add_(1, numbers.clamp(max=n_documents).to(ranks.device), rows)
     objective.train(was_training)
-    nats, hits, count = ranks.sum(sums).tolist()
-    return Evaluation(nats / count, hits / count, int(count), tokens.n_bytes)
+    (nats, right, count), *found = ranks.sum(sums).T.tolist()
+    documents = tuple(Document(nats, int(n_tokens)) for nats, _, n_tokens in found)
+    return Evaluation(nats / count, right / count, int(count), tokens.n_bytes, documents)
+
+
+def _numbered(
+    windows: Iterable[tuple[Tensor, Tensor]], end_of_text: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The windows of a split with the number of the document of each target, (b * T,).
+
+    They count from 1: a split begins with an end of text, and as many stand before a target.
+    """
+    ends = 0
+    for inputs, targets in windows:
+        seen = ends + (inputs == end_of_text).flatten().cumsum(0)
+        ends = int(seen[-1])
+        yield inputs, targets, seen

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from psannlm.device import autocast
-from psannlm.model.loss import IGNORED, linear_cross_entropy, token_losses
+from psannlm.model.loss import linear_cross_entropy, token_losses
 from psannlm.model.transformer import Transformer
 
 
 class NextToken(nn.Module):
     """A network with its loss, so that logits of B * T * V values never exist at one time.
 
-    In training the mean loss of the batch in nats, as a scalar. In evaluation three float64 sums:
-    nats, hits of the likeliest token, tokens.
+    In training the mean loss of the batch in nats, as a scalar. In evaluation two rows: the nats of
+    each token, and 1 where it was the likeliest, else 0; both 0 where the target is ignored.
 
     Args:
         model: The network.
@@ -24,7 +24,7 @@ class NextToken(nn.Module):
         compiled: Whether the loss is compiled even where the network around it is not.
 
     Shape:
-        (B, T) tokens, (B, T) targets -> () or (3,)
+        (B, T) tokens, (B, T) targets -> () or (2, B * T)
     """
 
     def __init__(
@@ -49,5 +49,4 @@ class NextToken(nn.Module):
             losses, hits = token_losses(
                 hidden, head, targets.flatten(), chunk_tokens=self.chunk_tokens
             )
-        counted = targets != IGNORED
-        return torch.stack([part.double().sum() for part in (losses, hits, counted)])
+        return torch.stack([losses, hits.to(losses.dtype)])

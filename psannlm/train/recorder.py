@@ -79,12 +79,14 @@ class Recorder:
     watch: Callable[[Progress], None]
     pending: list[tuple[int, Tensor, Tensor, float]] = field(default_factory=list)
     norms: "deque[float]" = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    looks: int = 0
     looked_at: float = field(default_factory=time.perf_counter)
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to look."""
-        return len(self.pending) >= (CUDA_PATIENCE if self.ranks.device.type == "cuda" else 1)
+        """Whether it is time to look; the first step, which compiles, is looked at by itself."""
+        patient = self.looks > 0 and self.ranks.device.type == "cuda"
+        return len(self.pending) >= (CUDA_PATIENCE if patient else 1)
 
     def add(self, step: int, loss: Tensor, norm: Tensor, waited: float) -> None:
         """Note a step without waiting for its loss."""
@@ -107,6 +109,7 @@ class Recorder:
         for (step, _, _, waited), loss, norm in zip(self.pending, means, norms, strict=True):
             self._log(step, loss, norm, seconds, waited)
         self.pending.clear()
+        self.looks += 1
         self.looked_at = now
 
     def rest(self) -> None:

@@ -36,6 +36,8 @@ class Session:
 
     data: Data
     trainer: Trainer
+    validation: Evaluation
+    test: Evaluation | None
     metrics: dict[str, Any]
 
 
@@ -52,6 +54,8 @@ def train(
     *,
     ceiling: Callable[[], float] | None = None,
     watch: Callable[[Progress], None] = lambda _: None,
+    with_test: bool = True,
+    keep_best: bool = True,
 ) -> Session:
     """Train in `folder`, or go on there with what was begun.
 
@@ -65,6 +69,8 @@ def train(
         ceiling: Measures the matmul rate of one device, FLOP/s; asked before and after training,
             of which the higher rate counts, as a busy machine shows a lower one.
         watch: Told of every step, on the first rank.
+        with_test: Whether the finished network is evaluated on the test split.
+        keep_best: Whether the checkpoint of the lowest validation loss is written and kept.
 
     Raises:
         ConfigError: Something about corpus, configuration, checkpoint or ranks is wrong, a loss is
@@ -83,19 +89,19 @@ def train(
     data = data or read(config)  # the others find in the cache what the first has made
     before = ceiling() if ceiling else None
     _forget_peak(ranks.device)
-    trainer = Trainer(config, data, folder, ranks, ceiling=before, watch=watch)
+    trainer = Trainer(config, data, folder, ranks, ceiling=before, watch=watch, keep_best=keep_best)
     trainer.run()
     peak = _peak_mib(ranks.device)  # the ceiling's matrices are none of the training's
     if ceiling and before:
         trainer.recorder.ceiling = max(before, ceiling())
     validation = trainer.last_evaluation or trainer.evaluate(data.validation)
-    test = trainer.evaluate(data.test)
+    test = trainer.evaluate(data.test) if with_test else None
     metrics: dict[str, Any] = {}
     if ranks.is_first:
         metrics = summarise(trainer, validation, test, peak)
         with writing(folder):
             write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
-    return Session(data, trainer, metrics)
+    return Session(data, trainer, validation, test, metrics)
 
 
 def _forget_peak(device: torch.device) -> None:
@@ -110,7 +116,7 @@ def _peak_mib(device: torch.device) -> float | None:
 
 
 def summarise(
-    trainer: Trainer, validation: Evaluation, test: Evaluation, peak_mib: float | None
+    trainer: Trainer, validation: Evaluation, test: Evaluation | None, peak_mib: float | None
 ) -> dict[str, Any]:
     """Everything that metrics.json says; called on the first rank."""
     config, data = trainer.config, trainer.data
@@ -135,11 +141,7 @@ def summarise(
         "val_tokens": validation.n_tokens,
         "val_bytes": validation.n_bytes,
         "bytes_per_token": validation.n_bytes / validation.n_tokens,
-        "test_loss": test.loss,
-        "test_perplexity": test.perplexity,
-        "test_bits_per_byte": test.bits_per_byte,
-        "test_tokens": test.n_tokens,
-        "test_bytes": test.n_bytes,
+        **(_test_metrics(test) if test else {}),
         "best_val_loss": trainer.tally.best_loss,
         "best_step": trainer.tally.best_step,
         "target_perplexity": config.target_perplexity,
@@ -161,6 +163,16 @@ def summarise(
         "compiled": trainer.compiled,
         "n_ranks": ranks.world,
         "parallel": config.parallel,
+    }
+
+
+def _test_metrics(test: Evaluation) -> dict[str, Any]:
+    return {
+        "test_loss": test.loss,
+        "test_perplexity": test.perplexity,
+        "test_bits_per_byte": test.bits_per_byte,
+        "test_tokens": test.n_tokens,
+        "test_bytes": test.n_bytes,
     }
 
 

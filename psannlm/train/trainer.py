@@ -53,6 +53,7 @@ class Trainer:
         ranks: Who trains together.
         ceiling: Measured matmul rate of one device, FLOP/s, for the MFU; None if unknown.
         watch: Told of every step, on the first rank.
+        keep_best: Whether the checkpoint of the lowest validation loss is written and kept.
 
     Raises:
         ConfigError: The ranks cannot share the batch or disagree, or the checkpoint is of another
@@ -68,7 +69,9 @@ class Trainer:
         *,
         ceiling: float | None = None,
         watch: Callable[[Progress], None] = lambda _: None,
+        keep_best: bool = True,
     ) -> None:
+        self.keep_best = keep_best
         self.config, self.data, self.folder, self.ranks = config, data, folder, ranks
         refuse_disagreement(ranks, facts(config, data))
         n_sequences = config.batch_tokens // config.context_length
@@ -127,7 +130,7 @@ class Trainer:
         if evaluating:
             self.last_evaluation = self.evaluate(self.data.validation)
             self.recorder.evaluated(step, self.last_evaluation)
-        if saving or self.tally.best_step == step:
+        if saving or (self.keep_best and self.tally.best_step == step):
             self._save(step)
             self.recorder.rest()
 
@@ -205,7 +208,7 @@ class Trainer:
             }
             tensors |= checkpoint.torch_states()
             checkpoint.save(self.folder, weights, tensors, about)
-            best = self.tally.best_step
+            best = self.tally.best_step if self.keep_best else None
             checkpoint.prune(self.folder, keep=self.config.keep_checkpoints, best=best)
         self.ranks.wait()
 
