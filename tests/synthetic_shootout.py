@@ -1,8 +1,45 @@
-"""Shootouts made up for tests: configurations, and records of trainings that never ran."""
+"""Shootouts made up for tests: configurations, records of trainings that never ran, run folders."""
 
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import nbformat
+
+from psannlm.model.bases import cost_of
+from psannlm.model.cost import Shape
+from psannlm.report.runs import Run
+from psannlm.report.shootout_files import cell_file, files
+from psannlm.report.shootout_tables import shootout_of
+from psannlm.shootout.arms import arms_of, is_scaled
+from psannlm.shootout.gates import NOISY_BOUND, TRAINED_BOUND, Gate
+from psannlm.shootout.plan import (
+    Cell,
+    after_tuning,
+    choose,
+    distinct,
+    key_of,
+    training_of,
+    tunings,
+)
+from psannlm.shootout.records import DocumentLoss, Learned, Point, Score, TrainingRecord
 from psannlm.shootout_config import ShootoutConfig
+from tests.synthetic import executed_notebook, start_manifest
+
+EFFECTS = {
+    "respsann": -0.12, "sgrpsann": -0.05, "waveresnet": -0.20, "relu_squared": -0.02,
+    "swiglu": -0.08, "gelu_scaled": -0.119,
+}  # fmt: skip
+"""Nats by which an arm's losses differ from those of gelu."""
+
+DOCUMENTS = tuple(20 + 13 * (i * i % 7) for i in range(12))
+"""Tokens of the documents of the validation split."""
+
+BYTES_PER_TOKEN, TEST_TOKENS, LEAK = 2.5, 800, 1.5e-7
+BEST_RATE, BEST_FREQUENCY = 0.003, 2.25
+PARTS = ("amplitude", "frequency", "decay")
 
 
 def shootout_config(**changes: Any) -> ShootoutConfig:
@@ -25,3 +62,211 @@ def shootout_config(**changes: Any) -> ShootoutConfig:
         "lm_eval_folder": "",
     }  # fmt: skip
     return ShootoutConfig(**values | changes)
+
+
+def records(
+    config: ShootoutConfig,
+    *,
+    effects: Mapping[str, float] = EFFECTS,
+    noise: float = 0.004,
+    alike: Mapping[str, str] | None = None,
+    fails: Callable[[Cell], bool] = lambda cell: False,
+) -> list[TrainingRecord]:
+    """All trainings of a shootout, tunings first.
+
+    Args:
+        config: Of the shootout.
+        effects: Nats by which an arm's losses differ from those of an arm that is not named.
+        noise: Spread of losses over trainings that differ in nothing but seed and arm, nats.
+        alike: Arms that give what another one gives, as equal networks do.
+        fails: Which trainings fail.
+    """
+
+    def one(cell: Cell) -> TrainingRecord:
+        like = (alike or {}).get(cell.arm.name, cell.arm.name)
+        return (
+            _failed(cell, config) if fails(cell) else _trained(cell, config, like, effects, noise)
+        )
+
+    tuned = [one(cell) for cell in distinct(tunings(config), config).values()]
+    later = distinct(after_tuning(config, choose(config, tuned)), config)
+    return [*tuned, *(one(cell) for cell in later.values())]
+
+
+def gates(
+    config: ShootoutConfig,
+    *,
+    same: Mapping[str, str] | None = None,
+    refused: Mapping[str, str] | None = None,
+) -> list[Gate]:
+    """What the gates found of each arm.
+
+    Args:
+        config: Of the shootout.
+        same: Arms that are the same network as another one.
+        refused: Arms that get no place, and why.
+    """
+    names = [arm.name for arm in arms_of(config)]
+    found = []
+    for name in names:
+        why, twin = (refused or {}).get(name, ""), (same or {}).get(name, "")
+        others = [other for other in names if other != name]
+        nearest = twin or (others[0] if others else "")
+        distance = 0.0 if twin or name in (same or {}).values() else 0.8
+        leak = 0.5 if why else 2 * LEAK / TRAINED_BOUND * NOISY_BOUND
+        found.append(Gate(name, leak, NOISY_BOUND, nearest, distance, twin, why))
+    return found
+
+
+def shootout_run(
+    reports: Path,
+    *,
+    status: str = "complete",
+    made: Sequence[TrainingRecord] | None = None,
+    found: Sequence[Gate] | None = None,
+    **changes: Any,
+) -> Path:
+    """A sealed run folder of a made-up shootout; returns it.
+
+    Args:
+        reports: Where it is made.
+        status: It ends with.
+        made: Its trainings, else those of `records`.
+        found: By the gates, else that of `gates`.
+        changes: Of the configuration.
+    """
+    config = shootout_config(**changes)
+    run = Run.start("benchmarks", start_manifest("shootout", config), reports=reports)
+    run.state(corpus={"path": config.corpus, "sha256": "c" * 64})
+    made = records(config) if made is None else made
+    for record in made:
+        run.write(cell_file(record), record.as_json())
+    shootout = shootout_of(made, gates(config) if found is None else found, config)
+    for name, text in files(shootout, run.manifest).items():
+        run.write(name, text)
+    run.write("shootout.ipynb", nbformat.writes(executed_notebook("Shootout")))
+    run.seal(status)
+    return run.folder
+
+
+def _shared(cell: Cell, config: ShootoutConfig) -> dict[str, Any]:
+    network = training_of(cell, config).network
+    cost = cost_of(network, Shape(1, config.context_length))
+    return {
+        "key": key_of(cell, config),
+        "arm": cell.arm.name,
+        "base": cell.arm.base,
+        "setting": cell.setting,
+        "seed": cell.seed,
+        "final": cell.final,
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "device": "cpu (a test)",
+        "d_mlp": network.d_mlp,
+        "n_parameters": cost.n_parameters,
+        "flops_per_token": 3 * cost.model_flops // config.context_length,
+    }
+
+
+def _failed(cell: Cell, config: ShootoutConfig) -> TrainingRecord:
+    return TrainingRecord(
+        **_shared(cell, config), status="failed", reason="ConfigError: the loss is not finite"
+    )
+
+
+def _trained(
+    cell: Cell, config: ShootoutConfig, like: str, effects: Mapping[str, float], noise: float
+) -> TrainingRecord:
+    draw = random.Random(f"{like} {cell.seed} {cell.setting}")
+    level = 3.0 + effects.get(like, 0.0) + _of_setting(cell, config)
+    level += random.Random(f"seed {cell.seed}").gauss(0, 0.02) + draw.gauss(0, noise)
+    documents = tuple(_documents(level, draw))
+    n_tokens = sum(document.n_tokens for document in documents)
+    loss = sum(document.nats for document in documents) / n_tokens
+    n_steps = 8 * config.evaluations
+    step_seconds = 0.1 * (1 + 0.02 * draw.random())
+    found: dict[str, Any] = {
+        "n_steps": n_steps,
+        "train_tokens": n_steps * config.batch_tokens,
+        "train_loss": loss + 0.05,
+        "train_seconds": 0.5 + n_steps * step_seconds,
+        "train_tokens_per_s": config.batch_tokens / step_seconds,
+        "overhead_seconds": 4 + draw.random(),
+        "compiled": config.compile,
+        "peak_rss_bytes": 2**28 + draw.randrange(2**20),
+        "val_loss": loss,
+        "val_top1": 0.9 / loss,
+        "val_tokens": n_tokens,
+        "val_bytes": round(n_tokens * BYTES_PER_TOKEN),
+        "leak": LEAK,
+        "curve": tuple(_curve(config, n_steps, step_seconds, loss)),
+        "documents": documents,
+        "learned": tuple(_learned(cell, config, draw)),
+    }
+    if cell.final:
+        test = loss + 0.01 + draw.gauss(0, noise / 2)
+        found |= {
+            "test_loss": test,
+            "test_top1": 0.9 / test,
+            "test_tokens": TEST_TOKENS,
+            "test_bytes": round(TEST_TOKENS * BYTES_PER_TOKEN),
+            "scores": tuple(_scores(config, draw)),
+        }
+    return TrainingRecord(**_shared(cell, config), status="ok", reason="", **found)
+
+
+def _of_setting(cell: Cell, config: ShootoutConfig) -> float:
+    """Nats that a setting costs against the best one of its arm."""
+    setting = cell.setting
+    cost = 0.05 * math.log(setting.learning_rate / BEST_RATE) ** 2
+    if is_scaled(cell.arm, config):
+        cost += 0.2 * math.log(setting.sine_frequency / BEST_FREQUENCY) ** 2
+        cost += 0.01 * (len(PARTS) - len(setting.learnable))
+    return cost + 0.05 * math.log(setting.init_std / config.init_std) ** 2
+
+
+def _documents(level: float, draw: random.Random) -> list[DocumentLoss]:
+    return [
+        DocumentLoss(n * (level + 0.2 * (i % 5 - 2) + draw.gauss(0, 0.01)), n)
+        for i, n in enumerate(DOCUMENTS)
+    ]
+
+
+def _curve(config: ShootoutConfig, n_steps: int, step_seconds: float, loss: float) -> list[Point]:
+    """Losses that fall from that of an untrained network and end at `loss`."""
+    start, points = math.log(config.vocab_size), []
+    for i in range(1, config.evaluations + 1):
+        step = n_steps * i // config.evaluations
+        height = (start - loss) * (math.exp(-4 * step / n_steps) - math.exp(-4))
+        points.append(
+            Point(step, step * config.batch_tokens, 0.5 + step * step_seconds, loss + height)
+        )
+    return points
+
+
+def _learned(cell: Cell, config: ShootoutConfig, draw: random.Random) -> list[Learned]:
+    """Of each layer; the damped sine has a decay, the scaled gelu has none."""
+    if not is_scaled(cell.arm, config):
+        return []
+    parts = PARTS[:2] if cell.arm.name == "gelu_scaled" else PARTS
+    before = {"amplitude": 1.0, "frequency": cell.setting.sine_frequency, "decay": 0.01}
+    rows = []
+    for layer in range(config.n_layers):
+        for part in parts:
+            moved = before[part] * (1 + 0.1 * draw.random())
+            rows.append(
+                Learned(f"{layer} mlp", part, before[part], moved, 0.8 * moved, 1.2 * moved)
+            )
+    return rows
+
+
+def _scores(config: ShootoutConfig, draw: random.Random) -> list[Score]:
+    if not config.with_lm_eval:
+        return []
+    n, scores = config.lm_eval_limit, []
+    for task in config.lm_eval_tasks:
+        items = tuple(float(draw.random() < 0.3) for _ in range(n))
+        share = sum(items) / n
+        error = math.sqrt(share * (1 - share) / (n - 1))
+        chance = 0.25 if task == "hellaswag" else None
+        scores.append(Score(task, "acc", share, error, n, chance, items))
+    return scores

@@ -1,11 +1,16 @@
 """The tables of a shootout, each computed from the records of its trainings."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from psannlm.report import shootout_controls, shootout_curves, shootout_summary
+from psannlm.report.shootout_trainings import Trainings
 from psannlm.shootout.gates import Gate
 from psannlm.shootout.records import TrainingRecord
+from psannlm.shootout_config import ShootoutConfig
 
 RUNS = (
     "base", "seed", "status", "reason", "key", "val_loss", "val_ppl", "val_bits_per_byte",
@@ -59,6 +64,7 @@ MATCHED = (
 all compared trainings reach, interpolated between evaluations."""
 
 LEARNED = ("base", "seed", "layer", "part", "before", "after", "low", "high")
+DOCUMENTS = ("base", "seed", "document", "nats", "n_tokens")
 SCORES = ("base", "seed", "task", "metric", "value", "stderr", "n_items", "chance")
 
 
@@ -77,3 +83,48 @@ class Shootout:
     matched: pd.DataFrame
     learned: pd.DataFrame
     scores: pd.DataFrame
+
+
+def shootout_of(
+    records: Sequence[TrainingRecord], gates: Sequence[Gate], config: ShootoutConfig
+) -> Shootout:
+    """All tables of a shootout, also of one that is not finished.
+
+    No arm has a place of which a tuning or a seed is still to come, or that no gate has examined.
+
+    Args:
+        records: Of all trainings so far, in any order.
+        gates: Of the arms.
+        config: Of the shootout.
+    """
+    trainings = Trainings.of(records, gates, config)
+    return Shootout(
+        records=list(records),
+        gates=list(gates),
+        runs=frame(shootout_summary.run_rows(trainings), RUNS),
+        summary=frame(shootout_summary.summary_rows(trainings, gates), SUMMARY),
+        tuning=frame(shootout_controls.tuning_rows(trainings), TUNING),
+        ablation=frame(shootout_controls.ablation_rows(trainings), ABLATION),
+        scales=frame(shootout_controls.scale_rows(trainings), SCALES),
+        curves=frame(shootout_curves.curve_rows(trainings), CURVES),
+        matched=frame(shootout_curves.matched_rows(trainings), MATCHED),
+        learned=frame(shootout_curves.learned_rows(trainings), LEARNED),
+        scores=frame(shootout_curves.score_rows(trainings), SCORES),
+    )
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table of those columns; what a row does not have is unknown.
+
+    Whole numbers stay whole where some of a column are unknown: it then holds None.
+    """
+    found = list(rows)
+    table = {name: _column([row.get(name) for row in found]) for name in columns}
+    return pd.DataFrame(table, columns=list(columns))
+
+
+def _column(values: list[Any]) -> pd.Series:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) and all(isinstance(value, int) for value in known):
+        return pd.Series(values, dtype=object)
+    return pd.Series(values)

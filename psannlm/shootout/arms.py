@@ -5,6 +5,7 @@ A base in the registry is an arm without another line.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, get_args
 
 import torch
@@ -87,6 +88,7 @@ def is_scaled(arm: Arm, config: ShootoutConfig) -> bool:
     return _has(config.network_of(arm.base, **arm.changes), DampedSine, GeluScaled)
 
 
+@cache
 def _matching_width(network: ModelConfig, target: int) -> int:
     """The d_mlp at which the parameters come nearest to `target`."""
     low, high = 1, 4 * network.d_mlp
@@ -103,6 +105,7 @@ def _matching_width(network: ModelConfig, target: int) -> int:
     return min(max(low - 1, 1), low, key=gap)
 
 
+@cache
 def _has(network: ModelConfig, *kinds: type) -> bool:
     """Whether a block of the network holds a module of one of these kinds."""
     # Only its kinds of modules matter, and torch takes seconds to load what the device meta needs.
