@@ -1,7 +1,7 @@
 """How figures are drawn: panels of SVG that take the colours of the page around them.
 
 The only module that knows the drawing library; what a page draws stands in a module of its own. A
-base has one colour and one marker, here, for every page.
+base has one colour and one marker, here, for every page; so has an arm of a shootout.
 """
 
 import io
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -25,13 +25,20 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
+from psannlm.architecture import Nonlinearity
 from psannlm.model.bases import BASES
 
 # Stand-ins that become the page's own text and border colours.
 INK, GRID = "#010203", "#040506"
 QUIET = "#8a8a8a"  # of what stands beside the bases; legible on light and on dark
-MARKERS = "osD^vPX*<>"
+MARKERS = "osD^XPv*<>"
 DASHES = ("-", "--", "-.", ":")
+COLOURS = (0, 1, 2, 3, 5, 9, 4, 6, 7, 8)
+"""Of seaborn's colour-blind palette, those first that are told apart as thin lines on white."""
+
+PLAIN, OTHERS = get_args(Nonlinearity)[0], get_args(Nonlinearity)[1:]
+"""The nonlinearity with which an arm is the base `transformer`, and those with which it is not."""
+
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,
@@ -79,10 +86,26 @@ class Figure:
         return {"text/html": self.html} | ({"image/png": self.png} if self.png else {})
 
 
-def palette(bases: Sequence[str] = tuple(BASES)) -> dict[str, Any]:
-    """Colour of each base, distinguishable by the colour-blind; unknown bases get the rest."""
-    known = list(dict.fromkeys([*BASES, *bases]))
-    return dict(zip(known, sns.color_palette("colorblind", len(known)), strict=True))
+def palette(names: Sequence[str] = tuple(BASES)) -> dict[str, Any]:
+    """Colour of each base and of the arms in `names`, distinguishable by the colour-blind.
+
+    An arm that is a nonlinearity of the transformer has a colour of its own, the plain one that of
+    the transformer; unknown names get the rest.
+    """
+    colours = sns.color_palette("colorblind")
+    return {name: colours[COLOURS[at % len(COLOURS)]] for name, at in _places(names).items()}
+
+
+def markers(names: Sequence[str] = tuple(BASES)) -> dict[str, str]:
+    """Marker of each base and of the arms in `names`, as stable as their colours."""
+    return {name: MARKERS[at % len(MARKERS)] for name, at in _places(names).items()}
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """Where each base and each of `names` stands in the fixed order of colours and markers."""
+    known = dict.fromkeys([*BASES, *OTHERS, *(name for name in names if name != PLAIN)])
+    places = {name: at for at, name in enumerate(known) if name in BASES or name in names}
+    return places | ({PLAIN: places["transformer"]} if PLAIN in names else {})
 
 
 def shades(names: Sequence[str], *, grey: Sequence[str] = ()) -> dict[str, Any]:
