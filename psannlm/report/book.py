@@ -20,6 +20,7 @@ from psannlm.config import CONFIGS
 from psannlm.report import memory_tables, pieces
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
+from psannlm.shootout import comparison
 from psannlm.train import journal
 
 OF_NUMBERS = (
@@ -165,6 +166,9 @@ def constants() -> dict[str, str]:
         "steady": f"{timing.STEADY:.0%}",
         "saved_within": f"{memory_tables.SAVED_WITHIN:.0%}",
         "peak_within": f"{memory_tables.PEAK_WITHIN:.0%}",
+        "alpha": f"{comparison.LEVEL:.0%}",
+        "fewest_seeds": str(comparison.FEWEST_SEEDS),
+        "smallest_loss_effect": f"{comparison.SMALLEST_EFFECT:g}",
         "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,
     }

@@ -17,6 +17,8 @@ from psannlm.report import (
     history,
     memory_tables,
     memory_words,
+    shootout_files,
+    shootout_words,
     throughput_views,
     training_tables,
     training_views,
@@ -38,6 +40,7 @@ def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
         "throughput_history.csv": _csv(history.throughput_history(runs)),
         "memory_history.csv": _csv(history.memory_history(runs)),
         "tiny_corpus_history.csv": _csv(history.training_history(runs)),
+        "shootout_history.csv": _csv(history.shootout_history(runs)),
         "sine.md": f"{sine_figure().html}\n",
         "costs.md": costs(),
     }
@@ -84,11 +87,16 @@ def _training_answer(run: Evidence) -> str:
     return training_views.answer(training_tables.read(run.folder), run.manifest)
 
 
+def _shootout_answer(run: Evidence) -> str:
+    return shootout_words.answer(shootout_files.read(run), run.manifest["parameters"])
+
+
 ANSWERS: Mapping[str, Callable[[Evidence], str]] = {
     "validation": _validation_answer,
     "throughput": _throughput_answer,
     "memory": _memory_answer,
     "tiny_corpus": _training_answer,
+    "shootout": _shootout_answer,
 }
 """Of each notebook: what one of its runs found, as Markdown."""
 
@@ -110,7 +118,8 @@ def history_page(runs: Sequence[Evidence | Refused]) -> str:
         "",
         "Every finding of every complete validation: {download}`validation_history.csv`. "
         "Every throughput row of every complete run, with its device: "
-        "{download}`throughput_history.csv`. Every memory row: {download}`memory_history.csv`.",
+        "{download}`throughput_history.csv`. Every memory row: {download}`memory_history.csv`. "
+        "Every arm of every shootout: {download}`shootout_history.csv`.",
         "",
     ]
     if len(trainings):

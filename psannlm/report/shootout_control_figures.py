@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.figures import INK, QUIET, Axes, Draw, Figure, compose, markers, palette
 from psannlm.report.shootout_figures import ordered
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.training_views import HIGH, LOW, PARTS
-from psannlm.shootout.comparison import CONFIDENCE
 from psannlm.shootout.records import Setting
 
 

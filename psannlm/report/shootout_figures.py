@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.figures import (
     INK,
     OTHERS,
@@ -22,7 +23,6 @@ from psannlm.report.shootout_tables import Shootout
 from psannlm.report.shootout_views import BUDGETS, text
 from psannlm.report.shootout_words import compared
 from psannlm.shootout.arms import all_arms
-from psannlm.shootout.comparison import CONFIDENCE
 
 CUT = 0.25
 """Share of the course whose losses may be cut off at the top, so that its end can be read."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.views import UNKNOWN, duration, interval, number
-from psannlm.shootout.comparison import CONFIDENCE
 
 COLUMNS = (
     "place", "base", f"val loss, nats/token ({CONFIDENCE:.0%} interval)", "val ppl", "bits/byte",

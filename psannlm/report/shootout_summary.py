@@ -10,7 +10,7 @@ from psannlm.report.shootout_trainings import Trainings, good
 from psannlm.shootout.arms import all_arms, is_scaled
 from psannlm.shootout.comparison import Comparison, Difference, compare, mean_interval
 from psannlm.shootout.gates import Gate, same
-from psannlm.shootout.places import places
+from psannlm.shootout.ranking import places
 from psannlm.shootout.records import TrainingRecord
 from psannlm.shootout_config import ShootoutConfig
 from psannlm.train.journal import bits_per_byte, perplexity

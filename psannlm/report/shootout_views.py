@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.training_views import HIGH, LOW, PARTS
 from psannlm.report.views import UNKNOWN, duration, interval, number
-from psannlm.shootout.comparison import CONFIDENCE
 from psannlm.shootout.proportions import smallest_effect
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.shootout_views import amount, is_true, text
 from psannlm.report.views import interval, number
-from psannlm.shootout.comparison import CONFIDENCE, FEWEST_SEEDS, SMALLEST_EFFECT
+from psannlm.shootout.comparison import FEWEST_SEEDS, SMALLEST_EFFECT
 
 Row = Mapping[Any, Any]
 
