@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from psannlm.shootout.places import places
-from tests.synthetic_finals import evaluated, failed, lengths, shootout
+from tests.synthetic_finals import evaluated, failed, final, lengths, shootout
 
 QUIET = {"over_seeds": 0.005, "over_documents": 0.005}
 
@@ -72,6 +72,7 @@ def test_refused_arms_have_no_place_and_take_none():
 def test_arms_that_finished_nothing_have_no_place():
     finals = shootout(draw(), {"a": 2.8, "b": 3.0}, **QUIET)
     finals |= {"broken": [failed("broken", seed) for seed in range(5)], "untried": []}
+    finals["unread"] = [final("unread", seed) for seed in range(5)]
 
     assert places(finals, {}, ()) == {"a": 1, "b": 2}
 
