@@ -176,7 +176,8 @@ def test_the_order_of_arms_and_trainings_does_not_matter():
 def test_only_seeds_that_both_have_finished_are_paired():
     one = [final("one", 0, 2.0), final("one", 1, 5.0), final("one", 2, 1.0), failed("one", 3)]
     other = [final("other", 2, 2.0), final("other", 0, 2.5), failed("other", 1)]
-    other += [final("other", 3, 9.0), final("other", 4, 9.0)]
+    other += [final("other", 3, 9.0), final("other", 4, 9.0), final("other", 5, 9.0)]
+    one += [final("one", 4), replace(failed("one", 5), val_loss=1.0)]
 
     found = versus(one, other)
 
@@ -247,6 +248,14 @@ def test_documents_without_tokens_do_not_count():
 
     assert holed == over_documents(one, other)
     assert holed.n == 2
+
+
+def test_a_document_that_outweighs_all_others_leaves_one_degree_of_freedom():
+    n_tokens = [1, 10_000, 1]
+
+    found = over_documents(documents([1, 2, 3], n_tokens), documents([2, 4, 1], n_tokens))
+
+    assert found.freedom == 1.0
 
 
 def test_of_one_document_or_none_nothing_is_sure():
@@ -341,6 +350,20 @@ def test_the_errors_of_seeds_and_documents_add_as_squares():
     freedom = 0.05**4 / (0.03**4 / 4 + 0.04**4 / 16)
     assert p == pytest.approx(2 * stats.t.cdf(-0.1 / 0.05, freedom))
     assert max(seeds.p, texts.p) < 0.05 < p
+
+
+def test_of_two_means_the_one_nearer_to_zero_is_judged():
+    near = Difference(-0.1, -0.2, 0.0, 0.01, 5, error=0.03, freedom=4)
+    far = Difference(-0.2, -0.3, -0.1, 0.01, 5, error=0.03, freedom=4)
+
+    assert Contrast(near, far).p == Contrast(far, near).p == Contrast(near, near).p
+
+
+def test_few_seeds_are_no_surer_for_many_documents():
+    seeds = Difference(-0.1, -0.23, 0.03, 0.08, 3, error=0.03, freedom=2)
+    texts = Difference(-0.1, -0.12, -0.08, 1e-9, 61, error=0.01, freedom=60)
+
+    assert Contrast(seeds, texts).p == seeds.p
 
 
 def test_without_any_noise_there_is_no_doubt():

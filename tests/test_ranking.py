@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from psannlm.shootout.ranking import places
-from tests.synthetic_finals import evaluated, failed, lengths, shootout
+from tests.synthetic_finals import evaluated, failed, final, lengths, shootout
 
 QUIET = {"over_seeds": 0.005, "over_documents": 0.005}
 
@@ -57,9 +57,8 @@ def test_a_twin_whose_losses_differ_has_the_place_of_the_first(order):
     assert found == {"a": 1, "twin": 1, "b": 2}
 
 
-def test_twins_of_an_arm_that_is_not_there_share_a_place():
-    finals = shootout(draw(), {"b": 3.0, "twin": 2.8}, **QUIET)
-    finals["third"] = finals["twin"]
+def test_twins_of_an_arm_that_is_not_there_share_the_place_of_the_first_that_is():
+    finals = shootout(draw(), {"b": 3.0, "twin": 2.8, "third": 3.2}, **QUIET)
 
     assert places(finals, {"twin": "a", "third": "a"}, ()) == {"b": 2, "twin": 1, "third": 1}
 
@@ -73,6 +72,7 @@ def test_refused_arms_have_no_place_and_take_none():
 def test_arms_that_finished_nothing_have_no_place():
     finals = shootout(draw(), {"a": 2.8, "b": 3.0}, **QUIET)
     finals |= {"broken": [failed("broken", seed) for seed in range(5)], "untried": []}
+    finals["unread"] = [final("unread", seed) for seed in range(5)]
 
     assert places(finals, {}, ()) == {"a": 1, "b": 2}
 
