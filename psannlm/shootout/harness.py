@@ -29,6 +29,8 @@ RESAMPLES = 1000
 """Bootstrap samples behind the standard error of a metric that is no mean."""
 
 LOGS = ("lm_eval", "datasets", "huggingface_hub")
+"""Loggers that say only errors while tasks are read and asked."""
+
 SEED = 0
 """Of the examples that a task may put before its items."""
 
