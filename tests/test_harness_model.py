@@ -103,6 +103,15 @@ def test_what_greedy_decoding_writes_is_called_greedy(network):
     assert [greedy for _, greedy in found] == [True, False]
 
 
+def test_a_rolled_continuation_is_greedy_only_if_all_of_it_is(network):
+    text = "nothing that it would say"[:CONTEXT]
+    last = chr(logs(network, list(text.encode())).argmax())
+
+    [(_, greedy)] = asked(network).loglikelihood(requests(("Once", text + last)))
+
+    assert not greedy
+
+
 def test_a_batch_gives_what_its_texts_give_one_by_one(network):
     together = asked(network, batch=len(PAIRS)).loglikelihood(requests(*PAIRS))
     alone = [asked(network, batch=1).loglikelihood(requests(pair))[0] for pair in PAIRS]

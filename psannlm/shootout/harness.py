@@ -28,6 +28,9 @@ GUESSABLE = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 RESAMPLES = 1000
 """Bootstrap samples behind the standard error of a metric that is no mean."""
 
+LOGS = ("lm_eval", "datasets", "huggingface_hub")
+"""Loggers that say only errors while tasks are read and asked."""
+
 SEED = 0
 """Of the examples that a task may put before its items."""
 
@@ -250,16 +253,18 @@ def _offline() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """No progress bars, no log of lm-eval, and no processes of its own for a bootstrap."""
-    log = logging.getLogger("lm_eval")
-    level, alone = log.level, os.environ.get("DISABLE_MULTIPROC")
-    log.setLevel(logging.ERROR)
+    """No progress bars, no log but of errors, and no processes of its own for a bootstrap."""
+    levels = {log: log.level for log in map(logging.getLogger, LOGS)}
+    alone = os.environ.get("DISABLE_MULTIPROC")
+    for log in levels:
+        log.setLevel(logging.ERROR)
     os.environ["DISABLE_MULTIPROC"] = "1"
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        log.setLevel(level)
+        for log, level in levels.items():
+            log.setLevel(level)
         if alone is None:
             del os.environ["DISABLE_MULTIPROC"]
         else:
