@@ -74,7 +74,7 @@ def test_few_seeds_and_smoke_runs_settle_nothing(changes, why):
     assert "Per token, without a verdict: " in said
     assert "per second (each cut at" in said
     assert not any(word in said for word in ("**better**", "**worse**", "**not separated**"))
-    assert not any(word in said for word in ("below it:", "above it:", "not told apart:"))
+    assert not any(word in said for word in ("below gelu", "above gelu", "told apart"))
 
 
 def test_one_seed_has_a_difference_without_an_interval():
@@ -84,6 +84,8 @@ def test_one_seed_has_a_difference_without_an_interval():
 
     assert f"respsann {row_of('respsann')['difference']:+.4f}." in said.replace(",", ".")
     assert "1 seed an arm" in said
+    assert "intervals" not in said
+    assert "with 95% intervals over seeds." in shootout_words.answer(one, ASKED)
 
 
 def test_equal_budgets_state_what_was_spent_and_the_difference():
@@ -91,22 +93,22 @@ def test_equal_budgets_state_what_was_spent_and_the_difference():
 
     rows = shown().matched.set_index(["budget", "base"])
     flops, seconds = (rows.loc[(budget, "respsann")] for budget in ("flops", "seconds"))
-    assert f"Per FLOP (each cut at {flops['amount']:.3g} FLOPs), below it: respsann" in said
+    assert f"Per FLOP (each cut at {flops['amount']:.3g} FLOPs), below gelu: respsann" in said
     assert f"respsann {flops['difference']:+.4f} (" in said
-    assert f"per second (each cut at {seconds['amount']:.1f} s), below it: respsann" in said
+    assert f"per second (each cut at {seconds['amount']:.1f} s), below gelu: respsann" in said
     assert f"respsann {seconds['difference']:+.4f} (" in said
 
 
 @pytest.mark.parametrize(
     ("mean", "low", "high", "n", "expected"),
     [
-        (-0.1, -0.2, -0.05, FEWEST_SEEDS, "below it"),
-        (0.1, 0.05, 0.2, FEWEST_SEEDS, "above it"),
-        (-0.1, -0.2, 0.01, FEWEST_SEEDS, "not told apart"),
-        (0.1, -0.01, 0.2, FEWEST_SEEDS, "not told apart"),
-        (-0.1, -0.2, -0.05, FEWEST_SEEDS - 1, "not told apart"),
-        (-0.004, -0.0045, -0.0035, FEWEST_SEEDS, "not told apart"),
-        (-0.1, None, None, FEWEST_SEEDS, "not told apart"),
+        (-0.1, -0.2, -0.05, FEWEST_SEEDS, "below"),
+        (0.1, 0.05, 0.2, FEWEST_SEEDS, "above"),
+        (-0.1, -0.2, 0.01, FEWEST_SEEDS, "not told apart from"),
+        (0.1, -0.01, 0.2, FEWEST_SEEDS, "not told apart from"),
+        (-0.1, -0.2, -0.05, FEWEST_SEEDS - 1, "not told apart from"),
+        (-0.004, -0.0045, -0.0035, FEWEST_SEEDS, "not told apart from"),
+        (-0.1, None, None, FEWEST_SEEDS, "not told apart from"),
     ],
 )
 def test_a_side_of_the_baseline_needs_an_interval_seeds_and_a_size(mean, low, high, n, expected):
