@@ -1,5 +1,6 @@
 """What compared trainings left beside their losses; losses at one budget for all arms."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -69,7 +70,7 @@ def test_losses_at_a_budget_lie_on_the_curves_and_differences_are_paired():
         points = [(p.tokens * record.flops_per_token, p.val_loss) for p in record.curve]
         amount = rows["gelu"]["amount"]
         [(low, above), (high, below)] = next(
-            pair for pair in zip(points, points[1:], strict=False) if pair[1][0] >= amount
+            pair for pair in itertools.pairwise(points) if pair[1][0] >= amount
         )
         share = math.log(amount / low) / math.log(high / low)
         return above + share * (below - above)
@@ -110,7 +111,8 @@ def test_learned_parameters_scores_and_documents_are_those_of_the_records():
     [record, *_] = finished(found)
     assert len(learned) == 3 * len(record.learned)  # of one arm alone
     assert learned[0]["after"] == record.learned[0].after
-    assert len(scores) == 9 * 2 and "items" not in scores[0]
+    assert len(scores) == 9 * 2
+    assert "items" not in scores[0]
     assert scores[1]["value"] == record.scores[1].value
     assert [row["document"] for row in documents[:12]] == list(range(12))
     assert sum(row["nats"] for row in documents[:12]) == pytest.approx(

@@ -48,7 +48,8 @@ def test_every_compared_training_has_its_metrics_with_the_usual_names_first():
 def test_a_failed_training_has_nulls_and_a_reason():
     metrics = json.loads(FILES["runs/gelu_seed1/metrics.json"])
 
-    assert metrics["status"] == "failed" and metrics["reason"]
+    assert metrics["status"] == "failed"
+    assert metrics["reason"]
     assert metrics["val_loss"] is None
 
 
@@ -58,7 +59,8 @@ def test_settings_tell_grids_of_one_size_seeds_and_what_was_chosen():
     assert {len(grid) for grid in settings["grids"].values()} == {2}
     assert settings["chosen"]["respsann"] == {"learning_rate": 0.003, "sine_frequency": 2.25}
     assert settings["chosen"]["gelu"] == {"learning_rate": 0.003, "sine_frequency": None}
-    assert settings["seeds"] == [0, 1, 2] and settings["tuning_seed"] == 100
+    assert settings["seeds"] == [0, 1, 2]
+    assert settings["tuning_seed"] == 100
 
 
 def test_documents_have_a_row_each_training_and_document():

@@ -36,7 +36,9 @@ def test_arms_come_by_place_with_the_numbers_of_the_summary():
     )
     assert rows[0][6].startswith(f"{best.difference:+.4f} (")
     assert rows[0][7] == "better"
-    assert rows[-1][1] == "gelu" and rows[-1][6] == "—" and rows[-1][7] == "baseline"
+    assert rows[-1][1] == "gelu"
+    assert rows[-1][6] == "—"
+    assert rows[-1][7] == "baseline"
 
 
 def test_a_refused_arm_stands_at_the_end_with_its_reason():
@@ -60,7 +62,8 @@ def test_failed_seeds_stand_beside_the_others():
     [row] = [row for row in cells(leaderboard(found, MANIFEST)) if row[1] == "gelu"]
 
     assert row[-1] == "2 (1 failed)"
-    assert row[0] == "—" and row[7] == "baseline"
+    assert row[0] == "—"
+    assert row[7] == "baseline"
 
 
 def test_the_readme_says_what_was_trained_and_holds_the_leaderboard():

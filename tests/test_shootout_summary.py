@@ -43,7 +43,9 @@ def test_a_row_of_a_failed_training_has_its_reason_and_no_loss():
     row = run_row(record, CONFIG)
 
     assert (row["status"], row["reason"]) == ("failed", record.reason)
-    assert row["val_loss"] is None and row["val_ppl"] is None and row["train_flops"] is None
+    assert row["val_loss"] is None
+    assert row["val_ppl"] is None
+    assert row["train_flops"] is None
 
 
 def test_an_arm_without_an_initial_frequency_states_none():
@@ -84,7 +86,8 @@ def test_arms_come_by_place_and_then_by_loss():
     found = list(rows().values())
 
     assert [row["place"] for row in found] == sorted(row["place"] for row in found)
-    assert found[-1]["base"] == "gelu" and found[-1]["verdict"] == "baseline"
+    assert found[-1]["base"] == "gelu"
+    assert found[-1]["verdict"] == "baseline"
     assert found[0]["verdict"] == "better"
 
 
@@ -103,7 +106,9 @@ def test_a_refused_arm_has_a_loss_but_no_place_no_verdict_and_no_difference():
 
     row = found["respsann"]
     assert list(found)[-1] == "respsann"
-    assert row["place"] is None and row["verdict"] == "" and "difference" not in row
+    assert row["place"] is None
+    assert row["verdict"] == ""
+    assert "difference" not in row
     assert row["refused"] == "it sees the future"
     assert row["val_loss"] is not None
 
@@ -128,6 +133,7 @@ def test_failed_seeds_are_counted():
 
 
 def test_a_mean_of_equal_values_is_that_value():
-    assert mean_of([3, 3, None]) == 3 and isinstance(mean_of([3, 3]), int)
+    assert mean_of([3, 3, None]) == 3
+    assert isinstance(mean_of([3, 3]), int)
     assert mean_of([1, 2]) == 1.5
     assert mean_of([None]) is None

@@ -34,7 +34,8 @@ def test_nothing_is_known_of_a_shootout_that_has_only_begun():
 
     assert list(found.summary["place"]) == [None, None]
     assert found.summary["val_loss"].isna().all()
-    assert found.runs.empty and found.matched.empty
+    assert found.runs.empty
+    assert found.matched.empty
     assert len(found.tuning) == 1
 
 

@@ -20,7 +20,8 @@ def test_a_finished_shootout_compares_all_arms_in_their_order_by_seed():
 
     assert list(found.fit) == ["respsann", "gelu", "relu_squared"]
     assert [r.seed for r in found.fit["gelu"]] == [0, 1, 2]
-    assert not found.unfit and not found.unplaced
+    assert not found.unfit
+    assert not found.unplaced
 
 
 @pytest.mark.parametrize(
