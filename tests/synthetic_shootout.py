@@ -1,14 +1,20 @@
-"""Shootouts made up for tests: configurations, and records of trainings that never ran."""
+"""Shootouts made up for tests: configurations, records of trainings that never ran, run folders."""
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import nbformat
 
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
+from psannlm.report.runs import Run
+from psannlm.report.shootout_files import cell_file, files
+from psannlm.report.shootout_tables import shootout_of
 from psannlm.shootout.arms import arms_of, is_scaled
-from psannlm.shootout.gates import Gate
+from psannlm.shootout.gates import NOISY_BOUND, TRAINED_BOUND, Gate
 from psannlm.shootout.plan import (
     Cell,
     after_tuning,
@@ -20,6 +26,7 @@ from psannlm.shootout.plan import (
 )
 from psannlm.shootout.records import DocumentLoss, Learned, Point, Score, TrainingRecord
 from psannlm.shootout_config import ShootoutConfig
+from tests.synthetic import executed_notebook, start_manifest
 
 EFFECTS = {
     "respsann": -0.12, "sgrpsann": -0.05, "waveresnet": -0.20, "relu_squared": -0.02,
@@ -30,7 +37,7 @@ EFFECTS = {
 DOCUMENTS = tuple(20 + 13 * (i * i % 7) for i in range(12))
 """Tokens of the documents of the validation split."""
 
-BYTES_PER_TOKEN, TEST_TOKENS = 2.5, 800
+BYTES_PER_TOKEN, TEST_TOKENS, LEAK = 2.5, 800, 1.5e-7
 BEST_RATE, BEST_FREQUENCY = 0.003, 2.25
 PARTS = ("amplitude", "frequency", "decay")
 
@@ -106,8 +113,40 @@ def gates(
         others = [other for other in names if other != name]
         nearest = twin or (others[0] if others else "")
         distance = 0.0 if twin or name in (same or {}).values() else 0.8
-        found.append(Gate(name, 0.5 if why else 2.5e-7, 1e-4, nearest, distance, twin, why))
+        leak = 0.5 if why else 2 * LEAK / TRAINED_BOUND * NOISY_BOUND
+        found.append(Gate(name, leak, NOISY_BOUND, nearest, distance, twin, why))
     return found
+
+
+def shootout_run(
+    reports: Path,
+    *,
+    status: str = "complete",
+    made: Sequence[TrainingRecord] | None = None,
+    found: Sequence[Gate] | None = None,
+    **changes: Any,
+) -> Path:
+    """A sealed run folder of a made-up shootout; returns it.
+
+    Args:
+        reports: Where it is made.
+        status: It ends with.
+        made: Its trainings, else those of `records`.
+        found: By the gates, else that of `gates`.
+        changes: Of the configuration.
+    """
+    config = shootout_config(**changes)
+    run = Run.start("benchmarks", start_manifest("shootout", config), reports=reports)
+    run.state(corpus={"path": config.corpus, "sha256": "c" * 64})
+    made = records(config) if made is None else made
+    for record in made:
+        run.write(cell_file(record), record.as_json())
+    shootout = shootout_of(made, gates(config) if found is None else found, config)
+    for name, text in files(shootout, run.manifest).items():
+        run.write(name, text)
+    run.write("shootout.ipynb", nbformat.writes(executed_notebook("Shootout")))
+    run.seal(status)
+    return run.folder
 
 
 def _shared(cell: Cell, config: ShootoutConfig) -> dict[str, Any]:
@@ -149,7 +188,7 @@ def _trained(
         "n_steps": n_steps,
         "train_tokens": n_steps * config.batch_tokens,
         "train_loss": loss + 0.05,
-        "train_seconds": n_steps * step_seconds + 1.0,
+        "train_seconds": 0.5 + n_steps * step_seconds,
         "train_tokens_per_s": config.batch_tokens / step_seconds,
         "overhead_seconds": 4 + draw.random(),
         "compiled": config.compile,
@@ -158,14 +197,14 @@ def _trained(
         "val_top1": 0.9 / loss,
         "val_tokens": n_tokens,
         "val_bytes": round(n_tokens * BYTES_PER_TOKEN),
-        "leak": 1.5e-7,
+        "leak": LEAK,
         "curve": tuple(_curve(config, n_steps, step_seconds, loss)),
+        "documents": documents,
         "learned": tuple(_learned(cell, config, draw)),
     }
     if cell.final:
         test = loss + 0.01 + draw.gauss(0, noise / 2)
         found |= {
-            "documents": documents,
             "test_loss": test,
             "test_top1": 0.9 / test,
             "test_tokens": TEST_TOKENS,

@@ -12,6 +12,7 @@ from psannlm import REPORTS, ROOT
 from psannlm.config import CONFIGS
 from psannlm.report import book
 from psannlm.report.runs import Refused, all_runs, load
+from tests.forging import forge
 from tests.synthetic import throughput_run
 from tests.trainings import training_run
 
@@ -37,12 +38,18 @@ def test_without_evidence_every_page_says_what_is_missing(tmp_path):
 
 
 def test_the_best_run_is_the_page_and_its_raw_files_lie_beside(tmp_path):
-    run = load(throughput_run(tmp_path))
+    folder = throughput_run(tmp_path)
+    (folder / "cells").mkdir()
+    (folder / "cells" / "0a.json").write_text("")
+    forge(folder, "cells/0a.json", lambda _: "{}")
+    run = load(folder)
 
     results, warnings = staged(tmp_path)
 
     assert not warnings
     assert run.folder.name in (results / "throughput.ipynb").read_text()
+    assert "0a.json" not in (results / "throughput.ipynb").read_text()
+    assert not (results / "data" / "throughput" / "cells").exists()
     for name in ("throughput.csv", "samples.csv", "cells.csv", "run.json"):
         assert (results / "data" / "throughput" / name).read_bytes() == (
             run.folder / name

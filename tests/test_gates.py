@@ -126,12 +126,13 @@ def test_sound_arms_pass_far_below_their_bounds(positions: str) -> None:
     assert all(gate.nearest and gate.distance > 1e-3 for gate in found)
 
 
-def test_a_leak_of_a_finished_training_is_judged_by_the_rounding_of_float32() -> None:
+def test_a_leak_of_a_finished_training_refuses_its_arm() -> None:
     config = asked("respsann", "waveresnet")
     records = [
         trained("respsann", 0, leak=TRAINED_BOUND / 2),
         trained("waveresnet", 0, leak=2 * TRAINED_BOUND),
         trained("waveresnet", 1, leak=TRAINED_BOUND / 2),
+        trained("waveresnet", 2, leak=NOISY_BOUND),
         trained("gelu", 0, leak=1.0, final=False),
         trained("gelu", 1, leak=None, status="failed"),
     ]
@@ -142,6 +143,34 @@ def test_a_leak_of_a_finished_training_is_judged_by_the_rounding_of_float32() ->
     assert "waveresnet as trained with seed 0 sees the future" in found["waveresnet"].refused
     assert (found["respsann"].leak, found["respsann"].bound) == (TRAINED_BOUND / 2, TRAINED_BOUND)
     assert found["gelu"].bound == NOISY_BOUND
+
+
+def test_networks_are_judged_in_double_precision_on_a_text_of_bounded_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = set()
+
+    class Watched(Respsann):
+        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
+            seen.add((x.dtype, x.shape[1]))
+            return super().forward(x, past, position)
+
+    monkeypatch.setitem(BASES, "watched", Watched)
+    monkeypatch.setattr("psannlm.shootout.gates.LENGTH", 8)
+
+    gates(asked("watched"), {}, [])
+
+    assert seen == {(torch.float64, 8)}
+
+
+def test_of_two_leaks_the_one_nearer_to_its_bound_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = NOISY_BOUND * 2
+    monkeypatch.setattr("psannlm.shootout.gates.leak", lambda model, tokens: noisy)
+
+    [gate] = gates(asked("gelu"), {}, [trained("gelu", 0, leak=TRAINED_BOUND / 2)])
+
+    assert (gate.leak, gate.bound) == (noisy, NOISY_BOUND)
+    assert gate.refused.startswith("gelu with noisy parameters sees the future")
 
 
 def test_logits_that_are_no_numbers_refuse_an_arm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +239,15 @@ def test_a_third_copy_is_the_first_too(monkeypatch: pytest.MonkeyPatch) -> None:
     found = gates(asked("copy", "copy of the copy"), {}, [])
 
     assert same(found) == {"copy of the copy": "copy", "gelu": "copy"}
+
+
+def test_what_is_the_same_as_a_copy_is_the_same_as_its_original() -> None:
+    config = asked("respsann", "waveresnet", "swiglu", wave="none")
+    records = [trained(arm, seed) for arm in ("waveresnet", "swiglu") for seed in (0, 1)]
+
+    found = same(gates(config, {}, records))
+
+    assert found == {"waveresnet": "respsann", "swiglu": "respsann"}
 
 
 def test_equal_logits_of_other_parameters_are_no_one_network(

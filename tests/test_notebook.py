@@ -1,22 +1,30 @@
 """What a notebook's cells call, without a notebook."""
 
 import json
+import re
+from typing import get_args
 
 import pytest
 import torch
 
+from psannlm.architecture import Nonlinearity
 from psannlm.config import CONFIGS
-from psannlm.report import figures, notebook
+from psannlm.model.bases import BASES
+from psannlm.report import figures, notebook, places
 from psannlm.report.notebook import (
     PROGRESS,
     Page,
     assigned,
     command_line,
+    configuration,
     default_parameters,
     given_parameters,
+    names_of,
 )
 from psannlm.report.runs import Run
+from psannlm.schema import ConfigError
 from tests.synthetic import start_manifest
+from tests.synthetic_shootout import shootout_config
 from tests.trainings import training_config
 
 
@@ -55,9 +63,54 @@ def test_the_command_of_a_process_that_is_gone_is_unknown():
     assert command_line(2**22 + 1) == "unknown"
 
 
+def test_a_shootout_names_arms_and_every_other_notebook_bases():
+    assert names_of("throughput") == names_of("memory") == tuple(BASES)
+    assert set(names_of("shootout")) == {*BASES, *get_args(Nonlinearity)} - {"transformer"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": ["respsan"]}, "base: unknown base 'respsan', did you mean 'respsann'"),
+        ({"baseline": "transformer"}, "baseline: unknown base 'transformer'"),
+        ({"scale_arms": ["gelu", "geluu"]}, "scale_arms: unknown arm 'geluu', did you mean 'gelu'"),
+        ({"ablation": ["gelu"]}, "ablation must name arms with a damped sine, got 'gelu'"),
+    ],
+)
+def test_a_shootout_is_refused_before_it_has_a_folder(changes, message):
+    data = shootout_config().model_dump(mode="json") | changes
+
+    with pytest.raises(ConfigError, match=message) as refusal:
+        configuration("shootout", data, "here")
+    assert str(refusal.value).startswith("here:\n  ")
+
+
+def test_a_shootout_that_names_no_base_means_all_arms():
+    asked = shootout_config()
+
+    assert configuration("shootout", asked.model_dump(mode="json"), "here") == asked
+
+
+def test_a_shootout_opens_a_folder_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv(places.OTHER_HOME, str(tmp_path / "benchmarks"))
+    monkeypatch.setattr(notebook.environment, "describe_environment", lambda device: {})
+    monkeypatch.setattr(notebook.environment, "conditions", lambda device: {})
+
+    run = notebook._open_run("shootout", shootout_config(), torch.device("cpu"))
+    other = notebook._open_run("tiny_corpus", training_config(), torch.device("cpu"))
+
+    assert re.fullmatch(r"\d{8}_\d{6}_base_shootout", run.folder.name)
+    assert re.fullmatch(r"\d{8}_\d{6}", other.folder.name)
+    assert run.manifest["run"] == run.folder.name
+    assert (run.manifest["seeds"], other.manifest["seeds"]) == ([0, 1, 2], [training_config().seed])
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_notebook_declares_its_parameters(name):
-    assert {"preset", "seed", "device"} <= set(default_parameters(name))
+    declared = set(default_parameters(name))
+
+    assert {"preset", "device"} <= declared
+    assert {"seed", "seeds"} & declared
 
 
 @pytest.fixture

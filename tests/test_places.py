@@ -16,6 +16,7 @@ ELSEWHERE = {"OUT_DIR": "/elsewhere/a", "BENCH_OUT": "b", "TINY_CONFIG": "mine.y
         ("validation", REPORTS / "gpu", Path("/elsewhere/a")),
         ("throughput", REPORTS / "benchmarks", Path("b")),
         ("tiny_corpus", REPORTS / "benchmarks", Path("b")),
+        ("shootout", REPORTS / "benchmarks", Path("b")),
     ],
 )
 def test_the_environment_moves_the_runs_of_a_notebook(notebook, usual, named):

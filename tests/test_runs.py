@@ -43,6 +43,19 @@ def test_the_folder_is_named_by_its_start(tmp_path):
     assert folder.parent == tmp_path / "benchmarks"
 
 
+def test_a_suffix_ends_the_name_of_the_folder_and_stands_in_the_manifest(tmp_path):
+    plain = begun(tmp_path).folder
+    suffixed = Run.start("benchmarks", START | NOW, reports=tmp_path, suffix="_base_shootout")
+    suffixed.seal("complete")
+
+    stem, _, suffix = suffixed.folder.name.partition("_base")
+    assert time.strptime(stem, "%Y%m%d_%H%M%S")
+    assert suffix == "_shootout"
+    assert suffixed.manifest["run"] == suffixed.folder.name
+    assert [run.folder for run in all_runs(tmp_path)] == [plain, suffixed.folder]
+    assert best_run("throughput", list(all_runs(tmp_path))).folder == suffixed.folder
+
+
 def test_two_runs_in_one_second_do_not_collide(tmp_path):
     folders = {begun(tmp_path).folder for _ in range(3)}
 
@@ -98,6 +111,60 @@ def test_a_missing_artifact_is_refused(tmp_path):
 
     with pytest.raises(EvidenceError, match=r"samples\.csv is missing"):
         load(folder)
+
+
+@pytest.fixture
+def nested(tmp_path):
+    """A run with artifacts in folders, sealed."""
+    run = begun(tmp_path)
+    run.write("summary.csv", "a\n")
+    run.write("cells/0a.json", "{}\n")
+    run.write("runs/gelu_seed0/metrics.json", "{}\n")
+    run.seal("complete")
+    return run.folder
+
+
+NESTED = {"summary.csv", "cells/0a.json", "runs/gelu_seed0/metrics.json"}
+
+
+def test_artifacts_may_lie_in_folders(nested):
+    evidence = load(nested)
+
+    assert set(evidence.manifest["artifacts"]) == NESTED
+    assert evidence.text("runs/gelu_seed0/metrics.json") == "{}\n"
+
+
+def test_a_nested_artifact_that_is_missing_or_altered_is_refused(nested):
+    (nested / "cells" / "0a.json").write_text("{ }\n")
+    with pytest.raises(EvidenceError, match=r"cells/0a\.json was altered"):
+        load(nested)
+
+    (nested / "cells" / "0a.json").unlink()
+    with pytest.raises(EvidenceError, match=r"cells/0a\.json is missing"):
+        load(nested)
+
+
+def test_a_file_that_the_run_did_not_write_changes_nothing(nested):
+    before = load(nested)
+    (nested / "notes.txt").write_text("mine")
+    (nested / "cells" / "0b.json").write_text("{}")
+
+    assert load(nested) == before
+
+
+def test_a_run_goes_on_with_its_nested_artifacts(tmp_path):
+    run = begun(tmp_path)
+    for name in NESTED:
+        run.write(name, "")
+    (run.folder / "cells" / ".0b.json.123.tmp").write_text("half")
+    (run.folder / ".cache" / "deep").mkdir(parents=True)
+    (run.folder / ".cache" / "deep" / "file").write_text("none of the run's")
+
+    resumed = Run.resume(run.folder, NOW)
+    resumed.seal("complete")
+
+    assert resumed.artifacts == NESTED
+    assert set(load(run.folder).manifest["artifacts"]) == NESTED
 
 
 def test_a_changed_manifest_is_refused(tmp_path):

@@ -82,7 +82,7 @@ def _execute(
     timeout_seconds: float,
     stopped: Callable[[], bool],
 ) -> int | None:
-    """Exit code of the command, negative for a signal; None if its time was up or it was stopped."""
+    """Exit code of the command, negative for a signal; None if it had to be ended."""
     last = time.monotonic() + timeout_seconds
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

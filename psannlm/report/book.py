@@ -69,7 +69,8 @@ def _page(name: str, run: Evidence | None, target: Path) -> dict[Path, bytes]:
     if run is None:
         return {target / f"{name}.md": STUB.format(title=pieces.title(name)).encode()}
     notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
-    raw = [*sorted(n for n in run.manifest["artifacts"] if n.endswith(RAW)), "run.json"]
+    top = [n for n in sorted(run.manifest["artifacts"]) if "/" not in n]
+    raw = [*(n for n in top if n.endswith(RAW)), "run.json"]
     files = {target / "data" / name / n: (run.folder / n).read_bytes() for n in raw}
     text: str = nbformat.writes(published(notebook, run, raw))
     return {target / f"{name}.ipynb": text.encode(), **files}

@@ -1,4 +1,4 @@
-"""All runs over time: a row a run; every finding, speed, memory and training published."""
+"""All runs over time: a row a run; every finding, speed, memory, training and arm published."""
 
 import io
 import json
@@ -8,6 +8,7 @@ import pandas as pd
 
 from psannlm.report import memory_tables
 from psannlm.report.runs import Evidence, Refused
+from psannlm.report.shootout_tables import SUMMARY
 
 TRAINING = (
     "run", "device", "preset", "commit", "base", "n_parameters", "corpus_path", "corpus_sha256",
@@ -20,6 +21,7 @@ VALIDATION = (
     "run", "device", "preset", "commit", "check", "base", "status", "measure", "value", "bound",
     "seconds", "reason",
 )  # fmt: skip
+SHOOTOUT = ("run", "device", "preset", "commit", *SUMMARY)
 COLUMNS = ["run", "notebook", "preset", "device", "torch", "code", "status"]
 
 
@@ -109,3 +111,20 @@ def validation_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
             findings = json.loads(run.text("summary.json"))["findings"]
             rows += [finding | known for finding in findings]
     return pd.DataFrame(rows, columns=list(VALIDATION))
+
+
+def shootout_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """One row an arm of every complete shootout, oldest first, with its run, device and code."""
+    frames = []
+    for run in runs:
+        if isinstance(run, Refused) or not run.is_complete:
+            continue
+        manifest = run.manifest
+        if manifest["notebook"] == "shootout":
+            frame = pd.read_csv(io.StringIO(run.text("summary.csv")))
+            frame["run"] = manifest["run"]
+            frame["device"] = manifest["environment"]["device"]
+            frame["preset"] = manifest["preset"]
+            frame["commit"] = manifest["git"]["commit"]
+            frames.append(frame[list(SHOOTOUT)].astype(object))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(SHOOTOUT))

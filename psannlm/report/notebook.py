@@ -33,6 +33,8 @@ from psannlm.report import executed, places, views
 from psannlm.report.figures import Figure
 from psannlm.report.runs import Run
 from psannlm.schema import ConfigError, Strict
+from psannlm.shootout.arms import all_arms, arms_of
+from psannlm.shootout_config import ShootoutConfig
 
 NOTEBOOKS = ROOT / "notebooks"
 PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"
@@ -125,11 +127,36 @@ def start(name: str) -> Page:
             f"notebooks/{name}.ipynb must be run as a notebook, with papermill or in Jupyter"
         )
     data = given_parameters(name, shell.user_ns)
-    config = parse(CONFIGS[name], data, source=f"parameters of {name}.ipynb", bases=tuple(BASES))
+    config = configuration(name, data, f"parameters of {name}.ipynb")
     device = select_device(data.get("device", "auto"))
     run = _open_run(name, config, device)
     shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
     return Page(name, config, run, device)
+
+
+def configuration(name: str, data: Mapping[str, Any], source: str) -> Strict:
+    """What a notebook is asked to do.
+
+    Args:
+        name: Of the notebook.
+        data: Its parameters.
+        source: Where they came from; opens the message.
+
+    Raises:
+        ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
+    """
+    config = parse(CONFIGS[name], data, source=source, bases=names_of(name))
+    if isinstance(config, ShootoutConfig):
+        try:
+            arms_of(config)
+        except ConfigError as error:
+            raise ConfigError(f"{source}:\n  {error}") from None
+    return config
+
+
+def names_of(notebook: str) -> tuple[str, ...]:
+    """What the parameters `base` and `baseline` of a notebook may name."""
+    return tuple(all_arms()) if notebook == "shootout" else tuple(BASES)
 
 
 def given_parameters(name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,12 +207,13 @@ def _open_run(name: str, config: Strict, device: torch.device) -> Run:
         "parameters": parameters,
         "environment": described,
         "conditions": {"start": environment.conditions(device)},
-        "seeds": [parameters["seed"]],
+        "seeds": parameters.get("seeds") or [parameters["seed"]],
         "corpus": None,
         "tokenizer": None,
     }
     home = places.home(name)
-    run = Run.start(home.name, manifest, reports=home.parent)
+    suffix = places.SUFFIXES.get(name, "")
+    run = Run.start(home.name, manifest, reports=home.parent, suffix=suffix)
     run.write("config_used.yaml", yaml.safe_dump(parameters, sort_keys=False))
     run.write("system.json", json.dumps(described, indent=2) + "\n")
     return run

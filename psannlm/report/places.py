@@ -11,6 +11,10 @@ VALIDATION_HOME, OTHER_HOME, TINY_CONFIG = "OUT_DIR", "BENCH_OUT", "TINY_CONFIG"
 the parameter file of the tiny corpus. The book and `check` read what lies under reports/."""
 
 
+SUFFIXES = {"shootout": "_base_shootout"}
+"""What the names of run folders end in, beyond the time of their start, by notebook."""
+
+
 def home(notebook: str, environment: Mapping[str, str] = os.environ) -> Path:
     """The folder in which runs of a notebook are made."""
     is_validation = notebook == "validation"

@@ -24,13 +24,13 @@ from psannlm import ROOT
 from psannlm.config import CONFIGS
 from psannlm.corpora import build, recipe
 from psannlm.corpora.corpus import CORPORA
-from psannlm.model.bases import BASES
-from psannlm.parameters import nearest, parse, read_parameters
+from psannlm.parameters import nearest, read_parameters
 from psannlm.report import places
 from psannlm.report.notebook import (
     NOTEBOOKS,
     PROGRESS,
     RESUME,
+    configuration,
     default_parameters,
 )
 from psannlm.report.runs import MANIFEST, EvidenceError, Refused, all_runs, load
@@ -122,7 +122,7 @@ def check_parameters(name: str, path: Path) -> None:
     declared = default_parameters(name)
     missing = [f"  {key}: missing" for key in declared if key not in data]
     try:
-        parse(CONFIGS[name], declared | data, source=shown, bases=tuple(BASES))
+        configuration(name, declared | data, shown)
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *missing])) from None
     if missing:

@@ -68,19 +68,22 @@ class Run:
     artifacts: set[str] = field(default_factory=set)
 
     @classmethod
-    def start(cls, kind: str, manifest: Mapping[str, Any], *, reports: Path = REPORTS) -> "Run":
-        """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS>`, in UTC.
+    def start(
+        cls, kind: str, manifest: Mapping[str, Any], *, reports: Path = REPORTS, suffix: str = ""
+    ) -> "Run":
+        """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS><suffix>`, in UTC.
 
         Args:
             kind: `benchmarks` or `gpu`, or the folder that the environment names instead.
             manifest: What is known before the first measurement; preset and notebook at least.
             reports: What that folder lies in.
+            suffix: Ends the name of the folder.
 
         Raises:
             EvidenceError: The folder cannot be written.
         """
         try:
-            folder = _new_folder(reports / kind)
+            folder = _new_folder(reports / kind, suffix)
             run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest})
             if manifest["preset"] == "smoke":
                 write_atomically(folder / ".gitignore", "*\n")
@@ -120,15 +123,17 @@ class Run:
                     f"{_name(folder)} was begun with another {what}{shown}; start a new run"
                 )
         run = cls(folder, manifest)
-        run.artifacts = {path.name for path in folder.iterdir() if _is_artifact(path)}
+        run.artifacts = set(_artifacts(folder))
         run.manifest |= {"status": "running", "reason": ""}
         run.manifest["resumed_at"] = [*manifest.get("resumed_at", []), utc_now().isoformat()]
         run._write_manifest()
         return run
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write the artifact `name`, atomically."""
-        write_atomically(self.folder / name, content)
+        """Write the artifact `name`, a path below the folder, atomically."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
         self.artifacts.add(name)
 
     def state(self, **facts: Any) -> None:
@@ -205,10 +210,10 @@ def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
     return max(ours, key=worth, default=None)
 
 
-def _new_folder(parent: Path) -> Path:
+def _new_folder(parent: Path, suffix: str) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     while True:
-        folder = parent / utc_now().strftime("%Y%m%d_%H%M%S")
+        folder = parent / f"{utc_now():%Y%m%d_%H%M%S}{suffix}"
         try:
             folder.mkdir()
             return folder
@@ -237,8 +242,13 @@ def _fingerprint(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _is_artifact(path: Path) -> bool:
-    return path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+def _artifacts(folder: Path) -> Iterator[str]:
+    """Paths, below a run folder, of its files but for the manifest and all that a dot hides."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and name != Path(MANIFEST) and not hidden:
+            yield name.as_posix()
 
 
 def _name(folder: Path) -> str:

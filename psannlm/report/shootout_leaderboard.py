@@ -7,10 +7,10 @@ import pandas as pd
 
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.views import UNKNOWN, duration, interval, number
-from psannlm.shootout.comparison import CONFIDENCE
+from psannlm.shootout.comparison import LEVEL
 
 COLUMNS = (
-    "place", "base", f"val loss, nats/token ({CONFIDENCE:.0%} interval)", "val ppl", "bits/byte",
+    "place", "base", f"val loss, nats/token ({1 - LEVEL:.0%} interval)", "val ppl", "bits/byte",
     "top-1", "difference to {baseline} (interval)", "verdict", "tokens/s", "peak CUDA, GB",
     "parameters", "seeds",
 )  # fmt: skip
@@ -81,7 +81,7 @@ def _cells(row: Mapping[Any, Any]) -> Iterator[str]:
     yield number(row["val_bits_per_byte"], ".4f")
     yield number(row["val_top1_acc"], ".1%")
     yield interval(row["difference"], row["difference_low"], row["difference_high"], "+.4f")
-    yield "refused" if row["refused"] else row["verdict"] or UNKNOWN
+    yield row["verdict"] or ("refused" if row["refused"] else UNKNOWN)
     yield number(row["train_tokens_per_s"], ",.0f")
     yield number(row["peak_cuda_mem_gb"], ".2f")
     yield number(_known(row["n_parameters"]), ",.0f")

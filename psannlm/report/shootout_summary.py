@@ -83,7 +83,8 @@ def summary_rows(trainings: Trainings, gates: Sequence[Gate]) -> list[dict[str, 
     """A row an arm: by place and then by loss, those without a place at the end."""
     alike = same(gates)
     fit = trainings.fit
-    found = places(fit, alike, ())
+    unplaced = trainings.unplaced
+    found = places(fit, alike, unplaced)
     against = {c.arm: c for c in compare(fit, trainings.config.baseline, alike)}
     if trainings.config.baseline not in fit:
         against = {}
@@ -92,7 +93,7 @@ def summary_rows(trainings: Trainings, gates: Sequence[Gate]) -> list[dict[str, 
             "place": found.get(name),
             "base": name,
             "verdict": _verdict(name, against, trainings),
-            "refused": trainings.unfit.get(name, ""),
+            "refused": unplaced.get(name, ""),
             "same_as": alike.get(name, ""),
             **_of_losses(records, trainings),
             **_differences(against.get(name)),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from psannlm.shootout.arms import arms_of
+from psannlm.shootout.comparison import FEWEST_SEEDS
 from psannlm.shootout.gates import Gate
 from psannlm.shootout.plan import Cell, Chosen, choose, finals, key_of, tunings
 from psannlm.shootout.records import TrainingRecord
@@ -21,7 +22,7 @@ class Trainings:
     """Of every arm, in the order of arms: its final trainings by seed, failed ones too."""
 
     unfit: Mapping[str, str]
-    """Arms that get no place, each with the reason: the gates', or that too little is there."""
+    """Arms that are not compared, each with the reason: the gates', or that training is missing."""
 
     @classmethod
     def of(
@@ -52,8 +53,24 @@ class Trainings:
 
     @property
     def fit(self) -> dict[str, list[TrainingRecord]]:
-        """The final trainings of the arms that are compared and ranked."""
+        """The final trainings of the arms that are compared."""
         return {name: found for name, found in self.compared.items() if name not in self.unfit}
+
+    @property
+    def unplaced(self) -> dict[str, str]:
+        """Arms that get no place, each with the reason.
+
+        Those that are not compared, and those of which so many seeds failed that nothing could be
+        separated from them: they would share the first place for having failed.
+        """
+        needed = min(FEWEST_SEEDS, len(self.config.seeds))
+        ended = {name: len(by_seed(found)) for name, found in self.fit.items()}
+        few = {
+            name: f"{n} of {len(self.config.seeds)} seeds came to their end, a place needs {needed}"
+            for name, n in ended.items()
+            if n < needed
+        }
+        return {**self.unfit, **few}
 
     def of_cell(self, cell: Cell) -> TrainingRecord | None:
         """The record of a training, if it is there."""

@@ -58,7 +58,7 @@ def train(page: Page) -> Trained:
     done = session.train(config, folder, Ranks(0, 1, device), ceiling=ceiling, watch=watch)
     for name in LOG:
         page.run.write(name, (folder / name).read_bytes())
-    page.run.state(**_sources(config, done.data))
+    page.run.state(**sources(config, done.data))
     page.run.write("yardsticks.csv", _csv(_yardsticks(config, done.data), YARDSTICKS))
     before = build(config.network, seed=config.seed)
     page.run.write("sine.csv", _csv(_sines(before, done.trainer.model), SINE))
@@ -66,8 +66,13 @@ def train(page: Page) -> Trained:
     return read(page.run.folder)
 
 
-def _sources(config: TrainingConfig, data: Data) -> dict[str, dict[str, object]]:
-    """What the manifest says of text and tokenizer."""
+def sources(config: TrainingConfig, data: Data) -> dict[str, dict[str, object]]:
+    """What the manifest of a run says of text and tokenizer.
+
+    Args:
+        config: Of a training that reads them.
+        data: What it reads.
+    """
     return {
         "corpus": {
             "path": config.corpus,

@@ -5,6 +5,7 @@ A base in the registry is an arm without another line.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, get_args
 
 import torch
@@ -43,7 +44,8 @@ def arms_of(config: ShootoutConfig) -> list[Arm]:
     """The arms that a shootout compares, its baseline among them.
 
     Raises:
-        ConfigError: A name that is no arm, in any parameter that names arms.
+        ConfigError: A name that is no arm, in any parameter that names arms; or an arm that cannot
+            be made as large as the baseline, if `match` says so.
     """
     known = all_arms()
     _refuse_unknown("base", config.base, known)
@@ -58,6 +60,8 @@ def arms_of(config: ShootoutConfig) -> list[Arm]:
             raise ConfigError(
                 f"ablation must name arms with a damped sine, got {name!r}; leave it out"
             )
+    for arm in chosen:
+        network_of(arm, config)
     return chosen
 
 
@@ -68,13 +72,28 @@ def network_of(arm: Arm, config: ShootoutConfig, **changes: Any) -> ModelConfig:
         arm: Which network.
         config: Shape, and what arms have in common.
         changes: Of the architecture, by name, such as the frequency a tuning has chosen.
+
+    Raises:
+        ConfigError: No d_mlp makes the arm as large as the baseline.
     """
     mine = config.network_of(arm.base, **{**arm.changes, **changes})
     if config.match == "width" or arm.name == config.baseline:
         return mine
     baseline = all_arms()[config.baseline]
     target = n_parameters(config.network_of(baseline.base, **baseline.changes))
-    return mine.model_copy(update={"d_mlp": _matching_width(mine, target)})
+    matched = _widened(mine, _matching_width(mine, target))
+    step = n_parameters(_widened(matched, matched.d_mlp + 2)) - n_parameters(matched)
+    if abs(n_parameters(matched) - target) > step:
+        raise ConfigError(
+            f"match: no d_mlp gives {arm.name} the {target:,} parameters of {config.baseline}, the "
+            f"nearest is {n_parameters(matched):,} at {matched.d_mlp}; take a larger d_mlp, match "
+            "by width, or leave the arm out"
+        )
+    return matched
+
+
+def _widened(network: ModelConfig, d_mlp: int) -> ModelConfig:
+    return network.model_copy(update={"d_mlp": d_mlp})
 
 
 def n_parameters(network: ModelConfig) -> int:
@@ -87,22 +106,24 @@ def is_scaled(arm: Arm, config: ShootoutConfig) -> bool:
     return _has(config.network_of(arm.base, **arm.changes), DampedSine, GeluScaled)
 
 
+@cache
 def _matching_width(network: ModelConfig, target: int) -> int:
     """The d_mlp at which the parameters come nearest to `target`."""
     low, high = 1, 4 * network.d_mlp
     while low < high:  # the narrowest network with at least as many
         middle = (low + high) // 2
-        if n_parameters(network.model_copy(update={"d_mlp": middle})) < target:
+        if n_parameters(_widened(network, middle)) < target:
             low = middle + 1
         else:
             high = middle
 
     def gap(width: int) -> int:
-        return abs(n_parameters(network.model_copy(update={"d_mlp": width})) - target)
+        return abs(n_parameters(_widened(network, width)) - target)
 
     return min(max(low - 1, 1), low, key=gap)
 
 
+@cache
 def _has(network: ModelConfig, *kinds: type) -> bool:
     """Whether a block of the network holds a module of one of these kinds."""
     # Only its kinds of modules matter, and torch takes seconds to load what the device meta needs.

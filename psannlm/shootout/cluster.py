@@ -1,8 +1,8 @@
 """Trainings on the workers of a dask scheduler; which one trains what is dask's business."""
 
 import hashlib
-import importlib
 import shutil
+import socket
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +80,9 @@ def train_on_worker(job: Job, ours: Mapping[str, str], corpus: str, name: str) -
         corpus: Path of the text, from the project's folder.
         name: Of the run.
     """
-    worker = importlib.import_module("distributed").get_worker()
+    from distributed import get_worker
+
+    worker = get_worker()
     device = job.task.config["device"]
     if reason := objection(ours, corpus, device, worker):
         return {"status": "failed", "reason": f"the worker must not train: {reason}"}
@@ -134,15 +136,17 @@ def _standing(corpus: str) -> dict[str, str]:
 def _connect(address: str) -> Any:
     """A client of the scheduler."""
     try:
-        distributed = importlib.import_module("distributed")
+        from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
     except ImportError:
         raise ConfigError(
             f"scheduler: {address} needs dask.distributed, which is not installed; "
             "pip install 'psannlm-report[cluster]'"
         ) from None
-    try:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError):
+    try:  # a client that finds no scheduler would never quite end
+        socket.create_connection(get_address_host_port(address), CONNECT_SECONDS).close()
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, OverflowError):
         raise ConfigError(
             f"scheduler must be the address of a running dask scheduler, got {address}, where none "
             f"answers within {CONNECT_SECONDS} s; start one with `dask scheduler`, or leave it "
@@ -170,11 +174,14 @@ def _ended(futures: list[Any], client: Any, config: ShootoutConfig) -> list[Any]
     Raises:
         ConfigError: For a while there was none.
     """
-    wait = importlib.import_module("distributed").wait
+    from distributed import wait
+
     last = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < last:
         try:
-            return list(wait(futures, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done)
+            with client.as_current():
+                found = wait(futures, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+            return list(found.done)
         except TimeoutError:
             if client.status == "running" and client.nthreads():
                 last = time.monotonic() + PATIENCE_SECONDS

@@ -6,7 +6,7 @@ what is asked. An arm differs from another only if other seeds and other documen
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ from scipy.stats import t as student
 
 from psannlm.shootout.records import DocumentLoss, TrainingRecord
 
-CONFIDENCE = 0.95
-"""Of intervals; a verdict is wrong for any arm at most as often as an interval is."""
+LEVEL = 0.05
+"""How often an interval misses, and how often equal arms get any verdict at all."""
 
 SMALLEST_EFFECT = 0.005
 """Nats per token, half a percent of perplexity: less is never called a difference."""
@@ -44,6 +44,12 @@ class Difference:
     n: int
     """Pairs."""
 
+    error: float = field(default=math.nan, compare=False)
+    """Standard error of the mean."""
+
+    freedom: float = field(default=math.nan, compare=False)
+    """Degrees of freedom of the error."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -61,7 +67,7 @@ class Comparison:
     """Of test losses, a pair a seed."""
 
     p: float
-    """The greater of those over seeds and over documents."""
+    """The greatest of those over seeds, over documents, and over both drawn anew together."""
 
     p_holm: float
     """The same after Holm's correction for all comparisons with the baseline; 1 in an A/A."""
@@ -77,8 +83,22 @@ class Contrast(NamedTuple):
 
     @property
     def p(self) -> float:
-        """The greater of both: a difference must show in seeds and in documents."""
-        return max(self.seeds.p, self.documents.p)
+        """The greatest of three: over seeds, over documents, and over both drawn anew together.
+
+        A difference that shows over other seeds, and over other documents, may still be within what
+        both together scatter. Their errors are independent, so squares add, with Satterthwaite's
+        degrees of freedom (the min F' of H. H. Clark, The language-as-fixed-effect fallacy, Journal
+        of Verbal Learning and Verbal Behavior 12, 1973).
+        """
+        over = (self.seeds, self.documents)
+        if any(math.isnan(one.error) for one in over):
+            return 1.0
+        squares = [one.error**2 for one in over]
+        shares = [square**2 / one.freedom for square, one in zip(squares, over, strict=True)]
+        freedom = sum(squares) ** 2 / sum(shares) if sum(shares) else math.inf
+        mean = min((one.mean for one in over), key=abs)
+        both = _difference(mean, math.sqrt(sum(squares)), freedom, self.seeds.n)
+        return max(both.p, *(one.p for one in over))
 
 
 def paired(differences: Sequence[float]) -> Difference:
@@ -110,9 +130,9 @@ def over_documents(
     Nats are averaged over seeds, so that a document counts once. The mean is a ratio, nats of all
     documents over their tokens; its error is that of the jackknife, which leaves out one document
     at a time (Cochran 1977, Sampling Techniques, 6.17). Documents of unequal length are fewer than
-    they seem: degrees of freedom are Kish's effective number less one, and at least one. With n - 1
-    instead, intervals over 8 to 60 documents whose logarithmic lengths deviate by 1 cover 91% to
-    94%; so they cover 94% to 97%. Documents without tokens do not count.
+    they seem: degrees of freedom are Kish's effective number less one, and at least one (Kish 1965,
+    Survey Sampling, 8.2). With all documents less one, intervals would be too narrow, most where
+    corrected p are read: in the tails. Documents without tokens do not count.
 
     Args:
         arm: Documents of each seed.
@@ -164,9 +184,8 @@ def holm(p: Sequence[float]) -> list[float]:
 def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> list[Comparison]:
     """Every other arm against the baseline, paired by the seeds that both have finished.
 
-    The p of an arm is the greater of two, so it differs only if seeds and documents both say so (an
-    intersection-union test; R. L. Berger, Technometrics 24, 1982), and is corrected for all arms
-    that are not the baseline's network.
+    An arm differs only if seeds, documents and both together say so (see Contrast.p); that p is
+    corrected for all arms that are not the baseline's network.
 
     Args:
         finals: Finished and failed trainings, by arm.
@@ -212,15 +231,15 @@ def contrast(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> 
 def verdict_of(found: Contrast, p: float) -> Verdict:
     """Better, worse or not separated.
 
-    Better or worse needs a corrected p below 1 - CONFIDENCE, a mean over seeds beyond
-    SMALLEST_EFFECT, at least FEWEST_SEEDS pairs, and means of one sign.
+    Better or worse needs a corrected p below LEVEL, a mean over seeds beyond SMALLEST_EFFECT,
+    at least FEWEST_SEEDS pairs, and means of one sign.
 
     Args:
         found: What was measured.
         p: Its p, corrected.
     """
     seeds, documents = found
-    if p >= 1 - CONFIDENCE or abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS:
+    if p >= LEVEL or abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS:
         return "not separated"
     if seeds.mean * documents.mean <= 0:
         return "not separated"
@@ -259,7 +278,7 @@ def _difference(mean: float, error: float, freedom: float, n: int) -> Difference
     if math.isnan(error):
         return Difference(mean, math.nan, math.nan, 1.0, n)
     if error == 0:
-        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, n)
-    reach = error * float(student.ppf((1 + CONFIDENCE) / 2, freedom))
+        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, n, error, freedom)
+    reach = error * float(student.ppf(1 - LEVEL / 2, freedom))
     p = 2 * float(student.sf(abs(mean) / error, freedom))
-    return Difference(mean, mean - reach, mean + reach, p, n)
+    return Difference(mean, mean - reach, mean + reach, p, n, error, freedom)

@@ -1,7 +1,6 @@
 """All trainings that a shootout makes: from cells to records, each as soon as it has ended."""
 
 import contextlib
-import importlib
 import json
 import shutil
 from collections.abc import Collection, Generator, Mapping
@@ -16,7 +15,7 @@ from psannlm.shootout.arms import arms_of
 from psannlm.shootout.plan import Cell, training_of, tunings
 from psannlm.shootout.pool import Found, Job, on_this_machine, slots
 from psannlm.shootout.records import TUPLES, TrainingRecord, from_json
-from psannlm.shootout.worker import TrainingTask
+from psannlm.shootout.training_worker import TrainingTask
 from psannlm.shootout_config import ShootoutConfig
 from psannlm.train.data import read
 from psannlm.train.journal import writing
@@ -32,8 +31,9 @@ def refuse_early(config: ShootoutConfig) -> None:
     """
     arms_of(config)
     if config.with_lm_eval:
-        harness = importlib.import_module("psannlm.shootout.harness")
-        harness.refuse_missing(config.lm_eval_tasks, config.lm_eval_folder)
+        from psannlm.shootout.harness import refuse_missing  # loads much that few runs need
+
+        refuse_missing(config.lm_eval_tasks, config.lm_eval_folder)
     if not config.scheduler:
         slots(config)
     read(training_of(tunings(config)[0], config))
@@ -110,7 +110,7 @@ def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> Tra
         "d_mlp": network.d_mlp,
         "n_parameters": cost.n_parameters,
         "flops_per_token": 3 * cost.model_flops // config.context_length,
-        **{name: () for name in TUPLES},
+        **dict.fromkeys(TUPLES, ()),
     }
     try:
         text = json.dumps(known | found, allow_nan=False)

@@ -19,7 +19,7 @@ from psannlm.bench.nursery import Nursery, never
 from psannlm.bench.processes import run_task
 from psannlm.device import select_device
 from psannlm.schema import ConfigError
-from psannlm.shootout.worker import TrainingTask
+from psannlm.shootout.training_worker import TrainingTask
 from psannlm.shootout_config import ShootoutConfig
 
 COMPILED = "compiled"
@@ -136,8 +136,15 @@ def on_this_machine(
         def run(job: Job) -> Found:
             slot, nursery = free.get()
             try:
-                told = {"nursery": nursery, "variables": slot.variables, "stopped": over.is_set}
-                return train(job, place, place / COMPILED, **told) | _device(slot)
+                found = train(
+                    job,
+                    place,
+                    place / COMPILED,
+                    nursery=nursery,
+                    variables=slot.variables,
+                    stopped=over.is_set,
+                )
+                return found | {"device": device_name(slot.device)}
             finally:
                 free.put((slot, nursery))
 
@@ -163,7 +170,3 @@ def _nursery(
     loads = ["torch._dynamo", *(["torch._inductor.compile_fx"] if config.compile else [])]
     with Nursery(module, place / COMPILED, loads=loads, variables=slot.variables) as nursery:
         yield nursery
-
-
-def _device(slot: Slot) -> Found:
-    return {"device": device_name(slot.device)}

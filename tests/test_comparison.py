@@ -1,0 +1,426 @@
+"""Intervals cover what they say, equal arms are not separated, and verdicts need what they say."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from psannlm.shootout.comparison import (
+    FEWEST_SEEDS,
+    SMALLEST_EFFECT,
+    Contrast,
+    Difference,
+    compare,
+    holm,
+    mean_interval,
+    over_documents,
+    paired,
+    verdict_of,
+    versus,
+)
+from psannlm.shootout.records import DocumentLoss
+from tests.synthetic_finals import evaluated, failed, final, lengths, shootout
+
+N_TRIES = 1000
+SEVEN = ["a", "b", "c", "gelu", "d", "e", "f"]
+
+
+def documents(losses, n_tokens):
+    """Of each seed; losses [seeds, documents] per token."""
+    return [r.documents for r in evaluated("arm", np.atleast_2d(losses), np.asarray(n_tokens))]
+
+
+def covers(found: Difference, true: float) -> bool:
+    return found.low <= true <= found.high
+
+
+def verdicts(finals, same=None) -> dict[str, str]:
+    return {c.arm: c.verdict for c in compare(finals, "gelu", same or {})}
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_the_interval_over_seeds_covers_a_known_difference_95_times_in_100(n_seeds):
+    draw = np.random.default_rng(n_seeds)
+    shared = draw.normal(3.0, 0.1, (N_TRIES, n_seeds))
+    one = shared - 0.03 + draw.normal(0.0, 0.02, (N_TRIES, n_seeds))
+    other = shared + draw.normal(0.0, 0.02, (N_TRIES, n_seeds))
+
+    found = [
+        versus(
+            [final("one", seed, loss) for seed, loss in enumerate(ones)],
+            [final("other", seed, loss) for seed, loss in enumerate(others)],
+        )
+        for ones, others in zip(one.tolist(), other.tolist(), strict=True)
+    ]
+
+    # Without pairing, seeds five times noisier than arms would be covered nearly always.
+    assert 0.93 <= np.mean([covers(difference, -0.03) for difference in found]) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_documents", [8, 27, 60])
+@pytest.mark.parametrize("noise", ["document", "token"])
+def test_the_interval_over_documents_covers_a_known_difference_95_times_in_100(n_documents, noise):
+    draw = np.random.default_rng(n_documents)
+    covered = 0
+
+    for n_tokens in lengths(draw, N_TRIES, n_documents):
+        scale = 0.05 if noise == "document" else 1 / np.sqrt(n_tokens)
+        other = draw.normal(3.0, 0.5, (2, n_documents))
+        one = other - 0.03 + scale * draw.normal(0.0, 1.0, n_documents)
+        found = over_documents(documents(one, n_tokens), documents(other, n_tokens))
+        covered += covers(found, -0.03)
+
+    # Noise that falls with length makes the long documents weigh less than their tokens say, and
+    # fewer than they are by Kish's number: 8 of them are covered 97 times in 100.
+    assert 0.93 <= covered / N_TRIES <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "noise",
+    [
+        {"over_seeds": 0.05, "over_documents": 0.0},
+        {"over_seeds": 0.0, "over_documents": 0.05, "n_documents": 8},
+        {"over_seeds": 0.05, "over_documents": 0.05},
+    ],
+    ids=["seeds differ", "documents differ", "both differ"],
+)
+def test_of_seven_equal_arms_none_is_called_different_95_times_in_100(noise):
+    draw = np.random.default_rng(7)
+
+    silent = [
+        set(verdicts(shootout(draw, SEVEN, **noise)).values()) == {"not separated"}
+        for _ in range(N_TRIES)
+    ]
+
+    assert np.mean(silent) >= 0.95
+
+
+def test_a_real_difference_is_found_with_its_sign_and_size():
+    true = {"worse": 3.2, "gelu": 3.0, "better": 2.8, "equal": 3.0}
+    finals = shootout(np.random.default_rng(0), true)
+
+    found = {c.arm: c for c in compare(finals, "gelu", {})}
+
+    assert verdicts(finals) == {"worse": "worse", "better": "better", "equal": "not separated"}
+    for arm in ("worse", "better"):
+        for difference in (found[arm].seeds, found[arm].documents, found[arm].test):
+            assert difference.mean == pytest.approx(true[arm] - 3.0, abs=0.03)
+            assert difference.p < 0.001
+
+
+def test_over_seeds_is_students_paired_test():
+    draw = np.random.default_rng(1)
+    one, other = draw.normal(3.0, 0.1, (2, 5))
+
+    found = paired((one - other).tolist())
+
+    reference = stats.ttest_rel(one, other)
+    low, high = reference.confidence_interval(0.95)
+    assert found.mean == pytest.approx((one - other).mean())
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.p == pytest.approx(reference.pvalue)
+    assert found.n == 5
+
+
+def test_the_interval_of_one_arm_is_that_of_its_mean():
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx(
+        (2.0, *stats.t.interval(0.95, 2, loc=2.0, scale=1 / math.sqrt(3)))
+    )
+
+
+def test_of_one_pair_or_none_nothing_is_sure():
+    one, none = paired([-0.5]), paired([])
+
+    assert (one.mean, one.p, one.n) == (-0.5, 1.0, 1)
+    assert (none.p, none.n) == (1.0, 0)
+    assert all(math.isnan(end) for end in (one.low, one.high, none.mean, none.low, none.high))
+
+
+def test_differences_that_are_all_zero_are_no_difference():
+    assert paired([0.0, 0.0, 0.0]) == Difference(0.0, 0.0, 0.0, 1.0, 3)
+
+
+def test_differences_that_are_all_one_number_leave_no_doubt():
+    assert paired([-0.5, -0.5, -0.5]) == Difference(-0.5, -0.5, -0.5, 0.0, 3)
+
+
+def test_swapping_the_arms_turns_the_sign_and_nothing_else():
+    finals = shootout(np.random.default_rng(2), {"one": 2.9, "other": 3.0}, n_seeds=3)
+
+    (there,) = compare(finals, "other", {})
+    (back,) = compare(finals, "one", {})
+
+    for name in ("seeds", "documents", "test"):
+        mine, theirs = getattr(there, name), getattr(back, name)
+        assert mine.mean == pytest.approx(-theirs.mean)
+        assert (mine.low, mine.high) == pytest.approx((-theirs.high, -theirs.low))
+        assert mine.p == pytest.approx(theirs.p)
+    assert (there.verdict, back.verdict) == ("better", "worse")
+
+
+def test_the_order_of_arms_and_trainings_does_not_matter():
+    draw = np.random.default_rng(3)
+    finals = shootout(draw, {"a": 2.9, "b": 3.0, "gelu": 3.0, "c": 3.1})
+    turned = {arm: records[::-1] for arm, records in reversed(finals.items())}
+
+    found = {c.arm: c for c in compare(turned, "gelu", {"b": "a"})}
+
+    assert found == {c.arm: c for c in compare(finals, "gelu", {"b": "a"})}
+
+
+def test_only_seeds_that_both_have_finished_are_paired():
+    one = [final("one", 0, 2.0), final("one", 1, 5.0), final("one", 2, 1.0), failed("one", 3)]
+    other = [final("other", 2, 2.0), final("other", 0, 2.5), failed("other", 1)]
+    other += [final("other", 3, 9.0), final("other", 4, 9.0), final("other", 5, 9.0)]
+    one += [final("one", 4), replace(failed("one", 5), val_loss=1.0)]
+
+    found = versus(one, other)
+
+    assert (found.mean, found.n) == (-0.75, 2)
+
+
+def test_test_losses_are_paired_where_both_are_known():
+    finals = {
+        "one": [final("one", s, 3.0, test_loss=2.0 if s else None) for s in range(3)],
+        "gelu": [final("gelu", s, 3.0, test_loss=2.5) for s in range(3)],
+    }
+
+    (found,) = compare(finals, "gelu", {})
+
+    assert (found.test.mean, found.test.n, found.seeds.n) == (-0.5, 2, 3)
+
+
+def test_documents_of_equal_length_are_students_paired_test():
+    draw = np.random.default_rng(4)
+    one, other = draw.normal(3.0, 0.1, (2, 9))
+    n_tokens = np.full(9, 50.0)
+
+    found = over_documents(documents(one, n_tokens), documents(other, n_tokens))
+
+    expected = paired((one - other).tolist())
+    assert vars(found) == pytest.approx(vars(expected))
+
+
+def test_the_jackknife_leaves_out_one_document_after_the_other():
+    draw = np.random.default_rng(5)
+    one, other = draw.normal(3.0, 0.1, (2, 3, 6))
+    n_tokens = lengths(draw, 6)
+
+    found = over_documents(documents(one, n_tokens), documents(other, n_tokens))
+
+    def on(kept: list[int]) -> float:
+        nats = sum((one[s, d] - other[s, d]) * n_tokens[d] for s in range(3) for d in kept)
+        return nats / 3 / sum(n_tokens[d] for d in kept)
+
+    mean = on(list(range(6)))
+    left_out = [on([d for d in range(6) if d != out]) for out in range(6)]
+    error = math.sqrt(5 / 6 * sum((value - mean) ** 2 for value in left_out))
+    freedom = n_tokens.sum() ** 2 / (n_tokens**2).sum() - 1
+    low, high = stats.t.interval(0.95, freedom, loc=mean, scale=error)
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, low, high))
+    assert found.p == pytest.approx(2 * stats.t.cdf(-abs(mean) / error, freedom))
+    assert found.n == 6
+
+
+def test_an_interval_over_documents_is_no_narrower_with_more_seeds_of_one_opinion():
+    draw = np.random.default_rng(6)
+    one, other, n_tokens = *draw.normal(3.0, 0.1, (2, 8)), lengths(draw, 8)
+
+    once = over_documents(documents(one, n_tokens), documents(other, n_tokens))
+    five_times = over_documents(
+        documents(np.tile(one, (5, 1)), n_tokens), documents(np.tile(other, (5, 1)), n_tokens)
+    )
+
+    assert vars(five_times) == pytest.approx(vars(once))
+
+
+def test_documents_without_tokens_do_not_count():
+    one, other, empty = documents([[1.0, 2.0]], [2, 4]), documents([[2.0, 2.5]], [2, 4]), [(0.0, 0)]
+
+    holed = over_documents(
+        [[*one[0], *map(DocumentLoss._make, empty)]], [[*other[0], *map(DocumentLoss._make, empty)]]
+    )
+
+    assert holed == over_documents(one, other)
+    assert holed.n == 2
+
+
+def test_a_document_that_outweighs_all_others_leaves_one_degree_of_freedom():
+    n_tokens = [1, 10_000, 1]
+
+    found = over_documents(documents([1, 2, 3], n_tokens), documents([2, 4, 1], n_tokens))
+
+    assert found.freedom == 1.0
+
+
+def test_of_one_document_or_none_nothing_is_sure():
+    one = over_documents([[DocumentLoss(3.0, 2)]], [[DocumentLoss(4.0, 2)]])
+    none = [over_documents([], []), over_documents([[]], [[]])]
+
+    assert (one.mean, one.p, one.n) == (-0.5, 1.0, 1)
+    assert all((found.p, found.n) == (1.0, 0) for found in none)
+    assert all(math.isnan(end) for found in (one, *none) for end in (found.low, found.high))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([[DocumentLoss(3.0, 2)]], [[DocumentLoss(3.0, 3)]]),
+        ([[DocumentLoss(3.0, 2)]], [[DocumentLoss(3.0, 2), DocumentLoss(3.0, 2)]]),
+        ([[DocumentLoss(3.0, 2)]] * 2, [[DocumentLoss(3.0, 2)], [DocumentLoss(3.0, 3)]]),
+        ([[DocumentLoss(3.0, 2)]] * 2, [[DocumentLoss(3.0, 2)]]),
+        ([[DocumentLoss(3.0, 2)]], [[]]),
+    ],
+    ids=["other length", "other number", "another seed's", "fewer seeds", "none"],
+)
+def test_documents_that_do_not_pair_are_refused(one, other):
+    with pytest.raises(ValueError, match="documents must be the same, seed by seed"):
+        over_documents(one, other)
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted"),
+    [
+        ([], []),
+        ([0.04], [0.04]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.5, 0.01, 0.9], [1.0, 0.03, 1.0]),
+        ([0.02, 0.02, 0.02], [0.06, 0.06, 0.06]),
+        ([0.03, 0.02], [0.04, 0.04]),
+    ],
+)
+def test_holms_correction_is_that_by_hand(p, adjusted):
+    assert holm(p) == pytest.approx(adjusted)
+
+
+def test_holms_correction_keeps_the_order_of_tests_whatever_it_is():
+    p = [0.001, 0.012, 0.04, 0.3]
+    expected = dict(zip(p, holm(p), strict=True))
+
+    for order in itertools.permutations(p):
+        assert holm(order) == [expected[one] for one in order]
+
+
+def sure(mean: float, n: int = 5) -> Difference:
+    return Difference(mean, mean - 0.001, mean + 0.001, 1e-6, n)
+
+
+def test_a_sure_difference_has_a_verdict():
+    assert verdict_of(Contrast(sure(-0.1), sure(-0.1)), 0.049) == "better"
+    assert verdict_of(Contrast(sure(0.1), sure(0.1)), 0.049) == "worse"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "documents", "p"),
+    [
+        (sure(-0.1), sure(-0.1), 0.05),
+        (sure(-SMALLEST_EFFECT), sure(-0.1), 1e-6),
+        (sure(-0.1, FEWEST_SEEDS - 1), sure(-0.1), 1e-6),
+        (sure(-0.1), sure(0.1), 1e-6),
+    ],
+    ids=["chance", "too small", "too few seeds", "seeds and documents disagree"],
+)
+def test_a_difference_that_lacks_something_has_none(seeds, documents, p):
+    assert verdict_of(Contrast(seeds, documents), p) == "not separated"
+
+
+@pytest.mark.parametrize("unsure", ["over_seeds", "over_documents"])
+def test_seeds_and_documents_must_both_be_sure(unsure):
+    noise = {"over_seeds": 0.001, "over_documents": 0.001} | {unsure: 0.5}
+    finals = shootout(np.random.default_rng(12), {"one": 2.9, "gelu": 3.0}, **noise)
+
+    (found,) = compare(finals, "gelu", {})
+
+    assert min(found.seeds.p, found.documents.p) < 0.05 < max(found.seeds.p, found.documents.p)
+    assert found.p >= max(found.seeds.p, found.documents.p)
+    assert found.verdict == "not separated"
+
+
+def test_the_errors_of_seeds_and_documents_add_as_squares():
+    seeds = Difference(-0.1, -0.18, -0.02, 0.029, 5, error=0.03, freedom=4)
+    texts = Difference(-0.1, -0.18, -0.02, 0.024, 17, error=0.04, freedom=16)
+
+    p = Contrast(seeds, texts).p
+
+    freedom = 0.05**4 / (0.03**4 / 4 + 0.04**4 / 16)
+    assert p == pytest.approx(2 * stats.t.cdf(-0.1 / 0.05, freedom))
+    assert max(seeds.p, texts.p) < 0.05 < p
+
+
+def test_of_two_means_the_one_nearer_to_zero_is_judged():
+    near = Difference(-0.1, -0.2, 0.0, 0.01, 5, error=0.03, freedom=4)
+    far = Difference(-0.2, -0.3, -0.1, 0.01, 5, error=0.03, freedom=4)
+
+    assert Contrast(near, far).p == Contrast(far, near).p == Contrast(near, near).p
+
+
+def test_few_seeds_are_no_surer_for_many_documents():
+    seeds = Difference(-0.1, -0.23, 0.03, 0.08, 3, error=0.03, freedom=2)
+    texts = Difference(-0.1, -0.12, -0.08, 1e-9, 61, error=0.01, freedom=60)
+
+    assert Contrast(seeds, texts).p == seeds.p
+
+
+def test_without_any_noise_there_is_no_doubt():
+    same, less = paired([0.0, 0.0, 0.0]), paired([-0.5, -0.5, -0.5])
+
+    assert Contrast(same, same).p == 1.0
+    assert Contrast(less, less).p == 0.0
+
+
+def test_without_documents_nothing_is_separated():
+    finals = {arm: [final(arm, s, 3.0 - d) for s in range(5)] for arm, d in (("a", 1), ("gelu", 0))}
+
+    (found,) = compare(finals, "gelu", {})
+
+    assert (found.seeds.p, found.p, found.verdict) == (0.0, 1.0, "not separated")
+
+
+def test_every_comparison_makes_the_others_less_sure():
+    finals = shootout(np.random.default_rng(8), {"gelu": 3.0, "a": 2.9, "b": 3.0, "c": 3.0})
+
+    found = compare(finals, "gelu", {})
+
+    assert [c.p_holm for c in found] == holm([c.p for c in found])
+    assert found[0].p_holm == pytest.approx(3 * found[0].p)
+
+
+@pytest.mark.parametrize("same", [{"twin": "gelu"}, {"gelu": "twin"}, {"gelu": "x", "twin": "x"}])
+def test_the_baseline_under_another_name_is_an_a_a_and_costs_no_correction(same):
+    finals = shootout(np.random.default_rng(9), {"gelu": 3.0, "b": 2.8})
+    finals["twin"] = [replace(record, arm="twin") for record in finals["gelu"]]
+
+    found = {c.arm: c for c in compare(finals, "gelu", same)}
+
+    assert (found["twin"].verdict, found["twin"].p, found["twin"].p_holm) == ("A/A", 1.0, 1.0)
+    assert found["twin"].seeds.mean == found["twin"].documents.mean == 0
+    assert found["b"].p_holm == found["b"].p
+
+
+def test_a_twin_whose_losses_differ_is_still_an_a_a():
+    finals = shootout(np.random.default_rng(9), {"gelu": 3.0, "twin": 2.0})
+
+    assert verdicts(finals, {"twin": "gelu"}) == {"twin": "A/A"}
+
+
+def test_twins_that_are_not_the_baseline_are_compared_with_it():
+    finals = shootout(np.random.default_rng(9), {"gelu": 3.0, "a": 2.8})
+    finals["twin"] = finals["a"]
+
+    assert verdicts(finals, {"twin": "a"}) == {"a": "better", "twin": "better"}
+
+
+def test_an_arm_that_never_finished_is_listed_and_not_separated():
+    finals = shootout(np.random.default_rng(10), {"gelu": 3.0})
+    finals["broken"] = [failed("broken", seed) for seed in range(5)]
+
+    (found,) = compare(finals, "gelu", {})
+    (alone,) = compare({"broken": finals["gelu"]}, "gelu", {})
+
+    for one in (found, alone):
+        assert (one.verdict, one.p, one.seeds.n, one.documents.n) == ("not separated", 1.0, 0, 0)

@@ -1,0 +1,226 @@
+"""Every arm is tuned alike, what follows is paired by seed, and no training is made twice."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from psannlm.shootout import plan
+from psannlm.shootout.arms import all_arms, arms_of
+from psannlm.shootout.plan import Cell, key_of, training_of
+from psannlm.shootout.records import Setting, TrainingRecord
+from psannlm.shootout_config import ShootoutConfig
+from tests.synthetic_shootout import shootout_config
+
+RESPSANN = all_arms()["respsann"]
+SETTING = Setting(0.003, 1.0, 0.02, ("amplitude", "frequency", "decay"))
+
+
+def record(cell: Cell, config: ShootoutConfig, **changes: Any) -> TrainingRecord:
+    """What is left of a cell."""
+    values: dict[str, Any] = {
+        "key": key_of(cell, config), "arm": cell.arm.name, "base": cell.arm.base,
+        "setting": cell.setting, "seed": cell.seed, "final": cell.final, "status": "ok",
+        "reason": "", "started_at": "", "device": "cpu", "d_mlp": 1, "n_parameters": 1,
+        "flops_per_token": 1,
+    }  # fmt: skip
+    return TrainingRecord(**values | changes)
+
+
+def chosen_of(config: ShootoutConfig) -> dict[str, Setting]:
+    """The last setting of each arm's grid."""
+    return {arm.name: plan.grid(arm, config)[-1] for arm in arms_of(config)}
+
+
+def test_every_arm_is_tuned_with_as_many_settings_on_a_seed_of_its_own() -> None:
+    config = shootout_config(
+        learning_rates=(0.001, 0.002, 0.003, 0.004),
+        scaled_learning_rates=(0.001, 0.003),
+        scaled_frequencies=(1.0, 2.25),
+    )
+
+    cells = plan.tunings(config)
+
+    assert set(Counter(cell.arm.name for cell in cells).values()) == {4}
+    assert {cell.seed for cell in cells} == {config.tuning_seed}
+    assert not any(cell.final for cell in cells)
+    assert len(plan.distinct(cells, config)) == len(cells) == 4 * len(arms_of(config))
+
+
+def test_arms_without_a_frequency_are_tuned_over_learning_rates_alone() -> None:
+    config = shootout_config()
+
+    rates = [(s.learning_rate, s.sine_frequency) for s in plan.grid(all_arms()["gelu"], config)]
+    pairs = [(s.learning_rate, s.sine_frequency) for s in plan.grid(RESPSANN, config)]
+
+    assert rates == [(0.001, config.sine_frequency), (0.003, config.sine_frequency)]
+    assert pairs == [(0.003, 1.0), (0.003, 2.25)]
+
+
+def test_the_lowest_loss_is_chosen_and_failures_are_passed_over() -> None:
+    config = shootout_config()
+    cells = plan.tunings(config)
+    losses = {"respsann": (3.0, 2.9), "gelu": (2.8, 3.1), "swiglu": (None, 3.5)}
+    records = [
+        record(cell, config, val_loss=losses[cell.arm.name][n % 2])
+        for n, cell in enumerate(cells)
+        if cell.arm.name in losses
+    ]
+    elsewhere = [record(Cell(RESPSANN, SETTING, 7), config, val_loss=0.1)]
+
+    chosen = plan.choose(config, [*elsewhere, *reversed(records)])
+
+    grids = {name: plan.grid(all_arms()[name], config) for name in losses}
+    assert chosen == {
+        "respsann": grids["respsann"][1],
+        "gelu": grids["gelu"][0],
+        "swiglu": grids["swiglu"][1],
+    }
+
+
+def test_an_arm_all_of_whose_tunings_failed_is_not_compared() -> None:
+    config = shootout_config()
+    chosen = chosen_of(config)
+    del chosen["respsann"]
+
+    cells = plan.after_tuning(config, chosen)
+
+    assert "respsann" not in {cell.arm.name for cell in cells}
+    assert len(plan.finals(config, chosen)) == 3 * (len(arms_of(config)) - 1)
+
+
+def test_all_arms_are_trained_with_the_same_seeds_and_an_early_end_leaves_whole_ones() -> None:
+    config = shootout_config(seeds=(2, 0, 1))
+    chosen = chosen_of(config)
+
+    cells = plan.after_tuning(config, chosen)
+
+    for arm in arms_of(config):
+        assert [c.seed for c in plan.finals(config, chosen) if c.arm == arm] == [2, 0, 1]
+    order = [config.seeds.index(cell.seed) for cell in cells]
+    assert order == sorted(order)
+    side = {c.seed for c in (*plan.ablations(config, chosen), *plan.scales(config, chosen))}
+    assert side == {2, 0}
+
+
+def test_the_eight_subsets_begin_with_none_and_end_with_all() -> None:
+    found = plan.subsets()
+
+    assert len(set(found)) == 8
+    assert (found[0], found[-1]) == ((), ("amplitude", "frequency", "decay"))
+
+
+@pytest.mark.parametrize(
+    "learnable", [("amplitude", "frequency", "decay"), ("decay", "amplitude", "frequency")]
+)
+def test_the_ablation_with_all_learned_is_the_compared_training_itself(
+    learnable: tuple[str, ...],
+) -> None:
+    config = shootout_config(learnable=learnable)
+    chosen = chosen_of(config)
+    finals = plan.distinct(plan.finals(config, chosen), config)
+
+    ablation = plan.distinct(plan.ablations(config, chosen), config)
+
+    assert len(ablation) == 8 * config.side_seeds
+    assert len(ablation.keys() & finals.keys()) == config.side_seeds
+    both = plan.distinct([*plan.ablations(config, chosen), *finals.values()], config)
+    assert all(both[key].final for key in finals)
+
+
+def test_the_scale_that_was_chosen_is_the_compared_training_itself() -> None:
+    config = shootout_config()
+    chosen = chosen_of(config)
+    finals = plan.distinct(plan.finals(config, chosen), config)
+
+    shared = plan.distinct(plan.scales(config, chosen), config).keys() & finals.keys()
+
+    assert Counter(finals[key].arm.name for key in shared) == {
+        "respsann": 2, "gelu_scaled": 2, "gelu": 2,
+    }  # fmt: skip
+
+
+def test_a_scale_is_the_frequency_where_there_is_one_else_a_factor_of_init_std() -> None:
+    config = shootout_config(init_std=0.02)
+
+    sine = plan.scaled(RESPSANN, config, SETTING, 5.0)
+    plain = plan.scaled(all_arms()["gelu"], config, SETTING, 5.0)
+
+    assert sine == SETTING._replace(sine_frequency=5.0)
+    assert plain == SETTING._replace(init_std=0.1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"preset": "gpu"}, {"device": "auto"}, {"compile": True}, {"timeout_seconds": 9.0},
+        {"cells_at_once": 3}, {"scheduler": "tcp://there:1"}, {"checkpoint_steps": 5},
+        {"pass_tokens": 512}, {"loss_chunk_tokens": 64}, {"grad_checkpoint": True},
+        {"seeds": (0, 1, 2, 3)}, {"scales": (7.0,)}, {"learning_rates": (0.1, 0.2)},
+        {"with_lm_eval": True}, {"base": ("respsann", "gelu", "gelu_scaled")},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_what_does_not_decide_a_training_leaves_its_key_alone(changes: dict[str, Any]) -> None:
+    cell = Cell(RESPSANN, SETTING, 0)
+
+    assert key_of(cell, shootout_config(**changes)) == key_of(cell, shootout_config())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"d_model": 32}, {"n_layers": 3}, {"d_mlp": 48}, {"context_length": 32},
+        {"corpus": "another.txt"}, {"train_megabytes": 0.1}, {"validation_megabytes": 0.1},
+        {"vocab_size": 128}, {"epochs": 2.0}, {"batch_tokens": 2048}, {"optimizer": "muon"},
+        {"schedule": "wsd"}, {"weight_decay": 0.0}, {"precision": "bf16"}, {"match": "width"},
+        {"decay_mode": "relu"}, {"clip_norm": 2.0}, {"positions": "alibi"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_what_decides_a_training_changes_its_key(changes: dict[str, Any]) -> None:
+    cell = Cell(all_arms()["waveresnet"], SETTING, 0)
+
+    assert key_of(cell, shootout_config(**changes)) != key_of(cell, shootout_config())
+
+
+def test_cells_that_differ_in_what_they_do_have_keys_of_their_own() -> None:
+    config = shootout_config()
+    settings = [
+        SETTING,
+        SETTING._replace(learning_rate=0.001),
+        SETTING._replace(sine_frequency=2.0),
+        SETTING._replace(init_std=0.03),
+        SETTING._replace(learnable=("amplitude",)),
+    ]
+
+    keys = [
+        key_of(Cell(arm, setting, seed), config)
+        for arm in (RESPSANN, all_arms()["gelu"])
+        for setting in settings
+        for seed in (0, 1)
+    ]
+
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) == plan.KEY_DIGITS for key in keys)
+
+
+def test_a_cell_is_the_training_that_its_arm_and_setting_say() -> None:
+    config = shootout_config(match="width")
+    setting = Setting(0.5, 1.5, 0.04, ("decay",))
+
+    sine = training_of(Cell(RESPSANN, setting, 4), config)
+    plain = training_of(Cell(all_arms()["swiglu"], setting, 4), config)
+
+    assert (sine.base, sine.learning_rate, sine.seed) == (("respsann",), 0.5, 4)
+    assert (sine.sine_frequency, sine.init_std, sine.learnable) == (1.5, 0.04, ("decay",))
+    assert (plain.base, plain.mlp) == (("transformer",), "swiglu")
+    assert sine.network.d_mlp == config.d_mlp
+
+
+def test_records_come_in_the_order_of_their_cells_as_far_as_they_are_there() -> None:
+    config = shootout_config()
+    cells = [Cell(RESPSANN, SETTING, seed) for seed in (0, 1, 2)]
+    records = [record(cell, config) for cell in (cells[2], cells[0])]
+
+    assert plan.of_keys(cells, config, records) == records[::-1]

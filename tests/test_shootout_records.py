@@ -1,0 +1,96 @@
+"""What a training leaves comes back from its file as it was."""
+
+import dataclasses
+import json
+import random
+from typing import Any
+
+import pytest
+
+from psannlm.shootout.records import (
+    DocumentLoss,
+    Learned,
+    Point,
+    Score,
+    Setting,
+    TrainingRecord,
+    from_json,
+)
+
+FAILED: dict[str, Any] = {
+    "key": "0a", "arm": "gelu", "base": "transformer", "seed": 3, "final": False,
+    "setting": Setting(0.003, 1.0, 0.02, ()), "status": "failed",
+    "reason": 'out of memory: "tried", 3\nlines', "started_at": "2026-01-01T00:00:00+00:00",
+    "device": "cpu", "d_mlp": 32, "n_parameters": 10**9, "flops_per_token": 10**13,
+}  # fmt: skip
+
+
+def drawn(seed: int) -> TrainingRecord:
+    """A finished training with numbers of every size."""
+    draw = random.Random(seed)
+
+    def number() -> float:
+        return draw.choice((-1, 1)) * draw.random() * 10 ** draw.randint(-300, 300)
+
+    def some(make: Any) -> tuple[Any, ...]:
+        return tuple(make() for _ in range(draw.randint(0, 4)))
+
+    numbers = {
+        field.name: number() if "float" in str(field.type) else draw.randint(0, 10**12)
+        for field in dataclasses.fields(TrainingRecord)
+        if str(field.type) in ("float | None", "int | None") and draw.random() < 0.8
+    }
+    parts = tuple(part for part in ("amplitude", "frequency", "decay") if draw.random() < 0.5)
+    rows = {
+        "curve": some(lambda: Point(draw.randint(1, 9), 9**9, number(), number())),
+        "documents": some(lambda: DocumentLoss(number(), draw.randint(0, 9999))),
+        "learned": some(lambda: Learned("blocks.0.mlp", "decay", *(number() for _ in range(4)))),
+        "scores": some(lambda: Score("lambada", "acc", number(), None, 3, 0.25, some(number))),
+    }
+    known = {"status": "ok", "reason": "", "compiled": draw.choice((None, False, True))}
+    setting = Setting(number(), number(), number(), parts)
+    return TrainingRecord(**FAILED | known | numbers | rows | {"setting": setting})
+
+
+def test_records_survive_their_file_to_the_last_digit() -> None:
+    for seed in range(100):
+        record = drawn(seed)
+
+        assert from_json(record.as_json()) == record
+
+
+def test_a_failure_survives_its_file() -> None:
+    record = TrainingRecord(**FAILED)
+
+    assert from_json(record.as_json()) == record
+
+
+def test_rows_come_back_with_their_names() -> None:
+    record = dataclasses.replace(
+        TrainingRecord(**FAILED),
+        curve=(Point(1, 2, 0.5, 3.0),),
+        scores=(Score("t", "acc", 0.5, 0.1, 2, None, (1.0, 0.0)),),
+    )
+
+    back = from_json(record.as_json())
+
+    assert back.curve[0].val_loss == 3.0
+    assert back.scores[0].items == (1.0, 0.0)
+    assert back.setting.learnable == ()
+    assert isinstance(hash(back), int)
+
+
+def test_a_number_that_is_none_is_not_written() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        TrainingRecord(**FAILED, val_loss=float("nan")).as_json()
+
+
+def test_a_field_that_is_missing_or_unknown_is_refused() -> None:
+    values = json.loads(TrainingRecord(**FAILED).as_json())
+    more = json.dumps(values | {"luck": 1})
+    fewer = json.dumps({name: value for name, value in values.items() if name != "arm"})
+
+    with pytest.raises(TypeError, match="luck"):
+        from_json(more)
+    with pytest.raises(TypeError, match="arm"):
+        from_json(fewer)
