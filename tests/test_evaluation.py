@@ -1,6 +1,7 @@
 """An evaluation counts each token once."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,15 +38,23 @@ def evaluated(tokens: Tokens, batch: int = 2, ranks: Ranks = ALONE) -> Evaluatio
 
 
 @torch.no_grad()
-def slowly(tokens: Tokens) -> tuple[float, float]:
-    """Loss and top-1, token by token, each with the tokens of its own window before it."""
+def logits_before(tokens: Tokens) -> Iterator[tuple[Tensor, int]]:
+    """Each predicted token, and the logits that its own window before it gives, in float64."""
     model, ids = network(), torch.from_numpy(tokens.ids.astype(np.int64))
-    costs, hits = [], []
     for place in range(1, len(ids)):
         start = (place - 1) // T * T
-        logits = model(ids[None, start:place])[0, -1].double()
-        costs.append(-logits.log_softmax(-1)[ids[place]].item())
-        hits.append(logits.argmax().item() == ids[place].item())
+        yield model(ids[None, start:place])[0, -1].double(), int(ids[place])
+
+
+def slow_costs(tokens: Tokens) -> list[float]:
+    """Nats of each token."""
+    return [-logits.log_softmax(-1)[i].item() for logits, i in logits_before(tokens)]
+
+
+def slowly(tokens: Tokens) -> tuple[float, float]:
+    """Loss and top-1, token by token, each with the tokens of its own window before it."""
+    costs = slow_costs(tokens)
+    hits = [logits.argmax().item() == i for logits, i in logits_before(tokens)]
     return sum(costs) / len(costs), sum(hits) / len(hits)
 
 
@@ -113,6 +122,47 @@ def test_an_evaluation_leaves_mode_and_gradients_as_they_were(training: bool) ->
 
     assert objective.training is training
     assert all(parameter.grad is None for parameter in objective.parameters())
+
+
+def written(*lengths: int, end: int = 4) -> Tokens:
+    """A split of documents of so many tokens, none of them the end of text."""
+    draw = np.random.default_rng(7)
+    ids = [end]
+    for length in lengths:
+        ids += [*((draw.integers(10, size=length) + end + 1) % 11), end]
+    return Tokens(np.array(ids, dtype=np.uint16), n_bytes=100, largest=10, sha256="")
+
+
+@pytest.mark.parametrize("end", [0, 4])
+@pytest.mark.parametrize("batch", [1, 2, 50])
+def test_each_document_has_the_nats_of_its_tokens_and_of_the_end_after_it(
+    float64: None, end: int, batch: int
+) -> None:
+    lengths = (3, 20, 0, 1, T - 1)
+    tokens = written(*lengths, end=end)
+
+    found = evaluated(tokens, batch)
+
+    costs = slow_costs(tokens)
+    for document, length in zip(found.documents, lengths, strict=True):
+        mine, costs = costs[: length + 1], costs[length + 1 :]
+        assert document.n_tokens == len(mine)
+        assert document.nats == pytest.approx(sum(mine), rel=1e-12)
+    assert costs == []
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_add_up_each_document(world: int) -> None:
+    tokens, heard = written(3, 20, 0, 17, T), []
+
+    for rank in range(world):
+        found = evaluated(tokens, 1, OneAfterAnother(rank, world, torch.device("cpu"), heard))
+
+    nats, n_tokens = zip(*found.documents, strict=True)
+    alone_nats, alone_tokens = zip(*evaluated(tokens, 1).documents, strict=True)
+    assert nats == pytest.approx(alone_nats, rel=1e-12)
+    assert n_tokens == alone_tokens == (4, 21, 1, 18, T + 1)
+    assert sum(nats) == pytest.approx(found.loss * found.n_tokens, rel=1e-12)
 
 
 def test_bits_per_byte_are_those_of_the_whole_text() -> None:

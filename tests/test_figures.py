@@ -8,6 +8,7 @@ from psannlm.model.bases import BASES
 from psannlm.report import figures, memory_figures, pieces, throughput_figures, training_figures
 from psannlm.report.memory_tables import memory_tables
 from psannlm.report.tables import throughput_table
+from psannlm.shootout.arms import all_arms
 from tests.synthetic import throughput_config, throughput_records
 from tests.synthetic_memory import memory_config, memory_records
 from tests.trainings import trained, training_config
@@ -67,6 +68,26 @@ def test_every_base_has_a_colour_of_its_own():
 
 def test_a_base_keeps_its_colour_beside_others():
     assert figures.palette(["new"])["respsann"] == figures.palette()["respsann"]
+
+
+def test_every_arm_has_a_colour_and_a_marker_of_its_own():
+    arms = list(all_arms())
+
+    assert len({tuple(figures.palette(arms)[arm]) for arm in arms}) == len(arms)
+    assert len({figures.markers(arms)[arm] for arm in arms}) == len(arms)
+
+
+def test_an_arm_keeps_its_colour_and_marker_whoever_is_beside_it():
+    arms = list(all_arms())
+
+    for arm in arms:
+        assert figures.palette([arm])[arm] == figures.palette(arms)[arm]
+        assert figures.markers([arm, "new"])[arm] == figures.markers(arms[::-1])[arm]
+
+
+def test_the_plain_nonlinearity_looks_like_the_transformer():
+    assert figures.palette(["gelu"])["gelu"] == figures.palette()["transformer"]
+    assert figures.markers(["gelu"])["gelu"] == figures.markers()["transformer"]
 
 
 def test_a_figure_without_panels_is_its_caption():

@@ -16,6 +16,7 @@ from psannlm.config import TrainingConfig
 from psannlm.parameters import parse, read_parameters
 from psannlm.schema import ConfigError
 from psannlm.train import session
+from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read
 from psannlm.train.recorder import Progress
 from psannlm.train.session import CONFIG, METRICS, Session, default_folder
@@ -135,6 +136,31 @@ def test_a_finished_training_run_again_trains_nothing_and_says_the_same(tmp_path
     assert first.keys() == again.keys()
     times = TIMES - {"train_seconds", "tokens_per_s", "wait_share"}  # those stand in speed.csv
     assert {key for key in first if first[key] != again[key]} <= times
+
+
+def test_a_test_split_that_nobody_asks_for_is_not_evaluated(tmp_path, cache) -> None:
+    whole = train(tmp_path / "a", config_in(cache, epochs=0.2))
+    part = train(tmp_path / "b", config_in(cache, epochs=0.2), with_test=False)
+
+    assert part.test is None
+    assert whole.test is not None
+    assert whole.metrics["test_loss"] == whole.test.loss
+    assert {name for name in whole.metrics if name not in part.metrics} == {
+        "test_loss", "test_perplexity", "test_bits_per_byte", "test_tokens", "test_bytes",
+    }  # fmt: skip
+    assert part.validation.loss == part.metrics["val_loss"] == whole.metrics["val_loss"]
+
+
+def test_the_best_checkpoint_is_not_written_where_nobody_wants_it(tmp_path, cache) -> None:
+    options = {"epochs": 1, "checkpoint_steps": 5, "evaluations": 4, "batch_tokens": 128}
+
+    for name, keep_best in (("a", True), ("b", False)):
+        train(tmp_path / name, config_in(cache, **options), keep_best=keep_best)
+
+    steps = [[int(c.name[5:]) for c in checkpoints(tmp_path / name)] for name in ("a", "b")]
+    n_steps = len(column(tmp_path / "a", "speed.csv", "step"))
+    assert steps[1] == sorted({*range(5, n_steps, 5), n_steps})
+    assert set(steps[0]) > set(steps[1])
 
 
 def test_a_training_of_less_than_an_epoch_tells_the_mean_of_its_steps(tmp_path, cache) -> None:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-TOLERANCE, SMALLEST = 1e-9, 1e-12
-"""Relative and absolute. The same sums differ by rounding in the last digits at most."""
+TOLERANCE, SMALLEST = 1e-9, 1e-15
+"""Relative, and absolute for differences of losses that are nearly equal: the same sums differ by
+rounding in the last digits at most."""
 
 
 def differences(name: str, stated: str, expected: str) -> Iterator[str]:

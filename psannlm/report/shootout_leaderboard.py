@@ -5,12 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.views import UNKNOWN, duration, interval, number
+from psannlm.shootout.comparison import LEVEL
 
 COLUMNS = (
-    "place", "base", f"val loss, nats/token ({CONFIDENCE:.0%} interval)", "val ppl", "bits/byte",
+    "place", "base", f"val loss, nats/token ({1 - LEVEL:.0%} interval)", "val ppl", "bits/byte",
     "top-1", "difference to {baseline} (interval)", "verdict", "tokens/s", "peak CUDA, GB",
     "parameters", "seeds",
 )  # fmt: skip

@@ -15,7 +15,7 @@ BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 """What arms can be given equally much of, as people call it."""
 
 AROUND = f"({CONFIDENCE:.0%} interval)"
-TICK, CROSS = "✓", "frozen"
+LEARNED, FROZEN = "✓ learned", "frozen"
 
 SHARES = ("acc", "exact_match")
 """How the metrics of lm-eval begin that are shares of right answers."""
@@ -109,7 +109,7 @@ def ablation(shootout: Shootout) -> pd.DataFrame:
     """One row a subset of the damped sine's learned parameters, against all of them learned."""
     table = shootout.ablation
     switches = {
-        f"{part} {letter}": [TICK if part in subset else CROSS for subset in table["learnable"]]
+        f"{part} {letter}": [LEARNED if part in subset else FROZEN for subset in table["learnable"]]
         for part, letter in PARTS.items()
     }
     return pd.DataFrame(

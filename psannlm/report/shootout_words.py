@@ -46,8 +46,8 @@ def _terms(shootout: Shootout, asked: Mapping[str, Any]) -> str:
     each = f", {tokens.max():,.0f} tokens a training" if len(tokens) else ""
     said = (
         f"{_count(n, 'seed')} an arm{each}, of the corpus `{PurePath(asked['corpus']).stem}`; "
-        f"differences are to {asked['baseline']}, in nats per token (less is better), with "
-        f"{CONFIDENCE:.0%} intervals over seeds."
+        f"differences are to {asked['baseline']}, in nats per token (less is better)"
+        + (f", with {CONFIDENCE:.0%} intervals over seeds." if n > 1 else ".")
     )
     if asked["preset"] == "smoke":
         said += " **It settles nothing**: a smoke run is too short and too small for a verdict."
@@ -108,29 +108,31 @@ def _per_budget(shootout: Shootout, asked: Mapping[str, Any]) -> str:
         rows = [row for row in rows if not pd.isna(row["difference"])]
         if rows:
             spent = amount(budget, rows[0]["amount"])
-            said.append(f"per {name} (each cut at {spent}), {_sides(rows, has_verdict(asked))}")
+            said.append(f"per {name} (each cut at {spent}), {_sides(rows, asked)}")
     together = "; ".join(said)
     return f"{together[:1].upper()}{together[1:]}." if said else ""
 
 
-def _sides(rows: list[Row], verdict: bool) -> str:
+def _sides(rows: list[Row], asked: Mapping[str, Any]) -> str:
     """Arms below the baseline, above it, and those whose interval holds zero."""
-    if not verdict:
+    if not has_verdict(asked):
         return f"without a verdict: {_listed(rows)}"
-    groups: dict[str, list[Row]] = {"below it": [], "above it": [], "not told apart": []}
+    groups: dict[str, list[Row]] = {"below": [], "above": [], "not told apart from": []}
     for row in rows:
         groups[side(row)].append(row)
-    return ", ".join(f"{name}: {_listed(mine)}" for name, mine in groups.items() if mine)
+    return ", ".join(
+        f"{name} {asked['baseline']}: {_listed(mine)}" for name, mine in groups.items() if mine
+    )
 
 
 def side(row: Row) -> str:
     """On which side of the baseline an arm lies at an equal budget, if its interval says so."""
     if abs(row["difference"]) > SMALLEST_EFFECT and row["n_seeds"] >= FEWEST_SEEDS:
         if row["difference_high"] < 0:
-            return "below it"
+            return "below"
         if row["difference_low"] > 0:
-            return "above it"
-    return "not told apart"
+            return "above"
+    return "not told apart from"
 
 
 def _per_byte(shootout: Shootout, asked: Mapping[str, Any]) -> str:

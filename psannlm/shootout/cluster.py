@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import socket
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -136,14 +137,16 @@ def _connect(address: str) -> Any:
     """A client of the scheduler."""
     try:
         from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
     except ImportError:
         raise ConfigError(
             f"scheduler: {address} needs dask.distributed, which is not installed; "
             "pip install 'psannlm-report[cluster]'"
         ) from None
-    try:
+    try:  # a client that finds no scheduler would never quite end
+        socket.create_connection(get_address_host_port(address), CONNECT_SECONDS).close()
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, OverflowError):
         raise ConfigError(
             f"scheduler must be the address of a running dask scheduler, got {address}, where none "
             f"answers within {CONNECT_SECONDS} s; start one with `dask scheduler`, or leave it "
@@ -176,7 +179,9 @@ def _ended(futures: list[Any], client: Any, config: ShootoutConfig) -> list[Any]
     last = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < last:
         try:
-            return list(wait(futures, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done)
+            with client.as_current():
+                found = wait(futures, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+            return list(found.done)
         except TimeoutError:
             if client.status == "running" and client.nthreads():
                 last = time.monotonic() + PATIENCE_SECONDS

@@ -87,7 +87,7 @@ def evaluate(
         sums.index_add_(1, numbers.clamp(max=n_documents).to(ranks.device), rows)
     objective.train(was_training)
     (nats, right, count), *found = ranks.sum(sums).T.tolist()
-    documents = tuple(Document(nats, int(n_tokens)) for nats, _, n_tokens in found)
+    documents = tuple(Document(own, int(n_tokens)) for own, _, n_tokens in found)
     return Evaluation(nats / count, right / count, int(count), tokens.n_bytes, documents)
 
 

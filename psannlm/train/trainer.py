@@ -136,13 +136,14 @@ class Trainer:
 
     def evaluate(self, tokens: Tokens) -> Evaluation:
         """Evaluate the network as it is on a whole split."""
-        return evaluate(
-            self.objective,
-            tokens,
-            context_length=self.config.context_length,
-            batch=self.plan.pass_sequences,
-            ranks=self.ranks,
-        )
+        with repeatable(self.ranks.device):  # as in training: else it would be compiled anew
+            return evaluate(
+                self.objective,
+                tokens,
+                context_length=self.config.context_length,
+                batch=self.plan.pass_sequences,
+                ranks=self.ranks,
+            )
 
     def _step(self, step: int) -> None:
         """One optimizer step: all passes of this rank, then the update."""

@@ -1,0 +1,93 @@
+"""Files that differ are told apart by place and value; rounding is no difference."""
+
+import json
+
+import pytest
+
+from psannlm.report.agreement import differences
+
+TABLE = "base,seed,loss\ngelu,0,2.5\ngelu,1,2.25\n"
+
+
+def test_equal_files_do_not_differ():
+    assert list(differences("a.csv", TABLE, TABLE)) == []
+
+
+def test_a_changed_number_of_a_table_is_named_with_its_row_and_both_values():
+    stated = TABLE.replace("2.25", "2.2500001")
+
+    assert list(differences("a.csv", stated, TABLE)) == [
+        "a.csv: row 2, gelu 1: loss is '2.2500001', the trainings give '2.25'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stated", "n"),
+    [
+        ("2.2500000000000004", 0),  # a rounding
+        ("2.250000001", 0),
+        ("2.25000001", 1),
+        ("inf", 1),
+        ("", 1),
+        ("two", 1),
+    ],
+)
+def test_numbers_with_a_point_agree_but_for_rounding(stated, n):
+    assert len(list(differences("a.csv", TABLE.replace("2.25", stated), TABLE))) == n
+
+
+def test_whole_numbers_agree_to_the_last_digit():
+    right = "base,flops\ngelu,12345678901234567\n"
+
+    assert list(differences("a.csv", right.replace("567", "568"), right))
+
+
+def test_a_row_too_few_and_a_field_too_many_are_named():
+    [missing] = differences("a.csv", TABLE.rsplit("gelu", 1)[0], TABLE)
+    [broken] = differences("a.csv", TABLE.replace("0,2.5", "0,2.5,7"), TABLE)
+
+    assert missing == "a.csv: 1 rows, the trainings give 2"
+    assert broken == "a.csv: row 1 has 4 fields for 3 columns"
+
+
+def test_other_columns_are_named():
+    [problem] = differences("a.csv", TABLE.replace("loss", "loose"), TABLE)
+
+    assert "its columns are ['base', 'seed', 'loose']" in problem
+
+
+def test_fields_of_json_are_named_by_their_path():
+    right = json.dumps({"arms": [{"loss": 2.5, "n": 3, "is_edge": False}], "seed": 1})
+    stated = json.dumps({"arms": [{"loss": 2.6, "n": 4, "is_edge": 0}], "seeds": 1})
+
+    assert list(differences("a.json", stated, right)) == [
+        "a.json: arms[0].loss is 2.6, the trainings give 2.5",
+        "a.json: arms[0].n is 4, the trainings give 3",
+        "a.json: arms[0].is_edge is 0, the trainings give False",
+        "a.json: seed is missing",
+        "a.json: seeds is unknown",
+    ]
+
+
+def test_rounding_is_no_difference_in_json_and_a_null_is_one():
+    right = json.dumps({"loss": 2.5})
+
+    assert list(differences("a.json", '{"loss": 2.5000000000000004}', right)) == []
+    assert list(differences("a.json", '{"loss": null}', right))
+
+
+def test_a_list_of_another_length_is_named():
+    assert list(differences("a.json", '{"a": [1]}', '{"a": [1, 2]}')) == [
+        "a.json: a has 1 entries, the trainings give 2"
+    ]
+
+
+def test_lines_of_text_agree_to_the_last_sign():
+    [problem] = differences("a.md", "one\n2.50\n", "one\n2.51\n")
+
+    assert problem == "a.md: line 2 is '2.50', the trainings give '2.51'"
+
+
+def test_ends_of_lines_count():
+    assert list(differences("a.md", "one\r\n", "one\n"))
+    assert list(differences("a.csv", TABLE.replace("\n", "\r\n"), TABLE)) == []

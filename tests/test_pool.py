@@ -1,0 +1,233 @@
+"""Slots of this machine train side by side, and leave nothing running when they are left."""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from psannlm.schema import ConfigError
+from psannlm.shootout import pool
+from psannlm.shootout.pool import Job, on_this_machine, slots, visible_gpus
+from psannlm.shootout.training_worker import TrainingTask
+from tests.synthetic_shootout import shootout_config
+
+PATIENCE = 30.0
+
+
+def job(key: str, **config) -> Job:
+    return Job(key, TrainingTask({"seed": 0} | config, folder="", final=False, started=0.0), 50.0)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Replaces processes: what a training does is called instead."""
+
+    def install(behave) -> None:
+        def run_task(task, **how):
+            return [{"mode": "training", "status": "ok"} | (behave(task, **how) or {})]
+
+        monkeypatch.setattr(pool, "run_task", run_task)
+
+    return install
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """As many GPUs as it is told."""
+
+    def install(count: int, visible: str | None = None) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(pool, "select_device", lambda name: torch.device("cuda"))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return install
+
+
+def test_a_cpu_is_one_slot_and_several_share_its_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+
+    [alone] = slots(shootout_config())
+    shared = slots(shootout_config(cells_at_once=3))
+
+    assert alone.variables == {}
+    assert len(shared) == 3
+    assert all(slot.variables["OMP_NUM_THREADS"] == "2" for slot in shared)
+    assert slots(shootout_config(cells_at_once=9))[8].variables["MKL_NUM_THREADS"] == "1"
+
+
+def test_every_gpu_is_a_slot_that_sees_no_other(gpus):
+    gpus(2)
+
+    found = slots(shootout_config(device="cuda"))
+
+    assert [slot.variables for slot in found] == [
+        {"CUDA_VISIBLE_DEVICES": "0"},
+        {"CUDA_VISIBLE_DEVICES": "1"},
+    ]
+    assert [slot.device.index for slot in found] == [0, 1]
+
+
+def test_gpus_hidden_from_this_process_stay_hidden(gpus):
+    gpus(2, visible="GPU-5, 3,-1,6")
+
+    assert visible_gpus() == ["GPU-5", "3"]
+    assert slots(shootout_config(cells_at_once=1))[0].variables == {"CUDA_VISIBLE_DEVICES": "GPU-5"}
+
+
+def test_more_trainings_at_once_than_gpus_are_refused(gpus):
+    gpus(2)
+
+    with pytest.raises(ConfigError, match=r"at most the number of visible GPUs, 2, got 3; lower"):
+        slots(shootout_config(cells_at_once=3))
+
+
+def test_each_training_is_told_its_folder_and_its_start_and_comes_back_under_its_key(
+    trainings, tmp_path
+):
+    trainings(lambda task, cache, **_: {"told": (task.folder, task.started, cache)})
+    before = time.time()
+
+    found = dict(on_this_machine([job("a"), job("b")], shootout_config(), tmp_path))
+
+    assert list(found) == ["a", "b"]
+    for key, values in found.items():
+        folder, started, cache = values["told"]
+        assert Path(folder) == tmp_path / key
+        assert before <= started <= time.time()
+        assert cache == tmp_path / "compiled"
+        assert "mode" not in values
+        assert "cores" in values["device"]
+
+
+def test_as_many_train_at_once_as_there_are_slots_and_results_come_as_they_end(trainings, tmp_path):
+    running, most, slow_may_end = set(), [], threading.Event()
+
+    def behave(task, **_):
+        running.add(task.folder)
+        most.append(len(running))
+        if task.folder.endswith("slow"):
+            assert slow_may_end.wait(PATIENCE)
+        running.discard(task.folder)
+
+    trainings(behave)
+    jobs = [job(key) for key in ("slow", "b", "c", "d")]
+
+    keys = []
+    for key, _ in on_this_machine(jobs, shootout_config(cells_at_once=2), tmp_path):
+        keys.append(key)
+        if len(keys) == 3:
+            slow_may_end.set()
+
+    assert keys[-1] == "slow"
+    assert set(keys) == {"slow", "b", "c", "d"}
+    assert max(most) == 2
+
+
+def test_on_gpus_processes_are_new_and_see_one_gpu_each(trainings, gpus, monkeypatch, tmp_path):
+    gpus(2)
+    monkeypatch.setattr(pool, "device_name", lambda device: f"GPU {device.index}")
+    both = threading.Barrier(2)
+
+    def behave(task, nursery, variables, **_):
+        both.wait(PATIENCE)
+        return {"nursery": nursery, "seen": variables["CUDA_VISIBLE_DEVICES"]}
+
+    trainings(behave)
+
+    found = dict(on_this_machine([job("a"), job("b")], shootout_config(), tmp_path))
+
+    assert {(v["seen"], v["device"]) for v in found.values()} == {("0", "GPU 0"), ("1", "GPU 1")}
+    assert all(values["nursery"] is None for values in found.values())
+
+
+def test_left_early_it_ends_what_runs_and_begins_nothing_more(trainings, tmp_path):
+    begun, ended = [], []
+
+    def behave(task, stopped, **_):
+        begun.append(task.folder)
+        until = time.monotonic() + PATIENCE
+        while not task.folder.endswith("quick") and not stopped():
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        ended.append(task.folder)
+
+    trainings(behave)
+    jobs = [job(key) for key in ("quick", "b", "c", "d", "e")]
+
+    records = on_this_machine(jobs, shootout_config(cells_at_once=2), tmp_path)
+    assert next(records)[0] == "quick"
+    records.close()
+
+    assert len(begun) <= 3
+    assert sorted(begun) == sorted(ended)
+
+
+def test_an_error_of_ours_ends_the_run(trainings, tmp_path):
+    def behave(task, **_):
+        raise RuntimeError("no such luck")
+
+    trainings(behave)
+
+    with pytest.raises(RuntimeError, match="no such luck"):
+        list(on_this_machine([job("a")], shootout_config(), tmp_path))
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Processes are real; what trains in them is tests/stand_in_training.py."""
+    monkeypatch.setattr(TrainingTask, "worker", (sys.executable, "-m", "tests.stand_in_training"))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_forked_processes_have_their_share_of_the_machine_and_every_end_a_reason(
+    stand_in, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    jobs = [job("told"), job("raises"), job("dies"), job("hangs")]
+    jobs[3] = Job("hangs", jobs[3].task, 1.0)
+
+    found = dict(on_this_machine(jobs, shootout_config(cells_at_once=2), tmp_path))
+
+    assert found["told"]["environment"]["OMP_NUM_THREADS"] == "3"
+    assert found["told"]["environment"]["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
+    assert found["raises"]["reason"].endswith("RuntimeError: no such luck")
+    assert found["dies"]["reason"].startswith("killed by signal SIGKILL")
+    assert found["hangs"]["reason"] == "timed out after 1 s"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_left_early_no_process_stays_behind(kind, stand_in, gpus, monkeypatch, tmp_path):
+    if kind == "cuda":
+        gpus(1, visible="7")
+    monkeypatch.setattr(pool, "device_name", lambda device: device.type)
+    records = on_this_machine([job("told"), job("hangs")], shootout_config(), tmp_path)
+
+    _, told = next(records)
+    written = tmp_path / "hangs.json"
+    until = time.monotonic() + PATIENCE
+    while not written.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    hanging = json.loads(written.read_text())
+    records.close()
+
+    assert told["environment"].get("CUDA_VISIBLE_DEVICES") == {"cpu": None, "cuda": "7"}[kind]
+    assert (hanging["parent"] == os.getpid()) == (kind == "cuda")
+    assert not is_alive(hanging["pid"])
+    assert hanging["parent"] == os.getpid() or not is_alive(hanging["parent"])

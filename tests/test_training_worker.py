@@ -1,0 +1,310 @@
+"""What the process of one training of a shootout tells, run here in this one."""
+
+import dataclasses
+import functools
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from psannlm.config import TrainingConfig
+from psannlm.model.bases import build
+from psannlm.schema import ConfigError
+from psannlm.shootout import training_worker
+from psannlm.shootout.arms import arms_of
+from psannlm.shootout.plan import Cell, training_of
+from psannlm.shootout.records import Score, Setting, TrainingRecord, from_json
+from psannlm.shootout.training_worker import TrainingTask, leak_of, learned, main, measure
+from psannlm.train import session
+from psannlm.train.checkpoint import checkpoints
+from psannlm.train.data import read
+from psannlm.train.trainer import Trainer
+from tests.synthetic_shootout import shootout_config
+from tests.twins_network import attend_to_all
+
+TIMES = {
+    "train_seconds", "train_tokens_per_s", "overhead_seconds", "peak_rss_bytes",
+    "peak_allocated_bytes",
+}  # fmt: skip
+SHOOTOUT = shootout_config(
+    vocab_size=257,
+    tokenizer="bytes",
+    n_layers=1,
+    train_megabytes=0.002,
+    validation_megabytes=0.001,
+    batch_tokens=256,
+    pass_tokens=256,
+    checkpoint_steps=3,
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "read", functools.partial(read, cache=cache))
+
+
+def config_of(arm: str, **changes: Any) -> TrainingConfig:
+    [chosen] = [one for one in arms_of(SHOOTOUT) if one.name == arm]
+    setting = Setting(0.003, 1.0, 0.02, SHOOTOUT.learnable)
+    return training_of(Cell(chosen, setting, seed=1, final=True), SHOOTOUT).model_copy(
+        update=changes
+    )
+
+
+def task_of(folder: Path, arm: str = "respsann", **changes: Any) -> TrainingTask:
+    final = changes.pop("final", True)
+    config = config_of(arm, **changes).model_dump(mode="json")
+    return TrainingTask(config, str(folder / "training"), final, time.time())
+
+
+@pytest.fixture(scope="module")
+def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingTask, Any]:
+    """A task, and what was found of it."""
+    task = task_of(tmp_path_factory.mktemp("finished"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "read", functools.partial(read, cache=cache))
+        return task, measure(task, "training")
+
+
+def test_all_is_told_that_the_plan_does_not_know(finished) -> None:
+    _, found = finished
+
+    names = [field.name for field in dataclasses.fields(TrainingRecord)]
+    assert set(found) == set(names[names.index("n_steps") :])
+
+
+def test_what_is_told_makes_a_record_that_survives_json(finished) -> None:
+    _, found = finished
+    told = json.loads(json.dumps(found, allow_nan=False))
+    values: dict[str, Any] = {
+        "key": "k", "arm": "respsann", "base": "respsann", "setting": [0.1, 1.0, 0.02, []],
+        "seed": 1, "final": True, "status": "ok", "reason": "", "started_at": "", "device": "cpu",
+        "d_mlp": 1, "n_parameters": 1, "flops_per_token": 1,
+    }  # fmt: skip
+
+    record = from_json(json.dumps(values | told))
+
+    assert from_json(record.as_json()) == record
+    assert record.curve[-1].val_loss == record.val_loss
+
+
+def test_the_curve_is_that_of_the_log_and_ends_at_the_validation_loss(finished) -> None:
+    task, found = finished
+    speed = pd.read_csv(Path(task.folder, "speed.csv"))
+
+    assert [point.step for point in found["curve"]] == [4, 8]
+    for point in found["curve"]:
+        assert point.tokens == point.step * 256
+        spent = speed["step_seconds"][speed["step"] <= point.step].sum()
+        assert point.seconds == pytest.approx(spent, rel=1e-12)
+    assert found["curve"][-1].val_loss == found["val_loss"]
+    assert found["curve"][-1].tokens == found["train_tokens"]
+    assert found["train_seconds"] == found["curve"][-1].seconds
+    assert found["train_seconds"] < speed["elapsed_seconds"].iloc[-1]  # with evaluations
+
+
+def test_documents_add_up_to_the_validation_loss(finished) -> None:
+    _, found = finished
+
+    nats = sum(document.nats for document in found["documents"])
+    assert nats == pytest.approx(found["val_loss"] * found["val_tokens"], rel=1e-12)
+    assert sum(document.n_tokens for document in found["documents"]) == found["val_tokens"]
+
+
+def test_times_and_memory_are_those_of_the_process(finished) -> None:
+    task, found = finished
+    first = pd.read_csv(Path(task.folder, "speed.csv"))["step_seconds"][0]
+
+    assert first < found["overhead_seconds"] < 60
+    assert found["peak_rss_bytes"] > 100 * 2**20
+    assert found["peak_allocated_bytes"] is None
+    assert found["compiled"] is False
+    assert found["train_tokens_per_s"] > 0
+
+
+def test_a_sound_network_leaks_nothing(finished) -> None:
+    assert finished[1]["leak"] < 1e-12
+
+
+def test_a_network_that_sees_the_future_leaks(monkeypatch, tmp_path) -> None:
+    attend_to_all(monkeypatch, lambda attention: True)
+
+    found = measure(task_of(tmp_path, epochs=0.25), "training")
+
+    assert found["leak"] > 1e-4
+
+
+def test_looking_for_a_leak_leaves_the_network_as_it_was(finished) -> None:
+    config = config_of("respsann")
+    model, tokens = build(config.network, seed=0), session.read(config).validation
+
+    leak_of(model, tokens)
+
+    assert model.lm_head.weight.dtype == torch.float32
+    assert model.training
+
+
+def test_logits_that_are_no_number_are_a_failure() -> None:
+    config = config_of("respsann")
+    model = build(config.network, seed=0)
+    with torch.no_grad():
+        model.norm.weight.fill_(math.inf)
+
+    with pytest.raises(ArithmeticError, match="a logit of the trained network is not finite"):
+        leak_of(model, session.read(config).validation)
+
+
+def test_the_test_split_is_left_alone_unless_the_training_is_compared(
+    monkeypatch, tmp_path, finished
+) -> None:
+    evaluated = []
+    evaluate = Trainer.evaluate
+
+    def noted(trainer: Trainer, tokens: Any) -> Any:
+        evaluated.append(tokens is trainer.data.test)
+        return evaluate(trainer, tokens)
+
+    monkeypatch.setattr(Trainer, "evaluate", noted)
+    tuned = measure(task_of(tmp_path, final=False), "training")
+
+    assert evaluated == [False, False]
+    assert [tuned[f"test_{name}"] for name in ("loss", "top1", "tokens", "bytes")] == [None] * 4
+    assert tuned["val_loss"] == finished[1]["val_loss"]
+    assert finished[1]["test_loss"] > 0
+    assert finished[1]["test_tokens"] > 0
+
+
+def test_learned_parameters_are_told_layer_by_layer() -> None:
+    config = config_of("waveresnet").network
+    before, after = build(config, seed=1), build(config, seed=1)
+    sine = after.blocks[0].mlp.nonlinearity
+    spread = torch.linspace(-1, 1, config.d_mlp)
+    with torch.no_grad():
+        sine.raw_frequency += spread
+
+    rows = list(learned(before, after))
+
+    assert [(row.layer, row.part) for row in rows] == [
+        (layer, part)
+        for layer in ("0 mlp", "0 wave")
+        for part in ("amplitude", "frequency", "decay")
+    ]
+    found = rows[1]
+    values = sorted(math.log1p(math.exp(math.log(math.expm1(1)) + s)) for s in spread.tolist())
+    assert found.before == pytest.approx(1.0, rel=1e-5)
+    assert found.after == pytest.approx(sum(values) / len(values), rel=1e-5)
+    for told, share in ((found.low, 0.05), (found.high, 0.95)):
+        place = share * (len(values) - 1)
+        low = values[int(place)]
+        between = low + (place % 1) * (values[int(place) + 1] - low)
+        assert told == pytest.approx(between, rel=1e-5)
+
+
+def test_a_scaled_gelu_tells_its_gains_and_a_plain_one_has_none() -> None:
+    scaled, plain = (build(config_of(arm).network, seed=0) for arm in ("gelu_scaled", "gelu"))
+
+    assert [row.part for row in learned(scaled, scaled)] == ["amplitude", "frequency"]
+    assert list(learned(plain, plain)) == []
+
+
+def test_a_killed_training_goes_on_and_tells_the_same(monkeypatch, tmp_path, finished) -> None:
+    class KilledError(BaseException):
+        pass
+
+    step = Trainer._step
+
+    def killed(trainer: Trainer, number: int) -> None:
+        if number == 6:
+            raise KilledError
+        step(trainer, number)
+
+    task = task_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", killed)
+        with pytest.raises(KilledError):
+            measure(task, "training")
+    assert [path.name for path in checkpoints(Path(task.folder))] == ["step_00000003"]
+
+    found = measure(task, "training")
+
+    told = {name: value for name, value in finished[1].items() if name not in TIMES | {"curve"}}
+    assert {name: found[name] for name in told} == told
+    assert [(p.step, p.val_loss) for p in found["curve"]] == [
+        (p.step, p.val_loss) for p in finished[1]["curve"]
+    ]
+
+
+def test_a_training_found_finished_knows_neither_its_overhead_nor_its_peak(finished) -> None:
+    task, found = finished
+
+    again = measure(task, "training")
+
+    unknown = {"overhead_seconds": None, "peak_rss_bytes": None}
+    assert again == found | unknown
+
+
+def test_items_are_scored_where_they_are_asked_for(monkeypatch, tmp_path) -> None:
+    asked: dict[str, Any] = {}
+    score = Score("t", "acc", 0.5, 0.1, 4, 0.25, (1.0, 0.0))
+
+    def evaluate_tasks(model: Any, tokenizer: Any, **options: Any) -> tuple[Score, ...]:
+        asked.update(options, vocab_size=tokenizer.vocab_size, mode=model.training)
+        return (score,)
+
+    harness = ModuleType("psannlm.shootout.harness")
+    harness.evaluate_tasks = evaluate_tasks  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, harness.__name__, harness)
+    task = dataclasses.replace(
+        task_of(tmp_path, epochs=0.25),
+        lm_eval_tasks=("t",), lm_eval_limit=4, lm_eval_folder="somewhere",
+    )  # fmt: skip
+
+    found = measure(task, "training")
+
+    assert found["scores"] == [score]
+    assert asked == {
+        "tasks": ("t",), "limit": 4, "folder": "somewhere", "device": torch.device("cpu"),
+        "precision": "fp32", "batch": 16, "vocab_size": 257, "mode": False,
+    }  # fmt: skip
+
+
+def served(folder: Path, task: TrainingTask) -> dict[str, Any]:
+    (folder / "task.json").write_text(json.dumps(dataclasses.asdict(task)))
+    main([str(folder / "task.json"), str(folder / "result.jsonl")])
+    found: dict[str, Any] = json.loads((folder / "result.jsonl").read_text())
+    return found
+
+
+def test_a_training_that_diverges_gives_its_reason(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(training_worker.child, "stop_when_orphaned", lambda: None)
+
+    found = served(tmp_path, task_of(tmp_path, learning_rate=1e30, warmup_fraction=0.0))
+
+    assert (found["mode"], found["status"]) == ("training", "failed")
+    assert found["reason"].startswith("DivergenceError: ")
+
+
+def test_a_configuration_that_is_none_is_refused_by_name(tmp_path) -> None:
+    task = TrainingTask({"epochs": "many"}, str(tmp_path), final=False, started=0.0)
+
+    with pytest.raises(ConfigError, match=r"(?s)the task of the training:\n.*seed: missing"):
+        measure(task, "training")
+
+
+def test_the_command_names_this_module(tmp_path) -> None:
+    task = task_of(tmp_path)
+
+    assert task.worker[1:] == ("-m", training_worker.__name__)
+    assert task.modes == ("training",)
