@@ -3,10 +3,12 @@
 import pytest
 
 from psannlm.report.history import (
+    SHOOTOUT,
     TRAINING,
     VALIDATION,
     memory_history,
     runs_table,
+    shootout_history,
     throughput_history,
     training_history,
     validation_history,
@@ -14,6 +16,7 @@ from psannlm.report.history import (
 from psannlm.report.runs import all_runs, load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
+from tests.synthetic_shootout import shootout_run
 from tests.trainings import training_run
 from tests.validations import made_up_checks, validation_run
 
@@ -89,6 +92,23 @@ def test_the_training_history_has_a_row_a_complete_training(tmp_path):
     assert others.notna().all(axis=None)
 
 
+@pytest.mark.slow
+def test_the_shootout_history_has_a_row_an_arm_with_its_run_and_code(tmp_path):
+    few = {"base": ("respsann",), "ablation": (), "scale_arms": ()}
+    first, second = shootout_run(tmp_path, **few), shootout_run(tmp_path, **few)
+    shootout_run(tmp_path, status="failed", **few)
+
+    found = shootout_history(list(all_runs(tmp_path)))
+
+    assert tuple(found.columns) == SHOOTOUT
+    assert list(found["run"]) == [first.name] * 2 + [second.name] * 2
+    assert list(found["base"]) == ["respsann", "gelu"] * 2
+    assert set(found["commit"]) == {"0" * 40}
+    assert set(found["preset"]) == {"cpu"}
+    assert found["device"].notna().all()
+    assert tuple(shootout_history(()).columns) == SHOOTOUT
+
+
 @pytest.mark.parametrize("made", [throughput_run, memory_run, training_run, validation_run])
 def test_each_history_has_only_runs_of_its_own(tmp_path, made, monkeypatch):
     made_up_checks(monkeypatch)
@@ -100,6 +120,7 @@ def test_each_history_has_only_runs_of_its_own(tmp_path, made, monkeypatch):
         memory_run: memory_history(runs),
         training_run: training_history(runs),
         validation_run: validation_history(runs),
+        shootout_run: shootout_history(runs),
     }
 
     assert [f for f, table in found.items() if len(table)] == [made]
