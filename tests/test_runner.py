@@ -74,7 +74,7 @@ def test_a_file_that_is_no_yaml_is_named(parameters, tmp_path):
 
 
 def test_a_report_runs_in_the_order_of_the_pre_flight():
-    order = ("validation", "throughput", "memory", "tiny_corpus")
+    order = ("validation", "throughput", "memory", "tiny_corpus", "shootout")
 
     assert runner.chosen("gpu") == [name for name in order if name in CONFIGS]
 
