@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
+from psannlm.bench.nursery import Nursery
+from psannlm.bench.processes import run_task
 from psannlm.config import TrainingConfig
 from psannlm.model.bases import build
 from psannlm.schema import ConfigError
@@ -21,7 +23,7 @@ from psannlm.shootout import training_worker
 from psannlm.shootout.arms import arms_of
 from psannlm.shootout.plan import Cell, training_of
 from psannlm.shootout.records import Score, Setting, TrainingRecord, from_json
-from psannlm.shootout.training_worker import TrainingTask, leak_of, learned, main, measure
+from psannlm.shootout.training_worker import COMPILER, TrainingTask, leak_of, learned, main, measure
 from psannlm.train import session
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read
@@ -308,3 +310,14 @@ def test_the_command_names_this_module(tmp_path) -> None:
 
     assert task.worker[1:] == ("-m", training_worker.__name__)
     assert task.modes == ("training",)
+
+
+@pytest.mark.slow
+def test_a_nursery_that_has_loaded_the_compiler_starts_trainings(tmp_path) -> None:
+    task = task_of(tmp_path, epochs=0.25)
+    with Nursery(training_worker.__name__, tmp_path / "cache", loads=COMPILER) as nursery:
+        [found] = run_task(task, cache=tmp_path / "cache", timeout_seconds=120, nursery=nursery)
+
+    assert (found["mode"], found["status"], found["reason"]) == ("training", "ok", "")
+    assert found["n_steps"] == found["curve"][-1][0] == 2
+    assert found["overhead_seconds"] > 0
