@@ -18,6 +18,7 @@ from psannlm.bench.nursery import Nursery
 from psannlm.bench.processes import run_task
 from psannlm.config import TrainingConfig
 from psannlm.model.bases import build
+from psannlm.model.transformer import Transformer
 from psannlm.schema import ConfigError
 from psannlm.shootout import training_worker
 from psannlm.shootout.arms import arms_of
@@ -146,6 +147,20 @@ def test_a_network_that_sees_the_future_leaks(monkeypatch, tmp_path) -> None:
     found = measure(task_of(tmp_path, epochs=0.25), "training")
 
     assert found["leak"] > 1e-4
+
+
+def test_a_leak_is_looked_for_in_float64_on_a_whole_context(monkeypatch) -> None:
+    config, seen = config_of("respsann"), []
+
+    def noted(model: Transformer, tokens: torch.Tensor) -> float:
+        seen.append((model(tokens).dtype, tokens.tolist()))
+        return 0.25
+
+    monkeypatch.setattr(training_worker, "leak", noted)
+    tokens = session.read(config).validation
+
+    assert leak_of(build(config.network, seed=0), tokens) == 0.25
+    assert seen == [(torch.float64, [tokens.ids[: config.context_length].tolist()])]
 
 
 def test_looking_for_a_leak_leaves_the_network_as_it_was(finished) -> None:
