@@ -14,14 +14,17 @@ import pandas as pd
 import pytest
 import torch
 
+from psannlm.bench.nursery import Nursery
+from psannlm.bench.processes import run_task
 from psannlm.config import TrainingConfig
 from psannlm.model.bases import build
+from psannlm.model.transformer import Transformer
 from psannlm.schema import ConfigError
 from psannlm.shootout import training_worker
 from psannlm.shootout.arms import arms_of
 from psannlm.shootout.plan import Cell, training_of
 from psannlm.shootout.records import Score, Setting, TrainingRecord, from_json
-from psannlm.shootout.training_worker import TrainingTask, leak_of, learned, main, measure
+from psannlm.shootout.training_worker import COMPILER, TrainingTask, leak_of, learned, main, measure
 from psannlm.train import session
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read
@@ -144,6 +147,20 @@ def test_a_network_that_sees_the_future_leaks(monkeypatch, tmp_path) -> None:
     found = measure(task_of(tmp_path, epochs=0.25), "training")
 
     assert found["leak"] > 1e-4
+
+
+def test_a_leak_is_looked_for_in_float64_on_a_whole_context(monkeypatch) -> None:
+    config, seen = config_of("respsann"), []
+
+    def noted(model: Transformer, tokens: torch.Tensor) -> float:
+        seen.append((model(tokens).dtype, tokens.tolist()))
+        return 0.25
+
+    monkeypatch.setattr(training_worker, "leak", noted)
+    tokens = session.read(config).validation
+
+    assert leak_of(build(config.network, seed=0), tokens) == 0.25
+    assert seen == [(torch.float64, [tokens.ids[: config.context_length].tolist()])]
 
 
 def test_looking_for_a_leak_leaves_the_network_as_it_was(finished) -> None:
@@ -308,3 +325,14 @@ def test_the_command_names_this_module(tmp_path) -> None:
 
     assert task.worker[1:] == ("-m", training_worker.__name__)
     assert task.modes == ("training",)
+
+
+@pytest.mark.slow
+def test_a_nursery_that_has_loaded_the_compiler_starts_trainings(tmp_path) -> None:
+    task = task_of(tmp_path, epochs=0.25)
+    with Nursery(training_worker.__name__, tmp_path / "cache", loads=COMPILER) as nursery:
+        [found] = run_task(task, cache=tmp_path / "cache", timeout_seconds=120, nursery=nursery)
+
+    assert (found["mode"], found["status"], found["reason"]) == ("training", "ok", "")
+    assert found["n_steps"] == found["curve"][-1][0] == 2
+    assert found["overhead_seconds"] > 0

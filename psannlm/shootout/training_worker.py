@@ -33,6 +33,18 @@ from psannlm.train.recorder import Progress
 from psannlm.train.session import Session
 from psannlm.train.shards import Tokens
 
+COMPILER = (
+    "torch._dynamo.backends.inductor",
+    "torch._dynamo.repro.after_dynamo",
+    "torch._inductor.compile_fx",
+    "torch._inductor.codegen.cpp_wrapper_gpu",
+    "torch._inductor.codegen.halide",
+    "torch._inductor.codegen.mps",
+    "torch.distributed.tensor.experimental",
+    "torch.utils.cpp_extension",
+)
+"""What compiling loads: a nursery that has it spares each compiled training seconds."""
+
 TAILS = 0.05, 0.95
 """Shares of the features that lie below what is told of a learned parameter."""
 

@@ -70,7 +70,7 @@ def train(
             of which the higher rate counts, as a busy machine shows a lower one.
         watch: Told of every step, on the first rank.
         with_test: Whether the finished network is evaluated on the test split.
-        keep_best: Whether the checkpoint of the lowest validation loss is written and kept.
+        keep_best: Whether a checkpoint is written at each lowest validation loss.
 
     Raises:
         ConfigError: Something about corpus, configuration, checkpoint or ranks is wrong, a loss is

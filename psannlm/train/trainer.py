@@ -53,7 +53,7 @@ class Trainer:
         ranks: Who trains together.
         ceiling: Measured matmul rate of one device, FLOP/s, for the MFU; None if unknown.
         watch: Told of every step, on the first rank.
-        keep_best: Whether the checkpoint of the lowest validation loss is written and kept.
+        keep_best: Whether a checkpoint is written at each lowest validation loss.
 
     Raises:
         ConfigError: The ranks cannot share the batch or disagree, or the checkpoint is of another
@@ -209,7 +209,7 @@ class Trainer:
             }
             tensors |= checkpoint.torch_states()
             checkpoint.save(self.folder, weights, tensors, about)
-            best = self.tally.best_step if self.keep_best else None
+            best = self.tally.best_step
             checkpoint.prune(self.folder, keep=self.config.keep_checkpoints, best=best)
         self.ranks.wait()
 
