@@ -233,12 +233,22 @@ def test_trainings_that_all_end_in_one_loss_are_one_network() -> None:
 
 
 def test_a_third_copy_is_the_first_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BASES, "original", TransformerBlock)
     monkeypatch.setitem(BASES, "copy", TransformerBlock)
-    monkeypatch.setitem(BASES, "copy of the copy", TransformerBlock)
 
-    found = gates(asked("copy", "copy of the copy"), {}, [])
+    found = gates(asked("original", "copy"), {}, [])
 
-    assert same(found) == {"copy of the copy": "copy", "gelu": "copy"}
+    assert same(found) == {"copy": "original", "gelu": "original"}
+
+
+def test_two_arms_that_are_each_the_same_as_a_third_are_one_network() -> None:
+    config = asked("respsann", "sgrpsann", "swiglu")
+    seeds = {"respsann": (0, 1), "sgrpsann": (2, 3), "swiglu": (0, 1, 2, 3)}
+    records = [trained(arm, seed) for arm, own in seeds.items() for seed in own]
+
+    found = same(gates(config, {}, records))
+
+    assert found == {"sgrpsann": "respsann", "swiglu": "respsann"}
 
 
 def test_what_is_the_same_as_a_copy_is_the_same_as_its_original() -> None:

@@ -198,11 +198,15 @@ def _one_network(
 
 
 def _firsts(arms: Mapping[str, Output], is_one: Callable[[str, str], bool]) -> dict[str, str]:
-    """Of each arm, the first one that is the same network: itself, if there is none before it."""
-    first = {name: name for name in arms}
+    """Of each arm, the first one that is the same network: itself, if there is none before it.
+
+    What is the same as a copy is the same as its original.
+    """
+    first, order = {name: name for name in arms}, list(arms)
     for one, other in itertools.combinations(arms, 2):
-        if first[other] == other and is_one(one, other):
-            first[other] = first[one]
+        if first[one] != first[other] and is_one(one, other):
+            kept, copied = sorted((first[one], first[other]), key=order.index)
+            first = {name: kept if found == copied else found for name, found in first.items()}
     return first
 
 
