@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,24 @@ def test_a_process_that_hangs_is_stopped(stand_in):
     rows = outcome(timeout_seconds=0.5)
 
     assert {row["reason"] for row in rows} == {"timed out after 0.5 s"}
+
+
+def test_a_process_that_nobody_waits_for_any_more_is_ended(stand_in):
+    stand_in("time.sleep(60)")
+    start = time.monotonic()
+
+    run_task(task(), cache=Path("/nonexistent"), timeout_seconds=50, stopped=lambda: True)
+
+    assert time.monotonic() - start < 20
+
+
+def test_a_new_process_has_the_variables_that_it_is_given(stand_in):
+    stand_in("sys.exit(os.environ['TOLD'])")
+    told = {"TOLD": "some words"}
+
+    [row, _] = run_task(task(), cache=Path("/nonexistent"), timeout_seconds=30, variables=told)
+
+    assert row["reason"] == "process ended without a result: some words"
 
 
 def test_a_crash_leaves_its_last_words(stand_in):
