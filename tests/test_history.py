@@ -109,7 +109,16 @@ def test_the_shootout_history_has_a_row_an_arm_with_its_run_and_code(tmp_path):
     assert tuple(shootout_history(()).columns) == SHOOTOUT
 
 
-@pytest.mark.parametrize("made", [throughput_run, memory_run, training_run, validation_run])
+@pytest.mark.parametrize(
+    "made",
+    [
+        throughput_run,
+        memory_run,
+        training_run,
+        validation_run,
+        pytest.param(shootout_run, marks=pytest.mark.slow),
+    ],
+)
 def test_each_history_has_only_runs_of_its_own(tmp_path, made, monkeypatch):
     made_up_checks(monkeypatch)
     made(tmp_path)

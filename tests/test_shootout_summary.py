@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 import pytest
 from scipy.stats import t
 
+from psannlm.report import shootout_summary
 from psannlm.report.shootout_summary import mean_of, run_row, summary_rows
 from psannlm.report.shootout_trainings import Trainings
 from tests.synthetic_shootout import gates, records, shootout_config
@@ -89,6 +90,16 @@ def test_arms_come_by_place_and_then_by_loss():
     assert found[-1]["base"] == "gelu"
     assert found[-1]["verdict"] == "baseline"
     assert found[0]["verdict"] == "better"
+
+
+def test_a_place_comes_before_a_loss(monkeypatch):
+    made_up = {"respsann": 2, "gelu": 1, "gelu_scaled": 2}
+    monkeypatch.setattr(shootout_summary, "places", lambda finals, same, refused: made_up)
+
+    found = rows()
+
+    assert next(iter(found)) == "gelu"
+    assert found["gelu"]["val_loss"] > found["respsann"]["val_loss"]
 
 
 def test_equal_networks_share_a_place_and_say_so():
