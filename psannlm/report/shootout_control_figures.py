@@ -11,6 +11,7 @@ from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.figures import INK, QUIET, Axes, Draw, Figure, compose, markers, palette
 from psannlm.report.shootout_figures import ordered
 from psannlm.report.shootout_tables import Shootout
+from psannlm.report.shootout_views import SURE
 from psannlm.report.training_views import HIGH, LOW, PARTS
 from psannlm.shootout.records import Setting
 
@@ -98,7 +99,7 @@ def ablation(shootout: Shootout) -> Figure:
         panels,
         "Validation loss with only the named parameters of the damped sine learned, the others "
         "frozen at their start, less that with all learned, nats per token: right of the line, "
-        f"learning all helps. A is amplitude, f frequency, d decay. Lines are {CONFIDENCE:.0%} "
+        f"learning all helps. A is amplitude, f frequency, d decay. Lines are {SURE} "
         "intervals over seeds.",
         high=1.2 + 0.3 * table["learnable"].nunique(),
     )

@@ -20,7 +20,7 @@ from psannlm.report.figures import (
     show_short,
 )
 from psannlm.report.shootout_tables import Shootout
-from psannlm.report.shootout_views import BUDGETS, text
+from psannlm.report.shootout_views import BUDGETS, SURE, text
 from psannlm.report.shootout_words import compared
 from psannlm.shootout.arms import all_arms
 
@@ -63,7 +63,7 @@ def forest(shootout: Shootout, asked: Mapping[str, Any]) -> Figure:
         {f"against {asked['baseline']}": partial(_forest, shown, seeds)},
         f"Validation loss of each arm less that of {asked['baseline']}, nats per token: left of "
         f"the line is better. Markers and coloured lines: mean over seeds with its "
-        f"{CONFIDENCE:.0%} interval. Grey lines below: the same mean with its interval over "
+        f"{SURE} interval. Grey lines below: the same mean with its interval over "
         f"documents. Small rings: single seeds.{_left_out(shootout)}",
         high=1.4 + 0.5 * len(shown),
     )

@@ -5,16 +5,19 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.training_views import HIGH, LOW, PARTS
 from psannlm.report.views import UNKNOWN, duration, interval, number
+from psannlm.shootout.comparison import LEVEL
 from psannlm.shootout.proportions import smallest_effect
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 """What arms can be given equally much of, as people call it."""
 
-AROUND = f"({CONFIDENCE:.0%} interval)"
+SURE = f"{1 - LEVEL:.0%}"
+"""How often an interval holds what it is for."""
+
+AROUND = f"({SURE} interval)"
 LEARNED, FROZEN = "✓ learned", "frozen"
 
 SHARES = ("acc", "exact_match")

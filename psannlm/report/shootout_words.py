@@ -8,7 +8,7 @@ import pandas as pd
 
 from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.shootout_tables import Shootout
-from psannlm.report.shootout_views import amount, is_true, text
+from psannlm.report.shootout_views import SURE, amount, is_true, text
 from psannlm.report.views import interval, number
 from psannlm.shootout.comparison import FEWEST_SEEDS, SMALLEST_EFFECT
 
@@ -47,7 +47,7 @@ def _terms(shootout: Shootout, asked: Mapping[str, Any]) -> str:
     said = (
         f"{_count(n, 'seed')} an arm{each}, of the corpus `{PurePath(asked['corpus']).stem}`; "
         f"differences are to {asked['baseline']}, in nats per token (less is better)"
-        + (f", with {CONFIDENCE:.0%} intervals over seeds." if n > 1 else ".")
+        + (f", with {SURE} intervals over seeds." if n > 1 else ".")
     )
     if asked["preset"] == "smoke":
         said += " **It settles nothing**: a smoke run is too short and too small for a verdict."
@@ -175,10 +175,11 @@ def reading(shootout: Shootout, asked: Mapping[str, Any]) -> str:
         "that share a place were not told apart; that is not the same as equal, and it does not "
         "pass on: the first may be separated from the third while the second is from neither.",
         "**Two intervals.** Over seeds: would other weights and another order of the text say the "
-        "same? Over documents: would other texts? An arm is better or worse only if both say so, "
-        f"after Holm's correction for all arms, by more than {SMALLEST_EFFECT:g} nats, with at "
-        f"least {FEWEST_SEEDS} seeds. Seeds are paired: an arm's loss less the baseline's at the "
-        "same seed, with the same order of the text.",
+        "same? Over documents: would other texts? An arm is better or worse only if seeds, "
+        "documents, and both drawn anew together say so, after Holm's correction for all arms, by "
+        f"more than {SMALLEST_EFFECT:g} nats, with at least {FEWEST_SEEDS} seeds. Seeds are "
+        "paired: an arm's loss less the baseline's at the same seed, with the same order of the "
+        "text.",
         *_tuned(shootout, asked),
         _widths(shootout, asked),
         "**Equal FLOPs, equal seconds** are read off the same curves, at the most that all "
