@@ -123,7 +123,7 @@ def test_budgets_are_told_as_amounts():
     ("budget", "size", "said"),
     [
         ("tokens", 3276800.0, "3,276,800 tokens"),
-        ("flops", 1.234e15, "1.23e+15 FLOPs"),
+        ("flops", 1.234e15, "1.23 PFLOP"),
         ("seconds", 243.0, "4 min 3 s"),
     ],
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from psannlm.report import shootout_gain, shootout_words
+from psannlm.report import shootout_gain, shootout_words, views
 from psannlm.shootout.comparison import FEWEST_SEEDS
 from tests.shown_shootouts import ASKED, all_failed, only, shown, with_summary
 
@@ -93,7 +93,7 @@ def test_equal_budgets_state_what_was_spent_and_the_difference():
 
     rows = shown().matched.set_index(["budget", "base"])
     flops, seconds = (rows.loc[(budget, "respsann")] for budget in ("flops", "seconds"))
-    assert f"Per FLOP (each cut at {flops['amount']:.3g} FLOPs), below gelu: respsann" in said
+    assert f"Per FLOP (each cut at {views.flops(flops['amount'])}), below gelu: respsann" in said
     assert f"respsann {flops['difference']:+.4f} (" in said
     assert f"per second (each cut at {seconds['amount']:.1f} s), below gelu: respsann" in said
     assert f"respsann {seconds['difference']:+.4f} (" in said

@@ -45,3 +45,11 @@ def test_a_time_is_said_in_two_units(seconds, said):
 
 def test_characters_that_a_page_cannot_hold_leave_a_mark():
     assert views.printable("a\x00b\x1b[0m\ud800\nc\t“é”") == "a\ufffdb\ufffd[0m\ufffd\nc\t“é”"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0 FLOP"), (950, "950 FLOP"), (5.51e9, "5.51 GFLOP"), (1.2345e15, "1.23 PFLOP")],
+)
+def test_operations_are_said_with_a_prefix(number, said):
+    assert views.flops(number) == said

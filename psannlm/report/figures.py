@@ -20,6 +20,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import (
     EngFormatter,
     LogLocator,
+    MaxNLocator,
     NullLocator,
     PercentFormatter,
     StrMethodFormatter,
@@ -125,6 +126,11 @@ def show_short(axis: Axis) -> None:
 def show_percent(axis: Axis) -> None:
     """Shares of an axis as percent."""
     axis.set_major_formatter(PercentFormatter(1))
+
+
+def show_few(axis: Axis) -> None:
+    """At most five numbers on an axis, for long ones."""
+    axis.set_major_locator(MaxNLocator(5))
 
 
 def show_log_across(axes: Axes, low: float, high: float) -> None:

@@ -7,8 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE
-from psannlm.report.figures import INK, QUIET, Axes, Draw, Figure, compose, markers, palette
+from psannlm.report.figures import (
+    INK,
+    QUIET,
+    Axes,
+    Draw,
+    Figure,
+    compose,
+    markers,
+    palette,
+    show_few,
+)
 from psannlm.report.shootout_figures import ordered
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.shootout_views import SURE
@@ -114,6 +123,7 @@ def _ablation(base: str, rows: pd.DataFrame, axes: Axes) -> None:
         axes.plot(0 if is_all else row["difference"], y, marker=sign, color=colour, markersize=6)
     axes.set_yticks(range(len(rows)), [_letters(subset) for subset in rows["learnable"]])
     axes.set_ylim(len(rows) - 0.5, -0.5)
+    show_few(axes.xaxis)
     axes.set_xlabel("nats per token, less is better")
     axes.grid(visible=False, axis="y")
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.figures import (
     INK,
     OTHERS,
@@ -23,6 +22,9 @@ from psannlm.report.shootout_tables import Shootout
 from psannlm.report.shootout_views import BUDGETS, SURE, text
 from psannlm.report.shootout_words import compared
 from psannlm.shootout.arms import all_arms
+
+SHORT_FROM = 10_000
+"""Numbers of an axis are shortened that go beyond it: tokens and FLOPs, not seconds."""
 
 CUT = 0.25
 """Share of the course whose losses may be cut off at the top, so that its end can be read."""
@@ -164,6 +166,7 @@ def _curves(points: pd.DataFrame, name: str, axes: Axes) -> None:
     room = 0.06 * (high - low) or 0.05
     axes.set_ylim(low - room, high + room)
     axes.set_xlim(left=0)
-    show_short(axes.xaxis)
+    if points["at"].max() >= SHORT_FROM:
+        show_short(axes.xaxis)
     axes.set_xlabel(name)
     axes.set_ylabel("validation loss, nats per token")

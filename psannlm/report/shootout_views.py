@@ -7,7 +7,7 @@ import pandas as pd
 
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.training_views import HIGH, LOW, PARTS
-from psannlm.report.views import UNKNOWN, duration, interval, number
+from psannlm.report.views import UNKNOWN, duration, flops, interval, number
 from psannlm.shootout.comparison import LEVEL
 from psannlm.shootout.proportions import smallest_effect
 
@@ -158,10 +158,10 @@ def matched(shootout: Shootout, asked: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def amount(budget: str, size: float) -> str:
-    """A budget as people say it: 3,276,800 tokens, 1.2e+15 FLOPs, 4 min 3 s."""
+    """A budget as people say it: 3,276,800 tokens, 1.2 PFLOP, 4 min 3 s."""
     if budget == "seconds":
         return duration(size)
-    return f"{size:,.0f} tokens" if budget == "tokens" else f"{size:.3g} FLOPs"
+    return f"{size:,.0f} tokens" if budget == "tokens" else flops(size)
 
 
 def learned(shootout: Shootout) -> pd.DataFrame:
@@ -247,7 +247,7 @@ def runs(shootout: Shootout) -> pd.DataFrame:
             "test loss": _numbers(table, "test_loss", ".4f"),
             "training loss": _numbers(table, "train_loss", ".4f"),
             "tokens": _numbers(table, "train_tokens", ",.0f"),
-            "FLOPs": _numbers(table, "train_flops", ".3g"),
+            "GFLOP": [number(size / 1e9, ",.1f") for size in table["train_flops"]],
             "tokens/s": _numbers(table, "train_tokens_per_s", ",.0f"),
             "time": _durations(table, "train_seconds"),
             "to the first step, s": _numbers(table, "overhead_seconds", ".1f"),

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE
 from psannlm.report.shootout_tables import Shootout
 from psannlm.report.shootout_views import SURE, amount, is_true, text
 from psannlm.report.views import interval, number

@@ -1,6 +1,7 @@
 """What the tables and sentences of all pages have in common."""
 
 import html
+import math
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 UNKNOWN = "—"
+PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
 def number(value: Any, pattern: str) -> str:
@@ -24,10 +26,10 @@ def interval(middle: Any, low: Any, high: Any, pattern: str) -> str:
     return f"{middle:{pattern}} ({low:{pattern}} – {high:{pattern}})"
 
 
-def sortable(frame: pd.DataFrame, caption: str) -> str:
+def sortable(frame: pd.DataFrame, caption: str, *, none: str = "nothing was measured") -> str:
     """HTML of a table whose headings sort it, by mouse and by keyboard; of none, a word on that."""
     if frame.empty:
-        return f"<p>{html.escape(caption)}: nothing was measured.</p>"
+        return f"<p>{html.escape(caption)}: {none}.</p>"
     head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in frame.columns)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
@@ -73,6 +75,12 @@ def facts_table(facts: Mapping[str, Any]) -> str:
         for k, v in facts.items()
     )
     return f'<table class="dataframe facts"><tbody>{rows}</tbody></table>'
+
+
+def flops(number: float) -> str:
+    """A number of floating-point operations as people say it: 5.51 GFLOP, 1.2 PFLOP."""
+    power = min(max(int(math.log10(number) // 3), 0), len(PREFIXES) - 1) if number > 0 else 0
+    return f"{number / 1000**power:.3g} {PREFIXES[power]}FLOP"
 
 
 def duration(seconds: float) -> str:

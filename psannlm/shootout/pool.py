@@ -19,7 +19,7 @@ from psannlm.bench.nursery import Nursery, never
 from psannlm.bench.processes import run_task
 from psannlm.device import select_device
 from psannlm.schema import ConfigError
-from psannlm.shootout.training_worker import TrainingTask
+from psannlm.shootout.training_worker import COMPILER, TrainingTask
 from psannlm.shootout_config import ShootoutConfig
 
 COMPILED = "compiled"
@@ -167,6 +167,6 @@ def _nursery(
         yield None
         return
     # The first optimizer of a process loads torch's compiler, used or not.
-    loads = ["torch._dynamo", *(["torch._inductor.compile_fx"] if config.compile else [])]
+    loads = COMPILER if config.compile else ("torch._dynamo",)
     with Nursery(module, place / COMPILED, loads=loads, variables=slot.variables) as nursery:
         yield nursery
