@@ -46,7 +46,7 @@ def shifted(nats: dict[str, float]) -> Shootout:
         for record in shown().records
         for more in [nats.get(record.arm, 0.0)]
     ]
-    return replace(shown(), records=found)
+    return shootout_of(found, gates(CONFIG), CONFIG)
 
 
 def only(*arms: str) -> Shootout:

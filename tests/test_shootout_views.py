@@ -32,10 +32,10 @@ def test_the_leaderboard_shows_losses_and_differences_with_both_intervals():
         f"{row['val_loss']:.4f} ({row['val_loss_low']:.4f} – {row['val_loss_high']:.4f})"
     )
     assert mine["difference to gelu, over seeds"] == (
-        f"{row['difference']:+.4f} ({row['difference_low']:+.4f} – {row['difference_high']:+.4f})"
+        f"{row['difference']:+.4f} ({row['difference_low']:+.4f} to {row['difference_high']:+.4f})"
     )
     assert mine["difference to gelu, over documents"] == (
-        f"{row['difference']:+.4f} ({row['documents_low']:+.4f} – {row['documents_high']:+.4f})"
+        f"{row['difference']:+.4f} ({row['documents_low']:+.4f} to {row['documents_high']:+.4f})"
     )
     assert (mine["verdict"], mine["f"], mine["seeds"]) == ("better", "2.25", "3")
     assert table.loc["gelu"]["difference to gelu, over seeds"] == UNKNOWN

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from psannlm.report import shootout_gain, shootout_words, views
+from psannlm.report import shootout_gain, shootout_reading, shootout_words, views
 from psannlm.shootout.comparison import FEWEST_SEEDS
 from tests.shown_shootouts import ASKED, all_failed, only, shown, with_summary
 
@@ -47,7 +47,7 @@ def test_an_arm_stands_under_its_verdict_with_its_difference(verdict):
     said = shootout_words.answer(shootout, ASKED).split("\n")[1]
 
     assert said.startswith(f"- Per token, **{verdict}**")
-    assert said.endswith(": respsann -0.5000 (-0.6000 – -0.4000).")
+    assert said.endswith(": respsann -0.5000 (-0.6000 to -0.4000).")
     assert not any(f"**{other}**" in said for other in others)
 
 
@@ -167,7 +167,7 @@ def test_a_single_arm_has_nothing_to_be_compared_with():
     said = shootout_words.answer(only("gelu"), ASKED)
 
     assert "No other arm has a difference to gelu" in said
-    assert shootout_words.reading(only("gelu"), ASKED)
+    assert shootout_reading.reading(only("gelu"), ASKED)
 
 
 def test_a_shootout_all_of_whose_trainings_failed_says_so():
@@ -178,57 +178,5 @@ def test_a_shootout_all_of_whose_trainings_failed_says_so():
     assert "3 seeds an arm, of the corpus `sample`" in said
     assert f"{len(none.records)} of {len(none.records)} trainings failed" in said
     assert "**respsann is refused a place**: no setting to compare it at" in said
-    assert "**gelu** has no place" in shootout_words.reading(none, ASKED)
+    assert "**gelu** has no place" in shootout_reading.reading(none, ASKED)
     assert "not answered here" in shootout_gain.control(none, ASKED)
-
-
-def test_reading_tells_grids_of_equal_size():
-    said = shootout_words.reading(shown(), ASKED)
-
-    assert "2 settings for every arm, with seed 100" in said
-    assert "learning rates 0.001, 0.003; for arms whose" in said
-    assert "learning rates 0.003 with f 1, 2.25." in said
-
-
-def test_reading_names_arms_at_the_edge_of_their_grids():
-    edge = with_summary("respsann", grid_edge=True, learning_rate=0.003, sine_frequency=5.0)
-
-    said = shootout_words.reading(edge, ASKED)
-
-    assert "**At the edge** of their grids: respsann (learning rate 0.003, f 5). A better" in said
-    assert "At the edge" not in shootout_words.reading(shown(), ASKED)
-
-
-def test_reading_tells_what_arms_have_in_common():
-    by_width = shootout_words.reading(shown(), ASKED)
-    matched = with_summary("respsann", d_mlp=30)
-    by_parameters = shootout_words.reading(matched, ASKED | {"match": "parameters"})
-
-    assert f"respsann {row_of('respsann')['n_parameters']:,}" in by_width
-    assert "**Width** is equal, d_mlp 32; parameters are not" in by_width
-    assert "as many as those of gelu, as near as d_mlp can come" in by_parameters
-    assert "respsann 30" in by_parameters
-
-
-def test_reading_tells_whom_equal_budgets_disfavour():
-    said = shootout_words.reading(shown(), ASKED)
-
-    assert "The dearer arm is cut before the end of its own schedule" in said
-
-
-def test_reading_tells_refusals_and_failures():
-    odd = with_summary("respsann", refused="it sees the future", n_failed=2)
-
-    said = shootout_words.reading(odd, ASKED)
-
-    assert "**respsann** has no place: it sees the future." in said
-    assert "**Failed** of the compared trainings: respsann 2." in said
-    assert "no place" not in shootout_words.reading(shown(), ASKED)
-
-
-def test_scores_that_were_not_asked_for_say_how_to_ask():
-    not_asked = shootout_words.lm_eval(shown(), ASKED)
-    not_there = shootout_words.lm_eval(shown(), ASKED | {"with_lm_eval": True})
-
-    assert "`with_lm_eval: true` asks for lambada_openai, hellaswag" in not_asked
-    assert "no compared training came to its end" in not_there

@@ -1,5 +1,6 @@
 """Whether the sine's advantage over gelu is gain alone: what the control arm says, in sentences."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ HEADLINES: Mapping[tuple[Verdict, Verdict], str] = {
     ("not separated", "worse"): "Gain alone does more than the sine, which is not separated "
     "from gelu",
     ("worse", "better"): "The sine is worse than gelu, and gain alone is worse still",
-    ("worse", "not separated"): "The sine is worse than gelu, whatever its gain",
+    ("worse", "not separated"): "The sine is worse than gelu, and not separated from gain alone",
     ("worse", "worse"): "The sine is worse than gelu, and worse than gain alone",
 }
 """By the verdict on the sine against gelu, and that against the scaled gelu."""
@@ -57,21 +58,33 @@ def _finding(shootout: Shootout, asked: Mapping[str, Any]) -> str:
     """The sine against gelu, against the scaled gelu, and the scaled gelu against gelu."""
     if lacking := _lacking(shootout):
         return f"Whether the sine's advantage is gain alone is not answered here: {lacking}."
-    whole = contrast(shootout, SINE, PLAIN)
+    whole = _as_ranked(shootout, SINE, asked)
     rest = contrast(shootout, SINE, SCALED)
-    gain = contrast(shootout, SCALED, PLAIN)
+    gain = _as_ranked(shootout, SCALED, asked)
     decided = has_verdict(asked)
     said = (
         f"{SINE} less {PLAIN}: {said_of(whole, decided)}. {SINE} less {SCALED}, what is left "
         f"where gains are the same: {said_of(rest, decided)}. {SCALED} less {PLAIN}, gain alone: "
         f"{said_of(gain, decided)}."
     )
+    if decided and asked["baseline"] == PLAIN:
+        said += f" Verdicts against {PLAIN} are those of the leaderboard; that against {SCALED} "
+        said += "is one planned comparison, so it is not corrected."
     if not decided:
         return f"No verdict on whether the sine's advantage is gain alone. {said}"
     said = f"**{HEADLINES[_called(whole), _called(rest)]}.** {said}"
     if _called(rest) == UNDECIDED:
         said += " Not separated is not equal: the interval says what is still possible."
     return said
+
+
+def _as_ranked(shootout: Shootout, arm: str, asked: Mapping[str, Any]) -> Comparison:
+    """An arm against gelu, with the corrected verdict of the leaderboard where that has it."""
+    found = contrast(shootout, arm, PLAIN)
+    if asked["baseline"] != PLAIN:
+        return found
+    verdicts = dict(zip(shootout.summary["base"], shootout.summary["verdict"], strict=True))
+    return dataclasses.replace(found, verdict=verdicts[arm])
 
 
 def _lacking(shootout: Shootout) -> str:

@@ -59,9 +59,10 @@ def _body(shootout: Shootout, manifest: Mapping[str, Any]) -> Iterator[str]:
         yield _line(_cells(row))
     yield ""
     yield (
-        "Arms that share a place are not separated. Losses are means over seeds on the validation "
-        "split; a negative difference is a lower loss. A verdict needs a difference over seeds and "
-        "over documents, corrected for all arms."
+        "A place is one more than the number of arms that are separated as better, all pairs "
+        "corrected together. Losses are means over seeds on the validation split; a negative "
+        "difference is a lower loss. A verdict needs a difference over seeds and over documents, "
+        "corrected for all arms: one may be better than the baseline and share its place."
     )
     for row in rows:
         if row["refused"]:

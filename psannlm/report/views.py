@@ -18,12 +18,13 @@ def number(value: Any, pattern: str) -> str:
 
 
 def interval(middle: Any, low: Any, high: Any, pattern: str) -> str:
-    """A value with the interval around it, as far as they are known."""
+    """A value with the interval around it, as far as they are known; `to` if numbers are signed."""
     if middle is None or pd.isna(middle):
         return UNKNOWN
     if low is None or pd.isna(low):
         return format(middle, pattern)
-    return f"{middle:{pattern}} ({low:{pattern}} – {high:{pattern}})"
+    between = "to" if pattern.startswith("+") else "–"
+    return f"{middle:{pattern}} ({low:{pattern}} {between} {high:{pattern}})"
 
 
 def sortable(frame: pd.DataFrame, caption: str, *, none: str = "nothing was measured") -> str:
