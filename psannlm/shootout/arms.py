@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 
 from psannlm.architecture import ModelConfig, Nonlinearity
-from psannlm.model.bases import BASES, base_of, cost_of
+from psannlm.model.bases import BASES, Block, base_of, cost_of
 from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled
@@ -56,7 +56,7 @@ def arms_of(config: ShootoutConfig) -> list[Arm]:
     _refuse_unknown("ablation", config.ablation, names)
     _refuse_unknown("scale_arms", config.scale_arms, names)
     for name in config.ablation:
-        if not _has(config.network_of(known[name].base, **known[name].changes), DampedSine):
+        if not _holds(known[name], config, DampedSine):
             raise ConfigError(
                 f"ablation must name arms with a damped sine, got {name!r}; leave it out"
             )
@@ -81,7 +81,7 @@ def network_of(arm: Arm, config: ShootoutConfig, **changes: Any) -> ModelConfig:
         return mine
     baseline = all_arms()[config.baseline]
     target = n_parameters(config.network_of(baseline.base, **baseline.changes))
-    matched = _widened(mine, _matching_width(mine, target))
+    matched = _widened(mine, _matching_width(mine, base_of(mine), target))
     step = n_parameters(_widened(matched, matched.d_mlp + 2)) - n_parameters(matched)
     if abs(n_parameters(matched) - target) > step:
         raise ConfigError(
@@ -103,12 +103,20 @@ def n_parameters(network: ModelConfig) -> int:
 
 def is_scaled(arm: Arm, config: ShootoutConfig) -> bool:
     """Whether the nonlinearity of an arm has an initial frequency that a tuning can choose."""
-    return _has(config.network_of(arm.base, **arm.changes), DampedSine, GeluScaled)
+    return _holds(arm, config, DampedSine, GeluScaled)
+
+
+def _holds(arm: Arm, config: ShootoutConfig, *kinds: type) -> bool:
+    network = config.network_of(arm.base, **arm.changes)
+    return _has(network, base_of(network), *kinds)
 
 
 @cache
-def _matching_width(network: ModelConfig, target: int) -> int:
-    """The d_mlp at which the parameters come nearest to `target`."""
+def _matching_width(network: ModelConfig, block_type: type[Block], target: int) -> int:
+    """The d_mlp at which the parameters come nearest to `target`.
+
+    The block is named so that another one registered under an old name is not mistaken for it.
+    """
     low, high = 1, 4 * network.d_mlp
     while low < high:  # the narrowest network with at least as many
         middle = (low + high) // 2
@@ -124,12 +132,12 @@ def _matching_width(network: ModelConfig, target: int) -> int:
 
 
 @cache
-def _has(network: ModelConfig, *kinds: type) -> bool:
+def _has(network: ModelConfig, block_type: type[Block], *kinds: type) -> bool:
     """Whether a block of the network holds a module of one of these kinds."""
     # Only its kinds of modules matter, and torch takes seconds to load what the device meta needs.
     small = network.model_copy(update={"d_mlp": 1, "context_length": 1})
     with torch.random.fork_rng(devices=[]):
-        block = base_of(small)(small, 0)
+        block = block_type(small, 0)
     return any(isinstance(module, kinds) for module in block.modules())
 
 
