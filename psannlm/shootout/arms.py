@@ -3,21 +3,24 @@
 A base in the registry is an arm without another line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 from psannlm.architecture import ModelConfig, Nonlinearity
-from psannlm.model.bases import BASES, Block, base_of, cost_of
+from psannlm.model.bases import BASES, base_of, cost_of
 from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled
 from psannlm.parameters import nearest
 from psannlm.schema import ConfigError
 from psannlm.shootout_config import ShootoutConfig
+
+MakesBlock = Callable[[ModelConfig, int], nn.Module]
 
 BASELINE = "transformer"
 """The base whose nonlinearities are arms of their own."""
@@ -112,7 +115,7 @@ def _holds(arm: Arm, config: ShootoutConfig, *kinds: type) -> bool:
 
 
 @cache
-def _matching_width(network: ModelConfig, block_type: type[Block], target: int) -> int:
+def _matching_width(network: ModelConfig, block_type: MakesBlock, target: int) -> int:
     """The d_mlp at which the parameters come nearest to `target`.
 
     The block is named so that another one registered under an old name is not mistaken for it.
@@ -132,7 +135,7 @@ def _matching_width(network: ModelConfig, block_type: type[Block], target: int) 
 
 
 @cache
-def _has(network: ModelConfig, block_type: type[Block], *kinds: type) -> bool:
+def _has(network: ModelConfig, block_type: MakesBlock, *kinds: type) -> bool:
     """Whether a block of the network holds a module of one of these kinds."""
     # Only its kinds of modules matter, and torch takes seconds to load what the device meta needs.
     small = network.model_copy(update={"d_mlp": 1, "context_length": 1})
