@@ -3,24 +3,21 @@
 A base in the registry is an arm without another line.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, get_args
 
 import torch
-from torch import nn
 
 from psannlm.architecture import ModelConfig, Nonlinearity
-from psannlm.model.bases import BASES, base_of, cost_of
+from psannlm.model.bases import BASES, Block, base_of, cost_of
 from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled
 from psannlm.parameters import nearest
 from psannlm.schema import ConfigError
 from psannlm.shootout_config import ShootoutConfig
-
-MakesBlock = Callable[[ModelConfig, int], nn.Module]
 
 BASELINE = "transformer"
 """The base whose nonlinearities are arms of their own."""
@@ -84,7 +81,8 @@ def network_of(arm: Arm, config: ShootoutConfig, **changes: Any) -> ModelConfig:
         return mine
     baseline = all_arms()[config.baseline]
     target = n_parameters(config.network_of(baseline.base, **baseline.changes))
-    matched = _widened(mine, _matching_width(mine, base_of(mine), target))
+    block: Any = base_of(mine)  # a class is hashable, whatever its own instances are
+    matched = _widened(mine, _matching_width(mine, block, target))
     step = n_parameters(_widened(matched, matched.d_mlp + 2)) - n_parameters(matched)
     if abs(n_parameters(matched) - target) > step:
         raise ConfigError(
@@ -111,11 +109,12 @@ def is_scaled(arm: Arm, config: ShootoutConfig) -> bool:
 
 def _holds(arm: Arm, config: ShootoutConfig, *kinds: type) -> bool:
     network = config.network_of(arm.base, **arm.changes)
-    return _has(network, base_of(network), *kinds)
+    block: Any = base_of(network)
+    return _has(network, block, *kinds)
 
 
 @cache
-def _matching_width(network: ModelConfig, block_type: MakesBlock, target: int) -> int:
+def _matching_width(network: ModelConfig, block_type: type[Block], target: int) -> int:
     """The d_mlp at which the parameters come nearest to `target`.
 
     The block is named so that another one registered under an old name is not mistaken for it.
@@ -135,7 +134,7 @@ def _matching_width(network: ModelConfig, block_type: MakesBlock, target: int) -
 
 
 @cache
-def _has(network: ModelConfig, block_type: MakesBlock, *kinds: type) -> bool:
+def _has(network: ModelConfig, block_type: type[Block], *kinds: type) -> bool:
     """Whether a block of the network holds a module of one of these kinds."""
     # Only its kinds of modules matter, and torch takes seconds to load what the device meta needs.
     small = network.model_copy(update={"d_mlp": 1, "context_length": 1})
