@@ -22,10 +22,15 @@ import torch
 
 from psannlm.bench import nursery
 from psannlm.files import write_atomically
+from psannlm.report import shootout_tables
+from psannlm.report.shootout_files import csv_of
+from psannlm.report.shootout_tables import shootout_of
 from psannlm.shootout import plan, pool
 from psannlm.shootout.contest import run_cells
+from psannlm.shootout.gates import gates
 from psannlm.shootout.plan import Cell
 from psannlm.shootout.records import TrainingRecord, from_json
+from psannlm.shootout_config import ShootoutConfig
 from psannlm.train import data
 from tests.synthetic_shootout import shootout_config
 from tests.tiny_trainings import write_text
@@ -36,6 +41,7 @@ TIMED = {
     "started_at": "", "train_seconds": None, "train_tokens_per_s": None, "overhead_seconds": None,
     "peak_rss_bytes": None,
 }  # fmt: skip
+COLUMNS = set(shootout_tables.TIMED)
 
 
 class Forked:
@@ -74,16 +80,27 @@ def shootout(corpus: str, folder: Path, cache: Path) -> None:
         return train(job, *places, **how)
 
     pool.train = noted
-    config = shootout_config(
+    config = asked(corpus)
+    tunings = plan.tunings(config)
+    keep(plan.distinct(tunings, config), config, folder)
+    chosen = plan.choose(config, kept(folder).values())
+    keep(plan.distinct(plan.after_tuning(config, chosen), config), config, folder)
+
+
+def asked(corpus: str) -> ShootoutConfig:
+    return shootout_config(
         corpus=corpus, tokenizer="bytes", vocab_size=257, train_megabytes=0, validation_megabytes=0,
         batch_tokens=64, pass_tokens=64, epochs=1, checkpoint_steps=5, evaluations=3, n_layers=1,
         base=("respsann", "swiglu"), seeds=(0, 1), side_seeds=1, ablation=(), scale_arms=(),
         cells_at_once=2,
     )  # fmt: skip
-    tunings = plan.tunings(config)
-    keep(plan.distinct(tunings, config), config, folder)
-    chosen = plan.choose(config, kept(folder).values())
-    keep(plan.distinct(plan.after_tuning(config, chosen), config), config, folder)
+
+
+def summary(corpus: str, records: Mapping[str, TrainingRecord]) -> str:
+    """summary.csv of a run with these records, but for what no run repeats."""
+    config, found = asked(corpus), list(records.values())
+    shootout = shootout_of(found, gates(config, plan.choose(config, found), found), config)
+    return csv_of(shootout.summary.drop(columns=list(COLUMNS & set(shootout.summary))))
 
 
 def keep(cells: Mapping[str, Cell], config: Any, folder: Path) -> None:
@@ -155,6 +172,7 @@ def test_ten_kills_leave_no_trace_in_the_records(tmp_path) -> None:
     assert {key: untimed(record) for key, record in resumed.items()} == {
         key: untimed(record) for key, record in whole.items()
     }
+    assert summary(corpus, resumed) == summary(corpus, whole)
     notes = [line.split()[0] for line in (part / "log").read_text().splitlines()]
     assert "again" not in notes
     assert notes.count("begun") > notes.count("kept")  # kills have met trainings

@@ -18,6 +18,7 @@ from psannlm.report import (
     memory_tables,
     memory_words,
     shootout_files,
+    shootout_gain,
     shootout_words,
     throughput_views,
     training_tables,
@@ -88,7 +89,8 @@ def _training_answer(run: Evidence) -> str:
 
 
 def _shootout_answer(run: Evidence) -> str:
-    return shootout_words.answer(shootout_files.read(run), run.manifest["parameters"])
+    shootout, asked = shootout_files.read(run), run.manifest["parameters"]
+    return f"{shootout_words.answer(shootout, asked)}\n{shootout_gain.control(shootout, asked)}"
 
 
 ANSWERS: Mapping[str, Callable[[Evidence], str]] = {
