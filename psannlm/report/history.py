@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -56,75 +56,67 @@ def runs_table(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
 def throughput_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """Rows of throughput.csv of all complete runs, oldest first, with preset and code."""
     frames = []
-    for run in runs:
-        if isinstance(run, Refused) or not run.is_complete:
-            continue
-        if run.manifest["notebook"] == "throughput":
-            frame = pd.read_csv(io.StringIO(run.text("throughput.csv")))
-            frame["preset"] = run.manifest["preset"]
-            frame["commit"] = run.manifest["git"]["commit"]
-            frames.append(frame)
+    for run in _complete(runs, "throughput"):
+        frame = pd.read_csv(io.StringIO(run.text("throughput.csv")))
+        frame["preset"] = run.manifest["preset"]
+        frame["commit"] = run.manifest["git"]["commit"]
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def memory_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """Rows of memory.json of all complete runs, oldest first, with preset and code."""
     frames = []
-    for run in runs:
-        if isinstance(run, Refused) or not run.is_complete:
-            continue
-        if run.manifest["notebook"] == "memory":
-            frame = memory_tables.read_rows(run.text("memory.json"))
-            frame["preset"] = run.manifest["preset"]
-            frame["commit"] = run.manifest["git"]["commit"]
-            frames.append(frame.drop(columns="predicted_kinds_mib").astype(object))
+    for run in _complete(runs, "memory"):
+        frame = memory_tables.read_rows(run.text("memory.json"))
+        frame["preset"] = run.manifest["preset"]
+        frame["commit"] = run.manifest["git"]["commit"]
+        frames.append(frame.drop(columns="predicted_kinds_mib").astype(object))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def training_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """One row a complete training, oldest first: its run, device and code, and what came out."""
     rows = []
-    for run in runs:
-        if isinstance(run, Refused) or not run.is_complete:
-            continue
+    for run in _complete(runs, "tiny_corpus"):
         manifest = run.manifest
-        if manifest["notebook"] == "tiny_corpus":
-            known = {
-                "run": manifest["run"],
-                "device": manifest["environment"]["device"],
-                "commit": manifest["git"]["commit"],
-            }
-            rows.append(json.loads(run.text("metrics.json")) | known)
+        known = {
+            "run": manifest["run"],
+            "device": manifest["environment"]["device"],
+            "commit": manifest["git"]["commit"],
+        }
+        rows.append(json.loads(run.text("metrics.json")) | known)
     return pd.DataFrame(rows, columns=list(TRAINING))
 
 
 def validation_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """One row a finding of every complete validation, oldest first, with its run and code."""
     rows = []
-    for run in runs:
-        if isinstance(run, Refused) or not run.is_complete:
-            continue
+    for run in _complete(runs, "validation"):
         manifest = run.manifest
-        if manifest["notebook"] == "validation":
-            known = {name: manifest[name] for name in ("run", "preset")}
-            known["commit"] = manifest["git"]["commit"]
-            findings = json.loads(run.text("summary.json"))["findings"]
-            rows += [finding | known for finding in findings]
+        known = {name: manifest[name] for name in ("run", "preset")}
+        known["commit"] = manifest["git"]["commit"]
+        findings = json.loads(run.text("summary.json"))["findings"]
+        rows += [finding | known for finding in findings]
     return pd.DataFrame(rows, columns=list(VALIDATION))
 
 
 def shootout_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """One row an arm of every complete shootout, oldest first, with its run, device and code."""
     frames = []
-    for run in runs:
-        if isinstance(run, Refused) or not run.is_complete:
-            continue
+    for run in _complete(runs, "shootout"):
         manifest = run.manifest
-        if manifest["notebook"] == "shootout":
-            frame = pd.read_csv(io.StringIO(run.text("summary.csv")))
-            frame["run"] = manifest["run"]
-            frame["device"] = manifest["environment"]["device"]
-            frame["preset"] = manifest["preset"]
-            frame["commit"] = manifest["git"]["commit"]
-            frames.append(frame[list(SHOOTOUT)].astype(object))
+        frame = pd.read_csv(io.StringIO(run.text("summary.csv")))
+        frame["run"] = manifest["run"]
+        frame["device"] = manifest["environment"]["device"]
+        frame["preset"] = manifest["preset"]
+        frame["commit"] = manifest["git"]["commit"]
+        frames.append(frame[list(SHOOTOUT)].astype(object))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(SHOOTOUT))
+
+
+def _complete(runs: Sequence[Evidence | Refused], notebook: str) -> Iterator[Evidence]:
+    """The complete runs of a notebook."""
+    for run in runs:
+        if isinstance(run, Evidence) and run.is_complete and run.manifest["notebook"] == notebook:
+            yield run
