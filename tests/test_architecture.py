@@ -17,9 +17,11 @@ SOURCES = {
 }
 each_source = pytest.mark.parametrize("name", SOURCES)
 ORDER = [
-    "schema.py", "architecture.py", "course.py", "shootout_config.py", "config.py",
+    "schema.py", "architecture.py", "course.py", "shootout_config.py", "peer_config.py",
+    "config.py",
     "parameters.py", "device.py", "files.py", "resident.py",
-    "model", "corpora", "train", "bench", "checks", "shootout", "report", "__main__.py",
+    "model", "corpora", "train", "bench", "checks", "shootout", "report", "rerun", "publication",
+    "__main__.py",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from psannlm import REPORTS, ROOT
 from psannlm.config import CONFIGS
-from psannlm.report import book
+from psannlm.publication import book
 from psannlm.report.runs import Refused, all_runs, load
 from tests.forging import forge
 from tests.synthetic import throughput_run

@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from psannlm.model.bases import BASES
-from psannlm.report import figures, memory_figures, pieces, throughput_figures, training_figures
+from psannlm.publication import pieces
+from psannlm.report import figures, memory_figures, throughput_figures, training_figures
 from psannlm.report.memory_tables import memory_tables
 from psannlm.report.tables import throughput_table
 from psannlm.shootout.arms import all_arms

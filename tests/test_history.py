@@ -2,7 +2,7 @@
 
 import pytest
 
-from psannlm.report.history import (
+from psannlm.publication.history import (
     SHOOTOUT,
     TRAINING,
     VALIDATION,

@@ -6,7 +6,7 @@ import pandas as pd
 
 from psannlm.config import CONFIGS
 from psannlm.model.bases import BASES
-from psannlm.report import pieces
+from psannlm.publication import pieces
 from psannlm.report.runs import Refused, load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from psannlm import ROOT
-from psannlm.report import book, staging
+from psannlm.publication import book, staging
 from tests.synthetic import throughput_run
 
 
@@ -75,7 +75,7 @@ def test_a_stamp_that_cannot_be_read_is_as_good_as_none(source, monkeypatch):
 
 def test_the_decision_loads_no_heavy_package():
     script = (
-        "import sys; from psannlm.report import staging; "
+        "import sys; from psannlm.publication import staging; "
         "print({'torch', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)

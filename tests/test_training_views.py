@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from psannlm.report import history, training_views
+from psannlm.publication import history
+from psannlm.report import training_views
 from psannlm.report.runs import load
 from tests.trainings import trained, training_config, training_run
 

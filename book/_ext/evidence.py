@@ -5,7 +5,7 @@ from typing import Any
 
 from sphinx.util import logging
 
-from psannlm.report import staging
+from psannlm.publication import staging
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Publishing: run folders, tables, figures, the runner of notebooks and the pages of the book."""
+"""Reporting: run folders, tables, figures, what notebooks show, and the runner of notebooks."""

@@ -17,7 +17,8 @@ from nbformat.v4 import new_markdown_cell
 from psannlm import REPORTS, __version__
 from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
-from psannlm.report import memory_tables, pieces
+from psannlm.publication import pieces
+from psannlm.report import memory_tables
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
 from psannlm.shootout import comparison

@@ -13,8 +13,8 @@ from psannlm.config import CONFIGS, ThroughputConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse, read_parameters
+from psannlm.publication import history
 from psannlm.report import (
-    history,
     memory_tables,
     memory_words,
     shootout_files,

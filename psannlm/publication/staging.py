@@ -45,7 +45,7 @@ def prepare(source: Path) -> Staged:
     before = _read(stamp)
     if before and before.inputs == inputs and before.files == _hashes(target):
         return before
-    from psannlm.report import book
+    from psannlm.publication import book
 
     warnings = book.stage(target)
     staged = Staged(inputs, _hashes(target), warnings, book.constants())

@@ -1,0 +1,1 @@
+"""What readers of the book see: claims, cards, history, published figures, downloads."""
