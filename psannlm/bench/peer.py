@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from psannlm import CACHE
-from psannlm.bench.child import reason_of, refuse_what_cannot_fit
+from psannlm.bench.child import refuse_what_cannot_fit
 from psannlm.bench.environment import utc_now
+from psannlm.bench.failures import reason_of
 from psannlm.bench.memory_records import PeerRecord
 from psannlm.bench.processes import run_task
 from psannlm.config import MemoryConfig
