@@ -1,9 +1,6 @@
 """Inside a measuring process: its task read, each mode measured, each failure given its reason."""
 
 import json
-import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 
 from psannlm.bench.environment import available_memory_bytes, utc_now
-from psannlm.bench.failures import give_back, reason_of
 from psannlm.bench.processes import Task
+from psannlm.bench.upkeep import give_back, reason_of, stop_when_orphaned
 
 TaskT = TypeVar("TaskT", bound=Task)
 
@@ -65,15 +62,3 @@ def refuse_what_cannot_fit(needed: int, what: str, device: torch.device) -> None
         raise MemoryError(
             f"needs at least {needed / 2**30:.1f} GiB ({what}), {free / 2**30:.1f} GiB are free"
         )
-
-
-def stop_when_orphaned() -> None:
-    """End this process once the one that started it is gone: nobody would read the result."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -11,11 +11,11 @@ import torch
 from psannlm.architecture import ModelConfig
 from psannlm.bench import child
 from psannlm.bench.allocation import peak_of_second_step
-from psannlm.bench.failures import give_back
 from psannlm.bench.saved import Saved, saved_for_backward
 from psannlm.bench.steps import plain_loss, random_batch
 from psannlm.bench.timing import stopwatch_for, time_steps
 from psannlm.bench.training_step import Loss, training_step
+from psannlm.bench.upkeep import give_back
 from psannlm.device import select_device
 from psannlm.model.activations import training_memory
 from psannlm.model.bases import build

@@ -1,9 +1,12 @@
-"""What a measuring process says of a failure, and what it leaves behind for the next work.
+"""How a measuring process behaves: it gives memory back, puts failures in words, ends if orphaned.
 
 Needs torch alone, so that the interpreter of another package uses this same file.
 """
 
 import gc
+import os
+import threading
+import time
 
 import torch
 
@@ -20,3 +23,15 @@ def give_back() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def stop_when_orphaned() -> None:
+    """End this process once the one that started it is gone: nobody would read the result."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
