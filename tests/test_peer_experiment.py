@@ -50,7 +50,7 @@ def started(monkeypatch):
 
     def run_task(task, **options):
         tasks.append((task, options))
-        values = {measure: (1.5, "") for measure in ("rel_diff", "tokens_per_s", "saved_mib")}
+        values = dict.fromkeys(("rel_diff", "tokens_per_s", "saved_mib"), (1.5, ""))
         found = {"status": "ok", "reason": "", "seconds": [0.5, 0.25], "tokens": 16}
         if task.measures == "peer_protocol":
             found = {"status": "ok", "reason": "", "values": values}
