@@ -25,9 +25,9 @@ def problems(run: Evidence) -> Iterator[str]:
         records = PEERS.records(*map(run.text, PEERS.files))
         protocol = read_protocol(run.text(PROTOCOL_RECORDS))
         for found in (
-            _raw_problems(run, records, protocol),
             _asked_problems(records, config),
             _protocol_problems(protocol, config),
+            _raw_problems(run, records, protocol),
             _file_problems(run, records, protocol, config),
         ):
             yield from found
