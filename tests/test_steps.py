@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from psannlm.bench.steps import forward_step, plain_loss, random_batch, training_step
+from psannlm.bench.steps import forward_step, plain_loss, random_batch
+from psannlm.bench.training_step import training_step
 from psannlm.model.bases import build
 from psannlm.model.cost import Shape
 from psannlm.train.objective import NextToken
