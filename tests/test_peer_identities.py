@@ -146,8 +146,8 @@ def test_a_shape_that_is_not_that_of_the_run_is_named(tmp_path):
         (peer_cell(seconds=(0.5, -0.1)), "seconds must be finite and positive"),
         (peer_cell(seconds=(0.5, float("inf"))), "seconds must be finite and positive"),
         (peer_cell(seconds=()), "no step was timed"),
-        (peer_cell(tokens=0, work="generate"), "tokens must be positive"),
-        (peer_cell(tokens=64), "tokens is 64, a batch has 32"),
+        (peer_cell(tokens=32, work="generate"), "tokens is 32, a step has 8"),
+        (peer_cell(tokens=64), "tokens is 64, a step has 32"),
         (peer_cell(work="saved", saved_bytes=0), "saved_bytes must be positive, got 0"),
         (peer_cell(work="saved"), "saved_bytes must be positive, got None"),
         (peer_cell(reason="slow"), "status ok with reason 'slow'"),
@@ -155,7 +155,7 @@ def test_a_shape_that_is_not_that_of_the_run_is_named(tmp_path):
     ],
 )
 def test_what_no_process_could_leave_is_named(cell, message):
-    [problem] = impossible(cell)
+    [problem] = impossible(cell, peer_config())
 
     assert problem.startswith(message)
 
@@ -165,7 +165,7 @@ def test_an_impossible_record_is_refused_with_its_file(tmp_path):
     records = [peer_cell(tokens=64, seconds=first.seconds), *rest]
 
     assert (
-        "cells.csv: 0, ours, respsann, best, train_step, fp32: tokens is 64, a batch has 32"
+        "cells.csv: 0, ours, respsann, best, train_step, fp32: tokens is 64, a step has 32"
         in refusal(peer_run(tmp_path, records=records, **ONE))
     )
 
@@ -184,9 +184,11 @@ def test_a_protocol_that_its_records_do_not_give_is_named(folder):
         ([*protocol_cells(), protocol_cell()], "2 rows of ours for GPU-03"),
         ([protocol_cell(side=s, value=-1.0) for s in (OURS, PUBLISHED)], "at least 0, got -1.0"),
         (
-            [protocol_cell(side=s, status="failed") for s in (OURS, PUBLISHED)],
-            "status failed with reason ''",
+            [protocol_cell(side=s, value=None, status="failed") for s in (OURS, PUBLISHED)],
+            "None, status failed, has reason ''",
         ),
+        ([protocol_cell(side=s, value=None) for s in (OURS, PUBLISHED)], "None, status ok, has"),
+        ([protocol_cell(side=s, status="failed") for s in (OURS, PUBLISHED)], "status failed, has"),
     ],
 )
 def test_a_protocol_that_is_not_whole_or_not_possible_is_named(tmp_path, cells, message):

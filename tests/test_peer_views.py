@@ -98,8 +98,8 @@ def test_a_measure_of_the_protocol_has_both_sides_beside_each_other():
         "relative difference of losses",
         "time of a step, s",
     ]
-    assert list(shown["ours"]) == ["1,500", "—", "0.001235", "failed: too large"]
-    assert list(shown["published"]) == ["1,000", "—", "—", "—"]
+    assert list(shown["ours"]) == ["1,500", "of a GPU alone", "0.001235", "failed: too large"]
+    assert list(shown["published"]) == ["1,000", "of a GPU alone", "—", "—"]
     assert peer_views.protocol(found()).empty
 
 

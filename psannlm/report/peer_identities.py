@@ -27,7 +27,7 @@ def problems(run: Evidence) -> Iterator[str]:
         for found in (
             _asked_problems(records, config),
             _protocol_problems(protocol, config),
-            _raw_problems(run, records, protocol),
+            _raw_problems(run, records, protocol, config),
             _file_problems(run, records, protocol, config),
         ):
             yield from found
@@ -36,24 +36,28 @@ def problems(run: Evidence) -> Iterator[str]:
 
 
 def _raw_problems(
-    run: Evidence, records: Sequence[PeerCell], protocol: Sequence[ProtocolCell]
+    run: Evidence,
+    records: Sequence[PeerCell],
+    protocol: Sequence[ProtocolCell],
+    config: PeerConfig,
 ) -> Iterator[str]:
     """Records that do not read back as they stand, or that are impossible."""
     texts = dict(zip(PEERS.files, PEERS.texts(records), strict=True))
     for name, text in (texts | {PROTOCOL_RECORDS: protocol_csv(protocol)}).items():
         yield from differences(name, run.text(name), text)
     for record in records:
-        for problem in impossible(record):
+        for problem in impossible(record, config):
             yield f"cells.csv: {_name(record)}: {problem}"
     for cell in protocol:
         where = f"{PROTOCOL_RECORDS}: {cell.check}, {cell.side}, {cell.base}, {cell.measure}"
         if cell.value is not None and not (math.isfinite(cell.value) and cell.value >= 0):
             yield f"{where}: value must be finite and at least 0, got {cell.value!r}"
-        if (cell.status == "failed") != bool(cell.reason):
-            yield f"{where}: status {cell.status} with reason {cell.reason!r}"
+        is_unknown = cell.value is None
+        if is_unknown != bool(cell.reason) or (cell.status == "failed" and not is_unknown):
+            yield f"{where}: {cell.value!r}, status {cell.status}, has reason {cell.reason!r}"
 
 
-def impossible(record: PeerCell) -> Iterator[str]:
+def impossible(record: PeerCell, config: PeerConfig) -> Iterator[str]:
     """What no process could have left."""
     if (record.status == "failed") != bool(record.reason):
         yield f"status {record.status} with reason {record.reason!r}"
@@ -61,10 +65,9 @@ def impossible(record: PeerCell) -> Iterator[str]:
         yield "seconds must be finite and positive"
     if record.status == "failed":
         return
-    if record.tokens <= 0:
-        yield f"tokens must be positive, got {record.tokens}"
-    if record.work in ("forward", "train_step") and record.tokens != record.batch_tokens:
-        yield f"tokens is {record.tokens}, a batch has {record.batch_tokens}"
+    n_tokens = config.new_tokens if record.work == "generate" else config.batch_tokens
+    if record.tokens != n_tokens:
+        yield f"tokens is {record.tokens}, a step has {n_tokens}"
     if record.work == SAVED and not (record.saved_bytes and record.saved_bytes > 0):
         yield f"saved_bytes must be positive, got {record.saved_bytes!r}"
     if record.work != SAVED and not record.seconds:

@@ -161,6 +161,8 @@ def _measure(row: Mapping[Any, Any] | None) -> str:
         return UNKNOWN
     if row["status"] == "failed":
         return f"failed: {row['reason']}"
+    if row["value"] is None or pd.isna(row["value"]):
+        return _text(row["reason"])
     return number(row["value"], ",.0f" if row["measure"] == "tokens_per_s" else ",.4g")
 
 

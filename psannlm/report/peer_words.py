@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.peer_cells import OURS, PUBLISHED
 from psannlm.bench.statistics import CONFIDENCE, FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.report.peer_tables import NOT_COMPARED, SAVED, Comparison
 from psannlm.report.peer_views import WORKS, package, pairs
@@ -92,15 +91,9 @@ def _failures(found: Comparison) -> Iterator[str]:
 def reading(found: Comparison, parameters: Mapping[str, Any]) -> str:
     """How to read the tables: what was chosen, how both sides were measured, and the noise."""
     rows = found.rows
-    chosen = [
-        f"of {name}, {setting}: {'; '.join(said)}"
-        for side, name in ((OURS, "ours"), (PUBLISHED, package(parameters)))
-        for setting in parameters["setting"]
-        if (said := _choices(rows[(rows["side"] == side) & (rows["setting"] == setting)]))
-    ]
     lines = [
         "**Defaults** are what a package does when it is asked for nothing but the shape; **best** "
-        "is the fastest that it offers for the same work. Choices " + "; ".join(chosen) + ".",
+        "is the fastest that it offers for the same work. What each chose stands beside its rows.",
         f"**Noise.** Ours was measured twice under two names. The ratio of the two strayed from 1 "
         f"by up to {number(rows['noise_floor'].max(), '.1%')}, its interval included; a "
         f"difference within that of its own row, or below {SMALLEST_EFFECT:.0%}, is "
@@ -116,9 +109,3 @@ def reading(found: Comparison, parameters: Mapping[str, Any]) -> str:
         "in the column of parameters.",
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _choices(rows: pd.DataFrame) -> list[str]:
-    """What the rows chose, each once."""
-    known = rows["choices"].dropna()
-    return [str(choice) for choice in dict.fromkeys(known) if choice]
