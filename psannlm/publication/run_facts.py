@@ -70,7 +70,7 @@ def differences(newer: Evidence, older: Evidence) -> Iterator[str]:
     """What keeps two runs of a page from being compared, in words."""
     for what, of in (("machine", machine), ("torch", torch_version), ("threads", _threads)):
         if of(newer) != of(older):
-            yield f"{what} differs ({of(newer)}, before {of(older)})"
+            yield f"{what}: {of(newer)}, before {of(older)}"
     if names := list(unequal_parameters(newer, older)):
         yield f"parameters differ ({', '.join(names)})"
     if text_of(newer) != text_of(older):
