@@ -109,7 +109,7 @@ def results(config: ResultsConfig) -> Results:
     """
     folder = Path(config.reports) if config.reports else REPORTS
     problems = []
-    if not folder.is_dir():
+    if config.reports and not folder.is_dir():
         problems.append(
             f"reports: no such folder {config.reports!r}; name one that holds run folders, "
             "or leave it empty for the project's own"
