@@ -1,19 +1,11 @@
-"""The history shows every run, whatever became of it."""
+"""The history as files has every row of every complete run, and says which run it came from."""
 
+import pandas as pd
 import pytest
 
-from psannlm.publication.history import (
-    SHOOTOUT,
-    TRAINING,
-    VALIDATION,
-    memory_history,
-    peer_history,
-    runs_table,
-    shootout_history,
-    throughput_history,
-    training_history,
-    validation_history,
-)
+from psannlm.publication.history import COMMON, OWN, history
+from psannlm.report.peer_tables import PEER
+from psannlm.report.rows import TABLES, table_of
 from psannlm.report.runs import all_runs, load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
@@ -23,26 +15,30 @@ from tests.trainings import training_run
 from tests.validations import made_up_checks, validation_run
 
 
-def test_every_run_is_a_row_newest_first(tmp_path):
-    done = throughput_run(tmp_path)
-    failed = throughput_run(tmp_path, status="failed")
-    altered = throughput_run(tmp_path)
-    (altered / "samples.csv").write_text("")
-
-    table = runs_table(list(all_runs(tmp_path)))
-
-    assert list(table["run"]) == [altered.name, failed.name, done.name]
-    assert list(table["status"].str.partition(":")[0]) == ["refused", "failed", "complete"]
-
-
-def test_the_throughput_history_has_the_rows_of_complete_runs_with_their_device(tmp_path):
+def test_the_throughput_history_opens_as_the_plan_orders_it_and_names_device_and_run(tmp_path):
     first, second = throughput_run(tmp_path), throughput_run(tmp_path)
     throughput_run(tmp_path, status="failed")
 
-    history = throughput_history(list(all_runs(tmp_path)))
+    rows = history("throughput", list(all_runs(tmp_path)))
 
-    assert set(history["timestamp"]) == {first.name, second.name}
-    assert history["device"].notna().all()
+    assert list(rows.columns[:4]) == ["timestamp", "base", "batch_tokens", "tokens_per_s"]
+    assert list(dict.fromkeys(rows["path"])) == [
+        f"reports/benchmarks/{run.name}" for run in (first, second)
+    ]
+    assert rows[["device", "machine", "preset", "commit", "torch"]].notna().all(axis=None)
+
+
+def test_a_row_of_the_history_has_the_number_of_its_row_in_its_run(tmp_path):
+    throughput_run(tmp_path)
+    run = load(throughput_run(tmp_path))
+
+    rows = history("throughput", list(all_runs(tmp_path)))
+
+    own = table_of(run)
+    mine = rows[rows["run"] == run.folder.name]
+    assert list(mine["row"]) == list(range(1, len(own) + 1))
+    for row in mine.to_dict("records"):
+        assert row["tokens_per_s"] == own.loc[row["row"], "tokens_per_s"]
 
 
 def test_the_memory_history_has_every_row_of_complete_runs_with_its_code(tmp_path):
@@ -50,21 +46,12 @@ def test_the_memory_history_has_every_row_of_complete_runs_with_its_code(tmp_pat
     memory_run(tmp_path / "b", n_repeats=1, base=("sgrpsann",))
     memory_run(tmp_path / "c", n_repeats=1, status="failed")
 
-    history = memory_history([run for name in "abc" for run in all_runs(tmp_path / name)])
+    rows = history("memory", [run for name in "abc" for run in all_runs(tmp_path / name)])
 
-    assert list(history["base"].value_counts()) == [4, 4, 4], "off, on, and two plain paths"
-    assert set(history["base"]) == {"respsann", "transformer", "sgrpsann"}
-    assert set(history["commit"]) == {"0" * 40}
-    assert set(history["grad_checkpoint"]) == {True, False}
-
-
-def test_no_run_makes_an_empty_table_not_a_crash():
-    assert runs_table([]).empty
-    assert throughput_history([]).empty
-    assert memory_history([]).empty
-    assert training_history([]).empty
-    assert validation_history([]).empty
-    assert peer_history([]).empty
+    assert list(rows["base"].value_counts()) == [4, 4, 4], "off, on, and two plain paths"
+    assert set(rows["base"]) == {"respsann", "transformer", "sgrpsann"}
+    assert set(rows["commit"]) == {"0" * 40}
+    assert set(rows["grad_checkpoint"]) == {True, False}
 
 
 def test_the_validation_history_has_a_row_a_finding(tmp_path, monkeypatch):
@@ -73,26 +60,22 @@ def test_the_validation_history_has_a_row_a_finding(tmp_path, monkeypatch):
     second = load(validation_run(tmp_path / "2", only="GPU-06"))
     failed = load(validation_run(tmp_path / "3", status="failed"))
 
-    history = validation_history([first, second, failed])
+    rows = history("validation", [first, second, failed])
 
-    assert list(history["run"]) == [first.folder.name] * 2 + [second.folder.name] * 2
-    assert list(history["status"]) == ["passed"] * 2 + ["skipped"] * 2
-    assert list(history.columns) == list(VALIDATION)
-    assert history["device"].notna().all()
+    assert list(rows["run"]) == [first.folder.name] * 2 + [second.folder.name] * 2
+    assert list(rows["status"]) == ["passed"] * 2 + ["skipped"] * 2
+    assert list(rows["row"]) == [1, 2, 1, 2]
 
 
 def test_the_training_history_has_a_row_a_complete_training(tmp_path):
     first, second = training_run(tmp_path), training_run(tmp_path, base="transformer")
     training_run(tmp_path, status="failed")
-    throughput_run(tmp_path)
 
-    history = training_history(list(all_runs(tmp_path)))
+    rows = history("tiny_corpus", list(all_runs(tmp_path)))
 
-    assert list(history["run"]) == [first.name, second.name]
-    assert list(history["base"]) == ["respsann", "transformer"]
-    assert list(history.columns) == list(TRAINING)
-    others = history.drop(columns="peak_allocated_mib")
-    assert others.notna().all(axis=None)
+    assert list(rows["run"]) == [first.name, second.name]
+    assert list(rows["base"]) == ["respsann", "transformer"]
+    assert rows.drop(columns="peak_allocated_mib").notna().all(axis=None)
 
 
 def test_the_history_of_comparisons_has_every_row_of_complete_runs_with_its_code(tmp_path):
@@ -100,12 +83,12 @@ def test_the_history_of_comparisons_has_every_row_of_complete_runs_with_its_code
     first = peer_run(tmp_path / "a", **one)
     peer_run(tmp_path / "b", **one, status="failed")
 
-    history = peer_history([run for name in "ab" for run in all_runs(tmp_path / name)])
+    rows = history("peer", [run for name in "ab" for run in all_runs(tmp_path / name)])
 
-    assert list(history["side"]) == ["ours", "ours (again)", "published"] * 2
-    assert set(history["timestamp"]) == {first.name}
-    assert set(history["commit"]) == {"0" * 40}
-    assert set(history["preset"]) == {"cpu"}
+    assert list(rows["side"]) == ["ours", "ours (again)", "published"] * 2
+    assert set(rows["timestamp"]) == {first.name}
+    assert set(rows["commit"]) == {"0" * 40}
+    assert set(rows["preset"]) == {"cpu"}
 
 
 @pytest.mark.slow
@@ -114,40 +97,39 @@ def test_the_shootout_history_has_a_row_an_arm_with_its_run_and_code(tmp_path):
     first, second = shootout_run(tmp_path, **few), shootout_run(tmp_path, **few)
     shootout_run(tmp_path, status="failed", **few)
 
-    found = shootout_history(list(all_runs(tmp_path)))
+    rows = history("shootout", list(all_runs(tmp_path)))
 
-    assert tuple(found.columns) == SHOOTOUT
-    assert list(found["run"]) == [first.name] * 2 + [second.name] * 2
-    assert list(found["base"]) == ["respsann", "gelu"] * 2
-    assert set(found["commit"]) == {"0" * 40}
-    assert set(found["preset"]) == {"cpu"}
-    assert found["device"].notna().all()
-    assert tuple(shootout_history(()).columns) == SHOOTOUT
+    assert list(rows["run"]) == [first.name] * 2 + [second.name] * 2
+    assert list(rows["base"]) == ["respsann", "gelu"] * 2
+    assert set(rows["commit"]) == {"0" * 40}
+    assert set(rows["preset"]) == {"cpu"}
+
+
+def test_every_page_with_rows_has_a_history_and_its_head_stands_without_runs():
+    assert set(OWN) == set(TABLES)
+    for page in OWN:
+        assert set(COMMON) < set(history(page, []).columns)
+        assert history(page, []).empty
+    assert tuple(history("peer", []).columns[: len(PEER)]) == PEER
 
 
 @pytest.mark.parametrize(
-    "made",
+    ("page", "made"),
     [
-        throughput_run,
-        memory_run,
-        training_run,
-        validation_run,
-        peer_run,
-        pytest.param(shootout_run, marks=pytest.mark.slow),
+        ("throughput", throughput_run),
+        ("memory", memory_run),
+        ("tiny_corpus", training_run),
+        ("validation", validation_run),
+        ("peer", peer_run),
+        pytest.param("shootout", shootout_run, marks=pytest.mark.slow),
     ],
 )
-def test_each_history_has_only_runs_of_its_own(tmp_path, made, monkeypatch):
+def test_each_history_has_only_runs_of_its_own_and_one_head(tmp_path, page, made, monkeypatch):
     made_up_checks(monkeypatch)
     made(tmp_path)
     runs = list(all_runs(tmp_path))
 
-    found = {
-        throughput_run: throughput_history(runs),
-        memory_run: memory_history(runs),
-        training_run: training_history(runs),
-        validation_run: validation_history(runs),
-        peer_run: peer_history(runs),
-        shootout_run: shootout_history(runs),
-    }
+    found = {name: history(name, runs) for name in OWN}
 
-    assert [f for f, table in found.items() if len(table)] == [made]
+    assert [name for name, rows in found.items() if len(rows)] == [page]
+    pd.testing.assert_index_equal(found[page].columns, history(page, []).columns)

@@ -75,20 +75,6 @@ def test_the_landing_page_says_which_checks_failed(tmp_path, monkeypatch):
     assert "GPU-02 Precision" in text
 
 
-def test_the_history_has_trainings_only_if_there_are_any(tmp_path):
-    without = [load(throughput_run(tmp_path))]
-    run = load(training_run(tmp_path))
-
-    assert "## Trainings" not in pieces.history_page(without)
-    page = pieces.history_page([*without, run])
-    assert "## Trainings" in page
-    assert page.count(run.folder.name) == 2
-
-
-def test_the_history_of_nothing_says_so():
-    assert "No run yet" in pieces.history_page([])
-
-
 def test_every_piece_is_written_whatever_there_is(tmp_path):
     run = load(training_run(tmp_path))
     refused = Refused(tmp_path / "benchmarks" / "x", "benchmarks/x: broken")
@@ -96,7 +82,7 @@ def test_every_piece_is_written_whatever_there_is(tmp_path):
     empty, full = pieces.computed([]), pieces.computed([run, refused])
 
     assert set(empty) == set(full)
-    history = pd.read_csv(io.StringIO(full["tiny_corpus_history.csv"]))
+    history = pd.read_csv(io.StringIO(full["data/history/tiny_corpus.csv"]))
     assert list(history["run"].astype(str)) == [run.folder.name]
     assert "refused: benchmarks/x: broken" in full["history.md"]
 

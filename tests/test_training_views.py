@@ -7,10 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from psannlm.publication import history
 from psannlm.report import training_views
-from psannlm.report.runs import load
-from tests.trainings import trained, training_config, training_run
+from tests.trainings import trained, training_config
 
 CONFIG = training_config()
 TRAINED = trained(CONFIG)
@@ -150,16 +148,6 @@ def test_the_part_of_the_text_that_was_trained_on_is_said():
 
     assert "the first 0.3 MB of the training split, no more" in part
     assert "the whole training split" in whole
-
-
-def test_trainings_of_the_history_come_newest_first(tmp_path):
-    first, second = training_run(tmp_path), training_run(tmp_path, base="waveresnet")
-    table = history.training_history([load(first), load(second)])
-
-    rows = training_views.history_rows(table)
-
-    assert list(rows["run"]) == [second.name, first.name]
-    assert list(rows["base"]) == ["waveresnet", "respsann"]
 
 
 def test_the_readme_of_a_run_has_the_answer_and_a_row_an_epoch():

@@ -53,3 +53,25 @@ def test_characters_that_a_page_cannot_hold_leave_a_mark():
 )
 def test_operations_are_said_with_a_prefix(number, said):
     assert views.flops(number) == said
+
+
+def test_columns_to_filter_by_are_marked_and_say_whether_cells_have_several_values():
+    frame = pd.DataFrame({"page": ["a"], "bases": [("x", "y")], "speed": [1]})
+
+    shown = views.sortable(frame, "runs", filters=("page", "bases"))
+
+    assert '<th scope="col" data-filter="whole">page</th>' in shown
+    assert '<th scope="col" data-filter="each">bases</th>' in shown
+    assert '<th scope="col">speed</th>' in shown
+    assert "<td>x, y</td>" in shown
+    assert 'class="dataframe sortable filterable"' in shown
+    assert "filter" not in views.sortable(frame, "runs")
+
+
+def test_only_a_long_cell_may_break_into_lines():
+    frame = pd.DataFrame({"why": ["x" * views.LONG, "x" * (views.LONG + 1)]})
+
+    shown = views.sortable(frame, "reasons")
+
+    assert f"<td>{'x' * views.LONG}</td>" in shown
+    assert f'<td class="long">{"x" * (views.LONG + 1)}</td>' in shown

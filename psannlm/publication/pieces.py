@@ -13,7 +13,7 @@ from psannlm.config import CONFIGS, ThroughputConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse, read_parameters
-from psannlm.publication import history
+from psannlm.publication import history_page
 from psannlm.report import (
     memory_tables,
     memory_words,
@@ -27,7 +27,6 @@ from psannlm.report import (
     training_views,
     validation_tables,
     validation_views,
-    views,
 )
 from psannlm.report.figures import DASHES, Axes, Figure, compose
 from psannlm.report.runs import Evidence, Refused, best_run
@@ -38,15 +37,9 @@ def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
     sound = [run for run in runs if isinstance(run, Evidence)]
     return {
         "answers.md": answers(sound),
-        "history.md": history_page(runs),
-        "validation_history.csv": _csv(history.validation_history(runs)),
-        "throughput_history.csv": _csv(history.throughput_history(runs)),
-        "memory_history.csv": _csv(history.memory_history(runs)),
-        "tiny_corpus_history.csv": _csv(history.training_history(runs)),
-        "shootout_history.csv": _csv(history.shootout_history(runs)),
-        "peer_history.csv": _csv(history.peer_history(runs)),
         "sine.md": f"{sine_figure().html}\n",
         "costs.md": costs(),
+        **history_page.files(runs),
     }
 
 
@@ -113,47 +106,6 @@ ANSWERS: Mapping[str, Callable[[Evidence], str]] = {
     "peer": _peer_answer,
 }
 """Of each notebook: what one of its runs found, as Markdown."""
-
-
-def history_page(runs: Sequence[Evidence | Refused]) -> str:
-    """The page that lists every run."""
-    table = "No run yet: `make report` makes the first."
-    if runs:
-        table = views.sortable(history.runs_table(runs), "All runs, newest first")
-    trainings = history.training_history(runs)
-    lines = [
-        "# History",
-        "",
-        "Every run whose folder lies under `reports/`: what is shown elsewhere is the newest "
-        "complete run of the highest preset (gpu over cpu over smoke). A run that was altered, "
-        "or whose numbers contradict its samples, is refused, and named here.",
-        "",
-        table,
-        "",
-        "Every finding of every complete validation: {download}`validation_history.csv`. "
-        "Every throughput row of every complete run, with its device: "
-        "{download}`throughput_history.csv`. Every memory row: {download}`memory_history.csv`. "
-        "Every arm of every shootout: {download}`shootout_history.csv`. "
-        "Every row of every comparison with the published package: "
-        "{download}`peer_history.csv`.",
-        "",
-    ]
-    if len(trainings):
-        shown = training_views.history_rows(trainings)
-        lines += [
-            "## Trainings",
-            "",
-            views.sortable(shown, "All complete trainings, newest first"),
-            "",
-            "The same with every digit: {download}`tiny_corpus_history.csv`.",
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    text: str = frame.to_csv(index=False, lineterminator="\n")
-    return text
 
 
 def costs() -> str:

@@ -186,26 +186,6 @@ def reading(trained: Trained, config: TrainingConfig) -> str:
     return "\n".join(lines)
 
 
-def history_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Trainings of `history.training_history` as people read them, newest first."""
-    rows = table.iloc[::-1]
-    return pd.DataFrame(
-        {
-            "run": rows["run"],
-            "base": rows["base"],
-            "preset": rows["preset"],
-            "bits/byte": [f"{value:.3f}" for value in rows["bits_per_byte"]],
-            "perplexity": [f"{value:.2f}" for value in rows["perplexity"]],
-            "bytes/token": [f"{value:.3f}" for value in rows["bytes_per_token"]],
-            "tokens": [f"{value:,}" for value in rows["train_tokens"]],
-            "tokens/s": [f"{value:,.0f}" for value in rows["tokens_per_s"]],
-            "parameters": [f"{value:,}" for value in rows["n_parameters"]],
-            "text": [value[:12] for value in rows["corpus_sha256"]],
-            "device": rows["device"],
-        }
-    )
-
-
 def files(trained: Trained, manifest: Mapping[str, Any]) -> dict[str, str]:
     """The file of a run that states its result for those who open its folder."""
     return {"README.md": readme(trained, manifest)}

@@ -3,12 +3,15 @@
 import html
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
 UNKNOWN = "—"
+LONG = 60
+"""Characters beyond which the text of a cell may break into lines."""
+
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -27,21 +30,50 @@ def interval(middle: Any, low: Any, high: Any, pattern: str) -> str:
     return f"{middle:{pattern}} ({low:{pattern}} {between} {high:{pattern}})"
 
 
-def sortable(frame: pd.DataFrame, caption: str, *, none: str = "nothing was measured") -> str:
-    """HTML of a table whose headings sort it, by mouse and by keyboard; of none, a word on that."""
+def sortable(
+    frame: pd.DataFrame,
+    caption: str,
+    *,
+    none: str = "nothing was measured",
+    filters: Collection[str] = (),
+) -> str:
+    """HTML of a table whose headings sort it, by mouse and by keyboard; of none, a word on that.
+
+    Args:
+        frame: The table; a cell that is a tuple shows its values side by side.
+        caption: Stands above, and names the table for those who cannot see it.
+        none: What is said of a table without rows.
+        filters: Columns by whose values rows can be chosen on a page that runs scripts.
+    """
     if frame.empty:
         return f"<p>{html.escape(caption)}: {none}.</p>"
-    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in frame.columns)
+    head = "".join(_heading(frame, column, column in filters) for column in frame.columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
-        for row in frame.itertuples(index=False)
+        "<tr>" + "".join(map(_cell, row)) + "</tr>"
+        for row in frame.itertuples(index=False, name=None)
     )
+    marks = "dataframe sortable filterable" if filters else "dataframe sortable"
     return (
         '<div class="table-scroll" tabindex="0" role="region" '
         f'aria-label="{html.escape(caption, quote=True)}">'
-        f'<table class="dataframe sortable"><caption>{html.escape(caption)}</caption>'
+        f'<table class="{marks}"><caption>{html.escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _heading(frame: pd.DataFrame, column: Any, is_filter: bool) -> str:
+    """The head of a column; a script that filters reads whether its cells have several values."""
+    mark = ""
+    if is_filter:
+        each = any(isinstance(value, tuple) for value in frame[column])
+        mark = f' data-filter="{"each" if each else "whole"}"'
+    return f'<th scope="col"{mark}>{html.escape(str(column))}</th>'
+
+
+def _cell(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    mark = ' class="long"' if len(text) > LONG else ""
+    return f"<td{mark}>{html.escape(text)}</td>"
 
 
 def machine(manifest: Mapping[str, Any]) -> str:

@@ -1,0 +1,160 @@
+"""The notebook of results shows what its parameters choose, and refuses what there is not."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from psannlm import ROOT
+from psannlm.config import CONFIGS
+from psannlm.parameters import parse
+from psannlm.publication import results
+from psannlm.publication.results import Results, ResultsConfig
+from psannlm.report.notebook import default_parameters
+from psannlm.report.runs import Refused
+from psannlm.schema import ConfigError
+from tests.histories import history_run
+from tests.synthetic import throughput_run
+from tests.trainings import training_run
+
+ALL = {"page": "", "base": "", "machine": "", "preset": "", "reports": ""}
+BOTH = {}, {"base": "transformer", "label": "transformer"}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two machines, two pages, two presets, and a run that is refused."""
+    return [
+        history_run(tmp_path, "throughput", 1, *BOTH),
+        history_run(tmp_path, "throughput", 2, *BOTH),
+        history_run(tmp_path, "throughput", 3, *BOTH, machine="another"),
+        history_run(tmp_path, "memory", 4, preset="gpu"),
+        Refused(tmp_path / "x", "x: broken"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers"),
+    [
+        ({}, [1, 2, 3, 4]),
+        ({"page": "throughput"}, [1, 2, 3]),
+        ({"page": "memory"}, [4]),
+        ({"base": "transformer"}, [1, 2, 3]),
+        ({"machine": "another"}, [3]),
+        ({"preset": "gpu"}, [4]),
+        ({"page": "throughput", "machine": "a machine"}, [1, 2]),
+        ({"page": "shootout"}, []),
+    ],
+)
+def test_runs_are_those_that_were_asked_for_and_all_that_were_refused(runs, asked, numbers):
+    chosen = Results(ResultsConfig(**ALL | asked), runs).chosen
+
+    assert chosen == [runs[number - 1] for number in numbers] + [runs[-1]]
+
+
+def test_tables_have_rows_of_the_chosen_base_and_machine_alone(runs):
+    found = Results(ResultsConfig(**ALL | {"base": "transformer", "machine": "a machine"}), runs)
+
+    best, changes = found.best().data, found.regressions().data
+
+    assert best.count("<tr>") == 1 + 1
+    assert "<td>transformer</td>" in best
+    assert "<td>respsann</td>" not in best + changes
+    assert "Of 1 compared numbers" in changes
+    assert "another" not in best + changes
+
+
+def test_a_pair_that_cannot_be_compared_is_told_for_every_base(runs):
+    found = Results(ResultsConfig(**ALL | {"base": "transformer", "machine": "another"}), runs)
+
+    assert "machine: another, before a machine" in found.regressions().data
+
+
+def test_what_was_chosen_is_said_with_the_number_of_runs(runs):
+    asked = Results(ResultsConfig(**ALL | {"page": "memory", "preset": "gpu"}), runs)
+
+    assert asked.about().data == "Chosen: page memory, preset gpu; 2 of 5 runs."
+    assert Results(ResultsConfig(**ALL), []).about().data == "Chosen: everything; 0 of 0 runs."
+    assert "no two of equal" not in asked.trends().data
+    assert "memory on a machine: one complete run." in asked.trends().data
+
+
+def test_nothing_measured_shows_empty_tables():
+    found = Results(ResultsConfig(**ALL), [])
+
+    assert "no run yet" in found.all_runs().data
+    assert "no complete run yet" in found.best().data
+    assert "nothing to compare" in found.regressions().data
+
+
+def test_unknown_names_are_refused_all_at_once_with_the_nearest_and_what_there_is(tmp_path):
+    training_run(tmp_path)
+    asked = {"page": "thruput", "base": "respsan", "machine": "B", "preset": "cpus"}
+
+    with pytest.raises(ConfigError) as refused:
+        results.results(ResultsConfig(**ALL | asked | {"reports": str(tmp_path)}))
+
+    said = str(refused.value)
+    assert (
+        f"unknown page 'thruput', did you mean 'throughput'? There are: {', '.join(CONFIGS)}"
+        in (said)
+    )
+    assert "unknown base 'respsan', did you mean 'respsann'? There are: respsann" in said
+    assert "unknown machine 'B'" in said
+    assert "unknown preset 'cpus', did you mean 'cpu'? There are: smoke, cpu, gpu" in said
+
+
+def test_a_folder_that_is_not_there_is_refused_and_an_empty_one_has_no_names(tmp_path):
+    with pytest.raises(ConfigError, match=r"reports: no such folder '.*nowhere'; name one that"):
+        results.results(ResultsConfig(**ALL | {"reports": str(tmp_path / "nowhere")}))
+    with pytest.raises(ConfigError, match="There are: none, for there is no run yet"):
+        results.results(ResultsConfig(**ALL | {"base": "x", "reports": str(tmp_path)}))
+
+    assert results.results(ResultsConfig(**ALL | {"reports": str(tmp_path)})).runs == []
+
+
+def test_the_notebook_declares_what_its_configuration_knows_and_chooses_all():
+    declared = default_parameters(results.NAME)
+
+    assert declared == ALL == dict(parse(ResultsConfig, declared, source="it"))
+
+
+def test_outside_a_notebook_it_says_how_to_run_it():
+    with pytest.raises(ConfigError, match=r"notebooks/results.ipynb must be run as a notebook"):
+        results.start()
+
+
+def papermill(tmp_path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+    paths = [str(ROOT / "notebooks" / "results.ipynb"), str(tmp_path / "out.ipynb")]
+    named = os.environ | {"PSANNLM_REPORTS": str(tmp_path / "reports")}
+    return subprocess.run(
+        [*command, *paths, *arguments], cwd=ROOT, env=named, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_papermill_shows_the_chosen_page_and_makes_no_run(tmp_path):
+    reports = tmp_path / "reports"
+    speed, training = throughput_run(reports), training_run(reports)
+    before = sorted(reports.rglob("*"))
+
+    done = papermill(tmp_path, "-p", "page", "throughput")
+
+    assert done.returncode == 0, done.stderr
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    shown = "".join(str(cell.get("outputs", "")) for cell in cells)
+    assert "Chosen: page throughput; 1 of 2 runs." in shown
+    assert speed.name in shown
+    assert training.name not in shown
+    assert sorted(reports.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_papermill_refuses_a_parameter_that_there_is_not(tmp_path):
+    done = papermill(tmp_path, "-p", "bsae", "respsann")
+
+    assert done.returncode != 0
+    assert "bsae: unknown, did you mean 'base'?" in done.stderr
