@@ -13,7 +13,7 @@ from psannlm.config import CONFIGS, ThroughputConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse, read_parameters
-from psannlm.publication import history
+from psannlm.publication import history, published_page
 from psannlm.report import (
     memory_tables,
     memory_words,
@@ -37,6 +37,7 @@ def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
     return {
         "answers.md": answers(sound),
         "history.md": history_page(runs),
+        "published.md": published_page.page(sound),
         "validation_history.csv": _csv(history.validation_history(runs)),
         "throughput_history.csv": _csv(history.throughput_history(runs)),
         "memory_history.csv": _csv(history.memory_history(runs)),
