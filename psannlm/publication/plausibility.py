@@ -186,7 +186,7 @@ def _label(figure: Figure) -> Judgement:
     recorded = str(figure.facts["recorded"])
     plain = figure.published.replace(" (", "+").rstrip(")")
     agrees = plain == recorded
-    if not agrees and recorded.replace(".", "", 1).isdigit():
+    if figure.unit:
         agrees = abs(float(recorded) - figure.value) <= figure.rounding
     word = "agrees" if agrees else "does not agree"
     return Judgement(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from psannlm.publication import plausibility
-from psannlm.publication.beside import PEER, Ours, fair, same_protocol
+from psannlm.publication.beside import NO_GPU, PEER, Ours, fair, same_protocol
 from psannlm.publication.plausibility import IMPOSSIBLE, NOTHING, POSSIBLE, Judgement, judge
 from psannlm.publication.published import Conditions, Figure, Published, Source, load
 from psannlm.report.runs import Evidence, best_run
@@ -46,7 +46,9 @@ def page(runs: Sequence[Evidence]) -> str:
         "",
         answer(published, judged, ours),
         "",
-        sortable(_table(published, judged, ours), f"Figures of the bundle of {published.bundle}"),
+        sortable(_table(published, judged), f"Figures of the bundle of {published.bundle}"),
+        "",
+        sortable(_beside_table(published, ours), "Ours beside them, as far as we have measured"),
         "",
         *_two_bases(published),
         "## Figure by figure",
@@ -90,32 +92,39 @@ def answer(
     return "\n".join(lines)
 
 
-def _table(
-    published: Published,
-    judged: Mapping[str, Judgement],
-    ours: Mapping[str, tuple[Sequence[Ours], Sequence[Ours]]],
-) -> pd.DataFrame:
-    rows = []
-    for figure in published.figures:
-        same, other = ours[figure.id]
-        rows.append(
-            {
-                "figure": title(figure),
-                "published": figure.printed,
-                "arithmetic says": judged[figure.id].verdict,
-                "ours, same protocol": _cell(same),
-                "ours, fair protocol": _cell(other),
-            }
-        )
+def _table(published: Published, judged: Mapping[str, Judgement]) -> pd.DataFrame:
+    rows = [
+        {
+            "figure": title(figure),
+            "published": figure.printed,
+            "arithmetic says": judged[figure.id].verdict,
+        }
+        for figure in published.figures
+    ]
     return pd.DataFrame(rows)
 
 
-def _cell(ours: Sequence[Ours]) -> str:
-    """The first of them, with what it is of."""
-    if not ours:
-        return UNKNOWN
-    one = ours[0]
-    return f"{one.about}: {one.short}" if one.about and one.where else one.short
+def _beside_table(
+    published: Published, ours: Mapping[str, tuple[Sequence[Ours], Sequence[Ours]]]
+) -> pd.DataFrame:
+    """A row a figure that something can stand beside; of several numbers the first."""
+    rows = []
+    for figure in published.figures:
+        same, other = ours[figure.id]
+        if other:
+            one = other[0]
+            rows.append(
+                {
+                    "figure": title(figure),
+                    "published": figure.printed,
+                    "ours, same protocol": same[0].short,
+                    "ours, fair protocol": one.text,
+                    "which is": one.about,
+                    "measured": one.where or UNKNOWN,
+                    "GPU evidence": "yes" if one.on_gpu else NO_GPU,
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def title(figure: Figure) -> str:
