@@ -13,7 +13,7 @@ from psannlm.config import CONFIGS, ThroughputConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse, read_parameters
-from psannlm.publication import history_page
+from psannlm.publication import history_page, published_page
 from psannlm.report import (
     memory_tables,
     memory_words,
@@ -37,6 +37,7 @@ def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
     sound = [run for run in runs if isinstance(run, Evidence)]
     return {
         "answers.md": answers(sound),
+        "published.md": published_page.page(sound),
         "sine.md": f"{sine_figure().html}\n",
         "costs.md": costs(),
         **history_page.files(runs),

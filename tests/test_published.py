@@ -1,0 +1,148 @@
+"""The published figures are read as printed, and one that was altered is refused by name."""
+
+import copy
+import functools
+import operator
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from psannlm.publication.published import PATH, Figure, fingerprint, load, problems
+from psannlm.schema import ConfigError
+
+TEXT = PATH.read_text(encoding="utf-8")
+
+
+def altered(folder: Path, text: str) -> Path:
+    path = folder / "book" / "published.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def figure_with(printed: str) -> Figure:
+    return load().figures[0].model_copy(update={"published": printed})
+
+
+def test_the_committed_file_says_what_was_published():
+    assert problems() == []
+    assert [figure.published for figure in load().of("speed")] == [
+        "614,749.60", "613,210.62", "612,637.03", "612,338.01", "~299k", "302k",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("printed", "value", "rounding"),
+    [
+        ("614,749.60", 614749.6, 0.005),
+        ("~299k", 299_000, 500),
+        ("1.57e-4", 0.000157, 0.0000005),
+        ("0.0", 0, 0.05),
+        ("20,480", 20480, 0.5),
+    ],
+)
+def test_a_printed_number_has_a_value_and_the_rounding_of_its_last_digit(printed, value, rounding):
+    figure = figure_with(printed)
+
+    assert figure.value == pytest.approx(value)
+    assert figure.rounding == pytest.approx(rounding)
+
+
+def test_a_name_is_no_number():
+    with pytest.raises(ConfigError, match="'dual NVIDIA H200' is no number"):
+        _ = figure_with("dual NVIDIA H200").value
+
+
+def test_every_digit_of_every_figure_is_held_by_its_hash():
+    for figure in load().figures:
+        for place in re.finditer(r"\d", figure.published):
+            for step in (1, 5):
+                digit = str((int(place[0]) + step) % 10)
+                text = figure.published[: place.start()] + digit + figure.published[place.end() :]
+
+                changed = figure.model_copy(update={"published": text})
+
+                assert fingerprint(changed) != figure.sha256, f"{figure.id}: {text}"
+
+
+def test_an_altered_figure_is_refused_by_name_and_rule(tmp_path):
+    path = altered(tmp_path, TEXT.replace('"71.76"', '"71.77"'))
+
+    [said] = problems(path)
+
+    assert said.startswith("book/published.yaml: figure checkpoint-allocated was altered, its sha")
+    with pytest.raises(ConfigError, match="checkpoint-allocated was altered"):
+        load(path)
+
+
+def test_an_altered_fact_source_or_condition_is_refused_as_the_figure_it_belongs_to(tmp_path):
+    for old, new in (
+        ("alone_mib: 24.01", "alone_mib: 24.02"),
+        ('lines: "413 to 418"', 'lines: "413 to 419"'),
+        ("n_layers: 8, precision", "n_layers: 9, precision"),
+    ):
+        assert old in TEXT
+
+        found = problems(altered(tmp_path, TEXT.replace(old, new, 1)))
+
+        assert "figure checkpoint-allocated was altered" in "\n".join(found), old
+
+
+def test_a_figure_left_out_or_another_date_is_refused_as_the_file(tmp_path):
+    for text in (
+        TEXT.replace('"2025-11-07"', '"2025-11-08"', 1),
+        TEXT[: TEXT.index("\n  - id: torch")] + "\n",
+    ):
+        assert problems(altered(tmp_path, text)) == [
+            "book/published.yaml: the file was altered, its sha256 differs; a published figure "
+            "does not change; git has the file as committed"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("kind: batch", "kind: guess"), r"figures\.4\.kind: Input should be"),
+        (("    unit: tokens\n", "    unit: tokens\n    note: x\n"), r"figures\.4\.note: Extra"),
+        (("figures:", "figures: ["), "is not valid YAML"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_the_place(tmp_path, change, said):
+    [found] = problems(altered(tmp_path, TEXT.replace(*change, 1)))[:1]
+
+    assert re.search(said, found)
+
+
+def test_a_fact_that_is_not_there_is_asked_for_by_name():
+    with pytest.raises(ConfigError, match="figure lower-batch: facts must have the number 'steps'"):
+        load().of("batch")[0].fact("steps")
+
+
+def scalars(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if isinstance(node, dict | list):
+        for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from scalars(inner, (*path, key))
+    elif not isinstance(node, bool):
+        yield path, node
+
+
+@pytest.mark.slow
+def test_every_digit_that_the_file_states_is_held_by_the_hash_of_its_figure():
+    n_changes = 0
+    for figure in yaml.load(TEXT, yaml.CSafeLoader)["figures"]:
+        for path, value in scalars(figure):
+            for place in re.finditer(r"\d", str(value)):
+                digit = str((int(place[0]) + 1) % 10)
+                text = str(value)[: place.start()] + digit + str(value)[place.end() :]
+                changed = copy.deepcopy(figure)
+                functools.reduce(operator.getitem, path[:-1], changed)[path[-1]] = type(value)(text)
+
+                broken = Figure.model_validate(changed)
+
+                assert fingerprint(broken) != broken.sha256, f"{figure['id']}: {path}: {text}"
+                n_changes += 1
+    assert n_changes > 1000
