@@ -19,6 +19,7 @@ from psannlm.model.sampling import EVERY_TOKEN, Sampling
 from psannlm.parameters import parse, read_parameters
 from psannlm.report import identities, runner
 from psannlm.report.runs import Refused
+from psannlm.rerun import repeat
 from psannlm.schema import ConfigError
 from psannlm.train import distributed, pretrained, session
 from psannlm.train.progress import ProgressBar
@@ -146,6 +147,23 @@ def check() -> None:
     complete = sum(not isinstance(run, Refused) and run.is_complete for run in runs)
     print(f"{len(runs)} runs: {complete} complete and sound, {len(refused)} refused")
     if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rerun(
+    run: Annotated[Path, typer.Argument(help="folder of a run, such as reports/benchmarks/RUN")],
+    row: Annotated[int, typer.Option(help="number of the row in its table, from 1")] = 1,
+    repeats: Annotated[
+        int | None, typer.Option(help="fresh processes, or seeds of a shootout")
+    ] = None,
+) -> None:
+    """Measure a published row again: inside its interval or outside, and what differs here."""
+    outcome = repeat.rerun(run, row, repeats=repeats, say=lambda line: print(line, flush=True))
+    print(f"\n{outcome.text}")
+    if outcome.inside is None:
+        raise typer.Exit(2)
+    if not outcome.inside:
         raise typer.Exit(1)
 
 

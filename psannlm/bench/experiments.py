@@ -3,7 +3,7 @@
 import random
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,19 +59,23 @@ def plan(config: ThroughputConfig) -> list[Cell]:
 
 
 def throughput(
-    config: ThroughputConfig, *, done: Collection[tuple[Any, ...]] = ()
+    config: ThroughputConfig,
+    *,
+    done: Collection[tuple[Any, ...]] = (),
+    cells: Sequence[Cell] | None = None,
 ) -> Iterator[list[CellRecord]]:
     """Measure every cell in a fresh process.
 
     Args:
         config: What to measure.
         done: Keys of records that an interrupted run has already.
+        cells: What is measured of it; all cells if not given.
 
     Yields:
         The records of one cell, one a mode, as soon as it is measured.
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as cache:
-        for cell in plan(config):
+        for cell in plan(config) if cells is None else cells:
             keys = {
                 (cell.repeat, cell.label, cell.batch_tokens, mode, cell.precision)
                 for mode in cell.modes

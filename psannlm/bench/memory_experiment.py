@@ -2,7 +2,7 @@
 
 import random
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,13 +88,17 @@ def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
 
 
 def memory(
-    config: MemoryConfig, *, done: Collection[tuple[Any, ...]] = ()
+    config: MemoryConfig,
+    *,
+    done: Collection[tuple[Any, ...]] = (),
+    cells: Sequence[MemoryCell] | None = None,
 ) -> Iterator[MemoryRecord]:
     """Measure every cell in a fresh process.
 
     Args:
         config: What to measure.
         done: Keys of records that an interrupted run has already.
+        cells: What is measured of it; all cells if not given.
 
     Yields:
         The record of each cell as soon as it is measured.
@@ -105,7 +109,7 @@ def memory(
         Nursery("psannlm.bench.memory", Path(folder), loads=["torch._dynamo"]) as nursery,
     ):
         forks = select_device(config.device).type == "cpu"
-        for cell in memory_plan(config):
+        for cell in memory_plan(config) if cells is None else cells:
             if (cell.repeat, *cell.setting) not in done:
                 yield _measure(cell, config, Path(folder), nursery if forks else None)
 

@@ -1,0 +1,60 @@
+"""What a repeat is asked for: how many processes, on which device, and who is told of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from psannlm.report.notebook import configuration
+from psannlm.report.runs import Evidence
+from psannlm.rerun.surroundings import Surroundings
+from psannlm.schema import ConfigError, Strict
+
+ConfigT = TypeVar("ConfigT", bound=Strict)
+MOST = 4
+"""Processes of a row that are made again where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One repeat of one row."""
+
+    run: Evidence
+    surroundings: Surroundings
+    repeats: int | None
+    """Processes or seeds; None for what is usual."""
+
+    say: Callable[[str], None]
+    """Told, in a sentence, what begins."""
+
+    def configuration(self, kind: type[ConfigT]) -> ConfigT:
+        """What the run was asked to do, on the kind of device that measured it.
+
+        Raises:
+            ConfigError: The manifest's parameters are no such configuration.
+        """
+        manifest = self.run.manifest
+        source = f"parameters of {self.run.name}"
+        found = configuration(manifest["notebook"], manifest["parameters"], source)
+        assert isinstance(found, kind)
+        return found.model_copy(update={"device": self.surroundings.device.type})
+
+    def times(self, published: int, *, usual: int = MOST) -> int:
+        """How often the row is measured.
+
+        Args:
+            published: How often it was.
+            usual: The most that is done unasked.
+        """
+        return self.repeats or max(1, min(published, usual))
+
+    def refuse_repeats(self) -> None:
+        """Refuse to do more than once what one repeat decides.
+
+        Raises:
+            ConfigError: Another number is asked for.
+        """
+        if self.repeats not in (None, 1):
+            raise ConfigError(
+                f"repeats must be 1 on the page {self.run.manifest['notebook']}, whose rows are "
+                f"one value each, got {self.repeats}; leave --repeats out"
+            )
