@@ -51,6 +51,7 @@ def started(monkeypatch):
     def run_task(task, **options):
         tasks.append((task, options))
         values = dict.fromkeys(("rel_diff", "tokens_per_s", "saved_mib"), (1.5, ""))
+        values["max_allocated_mib"] = (None, "no peak here")
         found = {"status": "ok", "reason": "", "seconds": [0.5, 0.25], "tokens": 16}
         if task.measures == "peer_protocol":
             found = {"status": "ok", "reason": "", "values": values}
@@ -152,6 +153,8 @@ def test_the_protocol_repeats_each_check_on_both_sides(started, tmp_path):
     assert {(t.batch, t.tokens) for t, _ in started} == {(1, 13), (4, 256), (2, 4096), (1, 64)}
     assert {t.setting for t, _ in started} == {"defaults"}
     assert {c.value for c in cells if c.measure == "rel_diff"} == {1.5}
+    peaks = {(c.value, c.reason) for c in cells if c.measure == "max_allocated_mib"}
+    assert peaks == {(None, "no peak here")}
 
 
 def test_the_protocol_of_a_package_that_cannot_be_installed_is_failed_records(
