@@ -74,12 +74,6 @@ def test_what_a_mode_held_is_given_back_before_the_next(tmp_path, collections):
     assert [row["collected"] for row in found] == [0, 1]
 
 
-def test_a_reason_names_the_kind_of_error():
-    assert upkeep.reason_of(ValueError("bad\nworse")) == "ValueError: bad"
-    assert upkeep.reason_of(MemoryError("full")) == "out of memory: full"
-    assert upkeep.reason_of(KeyboardInterrupt()) == "KeyboardInterrupt: "
-
-
 def test_what_is_more_than_free_is_refused(monkeypatch):
     monkeypatch.setattr(child, "available_memory_bytes", lambda device: 2**30)
     cpu = torch.device("cpu")

