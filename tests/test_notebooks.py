@@ -199,7 +199,7 @@ PEER_FILES = {
     "protocol_records.csv", "samples.csv", "system.json",
 }  # fmt: skip
 NO_PACKAGE = (
-    "-y", "{peer: psannlm, base: respsann, d_model: 16, setting: best, work: [forward, saved]}",
+    "-y", "{peer: psannlm, base: respsann, d_model: 16, setting: defaults, work: [forward, saved]}",
 )  # fmt: skip
 """A package without a version, which is refused before the network is asked for it."""
 

@@ -57,7 +57,8 @@ def test_what_failed_is_counted_with_its_reason_and_no_ratio_is_made_up():
 
 
 @pytest.mark.parametrize(
-    ("n", "words"), [(1, "With 1 process a row"), (5, "With 5 processes a row"), (6, "")]
+    ("n", "words"),
+    [(1, "With 1 fresh process a row"), (5, "With 5 fresh processes a row"), (6, "")],
 )
 def test_too_few_repeats_are_said(n, words):
     found, asked = told(peer_config(n_repeats=1))

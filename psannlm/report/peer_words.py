@@ -34,11 +34,14 @@ def answer(found: Comparison, parameters: Mapping[str, Any]) -> str:
     n_repeats = parameters["n_repeats"]
     if n_repeats < FEWEST_REPEATS:
         lines.append(
-            f"With {n_repeats} process{'' if n_repeats == 1 else 'es'} a row, no difference of "
-            f"speed is called one: a verdict needs {FEWEST_REPEATS}. These numbers prove that the "
-            "page runs, no more."
+            f"With {_processes(n_repeats)} a row, no difference of speed is called one: a verdict "
+            f"needs {FEWEST_REPEATS}. These numbers prove that the page runs, no more."
         )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _processes(n: int) -> str:
+    return f"{n} fresh process{'' if n == 1 else 'es'}"
 
 
 def _speeds(compared: pd.DataFrame, parameters: Mapping[str, Any]) -> Iterator[str]:
@@ -98,7 +101,7 @@ def reading(found: Comparison, parameters: Mapping[str, Any]) -> str:
         f"by up to {number(rows['noise_floor'].max(), '.1%')}, its interval included; a "
         f"difference within that of its own row, or below {SMALLEST_EFFECT:.0%}, is "
         "*not separated*.",
-        f"**Replication.** Each row is {parameters['n_repeats']} fresh processes, in blocks "
+        f"**Replication.** Each row is {_processes(parameters['n_repeats'])}, in blocks "
         "shuffled anew, both packages in each block; intervals are over processes, ratios are "
         "paired within blocks. Both are timed by the same loop, in interpreters of their own with "
         "the same torch.",
