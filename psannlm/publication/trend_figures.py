@@ -24,7 +24,7 @@ def figures(trends: Sequence[Trend], base: str = "") -> Iterator[Figure]:
 
 def figure(trend: Trend, base: str = "") -> Figure:
     """Main numbers over runs, a panel a quantity and setting, a line a base."""
-    name = trend.page.replace("_", " ")
+    name = trend.page.replace("_", " ").capitalize()
     panels: dict[str, Draw] = {}
     for (quantity, setting), lines in list(trend.series(base).items())[:MOST_PANELS]:
         title = f"{quantity}, {setting}" if setting else quantity
