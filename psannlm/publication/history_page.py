@@ -37,6 +37,8 @@ LIMITS = """## What this does not show
 - Why a number moved: the table of runs names the code of each run, and no more.
 - One machine beside another, or one version of torch beside another: they are never compared here.
 - That nothing became worse where nothing could be compared.
+- A slow drift, each step of it within its bound, or a drop between two older runs: the trends show
+  them, no verdict does.
 - Many rows are compared at once, each against its own bound: with 95% intervals and noise floors a
   lone regression among many rows can be chance. Measure it again before believing it."""
 

@@ -127,7 +127,8 @@ def summary(table: pd.DataFrame) -> str:
         )
     return (
         f"Of {compared:,} compared numbers **{counts.get('regressed', 0)} regressed** and "
-        f"{counts.get('improved', 0)} improved; the others stayed within their bounds."
+        f"{counts.get('improved', 0)} improved; the others stayed within their bounds. "
+        f"{len(table) - compared:,} more could not be compared; the table says why."
     )
 
 
