@@ -31,6 +31,7 @@ def test_files_are_the_same_whatever_there_is_and_each_is_linked(tmp_path):
     for name in sorted(set(full) - {"history.md"}):
         assert f"<{name}>`" in full["history.md"]
     assert "refused: benchmarks/x: broken" in full["history.md"]
+    assert "**2 runs**: 1 complete, 1 refused" in full["history.md"]
 
 
 def test_the_files_read_back_with_rows_and_runs(tmp_path):
@@ -65,5 +66,5 @@ def test_a_trend_stands_on_the_page_and_lone_runs_are_counted_beside_it(tmp_path
     page = history_page.page(runs)
 
     assert page.count("<figure>") == 1
-    assert "- memory on a machine: one complete run.\n" in page
-    assert "- throughput on" not in page
+    assert "- Memory on a machine: one complete run.\n" in page
+    assert "- Throughput on" not in page

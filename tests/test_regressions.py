@@ -61,6 +61,7 @@ def test_runs_that_were_not_made_alike_are_never_compared(tmp_path, facts, said)
 
     [row] = table.to_dict("records")
     assert (row["verdict"], row["reason"]) == ("not comparable", said)
+    assert row["base"] == ("respsann",)
     assert "No row could be compared" in summary(table)
     assert said in shown(table).iloc[0]["bound, or why not"]
 

@@ -21,7 +21,7 @@ def test_two_runs_draw_each_base_with_its_interval_and_say_from_when_to_when(tmp
     [figure] = figures(trends(runs))
 
     [panel] = figure.panels.values()
-    assert 'aria-label="throughput on a machine, run after run' in panel
+    assert 'aria-label="Throughput on a machine, run after run' in panel
     assert ">respsann<" in panel
     assert ">transformer<" not in panel, "it was never measured"
     assert ">tokens/s<" in panel

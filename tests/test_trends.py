@@ -32,11 +32,11 @@ def test_runs_that_were_asked_something_else_are_no_trend(tmp_path, facts):
     said = list(sentences(found))
     if "machine" in facts:
         assert said == [
-            "tiny corpus on a machine: one complete run.",
-            "tiny corpus on b: one complete run.",
+            "Tiny corpus on a machine: one complete run.",
+            "Tiny corpus on b: one complete run.",
         ]
     else:
-        assert said == ["tiny corpus on a machine: 2 complete runs, no two of equal parameters."]
+        assert said == ["Tiny corpus on a machine: 2 complete runs, no two of equal parameters."]
 
 
 def test_a_base_that_one_run_lacks_leaves_a_gap_in_its_line(tmp_path):

@@ -6,6 +6,7 @@ import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.publication import best_numbers, history, regressions, trend_figures, trends
+from psannlm.publication.run_facts import complete_runs
 from psannlm.publication.run_table import runs_table
 from psannlm.report.runs import Evidence, Refused
 from psannlm.report.views import sortable
@@ -36,6 +37,8 @@ LIMITS = """## What this does not show
 - Why a number moved: the table of runs names the code of each run, and no more.
 - One machine beside another, or one version of torch beside another: they are never compared here.
 - That nothing became worse where nothing could be compared.
+- A slow drift, each step of it within its bound, or a drop between two older runs: the trends show
+  them, no verdict does.
 - Many rows are compared at once, each against its own bound: with 95% intervals and noise floors a
   lone regression among many rows can be chance. Measure it again before believing it."""
 
@@ -56,6 +59,7 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
     compared = regressions.regressions(runs)
     parts = [
         QUESTION,
+        counted(runs),
         "## Runs",
         all_runs(runs_table(runs)),
         "## Best numbers",
@@ -74,6 +78,15 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
         LIMITS,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def counted(runs: Sequence[Evidence | Refused]) -> str:
+    """How many runs there are, and how many of them are used, in one sentence."""
+    n_refused = sum(isinstance(run, Refused) for run in runs)
+    return (
+        f"**{len(runs)} runs**: {len(complete_runs(runs))} complete, {n_refused} refused, the "
+        "others failed or were interrupted."
+    )
 
 
 def all_runs(table: pd.DataFrame) -> str:
@@ -133,7 +146,6 @@ def _links() -> str:
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    if "bases" in frame:
-        frame = frame.assign(bases=[v if isinstance(v, str) else " ".join(v) for v in frame.bases])
-    text: str = frame.to_csv(index=False, lineterminator="\n")
+    plain = frame.map(lambda value: " ".join(value) if isinstance(value, tuple) else value)
+    text: str = plain.to_csv(index=False, lineterminator="\n")
     return text

@@ -18,6 +18,7 @@ from psannlm.publication.run_facts import (
     torch_version,
 )
 from psannlm.publication.run_numbers import SPEED, Number, numbers_of
+from psannlm.publication.run_table import bases_of
 from psannlm.report.runs import Evidence, Refused
 from psannlm.report.views import UNKNOWN, number
 
@@ -25,7 +26,7 @@ COLUMNS = (
     "page", "preset", "machine", "base", "number", "setting", "unit", "run", "row", "value",
     "before_run", "before_row", "before", "change", "bound", "verdict", "reason",
 )  # fmt: skip
-"""`change` is the value over the one before, minus one."""
+"""`change` is the value over the one before, minus one. A whole pair has all bases."""
 
 
 def regressions(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
@@ -34,7 +35,11 @@ def regressions(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for newer, older in pairs(complete):
         if why := "; ".join(differences(newer, older)):
-            pair = {"run": newer.manifest["run"], "before_run": older.manifest["run"]}
+            pair = {
+                "base": bases_of(newer),
+                "run": newer.manifest["run"],
+                "before_run": older.manifest["run"],
+            }
             rows.append(_place(newer) | pair | {"verdict": "not comparable", "reason": why})
             continue
         floor = machine_floor(complete, newer)
@@ -88,7 +93,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "page": rows["page"],
-            "base": rows["base"].fillna("all"),
+            "base": rows["base"],
             "number": [
                 ", ".join(str(part) for part in parts if part and not pd.isna(part)) or "all"
                 for parts in zip(rows["number"], rows["setting"], strict=True)
@@ -122,7 +127,8 @@ def summary(table: pd.DataFrame) -> str:
         )
     return (
         f"Of {compared:,} compared numbers **{counts.get('regressed', 0)} regressed** and "
-        f"{counts.get('improved', 0)} improved; the others stayed within their bounds."
+        f"{counts.get('improved', 0)} improved; the others stayed within their bounds. "
+        f"{len(table) - compared:,} more could not be compared; the table says why."
     )
 
 

@@ -79,10 +79,11 @@ class Results:
         )
 
     def _rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Rows of a table that were asked for; one without a base is about all of them."""
+        """Rows of a table that were asked for; a cell may name several bases."""
         for name, value in self.config:
             if value and name != "reports":
-                table = table[(table[name] == value) | table[name].isna()]
+                fits = [value in (v if isinstance(v, tuple) else (v,)) for v in table[name]]
+                table = table[pd.Series(fits, index=table.index, dtype=bool)]
         return table
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from textwrap import fill
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from psannlm.publication.trends import FEWEST, Trend
 from psannlm.report.figures import Axes, Draw, Figure, compose, markers, palette, show_short
 
 MOST_TICKS = 4
+TITLE_WIDTH = 50
+"""Characters of a line above a panel."""
+
 MOST_PANELS = 4
 """Of one figure; what else was measured is in the table of best numbers and in the files."""
 
@@ -24,10 +28,10 @@ def figures(trends: Sequence[Trend], base: str = "") -> Iterator[Figure]:
 
 def figure(trend: Trend, base: str = "") -> Figure:
     """Main numbers over runs, a panel a quantity and setting, a line a base."""
-    name = trend.page.replace("_", " ")
+    name = trend.page.replace("_", " ").capitalize()
     panels: dict[str, Draw] = {}
     for (quantity, setting), lines in list(trend.series(base).items())[:MOST_PANELS]:
-        title = f"{quantity}, {setting}" if setting else quantity
+        title = fill(f"{quantity}, {setting}" if setting else quantity, TITLE_WIDTH)
         panels[title] = partial(_lines, lines, trend.moments)
     preset = trend.runs[0].manifest["preset"]
     return compose(

@@ -69,7 +69,7 @@ def sentences(found: Sequence[Trend]) -> Iterator[str]:
             continue
         n = len(mine)
         said = "one complete run" if n == 1 else f"{n} complete runs, no two of equal parameters"
-        yield f"{name.replace('_', ' ')} on {where}: {said}."
+        yield f"{name.replace('_', ' ').capitalize()} on {where}: {said}."
 
 
 def _are_alike(one: Evidence, other: Evidence) -> bool:
