@@ -12,6 +12,7 @@ from psannlm.publication.published import Figure, load
 from psannlm.report.peer_tables import PROTOCOL as COLUMNS
 from psannlm.report.runs import Evidence, Run
 from psannlm.report.runs import load as load_run
+from tests.forging import forge
 from tests.synthetic import start_manifest, throughput_config, throughput_run
 from tests.synthetic_memory import memory_run
 from tests.validations import made_up_checks, validation_run
@@ -157,7 +158,10 @@ def test_memory_stands_with_and_without_checkpointing(tmp_path):
 
 def test_of_a_measure_the_worst_of_all_bases_stands_with_its_bound(tmp_path, monkeypatch):
     made_up_checks(monkeypatch)
-    run = load_run(validation_run(tmp_path))
+    folder = validation_run(tmp_path)
+    forge(folder, "summary.json", lambda text: text.replace('"value": 0.25', '"value": 0.125', 1))
+    forge(folder, "summary.json", lambda text: text.replace("299512.25", "299600.25", 1))
+    run = load_run(folder)
     figure = with_pages(FIGURES["ddp-parity"], "validation", where="check == 'GPU-01'")
     error, speed = (
         fair(with_pages(figure, "validation", measure=name), {"validation": run})[0]
@@ -166,7 +170,7 @@ def test_of_a_measure_the_worst_of_all_bases_stands_with_its_bound(tmp_path, mon
 
     assert error.text == "0.25 in the worst of 2 bases, bound at most 0.5"
     assert speed.text == "299,512 in the worst of 2 bases, bound at least 250,000"
-    assert error.link == f"[validation](validation.ipynb), run {run.folder.name}, row 1"
+    assert error.link == f"[validation](validation.ipynb), run {run.folder.name}, row 2"
 
 
 def test_a_measure_that_no_finding_has_was_not_measured(tmp_path, monkeypatch):

@@ -88,3 +88,18 @@ def test_mathjax_comes_from_the_installed_package(tmp_path):
 
     assert staging.copy_mathjax(tmp_path)
     assert b"MathJax" in (tmp_path / "_static" / "tex-svg.js").read_bytes()
+
+
+def test_the_book_s_own_data_are_inputs_but_not_what_is_staged_beside_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(staging, "ROOT", tmp_path)
+    monkeypatch.setattr(staging, "REPORTS", tmp_path / "reports")
+    staged = tmp_path / "book" / "results" / "config_used.yaml"
+    staged.parent.mkdir(parents=True)
+    found = []
+    for path in (tmp_path / "book" / "published.yaml", staged):
+        path.write_text("figures: []\n")
+        found.append(staging.fingerprint(staging._inputs()))
+        path.write_text("figures: [1]\n")
+        found.append(staging.fingerprint(staging._inputs()))
+
+    assert found[0] != found[1] == found[2] == found[3]

@@ -15,7 +15,7 @@ from psannlm.report.views import UNKNOWN, interval
 PEER, PROTOCOL = "peer", "protocol.csv"
 UNMEASURED = "not measured yet"
 NO_GPU = "no GPU evidence yet"
-NO_MEASURE = "our repetition of the protocol has no such measure"
+NO_MEASURE = "not part of what we repeat"
 OF_OURS = {"ours": "ours", "published": "the published package, measured here"}
 """Sides of the repeated protocol, and what people call them."""
 

@@ -81,6 +81,7 @@ def _inputs() -> Iterator[Path]:
         (ROOT / "params", "*.yaml"),
     ):
         yield from (path for path in sorted(folder.rglob(pattern)) if path.is_file())
+    yield from sorted((ROOT / "book").glob("*.yaml"))
 
 
 def _hashes(folder: Path) -> dict[str, str]:
