@@ -1,10 +1,15 @@
 """One headline number: what it is of, its value with its interval, its target and its verdict."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from psannlm.report.rows import Row
 
-PLAN = tuple(f"BMRK-{n:02}" for n in range(1, 5)) + tuple(f"GPU-{n:02}" for n in range(1, 9))
+PlanId = Literal[
+    "BMRK-01", "BMRK-02", "BMRK-03", "BMRK-04",
+    "GPU-01", "GPU-02", "GPU-03", "GPU-04", "GPU-05", "GPU-06", "GPU-07", "GPU-08",
+]  # fmt: skip
+PLAN: tuple[PlanId, ...] = get_args(PlanId)
 """What the benchmark plan asks for, by its ids."""
 
 
