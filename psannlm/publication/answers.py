@@ -96,14 +96,17 @@ def _memory(found: Sequence[Headline]) -> str:
     precisions = [share.row.values["precision"] for share in known]
     precision = "bf16" if "bf16" in precisions else precisions[0]
     times = {headline.row.label: headline for headline in _ending(found, ".time_ratio")}
-    said = "; ".join(
-        f"{share.row.values['base']} {share.row.values['saved_with_mib']:,.1f} for "
-        f"{share.row.values['saved_without_mib']:,.1f} MiB, **{share.verdict}**, at "
-        f"{measured(times[share.row.label], unit=False)} × the time"
-        for share in known
-        if share.row.values["precision"] == precision
-    )
-    return f"MiB kept for backward with checkpointing for those without, {precision}: {said}."
+    groups: dict[str, list[str]] = {}
+    for share in known:
+        values = share.row.values
+        if values["precision"] == precision:
+            groups.setdefault(share.verdict, []).append(
+                f"{values['base']} {values['saved_without_mib']:,.1f} to "
+                f"{values['saved_with_mib']:,.1f} MiB at "
+                f"{measured(times[share.row.label], unit=False)} × the time"
+            )
+    said = "; ".join(f"**{verdict}** {', '.join(of)}" for verdict, of in groups.items())
+    return f"Kept for backward without and with it, {precision}: {said} of a step."
 
 
 def _checks(found: Sequence[Headline]) -> str:

@@ -7,7 +7,7 @@ from psannlm.publication.headline import PLAN, Headline
 from psannlm.publication.wording import badge, date, link, machine, measured, page
 from psannlm.report.throughput_views import MODES
 
-GRID = "::::{{grid}} 1 1 2 3\n:gutter: 2\n\n{cards}\n::::\n"
+GRID = "::::{{grid}} 1 1 2 {columns}\n:gutter: 2\n\n{cards}\n::::\n"
 CARD = ":::{{grid-item-card}} {title} <small>{item}</small>\n{body}\n:::\n"
 NO_RUN = "No complete run yet: `make report` makes the first."
 
@@ -29,7 +29,8 @@ def cards(found: Sequence[Headline]) -> str:
     for title, item, of_part in parts:
         here = [h for h in found if _part(h.claim) == _part(item)]
         shown = list(of_part(here)) if here else list(_missing(title, item))
-        said.append(f"### {title}\n\n{GRID.format(cards=chr(10).join(shown))}")
+        grid = GRID.format(columns=3 if item == "GPU-01" else 2, cards="\n".join(shown))
+        said.append(f"### {title}\n\n{grid}")
     return "\n".join(said)
 
 
@@ -48,15 +49,18 @@ def _missing(title: str, item: str) -> Iterator[str]:
 
 
 def _perplexity(found: Sequence[Headline]) -> Iterator[str]:
-    lines = [_line(h, h.quantity) for h in found]
-    yield _card("Perplexity of a tiny corpus", found, lines, target=found[0].target)
+    """One card: the perplexity, and beside it what does not depend on the tokenizer."""
+    first, *rest = found
+    more = [f"{h.quantity} {measured(h)}" for h in rest]
+    title = f"Perplexity of {first.row.values['base']}"
+    yield _card(title, found, [_line(first, first.quantity, *more)], target=first.target)
 
 
 def _speed(found: Sequence[Headline]) -> Iterator[str]:
     """A card a base, a line a batch, mode and precision."""
     for base, here in _by(found, lambda h: str(h.row.values["base"])):
         lines = []
-        for _, pair in _by(here, lambda h: h.row.label):
+        for _, pair in _by_row(here):
             values = pair[0].row.values
             name = f"{MODES[values['mode']]}, {values['precision']}, "
             name += f"{int(values['batch_tokens']):,} tokens"
@@ -66,15 +70,39 @@ def _speed(found: Sequence[Headline]) -> Iterator[str]:
 
 
 def _memory(found: Sequence[Headline]) -> Iterator[str]:
-    """A card a base: rows without and with checkpointing, and what is saved."""
+    """A card a base, a line a precision: each number without checkpointing, then with it."""
     for base, here in _by(found, lambda h: str(h.row.values["base"])):
-        lines = []
-        for _, same in _by(here, lambda h: h.row.label):
-            first, *rest = [h for h in same if h.value is not None] or same
-            name = first.about.split(", ", 1)[1]
-            more = [f"{h.quantity} {measured(h)}" for h in rest]
-            lines.append(_line(first, f"{name}: {first.quantity}", *more))
-        yield _card(f"Memory of {base}", here, lines)
+        lines = [_off_and_on(precision, same) for precision, same in _by(here, _precision)]
+        yield _card(f"Checkpointing of {base}, off to on", here, lines)
+
+
+def _off_and_on(precision: str, found: Sequence[Headline]) -> str:
+    """A line of both rows of a precision."""
+    rows = [h for h in found if not h.row.artifact and not h.name.endswith(".elapsed_s")]
+    said = [
+        f"{quantity} **{' to '.join(measured(h, unit=h is pair[-1]) for h in pair)}**"
+        for quantity, pair in _by(rows, lambda h: h.quantity)
+    ]
+    saved = [h for h in found if h.row.artifact]
+    for h in saved:
+        share = h.name.endswith("_share")
+        said.append(
+            f"{measured(h, unit=False)} {badge(h.verdict)}"
+            if share
+            else f"{h.quantity} {measured(h)}"
+        )
+    links = [link(same[0].row, f"row {same[0].row.number}") for _, same in _by_row(rows)]
+    links += [link(same[0].row, "saving") for _, same in _by_row(saved)]
+    return f"- {precision}: {'; '.join(said)} ({', '.join(links)})"
+
+
+def _precision(headline: Headline) -> str:
+    values = headline.row.values
+    return str(values.get("amp") or values.get("precision"))
+
+
+def _by_row(found: Iterable[Headline]) -> list[tuple[str, list[Headline]]]:
+    return _by(found, lambda h: h.row.label)
 
 
 def _checks(found: Sequence[Headline]) -> Iterator[str]:
@@ -97,28 +125,32 @@ def _checks(found: Sequence[Headline]) -> Iterator[str]:
 
 
 def _bases(found: Sequence[Headline]) -> Iterator[str]:
-    """A card an arm; that of the baseline has no difference."""
+    """A card an arm, but for the baseline, which all are compared with."""
     for base, here in _by(found, lambda h: str(h.row.values["base"])):
-        first, *rest = here
-        lines = [_line(first, first.quantity)]
-        lines += [_line(h, h.quantity, judged=h.verdict != first.verdict) for h in rest]
-        yield _card(f"{_capital(base)} against a transformer", here, lines)
+        baseline = here[0].row.run.manifest["parameters"]["baseline"]
+        if base == baseline:
+            continue
+        compared = [h for h in here if " less that of " in h.quantity]
+        more = [f"{h.quantity} {measured(h)}" for h in here if h not in compared]
+        first, *rest = compared
+        lines = [_line(first, first.quantity, *more)]
+        lines += [_line(h, h.quantity) for h in rest]
+        yield _card(f"{base} against a transformer with {baseline}", here, lines)
 
 
 def _card(title: str, found: Sequence[Headline], lines: Iterable[str], *, target: str = "") -> str:
     """A card: target, lines, and at its foot where and when."""
     row = found[0].row
     stated = [f"Target: {target}.", ""] if target else []
-    foot = f"{machine(row)}, {date(row)}, {page(row.page)}"
+    foot = f"{machine(row)} · {date(row)} · {page(row.page)}"
     body = "\n".join([*stated, *lines, "", f"<small>{foot}</small>"])
     return CARD.format(title=title, item=found[0].claim, body=body)
 
 
-def _line(headline: Headline, name: str, *more: str, judged: bool = True) -> str:
-    """A number with its verdict and a link to its row."""
-    numbers = "; ".join([f"**{measured(headline)}**", *more])
-    said = f"- {name}: {numbers} {badge(headline.verdict) if judged else ''}"
-    return f"{said.rstrip()} {link(headline.row)}"
+def _line(headline: Headline, name: str, *more: str) -> str:
+    """A number with its verdict, what else the row says, and a link to it."""
+    said = f"- {name}: **{measured(headline)}** {badge(headline.verdict)}".rstrip()
+    return f"{'; '.join([said, *more])} ({link(headline.row)})"
 
 
 def _by(

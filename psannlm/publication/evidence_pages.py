@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psannlm.config import CONFIGS
-from psannlm.publication import claims, data
+from psannlm.publication import claims, headline_data
 from psannlm.publication.answers import answers
 from psannlm.publication.cards import cards
 from psannlm.publication.claims import Held
@@ -50,7 +50,7 @@ class Published:
             "cards.md": cards(self.found),
             "claims.md": claims_page(self.claims),
             "rows.md": rows_page(self.rows, self.best),
-            "data.json": data.document(self.found, self.claims),
+            "data.json": headline_data.document(self.found, self.claims),
         }
 
     def files(self) -> dict[str, bytes]:

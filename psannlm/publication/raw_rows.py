@@ -96,7 +96,7 @@ def about(row: Row) -> str:
     values = row.values
     said = [str(values[name]) for name in NAMES if values.get(name) not in (None, "")]
     said += [f"{name} {values[name]}" for name in SIZES if values.get(name) is not None]
-    return ", ".join(said)
+    return ", ".join(dict.fromkeys(said))
 
 
 def shown(value: Any) -> str:
