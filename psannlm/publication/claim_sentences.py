@@ -20,6 +20,7 @@ FORMATS = {
 PLACE = re.compile(r"\{(\w+)(?::(\w+))?\}")
 EQUALITY = re.compile(r"[a-z_]\w* == ('[^']*'|\d+(\.\d+)?)")
 IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*\b")
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 def filled(sentence: str, table: pd.DataFrame) -> str:
@@ -81,5 +82,11 @@ def loose_digits(sentence: str, *conditions: str) -> Iterator[str]:
         yield "its sentence has a typed number; name a column instead"
     for condition in conditions:
         for term in condition.split(" and "):
-            if not EQUALITY.fullmatch(term) and re.search(r"\d", IDENTIFIER.sub("", term)):
+            if not EQUALITY.fullmatch(term) and _has_digit(term):
                 yield f"{term!r} has a typed number; only `column == value` may have one"
+
+
+def _has_digit(term: str) -> bool:
+    """Whether there is a digit in what it quotes, or elsewhere but in names."""
+    quoted = "".join(QUOTED.findall(term))
+    return bool(re.search(r"\d", quoted + IDENTIFIER.sub("", QUOTED.sub("", term))))

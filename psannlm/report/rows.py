@@ -51,7 +51,9 @@ class Row:
     def label(self) -> str:
         """Target of links to it in the book, on the page of raw rows."""
         table = f"-{Path(self.artifact).stem}" if self.artifact else ""
-        return f"row-{self.page}{table}-{self.run.folder.name}-{self.number}".replace("_", "-")
+        return (
+            f"row-{self.page}{table}".replace("_", "-") + f"-{self.run.folder.name}-{self.number}"
+        )
 
     @property
     def command(self) -> str:
