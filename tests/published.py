@@ -7,6 +7,7 @@ from typing import Any
 
 from psannlm import ROOT
 from psannlm.publication.headline import Headline
+from psannlm.publication.headlines import headlines
 from psannlm.report.rows import TABLES, Row
 from psannlm.report.runs import Evidence, Refused, all_runs, best_run
 
@@ -22,6 +23,12 @@ def best() -> dict[str, Evidence]:
     sound = [run for run in committed() if isinstance(run, Evidence)]
     found = {name: best_run(name, sound) for name in TABLES}
     return {name: run for name, run in found.items() if run is not None}
+
+
+@functools.cache
+def best_headlines() -> tuple[Headline, ...]:
+    """The headlines of the best committed runs."""
+    return tuple(headlines(best()))
 
 
 def made_up_run(page: str, *, device: str = "a device", **parameters: Any) -> Evidence:

@@ -3,8 +3,7 @@
 import pytest
 
 from psannlm.publication.answers import answers
-from psannlm.publication.headlines import headlines
-from tests.published import best, headline, made_up_row
+from tests.published import best_headlines, headline, made_up_row
 
 
 def speed(base, verdict, *, tokens=32, mode="train_step", device="a device", value=0.5):
@@ -34,7 +33,7 @@ def line(text, question):
 
 
 def test_the_committed_evidence_is_answered_in_five_lines_with_its_machine_once():
-    text = answers(headlines(best()))
+    text = answers(best_headlines())
 
     lines = [one for one in text.splitlines() if one.startswith("1. ")]
     assert len(lines) == 5

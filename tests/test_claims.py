@@ -12,10 +12,9 @@ from tests.forging import forge
 from tests.published import best, committed
 
 
-def changed(old, new, count=1):
-    text = CLAIMS.read_text()
-    assert old in text
-    return Examiner(committed()).problems(text.replace(old, new, count), "claims.yaml")
+@pytest.fixture(scope="module")
+def examiner():
+    return Examiner(committed())
 
 
 def newer(tmp_path, page, name, change):
@@ -33,10 +32,11 @@ def with_manifest(run, **changes):
     return Evidence(run.folder, {**run.manifest, **changes})
 
 
-def test_all_claims_hold_on_the_committed_evidence():
-    assert problems(CLAIMS, committed()) == []
+def test_all_claims_hold_on_the_committed_evidence(examiner):
+    assert examiner.problems(CLAIMS.read_text(), "claims.yaml") == []
 
 
+@pytest.mark.slow
 def test_every_item_of_the_plan_is_claimed_and_every_sentence_filled_in():
     found = held(CLAIMS, committed())
 
@@ -44,6 +44,7 @@ def test_every_item_of_the_plan_is_claimed_and_every_sentence_filled_in():
     assert all(one.sentence and "{" not in one.sentence and one.rows for one in found)
 
 
+@pytest.mark.slow
 def test_a_row_that_denies_a_claim_is_named_with_its_number_and_the_condition(tmp_path):
     def larger(text):
         rows = json.loads(text)
@@ -61,6 +62,7 @@ def test_a_row_that_denies_a_claim_is_named_with_its_number_and_the_condition(tm
     assert all("kept-as-predicted" in problem for problem in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -77,6 +79,7 @@ def test_a_run_of_another_kind_breaks_no_claim(tmp_path, changes):
     assert problems(CLAIMS, [*committed(), with_manifest(run, **changes)]) == []
 
 
+@pytest.mark.slow
 def test_a_refused_run_supports_nothing():
     runs = [
         Refused(run.folder, "altered") if run == best()["tiny_corpus"] else run
@@ -110,8 +113,11 @@ def test_a_refused_run_supports_nothing():
         ("# What", "# 3 What", "line 1: a comment has a digit"),
     ],
 )
-def test_what_is_written_wrongly_is_named(old, new, message):
-    found = changed(old, new)
+def test_what_is_written_wrongly_is_named(examiner, old, new, message):
+    text = CLAIMS.read_text()
+    assert old in text
+
+    found = examiner.problems(text.replace(old, new, 1), "claims.yaml")
 
     assert any(message in problem for problem in found), found
     assert all(problem.startswith("claims.yaml: ") for problem in found)
@@ -132,8 +138,8 @@ def test_claims_are_about_the_evidence_of_the_project_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_no_digit_of_the_claims_can_be_changed_unnoticed():
-    text, examiner = CLAIMS.read_text(), Examiner(committed())
+def test_no_digit_of_the_claims_can_be_changed_unnoticed(examiner):
+    text = CLAIMS.read_text()
     assert examiner.problems(text, "claims.yaml") == []
 
     digits = [i for i, character in enumerate(text) if character.isdigit()]
