@@ -17,10 +17,11 @@ from nbformat.v4 import new_markdown_cell
 from psannlm import REPORTS, __version__
 from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
-from psannlm.publication import pieces
+from psannlm.publication import claims, pieces, soundness
+from psannlm.publication.evidence_pages import Published
 from psannlm.report import memory_tables
 from psannlm.report.identities import checked_runs
-from psannlm.report.runs import Evidence, Refused, best_run
+from psannlm.report.runs import Evidence
 from psannlm.shootout import comparison
 from psannlm.train import journal
 
@@ -47,15 +48,18 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
         reports: Where run folders live.
 
     Returns:
-        A warning for every run that is refused, by name.
+        A warning for every run that is refused, by name, and for every claim that does not hold.
     """
     runs = list(checked_runs(reports))
-    warnings = [f"left out of the book: {run.reason}" for run in runs if isinstance(run, Refused)]
-    sound = [run for run in runs if isinstance(run, Evidence)]
+    claimed = claims.claims_about(reports)
+    stated = Published.of(runs, claimed)
     wanted: dict[Path, bytes] = {}
     for name in CONFIGS:
-        wanted |= _page(name, best_run(name, sound), target)
-    wanted |= {target / name: text.encode() for name, text in pieces.computed(runs).items()}
+        wanted |= _page(name, stated.best.get(name), target)
+    texts = pieces.computed(runs) | stated.pieces()
+    wanted |= {target / name: text.encode() for name, text in texts.items()}
+    wanted |= {target / name: content for name, content in stated.files().items()}
+    wanted[target.parent / "data.json"] = texts["data.json"].encode()
     for path, content in wanted.items():
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +67,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     for path in target.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()  # a page whose run is gone would otherwise stay
-    return warnings
+    return soundness.problems_of(runs, claimed)
 
 
 def _page(name: str, run: Evidence | None, target: Path) -> dict[Path, bytes]:

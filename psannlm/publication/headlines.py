@@ -1,33 +1,37 @@
 """Headline numbers: what the best runs give for every claim of the plan, each from a raw row."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
-from psannlm.report.rows import Row
+from psannlm.publication import (
+    memory_headlines,
+    peer_headlines,
+    shootout_headlines,
+    throughput_headlines,
+    training_headlines,
+    validation_headlines,
+)
+from psannlm.publication.headline import PLAN, Headline
+from psannlm.report.runs import Evidence
+
+__all__ = ["PLAN", "Headline", "headlines"]
+
+OF_PAGES: Mapping[str, Callable[[Evidence], Iterator[Headline]]] = {
+    "tiny_corpus": training_headlines.headlines,
+    "throughput": throughput_headlines.headlines,
+    "memory": memory_headlines.headlines,
+    "validation": validation_headlines.headlines,
+    "shootout": shootout_headlines.headlines,
+    "peer": peer_headlines.headlines,
+}
+"""Of each notebook: the headline numbers of one of its runs."""
 
 
-@dataclass(frozen=True)
-class Headline:
-    """One number with its interval, its target and its verdict."""
+def headlines(best: Mapping[str, Evidence]) -> list[Headline]:
+    """The headline numbers of the best runs.
 
-    name: str
-    """Dotted, unique, stable: `throughput.respsann.1024.train_step.bf16.tokens_per_s`."""
-
-    claim: str
-    """Of the plan: BMRK-01 to BMRK-04, GPU-01 to GPU-08."""
-
-    about: str
-    """What the number is of, in words: `respsann, 1,024 tokens a step, training step, bf16`."""
-
-    quantity: str
-    """What it is, in words: `speed`, `validation perplexity`."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    unit: str
-    target: str
-    """In words, as `at most 8`; empty where the plan names none."""
-
-    verdict: str
-    row: Row
-    """What it was read from."""
+    Args:
+        best: The best run of each notebook that has one, by name.
+    """
+    return [
+        found for name, of_page in OF_PAGES.items() if name in best for found in of_page(best[name])
+    ]

@@ -1,65 +1,30 @@
-"""Pieces of the written pages that are computed: answers, history, costs, the sine's curves."""
+"""Pieces of the written pages that are computed: history, costs, the sine's curves."""
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-import pandas as pd
 
 from psannlm import ROOT
 from psannlm.architecture import Architecture
-from psannlm.config import CONFIGS, ThroughputConfig
+from psannlm.config import ThroughputConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.parameters import parse, read_parameters
 from psannlm.publication import history_page, published_page
-from psannlm.report import (
-    memory_tables,
-    memory_words,
-    peer_tables,
-    peer_words,
-    shootout_files,
-    shootout_gain,
-    shootout_words,
-    throughput_views,
-    training_tables,
-    training_views,
-    validation_tables,
-    validation_views,
-)
 from psannlm.report.figures import DASHES, Axes, Figure, compose
-from psannlm.report.runs import Evidence, Refused, best_run
+from psannlm.report.runs import Evidence, Refused
 
 
 def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
     """Every piece, by the name of its file in book/results/."""
     sound = [run for run in runs if isinstance(run, Evidence)]
     return {
-        "answers.md": answers(sound),
         "published.md": published_page.page(sound),
         "sine.md": f"{sine_figure().html}\n",
         "costs.md": costs(),
         **history_page.files(runs),
     }
-
-
-def answers(runs: Sequence[Evidence]) -> str:
-    """What each notebook's best run found, for the landing page."""
-    best = {name: best_run(name, list(runs)) for name in CONFIGS}
-    if not any(best.values()):
-        return "No complete run yet: `make report` makes the first.\n"
-    said = []
-    for name, run in best.items():
-        if run is None:
-            said.append(f"**{title(name)}.** No complete run yet.\n")
-            continue
-        manifest = run.manifest
-        said.append(
-            f"**{title(name)}.** Run {manifest['run']} on {manifest['environment']['device']}, "
-            f"preset {manifest['preset']}: [the page](results/{name}).\n\n{ANSWERS[name](run)}\n"
-        )
-    return "\n".join(said)
 
 
 TITLES = {"peer": "Against the published package"}
@@ -69,44 +34,6 @@ TITLES = {"peer": "Against the published package"}
 def title(name: str) -> str:
     """What people call a notebook."""
     return TITLES.get(name, name.replace("_", " ").capitalize())
-
-
-def _validation_answer(run: Evidence) -> str:
-    return validation_views.answer(validation_tables.of_run(run.folder))
-
-
-def _throughput_answer(run: Evidence) -> str:
-    table = pd.read_csv(io.StringIO(run.text("throughput.csv")))
-    parameters = run.manifest["parameters"]
-    return throughput_views.answer(table, parameters["baseline"], parameters["n_repeats"])
-
-
-def _memory_answer(run: Evidence) -> str:
-    return memory_words.answer(memory_tables.read(run), run.manifest["parameters"])
-
-
-def _training_answer(run: Evidence) -> str:
-    return training_views.answer(training_tables.read(run.folder), run.manifest)
-
-
-def _shootout_answer(run: Evidence) -> str:
-    shootout, asked = shootout_files.read(run), run.manifest["parameters"]
-    return f"{shootout_words.answer(shootout, asked)}\n{shootout_gain.control(shootout, asked)}"
-
-
-def _peer_answer(run: Evidence) -> str:
-    return peer_words.answer(peer_tables.read(run), run.manifest["parameters"])
-
-
-ANSWERS: Mapping[str, Callable[[Evidence], str]] = {
-    "validation": _validation_answer,
-    "throughput": _throughput_answer,
-    "memory": _memory_answer,
-    "tiny_corpus": _training_answer,
-    "shootout": _shootout_answer,
-    "peer": _peer_answer,
-}
-"""Of each notebook: what one of its runs found, as Markdown."""
 
 
 def costs() -> str:

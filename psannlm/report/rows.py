@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,9 @@ class Row:
     values: Mapping[str, Any]
     """By column; None where unknown."""
 
+    artifact: str = ""
+    """The table it stands in, where that is not the published one of its page."""
+
     @property
     def page(self) -> str:
         """The notebook it was measured by."""
@@ -41,23 +45,28 @@ class Row:
     @property
     def file(self) -> str:
         """The artifact it stands in."""
-        return TABLES[self.page]
+        return self.artifact or TABLES[self.page]
 
     @property
     def label(self) -> str:
         """Target of links to it in the book, on the page of raw rows."""
-        return f"row-{self.page.replace('_', '-')}-{self.run.folder.name}-{self.number}"
+        table = f"-{Path(self.artifact).stem}" if self.artifact else ""
+        return (
+            f"row-{self.page}{table}".replace("_", "-") + f"-{self.run.folder.name}-{self.number}"
+        )
 
     @property
     def command(self) -> str:
-        """What measures it again."""
+        """What measures it again: itself, or its run where it follows from several rows."""
+        if self.artifact:
+            return str(self.run.manifest["command"])
         path = f"reports/{self.run.name}"
         return f"python -m psannlm rerun {path} --row {self.number}"
 
 
-def table_of(run: Evidence) -> pd.DataFrame:
-    """The published table of a run; its index is the number of the row."""
-    name = TABLES[run.manifest["notebook"]]
+def table_of(run: Evidence, artifact: str = "") -> pd.DataFrame:
+    """The published table of a run, or another of its files; its index is the number of the row."""
+    name = artifact or TABLES[run.manifest["notebook"]]
     text = run.text(name)
     if name.endswith(".csv"):
         frame = pd.read_csv(io.StringIO(text))
@@ -70,26 +79,37 @@ def table_of(run: Evidence) -> pd.DataFrame:
     return frame
 
 
-def rows_of(run: Evidence, where: str = "") -> list[Row]:
+def rows_of(run: Evidence, where: str = "", artifact: str = "") -> list[Row]:
     """The rows of a run for which a condition holds; all of them without one.
 
     Args:
         run: Whose table it is.
         where: A condition on columns, as pandas' `query` takes it.
+        artifact: Another of its files than the published table.
 
     Raises:
         ValueError: The condition names no column, or cannot be read.
     """
-    frame = table_of(run)
+    frame = table_of(run, artifact)
     if where:
-        try:
-            frame = frame.query(where)
-        except Exception as error:  # pandas raises many kinds for a condition it cannot read
-            raise ValueError(f"cannot select by {where!r}: {error}") from None
+        frame = selected(frame, where)
+    own = "" if artifact == TABLES[run.manifest["notebook"]] else artifact
     return [
-        Row(run, int(number), {str(k): _known(v) for k, v in values.items()})
+        Row(run, int(number), {str(k): _known(v) for k, v in values.items()}, own)
         for number, values in zip(frame.index, frame.to_dict("records"), strict=True)
     ]
+
+
+def selected(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The rows of a table for which a condition holds.
+
+    Raises:
+        ValueError: The condition names no column, or cannot be read.
+    """
+    try:
+        return frame.query(where, engine="python")
+    except Exception as error:  # pandas raises many kinds for a condition it cannot read
+        raise ValueError(f"cannot select by {where!r}: {error}") from None
 
 
 def _known(value: Any) -> Any:
