@@ -17,7 +17,7 @@ from nbformat.v4 import new_markdown_cell
 from psannlm import REPORTS, __version__
 from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
-from psannlm.publication import pieces
+from psannlm.publication import downloads, pieces
 from psannlm.report import memory_tables
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused, best_run
@@ -56,6 +56,8 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     for name in CONFIGS:
         wanted |= _page(name, best_run(name, sound), target)
     wanted |= {target / name: text.encode() for name, text in pieces.computed(runs).items()}
+    beside = {path.relative_to(target).as_posix(): text for path, text in wanted.items()}
+    wanted |= {target / name: made for name, made in downloads.staged(sound, beside).items()}
     for path, content in wanted.items():
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -81,6 +81,7 @@ def _inputs() -> Iterator[Path]:
         (ROOT / "params", "*.yaml"),
     ):
         yield from (path for path in sorted(folder.rglob(pattern)) if path.is_file())
+    yield from (ROOT / name for name in ("CITATION.cff", "LICENSE", "book/columns.yaml"))
 
 
 def _hashes(folder: Path) -> dict[str, str]:
