@@ -100,9 +100,9 @@ def groups(files: Mapping[str, bytes]) -> list[Group]:
     """The files by what they hold, in the order of their paths; nested ones by their pattern."""
     known = dictionary()
     found: dict[str, dict[str, bytes]] = {}
-    for path, content in files.items():
+    for path in sorted(files):
         name = known.pattern(path) if path.count("/") > 1 else path
-        found.setdefault(name, {})[path] = content
+        found.setdefault(name, {})[path] = files[path]
     made = []
     for pattern, mine in found.items():
         names = (name for path, text in mine.items() for name in names_of(path, text.decode()))
