@@ -42,12 +42,15 @@ def test_what_is_staged_is_linked_and_the_rest_is_in_the_zip(tmp_path):
     assert "data/throughput/throughput.csv" in links
     assert all((results / link).is_file() for link in links)
     assert "| `README.md`, in the zip |" in text
+    assert "| `throughput.ipynb`, in the zip |" in text, "the page of that name is a shorter one"
 
 
-def test_the_newest_history_is_offered_wherever_it_is_staged():
+def test_a_history_is_offered_wherever_it_is_staged():
     text = staged([], {"data/history/rows.csv": b"base\n1\n"})[PAGE].decode()
+    other = staged([], {"rows.csv": b"base\n1\n"})[PAGE].decode()
 
     assert "## History" in text
+    assert "{download}`rows.csv <rows.csv>`" in other
     assert "{download}`rows.csv <data/history/rows.csv>`" in text
 
 
@@ -57,7 +60,7 @@ def test_columns_are_tables_that_sort(tmp_path):
     text = staged([run], {})[PAGE].decode()
 
     assert "Columns of tiny_corpus/loss.csv" in text
-    assert "<td>grad_norm</td><td>Norm of the gradient before it is clipped.</td>" in text
+    assert "<td>grad_norm</td><td></td><td>Norm of the gradient before it is clipped.</td>" in text
     assert 'class="dataframe sortable"' in text
     assert text.count("```{dropdown}") == 1
 
@@ -90,7 +93,9 @@ def test_the_zip_changes_with_its_data_alone(tmp_path):
 
 
 def test_sizes_are_said_in_kib_or_mib():
-    assert [size(n) for n in (51, 2048, 1_023_999, 3 * 2**20)] == [
+    assert [
+        size(n).replace("\N{NO-BREAK SPACE}", " ") for n in (51, 2048, 1_023_999, 3 * 2**20)
+    ] == [
         "0.0 KiB",
         "2.0 KiB",
         "1000.0 KiB",

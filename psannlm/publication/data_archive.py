@@ -152,8 +152,8 @@ def readme(best: Mapping[str, Evidence], found: Iterable[Group]) -> str:
     for group in found:
         lines += [f"### `{group.name}`", "", group.holds, ""]
         if group.columns:
-            rows = ((f"`{column.name}`", column.what, column.unit) for column in group.columns)
-            lines += table(("name", "is", "unit"), rows)
+            rows = ((f"`{column.name}`", column.unit, column.what) for column in group.columns)
+            lines += table(("name", "unit", "is"), rows)
     lines += ["## How to cite", "", "```bibtex", cited.bibtex.rstrip(), "```", ""]
     return "\n".join(lines)
 

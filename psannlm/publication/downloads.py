@@ -73,9 +73,10 @@ def page(
 
 
 def size(n_bytes: int) -> str:
-    """A number of bytes as people say it, in KiB or MiB."""
+    """A number of bytes as people say it, in KiB or MiB, on one line."""
     kib = n_bytes / 2**10
-    return f"{kib:.1f} KiB" if kib < 1000 else f"{kib / 2**10:.1f} MiB"
+    said = f"{kib:.1f} KiB" if kib < 1000 else f"{kib / 2**10:.1f} MiB"
+    return said.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _folder(path: str) -> str:
@@ -99,12 +100,13 @@ def _files(mine: Sequence[Group], beside: Mapping[str, bytes]) -> list[str]:
 
 
 def _link(group: Group, beside: Mapping[str, bytes]) -> str:
-    """The file to download, or its name where only the zip has it."""
+    """The file to download, or its name where only the zip has it to the byte."""
     path = group.first
     name = path.rpartition("/")[2]
-    staged_as = next((p for p in (f"data/{path}", path, name) if p in beside), None)
+    content = group.files[path]
+    staged_as = next((p for p in (f"data/{path}", name) if beside.get(p) == content), None)
     if len(group.files) > 1 or staged_as is None:
-        return f"`{group.name.partition('/')[2]}`, in the zip"
+        return f"`{group.name.removeprefix(_folder(path)).lstrip('/')}`, in the zip"
     return f"{{download}}`{name} <{staged_as}>`"
 
 
@@ -117,7 +119,7 @@ def _dictionary(mine: Sequence[Group], title: str) -> list[str]:
     tables: list[Any] = []
     for group in mine:
         if group.columns:
-            frame = pd.DataFrame([(c.name, c.what, c.unit) for c in group.columns])
-            frame.columns = pd.Index(["name", "is", "unit"])
+            frame = pd.DataFrame([(c.name, c.unit, c.what) for c in group.columns])
+            frame.columns = pd.Index(["name", "unit", "is"])
             tables += [views.sortable(frame, f"Columns of {group.name}"), ""]
     return [f"```{{dropdown}} Columns and fields: {title}", *tables, "```", ""]
