@@ -3,7 +3,7 @@ PYTHON ?= python3
 PRESET ?= smoke
 BIN := .venv/bin
 
-.PHONY: setup report test book lint clean
+.PHONY: setup report test book pdf lint clean
 .DEFAULT_GOAL := report
 
 # The stamps say which requirements the environment was made from; a changed file makes it anew.
@@ -24,6 +24,9 @@ report: .venv/.setup
 
 book: .venv/.setup
 	@$(BIN)/jb build book/ -W -n --keep-going
+
+pdf: .venv/.setup
+	@$(BIN)/python -m psannlm pdf
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from nbformat.v4 import new_markdown_cell
 from psannlm import REPORTS, __version__
 from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
-from psannlm.publication import claims, pieces, soundness
+from psannlm.publication import claims, downloads, pieces, soundness
 from psannlm.publication.evidence_pages import Published
 from psannlm.report import memory_tables
 from psannlm.report.identities import checked_runs
@@ -60,6 +60,13 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     wanted |= {target / name: text.encode() for name, text in texts.items()}
     wanted |= {target / name: content for name, content in stated.files().items()}
     wanted[target.parent / "data.json"] = texts["data.json"].encode()
+    beside = {
+        path.relative_to(target).as_posix(): text
+        for path, text in wanted.items()
+        if path.is_relative_to(target)
+    }
+    sound = [run for run in runs if isinstance(run, Evidence)]
+    wanted |= {target / name: made for name, made in downloads.staged(sound, beside).items()}
     for path, content in wanted.items():
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)

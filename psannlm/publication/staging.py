@@ -79,10 +79,10 @@ def _inputs() -> Iterator[Path]:
         (REPORTS, "*"),
         (ROOT / "psannlm", "*.py"),
         (ROOT / "params", "*.yaml"),
-        (ROOT / "book", "claims.yaml"),
     ):
         yield from (path for path in sorted(folder.rglob(pattern)) if path.is_file())
     yield from sorted((ROOT / "book").glob("*.yaml"))
+    yield from (ROOT / "CITATION.cff", ROOT / "LICENSE")
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -241,16 +241,20 @@ def _reason(output: Path, log: str) -> str:
     return lines[-1] if lines else "papermill ended without a word"
 
 
-def build_book() -> bool:
-    """Build the book with warnings as errors; says on stderr what is wrong with it."""
+def build_book(builder: str = "html") -> bool:
+    """Build the book with warnings as errors; says on stderr what is wrong with it.
+
+    Args:
+        builder: Of Jupyter Book, html or singlehtml; names the folder below _build/.
+    """
     command = "from jupyter_book.cli.main import main; main()"
-    arguments = ["build", "book/", "-W", "-n", "--keep-going", "-q"]
+    arguments = ["build", "book/", "-W", "-n", "--keep-going", "-q", "--builder", builder]
     done = subprocess.run(
         [sys.executable, "-c", command, *arguments], cwd=ROOT, capture_output=True, text=True
     )
     if done.returncode:
         sys.stderr.write(done.stdout + done.stderr)
-    return done.returncode == 0 and INDEX.exists()
+    return done.returncode == 0 and (INDEX.parents[1] / builder / INDEX.name).exists()
 
 
 def gpu_hint(preset: str) -> str:

@@ -1,0 +1,150 @@
+"""The book is printed whole and on white; without a browser it says what to do."""
+
+import re
+import shutil
+import stat
+
+import pytest
+
+from psannlm import ROOT
+from psannlm.publication import pdf
+from psannlm.publication.pdf import PdfError, find_browser, make, printed
+from psannlm.report import runner
+
+needs_chromium = pytest.mark.skipif(
+    not any(map(shutil.which, pdf.BROWSERS)), reason="no Chromium found"
+)
+
+
+def program(path, script):
+    """A shell script that can be run; returns its path."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+PRINTS = (
+    'for a; do case "$a" in --print-to-pdf=*) printf %s "$a" > "${a#--print-to-pdf=}";; esac; done'
+)
+"""A browser that leaves the option as its PDF."""
+
+
+def test_the_named_browser_comes_first_then_the_first_that_is_installed(tmp_path, monkeypatch):
+    for name in ("chromium-browser", "google-chrome", "mine"):
+        program(tmp_path / name, "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    monkeypatch.setenv("CHROMIUM", "mine")
+    assert find_browser() == str(tmp_path / "mine")
+    monkeypatch.delenv("CHROMIUM")
+    assert find_browser() == str(tmp_path / "chromium-browser")
+
+
+def test_without_a_browser_the_names_that_are_looked_for_are_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CHROMIUM", raising=False)
+
+    with pytest.raises(
+        PdfError, match=r"none of chromium, chromium-browser, google-chrome .* CHROMIUM"
+    ):
+        make(tmp_path / "x.pdf")
+
+
+def test_a_named_browser_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
+
+    with pytest.raises(PdfError, match="got '/nowhere/chromium'; correct or unset it"):
+        find_browser()
+
+
+def test_what_the_browser_leaves_is_the_pdf(tmp_path):
+    made = printed(str(program(tmp_path / "good", PRINTS)), tmp_path / "page.html")
+
+    assert made.startswith(b"--print-to-pdf=")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo one >&2; echo no room >&2; exit 3", "ended with 3 and left no PDF: no room"),
+        ("exit 0", "ended with 0 and left no PDF: it said nothing"),
+    ],
+)
+def test_a_browser_that_fails_is_named_with_its_last_word(tmp_path, script, said):
+    with pytest.raises(PdfError, match=f"bad {said}"):
+        printed(str(program(tmp_path / "bad", script)), tmp_path / "page.html")
+
+
+def test_a_browser_that_hangs_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(pdf, "PATIENCE", 0.2)
+
+    with pytest.raises(PdfError, match=r"must print within 0\.2 s"):
+        printed(str(program(tmp_path / "slow", "exec sleep 20")), tmp_path / "page.html")
+
+
+def test_a_file_that_is_no_program_cannot_be_started(tmp_path):
+    with pytest.raises(PdfError, match="cannot be started"):
+        printed(str(tmp_path), tmp_path / "page.html")
+
+
+def test_a_book_with_warnings_is_not_printed_and_an_older_pdf_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHROMIUM", str(program(tmp_path / "good", PRINTS)))
+    monkeypatch.setattr(runner, "build_book", lambda builder: builder != "singlehtml")
+    output = tmp_path / "book.pdf"
+    output.write_bytes(b"older")
+
+    with pytest.raises(PdfError, match="must build without warnings"):
+        make(output)
+
+    assert output.read_bytes() == b"older"
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@needs_chromium
+def test_the_whole_book_is_printed(tmp_path):
+    made = make(tmp_path / "new" / "book.pdf").read_bytes()
+
+    pages = len(re.findall(rb"/Type\s*/Page\b", made))
+    chapters = (ROOT / "book" / "_toc.yml").read_text().count("file: ")
+    assert made.startswith(b"%PDF-")
+    assert pages > chapters, "each chapter begins on a page of its own"
+    assert b"/Outlines" in made
+    _look_at_the_printed_page()
+
+
+def _look_at_the_printed_page():
+    """From a dark screen, at the width of a sheet: white, unfolded, nothing cut or pressed."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(color_scheme="dark", viewport={"width": 680, "height": 1000})
+        page.goto(pdf.SINGLE.as_uri())
+        page.wait_for_selector("mjx-container svg")
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        light = page.evaluate("document.documentElement.dataset.theme")
+        seen = "e => e.getClientRects().length > 0"
+        shown = {
+            what: page.eval_on_selector_all(what, f"found => found.filter({seen}).length")
+            for what in (".bd-sidebar-primary", ".copybtn", "a.headerlink", ".bd-header-article")
+        }
+        tables = page.eval_on_selector_all(
+            "table",
+            f"found => found.filter({seen})"
+            ".filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+            ".map(e => e.caption?.textContent)",
+        )
+        folded = page.eval_on_selector_all(
+            ".sd-summary-content", f"found => found.filter(e => !({seen})(e)).length"
+        )
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        dark = page.evaluate("document.documentElement.dataset.theme")
+        browser.close()
+    assert (light, dark) == ("light", "dark")
+    assert set(shown.values()) == {0}, shown
+    assert tables == []
+    assert folded == 0
