@@ -241,7 +241,7 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise EvidenceError(f"{_name(folder)}: schema must be {SCHEMA}, got {found!r}")
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
     if manifest.get("sha256") != _fingerprint({k: v for k, v in manifest.items() if k != "sha256"}):
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs")
     return manifest
