@@ -1,64 +1,53 @@
-"""The built book in Chromium, opened from the file system: quiet, whole, and fit for a phone."""
+"""The built book in Chromium, from the file system and from a server: quiet, whole, light."""
 
-import shutil
-from pathlib import Path
+import re
+from collections import defaultdict
+from urllib.parse import unquote, urldefrag, urlsplit
 
-import pandas as pd
 import pytest
 
-from psannlm import ROOT
-from psannlm.report import runner, views
+from tests.browsing import SITE, file_of, launched, open_page, pages, served
 
 pytestmark = pytest.mark.browser
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-SITE = ROOT / "_build" / "html"
-LEFT_OUT = {"index.html", "search.html", "genindex.html"}
-"""Pages without content of ours; the first forwards to the landing page, as a test of it shows."""
+MOST_BYTES = 10**6
+"""Of a page with all that it loads, but for MathJax."""
+
+MATHEMATICS = "tex-svg.js"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium found")
-    assert runner.build_book()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
+    with launched() as chromium:
+        yield chromium
 
 
-def pages() -> list[Path]:
-    return [
-        p
-        for p in sorted(SITE.rglob("*.html"))
-        if p.name not in LEFT_OUT and "_static" not in p.parts
-    ]
+@pytest.fixture(scope="module", params=["file", "server"])
+def base(request, browser):
+    """Address of the folder of the built book."""
+    if request.param == "file":
+        yield SITE.as_uri()
+        return
+    with served() as address:
+        yield address
+
+
+def address_of(base: str, path) -> str:
+    return f"{base}/{path.relative_to(SITE).as_posix()}"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
-def test_no_page_asks_another_host_complains_or_scrolls_sideways(browser, scheme, width):
+def test_no_page_asks_another_host_complains_or_scrolls_sideways(browser, base, scheme, width):
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
     page = context.new_page()
     foreign, errors, wide = [], [], []
-    page.on("request", lambda r: foreign.append(r.url) if r.url.startswith("http") else None)
+    own = (base, "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(own) else foreign.append(r.url))
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
+    page.on("requestfailed", lambda r: errors.append(r.url))
     for path in pages():
-        page.goto(path.as_uri())
-        page.wait_for_load_state("networkidle")
+        open_page(page, address_of(base, path))
         if page.evaluate("document.documentElement.scrollWidth") > width:
             wide.append(path.name)
         assert page.evaluate("document.documentElement.dataset.theme") == scheme
@@ -67,38 +56,92 @@ def test_no_page_asks_another_host_complains_or_scrolls_sideways(browser, scheme
     assert (foreign, errors, wide) == ([], [], [])
 
 
-def test_every_link_leads_to_a_file_and_every_anchor_to_a_place(browser):
+def test_every_link_leads_to_a_file_and_every_anchor_to_a_place(browser, base):
     page = browser.new_page()
     links = set()
     for path in pages():
-        page.goto(path.as_uri())
-        page.wait_for_load_state("networkidle")
+        open_page(page, address_of(base, path))
         links |= set(page.eval_on_selector_all("a[href]", "found => found.map(a => a.href)"))
     page.close()
 
-    assert [link for link in sorted(links) if link.startswith("file://") and is_dead(link)] == []
+    inner = [link for link in sorted(links) if link.startswith((base, "file:"))]
+    assert len(inner) > len(pages())
+    assert [link for link in inner if is_dead(link, base)] == []
 
 
-def is_dead(link: str) -> bool:
-    address, _, anchor = link.partition("#")
-    file = Path(address.removeprefix("file://"))
-    if not file.exists():
+def is_dead(link: str, base: str) -> bool:
+    address, anchor = urldefrag(link)
+    file = file_of(address, base)
+    if file.is_dir():
+        file = file / "index.html"
+    if not file.is_file() or (base.startswith("http") and not link.startswith(base)):
         return True
-    return bool(anchor) and file.suffix == ".html" and f'id="{anchor}"' not in file.read_text()
+    name = re.escape(unquote(anchor))
+    is_page = file.suffix == ".html"
+    return bool(anchor) and is_page and not re.search(rf'\sid="{name}"', file.read_text())
+
+
+def test_a_dead_link_and_a_dead_anchor_are_seen():
+    base = SITE.as_uri()
+
+    assert is_dead(f"{base}/no_such_page.html", base)
+    assert is_dead(f"{base}/method.html#no-such-place", base)
+    assert not is_dead(f"{base}/method.html", base)
 
 
 def test_every_picture_has_a_text(browser):
     page = browser.new_page()
-    silent = []
+    silent, told = [], 0
     for path in pages():
-        page.goto(path.as_uri())
-        page.wait_for_load_state("networkidle")
-        silent += page.eval_on_selector_all(
-            "img:not([alt]), figure svg:not([aria-label])", "found => found.map(e => e.outerHTML)"
+        open_page(page, path.as_uri())
+        silent += page.evaluate(
+            """() => [...document.querySelectorAll("img, svg")]
+            .filter(e => !e.closest("[aria-hidden=true], mjx-container, button"))
+            .filter(e => !(e.alt || (e.getAttribute("role") === "img"
+                && (e.getAttribute("aria-label") || e.querySelector("title")))))
+            .map(e => e.outerHTML.slice(0, 200))"""
         )
+        told += page.locator("figure svg[aria-label]").count()
     page.close()
 
     assert silent == []
+    assert told > 0
+
+
+def test_no_two_places_of_a_page_share_a_name(browser):
+    page = browser.new_page()
+    twice = {}
+    for path in pages():
+        open_page(page, path.as_uri())
+        names = page.eval_on_selector_all(
+            "[id]:not(mjx-container *)", "found => found.map(e => e.id)"
+        )
+        if shared := sorted({name for name in names if names.count(name) > 1}):
+            twice[path.name] = shared
+    page.close()
+
+    assert twice == {}
+
+
+def test_every_page_is_light(browser):
+    weights = defaultdict(dict)
+    with served() as base:
+        for path in pages():
+            page = browser.new_page()
+            loaded = weights[path.relative_to(SITE).as_posix()]
+            page.on("response", lambda r, into=loaded: into.update({r.url: r}))
+            open_page(page, address_of(base, path))
+            for url, response in list(loaded.items()):
+                loaded[url] = len(response.body())
+            page.close()
+
+    heavy = {
+        name: dict(sorted(loaded.items(), key=lambda item: -item[1])[:3])
+        for name, loaded in weights.items()
+        if sum(n for url, n in loaded.items() if MATHEMATICS not in urlsplit(url).path) > MOST_BYTES
+    }
+    assert heavy == {}
+    assert all(len(loaded) > 5 for loaded in weights.values())
 
 
 def test_the_index_leads_to_the_landing_page(browser):
@@ -119,21 +162,15 @@ def test_formulas_are_drawn(browser):
     page.close()
 
 
-def test_a_table_sorts_by_mouse_and_by_keyboard(browser):
-    frame = pd.DataFrame({"tokens/s": ["1,200 (1 – 2)", "90 (1 – 2)", "300 (1 – 2)"]})
-    script = (ROOT / "book" / "_static" / "sortable.js").read_text()
+def test_the_theme_shows_its_icons(browser):
     page = browser.new_page()
-    page.set_content(f"<body>{views.sortable(frame, 'speeds')}<script>{script}</script></body>")
-    heading = page.locator("table.sortable th button").first
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto((SITE / "intro.html").as_uri())
+    page.evaluate("document.fonts.ready")
 
-    heading.click()
-    up = page.locator("tbody td").all_text_contents()
-    heading.focus()
-    page.keyboard.press("Enter")
-    down = page.locator("tbody td").all_text_contents()
-    state = page.locator("table.sortable th").first.get_attribute("aria-sort")
+    width = page.locator(".fa-bars").first.evaluate("e => e.getBoundingClientRect().width")
+    drawn = page.evaluate('document.fonts.check(\'900 16px "Font Awesome 6 Free"\', "\\uf0c9")')
+
     page.close()
-
-    assert [text.split()[0] for text in up] == ["90", "300", "1,200"]
-    assert down == up[::-1]
-    assert state == "descending"
+    assert width > 5
+    assert drawn

@@ -144,12 +144,54 @@ def test_a_nested_artifact_that_is_missing_or_altered_is_refused(nested):
         load(nested)
 
 
-def test_a_file_that_the_run_did_not_write_changes_nothing(nested):
+@pytest.mark.parametrize("name", ["notes.txt", "cells/0b.json"])
+def test_a_file_that_the_run_did_not_write_is_refused_by_name(nested, name):
+    (nested / name).write_text("{}")
+
+    with pytest.raises(EvidenceError, match=rf"{nested.name}: {name} is not named in run\.json"):
+        load(nested)
+
+
+def test_a_hidden_file_changes_nothing(nested):
     before = load(nested)
-    (nested / "notes.txt").write_text("mine")
-    (nested / "cells" / "0b.json").write_text("{}")
+    (nested / ".gitignore").write_text("*\n")
+    (nested / "cells" / ".0b.json.123.tmp").write_text("half")
 
     assert load(nested) == before
+
+
+@pytest.mark.parametrize("status", ["failed", "interactive"])
+def test_what_a_sealed_run_left_is_checked_though_it_is_not_complete(tmp_path, status):
+    folder = throughput_run(tmp_path, status=status)
+    load(folder)
+    (folder / "samples.csv").write_text("another")
+
+    with pytest.raises(EvidenceError, match=rf"{folder.name}: samples\.csv was altered"):
+        load(folder)
+
+
+def test_a_resumed_run_may_write_anew_what_was_sealed_before(tmp_path):
+    folder = throughput_run(tmp_path, status="failed")
+    manifest = load(folder).manifest
+    resumed = Run.resume(folder, {name: manifest[name] for name in NOW})
+    resumed.write("samples.csv", "another")
+
+    assert load(folder).manifest["status"] == "running"
+
+
+@pytest.mark.parametrize("name", ["../{}.txt", "cells/../../{}.txt", "{}", "..\\{}.txt"])
+def test_an_artifact_that_leaves_the_folder_is_refused(tmp_path, name):
+    elsewhere = tmp_path / "benchmarks" / "outside.txt"
+    run = begun(tmp_path)
+    elsewhere.write_text("sealed with the rest")
+    run.write("cells/0a.json", "{}\n")
+    run.artifacts = {name.format(elsewhere if name == "{}" else "outside")}
+    if "\\" in name:
+        (run.folder / next(iter(run.artifacts))).write_text("")
+    run.seal("complete")
+
+    with pytest.raises(EvidenceError, match="is no path below the run's folder"):
+        load(run.folder)
 
 
 def test_a_run_goes_on_with_its_nested_artifacts(tmp_path):

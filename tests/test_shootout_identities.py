@@ -126,7 +126,9 @@ def test_a_number_of_json_with_a_digit_changed_is_refused_by_name(folder, name):
 def test_a_leaderboard_with_a_digit_changed_is_refused_by_name(folder, name):
     forge(folder, name, lambda text: text.replace("| 1 |", "| 2 |", 1))
 
-    with pytest.raises(EvidenceError, match=rf"{name}: line \d+ is .*, the records give"):
+    with pytest.raises(
+        EvidenceError, match=rf"{name}: row \d+, .*place is '2', the records give '1'"
+    ):
         check(load(folder))
 
 

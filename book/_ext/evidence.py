@@ -1,11 +1,11 @@
-"""Sphinx extension: stages the evidence when a build begins, and MathJax when it ends."""
+"""Sphinx extension: stages the evidence when a build begins; MathJax and icons when it ends."""
 
 from pathlib import Path
 from typing import Any
 
 from sphinx.util import logging
 
-from psannlm.publication import staging
+from psannlm.publication import icons, staging
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +19,12 @@ def stage(app: Any, config: Any) -> None:
 
 
 def finish(app: Any, error: Exception | None) -> None:
-    """Put MathJax into the built book."""
+    """Put MathJax into the built book, and take out the icons that it does not show."""
     if error or app.builder.format != "html":
         return
     if not staging.copy_mathjax(Path(app.outdir)):
         logger.warning("sphinx-mathjax-offline is not installed: formulas stay TeX source")
+    icons.lighten(Path(app.outdir))
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from psannlm.publication.headline import Headline
+from psannlm.publication.phrases import date, machine, measured, page
 from psannlm.publication.shootout_headlines import GAIN
-from psannlm.publication.wording import date, machine, measured, page
 from psannlm.report import shootout_gain
 from psannlm.report.throughput_views import MODES
 from psannlm.shootout.comparison import Verdict

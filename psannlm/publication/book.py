@@ -19,7 +19,7 @@ from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
 from psannlm.publication import claims, downloads, pieces, soundness
 from psannlm.publication.evidence_pages import Published
-from psannlm.report import memory_tables
+from psannlm.report import drawings, memory_tables
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence
 from psannlm.shootout import comparison
@@ -103,7 +103,8 @@ def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
             continue
         cell.metadata = {"tags": sorted(tags)} if tags else {}
         if cell.cell_type == "code":
-            cell.outputs = [_slim(o) for o in cell.outputs if o.output_type != "stream"]
+            shown = [output for output in cell.outputs if output.output_type != "stream"]
+            cell.outputs = [_slim(o, f"{cell.id}-{i}") for i, o in enumerate(shown)]
         cells.append(cell)
     note = new_markdown_cell(provenance(run, raw))
     note.id = "provenance"
@@ -113,11 +114,16 @@ def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
     return page
 
 
-def _slim(output: Any) -> Any:
-    """An output without the pixels that stand beside an SVG for other viewers."""
+def _slim(output: Any, place: str) -> Any:
+    """An output without the pixels that stand beside an SVG for other viewers.
+
+    Args:
+        output: Of a cell.
+        place: Names it on its page.
+    """
     data = output.get("data", {})
     if "text/html" in data:
-        output.data = {"text/html": data["text/html"]}
+        output.data = {"text/html": drawings.apart("".join(data["text/html"]), place)}
     output.pop("execution_count", None)
     if output.output_type == "execute_result":
         output.output_type = "display_data"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from psannlm.checks.suite import CHECKS
 from psannlm.publication.headline import PLAN, Headline
-from psannlm.publication.wording import badge, date, link, machine, measured, page
+from psannlm.publication.phrases import badge, date, link, machine, measured, page
 from psannlm.report.throughput_views import MODES
 
 GRID = "::::{{grid}} 1 1 2 {columns}\n:gutter: 2\n\n{cards}\n::::\n"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from psannlm.publication.claims import Held
-from psannlm.publication.wording import badge, date, link, machine
+from psannlm.publication.phrases import badge, date, link, machine
 
 MOST_LINKS = 4
 """Rows that are linked one by one; of more, the first and the last."""

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from html import escape
 from typing import Any, get_args
 
@@ -28,6 +29,7 @@ from matplotlib.ticker import (
 
 from psannlm.architecture import Nonlinearity
 from psannlm.model.bases import BASES
+from psannlm.report.drawings import slim
 
 # Stand-ins that become the page's own text and border colours.
 INK, GRID = "#010203", "#040506"
@@ -210,4 +212,5 @@ def _svg(canvas: Canvas, label: str) -> str:
     text = text.replace(INK, "currentColor").replace(GRID, "var(--pst-color-border, #bbb)")
     text = text.replace("sans-serif", "inherit")
     safe = escape(label, quote=True)
+    text = slim(text, f"d{sha256(label.encode()).hexdigest()[:8]}")
     return text.replace("<svg ", f'<svg role="img" aria-label="{safe}" ', 1)

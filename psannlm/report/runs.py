@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from psannlm import REPORTS
@@ -167,19 +167,29 @@ class Run:
 
 
 def load(folder: Path) -> Evidence:
-    """The run in `folder`, every hash checked if it is complete.
+    """The run in `folder`, every hash checked if it is sealed, complete or not.
 
     Raises:
-        EvidenceError: Unknown schema, altered manifest, missing file, or wrong hash, by name.
+        EvidenceError: Unknown schema, altered manifest, missing file, wrong hash, or a complete
+            run with a file that its manifest does not name; by name.
     """
     manifest = _read_manifest(folder)
+    if manifest["status"] == "running":
+        return Evidence(folder, manifest)  # resumed, it writes anew what was sealed before
+    sealed = manifest["artifacts"]
+    for name, expected in sealed.items():
+        if not _lies_within(name):
+            raise EvidenceError(f"{_name(folder)}: {name} is no path below the run's folder")
+        path = folder / name
+        if not path.is_file():
+            raise EvidenceError(f"{_name(folder)}: {name} is missing")
+        if sha256_of(path) != expected:
+            raise EvidenceError(f"{_name(folder)}: {name} was altered, its sha256 differs")
     if manifest["status"] == "complete":
-        for name, expected in manifest["artifacts"].items():
-            path = folder / name
-            if not path.is_file():
-                raise EvidenceError(f"{_name(folder)}: {name} is missing")
-            if sha256_of(path) != expected:
-                raise EvidenceError(f"{_name(folder)}: {name} was altered, its sha256 differs")
+        for name in sorted(set(_artifacts(folder)) - set(sealed)):
+            raise EvidenceError(
+                f"{_name(folder)}: {name} is not named in {MANIFEST}; move it out of the run"
+            )
     return Evidence(folder, manifest)
 
 
@@ -231,7 +241,7 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise EvidenceError(f"{_name(folder)}: schema must be {SCHEMA}, got {found!r}")
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
     if manifest.get("sha256") != _fingerprint({k: v for k, v in manifest.items() if k != "sha256"}):
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs")
     return manifest
@@ -240,6 +250,12 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
 def _fingerprint(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _lies_within(name: str) -> bool:
+    """Whether the path `name` of an artifact leads to a place below its run's folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def _artifacts(folder: Path) -> Iterator[str]:

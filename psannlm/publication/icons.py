@@ -1,0 +1,66 @@
+"""The theme's icons, brought down to those that the pages of a built book show.
+
+The theme ships every icon three times: as a script that draws them, as a font, and as a rule of the
+style sheet each. Font and rules are enough, and of both what no page uses is left out.
+"""
+
+import re
+from pathlib import Path
+
+from fontTools import subset
+
+SCRIPT = "scripts/fontawesome.js"
+SHEET = "styles/pydata-sphinx-theme.css"
+FONTS = "vendor/fontawesome/webfonts"
+FONT = f"{FONTS}/fa-solid-900.ttf"
+WITHOUT = "// The font draws the icons; see styles/pydata-sphinx-theme.css.\n"
+
+NAME = re.compile(r"\bfa-[a-z0-9-]+")
+RULE = re.compile(r'((?:\.fa-[a-z0-9-]+:before,?)+)\{content:"\\[0-9a-f]+"\}')
+SIGN = re.compile(r'"\\(f[0-9a-f]{3})"')
+PACKED = re.compile(r'url\([^)]*/fa-solid-900\.woff2\) format\("woff2"\),')
+
+
+def lighten(site: Path) -> None:
+    """Leave out of a built book what draws icons that it does not show.
+
+    A theme without these files is left as it is.
+
+    Args:
+        site: Folder of the built pages.
+    """
+    static = site / "_static"
+    script, sheet, font = (static / name for name in (SCRIPT, SHEET, FONT))
+    if not (script.is_file() and sheet.is_file() and font.is_file()):
+        return
+    script.write_text(WITHOUT, encoding="utf-8")
+    rules = _used_rules(sheet.read_text(encoding="utf-8"), _names(site))
+    sheet.write_text(PACKED.sub("", rules), encoding="utf-8")
+    sheets = (path.read_text(encoding="utf-8") for path in sorted(static.rglob("*.css")))
+    signs = {int(sign, 16) for text in sheets for sign in SIGN.findall(text)}
+    _keep(font, signs)
+
+
+def _names(site: Path) -> set[str]:
+    """Icons that pages, or scripts while they are read, ask for."""
+    shown = [*site.rglob("*.html"), *(p for p in site.rglob("*.js") if p.name != "tex-svg.js")]
+    return {name for path in shown for name in NAME.findall(path.read_text(encoding="utf-8"))}
+
+
+def _used_rules(sheet: str, names: set[str]) -> str:
+    def kept(rule: re.Match[str]) -> str:
+        return rule[0] if names.intersection(NAME.findall(rule[1])) else ""
+
+    return RULE.sub(kept, sheet)
+
+
+def _keep(font: Path, signs: set[int]) -> None:
+    """Cut a font down to some of its signs."""
+    options = subset.Options(layout_features=[], notdef_outline=True)
+    with subset.load_font(str(font), options) as whole:
+        cutter = subset.Subsetter(options)
+        cutter.populate(unicodes=signs)
+        cutter.subset(whole)
+        part = font.with_suffix(".part")
+        subset.save_font(whole, str(part), options)
+    part.replace(font)

@@ -1,0 +1,167 @@
+"""One changed digit in committed evidence is refused, and the message names run, file and rule."""
+
+import csv
+import io
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from psannlm import REPORTS, ROOT
+from psannlm.report.identities import check
+from psannlm.report.runs import EvidenceError, load
+from tests.forging import forge
+
+RUNS = sorted(path.parent for path in REPORTS.glob("*/*/run.json"))
+KINDS = (".csv", ".json", ".ipynb", ".md", ".svg", ".yaml", ".log")
+
+
+def digits(text: bytes) -> list[int]:
+    return [found.start() for found in re.finditer(rb"\d", text)]
+
+
+def one_digit_changed(content: bytes, draw: random.Random) -> bytes:
+    place = draw.choice(digits(content))
+    other = draw.choice([d for d in b"0123456789" if d != content[place]])
+    return content[:place] + bytes([other]) + content[place + 1 :]
+
+
+def linked(run, tmp_path):
+    """A copy of a run whose files are links, so that one of them can be changed at no cost."""
+    folder = tmp_path / run.parent.name / run.name
+    shutil.copytree(run, folder, copy_function=os.link)
+    return folder
+
+
+def files_of(run) -> list[str]:
+    return sorted(p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file())
+
+
+def refuses(folder, name: str, draw: random.Random) -> None:
+    """Change a digit of one file, see the run refused by name, and put the file back."""
+    path = folder / name
+    whole = path.read_bytes()
+    path.unlink()  # the other name of a linked file keeps its content
+    path.write_bytes(one_digit_changed(whole, draw))
+    with pytest.raises(
+        EvidenceError, match=rf"{folder.name}: {re.escape(name)} was altered|schema"
+    ):
+        load(folder)
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_changed_digit_in_a_file_of_any_kind_is_refused_by_name(kind, tmp_path):
+    draw = random.Random(kind)
+    run = draw.choice([run for run in RUNS if any(run.glob(f"*{kind}"))])
+    folder = linked(run, tmp_path)
+
+    refuses(folder, draw.choice([n for n in files_of(run) if n.endswith(kind)]), draw)
+
+    assert load(folder).is_complete
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_changed_digit_in_any_file_is_refused_by_name(run, tmp_path):
+    draw = random.Random(run.name)
+    folder = linked(run, tmp_path)
+    names = files_of(run)
+    assert {"run.json"} < set(names)
+
+    for name in names:
+        if digits((run / name).read_bytes()):
+            refuses(folder, name, draw)
+
+    assert load(folder).is_complete
+
+
+RAW = {
+    "throughput.csv": {
+        "timestamp", "context_length", "ceiling_flop_per_s", "first_compile_seconds",
+        "later_compile_seconds", "peak_rss_mib", "tokens_per_s_low", "tokens_per_s_high",
+        "ratio_low", "ratio_high",
+    },
+    "savings.csv": {"time_ratio_low", "time_ratio_high"},
+    "measures.csv": set(),
+}  # fmt: skip
+"""Columns held by hashes and bounds alone: clocks, peaks, and ends of intervals drawn at random.
+
+Sizes of a split's text and the facts beside a validation's measures are such numbers too.
+"""
+
+
+def nudged(text: str) -> str:
+    return str(int(text) + 1) if text.lstrip("-").isdigit() else repr(float(text) * 1.001)
+
+
+def replaced(_: str, by: str) -> str:
+    return by
+
+
+def is_number(text: str) -> bool:
+    try:
+        return float(text) != 0 and float(text) == float(text)
+    except ValueError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(RAW))
+def test_a_number_that_follows_from_others_is_refused_though_every_hash_agrees(name, tmp_path):
+    draw = random.Random(name)
+    [run, *_] = [run for run in RUNS if (run / name).is_file()]
+    folder = shutil.copytree(run, tmp_path / run.parent.name / run.name)
+    text = (folder / name).read_text()
+    head, *rows = csv.reader(io.StringIO(text))
+    seen = set()
+
+    for at, column in enumerate(head):
+        places = [i for i, row in enumerate(rows) if is_number(row[at])]
+        if not places or column in RAW[name]:
+            continue
+        changed = [list(row) for row in rows]
+        place = draw.choice(places)
+        changed[place][at] = nudged(changed[place][at])
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([head, *changed])
+        forge(folder, name, partial(replaced, by=out.getvalue()))
+        with pytest.raises(EvidenceError, match=rf"{folder.name}: {re.escape(name)}"):
+            check(load(folder))
+        seen.add(column)
+
+    assert len(seen) > 2
+    assert RAW[name] <= set(head)
+
+
+@pytest.mark.slow
+def test_the_book_is_not_built_over_a_changed_digit_and_says_where(tmp_path):
+    run = min(RUNS, key=lambda run: len(files_of(run)))
+    folder = linked(run, tmp_path)
+    path = folder / "run.json"
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(one_digit_changed(whole, random.Random(0)))
+    shutil.copytree(
+        ROOT / "book", tmp_path / "book", ignore=shutil.ignore_patterns("results", ".*")
+    )
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+
+    done = subprocess.run(
+        [Path(sys.executable).with_name("jb"), "build", "book", "-W", "-n", "--keep-going"],
+        cwd=tmp_path,
+        env=os.environ | {"PSANNLM_REPORTS": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert f"left out of the book: {folder.parent.name}/{folder.name}: run.json" in said
