@@ -21,6 +21,7 @@ from psannlm.publication import claims, downloads, pieces, soundness
 from psannlm.publication.evidence_pages import Published
 from psannlm.report import drawings, memory_tables
 from psannlm.report.identities import checked_runs
+from psannlm.report.runner import INSTALLING
 from psannlm.report.runs import Evidence
 from psannlm.shootout import comparison
 from psannlm.train import journal
@@ -34,8 +35,8 @@ RAW = (".csv", ".json", ".yaml", ".log")
 STUB = """# {title}
 
 ```{{note}}
-No complete run of this notebook yet. `make report` makes one on the smoke preset,
-`make report PRESET=gpu` one at full size.
+No complete run of this notebook yet. {command} makes one on the smoke preset,
+{full} one at full size.
 ```
 """
 
@@ -80,13 +81,22 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
 def _page(name: str, run: Evidence | None, target: Path) -> dict[Path, bytes]:
     """The page of a notebook and its raw files, or the page that says what is missing."""
     if run is None:
-        return {target / f"{name}.md": STUB.format(title=pieces.title(name)).encode()}
+        return {target / f"{name}.md": missing(name).encode()}
     notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
     top = [n for n in sorted(run.manifest["artifacts"]) if "/" not in n]
     raw = [*(n for n in top if n.endswith(RAW)), "run.json"]
     files = {target / "data" / name / n: (run.folder / n).read_bytes() for n in raw}
     text: str = nbformat.writes(published(notebook, run, raw))
     return {target / f"{name}.ipynb": text.encode(), **files}
+
+
+def missing(name: str) -> str:
+    """The page of a notebook that has no complete run: what makes one."""
+    command, full = "`make report`", "`make report PRESET=gpu`"
+    if name in INSTALLING:
+        command = f"`python -m psannlm report --only {name}`"
+        full = f"`python -m psannlm report --preset gpu --only {name}`"
+    return STUB.format(title=pieces.title(name), command=command, full=full)
 
 
 def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:

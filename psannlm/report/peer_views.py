@@ -57,12 +57,12 @@ def beside(rows: pd.DataFrame, work: str) -> pd.DataFrame:
         "base": list(found["base"]),
         "setting": list(found["setting"]),
         "precision": list(found["precision"]),
-        f"ours, {unit}{around}": [_value(row, "", pattern) for row in records],
-        f"published, {unit}{around}": [_value(row, "_published", pattern) for row in records],
         f"ours / published{around}": [
             interval(row["ratio"], row["ratio_low"], row["ratio_high"], ".3f") for row in records
         ],
         "verdict": [_verdict(row) for row in records],
+        f"ours, {unit}{around}": [_value(row, "", pattern) for row in records],
+        f"published, {unit}{around}": [_value(row, "_published", pattern) for row in records],
     }
     if not counted:
         columns["noise floor"] = [number(row["noise_floor"], ".1%") for row in records]
