@@ -15,7 +15,9 @@ LIMITS = """## What this does not show
 
 - *Possible* is not confirmed: arithmetic can refute a figure, it cannot vouch for it.
 - Parameters, bytes and FLOPs are those of our network of the same base and shape, from its \
-construction. Another implementation may have a few more or fewer; no verdict here hangs on them.
+construction. Another implementation may have a few more or fewer; no verdict hangs on them.
+- The bundle does not state the width of the MLP: that the reserved memory is impossible rests on \
+the usual one, that the allocated memory is rests on attention alone.
 - What was really measured is read from the public repository at the commits named, not run again \
 on its machine.
 - Our numbers come from the device beside them. One of another device repeats the protocol, not \
