@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from psannlm.architecture import Architecture, ModelConfig
 from psannlm.course import Course, Device, Precision, Preset
+from psannlm.peer_config import PeerConfig
 from psannlm.schema import (
     AnyOf,
     Count,
@@ -218,5 +219,6 @@ CONFIGS: Mapping[str, type[Strict]] = {
     "memory": MemoryConfig,
     "tiny_corpus": TrainingConfig,
     "shootout": ShootoutConfig,
+    "peer": PeerConfig,
 }
 """The configuration of each notebook, in the order in which a report runs them."""

@@ -17,7 +17,7 @@ def test_a_changed_number_of_a_table_is_named_with_its_row_and_both_values():
     stated = TABLE.replace("2.25", "2.2500001")
 
     assert list(differences("a.csv", stated, TABLE)) == [
-        "a.csv: row 2, gelu 1: loss is '2.2500001', the trainings give '2.25'"
+        "a.csv: row 2, gelu 1: loss is '2.2500001', the records give '2.25'"
     ]
 
 
@@ -46,7 +46,7 @@ def test_a_row_too_few_and_a_field_too_many_are_named():
     [missing] = differences("a.csv", TABLE.rsplit("gelu", 1)[0], TABLE)
     [broken] = differences("a.csv", TABLE.replace("0,2.5", "0,2.5,7"), TABLE)
 
-    assert missing == "a.csv: 1 rows, the trainings give 2"
+    assert missing == "a.csv: 1 rows, the records give 2"
     assert broken == "a.csv: row 1 has 4 fields for 3 columns"
 
 
@@ -61,9 +61,9 @@ def test_fields_of_json_are_named_by_their_path():
     stated = json.dumps({"arms": [{"loss": 2.6, "n": 4, "is_edge": 0}], "seeds": 1})
 
     assert list(differences("a.json", stated, right)) == [
-        "a.json: arms[0].loss is 2.6, the trainings give 2.5",
-        "a.json: arms[0].n is 4, the trainings give 3",
-        "a.json: arms[0].is_edge is 0, the trainings give False",
+        "a.json: arms[0].loss is 2.6, the records give 2.5",
+        "a.json: arms[0].n is 4, the records give 3",
+        "a.json: arms[0].is_edge is 0, the records give False",
         "a.json: seed is missing",
         "a.json: seeds is unknown",
     ]
@@ -78,14 +78,14 @@ def test_rounding_is_no_difference_in_json_and_a_null_is_one():
 
 def test_a_list_of_another_length_is_named():
     assert list(differences("a.json", '{"a": [1]}', '{"a": [1, 2]}')) == [
-        "a.json: a has 1 entries, the trainings give 2"
+        "a.json: a has 1 entries, the records give 2"
     ]
 
 
 def test_lines_of_text_agree_to_the_last_sign():
     [problem] = differences("a.md", "one\n2.50\n", "one\n2.51\n")
 
-    assert problem == "a.md: line 2 is '2.50', the trainings give '2.51'"
+    assert problem == "a.md: line 2 is '2.50', the records give '2.51'"
 
 
 def test_ends_of_lines_count():

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from psannlm.bench import child
+from psannlm.bench import child, upkeep
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def collections(monkeypatch):
     """Nothing watches, and what would be collected is counted: here it takes a second each time."""
     made = []
     monkeypatch.setattr(child, "stop_when_orphaned", lambda: None)
-    monkeypatch.setattr(child.gc, "collect", lambda: made.append(1))
+    monkeypatch.setattr(upkeep.gc, "collect", lambda: made.append(1))
     return made
 
 
@@ -72,12 +72,6 @@ def test_what_a_mode_held_is_given_back_before_the_next(tmp_path, collections):
     found = served(tmp_path, lambda errand, mode: {"collected": len(collections)})
 
     assert [row["collected"] for row in found] == [0, 1]
-
-
-def test_a_reason_names_the_kind_of_error():
-    assert child.reason_of(ValueError("bad\nworse")) == "ValueError: bad"
-    assert child.reason_of(MemoryError("full")) == "out of memory: full"
-    assert child.reason_of(KeyboardInterrupt()) == "KeyboardInterrupt: "
 
 
 def test_what_is_more_than_free_is_refused(monkeypatch):

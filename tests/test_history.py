@@ -7,6 +7,7 @@ from psannlm.publication.history import (
     TRAINING,
     VALIDATION,
     memory_history,
+    peer_history,
     runs_table,
     shootout_history,
     throughput_history,
@@ -16,6 +17,7 @@ from psannlm.publication.history import (
 from psannlm.report.runs import all_runs, load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
+from tests.synthetic_peer import peer_run
 from tests.synthetic_shootout import shootout_run
 from tests.trainings import training_run
 from tests.validations import made_up_checks, validation_run
@@ -62,6 +64,7 @@ def test_no_run_makes_an_empty_table_not_a_crash():
     assert memory_history([]).empty
     assert training_history([]).empty
     assert validation_history([]).empty
+    assert peer_history([]).empty
 
 
 def test_the_validation_history_has_a_row_a_finding(tmp_path, monkeypatch):
@@ -92,6 +95,19 @@ def test_the_training_history_has_a_row_a_complete_training(tmp_path):
     assert others.notna().all(axis=None)
 
 
+def test_the_history_of_comparisons_has_every_row_of_complete_runs_with_its_code(tmp_path):
+    one = {"base": ("respsann",), "setting": ("best",), "n_repeats": 1}
+    first = peer_run(tmp_path / "a", **one)
+    peer_run(tmp_path / "b", **one, status="failed")
+
+    history = peer_history([run for name in "ab" for run in all_runs(tmp_path / name)])
+
+    assert list(history["side"]) == ["ours", "ours (again)", "published"] * 2
+    assert set(history["timestamp"]) == {first.name}
+    assert set(history["commit"]) == {"0" * 40}
+    assert set(history["preset"]) == {"cpu"}
+
+
 @pytest.mark.slow
 def test_the_shootout_history_has_a_row_an_arm_with_its_run_and_code(tmp_path):
     few = {"base": ("respsann",), "ablation": (), "scale_arms": ()}
@@ -116,6 +132,7 @@ def test_the_shootout_history_has_a_row_an_arm_with_its_run_and_code(tmp_path):
         memory_run,
         training_run,
         validation_run,
+        peer_run,
         pytest.param(shootout_run, marks=pytest.mark.slow),
     ],
 )
@@ -129,6 +146,7 @@ def test_each_history_has_only_runs_of_its_own(tmp_path, made, monkeypatch):
         memory_run: memory_history(runs),
         training_run: training_history(runs),
         validation_run: validation_history(runs),
+        peer_run: peer_history(runs),
         shootout_run: shootout_history(runs),
     }
 

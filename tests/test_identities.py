@@ -8,9 +8,10 @@ from psannlm.report.runs import EvidenceError, Refused, load
 from tests.forging import forge
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
+from tests.synthetic_peer import peer_run
 from tests.trainings import training_run
 
-each_run = pytest.mark.parametrize("made", [throughput_run, memory_run, training_run])
+each_run = pytest.mark.parametrize("made", [throughput_run, memory_run, training_run, peer_run])
 
 
 def test_every_notebook_has_identities():

@@ -194,6 +194,34 @@ def test_a_measurement_of_memory_leaves_every_file_and_both_entries(tmp_path):
     assert str(ROOT) not in (folder / "memory.ipynb").read_text()
 
 
+PEER_FILES = {
+    "README.md", "cells.csv", "config_used.yaml", "peer.csv", "peer.ipynb", "protocol.csv",
+    "protocol_records.csv", "samples.csv", "system.json",
+}  # fmt: skip
+NO_PACKAGE = (
+    "-y", "{peer: psannlm, base: respsann, d_model: 16, setting: defaults, work: [forward, saved]}",
+)  # fmt: skip
+"""A package without a version, which is refused before the network is asked for it."""
+
+
+@pytest.mark.slow
+def test_a_comparison_whose_package_cannot_be_installed_is_complete_and_says_so(tmp_path):
+    done = papermill(tmp_path, *ONE_BASE, *NO_PACKAGE, name="peer")
+
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / "reports" / "benchmarks").iterdir()
+    evidence = load(folder)
+    identities.check(evidence)
+    assert evidence.is_complete
+    assert set(evidence.manifest["artifacts"]) == PEER_FILES
+    rows = pd.read_csv(folder / "peer.csv").set_index("side")
+    assert set(rows.loc["published", "status"]) == {"failed"}
+    assert all("NAME==VERSION" in reason for reason in rows.loc["published", "reason"])
+    assert set(rows.loc["ours", "verdict"]) == {"not compared"}
+    assert (rows.loc["ours", "value"] > 0).all()
+    assert str(ROOT) not in (folder / "peer.ipynb").read_text()
+
+
 FEW = ("-p", "train_megabytes", "0.02", "-p", "vocab_size", "300")
 """A training of a few steps."""
 

@@ -10,6 +10,7 @@ from psannlm.publication import pieces
 from psannlm.report.runs import Refused, load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
+from tests.synthetic_peer import peer_run
 from tests.trainings import training_run
 from tests.validations import made_up_checks, validation_run
 
@@ -51,6 +52,16 @@ def test_the_landing_page_tells_what_checkpointing_saves(tmp_path):
     assert f"**Memory.** Run {run.folder.name}" in text
     assert "[the page](results/memory)" in text
     assert "**respsann** keeps 10.0 MiB for backward against 4.0" in text
+
+
+def test_the_landing_page_says_how_the_published_package_compares(tmp_path):
+    run = load(peer_run(tmp_path))
+
+    text = pieces.answers([run])
+
+    assert f"**Against the published package.** Run {run.folder.name}" in text
+    assert "[the page](results/peer)" in text
+    assert "**Speed of ours to that of psannlm 2.0.1**" in text
 
 
 def test_the_landing_page_says_which_checks_failed(tmp_path, monkeypatch):

@@ -76,7 +76,12 @@ def test_a_file_that_is_no_yaml_is_named(parameters, tmp_path):
 def test_a_report_runs_in_the_order_of_the_pre_flight():
     order = ("validation", "throughput", "memory", "tiny_corpus", "shootout")
 
-    assert runner.chosen("gpu") == [name for name in order if name in CONFIGS]
+    assert runner.chosen("gpu") == list(order)
+
+
+def test_what_installs_another_package_runs_only_if_it_is_named():
+    assert set(CONFIGS) - set(runner.chosen("smoke")) == {"peer"}
+    assert runner.chosen("smoke", ["peer", "memory"]) == ["memory", "peer"]
 
 
 @pytest.fixture

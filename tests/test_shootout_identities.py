@@ -105,7 +105,7 @@ def test_a_table_with_a_digit_changed_is_refused_by_name(folder, name):
     [problem] = problems(load(folder))
 
     assert problem.startswith(f"{name}: row {i}, ")
-    assert f"{rows[0][j]} is {nudged(rows[i][j])!r}, the trainings give {rows[i][j]!r}" in problem
+    assert f"{rows[0][j]} is {nudged(rows[i][j])!r}, the records give {rows[i][j]!r}" in problem
 
 
 @pytest.mark.parametrize("name", ["summary.json", METRICS])
@@ -118,7 +118,7 @@ def test_a_number_of_json_with_a_digit_changed_is_refused_by_name(folder, name):
 
     forge(folder, name, lie)
 
-    with pytest.raises(EvidenceError, match=rf"{name}: .*val_ppl is .*, the trainings give"):
+    with pytest.raises(EvidenceError, match=rf"{name}: .*val_ppl is .*, the records give"):
         check(load(folder))
 
 
@@ -126,7 +126,7 @@ def test_a_number_of_json_with_a_digit_changed_is_refused_by_name(folder, name):
 def test_a_leaderboard_with_a_digit_changed_is_refused_by_name(folder, name):
     forge(folder, name, lambda text: text.replace("| 1 |", "| 2 |", 1))
 
-    with pytest.raises(EvidenceError, match=rf"{name}: line \d+ is .*, the trainings give"):
+    with pytest.raises(EvidenceError, match=rf"{name}: line \d+ is .*, the records give"):
         check(load(folder))
 
 

@@ -1,10 +1,6 @@
 """Inside a measuring process: its task read, each mode measured, each failure given its reason."""
 
-import gc
 import json
-import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +9,7 @@ import torch
 
 from psannlm.bench.environment import available_memory_bytes, utc_now
 from psannlm.bench.processes import Task
+from psannlm.bench.upkeep import give_back, reason_of, stop_when_orphaned
 
 TaskT = TypeVar("TaskT", bound=Task)
 
@@ -49,13 +46,6 @@ def serve(
             give_back()
 
 
-def reason_of(error: BaseException) -> str:
-    """One line that says what went wrong."""
-    first = (str(error).strip().splitlines() or [""])[0]
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return f"{'out of memory' if out_of_memory else type(error).__name__}: {first}"
-
-
 def refuse_what_cannot_fit(needed: int, what: str, device: torch.device) -> None:
     """Stop before the machine does.
 
@@ -72,22 +62,3 @@ def refuse_what_cannot_fit(needed: int, what: str, device: torch.device) -> None
         raise MemoryError(
             f"needs at least {needed / 2**30:.1f} GiB ({what}), {free / 2**30:.1f} GiB are free"
         )
-
-
-def give_back() -> None:
-    """Free what nothing refers to, so that what comes next starts from nothing."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def stop_when_orphaned() -> None:
-    """End this process once the one that started it is gone: nobody would read the result."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -12,8 +12,10 @@ from psannlm.architecture import ModelConfig
 from psannlm.bench import child
 from psannlm.bench.allocation import peak_of_second_step
 from psannlm.bench.saved import Saved, saved_for_backward
-from psannlm.bench.steps import Loss, plain_loss, random_batch, training_step
+from psannlm.bench.steps import plain_loss, random_batch
 from psannlm.bench.timing import stopwatch_for, time_steps
+from psannlm.bench.training_step import Loss, training_step
+from psannlm.bench.upkeep import give_back
 from psannlm.device import select_device
 from psannlm.model.activations import training_memory
 from psannlm.model.bases import build
@@ -132,7 +134,7 @@ def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
     if not math.isfinite(loss):
         raise ArithmeticError(f"loss is {loss} after {len(seconds)} timed steps")
     del training
-    child.give_back()
+    give_back()
     if not cuda:
         peaks = {"peak_allocated_bytes": peak_of_second_step(lambda: Training(task, device).step)}
     return (

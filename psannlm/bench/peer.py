@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from psannlm import CACHE
-from psannlm.bench.child import reason_of, refuse_what_cannot_fit
+from psannlm.bench.child import refuse_what_cannot_fit
 from psannlm.bench.environment import utc_now
 from psannlm.bench.memory_records import PeerRecord
 from psannlm.bench.processes import run_task
+from psannlm.bench.upkeep import reason_of
 from psannlm.config import MemoryConfig
 from psannlm.device import select_device
 from psannlm.files import write_atomically

@@ -54,9 +54,16 @@ def network(task: dict[str, Any], package: ModuleType) -> nn.Module:
 
 def loss_of(model: nn.Module, text: Tensor, dtype: torch.dtype | None) -> Tensor:
     """Cross-entropy of each token given those before it, from text (B, T + 1)."""
-    with torch.autocast(text.device.type, dtype, enabled=dtype is not None):
-        logits = model(text[:, :-1])  # (B, T, V)
-    return cross_entropy(logits.flatten(0, 1).float(), text[:, 1:].flatten())
+    return next_token_loss(model, text[:, :-1], text[:, 1:], dtype)
+
+
+def next_token_loss(
+    model: nn.Module, tokens: Tensor, targets: Tensor, dtype: torch.dtype | None
+) -> Tensor:
+    """Cross-entropy of the float32 logits of the whole batch; both are (B, T)."""
+    with torch.autocast(tokens.device.type, dtype, enabled=dtype is not None):
+        logits = model(tokens)  # (B, T, V)
+    return cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
 def from_file(path: Path) -> ModuleType:

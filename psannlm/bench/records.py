@@ -109,7 +109,7 @@ def read_records(cells: str, samples: str) -> list[CellRecord]:
         seconds.setdefault(tuple(row[k] for k in KEY_COLUMNS), []).append(float(row["seconds"]))
     return [
         from_json(
-            {name: _parse(name, text) for name, text in row.items()}
+            {name: parse_field(_TYPES[name], text) for name, text in row.items()}
             | {"seconds": tuple(seconds.get(tuple(row[k] for k in KEY_COLUMNS), ()))}
         )
         for row in csv.DictReader(io.StringIO(cells))
@@ -121,12 +121,16 @@ def from_json(values: dict[str, Any]) -> CellRecord:
     return CellRecord(**values | {"seconds": tuple(values["seconds"])})
 
 
-_TYPES = {f.name: str(f.type) for f in dataclasses.fields(CellRecord)}
+def types_of(record: Any) -> dict[str, str]:
+    """What each field of a class of records holds, in the words of its annotation."""
+    return {f.name: str(f.type) for f in dataclasses.fields(record)}
 
 
-def _parse(name: str, text: str) -> Any:
+_TYPES = types_of(CellRecord)
+
+
+def parse_field(kind: str, text: str) -> Any:
     """The value of a CSV field, by the type of the record's field."""
-    kind = _TYPES[name]
     if "None" in kind and text == "":
         return None
     if "bool" in kind:

@@ -1,21 +1,18 @@
-"""What is timed and counted of a network: a forward pass, and a whole training step.
+"""What is timed and counted of our networks: a batch, a forward pass, and the plain loss.
 
 Shape letters: B batch, T tokens, V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from psannlm.bench.training_step import Loss
 from psannlm.device import autocast
 from psannlm.model.cost import Shape
 from psannlm.model.transformer import Transformer
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Tokens and targets, each (B, T), to nats per token, ()."""
 
 
 def random_batch(
@@ -56,32 +53,3 @@ def plain_loss(model: Transformer, precision: str) -> Loss:
         return cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
     return loss_of
-
-
-def training_step(
-    model: Transformer,
-    loss_of: Loss,
-    tokens: Tensor,
-    targets: Tensor,
-    *,
-    precision: str,
-    learning_rate: float,
-) -> tuple[Callable[[], object], Callable[[], Tensor]]:
-    """Forward, backward and AdamW on one batch; also a function that tells the latest loss."""
-    model.train()
-    learned = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=learning_rate, fused=True)
-    scaler = torch.amp.GradScaler(tokens.device.type, enabled=precision == "fp16")
-    latest: list[Tensor] = []
-
-    def step() -> object:
-        loss = loss_of(tokens, targets)
-        backward: Any = scaler.scale(loss).backward
-        backward()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        latest[:] = [loss.detach()]
-        return loss
-
-    return step, lambda: latest[0]

@@ -13,8 +13,9 @@ from psannlm.architecture import ModelConfig
 from psannlm.bench import child
 from psannlm.bench.ceiling import measure_ceiling
 from psannlm.bench.records import CEILING
-from psannlm.bench.steps import forward_step, plain_loss, random_batch, training_step
+from psannlm.bench.steps import forward_step, plain_loss, random_batch
 from psannlm.bench.timing import stopwatch_for, time_steps
+from psannlm.bench.training_step import training_step
 from psannlm.device import missing_compiler, select_device
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape, training_bytes

@@ -115,6 +115,17 @@ def shootout_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(SHOOTOUT))
 
 
+def peer_history(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """Rows of peer.csv of all complete runs, oldest first, with preset and code."""
+    frames = []
+    for run in _complete(runs, "peer"):
+        frame = pd.read_csv(io.StringIO(run.text("peer.csv")))
+        frame["preset"] = run.manifest["preset"]
+        frame["commit"] = run.manifest["git"]["commit"]
+        frames.append(frame.astype(object))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
 def _complete(runs: Sequence[Evidence | Refused], notebook: str) -> Iterator[Evidence]:
     """The complete runs of a notebook."""
     for run in runs:

@@ -17,6 +17,8 @@ from psannlm.publication import history
 from psannlm.report import (
     memory_tables,
     memory_words,
+    peer_tables,
+    peer_words,
     shootout_files,
     shootout_gain,
     shootout_words,
@@ -42,6 +44,7 @@ def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
         "memory_history.csv": _csv(history.memory_history(runs)),
         "tiny_corpus_history.csv": _csv(history.training_history(runs)),
         "shootout_history.csv": _csv(history.shootout_history(runs)),
+        "peer_history.csv": _csv(history.peer_history(runs)),
         "sine.md": f"{sine_figure().html}\n",
         "costs.md": costs(),
     }
@@ -65,9 +68,13 @@ def answers(runs: Sequence[Evidence]) -> str:
     return "\n".join(said)
 
 
+TITLES = {"peer": "Against the published package"}
+"""Of notebooks whose file is not called as people call them."""
+
+
 def title(name: str) -> str:
     """What people call a notebook."""
-    return name.replace("_", " ").capitalize()
+    return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def _validation_answer(run: Evidence) -> str:
@@ -93,12 +100,17 @@ def _shootout_answer(run: Evidence) -> str:
     return f"{shootout_words.answer(shootout, asked)}\n{shootout_gain.control(shootout, asked)}"
 
 
+def _peer_answer(run: Evidence) -> str:
+    return peer_words.answer(peer_tables.read(run), run.manifest["parameters"])
+
+
 ANSWERS: Mapping[str, Callable[[Evidence], str]] = {
     "validation": _validation_answer,
     "throughput": _throughput_answer,
     "memory": _memory_answer,
     "tiny_corpus": _training_answer,
     "shootout": _shootout_answer,
+    "peer": _peer_answer,
 }
 """Of each notebook: what one of its runs found, as Markdown."""
 
@@ -121,7 +133,9 @@ def history_page(runs: Sequence[Evidence | Refused]) -> str:
         "Every finding of every complete validation: {download}`validation_history.csv`. "
         "Every throughput row of every complete run, with its device: "
         "{download}`throughput_history.csv`. Every memory row: {download}`memory_history.csv`. "
-        "Every arm of every shootout: {download}`shootout_history.csv`.",
+        "Every arm of every shootout: {download}`shootout_history.csv`. "
+        "Every row of every comparison with the published package: "
+        "{download}`peer_history.csv`.",
         "",
     ]
     if len(trainings):

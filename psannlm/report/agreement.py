@@ -12,6 +12,9 @@ TOLERANCE, SMALLEST = 1e-9, 1e-15
 """Relative, and absolute for differences of losses that are nearly equal: the same sums differ by
 rounding in the last digits at most."""
 
+SUBJECT = ("side", "base", "setting", "work", "precision", "arm", "seed")
+"""Columns that tell what a row is about, as far as a table has them."""
+
 
 def differences(name: str, stated: str, expected: str) -> Iterator[str]:
     """What a file says otherwise than it should: file, place, the stated value and the right one.
@@ -45,7 +48,7 @@ def _in_tables(stated: str, expected: str) -> Iterator[str]:
         yield f"its columns are {head}, they should be {right_head}"
         return
     if len(rows) != len(right_rows):
-        yield f"{len(rows)} rows, the trainings give {len(right_rows)}"
+        yield f"{len(rows)} rows, the records give {len(right_rows)}"
     for number, (row, right) in enumerate(zip(rows, right_rows, strict=False), start=1):
         if len(row) != len(head):
             yield f"row {number} has {len(row)} fields for {len(head)} columns"
@@ -53,13 +56,13 @@ def _in_tables(stated: str, expected: str) -> Iterator[str]:
         for column, one, other in zip(head, row, right, strict=True):
             if not _same_text(one, other):
                 where = f"row {number}, {_subject(head, right)}"
-                yield f"{where}: {column} is {one!r}, the trainings give {other!r}"
+                yield f"{where}: {column} is {one!r}, the records give {other!r}"
 
 
 def _subject(head: list[str], row: list[str]) -> str:
     """What a row is about, as far as its columns say it in names that all tables share."""
     known = dict(zip(head, row, strict=True))
-    names = [known[name] for name in ("base", "arm", "seed") if known.get(name)]
+    names = [known[name] for name in SUBJECT if known.get(name)]
     return " ".join(names) or row[0]
 
 
@@ -84,11 +87,11 @@ def _in_json(path: str, stated: Any, expected: Any) -> Iterator[str]:
                 yield from _in_json(where, stated[name], expected[name])
     elif isinstance(stated, list) and isinstance(expected, list):
         if len(stated) != len(expected):
-            yield f"{path} has {len(stated)} entries, the trainings give {len(expected)}"
+            yield f"{path} has {len(stated)} entries, the records give {len(expected)}"
         for i, (one, other) in enumerate(zip(stated, expected, strict=False)):
             yield from _in_json(f"{path}[{i}]", one, other)
     elif not _same_value(stated, expected):
-        yield f"{path} is {stated!r}, the trainings give {expected!r}"
+        yield f"{path} is {stated!r}, the records give {expected!r}"
 
 
 def _same_value(stated: Any, expected: Any) -> bool:
@@ -101,7 +104,7 @@ def _in_lines(stated: str, expected: str) -> Iterator[str]:
     pairs = itertools.zip_longest(stated.splitlines(), expected.splitlines())
     for number, (line, right) in enumerate(pairs, start=1):
         if line != right:
-            yield f"line {number} is {line!r}, the trainings give {right!r}"
+            yield f"line {number} is {line!r}, the records give {right!r}"
             return
     yield "its ends of lines are not those of the project"
 

@@ -11,6 +11,7 @@ import nbformat
 
 from psannlm.report import (
     memory_identities,
+    peer_identities,
     shootout_identities,
     throughput_identities,
     training_identities,
@@ -25,6 +26,7 @@ PROBLEMS: Mapping[str, Callable[[Evidence], Iterator[str]]] = {
     "memory": memory_identities.problems,
     "tiny_corpus": training_identities.problems,
     "shootout": shootout_identities.problems,
+    "peer": peer_identities.problems,
 }
 """Of each notebook: what its complete run states wrongly, file and row first."""
 

@@ -41,6 +41,9 @@ INDEX = ROOT / "_build" / "html" / "index.html"
 POLL_SECONDS = 0.2
 LOG_SECONDS = 10.0
 
+INSTALLING = ("peer",)
+"""Notebooks that install another package, which nobody asked for who did not name them."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -57,7 +60,7 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
 
     Args:
         preset: A folder under params/.
-        only: Names of notebooks; none means all.
+        only: Names of notebooks; none means all but those that install another package.
 
     Raises:
         ConfigError: Before anything runs: no such preset or notebook, or any parameter file that
@@ -99,7 +102,10 @@ def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
 
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
-    """The notebooks of `only`, or all, in the order in which a report runs them."""
+    """The notebooks of `only`, in the order in which a report runs them.
+
+    None named means all but those that install another package.
+    """
     folder = ROOT / "params"
     presets = sorted({p.parent.name for name in CONFIGS for p in folder.glob(f"*/{name}.yaml")})
     if preset not in presets:
@@ -112,7 +118,8 @@ def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
             raise ConfigError(
                 f"unknown notebook {name!r}{nearest(name, CONFIGS)} There are: {known}"
             )
-    return [name for name in CONFIGS if not only or name in only]
+    wanted = only or [name for name in CONFIGS if name not in INSTALLING]
+    return [name for name in CONFIGS if name in wanted]
 
 
 def check_parameters(name: str, path: Path) -> None:

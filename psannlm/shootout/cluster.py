@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from psannlm import CHECKPOINTS, ROOT
-from psannlm.bench.child import reason_of
 from psannlm.bench.environment import device_name
+from psannlm.bench.upkeep import reason_of
 from psannlm.corpora.corpus import load
 from psannlm.device import select_device
 from psannlm.schema import ConfigError

@@ -1,0 +1,138 @@
+"""Comparisons with the published package made up for tests, with known truths in them."""
+
+import random
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from psannlm.bench.peer_cells import AGAIN, OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
+from psannlm.bench.peer_records import protocol_csv
+from psannlm.files import MIB
+from psannlm.peer_config import PeerConfig
+from psannlm.report.peer_keeping import PEERS, PROTOCOL_RECORDS
+from psannlm.report.peer_tables import comparison
+from psannlm.report.peer_views import files
+from psannlm.report.runs import Run
+from tests.synthetic import executed_notebook, start_manifest
+
+SPEEDS = {OURS: 1500.0, AGAIN: 1500.0, PUBLISHED: 1000.0}
+"""Tokens/s of each side, whatever the work."""
+
+SAVED = {OURS: 4 * MIB, AGAIN: 4 * MIB, PUBLISHED: 10 * MIB}
+
+
+def peer_config(**changes: Any) -> PeerConfig:
+    values: dict[str, Any] = {
+        "vocab_size": 64, "context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2,
+        "d_mlp": 32, "preset": "cpu", "peer": "psannlm==2.0.1", "base": ("respsann", "sgrpsann"),
+        "batch_tokens": 32, "precision": ("fp32",), "work": ("train_step", "saved"),
+        "setting": ("defaults", "best"), "prompt_tokens": 8, "new_tokens": 8,
+        "protocol_batch_tokens": (32,), "device": "cpu", "n_repeats": 6, "min_seconds": 0.01,
+        "min_steps": 2, "timeout_seconds": 60.0, "learning_rate": 0.001, "seed": 0,
+    }  # fmt: skip
+    return PeerConfig(**values | changes)
+
+
+def peer_cell(**changes: Any) -> PeerCell:
+    """A process that succeeded at a training step."""
+    values: dict[str, Any] = {
+        "repeat": 0, "order": 0, "side": OURS, "base": "respsann", "setting": "best",
+        "work": "train_step", "precision": "fp32", "batch_tokens": 32, "context_length": 16,
+        "status": "ok", "reason": "", "started_at": "2026-01-01T00:00:00+00:00",
+        "choices": "fused attention", "n_parameters": 1000, "tokens": 32, "seconds": (0.5, 0.5),
+        "saved_bytes": None,
+    }  # fmt: skip
+    return PeerCell(**values | changes)
+
+
+def failed_cell(reason: str = "cannot be installed", **changes: Any) -> PeerCell:
+    """A process of which nothing came back."""
+    unknown: dict[str, Any] = {
+        "status": "failed", "reason": reason, "seconds": (), "saved_bytes": None,
+        "n_parameters": None,
+    }  # fmt: skip
+    return peer_cell(**unknown | changes)
+
+
+def peer_records(
+    config: PeerConfig,
+    *,
+    speeds: dict[str, float] = SPEEDS,
+    failing: Sequence[str] = (),
+    noise: float = 0.002,
+    seed: int = 0,
+) -> list[PeerCell]:
+    """Records of a whole run, in which a side has its speed but for noise per process."""
+    draw = random.Random(seed)
+    records = []
+    settings = product(
+        range(config.n_repeats), SIDES, config.base, config.setting, config.precision
+    )
+    for order, (repeat, side, base, setting, precision) in enumerate(settings):
+        for work in config.work:
+            place: dict[str, Any] = {
+                "repeat": repeat, "order": order, "side": side, "base": base, "setting": setting,
+                "precision": precision, "work": work,
+            }  # fmt: skip
+            if side in failing:
+                records.append(failed_cell(**place))
+            elif work == "saved":
+                records.append(peer_cell(**place, seconds=(), saved_bytes=SAVED[side]))
+            else:
+                second = 32 / (speeds[side] * (1 + draw.gauss(0, noise)))
+                records.append(peer_cell(**place, seconds=(second,) * 3))
+    return records
+
+
+def protocol_cell(**changes: Any) -> ProtocolCell:
+    values: dict[str, Any] = {
+        "side": OURS, "check": "GPU-03", "base": "respsann", "batch_tokens": 32,
+        "context_length": 16, "measure": "tokens_per_s", "value": 1234.5, "status": "ok",
+        "reason": "", "started_at": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    return ProtocolCell(**values | changes)
+
+
+def protocol_cells() -> list[ProtocolCell]:
+    """Speed and memory of both sides; of memory that CUDA alone has, nothing."""
+    return [
+        protocol_cell(side=side, measure=measure, value=value, check=check, reason=reason)
+        for side in (OURS, PUBLISHED)
+        for check, measure, value, reason in (
+            ("GPU-03", "tokens_per_s", SPEEDS[side], ""),
+            ("GPU-04", "max_allocated_mib", None, "of a GPU alone"),
+        )
+    ]
+
+
+def peer_run(
+    reports: Path,
+    *,
+    status: str = "complete",
+    records: list[PeerCell] | None = None,
+    protocol: Sequence[ProtocolCell] | None = None,
+    **changes: Any,
+) -> Path:
+    """A sealed run folder of made-up records; returns it."""
+    config = peer_config(**changes)
+    run = Run.start("benchmarks", start_manifest("peer", config), reports=reports)
+    records = peer_records(config) if records is None else records
+    cells = protocol_cells() if protocol is None else protocol
+    found = comparison(
+        records,
+        cells,
+        config,
+        timestamp=run.folder.name,
+        device=run.manifest["environment"]["device"],
+    )
+    for name, text in zip(PEERS.files, PEERS.texts(records), strict=True):
+        run.write(name, text)
+    run.write(PROTOCOL_RECORDS, protocol_csv(cells))
+    for name, text in files(found, run.manifest).items():
+        run.write(name, text)
+    run.write("peer.ipynb", nbformat.writes(executed_notebook("Against the published package")))
+    run.seal(status)
+    return run.folder
