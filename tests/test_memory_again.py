@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.bench.memory_experiment import MemoryCell, memory
+from psannlm.bench.memory_experiment import memory
 from psannlm.bench.memory_records import read_records
 from psannlm.report.rows import rows_of
 from psannlm.report.runs import load
@@ -58,14 +58,13 @@ def test_a_row_that_fails_now_is_outside(row):
 
 @pytest.mark.slow
 def test_a_published_row_measured_again_has_the_same_bytes(tmp_path):
-    config = memory_config(batch_tokens=(32,), contexts=(), precision=("fp32",), variants=())
-    few = config.model_copy(update={"base": ("respsann",), "n_repeats": 2})
-    setting = setting_of(rows_of(load(memory_run(tmp_path / "shape")))[0])
-    records = list(memory(few, cells=[MemoryCell(i, i, setting) for i in range(2)]))
-    told = {"base": ("respsann",), "variants": (), "n_repeats": 2}
+    told = {"base": ("respsann",), "batch_tokens": (32,), "contexts": (), "precision": ("fp32",)}
+    told |= {"variants": (), "n_repeats": 1}
+    records = list(memory(memory_config(**told)))
     folder = memory_run(tmp_path, records=records, **told)
 
-    outcome = repeat.rerun(folder, 1, repeats=1)
+    outcome = repeat.rerun(folder)
 
-    assert [q.inside for q in outcome.repeat.quantities][:2] == [True, True]
-    assert f"{records[0].saved_bytes:,}" == outcome.repeat.quantities[0].measured
+    assert [q.inside for q in outcome.repeat.quantities] == [True, True, None]
+    counted = {f"{record.saved_bytes:,}" for record in records}
+    assert outcome.repeat.quantities[0].measured in counted

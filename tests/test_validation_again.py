@@ -80,7 +80,7 @@ def test_the_check_of_that_base_alone_is_made(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_real_check_made_again_gives_the_same_digits(tmp_path):
-    folder = validation_run(tmp_path, only=("GPU-04",), base=("respsann",))
+    folder = validation_run(tmp_path, only=("FAST",), base=("respsann",))
 
     outcome = repeat.rerun(folder)
 
