@@ -25,6 +25,7 @@ def psannlm(*arguments: str):
         (("report", "--only", "thruput"), "unknown notebook 'thruput', did you mean 'throughput'?"),
         (("report", "--resume", "reports/benchmarks/x"), "is no run folder"),
         (("report", "throughput"), "follows no --only"),
+        (("rerun", "nowhere"), "error: nowhere is no run folder; there are, below reports/: "),
         (("reprot",), "No such command 'reprot'"),
         (
             ("corpus", "build", "tiny_book"),
@@ -59,6 +60,17 @@ def test_check_passes_on_the_committed_evidence():
 
     assert done.returncode == 0
     assert "0 refused" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_row_that_a_run_does_not_have_is_refused_with_those_it_has():
+    run = next((ROOT / "reports").glob("*/*/throughput.csv")).parent
+
+    done = psannlm("rerun", str(run), "--row", "99")
+
+    assert done.returncode == 2
+    assert "got 99; its rows are:\n  1: label " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

@@ -11,14 +11,15 @@ from psannlm.report.memory_cells import MEMORY
 from psannlm.report.memory_tables import PEAK_WITHIN, step_seconds
 from psannlm.report.rows import Row
 from psannlm.rerun.asked import Asked
-from psannlm.rerun.expectation import expected_rate
+from psannlm.rerun.expectation import SURE, expected_rate
 from psannlm.rerun.outcome import Quantity, Repeat, between, exact, rate, status
 
 RULES = (
     "bytes saved for backward: the same to the byte",
     f"peak of the allocator: within {PEAK_WITHIN:.0%}, as far as a prediction may lie from it",
-    "seconds of a step: the geometric mean of the new processes must lie in the 95% prediction "
-    "interval that the published processes give for so many new ones; one process gives none",
+    "seconds of a step: the geometric mean of the new processes must lie in the "
+    f"{SURE} prediction interval that the published processes give for so many new "
+    "ones; one process gives none",
 )
 
 

@@ -9,6 +9,7 @@ from psannlm.report.rows import Row, rows_of
 from psannlm.report.runs import MANIFEST, Evidence, all_runs, load
 from psannlm.rerun import (
     memory_again,
+    peer_again,
     shootout_again,
     throughput_again,
     training_again,
@@ -25,6 +26,7 @@ PAGES: Mapping[str, Callable[[Row, Asked], Repeat]] = {
     "memory": memory_again.measure_again,
     "tiny_corpus": training_again.measure_again,
     "shootout": shootout_again.measure_again,
+    "peer": peer_again.measure_again,
 }
 """Of each page: what measures one of its rows again."""
 

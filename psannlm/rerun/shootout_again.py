@@ -9,7 +9,7 @@ from statistics import fmean
 from psannlm.report.rows import Row
 from psannlm.report.shootout_files import trainings_of
 from psannlm.rerun.asked import Asked
-from psannlm.rerun.expectation import expected_mean
+from psannlm.rerun.expectation import SURE, expected_mean
 from psannlm.rerun.outcome import Quantity, Repeat, between, exact, status
 from psannlm.rerun.surroundings import refuse_other_text
 from psannlm.schema import ConfigError
@@ -26,9 +26,9 @@ SAME = (
 )
 SPREAD = (
     "loss of a seed: on another processor, torch or number of threads rounding differs; within the "
-    "95% prediction interval of one more seed"
+    f"{SURE} prediction interval of one more seed"
 )
-MEAN = "mean loss: within the 95% prediction interval that the published seeds give for so many"
+MEAN = f"mean loss: within the {SURE} prediction interval that the published seeds give for so many"
 
 
 def measure_again(row: Row, asked: Asked) -> Repeat:

@@ -9,13 +9,13 @@ from psannlm.bench.records import CEILING, CellRecord, read_records
 from psannlm.config import ThroughputConfig
 from psannlm.report.rows import Row
 from psannlm.rerun.asked import Asked
-from psannlm.rerun.expectation import expected_rate
+from psannlm.rerun.expectation import SURE, expected_rate
 from psannlm.rerun.outcome import Quantity, Repeat, rate, status
 
 RULES = (
-    "speeds and ratios: the geometric mean of the new processes must lie in the 95% prediction "
-    "interval that the published processes give for so many new ones, widened by the run's noise "
-    "floor; a ratio is to the baseline of the same block",
+    "speeds and ratios: the geometric mean of the new processes must lie in the "
+    f"{SURE} prediction interval that the published processes give for so many new ones, widened "
+    "by the run's noise floor; a ratio is to the baseline of the same block",
 )
 
 

@@ -1,0 +1,79 @@
+"""A prediction interval covers new means as often as it says, and follows the textbook formula."""
+
+import math
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from psannlm.rerun.expectation import Expected, expected_mean, expected_rate
+
+TRIES = 10000
+
+
+def normal(draw: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return draw.normal(size=shape)
+
+
+def heavy(draw: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return draw.standard_t(3, size=shape)
+
+
+def test_the_interval_is_that_of_the_textbook():
+    published = [10.0, 12.0, 11.0, 13.0]
+
+    found = expected_mean(published, 2)
+
+    assert found is not None
+    half = student.ppf(0.9825, 3) * stdev(published) * math.sqrt(1 / 2 + 1 / 4)
+    assert found.low == pytest.approx(11.5 - half)
+    assert found.high == pytest.approx(11.5 + half)
+
+
+@pytest.mark.parametrize("shape_of_logs", [normal, heavy])
+@pytest.mark.parametrize(("n", "m"), [(6, 1), (6, 6), (8, 4), (10, 1), (10, 6)])
+def test_new_means_fall_inside_as_often_as_it_says(shape_of_logs, n, m):
+    draw = np.random.default_rng(n * 100 + m)
+    old, new = shape_of_logs(draw, (TRIES, n)), shape_of_logs(draw, (TRIES, m))
+    factor = expected_mean([-1.0, 1.0] * (n // 2), m)
+    assert factor is not None
+    halves = factor.high / stdev([-1.0, 1.0] * (n // 2))
+
+    inside = abs(new.mean(1) - old.mean(1)) <= halves * old.std(1, ddof=1)
+
+    assert 0.93 <= inside.mean() <= 0.97
+
+
+def test_a_rate_is_predicted_on_logarithms_and_widened_by_the_noise_floor():
+    rates = [90.0, 100.0, 111.0]
+    logs = expected_mean([math.log(rate) for rate in rates], 2, judged=2)
+
+    found = expected_rate(rates, 2, judged=2, floor=0.1)
+
+    assert found is not None
+    assert logs is not None
+    assert found.low == pytest.approx(math.exp(logs.low) / 1.1)
+    assert found.high == pytest.approx(math.exp(logs.high) * 1.1)
+
+
+def test_intervals_that_are_judged_together_are_each_wider():
+    one, both = (expected_mean([1.0, 2.0, 3.0], 1, judged=n) for n in (1, 2))
+
+    assert one is not None
+    assert both is not None
+    assert both.low < one.low < one.high < both.high
+
+
+def test_one_value_predicts_nothing():
+    assert expected_mean([1.0], 3) is None
+    assert expected_rate([1.0], 3) is None
+
+
+def test_no_number_lies_outside_and_the_ends_inside():
+    interval = Expected(1.0, 2.0)
+
+    assert interval.covers(1.0)
+    assert interval.covers(fmean([2.0, 2.0]))
+    assert not interval.covers(2.1)
+    assert not interval.covers(math.nan)
