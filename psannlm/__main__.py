@@ -17,8 +17,10 @@ from psannlm.device import select_device
 from psannlm.model.bases import BASES
 from psannlm.model.sampling import EVERY_TOKEN, Sampling
 from psannlm.parameters import parse, read_parameters
+from psannlm.publication import claims, soundness
+from psannlm.publication import pdf as printing
 from psannlm.report import identities, runner
-from psannlm.report.runs import Refused
+from psannlm.report.runs import Evidence, Refused
 from psannlm.rerun import repeat
 from psannlm.schema import ConfigError
 from psannlm.train import distributed, pretrained, session
@@ -139,15 +141,23 @@ def generate(
 
 @app.command()
 def check() -> None:
-    """Check hashes and identities of all evidence: what the book refuses, by name."""
+    """Check evidence, claims and published figures: what the book refuses, by name."""
     runs = list(identities.checked_runs(REPORTS))
-    refused = [run for run in runs if isinstance(run, Refused)]
-    for run in refused:
-        print(run.reason)
-    complete = sum(not isinstance(run, Refused) and run.is_complete for run in runs)
-    print(f"{len(runs)} runs: {complete} complete and sound, {len(refused)} refused")
-    if refused:
+    problems = soundness.problems_of(runs, claims.claims_about(REPORTS))
+    for problem in problems:
+        print(problem)
+    sound = sum(isinstance(run, Evidence) and run.is_complete for run in runs)
+    refused = sum(isinstance(run, Refused) for run in runs)
+    print(f"{len(runs)} runs: {sound} complete and sound, {refused} refused")
+    if problems:
+        print(f"{len(problems)} problems")
         raise typer.Exit(1)
+
+
+@app.command()
+def pdf() -> None:
+    """Print the book: one page of HTML, then a PDF."""
+    print(printing.make())
 
 
 @app.command()

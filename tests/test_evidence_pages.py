@@ -7,7 +7,7 @@ import pytest
 
 from psannlm.files import sha256_of
 from psannlm.publication.claims import CLAIMS
-from psannlm.publication.evidence_pages import Published, refused
+from psannlm.publication.evidence_pages import Stated, refused
 from psannlm.report.runs import Refused
 from tests.published import best, committed
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def stated():
-    return Published.of(committed(), CLAIMS)
+    return Stated.of(committed(), CLAIMS)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ def test_data_has_every_headline_with_the_file_its_hash_and_its_row(stated, piec
 
 
 def test_data_is_the_same_each_time(pieces):
-    assert Published.of(committed(), CLAIMS).pieces()["data.json"] == pieces["data.json"]
+    assert Stated.of(committed(), CLAIMS).pieces()["data.json"] == pieces["data.json"]
 
 
 def test_a_claim_that_fails_is_shown_as_one_that_does_not_hold(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(CLAIMS.read_text().replace("'slower'", "'faster'", 1))
 
-    page = Published.of(committed(), path).pieces()["claims.md"]
+    page = Stated.of(committed(), path).pieces()["claims.md"]
 
     assert page.count("✗ does not hold") == 1
     assert "row 7: verdict 'slower' does not satisfy" in page
@@ -65,7 +65,7 @@ def test_a_claim_that_fails_is_shown_as_one_that_does_not_hold(tmp_path):
 def test_a_refused_run_is_a_warning_by_name_on_the_landing_page(tmp_path):
     runs = [Refused(tmp_path, "benchmarks/x: samples.csv was altered")]
 
-    text = Published.of(runs, None).pieces()["answers.md"]
+    text = Stated.of(runs, None).pieces()["answers.md"]
 
     assert text.startswith("```{warning}\n")
     assert "`benchmarks/x: samples.csv was altered`" in text
@@ -73,7 +73,7 @@ def test_a_refused_run_is_a_warning_by_name_on_the_landing_page(tmp_path):
 
 
 def test_nothing_at_all_is_published_too():
-    pieces = Published.of([], None).pieces()
+    pieces = Stated.of([], None).pieces()
 
     assert "Nothing is claimed" in pieces["claims.md"]
     assert json.loads(pieces["data.json"])["headlines"] == []

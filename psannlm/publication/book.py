@@ -18,7 +18,7 @@ from psannlm import REPORTS, __version__
 from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
 from psannlm.publication import claims, downloads, pieces, soundness
-from psannlm.publication.evidence_pages import Published
+from psannlm.publication.evidence_pages import Stated
 from psannlm.report import drawings, memory_tables
 from psannlm.report.identities import checked_runs
 from psannlm.report.runner import INSTALLING
@@ -53,7 +53,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     """
     runs = list(checked_runs(reports))
     claimed = claims.claims_about(reports)
-    stated = Published.of(runs, claimed)
+    stated = Stated.of(runs, claimed)
     wanted: dict[Path, bytes] = {}
     for name in CONFIGS:
         wanted |= _page(name, stated.best.get(name), target)

@@ -17,7 +17,7 @@ from psannlm.report.runs import Evidence, Refused, best_run
 
 
 @dataclass(frozen=True)
-class Published:
+class Stated:
     """Everything that is stated of the evidence, number by number."""
 
     runs: Sequence[Evidence | Refused]
@@ -26,7 +26,7 @@ class Published:
     claims: list[Held]
 
     @classmethod
-    def of(cls, runs: Sequence[Evidence | Refused], path: Path | None) -> "Published":
+    def of(cls, runs: Sequence[Evidence | Refused], path: Path | None) -> "Stated":
         """What is stated of these runs.
 
         Args:

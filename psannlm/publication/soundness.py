@@ -1,16 +1,17 @@
-"""Whether the evidence and what is claimed of it are sound: refused runs, and claims that fail."""
+"""Whether evidence, claims and the figures beside them are sound: what a build refuses, by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from psannlm import REPORTS
-from psannlm.publication import claims
+from psannlm.corpora import sums
+from psannlm.publication import claims, published
 from psannlm.report.identities import checked_runs
 from psannlm.report.runs import Evidence, Refused
 
 
 def problems(reports: Path = REPORTS) -> list[str]:
-    """Every run that is refused, with the reason, and every claim that its evidence denies.
+    """Every run that is refused, every claim that its evidence denies, every altered file.
 
     Args:
         reports: Where run folders live; claims are about those that the project keeps.
@@ -19,6 +20,14 @@ def problems(reports: Path = REPORTS) -> list[str]:
 
 
 def problems_of(runs: Sequence[Evidence | Refused], path: Path | None) -> list[str]:
-    """The same, of runs that were checked already, and of the claims in a file if there is one."""
+    """The same, of runs that were checked already.
+
+    Args:
+        runs: All runs.
+        path: File of the claims about them; None of runs that are not the project's, and then
+            nothing but the runs is looked at.
+    """
     refused = [f"left out of the book: {run.reason}" for run in runs if isinstance(run, Refused)]
-    return refused + (claims.problems(path, runs) if path else [])
+    if path is None:
+        return refused
+    return [*refused, *claims.problems(path, runs), *published.problems(), *sums.problems()]
