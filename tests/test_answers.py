@@ -69,7 +69,7 @@ def test_the_largest_batch_that_has_ratios_is_told_of_a_training_step_first():
 
     said = line(answers(found), "Is it as fast?")
 
-    assert "training step (fp32, 32 tokens)" in said
+    assert "(training step, fp32, 32 tokens)" in said
     assert "**not separated** one" in said
     assert "3 more settings on the page" in said
 

@@ -71,7 +71,7 @@ def _speed(found: Sequence[Headline]) -> str:
     here = [ratio for ratio in ratios if _setting(ratio) == setting]
     mode, tokens, precision = setting
     said = (
-        f"Speed of a {MODES[mode]} ({precision}, {tokens:,} tokens) as a ratio to {baseline}: "
+        f"Speed as a ratio to {baseline} ({MODES[mode]}, {precision}, {tokens:,} tokens): "
         f"{_by_verdict(here)}."
     )
     others = len({_setting(ratio) for ratio in ratios}) - 1
