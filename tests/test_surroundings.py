@@ -54,6 +54,13 @@ def test_another_package_and_another_number_of_threads_are_named():
     assert not found.same_digits
 
 
+def test_threads_alone_rule_out_the_same_digits():
+    found = surroundings(run_of(settings=HERE["settings"] | {"threads": 99}))
+
+    assert found.same_device
+    assert not found.same_digits
+
+
 def test_another_package_that_computes_nothing_leaves_the_digits():
     software = HERE["software"]
     packages = software["packages"] | {"matplotlib": "0.1"}
