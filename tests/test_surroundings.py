@@ -49,7 +49,14 @@ def test_another_package_and_another_number_of_threads_are_named():
     assert told["torch"] == Differing("torch", "1.0", now["torch"])
     assert told["numpy"].published == "0.1"
     assert told["threads"].published == "99"
-    assert told["variable OMP_TEST"] == Differing("variable OMP_TEST", "3", "unknown")
+    assert told["variable OMP_TEST"] == Differing("variable OMP_TEST", "3", "absent")
+    assert found.same_device
+    assert not found.same_digits
+
+
+def test_threads_alone_rule_out_the_same_digits():
+    found = surroundings(run_of(settings=HERE["settings"] | {"threads": 99}))
+
     assert found.same_device
     assert not found.same_digits
 

@@ -88,3 +88,4 @@ def test_the_measured_speed_is_the_geometric_mean(row):
     found = compared(row, config, throughput_records(config, SPEEDS), new, comparable=True)
 
     assert found.quantities[0].measured == f"{math.sqrt(mine[0] * mine[1]):,.0f}"
+    assert float(found.quantities[1].measured) == pytest.approx(0.9, abs=0.01)

@@ -14,7 +14,7 @@ from psannlm.files import sha256_of
 from psannlm.report.runs import Evidence
 from psannlm.schema import ConfigError
 
-UNKNOWN = "unknown"
+UNKNOWN, ABSENT = "unknown", "absent"
 SPEED = ("device", "device type", "cpu name", "gpu name")
 """Facts in which machines must agree for speeds to be comparable."""
 
@@ -106,7 +106,7 @@ def facts(environment: Mapping[str, Any], git: Mapping[str, Any]) -> dict[str, s
 def differing(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Differing]:
     """The facts that differ, in the order in which they are told."""
     for name in dict.fromkeys([*before, *after]):
-        then, now = before.get(name, UNKNOWN), after.get(name, UNKNOWN)
+        then, now = before.get(name, ABSENT), after.get(name, ABSENT)
         if then != now:
             yield Differing(name, then, now)
 
