@@ -45,6 +45,14 @@ def test_what_is_staged_is_linked_and_the_rest_is_in_the_zip(tmp_path):
     assert "| `throughput.ipynb`, in the zip |" in text, "the page of that name is a shorter one"
 
 
+def test_a_staged_file_that_differs_is_not_offered_in_place_of_the_evidence(tmp_path):
+    run = load(throughput_run(tmp_path))
+
+    text = staged([run], {"throughput.ipynb": b"a shorter page"})[PAGE].decode()
+
+    assert "| `throughput.ipynb`, in the zip |" in text
+
+
 def test_a_history_is_offered_wherever_it_is_staged():
     text = staged([], {"data/history/rows.csv": b"base\n1\n"})[PAGE].decode()
     other = staged([], {"rows.csv": b"base\n1\n"})[PAGE].decode()

@@ -66,8 +66,9 @@ def test_what_the_browser_leaves_is_the_pdf(tmp_path):
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("echo one >&2; echo no room >&2; exit 3", "ended with 3 and left no PDF: no room"),
-        ("exit 0", "ended with 0 and left no PDF: it said nothing"),
+        ("echo one >&2; echo no room >&2; exit 3", "must print a PDF, it ended with 3: no room"),
+        (f"{PRINTS}; exit 4", "must print a PDF, it ended with 4: it said nothing"),
+        ("exit 0", "must print a PDF, it ended with 0: it said nothing"),
     ],
 )
 def test_a_browser_that_fails_is_named_with_its_last_word(tmp_path, script, said):

@@ -105,7 +105,7 @@ def printed(browser: str, page: Path) -> bytes:
         if done.returncode or not made.is_file():
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise PdfError(
-                f"{browser} ended with {done.returncode} and left no PDF: {last}; "
+                f"{browser} must print a PDF, it ended with {done.returncode}: {last}; "
                 "name another in CHROMIUM"
             )
         return made.read_bytes()
