@@ -13,8 +13,10 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/.test: .venv/.setup tests/requirements.txt
+.venv/.test: .venv/.setup tests/requirements.txt tests/package-lock.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@if command -v npm >/dev/null; then npm ci --prefix tests --no-audit --no-fund --silent; \
+	else echo "npm is not here: the tests of accessibility will be skipped"; fi
 	@touch $@
 
 setup: .venv/.setup

@@ -1,7 +1,6 @@
 """The built book in Chromium, from the file system and from a server: quiet, whole, light."""
 
 import re
-from collections import defaultdict
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
@@ -46,6 +45,7 @@ def test_no_page_asks_another_host_complains_or_scrolls_sideways(browser, base, 
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.on("requestfailed", lambda r: errors.append(r.url))
+    page.on("response", lambda r: errors.append(f"{r.status}: {r.url}") if r.status > 399 else None)
     for path in pages():
         open_page(page, address_of(base, path))
         if page.evaluate("document.documentElement.scrollWidth") > width:
@@ -124,15 +124,16 @@ def test_no_two_places_of_a_page_share_a_name(browser):
 
 
 def test_every_page_is_light(browser):
-    weights = defaultdict(dict)
+    weights = {}
     with served() as base:
         for path in pages():
             page = browser.new_page()
-            loaded = weights[path.relative_to(SITE).as_posix()]
-            page.on("response", lambda r, into=loaded: into.update({r.url: r}))
+            answers = []
+            page.on("response", lambda r, to=answers: to.append(r))
             open_page(page, address_of(base, path))
-            for url, response in list(loaded.items()):
-                loaded[url] = len(response.body())
+            page.wait_for_load_state("networkidle")
+            loaded = {answer.url: len(answer.body()) for answer in list(answers)}
+            weights[path.relative_to(SITE).as_posix()] = loaded
             page.close()
 
     heavy = {

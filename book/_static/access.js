@@ -5,7 +5,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const words = button.innerText.replace(/\s+/g, " ").trim();
     if (words) button.setAttribute("aria-label", words);
   }
-  for (const icon of document.querySelectorAll("button i[title], button svg")) icon.setAttribute("aria-hidden", "true");
+  for (const summary of document.querySelectorAll("summary[aria-label]")) summary.removeAttribute("aria-label");
+  for (const icon of document.querySelectorAll("button[aria-label] i[title]")) icon.setAttribute("aria-hidden", "true");
   for (const brand of document.querySelectorAll(".sidebar-primary-item > .navbar-brand")) {
     brand.parentElement.setAttribute("role", "navigation");
     brand.parentElement.setAttribute("aria-label", "Home");
