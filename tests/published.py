@@ -14,8 +14,9 @@ from psannlm.report.runs import Evidence, Refused, all_runs, best_run
 
 @functools.cache
 def committed() -> tuple[Evidence | Refused, ...]:
-    """All runs that the project keeps, their hashes checked."""
-    return tuple(all_runs(ROOT / "reports"))
+    """All runs of the cpu preset, which the project keeps, their hashes checked."""
+    runs = all_runs(ROOT / "reports")
+    return tuple(r for r in runs if isinstance(r, Refused) or r.manifest["preset"] == "cpu")
 
 
 def best() -> dict[str, Evidence]:

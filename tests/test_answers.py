@@ -142,8 +142,20 @@ def test_memory_is_told_in_half_precision_under_its_verdict():
 
 
 def test_the_published_package_has_a_line_only_where_it_was_measured():
-    row = made_up_row("peer", {"base": "one"}, peer="package==1")
-    found = [headline(row, about="one, best, forward, fp32", verdict="faster")]
+    def ratio(setting, work, **changes):
+        values = {"base": "one", "setting": setting, "work": work}
+        return headline(made_up_row("peer", values, peer="package==1"), **changes)
 
-    assert "**faster** one, best, forward, fp32 0.500" in line(answers(found), "published package")
+    found = [
+        ratio("defaults", "forward", value=9.0, verdict="slower"),
+        ratio("best", "forward", verdict="faster"),
+        ratio("best", "saved", value=0.3, low=None, high=None, verdict="fewer"),
+    ]
+
+    said = line(answers(found), "published package")
+
+    assert "Ours as a ratio to package==1, each with its fastest choices: **faster** one" in said
+    assert "**fewer** one saved for backward 0.300" in said
+    assert "slower" not in said
+    assert "by its defaults: **slower**" in line(answers(found[:1]), "published package")
     assert "published package" not in answers([])

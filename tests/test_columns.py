@@ -1,30 +1,22 @@
 """Every column of every published file is described, and nothing is described that is not there."""
 
-from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from psannlm import REPORTS
-from psannlm.bench.peer_cells import PeerCell, ProtocolCell
-from psannlm.publication import history
+from psannlm.publication import headline_data, history_page
 from psannlm.publication.columns import SOURCE, Dictionary, dictionary, n_rows, names_of
-from psannlm.report import peer_tables
 from psannlm.report.runs import Run, all_runs, load
 from psannlm.report.views import UNKNOWN
 from psannlm.schema import ConfigError
 from tests.synthetic import start_manifest, throughput_config, throughput_run
 from tests.synthetic_memory import memory_run
+from tests.synthetic_peer import peer_run
 from tests.synthetic_shootout import shootout_run
 from tests.trainings import training_run
 from tests.validations import made_up_checks, validation_run
 
-HISTORIES = {
-    "validation": history.validation_history,
-    "throughput": history.throughput_history,
-    "memory": history.memory_history,
-    "tiny_corpus": history.training_history,
-    "shootout": history.shootout_history,
-}
 UNITS = {
     "_mib": "MiB",
     "_bytes": "bytes",
@@ -68,12 +60,12 @@ def published(tmp_path_factory):
     for run in runs:
         for file, names in named(run).items():
             found[file] = list(dict.fromkeys([*found.get(file, []), *names]))
-    for page, table in HISTORIES.items():
-        found[f"history/{page}_history.csv"] = list(table(runs).columns)
-    found["peer/peer.csv"] = list(peer_tables.PEER)
-    found["peer/protocol.csv"] = list(peer_tables.PROTOCOL)
-    kept = [f.name for record in (PeerCell, ProtocolCell) for f in fields(record)]
-    found["peer/records.json"] = list(dict.fromkeys(kept))
+    for name, text in history_page.files(runs).items():
+        if name.endswith(".csv"):
+            found[f"history/{Path(name).name}"] = names_of(name, text)
+    found["data.json"] = names_of("data.json", headline_data.document([], []))
+    compared = load(peer_run(tmp_path_factory.mktemp("compared"), n_repeats=1))
+    found |= {file: [*found.get(file, []), *names] for file, names in named(compared).items()}
     reports = tmp_path_factory.mktemp("resumed")
     manifest = start_manifest("throughput", throughput_config())
     run = Run.start("benchmarks", manifest, reports=reports)
@@ -164,7 +156,7 @@ def test_a_name_means_what_its_own_file_says_before_what_all_say():
 
     (own,) = known.columns("memory/peer.csv", ["saved_mib"])
     (shared,) = known.columns("memory/memory.json", ["saved_mib"])
-    (alike,) = known.columns("history/throughput_history.csv", ["ratio"])
+    (alike,) = known.columns("history/throughput.csv", ["ratio"])
 
     assert own.what == "What ours keeps for backward, without checkpointing."
     assert shared.what.startswith("Counted memory")

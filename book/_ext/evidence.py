@@ -3,16 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from psannlm.publication import icons, staging
+from psannlm.schema import ConfigError
 
 logger = logging.getLogger(__name__)
 
 
 def stage(app: Any, config: Any) -> None:
     """Bring results/ up to date before the table of contents is read."""
-    staged = staging.prepare(Path(app.srcdir))
+    try:
+        staged = staging.prepare(Path(app.srcdir))
+    except ConfigError as error:
+        raise ExtensionError(str(error)) from None
     for warning in staged.warnings:
         logger.warning(warning)
     config.myst_substitutions = staged.constants

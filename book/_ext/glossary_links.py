@@ -7,13 +7,16 @@ from typing import Any
 from psannlm.publication.terms import link_terms
 
 GLOSSARY = "glossary"
+EVERYDAY = {"measure", "place", "row", "setting"}
+"""Terms that prose uses in their everyday sense too often to be linked."""
 
 
 def terms(source: Path) -> list[str]:
     """The terms of the glossary, as its page lists them."""
     text = (source / f"{GLOSSARY}.md").read_text(encoding="utf-8")
     block = text.split("```{glossary}")[1].split("```")[0]
-    return re.findall(r"^(\S.*)$", block, re.MULTILINE)
+    found: list[str] = re.findall(r"^(\S.*)$", block, re.MULTILINE)
+    return [term for term in found if term not in EVERYDAY]
 
 
 def link(app: Any, page: Any) -> None:

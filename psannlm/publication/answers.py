@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from psannlm.publication.headline import Headline
+from psannlm.publication.peer_headlines import WORK
 from psannlm.publication.phrases import date, machine, measured, page
 from psannlm.publication.shootout_headlines import GAIN
 from psannlm.report import shootout_gain
@@ -10,7 +11,8 @@ from psannlm.report.throughput_views import MODES
 from psannlm.shootout.comparison import Verdict
 
 NO_RUN = "No complete run yet: `make report` makes the first."
-ORDER = ("faster", "better", "less", "not separated", "slower", "worse")
+ORDER = ("faster", "better", "less", "fewer", "not separated", "equal", "slower", "worse", "more")
+SETTINGS = {"best": "each with its fastest choices", "defaults": "each by its defaults"}
 
 
 def answers(found: Sequence[Headline]) -> str:
@@ -161,11 +163,16 @@ def _called(verdict: str) -> Verdict | str:
 
 
 def _peer(found: Sequence[Headline]) -> str:
-    return f"{found[0].quantity}, and others: {_by_verdict(found, _whole)}."
+    """With the fastest choices of both, where these were measured."""
+    best = [h for h in found if h.row.values["setting"] == "best"] or found
+    setting, peer = best[0].row.values["setting"], best[0].row.run.manifest["parameters"]["peer"]
+    here = [h for h in best if h.row.values["setting"] == setting]
+    return f"Ours as a ratio to {peer}, {SETTINGS[setting]}: {_by_verdict(here, _work)}."
 
 
-def _whole(headline: Headline) -> str:
-    return headline.about
+def _work(headline: Headline) -> str:
+    values = headline.row.values
+    return f"{values['base']} {WORK[values['work']]}"
 
 
 def _base(headline: Headline) -> str:

@@ -23,6 +23,7 @@ from psannlm.report import drawings, memory_tables
 from psannlm.report.identities import checked_runs
 from psannlm.report.runner import INSTALLING
 from psannlm.report.runs import Evidence
+from psannlm.rerun import expectation
 from psannlm.shootout import comparison
 from psannlm.train import journal
 
@@ -197,6 +198,7 @@ def constants() -> dict[str, str]:
         "alpha": f"{comparison.LEVEL:.0%}",
         "fewest_seeds": str(comparison.FEWEST_SEEDS),
         "smallest_loss_effect": f"{comparison.SMALLEST_EFFECT:g}",
+        "repeat_level": f"{expectation.LEVEL:.1%}",
         "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from psannlm.bench.peer_cells import OURS
 from psannlm.publication.headline import Headline, read
 from psannlm.report.rows import rows_of
 from psannlm.report.runs import Evidence
@@ -17,13 +18,13 @@ WORK = {
 def headlines(run: Evidence) -> Iterator[Headline]:
     """Of each base, setting, work and precision in which both were measured."""
     peer = run.manifest["parameters"]["peer"]
-    for row in rows_of(run, "ratio == ratio"):
+    for row in rows_of(run, f"side == '{OURS}' and ratio == ratio"):
         values = row.values
         base, setting, work = values["base"], values["setting"], values["work"]
         yield read(
             row,
             "ratio",
-            name=f"peer.{values['side']}.{base}.{setting}.{work}.{values['precision']}.ratio",
+            name=f"peer.{base}.{setting}.{work}.{values['precision']}.ratio",
             claim="",
             about=f"{base}, {setting}, {WORK[work]}, {values['precision']}",
             quantity=f"{'bytes' if work == 'saved' else 'speed'} as a ratio to {peer}",

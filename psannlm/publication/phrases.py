@@ -17,8 +17,8 @@ PATTERNS = {
 }
 """How numbers are written, by unit."""
 
-GOOD = {"passed", "reached", "faster", "better", "less", "holds"}
-BAD = {"failed", "not reached", "slower", "worse", "not less", "refused", "does not hold"}
+GOOD = {"passed", "reached", "faster", "better", "less", "fewer", "holds"}
+BAD = {"failed", "not reached", "slower", "worse", "not less", "more", "refused", "does not hold"}
 SIGNS = {"good": "✓", "bad": "✗", "open": "○"}
 
 
