@@ -5,11 +5,10 @@ import re
 
 import pytest
 
-from psannlm.files import sha256_of
 from psannlm.publication.claims import CLAIMS
 from psannlm.publication.evidence_pages import Stated, refused
 from psannlm.report.runs import Refused
-from tests.published import best, committed
+from tests.published import committed
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from psannlm.report.runs import load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
 from tests.trainings import training_run
-from tests.validations import validation_run
+from tests.validations import made_up_checks, validation_run
 
 
 def test_rows_of_a_csv_count_from_the_line_below_its_head(tmp_path):
@@ -18,7 +18,8 @@ def test_rows_of_a_csv_count_from_the_line_below_its_head(tmp_path):
         assert lines[row.number].startswith(f"{run.folder.name},{row.values['base']},")
 
 
-def test_a_list_of_entries_and_a_single_object_are_tables_too(tmp_path):
+def test_a_list_of_entries_and_a_single_object_are_tables_too(tmp_path, monkeypatch):
+    made_up_checks(monkeypatch)
     memory, training = load(memory_run(tmp_path)), load(training_run(tmp_path))
     validation = load(validation_run(tmp_path))
 

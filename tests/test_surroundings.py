@@ -1,5 +1,6 @@
 """What differs from the machine of a run is told by name, and rules out what it must."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from psannlm.rerun.surroundings import Differing, refuse_other_text, surrounding
 from psannlm.schema import ConfigError
 
 HERE = describe_environment(torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def _same_variables(monkeypatch):
+    """What a library of another test set for its own sake is no difference of machines."""
+    for name in {*os.environ} - {*HERE["settings"]["variables"]}:
+        if name.startswith(("OMP_", "MKL_", "KMP_")):
+            monkeypatch.delenv(name)
 
 
 def run_of(corpus: dict[str, str] | None = None, **changes: Any) -> Evidence:

@@ -82,7 +82,8 @@ def _inputs() -> Iterator[Path]:
     ):
         yield from (path for path in sorted(folder.rglob(pattern)) if path.is_file())
     yield from sorted((ROOT / "book").glob("*.yaml"))
-    yield from (ROOT / "CITATION.cff", ROOT / "LICENSE")
+    beside = (ROOT / "CITATION.cff", ROOT / "LICENSE")
+    yield from (path for path in beside if path.is_file())
 
 
 def _hashes(folder: Path) -> dict[str, str]:
