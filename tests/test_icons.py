@@ -10,7 +10,7 @@ from fontTools.ttLib import TTFont
 from psannlm.publication import icons
 
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
-BARS, SUN = 0xF0C9, 0xF185
+BARS, BELL, SUN = 0xF0C9, 0xF0F3, 0xF185
 
 
 @pytest.fixture
@@ -36,6 +36,16 @@ def test_shown_icons_stay_and_others_go(site):
     assert BARS in signs
     assert SUN not in signs
     assert (site / "_static" / icons.SCRIPT).stat().st_size < 100
+
+
+def test_a_sign_that_a_style_sheet_writes_by_number_or_as_it_is_stays(site):
+    own = site / "_static" / "own.css"
+    own.write_text(f'.a {{ content: "{chr(BELL)}"; }} .b {{ content: "\\f185"; }}', "utf-8")
+
+    icons.lighten(site)
+
+    with TTFont(site / "_static" / icons.FONT) as font:
+        assert {BELL, SUN} <= set(font.getBestCmap())
 
 
 def test_a_book_of_another_theme_is_left_as_it_is(tmp_path):

@@ -17,7 +17,9 @@ WITHOUT = "// The font draws the icons; see styles/pydata-sphinx-theme.css.\n"
 
 NAME = re.compile(r"\bfa-[a-z0-9-]+")
 RULE = re.compile(r'((?:\.fa-[a-z0-9-]+:before,?)+)\{content:"\\[0-9a-f]+"\}')
-SIGN = re.compile(r'"\\(f[0-9a-f]{3})"')
+ESCAPED, PLAIN = re.compile(r'"\\(f[0-9a-f]{3})"'), re.compile("[\uf000-\uf8ff]")
+"""A sign of the font in a style sheet, by its number or as it is."""
+
 PACKED = re.compile(r'url\([^)]*/fa-solid-900\.woff2\) format\("woff2"\),')
 
 
@@ -36,9 +38,9 @@ def lighten(site: Path) -> None:
     script.write_text(WITHOUT, encoding="utf-8")
     rules = _used_rules(sheet.read_text(encoding="utf-8"), _names(site))
     sheet.write_text(PACKED.sub("", rules), encoding="utf-8")
-    sheets = (path.read_text(encoding="utf-8") for path in sorted(static.rglob("*.css")))
-    signs = {int(sign, 16) for text in sheets for sign in SIGN.findall(text)}
-    _keep(font, signs)
+    sheets = [path.read_text(encoding="utf-8") for path in sorted(static.rglob("*.css"))]
+    signs = {int(sign, 16) for text in sheets for sign in ESCAPED.findall(text)}
+    _keep(font, signs | {ord(sign) for text in sheets for sign in PLAIN.findall(text)})
 
 
 def _names(site: Path) -> set[str]:

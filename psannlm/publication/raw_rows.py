@@ -86,8 +86,8 @@ def _entry(row: Row) -> str:
     known = {name: shown(value) for name, value in row.values.items() if value not in (None, "")}
     return (
         f"({row.label})=\n**Row {row.number}**: {_plain(about(row))}\n\n"
-        f"<details><summary>All of row {row.number}</summary>{facts_table(facts | known)}"
-        "</details>\n"
+        "<details><summary>All of it, and the command that measures it again</summary>"
+        f"{facts_table(facts | known)}</details>\n"
     )
 
 
