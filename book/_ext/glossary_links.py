@@ -7,7 +7,7 @@ from typing import Any
 from psannlm.publication.terms import link_terms
 
 GLOSSARY = "glossary"
-EVERYDAY = {"measure", "place", "row", "setting"}
+EVERYDAY = {"measure", "place", "row", "run", "setting"}
 """Terms that prose uses in their everyday sense too often to be linked."""
 
 
