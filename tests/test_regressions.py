@@ -2,9 +2,9 @@
 
 import pytest
 
-from psannlm.publication.regressions import machine_floor, pairs, regressions, shown, summary
+from psannlm.publication.regressions import pairs, regressions, shown, summary
 from psannlm.report.runs import load
-from tests.histories import ROWS, history_run
+from tests.histories import history_run
 from tests.synthetic import throughput_run
 
 SLOW = {"tokens_per_s": 700.0, "tokens_per_s_low": 690.0, "tokens_per_s_high": 710.0}
@@ -125,19 +125,3 @@ def test_fewer_saved_bytes_beside_the_published_package_are_better(tmp_path):
     newer = history_run(tmp_path, "peer", 2, saved | {"ratio": 0.5})
 
     assert verdicts(regressions([older, newer])) == ["improved"]
-
-
-def test_the_noise_floor_of_a_machine_is_the_widest_of_its_newest_throughput_run(tmp_path):
-    row = ROWS["throughput"]
-    old = history_run(tmp_path, "throughput", 1, row | {"noise_floor": 0.9})
-    floors = [row | {"noise_floor": floor, "batch_tokens": i} for i, floor in enumerate((0.1, 0.2))]
-    new = history_run(tmp_path, "throughput", 2, *floors)
-    training = history_run(tmp_path, "tiny_corpus", 3)
-    others = [
-        history_run(tmp_path, "tiny_corpus", 4 + at, **facts)
-        for at, facts in enumerate(({"machine": "x"}, {"torch": "x"}, {"preset": "smoke"}))
-    ]
-    runs = [old, new, training, *others]
-
-    assert machine_floor(runs, training) == 0.2
-    assert [machine_floor(runs, other) for other in others] == [None] * 3

@@ -198,7 +198,7 @@ def constants() -> dict[str, str]:
         "alpha": f"{comparison.LEVEL:.0%}",
         "fewest_seeds": str(comparison.FEWEST_SEEDS),
         "smallest_loss_effect": f"{comparison.SMALLEST_EFFECT:g}",
-        "repeat_level": f"{expectation.LEVEL:.1%}",
+        "repeat_level": f"{expectation.LEVEL:.0%}",
         "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,
     }

@@ -15,10 +15,10 @@ from psannlm.publication.run_facts import (
     differences,
     machine,
     page,
-    torch_version,
 )
-from psannlm.publication.run_numbers import SPEED, Number, numbers_of
+from psannlm.publication.run_numbers import Number, numbers_of
 from psannlm.publication.run_table import bases_of
+from psannlm.report.noise import machine_floor
 from psannlm.report.runs import Evidence, Refused
 from psannlm.report.views import UNKNOWN, number
 
@@ -67,22 +67,6 @@ def pairs(complete: Sequence[Evidence]) -> Iterator[tuple[Evidence, Evidence]]:
             before = mine[:-1] or earlier
             if before:
                 yield mine[-1], before[-1]
-
-
-def machine_floor(complete: Sequence[Evidence], like: Evidence) -> float | None:
-    """The widest noise floor of the newest throughput run like another: machine, torch, preset.
-
-    It bounds times whose own run measures nothing twice.
-    """
-
-    def kind(run: Evidence) -> tuple[str, str, Any]:
-        return machine(run), torch_version(run), run.manifest["preset"]
-
-    for run in reversed(complete):
-        if page(run) == "throughput" and kind(run) == kind(like):
-            floors = [n.floor for n in numbers_of(run) if n.quantity == SPEED]
-            return max((floor for floor in floors if floor is not None), default=None)
-    return None
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

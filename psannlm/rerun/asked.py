@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from psannlm.report.noise import machine_floor
 from psannlm.report.notebook import configuration
-from psannlm.report.runs import Evidence
+from psannlm.report.runs import Evidence, all_runs
 from psannlm.rerun.surroundings import Surroundings
 from psannlm.schema import ConfigError, Strict
 
@@ -37,6 +38,11 @@ class Asked:
         found = configuration(manifest["notebook"], manifest["parameters"], source)
         assert isinstance(found, kind)
         return found.model_copy(update={"device": self.surroundings.device.type})
+
+    @property
+    def floor(self) -> float:
+        """Noise floor of times whose run measures nothing twice: that of the machine, if known."""
+        return machine_floor(all_runs(self.run.folder.parent.parent), self.run) or 0.0
 
     def times(self, published: int, *, usual: int = MOST) -> int:
         """How often the row is measured.
