@@ -31,7 +31,7 @@ def test_the_interval_is_that_of_the_textbook():
     assert found.high == pytest.approx(11.5 + half)
 
 
-@pytest.mark.parametrize(("shape_of_logs", "least"), [(normal, 0.985), (heavy, 0.97)])
+@pytest.mark.parametrize(("shape_of_logs", "least"), [(normal, 0.985), (heavy, 0.965)])
 @pytest.mark.parametrize(("n", "m"), [(6, 1), (6, 6), (8, 4), (10, 1), (10, 6)])
 def test_new_means_fall_inside_as_often_as_it_says(shape_of_logs, least, n, m):
     draw = np.random.default_rng(n * 100 + m)

@@ -24,7 +24,7 @@ LEVEL = 0.01
 
 OUTSIDE speaks against a published number, so it should be rare where the number is right. The
 formula is exact for normal logarithms; where they have the tails of Student's distribution with 3
-degrees of freedom, intervals made for this share leave out up to three times as many."""
+degrees of freedom, intervals made for 1% leave out up to 3.5%."""
 
 SURE = f"{1 - LEVEL:.0%}"
 """What an interval is called by."""
