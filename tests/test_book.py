@@ -101,6 +101,7 @@ def test_an_altered_run_is_named_and_left_out(tmp_path):
     assert f"refused: benchmarks/{altered.name}" in (results / "history.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_staging_touches_nothing(tmp_path):
     throughput_run(tmp_path)
     results, _ = staged(tmp_path)
@@ -111,6 +112,7 @@ def test_a_second_staging_touches_nothing(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in results.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_that_is_gone_goes_too(tmp_path):
     folder = throughput_run(tmp_path)
     results, _ = staged(tmp_path)

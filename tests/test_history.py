@@ -15,6 +15,7 @@ from tests.trainings import training_run
 from tests.validations import made_up_checks, validation_run
 
 
+@pytest.mark.slow
 def test_the_throughput_history_opens_as_the_plan_orders_it_and_names_device_and_run(tmp_path):
     first, second = throughput_run(tmp_path), throughput_run(tmp_path)
     throughput_run(tmp_path, status="failed")
@@ -67,6 +68,7 @@ def test_the_validation_history_has_a_row_a_finding(tmp_path, monkeypatch):
     assert list(rows["row"]) == [1, 2, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_training_history_has_a_row_a_complete_training(tmp_path):
     first, second = training_run(tmp_path), training_run(tmp_path, base="transformer")
     training_run(tmp_path, status="failed")

@@ -39,6 +39,7 @@ def test_a_second_build_with_nothing_new_stages_nothing(source, monkeypatch):
     assert not made_again(source, monkeypatch)
 
 
+@pytest.mark.slow
 def test_new_evidence_is_staged(source, monkeypatch, tmp_path):
     staging.prepare(source)
     throughput_run(tmp_path / "reports")
@@ -56,6 +57,7 @@ def test_an_altered_run_is_named_again_in_every_build(source, tmp_path):
     assert second == first
 
 
+@pytest.mark.slow
 def test_a_staged_file_that_was_edited_is_restored(source, monkeypatch):
     staging.prepare(source)
     page = source / "results" / "history.md"

@@ -38,6 +38,7 @@ def test_the_caption_says_how_a_line_was_smoothed():
     assert "by means of 5 consecutive steps" in training_figures.course(long, 1.0).caption
 
 
+@pytest.mark.slow
 def test_figures_of_a_long_training_stay_small():
     long = trained(training_config(d_mlp=256, n_layers=12), n_steps=6000)
     drawn = [
@@ -55,6 +56,7 @@ def test_the_target_is_a_line_with_its_value():
     assert "perplexity 8 (loss 2.079)" in words(training_figures.losses(TRAINED))
 
 
+@pytest.mark.slow
 def test_losses_are_drawn_against_tokens_and_against_time():
     figure = training_figures.losses(TRAINED)
 

@@ -83,9 +83,11 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
 def counted(runs: Sequence[Evidence | Refused]) -> str:
     """How many runs there are, and how many of them are used, in one sentence."""
     n_refused = sum(isinstance(run, Refused) for run in runs)
+    n_complete = len(complete_runs(runs))
+    others = len(runs) - n_complete - n_refused
     return (
-        f"**{len(runs)} runs**: {len(complete_runs(runs))} complete, {n_refused} refused, the "
-        "others failed or were interrupted."
+        f"**{len(runs)} runs**: {n_complete} complete, {n_refused} refused, {others} that failed "
+        "or were interrupted."
     )
 
 
