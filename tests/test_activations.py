@@ -10,7 +10,7 @@ from networks import OPTIONS, VARIANTS, tiny, tokens_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.device import autocast
 from psannlm.model import bases
 from psannlm.model.activations import saved_bytes, training_memory

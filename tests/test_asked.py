@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from psannlm.config import ThroughputConfig
-from psannlm.report.runs import load
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import load
+from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.rerun.asked import MOST, Asked
 from psannlm.rerun.surroundings import Surroundings
-from psannlm.schema import ConfigError
 from tests.synthetic import throughput_config, throughput_run
 
 

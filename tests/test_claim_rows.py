@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from psannlm.publication.claim_rows import Newest, Source, joined
+from psannlm.publish.claim_rows import Newest, Source, joined
 from tests.published import best, committed, made_up_row, made_up_run
 
 SOURCE = Source(page="throughput", preset="cpu", device="a device")

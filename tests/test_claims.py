@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from psannlm.publication.claims import CLAIMS, Examiner, claims_about, held, problems
-from psannlm.publication.headline import PLAN
-from psannlm.report.runs import Evidence, Refused, load
+from psannlm.evidence.runs import Evidence, Refused, load
+from psannlm.publish.claims import CLAIMS, Examiner, claims_about, held, problems
+from psannlm.publish.headline import PLAN
 from tests.forging import forge
 from tests.published import best, committed
 

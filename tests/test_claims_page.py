@@ -2,9 +2,9 @@
 
 import pytest
 
-from psannlm.publication.claims import CLAIMS
-from psannlm.publication.claims_page import claims_page
-from psannlm.publication.evidence_pages import Stated
+from psannlm.publish.claims import CLAIMS
+from psannlm.publish.claims_page import claims_page
+from psannlm.publish.evidence_pages import Stated
 from tests.published import committed
 
 pytestmark = pytest.mark.slow

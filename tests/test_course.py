@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from psannlm.course import Course
-from psannlm.parameters import parse
-from psannlm.schema import ConfigError
+from psannlm.config.parse import parse
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import Course
 from tests.synthetic_shootout import shootout_config
 
 SOUND = {

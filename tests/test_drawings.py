@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree
 
-from psannlm.report import drawings, figures
+from psannlm.evidence import drawings, figures
 
 ONE = """<svg aria-label="0.12345 of all"><metadata><x>1</x></metadata>
  <g id="axes_1"><defs><path id="m1" d="M 1.23456 -0.98765

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from psannlm.publication.claims import CLAIMS
-from psannlm.publication.evidence_pages import Stated, refused
-from psannlm.report.runs import Refused
+from psannlm.evidence.runs import Refused
+from psannlm.publish.claims import CLAIMS
+from psannlm.publish.evidence_pages import Stated, refused
 from tests.published import committed
 
 pytestmark = pytest.mark.slow

@@ -7,10 +7,10 @@ import torch
 from networks import VARIANTS, moved, tiny, tokens_of
 from torch import Tensor
 
+from psannlm.config.schema import ConfigError
 from psannlm.model.generate import generate
 from psannlm.model.sampling import GREEDY, Sampling, pick
 from psannlm.model.transformer import Transformer
-from psannlm.schema import ConfigError
 
 WARM = Sampling(temperature=2.0)
 EVERYTHING = Sampling(temperature=2.0, top_k=5, top_p=0.9, repetition_penalty=1.4)

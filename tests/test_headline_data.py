@@ -5,8 +5,8 @@ import json
 import pytest
 
 from psannlm.files import sha256_of
-from psannlm.publication.claims import CLAIMS
-from psannlm.publication.evidence_pages import Stated
+from psannlm.publish.claims import CLAIMS
+from psannlm.publish.evidence_pages import Stated
 from tests.published import best, committed
 
 pytestmark = pytest.mark.slow

@@ -7,11 +7,12 @@ from typing import get_args
 import pytest
 import torch
 
-from psannlm.architecture import Nonlinearity
-from psannlm.config import CONFIGS
-from psannlm.model.bases import BASES
-from psannlm.report import figures, notebook, places
-from psannlm.report.notebook import (
+from psannlm.config.network import Nonlinearity
+from psannlm.config.schema import ConfigError
+from psannlm.evidence import figures, places
+from psannlm.evidence import session as notebook
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import (
     PROGRESS,
     Page,
     assigned,
@@ -21,8 +22,8 @@ from psannlm.report.notebook import (
     given_parameters,
     names_of,
 )
-from psannlm.report.runs import Run
-from psannlm.schema import ConfigError
+from psannlm.model.bases import BASES
+from psannlm.pages.registry import CONFIGS
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import shootout_config
 from tests.trainings import training_config

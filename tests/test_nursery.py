@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from psannlm.bench.nursery import Nursery
+from psannlm.bench.fork_server import Nursery
 
 WORK = """
 import json, os, signal, sys, time

@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import moved, tiny, tokens_of
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model.loss import IGNORED
 from psannlm.model.transformer import Transformer
 from psannlm.train.objective import NextToken

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from psannlm.report.rows import rows_of
-from psannlm.report.runs import load
+from psannlm.evidence.rows import rows_of
+from psannlm.evidence.runs import load
 from psannlm.rerun.expectation import Expected
 from psannlm.rerun.outcome import Outcome, Repeat, columns, exact, rate, status
 from psannlm.rerun.surroundings import Differing, Surroundings

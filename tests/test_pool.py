@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from psannlm.schema import ConfigError
-from psannlm.shootout import pool
-from psannlm.shootout.pool import Job, on_this_machine, slots, visible_gpus
-from psannlm.shootout.training_worker import TrainingTask
+from psannlm.config.schema import ConfigError
+from psannlm.pages.shootout import pool
+from psannlm.pages.shootout.pool import Job, on_this_machine, slots, visible_gpus
+from psannlm.pages.shootout.worker import TrainingTask
 from tests.synthetic_shootout import shootout_config
 
 PATIENCE = 30.0

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from psannlm.schema import ConfigError
-from psannlm.shootout.proportions import smallest_effect, wilson
+from psannlm.config.schema import ConfigError
+from psannlm.pages.shootout.proportions import smallest_effect, wilson
 
 
 def power(n: int, p: float, q: float) -> float:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from psannlm.config.parse import parse
+from psannlm.config.schema import ConfigError
 from psannlm.model.sampling import GREEDY, Sampling, chances, draw, penalised, pick
-from psannlm.parameters import parse
-from psannlm.schema import ConfigError
 
 # Chances 0.5, 0.3, 0.15 and 0.05, out of order.
 KNOWN = torch.tensor([[0.15, 0.5, 0.05, 0.3]], dtype=torch.float64)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from psannlm.report import validation_figures
+from psannlm.pages.validation import figures as validation_figures
 from tests.validations import made, made_up_checks, validation_config
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from psannlm.checks import suite
 from psannlm.checks.findings import Finding
-from psannlm.report import validation_tables
+from psannlm.pages.validation import tables as validation_tables
 from tests.synthetic import start_manifest
 from tests.validations import made, made_up_checks, measure, validation_config
 

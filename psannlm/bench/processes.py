@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from psannlm.bench.environment import worker_environment
-from psannlm.bench.nursery import ASK_SECONDS, Nursery, never
+from psannlm.bench.fork_server import ASK_SECONDS, Nursery, never
 
 
 class Task(Protocol):

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from psannlm.architecture import ModelConfig
-from psannlm.config import ValidationConfig
+from psannlm.checks.config import ValidationConfig
+from psannlm.config.network import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)

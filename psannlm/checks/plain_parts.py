@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, pad
 
-from psannlm.architecture import Architecture, DecayMode
+from psannlm.config.network import Architecture, DecayMode
 from psannlm.model.positions import alibi_slopes
 
 

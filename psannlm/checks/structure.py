@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psannlm.architecture import ModelConfig
 from psannlm.checks import networks
 from psannlm.checks.findings import Case, Measure
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine

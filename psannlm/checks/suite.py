@@ -21,8 +21,8 @@ from psannlm.checks import (
     saving,
     speed,
 )
+from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Finding, Measure, Result, RunCheck, UncheckableError
-from psannlm.config import ValidationConfig
 
 
 class Entry(NamedTuple):

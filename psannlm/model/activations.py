@@ -6,7 +6,7 @@ Shape letters: B batch, T tokens, N = B * T, C tokens of a chunk, D d_model, V v
 from collections import Counter
 from collections.abc import Mapping
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model import kept
 from psannlm.model.bases import base_of, cost_of
 from psannlm.model.cost import Shape, training_bytes

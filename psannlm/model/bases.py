@@ -12,7 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
+from psannlm.config.parse import nearest
+from psannlm.config.schema import ConfigError
 from psannlm.model import cost, kept
 from psannlm.model.cost import Cost, Shape
 from psannlm.model.kept import Kept, Step
@@ -28,8 +30,6 @@ from psannlm.model.transformer import (
     Transformer,
     swiglu_width,
 )
-from psannlm.parameters import nearest
-from psannlm.schema import ConfigError
 
 
 class Block(nn.Module):

@@ -7,7 +7,7 @@ Shape letters: B batch, T tokens, N = B * T, D d_model, H heads, K head width, F
 from collections import Counter
 from dataclasses import InitVar, dataclass, field
 
-from psannlm.architecture import Architecture
+from psannlm.config.network import Architecture
 from psannlm.model import cost
 from psannlm.model.cost import Shape
 from psannlm.model.positions import ALIBI_FEATURES

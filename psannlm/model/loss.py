@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, library
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 IGNORED = -100
 """The target that counts for nothing: `ignore_index` of torch's cross-entropy."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from psannlm.schema import Number, Rule, Strict, Whole
+from psannlm.config.schema import Number, Rule, Strict, Whole
 
 EVERY_TOKEN = 2**22
 """As many tokens as a vocabulary may have: a `top_k` that leaves none out."""

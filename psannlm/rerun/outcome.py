@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psannlm.report.rows import Row
-from psannlm.report.views import number
+from psannlm.evidence.rows import Row
+from psannlm.evidence.text import number
 from psannlm.rerun.expectation import Expected
 from psannlm.rerun.surroundings import Surroundings
 

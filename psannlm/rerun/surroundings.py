@@ -9,10 +9,10 @@ import torch
 
 from psannlm import ROOT
 from psannlm.bench.environment import conditions, describe_environment, describe_git
+from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
+from psannlm.evidence.runs import Evidence
 from psannlm.files import sha256_of
-from psannlm.report.runs import Evidence
-from psannlm.schema import ConfigError
 
 UNKNOWN, ABSENT = "unknown", "absent"
 SPEED = ("device", "device type", "cpu name", "gpu name")
