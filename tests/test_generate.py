@@ -156,9 +156,9 @@ def test_samples_follow_the_softmax_at_their_temperature(temperature: float) -> 
 
     counts = torch.bincount(pairs[:, 0] * 7 + pairs[:, 1], minlength=49).view(7, 7)
 
-    def distance(chances: Tensor) -> float:
+    def distance(probabilities: Tensor) -> float:
         """In total variation."""
-        return (counts / n - chances).abs().sum().item() / 2
+        return (counts / n - probabilities).abs().sum().item() / 2
 
     # Over 49 cells the mean distance is at most sqrt(48 / n) / 2 = 0.025, and it exceeds its mean
     # by 0.02 with a chance of exp(-2 n 0.02^2) = 1e-7 at most (McDiarmid).

@@ -68,8 +68,8 @@ def test_the_loss_is_that_of_the_next_token_in_the_precision(package):
 
         loss = found.loss_of(model, compiled=False)(tokens, targets)
 
-        chances = model(tokens).log_softmax(-1).gather(-1, targets[..., None])
-        assert loss.item() == pytest.approx(-chances.mean().item(), rel=rel)
+        probabilities = model(tokens).log_softmax(-1).gather(-1, targets[..., None])
+        assert loss.item() == pytest.approx(-probabilities.mean().item(), rel=rel)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def rows(monkeypatch, tmp_path):
         works = SimpleNamespace(measure=measure)
         upkeep = SimpleNamespace(
             stop_when_orphaned=lambda: None,
-            give_back=lambda: None,
+            release_memory=lambda: None,
             reason_of=TOOLS.upkeep.reason_of,
         )
 

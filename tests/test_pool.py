@@ -135,9 +135,9 @@ def test_on_gpus_processes_are_new_and_see_one_gpu_each(trainings, gpus, monkeyp
     monkeypatch.setattr(pool, "device_name", lambda device: f"GPU {device.index}")
     both = threading.Barrier(2)
 
-    def behave(task, nursery, variables, **_):
+    def behave(task, fork_server, variables, **_):
         both.wait(PATIENCE)
-        return {"nursery": nursery, "seen": variables["CUDA_VISIBLE_DEVICES"]}
+        return {"nursery": fork_server, "seen": variables["CUDA_VISIBLE_DEVICES"]}
 
     trainings(behave)
 

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import torch
 
-from psannlm.bench import fork_server as nursery
+from psannlm.bench import fork_server as fork_server
 from psannlm.files import write_atomically
 from psannlm.pages.shootout import plan, pool
 from psannlm.pages.shootout import tables as shootout_tables
@@ -45,7 +45,7 @@ COLUMNS = set(shootout_tables.TIMED)
 
 
 class Forked:
-    """A nursery that is forked from this process instead of being started: at once, not in 5 s."""
+    """A fork server that is forked from this process: at once, not in 5 s."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
         asked, ask = os.pipe()
@@ -55,9 +55,9 @@ class Forked:
             try:
                 os.dup2(asked, 0)
                 os.dup2(answered, 1)
-                os.closerange(3, 1024)  # no end of another nursery's pipes
+                os.closerange(3, 1024)  # no end of another fork server's pipes
                 sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
-                nursery.attend(importlib.import_module(command[3]).main)
+                fork_server.attend(importlib.import_module(command[3]).main)
             finally:
                 os._exit(0)
         os.close(asked)
@@ -72,7 +72,7 @@ def shootout(corpus: str, folder: Path, cache: Path) -> None:
     """What a process of its own does: all trainings of a shootout that are not yet kept."""
     torch.set_num_threads(1)
     data.CACHE = cache
-    nursery.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)
+    fork_server.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)
     train = pool.train
 
     def noted(job, *places, **how):

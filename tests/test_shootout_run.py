@@ -121,7 +121,9 @@ def test_a_shootout_that_is_refused_trains_nothing(page, trainings, monkeypatch)
 
 def test_the_runner_is_told_of_every_training(page, trainings, monkeypatch):
     told = []
-    monkeypatch.setattr(page, "tell", lambda *what, **unit: told.append((*what, *unit.values())))
+    monkeypatch.setattr(
+        page, "report_progress", lambda *what, **unit: told.append((*what, *unit.values()))
+    )
 
     measured.measure(page, CONFIG)
 

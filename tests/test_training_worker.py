@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from psannlm.bench.fork_server import Nursery
+from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
@@ -328,10 +328,12 @@ def test_the_command_names_this_module(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_a_nursery_that_has_loaded_the_compiler_starts_trainings(tmp_path) -> None:
+def test_a_fork_server_that_has_loaded_the_compiler_starts_trainings(tmp_path) -> None:
     task = task_of(tmp_path, epochs=0.25)
-    with Nursery(training_worker.__name__, tmp_path / "cache", loads=COMPILER) as nursery:
-        [found] = run_task(task, cache=tmp_path / "cache", timeout_seconds=120, nursery=nursery)
+    with ForkServer(training_worker.__name__, tmp_path / "cache", loads=COMPILER) as fork_server:
+        [found] = run_task(
+            task, cache=tmp_path / "cache", timeout_seconds=120, fork_server=fork_server
+        )
 
     assert (found["mode"], found["status"], found["reason"]) == ("training", "ok", "")
     assert found["n_steps"] == found["curve"][-1][0] == 2

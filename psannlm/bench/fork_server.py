@@ -31,7 +31,7 @@ def never() -> bool:
     return False
 
 
-class Nursery:
+class ForkServer:
     """Cells of one module, each in a process of its own; used as a context.
 
     Args:
@@ -53,7 +53,7 @@ class Nursery:
         self.environment = worker_environment(cache, variables)
         self.process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> "Nursery":
+    def __enter__(self) -> "ForkServer":
         return self
 
     def __exit__(

@@ -19,7 +19,7 @@ VECTOR_NOISE = 0.3
 """Noise of what is no matrix: gains, biases, sine parameters, filters, scalars."""
 
 
-def moved(config: ModelConfig, device: torch.device, seed: int) -> Transformer:
+def perturbed(config: ModelConfig, device: torch.device, seed: int) -> Transformer:
     """A network with all parameters noisy.
 
     What starts neutral, such as alpha = 1 or a bias of zero, would hide mistakes. A matrix gets

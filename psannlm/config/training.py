@@ -31,7 +31,7 @@ Schedule = Literal["cosine", "wsd"]
 Parallel = Literal["ddp", "fsdp"]
 
 
-class Course(Architecture):
+class TrainingSettings(Architecture):
     """A training but for its base, its learning rate and its seed."""
 
     preset: Preset
@@ -113,7 +113,7 @@ class Course(Architecture):
     )
 
 
-class TrainingConfig(Course):
+class TrainingConfig(TrainingSettings):
     """Everything that notebooks/tiny_corpus.ipynb, and a training by command, may vary."""
 
     base: OneOrMore[Text]
@@ -141,7 +141,7 @@ class TrainingConfig(Course):
     seed: Seed
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *Course.rules,
+        *TrainingSettings.rules,
         Rule(("base",), lambda base: len(base) == 1, "base must be one name, got {}"),
     )
 

@@ -24,7 +24,7 @@ RecordT = TypeVar("RecordT", bound=Measured)
 
 
 @dataclass(frozen=True)
-class Keeping(Generic[RecordT]):
+class RecordStore(Generic[RecordT]):
     """How a run folder keeps one kind of records."""
 
     files: tuple[str, ...]
@@ -48,11 +48,11 @@ def _cell_records(samples: str, cells: str) -> list[CellRecord]:
     return read_records(cells, samples)
 
 
-CELLS = Keeping(("samples.csv", "cells.csv"), _cell_texts, _cell_records, lambda r: r.label)
+CELLS = RecordStore(("samples.csv", "cells.csv"), _cell_texts, _cell_records, lambda r: r.label)
 """Of the throughput page."""
 
 
-def recorded(run: Run, keeping: Keeping[RecordT]) -> list[RecordT]:
+def recorded(run: Run, keeping: RecordStore[RecordT]) -> list[RecordT]:
     """The records that a run holds; those of an interrupted one when it is resumed."""
     if not set(keeping.files) <= run.artifacts:
         return []
@@ -61,13 +61,13 @@ def recorded(run: Run, keeping: Keeping[RecordT]) -> list[RecordT]:
     )
 
 
-def done(run: Run, keeping: Keeping[RecordT]) -> set[tuple[Any, ...]]:
+def done(run: Run, keeping: RecordStore[RecordT]) -> set[tuple[Any, ...]]:
     """Keys of the records that a run holds."""
     return {record.key for record in recorded(run, keeping)}
 
 
 def collect(
-    page: Page, cells: Iterable[list[RecordT]], keeping: Keeping[RecordT], *, total: int
+    page: Page, cells: Iterable[list[RecordT]], keeping: RecordStore[RecordT], *, total: int
 ) -> list[RecordT]:
     """Measure cell by cell behind a progress bar.
 
@@ -88,5 +88,5 @@ def collect(
             page.run.write(name, text)
         label = keeping.label(measured[0])
         bar.set_postfix_str(label, refresh=False)
-        page.tell(bar.n + 1, total, label, unit="cell")
+        page.report_progress(bar.n + 1, total, label, unit="cell")
     return records

@@ -12,7 +12,7 @@ FONTS = re.compile(r"font-family: [^;\"]*\binherit(?:; )?")  # a list with inher
 GAP = re.compile(r">\s+<")
 
 
-def apart(html: str, page: str) -> str:
+def with_unique_ids(html: str, page: str) -> str:
     """The HTML with every drawing slim, and its names told apart from those of all others.
 
     Args:

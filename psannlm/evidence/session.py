@@ -57,7 +57,7 @@ class Page:
         """The measured device, by name."""
         return environment.device_name(self.device)
 
-    def tell(self, done: int, total: int, label: str, *, unit: str = "step") -> None:
+    def report_progress(self, done: int, total: int, label: str, *, unit: str = "step") -> None:
         """Tell the runner, if one listens, how far the run is; a few times a second at most.
 
         Args:

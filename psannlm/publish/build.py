@@ -22,7 +22,7 @@ from psannlm.pages.memory import tables as memory_tables
 from psannlm.pages.registry import CONFIGS
 from psannlm.pages.shootout import comparison
 from psannlm.publish import claims, downloads, pieces, soundness
-from psannlm.publish.evidence_pages import Stated
+from psannlm.publish.evidence_pages import LandingData
 from psannlm.rerun import expectation
 from psannlm.run.check import checked_runs
 from psannlm.run.preset import INSTALLING
@@ -55,7 +55,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     """
     runs = list(checked_runs(reports))
     claimed = claims.claims_about(reports)
-    stated = Stated.of(runs, claimed)
+    stated = LandingData.of(runs, claimed)
     wanted: dict[Path, bytes] = {}
     for name in CONFIGS:
         wanted |= _page(name, stated.best.get(name), target)
@@ -135,7 +135,7 @@ def _slim(output: Any, place: str) -> Any:
     """
     data = output.get("data", {})
     if "text/html" in data:
-        output.data = {"text/html": drawings.apart("".join(data["text/html"]), place)}
+        output.data = {"text/html": drawings.with_unique_ids("".join(data["text/html"]), place)}
     output.pop("execution_count", None)
     if output.output_type == "execute_result":
         output.output_type = "display_data"

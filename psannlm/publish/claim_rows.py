@@ -30,7 +30,7 @@ class Source(Strict):
     """Which rows, as pandas' `query` takes it; all of them if empty."""
 
 
-class Newest:
+class LatestRuns:
     """The runs that claims are held against."""
 
     def __init__(self, runs: Sequence[Evidence | Refused]) -> None:

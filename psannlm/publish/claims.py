@@ -14,7 +14,7 @@ from psannlm import ROOT
 from psannlm.config.schema import AnyOf, ConfigError, Strict, Text
 from psannlm.evidence.rows import Row, selected
 from psannlm.evidence.runs import Evidence, Refused
-from psannlm.publish.claim_rows import Newest, Source, joined
+from psannlm.publish.claim_rows import LatestRuns, Source, joined
 from psannlm.publish.claim_sentences import filled, loose_digits
 from psannlm.publish.headline import PLAN, PlanId
 
@@ -52,7 +52,7 @@ class Claim(Strict):
 
 
 @dataclass(frozen=True)
-class Held:
+class CheckedClaim:
     """A claim held against the evidence."""
 
     claim: Claim
@@ -66,15 +66,15 @@ class Held:
     """Why it does not hold, if it does not."""
 
 
-class Examiner:
+class ClaimChecker:
     """Holds claims against runs, each claim once."""
 
     def __init__(self, runs: Sequence[Evidence | Refused]) -> None:
         """Take the runs that claims are held against."""
-        self._newest = Newest(runs)
-        self._known: dict[Claim, Held] = {}
+        self._newest = LatestRuns(runs)
+        self._known: dict[Claim, CheckedClaim] = {}
 
-    def hold(self, claim: Claim) -> Held:
+    def hold(self, claim: Claim) -> CheckedClaim:
         """The claim with its sentence, its rows, and all that is wrong with it."""
         if claim not in self._known:
             self._known[claim] = _hold(claim, self._newest)
@@ -119,14 +119,14 @@ def problems(path: Path, runs: Sequence[Evidence | Refused]) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         return [f"{path.name}: cannot be read: {error}"]
-    return Examiner(runs).problems(text, path.name)
+    return ClaimChecker(runs).problems(text, path.name)
 
 
-def held(path: Path, runs: Sequence[Evidence | Refused]) -> list[Held]:
+def held(path: Path, runs: Sequence[Evidence | Refused]) -> list[CheckedClaim]:
     """The claims in a file, each held against the evidence, as far as the file can be read."""
-    examiner = Examiner(runs)
+    checker = ClaimChecker(runs)
     found, _ = parsed(path.read_text(encoding="utf-8"))
-    return [examiner.hold(claim) for claim in found]
+    return [checker.hold(claim) for claim in found]
 
 
 def parsed(text: str) -> tuple[list[Claim], list[str]]:
@@ -151,7 +151,7 @@ def parsed(text: str) -> tuple[list[Claim], list[str]]:
     return found, wrong
 
 
-def _hold(claim: Claim, newest: Newest) -> Held:
+def _hold(claim: Claim, newest: LatestRuns) -> CheckedClaim:
     places = [claim.source, *([claim.beside] if claim.beside else [])]
     wrong = list(loose_digits(claim.sentence, claim.condition, *(place.where for place in places)))
     rows: list[Row] = []
@@ -166,7 +166,7 @@ def _hold(claim: Claim, newest: Newest) -> Held:
         rows = rows if beside is None else [*rows, beside]
     except ValueError as error:
         wrong.append(str(error))
-    return Held(claim, sentence, tuple(rows), tuple(wrong))
+    return CheckedClaim(claim, sentence, tuple(rows), tuple(wrong))
 
 
 def _one(rows: Sequence[Row]) -> Row:

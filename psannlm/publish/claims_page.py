@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from psannlm.publish.claims import Held
+from psannlm.publish.claims import CheckedClaim
 from psannlm.publish.phrases import badge, date, link, machine
 
 MOST_LINKS = 4
@@ -16,7 +16,7 @@ of this book fails and names the row. Its numbers are filled in from these rows.
 """
 
 
-def claims_page(claims: Sequence[Held]) -> str:
+def claims_page(claims: Sequence[CheckedClaim]) -> str:
     """The page, as Markdown.
 
     Args:
@@ -27,7 +27,7 @@ def claims_page(claims: Sequence[Held]) -> str:
     return "\n".join([HEAD, *(_entry(held) for held in claims)])
 
 
-def _entry(held: Held) -> str:
+def _entry(held: CheckedClaim) -> str:
     claim = held.claim
     verdict = badge("does not hold" if held.problems else "holds")
     plan = f" <small>{', '.join(claim.plan)}</small>" if claim.plan else ""
@@ -42,7 +42,7 @@ def _entry(held: Held) -> str:
     return "\n".join([*lines, ""])
 
 
-def _rows(held: Held) -> str:
+def _rows(held: CheckedClaim) -> str:
     """Links to the rows."""
     rows = held.rows
     if len(rows) <= MOST_LINKS:

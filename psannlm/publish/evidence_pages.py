@@ -9,7 +9,7 @@ from psannlm.evidence.runs import Evidence, Refused, best_run
 from psannlm.pages.registry import CONFIGS
 from psannlm.publish import claims, headline_data
 from psannlm.publish.cards import cards
-from psannlm.publish.claims import Held
+from psannlm.publish.claims import CheckedClaim
 from psannlm.publish.claims_page import claims_page
 from psannlm.publish.headlines import Headline, headlines
 from psannlm.publish.landing import answers
@@ -17,16 +17,16 @@ from psannlm.publish.raw_rows import files_beside, rows_page
 
 
 @dataclass(frozen=True)
-class Stated:
+class LandingData:
     """Everything that is stated of the evidence, number by number."""
 
     runs: Sequence[Evidence | Refused]
     best: dict[str, Evidence]
     found: list[Headline]
-    claims: list[Held]
+    claims: list[CheckedClaim]
 
     @classmethod
-    def of(cls, runs: Sequence[Evidence | Refused], path: Path | None) -> "Stated":
+    def of(cls, runs: Sequence[Evidence | Refused], path: Path | None) -> "LandingData":
         """What is stated of these runs.
 
         Args:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from psannlm.evidence.rows import Row
-from psannlm.publish.claims import Held
+from psannlm.publish.claims import CheckedClaim
 from psannlm.publish.headline import Headline
 
 SCHEMA = 1
 
 
-def document(found: Sequence[Headline], claims: Sequence[Held]) -> str:
+def document(found: Sequence[Headline], claims: Sequence[CheckedClaim]) -> str:
     """Text of data.json; the same evidence gives the same text.
 
     Args:
@@ -60,7 +60,7 @@ def _place(row: Row) -> dict[str, Any]:
     }
 
 
-def _claim(held: Held) -> dict[str, Any]:
+def _claim(held: CheckedClaim) -> dict[str, Any]:
     return {
         "claim": held.claim.claim,
         "plan": list(held.claim.plan),

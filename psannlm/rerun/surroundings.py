@@ -35,7 +35,7 @@ class Differing:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class EnvironmentDiff:
     """This machine beside the one that measured a run."""
 
     device: torch.device
@@ -61,7 +61,7 @@ class Surroundings:
         return any(fact.name in names for fact in self.differing)
 
 
-def surroundings(run: Evidence) -> Surroundings:
+def surroundings(run: Evidence) -> EnvironmentDiff:
     """This machine beside that of a run.
 
     Raises:
@@ -79,7 +79,7 @@ def surroundings(run: Evidence) -> Surroundings:
     now = describe_environment(device)
     before = facts(environment, git)
     after = facts(now, describe_git()._asdict())
-    return Surroundings(
+    return EnvironmentDiff(
         device,
         tuple(differing(before, after)),
         {"device": environment["device"], **run.manifest["conditions"].get("start", {})},

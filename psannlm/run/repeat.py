@@ -13,12 +13,12 @@ from psannlm.pages.shootout import rerun as shootout_again
 from psannlm.pages.throughput import rerun as throughput_again
 from psannlm.pages.tiny_corpus import rerun as training_again
 from psannlm.pages.validation import rerun as validation_again
-from psannlm.rerun.asked import Asked
+from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.outcome import Outcome, Repeat, key_text
 from psannlm.rerun.surroundings import surroundings
 from psannlm.run import check as identities
 
-PAGES: Mapping[str, Callable[[Row, Asked], Repeat]] = {
+PAGES: Mapping[str, Callable[[Row, RerunRequest], Repeat]] = {
     "validation": validation_again.measure_again,
     "throughput": throughput_again.measure_again,
     "memory": memory_again.measure_again,
@@ -67,7 +67,7 @@ def rerun(
         )
     found = surroundings(run)
     say(f"row {number} of {row.file}, run {run.name}, page {row.page}: {key_text(row)}")
-    return Outcome(row, measure(row, Asked(run, found, repeats, say)), found)
+    return Outcome(row, measure(row, RerunRequest(run, found, repeats, say)), found)
 
 
 def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:

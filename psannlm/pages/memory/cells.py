@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from psannlm.evidence.cells import Keeping
+from psannlm.evidence.cells import RecordStore
 from psannlm.pages.memory.records import MemoryRecord, read_records, records_json
 from psannlm.pages.throughput.records import to_csv
 
@@ -21,7 +21,7 @@ def samples_csv(records: Sequence[MemoryRecord]) -> str:
     return to_csv(SAMPLES, rows)
 
 
-MEMORY = Keeping[MemoryRecord](
+MEMORY = RecordStore[MemoryRecord](
     ("samples.csv", "memory_records.json"),
     lambda records: (samples_csv(records), records_json(records)),
     lambda _, records: read_records(records),

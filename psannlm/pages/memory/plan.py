@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from psannlm.bench.environment import utc_now
-from psannlm.bench.fork_server import Nursery
+from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
 from psannlm.config.network import ModelConfig
 from psannlm.device import select_device
@@ -106,12 +106,12 @@ def memory(
     with (
         tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder,
         # The first optimizer of a process loads torch's compiler, used or not.
-        Nursery("psannlm.pages.memory.worker", Path(folder), loads=["torch._dynamo"]) as nursery,
+        ForkServer("psannlm.pages.memory.worker", Path(folder), loads=["torch._dynamo"]) as server,
     ):
         forks = select_device(config.device).type == "cpu"
         for cell in memory_plan(config) if cells is None else cells:
             if (cell.repeat, *cell.setting) not in done:
-                yield _measure(cell, config, Path(folder), nursery if forks else None)
+                yield _measure(cell, config, Path(folder), server if forks else None)
 
 
 def task_of(setting: Setting, config: MemoryConfig) -> MemoryTask:
@@ -144,7 +144,7 @@ def has_sine(config: ModelConfig) -> bool:
 
 
 def _measure(
-    cell: MemoryCell, config: MemoryConfig, cache: Path, nursery: Nursery | None
+    cell: MemoryCell, config: MemoryConfig, cache: Path, server: ForkServer | None
 ) -> MemoryRecord:
     task = task_of(cell.setting, config)
     unknown: dict[str, Any] = {
@@ -158,7 +158,9 @@ def _measure(
         "loss": None,
         "seconds": (),
     }
-    [found] = run_task(task, cache=cache, timeout_seconds=config.timeout_seconds, nursery=nursery)
+    [found] = run_task(
+        task, cache=cache, timeout_seconds=config.timeout_seconds, fork_server=server
+    )
     values = unknown | {name: value for name, value in found.items() if name != "mode"}
     return MemoryRecord(
         repeat=cell.repeat,

@@ -10,7 +10,7 @@ from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.plan import MemoryCell, Setting, memory
 from psannlm.pages.memory.records import MemoryRecord, read_records
 from psannlm.pages.memory.tables import PEAK_WITHIN, step_seconds
-from psannlm.rerun.asked import Asked
+from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.expectation import SURE, expected_rate
 from psannlm.rerun.outcome import Quantity, Repeat, between, exact, rate, status
 
@@ -24,7 +24,7 @@ RULES = (
 )
 
 
-def measure_again(row: Row, asked: Asked) -> Repeat:
+def measure_again(row: Row, asked: RerunRequest) -> Repeat:
     """Measure the row in fresh processes.
 
     Args:

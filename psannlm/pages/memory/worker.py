@@ -14,7 +14,7 @@ from psannlm.bench.saved import Saved, saved_for_backward
 from psannlm.bench.steps import plain_loss, random_batch
 from psannlm.bench.timing import stopwatch_for, time_steps
 from psannlm.bench.training_step import Loss, training_step
-from psannlm.bench.upkeep import give_back
+from psannlm.bench.upkeep import release_memory
 from psannlm.config.network import ModelConfig
 from psannlm.device import select_device
 from psannlm.model.activations import training_memory
@@ -134,7 +134,7 @@ def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
     if not math.isfinite(loss):
         raise ArithmeticError(f"loss is {loss} after {len(seconds)} timed steps")
     del training
-    give_back()
+    release_memory()
     if not cuda:
         peaks = {"peak_allocated_bytes": peak_of_second_step(lambda: Training(task, device).step)}
     return (

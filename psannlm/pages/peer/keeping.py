@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from psannlm.evidence.cells import Keeping
+from psannlm.evidence.cells import RecordStore
 from psannlm.pages.peer.cells import PeerCell
 from psannlm.pages.peer.records import cells_csv, read_cells, samples_csv
 
@@ -14,7 +14,7 @@ def _texts(records: Sequence[PeerCell]) -> tuple[str, str]:
     return samples_csv(records), cells_csv(records)
 
 
-PEERS = Keeping[PeerCell](
+PEERS = RecordStore[PeerCell](
     ("samples.csv", "cells.csv"),
     _texts,
     read_cells,

@@ -25,7 +25,7 @@ def measure(page: Page, config: PeerConfig) -> Comparison:
     for cell in protocol(config):
         measured.append(cell)
         page.run.write(PROTOCOL_RECORDS, protocol_csv(measured))
-        page.tell(total, total, f"{cell.check}, {cell.side}, {cell.base}", unit="cell")
+        page.report_progress(total, total, f"{cell.check}, {cell.side}, {cell.base}", unit="cell")
     return comparison(
         records, measured, config, timestamp=page.run.folder.name, device=page.device_name
     )

@@ -9,7 +9,7 @@ from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.keeping import PEERS
 from psannlm.pages.peer.plan import compare, plan
 from psannlm.pages.peer.tables import SAVED
-from psannlm.rerun.asked import Asked
+from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.expectation import SURE, expected_rate
 from psannlm.rerun.outcome import Quantity, Repeat, exact, rate, status
 
@@ -24,7 +24,7 @@ RULES = (
 )
 
 
-def measure_again(row: Row, asked: Asked) -> Repeat:
+def measure_again(row: Row, asked: RerunRequest) -> Repeat:
     """Measure all sides of the row in fresh processes.
 
     Args:

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
                 row |= {"status": "failed", "reason": tools.upkeep.reason_of(error)}
             out.write(json.dumps(row) + "\n")
             out.flush()
-            tools.upkeep.give_back()
+            tools.upkeep.release_memory()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ a nonlinearity of the base `transformer`.
 from typing import ClassVar, Literal
 
 from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Processes, Rule, Seed, Text
-from psannlm.config.training import Course
+from psannlm.config.training import TrainingSettings
 
 Match = Literal["parameters", "width"]
 
 
-class ShootoutConfig(Course):
+class ShootoutConfig(TrainingSettings):
     """Everything that notebooks/shootout.ipynb may vary."""
 
     base: AnyOf[Text]
@@ -67,7 +67,7 @@ class ShootoutConfig(Course):
     """Folder of task definitions of one's own; empty for those that lm-eval knows."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *Course.rules,
+        *TrainingSettings.rules,
         Rule(
             ("learning_rates", "scaled_learning_rates", "scaled_frequencies"),
             lambda plain, scaled, frequencies: len(plain) == len(scaled) * len(frequencies),

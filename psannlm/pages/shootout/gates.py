@@ -137,7 +137,7 @@ def _typed(row: Mapping[str, str]) -> dict[str, Any]:
 def _noisy(network: ModelConfig, config: ShootoutConfig) -> Transformer:
     """The network in float64, all parameters away from where they start."""
     cpu = torch.device("cpu")
-    return networks.moved(network, cpu, config.tuning_seed).double().eval()
+    return networks.perturbed(network, cpu, config.tuning_seed).double().eval()
 
 
 def _worst_leak(
@@ -168,7 +168,7 @@ def _worst_leak(
         for record in records
         if record.arm == arm.name and record.final and record.leak is not None
     ]
-    return max(found, key=lambda measure: measure.strain)
+    return max(found, key=lambda measure: measure.bound_ratio)
 
 
 def _output(network: ModelConfig, config: ShootoutConfig, tokens: Tensor) -> Output:

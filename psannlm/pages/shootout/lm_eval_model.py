@@ -105,7 +105,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
 
         New tokens take half of the network's context at most; the prompt is cut to the rest.
         """
-        asked = [_Wish.of(request.args[1], self.longest // 2) for request in requests]
+        asked = [GenerationRequest.of(request.args[1], self.longest // 2) for request in requests]
         order = sorted(range(len(requests)), key=lambda i: (repr(asked[i].how), asked[i].n_tokens))
         found: dict[int, str] = {}
         for (how, n_tokens), group in groupby(order, lambda i: asked[i][:2]):
@@ -196,7 +196,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         return found
 
 
-class _Wish(NamedTuple):
+class GenerationRequest(NamedTuple):
     """What a task asks of a continuation."""
 
     how: Sampling
@@ -204,7 +204,7 @@ class _Wish(NamedTuple):
     stops: tuple[str, ...]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], most: int) -> "_Wish":
+    def of(cls, given: Mapping[str, Any], most: int) -> "GenerationRequest":
         """Read the task's `generation_kwargs`; `most` new tokens at most.
 
         Raises:
@@ -230,7 +230,7 @@ def refuse_unknown(generation_kwargs: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: Names it.
     """
-    _Wish.of(generation_kwargs, 1)
+    GenerationRequest.of(generation_kwargs, 1)
 
 
 def _until(text: str, stops: Iterable[str]) -> str:

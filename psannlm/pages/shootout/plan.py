@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from psannlm.config.network import SinePart
-from psannlm.config.training import Course, TrainingConfig
+from psannlm.config.training import TrainingConfig, TrainingSettings
 from psannlm.pages.shootout.arms import Arm, arms_of, is_scaled, network_of
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.records import Setting, TrainingRecord
@@ -134,7 +134,7 @@ def after_tuning(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
 
 def training_of(cell: Cell, config: ShootoutConfig) -> TrainingConfig:
     """The training that a cell is."""
-    shared = {name: getattr(config, name) for name in Course.model_fields}
+    shared = {name: getattr(config, name) for name in TrainingSettings.model_fields}
     network = network_of(cell.arm, config, **_changes(cell.setting))
     mine = {name: getattr(network, name) for name in shared if hasattr(network, name)}
     return TrainingConfig(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from psannlm.bench.environment import device_name
-from psannlm.bench.fork_server import Nursery, never
+from psannlm.bench.fork_server import ForkServer, never
 from psannlm.bench.processes import run_task
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
@@ -85,7 +85,7 @@ def train(
     place: Path,
     cache: Path,
     *,
-    nursery: Nursery | None = None,
+    fork_server: ForkServer | None = None,
     variables: Mapping[str, str] | None = None,
     stopped: Callable[[], bool] = never,
 ) -> Found:
@@ -95,7 +95,7 @@ def train(
         job: What to train.
         place: Folder of the run.
         cache: Where compiled code is kept.
-        nursery: Where the process comes from; otherwise from a new interpreter.
+        fork_server: Where the process comes from; otherwise from a new interpreter.
         variables: Further variables of the new interpreter's environment.
         stopped: Asked again and again; the process is ended once it says so.
     """
@@ -104,7 +104,7 @@ def train(
         dataclasses.replace(job.task, folder=folder, started=time.time()),
         cache=cache,
         timeout_seconds=job.timeout_seconds,
-        nursery=nursery,
+        fork_server=fork_server,
         variables=variables,
         stopped=stopped,
     )
@@ -125,28 +125,28 @@ def on_this_machine(
         Key and result of each training as soon as it has ended.
     """
     over = threading.Event()
-    free: queue.SimpleQueue[tuple[Slot, Nursery | None]] = queue.SimpleQueue()
+    free: queue.SimpleQueue[tuple[Slot, ForkServer | None]] = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
         places = slots(config)
         for slot in places:
             module = jobs[0].task.worker[-1] if slot.device.type == "cpu" else None
-            nursery = stack.enter_context(_nursery(module, slot, config, place))
-            free.put((slot, nursery))
+            fork_server = stack.enter_context(_fork_server(module, slot, config, place))
+            free.put((slot, fork_server))
 
         def run(job: Job) -> Found:
-            slot, nursery = free.get()
+            slot, fork_server = free.get()
             try:
                 found = train(
                     job,
                     place,
                     place / COMPILED,
-                    nursery=nursery,
+                    fork_server=fork_server,
                     variables=slot.variables,
                     stopped=over.is_set,
                 )
                 return found | {"device": device_name(slot.device)}
             finally:
-                free.put((slot, nursery))
+                free.put((slot, fork_server))
 
         pool = ThreadPoolExecutor(len(places))
         try:
@@ -159,14 +159,14 @@ def on_this_machine(
 
 
 @contextlib.contextmanager
-def _nursery(
+def _fork_server(
     module: str | None, slot: Slot, config: ShootoutConfig, place: Path
-) -> Iterator[Nursery | None]:
+) -> Iterator[ForkServer | None]:
     """Where the processes of a slot are forked from; nothing for CUDA, which outlives no fork."""
     if module is None:
         yield None
         return
     # The first optimizer of a process loads torch's compiler, used or not.
     loads = COMPILER if config.compile else ("torch._dynamo",)
-    with Nursery(module, place / COMPILED, loads=loads, variables=slot.variables) as nursery:
-        yield nursery
+    with ForkServer(module, place / COMPILED, loads=loads, variables=slot.variables) as fork_server:
+        yield fork_server

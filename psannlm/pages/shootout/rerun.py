@@ -13,7 +13,7 @@ from psannlm.pages.shootout.files import trainings_of
 from psannlm.pages.shootout.measure import run_cells
 from psannlm.pages.shootout.plan import Cell, choose, finals, key_of
 from psannlm.pages.shootout.records import TrainingRecord
-from psannlm.rerun.asked import Asked
+from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.expectation import SURE, expected_mean
 from psannlm.rerun.outcome import Quantity, Repeat, between, exact, status
 from psannlm.rerun.surroundings import refuse_other_text
@@ -31,7 +31,7 @@ SPREAD = (
 MEAN = f"mean loss: within the {SURE} prediction interval that the published seeds give for so many"
 
 
-def measure_again(row: Row, asked: Asked) -> Repeat:
+def measure_again(row: Row, asked: RerunRequest) -> Repeat:
     """Train the arm again, with the first of the published seeds.
 
     Args:

@@ -91,7 +91,7 @@ def collect(
             page.run.write(cell_file(record), record.as_json())
             n_done += 1
             bar.set_postfix_str(label(record), refresh=False)
-            page.tell(n_done, total, label(record), unit="training")
+            page.report_progress(n_done, total, label(record), unit="training")
     return recorded(page.run)
 
 

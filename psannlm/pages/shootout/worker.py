@@ -43,7 +43,7 @@ COMPILER = (
     "torch.distributed.tensor.experimental",
     "torch.utils.cpp_extension",
 )
-"""What compiling loads: a nursery that has it spares each compiled training seconds."""
+"""What compiling loads: a fork server that has it spares each compiled training seconds."""
 
 TAILS = 0.05, 0.95
 """Shares of the features that lie below what is told of a learned parameter."""

@@ -8,7 +8,7 @@ from psannlm.evidence.rows import Row
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.plan import Cell, plan, throughput
 from psannlm.pages.throughput.records import CEILING, CellRecord, read_records
-from psannlm.rerun.asked import Asked
+from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.expectation import SURE, expected_rate
 from psannlm.rerun.outcome import Quantity, Repeat, rate, status
 
@@ -19,7 +19,7 @@ RULES = (
 )
 
 
-def measure_again(row: Row, asked: Asked) -> Repeat:
+def measure_again(row: Row, asked: RerunRequest) -> Repeat:
     """Measure the row in fresh processes, with what it was compared with.
 
     Args:

@@ -52,7 +52,7 @@ def train(page: Page) -> Trained:
 
     def watch(progress: Progress) -> None:
         bar(progress)
-        page.tell(progress.step, progress.n_steps, f"loss {progress.loss:.3f}")
+        page.report_progress(progress.step, progress.n_steps, f"loss {progress.loss:.3f}")
 
     folder = CHECKPOINTS / page.run.folder.name
     done = session.train(config, folder, Ranks(0, 1, device), ceiling=ceiling, watch=watch)

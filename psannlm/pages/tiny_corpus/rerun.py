@@ -6,7 +6,7 @@ from pathlib import Path
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.rows import Row
 from psannlm.pages.shootout.comparison import SMALLEST_EFFECT
-from psannlm.rerun.asked import Asked
+from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.outcome import Quantity, Repeat
 from psannlm.rerun.surroundings import refuse_other_text
 from psannlm.train import session
@@ -23,7 +23,7 @@ NEAR = (
 )
 
 
-def measure_again(row: Row, asked: Asked) -> Repeat:
+def measure_again(row: Row, asked: RerunRequest) -> Repeat:
     """Train again in a temporary folder.
 
     Args:

@@ -10,7 +10,7 @@ LEAST, MOST = 1e-4, 10.0
 """Where the axis ends; what lies beyond is drawn at its end."""
 
 
-def strain(findings: Sequence[Finding]) -> Figure:
+def bound_ratios(findings: Sequence[Finding]) -> Figure:
     """Every measure by the share of its bound, a row a check, a marker a base."""
     judged = [finding for finding in findings if finding.measures]
     panels = {"measures": partial(_strains, judged)} if judged else {}
@@ -33,7 +33,7 @@ def _strains(findings: Sequence[Finding], axes: Axes) -> None:
     for i, base in enumerate(bases):
         shift = (i - (len(bases) - 1) / 2) * 0.8 / len(bases)
         points = [
-            (min(max(m.strain, LEAST), MOST), checks.index(f.check) + shift)
+            (min(max(m.bound_ratio, LEAST), MOST), checks.index(f.check) + shift)
             for f in findings
             if f.base == base
             for m in f.measures

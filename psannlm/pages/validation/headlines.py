@@ -56,7 +56,7 @@ def _of_check(check: str, rows: Sequence[Row]) -> Iterator[Headline]:
 def _badness(row: Row) -> tuple[int, float]:
     """Sorts failed before passed before skipped, and then the most strained first."""
     stated = _stated(row.values)
-    return WORST_FIRST.index(row.values["status"]), -(stated.strain if stated else 0.0)
+    return WORST_FIRST.index(row.values["status"]), -(stated.bound_ratio if stated else 0.0)
 
 
 def _stated(values: Mapping[str, Any]) -> Measure | None:

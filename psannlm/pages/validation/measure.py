@@ -68,7 +68,9 @@ def validate(page: Page) -> list[Finding]:
         # The log first: a finding counts as made only once it stands in summary.json.
         log.say(f"[{n:>{len(str(len(planned)))}}/{len(planned)}] {line(finding)}")
         run.write(SUMMARY, validation_tables.summary(findings, run.manifest))
-        page.tell(n, len(planned), " ".join(planned[min(n, len(planned) - 1)]), unit="check")
+        page.report_progress(
+            n, len(planned), " ".join(planned[min(n, len(planned) - 1)]), unit="check"
+        )
     found = validation_tables.counts(findings)
     log.say(", ".join(f"{number} {status}" for status, number in found.items()))
     return validation_tables.of_run(run.folder)

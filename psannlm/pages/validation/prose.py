@@ -87,7 +87,7 @@ def _nearest(findings: Sequence[Finding]) -> tuple[Finding, Measure] | None:
     """The measure with the least room, of those that may differ from their bound at all."""
     passed = [f for f in findings if f.status == "passed"]
     known = [(f, m) for f in passed for m in f.measures if m.value != m.bound]
-    return max(known, key=lambda pair: pair[1].strain, default=None)
+    return max(known, key=lambda pair: pair[1].bound_ratio, default=None)
 
 
 def highlights(findings: Sequence[Finding]) -> str:
@@ -170,7 +170,7 @@ def _rows(finding: Finding) -> Iterator[dict[str, str]]:
             "status": "passed" if m.passed else "failed",
             "value": number(m.value),
             "bound": f"{'≤' if m.upper else '≥'} {number(m.bound)}",
-            "value by bound": f"{m.strain:.2g}",
+            "value by bound": f"{m.bound_ratio:.2g}",
             "reason": m.why,
         }
         yield head | judged | tail

@@ -6,7 +6,7 @@ from psannlm.checks.findings import Finding, Measure
 from psannlm.evidence.rows import Row
 from psannlm.pages.validation import tables as validation_tables
 from psannlm.pages.validation.tables import SUMMARY
-from psannlm.rerun.asked import Asked
+from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.outcome import Quantity, Repeat, exact
 from psannlm.rerun.surroundings import refuse_other_text
 
@@ -17,7 +17,7 @@ RULES = (
 )
 
 
-def measure_again(row: Row, asked: Asked) -> Repeat:
+def measure_again(row: Row, asked: RerunRequest) -> Repeat:
     """Make the check of that base again.
 
     Args:

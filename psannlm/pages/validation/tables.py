@@ -89,6 +89,6 @@ def measures_csv(findings: Sequence[Finding]) -> str:
     writer.writerow(COLUMNS)
     for finding in findings:
         for m in finding.measures:
-            numbers = (m.value, m.bound, m.upper, m.passed, m.strain)
+            numbers = (m.value, m.bound, m.upper, m.passed, m.bound_ratio)
             writer.writerow([finding.check, finding.base, m.name, *numbers, m.why])
     return out.getvalue()

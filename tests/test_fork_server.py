@@ -1,4 +1,4 @@
-"""A nursery forks a fresh process for each cell, and tells how each ended."""
+"""A fork server forks a fresh process for each cell, and tells how each ended."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from psannlm.bench.fork_server import Nursery
+from psannlm.bench.fork_server import ForkServer
 
 WORK = """
 import json, os, signal, sys, time
@@ -26,15 +26,15 @@ def main(paths):
     elif what == "hang":
         time.sleep(60)
     else:
-        os.kill(os.getppid() if what == "kill the nursery" else os.getpid(), signal.SIGKILL)
+        os.kill(os.getppid() if what == "kill the fork server" else os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.fixture
-def nursery(tmp_path):
+def fork_server(tmp_path):
     """One whose cells do what their task says."""
     (tmp_path / "work_of_cells.py").write_text(WORK)
-    made = Nursery("work_of_cells", tmp_path)
+    made = ForkServer("work_of_cells", tmp_path)
     made.environment = {**made.environment}
     made.environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
     with made:
@@ -43,41 +43,43 @@ def nursery(tmp_path):
     assert last.poll() == 0
 
 
-def run(nursery: Nursery, folder: Path, what: str, timeout_seconds: float = 50.0):
+def run(fork_server: ForkServer, folder: Path, what: str, timeout_seconds: float = 50.0):
     (folder / "task").write_text(what)
-    return nursery.run(folder / "task", folder / "result", folder / "log", timeout_seconds)
+    return fork_server.run(folder / "task", folder / "result", folder / "log", timeout_seconds)
 
 
 @pytest.mark.slow
-def test_every_cell_has_a_process_of_its_own_that_knows_nothing_of_the_others(nursery, tmp_path):
+def test_every_cell_has_a_process_of_its_own_that_knows_nothing_of_the_others(
+    fork_server, tmp_path
+):
     lives = []
     for _ in range(2):
-        assert run(nursery, tmp_path, "write") == 0
+        assert run(fork_server, tmp_path, "write") == 0
         lives.append((tmp_path / "result").read_text())
 
     first, second = map(json.loads, lives)
     assert first[0] != second[0]
-    assert first[1] == second[1] == nursery.process.pid
+    assert first[1] == second[1] == fork_server.process.pid
     assert (first[2], second[2]) == (1, 1)
 
 
 @pytest.mark.slow
-def test_every_end_is_told_and_the_next_cell_runs_all_the_same(nursery, tmp_path):
-    assert run(nursery, tmp_path, "say") == 1
+def test_every_end_is_told_and_the_next_cell_runs_all_the_same(fork_server, tmp_path):
+    assert run(fork_server, tmp_path, "say") == 1
     words = (tmp_path / "log").read_text()
     assert words.startswith("some words\n")
     assert words.endswith("RuntimeError: no such luck\n")
 
     start = time.monotonic()
-    assert run(nursery, tmp_path, "hang", 0.3) is None
+    assert run(fork_server, tmp_path, "hang", 0.3) is None
     assert time.monotonic() - start < 20
 
-    assert run(nursery, tmp_path, "kill") == -signal.SIGKILL
-    assert run(nursery, tmp_path, "write") == 0
+    assert run(fork_server, tmp_path, "kill") == -signal.SIGKILL
+    assert run(fork_server, tmp_path, "write") == 0
 
 
 @pytest.mark.slow
-def test_a_nursery_that_was_killed_is_replaced(nursery, tmp_path):
-    assert run(nursery, tmp_path, "kill the nursery") == -signal.SIGKILL
+def test_a_fork_server_that_was_killed_is_replaced(fork_server, tmp_path):
+    assert run(fork_server, tmp_path, "kill the fork server") == -signal.SIGKILL
 
-    assert run(nursery, tmp_path, "write") == 0
+    assert run(fork_server, tmp_path, "write") == 0

@@ -42,7 +42,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedActivations:
     """What consecutive parts of a network hold; `first + second` is first, then second, in forward.
 
     Backward takes the last part first: while it works, all before it is still kept, and what it
@@ -65,8 +65,8 @@ class Kept:
     def __post_init__(self, working: int) -> None:
         object.__setattr__(self, "peak", max(self.peak, self.total + working, self.gradients))
 
-    def __add__(self, other: "Kept") -> "Kept":
-        return Kept(
+    def __add__(self, other: "SavedActivations") -> "SavedActivations":
+        return SavedActivations(
             self.kinds + other.kinds,
             gradients=self.gradients + other.gradients,
             peak=max(self.total + other.peak, self.peak + other.gradients),
@@ -78,17 +78,17 @@ class Kept:
         return sum(self.kinds.values())
 
 
-def _kept(working: int = 0, gradients: int = 0, **kinds: int) -> Kept:
+def _kept(working: int = 0, gradients: int = 0, **kinds: int) -> SavedActivations:
     named = Counter({name.replace("_", " "): size for name, size in kinds.items()})
-    return Kept(named, working, gradients)
+    return SavedActivations(named, working, gradients)
 
 
-def stream(config: Architecture, step: Step) -> Kept:
+def stream(config: Architecture, step: Step) -> SavedActivations:
     """Input of a norm whose output goes into a projection: float32 (N, D)."""
     return _kept(residual_stream=WIDE * step.n * config.d_model)
 
 
-def norm(config: Architecture, step: Step) -> Kept:
+def norm(config: Architecture, step: Step) -> SavedActivations:
     """A norm whose output goes elsewhere: x, and the root mean square of each row.
 
     On a CPU torch computes it step by step, and keeps the normalised (N, D) besides.
@@ -97,7 +97,7 @@ def norm(config: Architecture, step: Step) -> Kept:
     return stream(config, step) + _kept(norms=normalised + WIDE * step.n)
 
 
-def attention(config: Architecture, step: Step) -> Kept:
+def attention(config: Architecture, step: Step) -> SavedActivations:
     """q, k, v and the output, (N, H, K) each, and a float32 log-sum-exp per row and head.
 
     ALiBi makes all four wider. Rotary positions multiply by two (T, K/2) tables of each layer.
@@ -117,7 +117,7 @@ def attention(config: Architecture, step: Step) -> Kept:
     )
 
 
-def mlp(config: Architecture, step: Step, width: int, into: int, working: int) -> Kept:
+def mlp(config: Architecture, step: Step, width: int, into: int, working: int) -> SavedActivations:
     """z, (N, width), before a nonlinearity, and then `into` features.
 
     Args:
@@ -146,19 +146,19 @@ def sine_working(config: Architecture, step: Step) -> int:
     return step.item + WIDE * (n_wide + (2 if step.casts else 0))
 
 
-def weighted(config: Architecture, step: Step, part: str = "mlp") -> Kept:
+def weighted(config: Architecture, step: Step, part: str = "mlp") -> SavedActivations:
     """What a learned scalar multiplies, (N, D)."""
-    return Kept(Counter({part: step.item * step.n * config.d_model}))
+    return SavedActivations(Counter({part: step.item * step.n * config.d_model}))
 
 
-def sine(config: Architecture, step: Step, width: int, part: str = "mlp") -> Kept:
+def sine(config: Architecture, step: Step, width: int, part: str = "mlp") -> SavedActivations:
     """Nothing beside z, but with a plain sine all that autograd needs, and the weight it feeds.
 
     Those are float32 (N, width): z, unless it is one already; f z; and with a decay A sin(f z),
     exp(-d g(z)) and, for the gradients of A and d, sin(f z) and g(z). Then s(z), and A, f and -d.
     """
     if step.variant != "plain_sine":
-        return Kept()
+        return SavedActivations()
     decays, size = config.decay_mode != "none", step.n * width
     learned = set(config.learnable)
     needs_z = "frequency" in learned or config.decay_mode == "abs"
@@ -173,10 +173,10 @@ def sine(config: Architecture, step: Step, width: int, part: str = "mlp") -> Kep
     copy = step.item * width * config.d_model if step.casts else 0
     weight = WIDE * width * config.d_model
     working = 2 * WIDE * step.n * config.d_model + sine_working(config, step) * size + weight
-    return Kept(Counter({part: numbers, "weights cast": copy}), working)
+    return SavedActivations(Counter({part: numbers, "weights cast": copy}), working)
 
 
-def gate(config: Architecture, step: Step) -> Kept:
+def gate(config: Architecture, step: Step) -> SavedActivations:
     """Its padded input, its output before and after the mix, its taps and what they come from."""
     width, n_bins, rows = config.d_model, config.gate_n_fft // 2 + 1, step.n * config.d_model
     padded = rows + step.shape.batch * (n_bins - 1) * width
@@ -190,7 +190,7 @@ def gate(config: Architecture, step: Step) -> Kept:
     return _kept(working, gradients, gate=step.item * (padded + results) + taps + copies)
 
 
-def wave(config: Architecture, step: Step, dilation: int) -> Kept:
+def wave(config: Architecture, step: Step, dilation: int) -> SavedActivations:
     """A norm, its padded output, the taps, and z before the sine."""
     width, rows = config.d_model, step.n * config.d_model
     padded = rows + step.shape.batch * (config.wave_kernel - 1) * dilation * width

@@ -6,12 +6,12 @@ import pytest
 import torch
 from networks import tiny
 
-from psannlm.model import kept
+from psannlm.model import saved_activations
 from psannlm.model.cost import Shape
-from psannlm.model.kept import Kept, Step
+from psannlm.model.saved_activations import SavedActivations, Step
 
 
-def walked(parts: list[Kept], working: list[int]) -> int:
+def walked(parts: list[SavedActivations], working: list[int]) -> int:
     """The peak as a walk finds it: all are kept, then the last one works, leaves, and so on."""
     highest, held = 0, sum(part.total for part in parts)
     for part, extra in zip(reversed(parts), reversed(working), strict=True):
@@ -27,7 +27,10 @@ def test_the_peak_of_parts_is_that_of_a_walk_through_their_backward(
     for _ in range(200):
         drawn = torch.randint(1, 50, (5, 3), generator=generator).tolist()
         working = [extra for _, extra, _ in drawn]
-        parts = [Kept(Counter({"a": size}), extra, gradients) for size, extra, gradients in drawn]
+        parts = [
+            SavedActivations(Counter({"a": size}), extra, gradients)
+            for size, extra, gradients in drawn
+        ]
 
         left = ((parts[0] + parts[1]) + parts[2]) + (parts[3] + parts[4])
         right = parts[0] + (parts[1] + (parts[2] + (parts[3] + parts[4])))
@@ -37,7 +40,9 @@ def test_the_peak_of_parts_is_that_of_a_walk_through_their_backward(
 
 
 def test_kinds_of_parts_add_up() -> None:
-    both = Kept(Counter({"mlp": 3, "gate": 1})) + Kept(Counter({"mlp": 4, "wave": 5}))
+    both = SavedActivations(Counter({"mlp": 3, "gate": 1})) + SavedActivations(
+        Counter({"mlp": 4, "wave": 5})
+    )
 
     assert both.kinds == {"mlp": 7, "gate": 1, "wave": 5}
     assert both.total == 13
@@ -46,7 +51,7 @@ def test_kinds_of_parts_add_up() -> None:
 def test_attention_keeps_what_its_letters_say() -> None:
     config = tiny(d_model=64, n_heads=4, context_length=32)
 
-    half = kept.attention(config, Step(Shape(2, 16), "bf16", "cpu"))
+    half = saved_activations.attention(config, Step(Shape(2, 16), "bf16", "cpu"))
 
     assert half.kinds == {
         "residual stream": 4 * 32 * 64,
@@ -58,7 +63,9 @@ def test_attention_keeps_what_its_letters_say() -> None:
 def test_a_norm_on_its_own_keeps_a_copy_on_a_cpu_only() -> None:
     config, shape = tiny(), Shape(3, 5)
 
-    cpu, cuda = (kept.norm(config, Step(shape, "fp32", kind)) for kind in ("cpu", "cuda"))
+    cpu, cuda = (
+        saved_activations.norm(config, Step(shape, "fp32", kind)) for kind in ("cpu", "cuda")
+    )
 
     assert cpu.total - cuda.total == 4 * 15 * config.d_model
 
@@ -68,5 +75,5 @@ def test_autocast_halves_what_products_yield_and_nothing_else(precision: str) ->
     step = Step(Shape(1, 8), precision, "cuda")
 
     assert (step.item, step.casts) == ((4, False) if precision == "fp32" else (2, True))
-    assert kept.stream(tiny(), step).total == 4 * 8 * tiny().d_model
-    assert kept.weighted(tiny(), step).total == step.item * 8 * tiny().d_model
+    assert saved_activations.stream(tiny(), step).total == 4 * 8 * tiny().d_model
+    assert saved_activations.weighted(tiny(), step).total == step.item * 8 * tiny().d_model
