@@ -6,7 +6,7 @@ import torch
 from psannlm.checks.networks import difference, gradients_of, joined, loss_of, perturbed
 from psannlm.model.bases import build
 from tests.checked import case_of
-from tests.networks import perturbed as moved_tiny
+from tests.networks import moved as moved_tiny
 from tests.networks import tiny, tokens_of
 
 CPU = torch.device("cpu")
