@@ -6,6 +6,7 @@ base has one colour and one marker, here, for every page; so has an arm of a sho
 
 import io
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -28,7 +29,6 @@ from matplotlib.ticker import (
 )
 
 from psannlm.config.network import Nonlinearity
-from psannlm.evidence.drawings import slim
 from psannlm.model.bases import BASES
 
 # Stand-ins that become the page's own text and border colours.
@@ -41,6 +41,15 @@ COLOURS = (0, 1, 2, 3, 5, 9, 4, 6, 7, 8)
 
 PLAIN, OTHERS = get_args(Nonlinearity)[0], get_args(Nonlinearity)[1:]
 """The nonlinearity with which an arm is the base `transformer`, and those with which it is not."""
+
+DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+IDENTIFIER = re.compile(r'\sid="([^"]*)"')
+USE = re.compile(r'(url\(#|href="#)([^)"]+)')
+COORDINATE = re.compile(r'\s(?:d|x|y|x1|x2|y1|y2|width|height|transform|points)="[^"]*"')
+DIGITS = re.compile(r"(\.\d\d)\d+")
+METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+FONTS = re.compile(r"font-family: [^;\"]*\binherit(?:; )?")  # a list with inherit in it is void
+GAP = re.compile(r">\s+<")
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -214,3 +223,40 @@ def _svg(canvas: Canvas, label: str) -> str:
     safe = escape(label, quote=True)
     text = slim(text, f"d{sha256(label.encode()).hexdigest()[:8]}")
     return text.replace("<svg ", f'<svg role="img" aria-label="{safe}" ', 1)
+
+
+def with_unique_ids(html: str, page: str) -> str:
+    """The HTML with every drawing slim, and its names told apart from those of all others.
+
+    Args:
+        html: May hold any number of drawings, or none.
+        page: Distinguishes this HTML from other pieces of the same page.
+    """
+    count = 0
+
+    def own(drawing: re.Match[str]) -> str:
+        nonlocal count
+        count += 1
+        return slim(drawing[0], f"{page}-{count}")
+
+    return DRAWING.sub(own, html)
+
+
+def slim(drawing: str, prefix: str) -> str:
+    """One drawing without names that nothing refers to, gaps and digits below a hundredth point.
+
+    Args:
+        drawing: SVG text.
+        prefix: Begins the names that are left.
+    """
+    used = {name for _, name in USE.findall(drawing)}
+    drawing = IDENTIFIER.sub(
+        lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", drawing
+    )
+    drawing = USE.sub(lambda found: f"{found[1]}{prefix}-{found[2]}", drawing)
+    drawing = GAP.sub("><", FONTS.sub("", METADATA.sub("", drawing)))
+    return COORDINATE.sub(_rounded, drawing)
+
+
+def _rounded(place: re.Match[str]) -> str:
+    return " " + " ".join(DIGITS.sub(r"\1", place[0]).split())

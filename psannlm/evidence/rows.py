@@ -1,7 +1,5 @@
-"""Published rows by number: the table of every page, and how to name, find and repeat its rows."""
+"""Published rows by number: how to name, find, choose and repeat them."""
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +8,7 @@ from typing import Any
 import pandas as pd
 
 from psannlm.evidence.runs import Evidence
-
-TABLES: Mapping[str, str] = {
-    "validation": "summary.json",
-    "throughput": "throughput.csv",
-    "memory": "memory.json",
-    "tiny_corpus": "metrics.json",
-    "shootout": "summary.csv",
-    "peer": "peer.csv",
-}
-"""Of each page: the artifact whose rows are published. A row is a line of a CSV file below its
-head, an entry of a JSON list, or a whole JSON object; numbers start at 1."""
+from psannlm.evidence.table import read_table
 
 
 @dataclass(frozen=True)
@@ -34,8 +22,11 @@ class Row:
     values: Mapping[str, Any]
     """By column; None where unknown."""
 
-    artifact: str = ""
-    """The table it stands in, where that is not the published one of its page."""
+    file: str
+    """The artifact it stands in."""
+
+    numbered: bool = True
+    """Whether that is the first table of its page, whose rows can be measured again one by one."""
 
     @property
     def page(self) -> str:
@@ -43,14 +34,9 @@ class Row:
         return str(self.run.manifest["notebook"])
 
     @property
-    def file(self) -> str:
-        """The artifact it stands in."""
-        return self.artifact or TABLES[self.page]
-
-    @property
     def label(self) -> str:
         """Target of links to it in the book, on the page of raw rows."""
-        table = f"-{Path(self.artifact).stem}" if self.artifact else ""
+        table = "" if self.numbered else f"-{Path(self.file).stem}"
         return (
             f"row-{self.page}{table}".replace("_", "-") + f"-{self.run.folder.name}-{self.number}"
         )
@@ -58,44 +44,36 @@ class Row:
     @property
     def command(self) -> str:
         """What measures it again: itself, or its run where it follows from several rows."""
-        if self.artifact:
+        if not self.numbered:
             return str(self.run.manifest["command"])
         path = f"reports/{self.run.name}"
         return f"python -m psannlm rerun {path} --row {self.number}"
 
 
-def table_of(run: Evidence, artifact: str = "") -> pd.DataFrame:
-    """The published table of a run, or another of its files; its index is the number of the row."""
-    name = artifact or TABLES[run.manifest["notebook"]]
-    text = run.text(name)
-    if name.endswith(".csv"):
-        frame = pd.read_csv(io.StringIO(text))
-    else:
-        content = json.loads(text)
-        if isinstance(content, dict):
-            content = content.get("findings", [content])
-        frame = pd.DataFrame(content)
+def table_of(run: Evidence, file: str) -> pd.DataFrame:
+    """A table of a run; its index is the number of the row."""
+    frame = read_table(file, run.text(file))
     frame.index = pd.RangeIndex(1, len(frame) + 1, name="row")
     return frame
 
 
-def rows_of(run: Evidence, where: str = "", artifact: str = "") -> list[Row]:
-    """The rows of a run for which a condition holds; all of them without one.
+def rows_of(run: Evidence, file: str, where: str = "", *, numbered: bool = True) -> list[Row]:
+    """The rows of a table for which a condition holds; all of them without one.
 
     Args:
         run: Whose table it is.
+        file: The artifact.
         where: A condition on columns, as pandas' `query` takes it.
-        artifact: Another of its files than the published table.
+        numbered: Whether it is the first table of its page.
 
     Raises:
         ValueError: The condition names no column, or cannot be read.
     """
-    frame = table_of(run, artifact)
+    frame = table_of(run, file)
     if where:
         frame = selected(frame, where)
-    own = "" if artifact == TABLES[run.manifest["notebook"]] else artifact
     return [
-        Row(run, int(number), {str(k): _known(v) for k, v in values.items()}, own)
+        Row(run, int(number), {str(k): _known(v) for k, v in values.items()}, file, numbered)
         for number, values in zip(frame.index, frame.to_dict("records"), strict=True)
     ]
 

@@ -5,6 +5,7 @@ A folder is evidence only with a manifest that says `complete`, and that is writ
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from psannlm.files import sha256_of, write_atomically
 
 SCHEMA = 1
 MANIFEST = "run.json"
+VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}
+"""Environment variables that name another folder for the runs of each kind."""
+
 PRESETS = ("smoke", "cpu", "gpu")
 """In rising order of what their evidence is worth."""
 
@@ -164,6 +168,18 @@ class Run:
         content = {k: v for k, v in self.manifest.items() if k != "sha256"}
         self.manifest["sha256"] = _fingerprint(content)
         write_atomically(self.folder / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
+
+
+def home(kind: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder in which runs of a kind are made: as the environment says, or below reports/."""
+    named = environment.get(VARIABLES[kind])
+    return Path(named) if named else REPORTS / kind
+
+
+def pinned(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The folders that the environment names, as absolute paths, for another working folder."""
+    names = VARIABLES.values()
+    return {n: str(Path(environment[n]).absolute()) for n in names if environment.get(n)}
 
 
 def load(folder: Path) -> Evidence:

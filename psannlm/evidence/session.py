@@ -1,4 +1,4 @@
-"""What the cells of every notebook call: open a run, show what it found, seal it.
+"""What the cells of every notebook call: open a run, measure, show what it found, seal it.
 
 A notebook defines nothing. Its parameters cell is read as it stands in notebooks/, so a name that
 papermill injected but the notebook does not have is seen, and refused before anything is written.
@@ -10,10 +10,11 @@ import math
 import os
 import re
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import nbformat
 import psutil
@@ -21,41 +22,118 @@ import torch
 import yaml
 from IPython.core.getipython import get_ipython
 from IPython.display import HTML, Markdown
+from tqdm import tqdm
 
 from psannlm import ROOT
 from psannlm.bench import environment
 from psannlm.config.parse import parse
-from psannlm.config.schema import ConfigError, Strict
+from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
-from psannlm.evidence import executed, places
-from psannlm.evidence import text as views
+from psannlm.evidence import executed, text
 from psannlm.evidence.figures import Figure
-from psannlm.evidence.runs import Run
+from psannlm.evidence.page import ConfigT, Page, RunInfo
+from psannlm.evidence.runs import Run, home
+from psannlm.evidence.store import RecordT
 from psannlm.files import write_atomically
-from psannlm.model.bases import BASES
-from psannlm.pages.registry import CONFIGS
-from psannlm.pages.shootout.arms import all_arms, arms_of
-from psannlm.pages.shootout.config import ShootoutConfig
 
 NOTEBOOKS = ROOT / "notebooks"
 PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"
 """Environment variables through which the runner speaks to a notebook."""
 
-TELL_SECONDS = 0.2
-"""Least time between two words to the runner."""
+PROGRESS_SECONDS = 0.2
+"""Least time between two reports to the runner."""
 
 
-class Page:
-    """One execution of a notebook: its configuration, its run folder, its device."""
+class Session(Generic[ConfigT, RecordT]):
+    """One execution of a notebook: its page, its configuration, its run folder, its device."""
 
-    def __init__(self, name: str, config: Strict, run: Run, device: torch.device) -> None:
-        self.name, self.config, self.run, self.device = name, config, run, device
-        self._last_told = -math.inf
+    def __init__(
+        self, page: Page[ConfigT, RecordT], config: ConfigT, run: Run, device: torch.device
+    ) -> None:
+        self.page, self.config, self.run, self.device = page, config, run, device
+        self.records = page.store.read(run.artifacts, self._text_of)
+        self.tables: Mapping[str, Any] = {}
+        self._written: dict[str, str] = {}
+        self._last_report = -math.inf
+
+    @property
+    def info(self) -> RunInfo[ConfigT]:
+        """The run, as tables and sentences need it."""
+        return RunInfo(self.config, self.run.manifest)
+
+    @property
+    def done(self) -> set[tuple[Any, ...]]:
+        """Keys of the records that the run holds."""
+        return {record.key for record in self.records}
 
     @property
     def device_name(self) -> str:
         """The measured device, by name."""
         return environment.device_name(self.device)
+
+    def machine(self) -> HTML:
+        """What was measured on, for the reader of the page."""
+        return HTML(text.machine(self.run.manifest))
+
+    def measure(self) -> None:
+        """Measure behind a progress bar, save every record as it comes, then make the tables."""
+        store, total = self.page.store, self.page.total(self.config)
+        batches = self.page.measure(self)
+        with tqdm(
+            batches, total=total, unit=store.unit, file=sys.stdout, ncols=88, initial=0
+        ) as bar:
+            for batch in bar:
+                self.records += batch
+                self.save()
+                label = store.label(batch[0])
+                bar.set_postfix_str(label, refresh=False)
+                done = len(self.done) if total is None else bar.n + 1
+                self.report_progress(done, total or done, label, unit=store.unit)
+        self.tabulate()
+
+    def save(self) -> None:
+        """Write the files that hold the records, those that changed."""
+        for name, content in self.page.store.texts(self.records).items():
+            if self._written.get(name) != content:
+                self.run.write(name, content)
+                self._written[name] = content
+
+    def tabulate(self) -> None:
+        """Compute the tables from the records, and write all files that follow from them."""
+        self.tables = self.page.tabulate(self.records, self.info)
+        self.write(self.page.files(self.tables, self.info))
+
+    def answer(self) -> Markdown:
+        """What the run found."""
+        return Markdown(self.page.answer(self.tables, self.info))
+
+    def reading(self) -> Markdown:
+        """How to read the tables."""
+        return Markdown(self.page.reading(self.tables, self.info))
+
+    def table(self, file: str, *columns: str) -> HTML:
+        """A table of the page, as people read it."""
+        [table] = [table for table in self.page.tables if table.file == file]
+        return HTML(table.html(self.tables[file], columns))
+
+    def show(self, name: str, *, pixels: bool = False) -> Figure:
+        """Save the panels of a figure of the page with the run, and return it for display.
+
+        Args:
+            name: Of the figure; its files are called so, the panel's name follows.
+            pixels: Whether all panels are saved as `name`.png too.
+        """
+        figure = self.page.figures(self.tables, self.info)[name]
+        for panel, svg in figure.panels.items():
+            self.run.write(f"{name}_{re.sub(r'[^a-z0-9]+', '_', panel)}.svg", svg)
+        if pixels:
+            self.run.write(f"{name}.png", figure.png)
+        return figure
+
+    def write(self, files: Mapping[str, str | bytes]) -> None:
+        """Save files with the run."""
+        for name, content in files.items():
+            self.run.write(name, content)
 
     def report_progress(self, done: int, total: int, label: str, *, unit: str = "step") -> None:
         """Tell the runner, if one listens, how far the run is; a few times a second at most.
@@ -68,40 +146,17 @@ class Page:
         """
         now = time.monotonic()
         path = os.environ.get(PROGRESS)
-        if path is None or (now - self._last_told < TELL_SECONDS and done < total):
+        if path is None or (now - self._last_report < PROGRESS_SECONDS and done < total):
             return
-        self._last_told = now
+        self._last_report = now
         told = {"done": done, "total": total, "label": label, "unit": unit}
         write_atomically(Path(path), json.dumps(told | {"run": str(self.run.folder)}))
-
-    def show(self, name: str, figure: Figure, *, pixels: bool = False) -> Figure:
-        """Save a figure's panels with the run, and return it for display.
-
-        Args:
-            name: What its files are called; the panel's name follows.
-            figure: To show.
-            pixels: Whether all panels are saved as `name`.png too.
-        """
-        for panel, svg in figure.panels.items():
-            self.run.write(f"{name}_{re.sub(r'[^a-z0-9]+', '_', panel)}.svg", svg)
-        if pixels:
-            self.run.write(f"{name}.png", figure.png)
-        return figure
-
-    def write(self, files: Mapping[str, str | bytes]) -> None:
-        """Save the files that state the result."""
-        for name, content in files.items():
-            self.run.write(name, content)
-
-    def machine(self) -> HTML:
-        """What was measured on, for the reader of the page."""
-        return HTML(views.machine(self.run.manifest))
 
     def finish(self) -> Markdown:
         """Put the executed notebook beside the data and seal the run.
 
-        Outside papermill there is no executed notebook to keep: the data stay, the run says so,
-        and it is not published.
+        Outside papermill there is no executed notebook: the data stay, the run says so, and it is
+        not published.
         """
         conditions = self.run.manifest["conditions"] | {"end": environment.conditions(self.device)}
         notebook = executed.snapshot(os.getppid(), self.run.manifest["parameters"])
@@ -111,53 +166,60 @@ class Page:
                 f"The data are in `{self.run.folder.name}`. The run was not made by papermill, so "
                 "it holds no executed notebook and the book leaves it out."
             )
-        self.run.write(f"{self.name}.ipynb", notebook)
+        self.run.write(f"{self.page.name}.ipynb", notebook)
         self.run.seal("complete", conditions=conditions)
         return Markdown(f"Run `{self.run.folder.parent.name}/{self.run.folder.name}` is complete.")
 
+    def _text_of(self, name: str) -> str:
+        return (self.run.folder / name).read_text(encoding="utf-8")
 
-def start(name: str) -> Page:
+
+def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     """Check the parameters of the notebook that calls this, then make its run folder.
 
     Raises:
         ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
+    """
+    shell = running_notebook(page.name)
+    data = given_parameters(page.name, shell.user_ns)
+    config = configuration(page, data, f"parameters of {page.name}.ipynb")
+    device = select_device(data.get("device", "auto"))
+    run = _open_run(page, config, device)
+    shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
+    return Session(page, config, run, device)
+
+
+def running_notebook(name: str) -> Any:
+    """The IPython shell of the notebook that calls this.
+
+    Raises:
+        ConfigError: No notebook does.
     """
     shell = get_ipython()
     if shell is None:
         raise ConfigError(
             f"notebooks/{name}.ipynb must be run as a notebook, with papermill or in Jupyter"
         )
-    data = given_parameters(name, shell.user_ns)
-    config = configuration(name, data, f"parameters of {name}.ipynb")
-    device = select_device(data.get("device", "auto"))
-    run = _open_run(name, config, device)
-    shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
-    return Page(name, config, run, device)
+    return shell
 
 
-def configuration(name: str, data: Mapping[str, Any], source: str) -> Strict:
+def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str) -> ConfigT:
     """What a notebook is asked to do.
 
     Args:
-        name: Of the notebook.
+        page: Of the notebook.
         data: Its parameters.
         source: Where they came from; opens the message.
 
     Raises:
         ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
     """
-    config = parse(CONFIGS[name], data, source=source, bases=names_of(name))
-    if isinstance(config, ShootoutConfig):
-        try:
-            arms_of(config)
-        except ConfigError as error:
-            raise ConfigError(f"{source}:\n  {error}") from None
+    config = parse(page.config, data, source=source, bases=page.names())
+    try:
+        page.check_config(config)
+    except ConfigError as error:
+        raise ConfigError(f"{source}:\n  {error}") from None
     return config
-
-
-def names_of(notebook: str) -> tuple[str, ...]:
-    """What the parameters `base` and `baseline` of a notebook may name."""
-    return tuple(all_arms()) if notebook == "shootout" else tuple(BASES)
 
 
 def given_parameters(name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,14 +256,14 @@ def _literal(node: ast.expr) -> Any:
         return ast.unparse(node)
 
 
-def _open_run(name: str, config: Strict, device: torch.device) -> Run:
+def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device) -> Run:
     described = environment.describe_environment(device)
     parameters = json.loads(config.model_dump_json())
     if folder := os.environ.get(RESUME):
         now = {"parameters": parameters, "environment": described}
         return Run.resume(Path(folder), now | {"git": environment.describe_git()._asdict()})
     manifest = {
-        "notebook": name,
+        "notebook": page.name,
         "preset": parameters["preset"],
         "command": command_line(os.getppid()),
         "git": environment.describe_git()._asdict(),
@@ -212,9 +274,8 @@ def _open_run(name: str, config: Strict, device: torch.device) -> Run:
         "corpus": None,
         "tokenizer": None,
     }
-    home = places.home(name)
-    suffix = places.SUFFIXES.get(name, "")
-    run = Run.start(home.name, manifest, reports=home.parent, suffix=suffix)
+    parent = home(page.folder)
+    run = Run.start(parent.name, manifest, reports=parent.parent, suffix=page.suffix)
     run.write("config_used.yaml", yaml.safe_dump(parameters, sort_keys=False))
     run.write("system.json", json.dumps(described, indent=2) + "\n")
     return run

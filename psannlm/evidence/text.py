@@ -1,9 +1,10 @@
-"""What the tables and sentences of all pages have in common."""
+"""Numbers, intervals, tables and durations as text: one function each, for all pages."""
 
 import html
 import math
+import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,11 @@ import pandas as pd
 UNKNOWN = "—"
 LONG = 60
 """Characters beyond which the text of a cell may break into lines."""
+
+VERDICTS = (
+    "faster", "better", "less", "fewer", "not separated", "equal", "slower", "worse", "more",
+)  # fmt: skip
+"""In the order in which a sentence names them."""
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -28,6 +34,39 @@ def interval(middle: Any, low: Any, high: Any, pattern: str) -> str:
         return format(middle, pattern)
     between = "to" if pattern.startswith("+") else "–"
     return f"{middle:{pattern}} ({low:{pattern}} {between} {high:{pattern}})"
+
+
+def number_in_words(value: float) -> str:
+    """A number as people read it: whole, with four digits, or as a power of ten."""
+    size = abs(value)
+    if size < 1e9 and (size >= 1000 or value == int(value)):
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if 1e-3 <= size < 1000 else f"{value:.2e}"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in Markdown, its cells shown as they are."""
+    lines = [f"| {' | '.join(map(literal, head))} |", f"|{'---|' * len(head)}"]
+    lines += [f"| {' | '.join(literal(str(cell)) for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def literal(text: str) -> str:
+    """The text as Markdown that shows it as it is, in one line, also in a table's cell."""
+    return re.sub(r"([\\`*_\[\]<>$|#~])", r"\\\1", text).replace("\n", " ")
+
+
+def by_verdict(found: Iterable[tuple[str, str, str]]) -> str:
+    """Names with their numbers, gathered under the verdicts they share.
+
+    Args:
+        found: Name, number as text, and verdict of each.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, number, verdict in found:
+        groups.setdefault(verdict or "no verdict", []).append(f"{name} {number}".strip())
+    order = sorted(groups, key=lambda word: VERDICTS.index(word) if word in VERDICTS else 99)
+    return "; ".join(f"**{word}** {', '.join(groups[word])}" for word in order)
 
 
 def sortable(

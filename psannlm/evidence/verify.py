@@ -1,13 +1,25 @@
-"""Where a file differs from what it should be: rows of tables, fields of JSON, numbers of text."""
+"""A run's files held against its records: every table and text is computed again and compared.
+
+Hashes tell that files are as they were written; this tells that they were written right.
+"""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from psannlm.evidence import wording
+from psannlm.evidence.page import Page, records_of, run_info
+from psannlm.evidence.runs import Evidence
+
+NUMBER = re.compile(r"(?:(?<!\w)[-+−])?\d+(?:[.,]\d+)*")
+CELL = re.compile(r"(?<!\\)\|")
+RULE = re.compile(r":?-+:?")
+
+Table = list[list[str]]
+"""Cells of each line, the headings first."""
 
 TOLERANCE, SMALLEST = 1e-9, 1e-15
 """Relative, and absolute for differences of losses that are nearly equal: the same sums differ by
@@ -15,6 +27,29 @@ rounding in the last digits at most."""
 
 SUBJECT = ("side", "base", "setting", "work", "precision", "arm", "seed")
 """Columns that tell what a row is about, as far as a table has them."""
+
+
+def problems(page: Page[Any, Any], run: Evidence) -> Iterator[str]:
+    """What the files of a complete run state otherwise than its records, or than is possible.
+
+    Args:
+        page: Of the run.
+        run: Whose files are read.
+    """
+    first = page.tables[0].file
+    try:
+        info, records = run_info(page, run), records_of(page, run)
+        keys = [record.key for record in records]
+        if len(set(keys)) < len(keys):
+            yield f"{first}: two of its records have one key"
+        for name, content in page.store.texts(records).items():
+            yield from differences(name, run.text(name), content)
+        fixed = {name for table in page.tables for name in table.fixed}
+        for name, content in page.files(page.tabulate(records, info), info).items():
+            yield from differences(name, run.text(name), content, fixed=fixed)
+        yield from page.bounds(records, info.config)
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        yield f"{first}: cannot be computed from the records: {type(error).__name__}: {error}"
 
 
 def differences(
@@ -41,7 +76,7 @@ def differences(
     elif name.endswith(".json"):
         found = _in_json("", json.loads(stated), json.loads(expected), fixed)
     else:
-        found = wording.differences(stated, expected)
+        found = text_differences(stated, expected)
     for problem in found:
         yield f"{name}: {problem}"
 
@@ -113,3 +148,83 @@ def _same_value(stated: Any, expected: Any) -> bool:
 
 def _close(one: float, other: float) -> bool:
     return math.isfinite(one) and math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=SMALLEST)
+
+
+def text_differences(stated: str, expected: str) -> Iterator[str]:
+    """Numbers and names that a text states otherwise than it should.
+
+    A sentence may say the same in other words, and a later one may be missing. Tables have the
+    same rows; a column that only one text has is passed over, so that a table may grow.
+
+    Args:
+        stated: The text.
+        expected: What it should be.
+    """
+    prose, tables = _split(stated)
+    right_prose, right_tables = _split(expected)
+    yield from _in_sentences(prose, right_prose)
+    if len(tables) != len(right_tables):
+        yield f"{len(tables)} tables, the records give {len(right_tables)}"
+    for table, right in zip(tables, right_tables, strict=False):
+        yield from _in_markdown_table(table, right)
+
+
+def _split(text: str) -> tuple[list[str], list[Table]]:
+    """Numbers of the sentences in order, and the tables."""
+    numbers: list[str] = []
+    tables: list[Table] = []
+    is_within = False
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            numbers += NUMBER.findall(line)
+            is_within = False
+            continue
+        cells = [cell.strip() for cell in CELL.split(line)[1:-1]]
+        if not is_within:
+            tables.append([])
+        is_within = True
+        if not all(map(RULE.fullmatch, cells)):
+            tables[-1].append(cells)
+    return numbers, tables
+
+
+def _in_sentences(numbers: Sequence[str], right: Sequence[str]) -> Iterator[str]:
+    """The first number that is not the expected one; later sentences may be missing between."""
+    following = iter(right)
+    for place, number in enumerate(numbers, start=1):
+        if number not in following:
+            meant = right[place - 1] if place <= len(right) else "none there"
+            yield f"number {place} of its sentences is {number!r}, the records give {meant!r}"
+            return
+
+
+def _in_markdown_table(table: Table, right: Table) -> Iterator[str]:
+    pairs = _paired_columns(table[0], right[0])
+    if not pairs:
+        yield f"none of its columns {table[0]} is one of {right[0]}"
+    if len(table) != len(right):
+        yield f"{len(table) - 1} rows of a table, the records give {len(right) - 1}"
+    for i, j in pairs:
+        if NUMBER.findall(table[0][i]) != NUMBER.findall(right[0][j]):
+            yield f"a heading is {table[0][i]!r}, the records give {right[0][j]!r}"
+    for number, (row, other) in enumerate(zip(table[1:], right[1:], strict=False), start=1):
+        if len(row) != len(table[0]):
+            yield f"row {number} of a table has {len(row)} cells for {len(table[0])} headings"
+            continue
+        for i, j in pairs:
+            if not _says_the_same(row[i], other[j]):
+                where = f"row {number}, {' '.join(other[:2])}: {right[0][j]}"
+                yield f"{where} is {row[i]!r}, the records give {other[j]!r}"
+
+
+def _paired_columns(heads: Sequence[str], right: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of the columns that both tables have: by order if as many, else by heading."""
+    if len(heads) == len(right):
+        return list(enumerate(range(len(right))))
+    return [(i, right.index(head)) for i, head in enumerate(heads) if head in right]
+
+
+def _says_the_same(cell: str, right: str) -> bool:
+    """Whether a cell has the numbers of the other, or its words where there are none."""
+    numbers = NUMBER.findall(right)
+    return cell == right or (bool(numbers) and NUMBER.findall(cell) == numbers)

@@ -1,21 +1,24 @@
-"""The pages of the report, in the order in which a run makes them."""
+"""The pages of the report, in the order in which a run makes them and the book shows them."""
 
+import functools
+import importlib
 from collections.abc import Mapping
+from typing import Any
 
-from psannlm.checks.config import ValidationConfig
-from psannlm.config.schema import Strict
-from psannlm.config.training import TrainingConfig
-from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.evidence.page import Page
 
-CONFIGS: Mapping[str, type[Strict]] = {
-    "validation": ValidationConfig,
-    "throughput": ThroughputConfig,
-    "memory": MemoryConfig,
-    "tiny_corpus": TrainingConfig,
-    "shootout": ShootoutConfig,
-    "peer": PeerConfig,
-}
-"""The configuration of each notebook, in the order in which a report runs them."""
+NAMES = (
+    "validation",
+    "throughput",
+    "memory",
+    "tiny_corpus",
+    "shootout",
+    "peer",
+)
+"""Folders below pages/: each has a module `page` with its PAGE."""
+
+
+@functools.cache
+def pages() -> Mapping[str, Page[Any, Any]]:
+    """Every page by its name."""
+    return {name: importlib.import_module(f"psannlm.pages.{name}.page").PAGE for name in NAMES}

@@ -17,7 +17,8 @@ from psannlm.evidence.figures import (
     show_percent,
     show_short,
 )
-from psannlm.pages.throughput.prose import MODES
+from psannlm.pages.throughput.records import MODES
+from psannlm.pages.throughput.tables import compared_rows
 
 
 def speed(table: pd.DataFrame) -> Figure:
@@ -69,8 +70,7 @@ def _speed_lines(rows: pd.DataFrame, axes: Axes) -> None:
 
 def ceiling(table: pd.DataFrame) -> Figure:
     """Share of the measured matmul rate that each base reaches at its best batch."""
-    best = table[(table["status"] == "ok") & (table["verdict"] != "noise floor")]
-    best = best.sort_values("mfu", ascending=False)
+    best = compared_rows(table).sort_values("mfu", ascending=False)
     best = best.drop_duplicates(["base", "mode", "precision"])
     panels: dict[str, Draw] = {}
     for (mode, precision), _ in table.groupby(["mode", "precision"], sort=False):

@@ -1,9 +1,9 @@
-"""All measurements of speed that a run makes: which cells there are, and what comes of each."""
+"""Plan and run the throughput measurements."""
 
 import random
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +56,23 @@ def plan(config: ThroughputConfig) -> list[Cell]:
         shuffler.shuffle(block)
         cells += [Cell(repeat, len(cells) + i, *what) for i, what in enumerate(block)]
     return cells
+
+
+def cells_of_row(row: Mapping[str, Any], config: ThroughputConfig) -> list[Cell]:
+    """The cells that a row was computed from; modes that came after the row's are left out.
+
+    Args:
+        row: Of the table.
+        config: Of the run, with the repeats that are wanted now.
+    """
+    wanted = {(label, row["batch_tokens"]) for label in (row["label"], config.baseline)}
+    modes = config.mode[: config.mode.index(row["mode"]) + 1]
+    return [
+        cell if cell.base == CEILING else cell._replace(modes=modes)
+        for cell in plan(config)
+        if cell.precision == row["precision"]
+        and ((cell.label, cell.batch_tokens) in wanted or cell.base == CEILING)
+    ]
 
 
 def throughput(

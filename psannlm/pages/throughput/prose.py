@@ -1,67 +1,25 @@
-"""Tables and sentences of the throughput page, from its table and the manifest."""
+"""The sentences of the throughput page whose words depend on the result."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE, FEWEST_REPEATS, SMALLEST_EFFECT
-from psannlm.evidence.text import UNKNOWN, interval, number
+from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
+from psannlm.evidence import text
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.text import interval, number
 from psannlm.pages.throughput.config import ThroughputConfig
-from psannlm.pages.throughput.tables import best_rows
-
-MODES = {"forward": "forward", "train_step": "training step"}
-"""What people call a mode."""
+from psannlm.pages.throughput.records import MODES
+from psannlm.pages.throughput.tables import RATIO, SPEED, compared_rows
 
 
-def rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as people read it: units in the headings, intervals beside medians."""
-    columns: dict[str, list[Any]] = {
-        "base": list(table["label"]),
-        "mode": [MODES[mode] for mode in table["mode"]],
-        "precision": list(table["precision"]),
-        "batch tokens": [f"{tokens:,}" for tokens in table["batch_tokens"]],
-        f"tokens/s ({CONFIDENCE:.0%} interval)": _each(
-            table, "tokens_per_s", "tokens_per_s_low", "tokens_per_s_high", ",.0f"
-        ),
-        "ratio to baseline": _each(table, "ratio", "ratio_low", "ratio_high", ".3f"),
-        "verdict": [
-            verdict if status == "ok" else f"{status}: {reason}"
-            for verdict, status, reason in zip(
-                table["verdict"], table["status"], table["reason"], strict=True
-            )
-        ],
-        "of measured ceiling": [number(v, ".1%") for v in table["mfu"]],
-        "of stated peak": [number(v, ".1%") for v in table["mfu_stated"]],
-        "compilation, s (cold; cached)": [
-            UNKNOWN if pd.isna(cold) else f"{cold:.1f}; {cached:.1f}"
-            for cold, cached in zip(
-                table["first_compile_seconds"], table["later_compile_seconds"], strict=True
-            )
-        ],
-        "peak allocated, MiB": [number(v, ",.0f") for v in table["peak_allocated_mib"]],
-        "peak RSS, MiB": [number(v, ",.0f") for v in table["peak_rss_mib"]],
-        "processes": [
-            f"{ok}" + (f" ({failed} failed)" if failed else "")
-            for ok, failed in zip(table["n_ok"], table["n_failed"], strict=True)
-        ],
-    }
-    return pd.DataFrame(columns)
-
-
-def _each(table: pd.DataFrame, middle: str, low: str, high: str, pattern: str) -> list[str]:
-    rows = zip(table[middle], table[low], table[high], strict=True)
-    return [interval(*row, pattern) for row in rows]
-
-
-def answer(table: pd.DataFrame, baseline: str, n_repeats: int) -> str:
+def answer(table: pd.DataFrame, config: ThroughputConfig) -> str:
     """What the table says, a sentence a mode and precision; every number is taken from it.
 
     Bases are compared at one batch: the largest that the baseline could run.
     """
-    lines = []
-    good = table[(table["status"] == "ok") & (table["verdict"] != "noise floor")]
-    for (mode, precision), rows in good.groupby(["mode", "precision"], sort=False):
+    lines, baseline = [], config.baseline
+    for (mode, precision), rows in compared_rows(table).groupby(["mode", "precision"], sort=False):
         of_baseline = rows[rows["base"] == baseline]
         if of_baseline.empty:
             continue
@@ -82,9 +40,9 @@ def answer(table: pd.DataFrame, baseline: str, n_repeats: int) -> str:
         lines.append(
             f"- {failed} of {len(table)} rows failed; each is in the table with its reason."
         )
-    if n_repeats < FEWEST_REPEATS:
+    if config.n_repeats < FEWEST_REPEATS:
         lines.append(
-            f"- With {n_repeats} processes a row, no difference is called one: a verdict "
+            f"- With {config.n_repeats} processes a row, no difference is called one: a verdict "
             f"needs {FEWEST_REPEATS}. These numbers prove that the page runs, no more."
         )
     return "\n".join(lines)
@@ -110,34 +68,33 @@ def reading(table: pd.DataFrame, config: ThroughputConfig) -> str:
     return "\n".join(lines)
 
 
-def files(table: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The files of a throughput run that state its result, by name."""
-    return {
-        "throughput.csv": table.to_csv(index=False, lineterminator="\n"),
-        "README.md": readme(table, manifest),
-    }
+def summary(numbers: Sequence[Number]) -> str:
+    """At the largest batch whose ratios are known, a training step before anything else."""
+    baseline = numbers[0].run.manifest["parameters"]["baseline"]
+    ratios = [n for n in numbers if n.column.name == RATIO and n.base != baseline]
+    if not ratios:
+        return f"Nothing but {baseline} was measured."
+    known = [ratio for ratio in ratios if ratio.value is not None] or ratios
+    best = max(known, key=_weight)
+    here = [ratio for ratio in ratios if ratio.setting == best.setting]
+    said = text.by_verdict((n.base, n.plain, n.verdict) for n in here)
+    others = len({ratio.setting for ratio in ratios}) - 1
+    more = f" {others} more setting{'s' * (others > 1)} on the page." if others else ""
+    return f"Speed as a ratio to {baseline} ({best.setting}): {said}.{more}"
 
 
-def readme(table: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
-    """README.md of a run folder: the best number of each base."""
-    rows = best_rows(table)
-    lines = [
-        f"# {manifest['notebook'].capitalize()}, {manifest['run']}",
-        "",
-        f"Preset {manifest['preset']}, on {manifest['environment']['device']}. "
-        f"Best batch of each base; medians over fresh processes with {CONFIDENCE:.0%} intervals.",
-        "",
-        "| base | mode | precision | batch_tokens | tokens/s | ratio to baseline | verdict |",
-        "|---|---|---|---:|---:|---:|---|",
-    ]
-    for row in rows.itertuples():
-        speed = interval(row.tokens_per_s, row.tokens_per_s_low, row.tokens_per_s_high, ",.0f")
-        ratio = interval(row.ratio, row.ratio_low, row.ratio_high, ".3f")
-        lines.append(
-            f"| {row.base} | {MODES[row.mode]} | {row.precision} | {row.batch_tokens:,} "
-            f"| {speed} | {ratio} | {row.verdict} |"
-        )
-    if rows.empty:
-        lines.append("| no row was measured; throughput.csv has the reasons | | | | | | |")
-    command = manifest["command"]
-    return "\n".join([*lines, "", f"Made by `{command}`.", ""])
+def _weight(number: Number) -> tuple[bool, int]:
+    assert number.row is not None
+    values = number.row.values
+    return values["mode"] == "train_step", values["batch_tokens"]
+
+
+def found(numbers: Sequence[Number]) -> str:
+    """The fastest training step, or forward pass where none was measured."""
+    speeds = [n for n in numbers if n.column.name == SPEED and n.value is not None]
+    if not speeds:
+        return "nothing was measured"
+    steps = [n for n in speeds if _weight(n)[0]] or speeds
+    best = max(steps, key=lambda n: n.value or 0.0)
+    assert best.row is not None
+    return f"{MODES[best.row.values['mode']]}: up to {best.shown} ({best.base})"

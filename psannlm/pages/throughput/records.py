@@ -1,12 +1,51 @@
-"""What a measurement leaves: one frozen record a cell and mode, and the CSV files that keep it."""
+"""What a measurement of speed leaves: one frozen record a process and mode, and its CSV files."""
 
 import csv
-import dataclasses
 import io
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from psannlm.evidence.store import (
+    RecordStore,
+    about,
+    columns_of,
+    parse_field,
+    to_csv,
+    types_of,
+)
+from psannlm.evidence.table import (
+    BASE,
+    BATCH_TOKENS,
+    CONTEXT_LENGTH,
+    ORDER,
+    PEAK_ALLOCATED_BYTES,
+    PEAK_RESERVED_BYTES,
+    PEAK_RSS_BYTES,
+    PRECISION,
+    REASON,
+    REPEAT,
+    STARTED_AT,
+    STATUS,
+    Column,
+    Table,
+)
+
+MODES = {"forward": "forward", "train_step": "training step"}
+"""What people call a mode."""
+
+LABEL = Column(
+    "label",
+    "Name in tables, the base but for the second measurement of the baseline.",
+    heading="base",
+)
+MODE = Column(
+    "mode",
+    "What was timed, forward or train_step; matmul is the ceiling.",
+    heading="mode",
+    words=MODES,
+    role="key",
+)
 
 CEILING = "matmul"
 """The mode, and the base, of the records that tell what the device can do at most."""
@@ -16,50 +55,31 @@ CEILING = "matmul"
 class CellRecord:
     """One mode of one cell, measured in one fresh process; a failure is a record too."""
 
-    repeat: int
-    """Number of the block that the process belongs to, from 0."""
-
-    order: int
-    """Position of the process in the run, from 0."""
-
-    label: str
-    """Name in tables; the base, but for the second measurement of the baseline."""
-
-    base: str
-    batch_tokens: int
-    context_length: int
-    mode: str
-    """forward, train_step, or matmul."""
-
-    precision: str
-    compiled: bool
-    status: Literal["ok", "failed"]
-    reason: str
-    """Why it failed; empty otherwise."""
-
-    started_at: str
-    """UTC."""
-
-    flops: int
-    """Of one step, matrix products only."""
-
-    compile_seconds: float | None
-    """First call less a steady one; None without compilation."""
-
-    n_warmup: int
-    steady: bool
-    loss: float | None
-    """Of the last training step, nats per token; None for other modes."""
-
-    peak_allocated_bytes: int | None
-    """Of CUDA memory, over the timed steps; None on CPU."""
-
-    peak_reserved_bytes: int | None
-    peak_rss_bytes: int | None
-    """Of the process, since it started."""
-
-    seconds: tuple[float, ...]
-    """Each timed step, in order."""
+    repeat: Annotated[int, REPEAT]
+    order: Annotated[int, ORDER]
+    label: Annotated[str, LABEL]
+    base: Annotated[str, BASE]
+    batch_tokens: Annotated[int, BATCH_TOKENS]
+    context_length: Annotated[int, CONTEXT_LENGTH]
+    mode: Annotated[str, MODE]
+    precision: Annotated[str, PRECISION]
+    compiled: Annotated[bool, about("Whether the step was compiled.")]
+    status: Annotated[Literal["ok", "failed"], STATUS]
+    reason: Annotated[str, REASON]
+    started_at: Annotated[str, STARTED_AT]
+    flops: Annotated[int, about("Matrix products of one step.", "FLOP")]
+    compile_seconds: Annotated[
+        float | None, about("First call less a steady one; empty without compilation.", "s")
+    ]
+    n_warmup: Annotated[int, about("Steps before the timed ones.")]
+    steady: Annotated[bool, about("Whether the time of a step had settled before the timed ones.")]
+    loss: Annotated[
+        float | None, about("Of the last training step; empty in other modes.", "nats/token")
+    ]
+    peak_allocated_bytes: Annotated[int | None, PEAK_ALLOCATED_BYTES]
+    peak_reserved_bytes: Annotated[int | None, PEAK_RESERVED_BYTES]
+    peak_rss_bytes: Annotated[int | None, PEAK_RSS_BYTES]
+    seconds: Annotated[tuple[float, ...], about("Time of the step.", "s")]
 
     @property
     def tokens_per_s(self) -> float:
@@ -74,69 +94,55 @@ class CellRecord:
     @property
     def key(self) -> tuple[Any, ...]:
         """Names the record within its run."""
-        return (self.repeat, self.label, self.batch_tokens, self.mode, self.precision)
+        return (self.repeat, *self.row)
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """What the records behind one row of the table have in common."""
+        return (self.label, self.batch_tokens, self.mode, self.precision)
 
 
-CELL_COLUMNS = [f.name for f in dataclasses.fields(CellRecord) if f.name != "seconds"]
-KEY_COLUMNS = ["repeat", "label", "batch_tokens", "mode", "precision"]
-SAMPLE_COLUMNS = [*KEY_COLUMNS, "step", "seconds"]
+KEY = ("repeat", "label", "batch_tokens", "mode", "precision")
+TYPES = types_of(CellRecord)
+_COLUMNS = {column.name: column for column in columns_of(CellRecord)}
+SAMPLES = Table(
+    "samples.csv",
+    "One row a timed step.",
+    (
+        *(_COLUMNS[name] for name in KEY),
+        Column("step", "Number of the timed step, from 0."),
+        _COLUMNS["seconds"],
+    ),
+)
+CELLS = Table(
+    "cells.csv",
+    "One row a process and mode.",
+    tuple(column for name, column in _COLUMNS.items() if name != "seconds"),
+)
 
 
-def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Text of a CSV file; None is an empty field, floats keep every digit."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return out.getvalue()
+def to_texts(records: Sequence[CellRecord]) -> dict[str, str]:
+    """The timed steps as one file, everything else as another."""
+    steps = ((*r.key, step, s) for r in records for step, s in enumerate(r.seconds))
+    cells = ([getattr(r, name) for name in CELLS.names] for r in records)
+    return {
+        SAMPLES.file: to_csv(SAMPLES.names, steps),
+        CELLS.file: to_csv(CELLS.names, cells),
+    }
 
 
-def cells_csv(records: Iterable[CellRecord]) -> str:
-    """One row a record, without its samples."""
-    return to_csv(CELL_COLUMNS, ([getattr(r, name) for name in CELL_COLUMNS] for r in records))
-
-
-def samples_csv(records: Iterable[CellRecord]) -> str:
-    """One row a timed step."""
-    rows = ((*r.key, step, s) for r in records for step, s in enumerate(r.seconds))
-    return to_csv(SAMPLE_COLUMNS, rows)
-
-
-def read_records(cells: str, samples: str) -> list[CellRecord]:
-    """The records whose two CSV texts these are; samples of no cell are left out."""
+def from_texts(texts: Mapping[str, str]) -> list[CellRecord]:
+    """The records whose files these are; samples of no cell are left out."""
     seconds: dict[tuple[str, ...], list[float]] = {}
-    for row in csv.DictReader(io.StringIO(samples)):
-        seconds.setdefault(tuple(row[k] for k in KEY_COLUMNS), []).append(float(row["seconds"]))
+    for row in csv.DictReader(io.StringIO(texts[SAMPLES.file])):
+        seconds.setdefault(tuple(row[k] for k in KEY), []).append(float(row["seconds"]))
     return [
-        from_json(
-            {name: parse_field(_TYPES[name], text) for name, text in row.items()}
-            | {"seconds": tuple(seconds.get(tuple(row[k] for k in KEY_COLUMNS), ()))}
+        CellRecord(
+            **{name: parse_field(TYPES[name], text) for name, text in row.items()},
+            seconds=tuple(seconds.get(tuple(row[k] for k in KEY), ())),
         )
-        for row in csv.DictReader(io.StringIO(cells))
+        for row in csv.DictReader(io.StringIO(texts[CELLS.file]))
     ]
 
 
-def from_json(values: dict[str, Any]) -> CellRecord:
-    """The record that `dataclasses.asdict` took apart."""
-    return CellRecord(**values | {"seconds": tuple(values["seconds"])})
-
-
-def types_of(record: Any) -> dict[str, str]:
-    """What each field of a class of records holds, in the words of its annotation."""
-    return {f.name: str(f.type) for f in dataclasses.fields(record)}
-
-
-_TYPES = types_of(CellRecord)
-
-
-def parse_field(kind: str, text: str) -> Any:
-    """The value of a CSV field, by the type of the record's field."""
-    if "None" in kind and text == "":
-        return None
-    if "bool" in kind:
-        return json.loads(text.lower())
-    if "int" in kind:
-        return int(text)
-    if "float" in kind:
-        return float(text)
-    return text
+STORE = RecordStore((SAMPLES, CELLS), to_texts, from_texts, lambda record: record.label)

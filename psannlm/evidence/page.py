@@ -1,0 +1,273 @@
+"""What a page of the report is: its declarations, and how it measures, tabulates and says it.
+
+A page is a folder below pages/ with a subclass of `Page`, and a line in pages/registry.py. Runner,
+book, landing page, History, downloads and repeats follow from it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+import pandas as pd
+
+from psannlm.config.parse import parse
+from psannlm.config.schema import Strict
+from psannlm.evidence import text
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import Row, rows_of
+from psannlm.evidence.runs import Evidence
+from psannlm.evidence.store import RecordStore, RecordT
+from psannlm.evidence.table import Column, Table
+from psannlm.model.bases import BASES
+
+if TYPE_CHECKING:
+    from psannlm.evidence.figures import Figure
+    from psannlm.evidence.session import Session
+
+ConfigT = TypeVar("ConfigT", bound=Strict)
+Tables = Mapping[str, pd.DataFrame]
+"""The tables of a run, by the name of their file."""
+
+
+@dataclass(frozen=True)
+class RunInfo(Generic[ConfigT]):
+    """What tables and sentences need to know of the run that they are of."""
+
+    config: ConfigT
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Of the run folder: when the run began, in UTC."""
+        return str(self.manifest["run"])
+
+    @property
+    def device(self) -> str:
+        """The measured device, by name."""
+        return str(self.manifest["environment"]["device"])
+
+
+@dataclass(frozen=True)
+class RerunRequest(Generic[ConfigT]):
+    """What a page is asked for when a row of it is measured again."""
+
+    config: ConfigT
+    """Of the run, on the device that measures now."""
+
+    repeats: int
+    """Fresh processes, or trainings."""
+
+    say: Callable[[str], None]
+    """Told, in a sentence, what begins."""
+
+
+class Page(ABC, Generic[ConfigT, RecordT]):
+    """One page of the report."""
+
+    name: ClassVar[str]
+    """Of its notebook, its parameter files and its file in the book."""
+
+    title: ClassVar[str]
+    question: ClassVar[str]
+    """What it asks, on the landing page."""
+
+    folder: ClassVar[Literal["gpu", "benchmarks"]] = "benchmarks"
+    """Below reports/."""
+
+    suffix: ClassVar[str] = ""
+    """Ends the names of its run folders."""
+
+    installs: ClassVar[bool] = False
+    """Whether it installs another package, and so runs only when it is asked for by name."""
+
+    config: type[ConfigT]
+    tables: tuple[Table, ...]
+    """What is published; the rows of the first are numbered, linked and measured again."""
+
+    store: RecordStore[RecordT]
+
+    readme_columns: ClassVar[tuple[str, ...]] = ()
+    """Columns of the table in README.md; all that have a heading if none is named."""
+
+    usual_repeats: ClassVar[int] = 4
+    """Most fresh processes, or trainings, of a repeated row where no number is asked for."""
+
+    @abstractmethod
+    def measure(self, session: "Session[ConfigT, RecordT]") -> Iterator[Sequence[RecordT]]:
+        """Measure what the session's records do not hold yet; each batch is saved when it comes."""
+
+    @abstractmethod
+    def tabulate(self, records: Sequence[RecordT], run: RunInfo[ConfigT]) -> Tables:
+        """The published tables, computed from the records alone."""
+
+    def total(self, config: ConfigT) -> int | None:
+        """How many measurements a run makes, for the progress bar."""
+        return None
+
+    def names(self) -> Sequence[str]:
+        """What the parameters `base` and `baseline` may name."""
+        return tuple(BASES)
+
+    def check_config(self, config: ConfigT) -> None:
+        """Refuse a configuration that its types and rules let pass; raises ConfigError."""
+
+    def figures(self, tables: Tables, run: RunInfo[ConfigT]) -> "Mapping[str, Figure]":
+        """The figures of the page, by the name of their files."""
+        return {}
+
+    def answer(self, tables: Tables, run: RunInfo[ConfigT]) -> str:
+        """What the run found, as Markdown; every number is taken from its tables."""
+        return ""
+
+    def reading(self, tables: Tables, run: RunInfo[ConfigT]) -> str:
+        """How to read the tables, as far as that depends on the run."""
+        return ""
+
+    def best(self, tables: Tables, run: RunInfo[ConfigT]) -> pd.DataFrame:
+        """The rows that README.md shows."""
+        return tables[self.tables[0].file]
+
+    def readme(self, tables: Tables, run: RunInfo[ConfigT]) -> str:
+        """README.md of a run folder: preset, machine, the best rows, the command."""
+        lines = [
+            f"# {self.title}, {run.name}",
+            "",
+            f"Preset {run.manifest['preset']}, on {run.device}. {self.readme_note(run)}",
+            "",
+            self.tables[0].markdown(self.best(tables, run), self.readme_columns),
+            "",
+            f"Made by `{run.manifest['command']}`.",
+            "",
+        ]
+        return "\n".join(lines)
+
+    def readme_note(self, run: RunInfo[ConfigT]) -> str:
+        """What README.md says of its rows."""
+        return self.tables[0].text
+
+    def files(self, tables: Tables, run: RunInfo[ConfigT]) -> Mapping[str, str]:
+        """All files that state the result, by name; they follow from the records."""
+        written = {table.file: table.write(tables[table.file]) for table in self.tables}
+        return written | {"README.md": self.readme(tables, run)}
+
+    def bounds(self, records: Sequence[RecordT], config: ConfigT) -> Iterator[str]:
+        """What no machine could have measured, as `file, row: what is wrong`."""
+        yield from ()
+
+    def setting(self, row: Row) -> str:
+        """What tells a row from others of its base, in words."""
+        table = self.table_of(row)
+        keys = [column for column in table.of_role("key") if column.name != "base"]
+        said = [column.show(row.values.get(column.name)) for column in keys]
+        return ", ".join(part for part in said if part not in ("", text.UNKNOWN))
+
+    def stem(self, row: Row) -> str:
+        """Opens the names of the numbers of a row."""
+        keys = [column.name for column in self.table_of(row).of_role("key")]
+        return ".".join([self.name, *(str(row.values[name]) for name in keys)])
+
+    def table_of(self, row: Row) -> Table:
+        """The table that a row stands in."""
+        return next(table for table in self.tables if table.file == row.file)
+
+    def is_headline(self, row: Row, column: Column) -> bool:
+        """Whether a number stands on the landing page."""
+        return bool(column.headline)
+
+    def is_main(self, row: Row) -> bool:
+        """Whether the numbers of a row are among those that the page is known by."""
+        return True
+
+    def target(self, row: Row, column: Column) -> str:
+        """What the benchmark plan asks of a number, in words; empty where it asks nothing."""
+        return ""
+
+    def verdict(self, row: Row, column: Column) -> str:
+        """What a row says of a number."""
+        stated = [c.name for c in self.table_of(row).of_role("verdict")]
+        return str(row.values.get(stated[0]) or "") if stated else ""
+
+    def rows(self, run: Evidence, where: str = "", file: str = "") -> list[Row]:
+        """Rows of one of its tables, the first if no file is named; see `rows_of`."""
+        first = self.tables[0].file
+        return rows_of(run, file or first, where, numbered=file in ("", first))
+
+    def numbers(self, run: Evidence) -> Iterator[Number]:
+        """Every number of a complete run that stands outside its table, in the order of rows."""
+        for table in self.tables:
+            columns = [column for column in table.columns if column.quantity]
+            for row in self.rows(run, file=table.file) if columns else ():
+                for column in columns:
+                    yield self.number(row, column)
+
+    def number(self, row: Row, column: Column) -> Number:
+        """The number in a column of a row."""
+        values, asked = row.values, row.run.manifest["parameters"]
+        status = str(values.get("status") or "ok")
+        value = values.get(column.name) if status == "ok" else None
+        return Number(
+            run=row.run,
+            name=f"{self.stem(row)}.{column.name}",
+            column=column,
+            quantity=column.quantity.format(**asked),
+            unit=column.unit.format(**asked),
+            base=str(values.get("base") or ""),
+            setting=self.setting(row),
+            value=None if value is None else float(value),
+            status=status if status != "ok" or value is not None else "unknown",
+            verdict=self.verdict(row, column) if status == "ok" else status,
+            row=row,
+            low=values.get(f"{column.name}_low"),
+            high=values.get(f"{column.name}_high"),
+            target=self.target(row, column),
+            floor=values.get("noise_floor"),
+            n=int(values.get("n_ok") or values.get("n_seeds") or 1),
+            is_main=self.is_main(row),
+        )
+
+    def summary(self, numbers: Sequence[Number]) -> str:
+        """The answer to the page's question in a sentence, from its headline numbers."""
+        return text.by_verdict((n.base, n.plain, n.verdict) for n in numbers if n.is_main)
+
+    def found(self, run: Evidence) -> str:
+        """What a complete run is known by, in the table of runs."""
+        known = [n for n in self.numbers(run) if n.is_main and n.value is not None]
+        return f"{known[0].about}: {known[0].shown}" if known else "nothing was measured"
+
+    def measure_again(
+        self, row: Row, request: RerunRequest[ConfigT], records: Sequence[RecordT]
+    ) -> Sequence[RecordT]:
+        """New records of a row, and of what it was compared with.
+
+        Args:
+            row: Of the first table.
+            request: How often, and with which configuration.
+            records: Of the published run.
+        """
+        raise NotImplementedError
+
+    def replicates(
+        self, records: Sequence[RecordT], row: Row, config: ConfigT
+    ) -> Mapping[str, Mapping[Any, float]]:
+        """Values of the row's compared columns, each by the block or seed it was measured in."""
+        raise NotImplementedError
+
+    def failures(self, records: Sequence[RecordT], row: Row) -> list[str]:
+        """Why records of a row failed."""
+        return []
+
+
+def run_info(page: Page[ConfigT, Any], run: Evidence) -> RunInfo[ConfigT]:
+    """The run, with its configuration.
+
+    Raises:
+        ConfigError: The parameters of its manifest are no configuration of the page.
+    """
+    config = parse(page.config, run.manifest["parameters"], source=f"parameters of {run.name}")
+    return RunInfo(config, run.manifest)
+
+
+def records_of(page: Page[Any, RecordT], run: Evidence) -> list[RecordT]:
+    """The records of a complete run."""
+    return page.store.read(run.manifest["artifacts"], run.text)

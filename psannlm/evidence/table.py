@@ -1,0 +1,265 @@
+"""The one declaration of what is published: the columns of a table.
+
+From a `Table` follow its file, the table on its page and in README.md, the dictionary of data,
+headline numbers, History, and how a repeated row is judged.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from psannlm.bench.statistics import CONFIDENCE
+from psannlm.evidence import text
+
+Role = Literal["key", "verdict", "status", "reason", "fact"]
+"""`key` tells rows apart; `x_low` and `x_high` end the interval of a column `x`."""
+
+Compare = Literal["noise", "single", "counted", "interval", "check"]
+"""How two measurements of a number are compared: by intervals beyond the noise floor; by the noise
+floor alone, for single runs; beyond a fixed share; by intervals over seeds; by pass or fail."""
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of a published table, or one field of a JSON object."""
+
+    name: str
+    """As in the file."""
+
+    text: str
+    """One line for the dictionary of data."""
+
+    unit: str = ""
+    heading: str = ""
+    """On pages and in README.md; a column without one is in the file alone."""
+
+    format: str = ""
+    """Of numbers on pages: a format specification, or a template such as `{:,} tokens a step`."""
+
+    words: Mapping[Any, str] = field(default_factory=dict)
+    """Values as people read them; one that reads "" is left out of a row's description."""
+
+    role: Role = "fact"
+    value: Callable[[Any], Any] | None = None
+    """Computes the cell from what the page groups its records to, one group a row."""
+
+    quantity: str = ""
+    """What the number is, in words, where it stands outside its table: in headlines, in History."""
+
+    better: Literal["higher", "lower"] | None = None
+    compare: Compare | None = None
+    within: float = 0.0
+    """Of a counted number: the relative difference that a repeat may have."""
+
+    headline: str = ""
+    """The item of the benchmark plan that it answers, such as `BMRK-02`."""
+
+    @property
+    def title(self) -> str:
+        """The heading with its unit, unless that is named already."""
+        named = self.unit in self.heading or "{" in self.format + self.unit
+        return self.heading if named else f"{self.heading}, {self.unit}"
+
+    def but(self, **changes: Any) -> "Column":
+        """The same column, but for what is named."""
+        return replace(self, **changes)
+
+    def show(self, value: Any) -> str:
+        """A value as people read it; a dash where it is unknown."""
+        if isinstance(value, list | dict):
+            return json.dumps(value)
+        if value is None or pd.isna(value):
+            return text.UNKNOWN
+        if value in self.words:
+            return self.words[value]
+        if "{" in self.format:
+            return self.format.format(value)
+        return format(value, self.format) if self.format else str(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A published file of rows: CSV, or a JSON list of objects, by its ending."""
+
+    file: str
+    text: str
+    """What it holds, in one sentence."""
+
+    columns: tuple[Column, ...]
+    caption: str = ""
+    """Of the table on its page."""
+
+    shown: tuple[str, ...] = ()
+    """Columns of the table on its page, in their order; all that have a heading if none is named."""
+
+    fixed: tuple[str, ...] = ()
+    """Columns that every committed file must have."""
+
+    filters: tuple[str, ...] = ()
+    """Headings by whose values readers can choose rows."""
+
+    def __getitem__(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all columns, in the order of the file."""
+        return [column.name for column in self.columns]
+
+    def of_role(self, role: Role) -> list[Column]:
+        """Its columns of one role."""
+        return [column for column in self.columns if column.role == role]
+
+    def row(self, group: Any) -> dict[str, Any]:
+        """The cells of one row that its columns compute from a group of records."""
+        return {c.name: c.value(group) for c in self.columns if c.value is not None}
+
+    def frame(self, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+        """The rows as a table; what a row does not have is unknown, whole numbers stay whole."""
+        found = list(rows)
+        columns = {name: _series([row.get(name) for row in found]) for name in self.names}
+        return pd.DataFrame(columns, columns=self.names)
+
+    def write(self, frame: pd.DataFrame) -> str:
+        """Text of the file; floats keep every digit, what is unknown is empty or null."""
+        if self.file.endswith(".csv"):
+            csv: str = frame.to_csv(index=False, lineterminator="\n")
+            return csv
+        return json.dumps(plain_rows(frame), indent=1, allow_nan=False) + "\n"
+
+    def read(self, content: str) -> pd.DataFrame:
+        """The rows of a file of this table, as far as it has its columns."""
+        return read_table(self.file, content)
+
+    def view(self, frame: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
+        """The table as people read it: units in the headings, intervals beside their numbers.
+
+        Args:
+            frame: Rows of the table.
+            columns: Which columns are shown, by name and in this order; `shown` if none is named.
+        """
+        rows = plain_rows(frame)
+        headed = [column.name for column in self.columns if column.heading]
+        view = {
+            column.title: [self._cell(row, column) for row in rows]
+            for column in map(self.__getitem__, columns or self.shown or headed)
+        }
+        return pd.DataFrame(view)
+
+    def html(self, frame: pd.DataFrame, columns: Sequence[str] = ()) -> str:
+        """HTML of the table as people read it, its headings sort it."""
+        caption = f"{self.caption}; {CONFIDENCE:.0%} intervals in parentheses"
+        has_interval = any(name.endswith("_low") for name in self.names)
+        view = self.view(frame, columns)
+        return text.sortable(view, caption if has_interval else self.caption, filters=self.filters)
+
+    def markdown(self, frame: pd.DataFrame, columns: Sequence[str] = ()) -> str:
+        """The same in Markdown."""
+        view = self.view(frame, columns)
+        return text.markdown(list(view.columns), view.itertuples(index=False, name=None))
+
+    def _cell(self, row: Mapping[str, Any], column: Column) -> str:
+        value, low = row.get(column.name), row.get(f"{column.name}_low")
+        if column.role in ("verdict", "status") and row.get("status") in ("failed", "refused"):
+            return f"{row['status']}: {row.get('reason') or ''}"
+        if low is not None and value is not None:
+            return text.interval(value, low, row.get(f"{column.name}_high"), column.format)
+        return column.show(value)
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table, None where a value is unknown."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
+
+
+def read_table(file: str, content: str) -> pd.DataFrame:
+    """The rows of a CSV file, the entries of a JSON list, or a JSON object as a single row.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if Path(file).suffix == ".csv":
+        return pd.read_csv(io.StringIO(content))
+    found = json.loads(content)
+    if isinstance(found, dict):
+        found = found.get("findings", [found])
+    return pd.DataFrame(found)
+
+
+def _series(values: list[Any]) -> pd.Series:
+    known = [value for value in values if value is not None]
+    mixed = len(known) < len(values) and all(isinstance(value, int) for value in known)
+    return pd.Series(values, dtype=object if mixed and known else None)
+
+
+def interval_columns(
+    name: str, of: str, unit: str = "", end: Callable[[str], Callable[[Any], Any]] | None = None
+) -> tuple[Column, Column]:
+    """The columns that end the interval of a column.
+
+    Args:
+        name: Of the column.
+        of: What it is, in words.
+        unit: Of both ends.
+        end: What computes `low` and `high`, where columns compute themselves.
+    """
+
+    def column(which: str, word: str) -> Column:
+        text = f"{word} end of the interval of {of}."
+        return Column(f"{name}_{which}", text, unit, value=end(which) if end else None)
+
+    return column("low", "Lower"), column("high", "Upper")
+
+
+# Columns that mean the same in every table.
+BASE = Column(
+    "base", "Architecture under test, by its name in this report.", heading="base", role="key"
+)
+BATCH_TOKENS = Column(
+    "batch_tokens",
+    "Tokens of one step, all its sequences together.",
+    "tokens",
+    heading="batch",
+    format="{:,} tokens a step",
+    role="key",
+)
+CONTEXT_LENGTH = Column("context_length", "Tokens of one sequence.", "tokens")
+DEVICE = Column("device", "Device that did the work.")
+N_FAILED = Column("n_failed", "Processes or trainings that failed.")
+N_OK = Column("n_ok", "Processes that succeeded.")
+NOISE_FLOOR = Column(
+    "noise_floor",
+    "How far the ratio of the baseline to itself strays from 1, its interval included.",
+)
+ORDER = Column("order", "Position of the process in the run, from 0.")
+PEAK_ALLOCATED_BYTES = Column(
+    "peak_allocated_bytes", "Most memory that the allocator had handed out at one time.", "bytes"
+)
+PEAK_RESERVED_BYTES = Column(
+    "peak_reserved_bytes", "Most memory taken from the driver of a GPU; empty on a CPU.", "bytes"
+)
+PEAK_RSS_BYTES = Column(
+    "peak_rss_bytes", "Largest resident set of the process since it started.", "bytes"
+)
+PRECISION = Column(
+    "precision", "Precision of matrix products, fp32 or bf16.", heading="precision", role="key"
+)
+REASON = Column(
+    "reason", "Why it failed, was refused or was skipped; empty otherwise.", role="reason"
+)
+REPEAT = Column("repeat", "Number of the block that the process belongs to, from 0.")
+STARTED_AT = Column("started_at", "When it began, in UTC.")
+STATUS = Column("status", "ok, failed or refused.", role="status")
+TIMESTAMP = Column("timestamp", "Run folder, named by its start in UTC.")
+VERDICT = Column(
+    "verdict",
+    "Faster or slower, better or worse, or not separated.",
+    heading="verdict",
+    role="verdict",
+)

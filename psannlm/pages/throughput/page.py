@@ -1,0 +1,107 @@
+"""The throughput page: tokens per second of every base, forward pass and training step."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from psannlm.bench.statistics import CONFIDENCE
+from psannlm.evidence.figures import Figure
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
+from psannlm.evidence.rows import Row
+from psannlm.evidence.session import Session
+from psannlm.pages.throughput import figures, prose
+from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.pages.throughput.plan import cells_of_row, plan, throughput
+from psannlm.pages.throughput.records import STORE, CellRecord
+from psannlm.pages.throughput.tables import (
+    RATIO,
+    SPEED,
+    THROUGHPUT,
+    best_rows,
+    rates_of,
+    throughput_table,
+)
+
+
+class ThroughputPage(Page[ThroughputConfig, CellRecord]):
+    """Speed of every base, as a ratio to the baseline and as a share of the matmul ceiling."""
+
+    name = "throughput"
+    title = "Throughput"
+    question = "Is it as fast?"
+    config = ThroughputConfig
+    tables = (THROUGHPUT,)
+    store = STORE
+    readme_columns = ("label", "mode", "precision", "batch_tokens", SPEED, RATIO, "verdict")
+
+    def total(self, config: ThroughputConfig) -> int:
+        return len(plan(config))
+
+    def measure(self, session: Session[ThroughputConfig, CellRecord]) -> Iterator[list[CellRecord]]:
+        return throughput(session.config, done=session.done)
+
+    def tabulate(self, records: Sequence[CellRecord], run: RunInfo[ThroughputConfig]) -> Tables:
+        return {THROUGHPUT.file: throughput_table(records, run)}
+
+    def figures(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> Mapping[str, Figure]:
+        table = tables[THROUGHPUT.file]
+        return {"throughput": figures.speed(table), "ceiling": figures.ceiling(table)}
+
+    def answer(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> str:
+        return prose.answer(tables[THROUGHPUT.file], run.config)
+
+    def reading(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> str:
+        return prose.reading(tables[THROUGHPUT.file], run.config)
+
+    def best(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> pd.DataFrame:
+        return best_rows(tables[THROUGHPUT.file])
+
+    def readme_note(self, run: RunInfo[ThroughputConfig]) -> str:
+        return (
+            "Best batch of each base; medians over fresh processes with "
+            f"{CONFIDENCE:.0%} intervals."
+        )
+
+    def setting(self, row: Row) -> str:
+        second = row.values["label"] != row.values["base"]
+        return super().setting(row) + (", measured again" if second else "")
+
+    def is_main(self, row: Row) -> bool:
+        return bool(row.values["label"] == row.values["base"])
+
+    def summary(self, numbers: Sequence[Number]) -> str:
+        return prose.summary(numbers)
+
+    def found(self, run: Any) -> str:
+        return prose.found([n for n in self.numbers(run) if n.is_main])
+
+    def measure_again(
+        self, row: Row, request: RerunRequest[ThroughputConfig], records: Sequence[CellRecord]
+    ) -> list[CellRecord]:
+        config = request.config.model_copy(update={"n_repeats": request.repeats})
+        cells = cells_of_row(row.values, config)
+        request.say(f"measuring in {len(cells)} fresh processes")
+        return [record for found in throughput(config, cells=cells) for record in found]
+
+    def replicates(
+        self, records: Sequence[CellRecord], row: Row, config: ThroughputConfig
+    ) -> Mapping[str, Mapping[Any, float]]:
+        names = ("batch_tokens", "mode", "precision")
+        setting = tuple(row.values[name] for name in names)
+
+        def rates(label: str) -> dict[int, float]:
+            return rates_of(r for r in records if r.row == (label, *setting))
+
+        mine, baseline = rates(row.values["label"]), rates(config.baseline)
+        if row.values["label"] == config.baseline:
+            return {SPEED: mine}
+        return {SPEED: mine, RATIO: {b: mine[b] / baseline[b] for b in mine.keys() & baseline}}
+
+    def failures(self, records: Sequence[CellRecord], row: Row) -> list[str]:
+        key = tuple(row.values[name] for name in ("label", "batch_tokens", "mode", "precision"))
+        return [record.reason for record in records if record.row == key and record.reason]
+
+
+PAGE = ThroughputPage()
