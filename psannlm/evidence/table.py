@@ -95,7 +95,7 @@ class Table:
     """Of the table on its page."""
 
     shown: tuple[str, ...] = ()
-    """Columns of the table on its page, in their order; all that have a heading if none is named."""
+    """Columns of the table on its page, in order; all that have a heading if none is named."""
 
     fixed: tuple[str, ...] = ()
     """Columns that every committed file must have."""

@@ -135,6 +135,12 @@ def _ratio(end: str) -> Callable[[Group], float | None]:
 
 
 SPEED, RATIO = "tokens_per_s", "ratio"
+SHOWN = (
+    "label", "mode", "precision", "batch_tokens", SPEED, RATIO, "verdict", "mfu", "mfu_stated",
+    "first_compile_seconds", "later_compile_seconds", "peak_allocated_mib", "peak_rss_mib", "n_ok",
+)  # fmt: skip
+"""Columns of the table on the page."""
+
 THROUGHPUT = Table(
     "throughput.csv",
     "One row a base, batch, mode and precision.",
@@ -247,22 +253,7 @@ THROUGHPUT = Table(
         DEVICE.but(value=lambda group: group.run.device),
     ),
     caption="Throughput of every base, batch and mode",
-    shown=(
-        "label",
-        "mode",
-        "precision",
-        "batch_tokens",
-        SPEED,
-        RATIO,
-        "verdict",
-        "mfu",
-        "mfu_stated",
-        "first_compile_seconds",
-        "later_compile_seconds",
-        "peak_allocated_mib",
-        "peak_rss_mib",
-        "n_ok",
-    ),  # fmt: skip
+    shown=SHOWN,
     fixed=("timestamp", "base", "batch_tokens", SPEED),
 )
 
