@@ -36,6 +36,8 @@ class RunInfo(Generic[ConfigT]):
 
     config: ConfigT
     manifest: Mapping[str, Any]
+    records: Sequence[Any] = ()
+    """Of the run, for sentences that say more than its tables."""
 
     @property
     def name(self) -> str:
@@ -97,6 +99,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     def measure(self, session: "Session[ConfigT, RecordT]") -> Iterator[Sequence[RecordT]]:
         """Measure what the session's records do not hold yet; each batch is saved when it comes."""
 
+    def texts(self, records: Sequence[RecordT], run: RunInfo[ConfigT]) -> Mapping[str, str]:
+        """The files that hold the records."""
+        return self.store.texts(records)
+
     @abstractmethod
     def tabulate(self, records: Sequence[RecordT], run: RunInfo[ConfigT]) -> Tables:
         """The published tables, computed from the records alone."""
@@ -123,6 +129,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     def reading(self, tables: Tables, run: RunInfo[ConfigT]) -> str:
         """How to read the tables, as far as that depends on the run."""
         return ""
+
+    def section(self, name: str, tables: Tables, run: RunInfo[ConfigT]) -> str:
+        """A further piece of the page, HTML or Markdown, by the name that its notebook uses."""
+        raise KeyError(name)
 
     def best(self, tables: Tables, run: RunInfo[ConfigT]) -> pd.DataFrame:
         """The rows that README.md shows."""
@@ -259,15 +269,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
 
 def run_info(page: Page[ConfigT, Any], run: Evidence) -> RunInfo[ConfigT]:
-    """The run, with its configuration.
+    """The run with its configuration and its records.
 
     Raises:
         ConfigError: The parameters of its manifest are no configuration of the page.
     """
     config = parse(page.config, run.manifest["parameters"], source=f"parameters of {run.name}")
-    return RunInfo(config, run.manifest)
-
-
-def records_of(page: Page[Any, RecordT], run: Evidence) -> list[RecordT]:
-    """The records of a complete run."""
-    return page.store.read(run.manifest["artifacts"], run.text)
+    return RunInfo(config, run.manifest, page.store.read(run.manifest["artifacts"], run.text))

@@ -59,7 +59,7 @@ class Session(Generic[ConfigT, RecordT]):
     @property
     def info(self) -> RunInfo[ConfigT]:
         """The run, as tables and sentences need it."""
-        return RunInfo(self.config, self.run.manifest)
+        return RunInfo(self.config, self.run.manifest, self.records)
 
     @property
     def done(self) -> set[tuple[Any, ...]]:
@@ -93,7 +93,7 @@ class Session(Generic[ConfigT, RecordT]):
 
     def save(self) -> None:
         """Write the files that hold the records, those that changed."""
-        for name, content in self.page.store.texts(self.records).items():
+        for name, content in self.page.texts(self.records, self.info).items():
             if self._written.get(name) != content:
                 self.run.write(name, content)
                 self._written[name] = content
@@ -110,6 +110,11 @@ class Session(Generic[ConfigT, RecordT]):
     def reading(self) -> Markdown:
         """How to read the tables."""
         return Markdown(self.page.reading(self.tables, self.info))
+
+    def section(self, name: str) -> HTML | Markdown:
+        """A further piece of the page."""
+        content = self.page.section(name, self.tables, self.info)
+        return HTML(content) if content.startswith("<") else Markdown(content)
 
     def table(self, file: str, *columns: str) -> HTML:
         """A table of the page, as people read it."""

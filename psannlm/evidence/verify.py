@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from psannlm.evidence.page import Page, records_of, run_info
+from psannlm.evidence.page import Page, run_info
 from psannlm.evidence.runs import Evidence
 
 NUMBER = re.compile(r"(?:(?<!\w)[-+−])?\d+(?:[.,]\d+)*")
@@ -38,11 +38,12 @@ def problems(page: Page[Any, Any], run: Evidence) -> Iterator[str]:
     """
     first = page.tables[0].file
     try:
-        info, records = run_info(page, run), records_of(page, run)
+        info = run_info(page, run)
+        records = info.records
         keys = [record.key for record in records]
         if len(set(keys)) < len(keys):
             yield f"{first}: two of its records have one key"
-        for name, content in page.store.texts(records).items():
+        for name, content in page.texts(records, info).items():
             yield from differences(name, run.text(name), content)
         fixed = {name for table in page.tables for name in table.fixed}
         for name, content in page.files(page.tabulate(records, info), info).items():
