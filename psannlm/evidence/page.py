@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import pandas as pd
+import torch
 
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
@@ -57,6 +58,7 @@ class RerunRequest(Generic[ConfigT]):
     config: ConfigT
     """Of the run, on the device that measures now."""
 
+    device: torch.device
     repeats: int
     """Fresh processes, or trainings."""
 
@@ -86,6 +88,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     config: type[ConfigT]
     tables: tuple[Table, ...]
     """What is published; the rows of the first are numbered, linked and measured again."""
+
+    raw: tuple[Table, ...] = ()
+    """Further files of a run, for the dictionary of data."""
 
     store: RecordStore[RecordT]
 
@@ -244,6 +249,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         """What a complete run is known by, in the table of runs."""
         known = [n for n in self.numbers(run) if n.is_main and n.value is not None]
         return f"{known[0].about}: {known[0].shown}" if known else "nothing was measured"
+
+    def judge(self, records: Sequence[RecordT]) -> None:
+        """End the notebook in an error, once its run is sealed, if what was found is one."""
 
     def measure_again(
         self, row: Row, request: RerunRequest[ConfigT], records: Sequence[RecordT]
