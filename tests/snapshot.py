@@ -33,7 +33,7 @@ from psannlm.bench.memory_records import read_peers
 from psannlm.bench.peer_records import protocol_csv, read_protocol
 from psannlm.config import CONFIGS
 from psannlm.parameters import parse
-from psannlm.publication import book, results
+from psannlm.publication import book, claims, results
 from psannlm.report import (
     cells,
     memory_cells,
@@ -127,7 +127,8 @@ def replayed(name: str, page: Any, result: Any = None) -> str:
 
 def staged(reports: Path, home: Path) -> Iterator[tuple[str, str | bytes]]:
     """What a build of the book is given, by path below book/, and what its build warns of."""
-    yield "warnings", "\n".join(book.stage(home / "results", reports=reports))
+    with mock.patch.object(claims, "claims_about", return_value=claims.CLAIMS):
+        yield "warnings", "\n".join(book.stage(home / "results", reports=reports))
     yield "constants.json", json.dumps(book.constants(), indent=1)
     for path in sorted(path for path in home.rglob("*") if path.is_file()):
         name = path.relative_to(home).as_posix()
