@@ -2,7 +2,7 @@
 
 import pytest
 
-from psannlm.publication.answers import answers
+from psannlm.publish.landing import answers
 from tests.published import best, best_headlines, headline, made_up_row
 
 

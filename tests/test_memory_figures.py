@@ -4,8 +4,8 @@ import re
 
 import pandas as pd
 
-from psannlm.report import memory_figures
-from psannlm.report.memory_tables import memory_tables
+from psannlm.pages.memory import figures as memory_figures
+from psannlm.pages.memory.tables import memory_tables
 from tests.synthetic_memory import memory_config, memory_records
 
 CONFIG = memory_config(n_repeats=1, precision=("fp32",))
