@@ -29,30 +29,26 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 # All that is named of the package; whoever moves it changes these lines and the functions below.
-from psannlm.bench.memory_records import read_peers
-from psannlm.bench.peer_records import protocol_csv, read_protocol
-from psannlm.config import CONFIGS
-from psannlm.parameters import parse
-from psannlm.publication import book, claims, results
-from psannlm.report import (
-    cells,
-    memory_cells,
-    memory_tables,
-    notebook,
-    peer_keeping,
-    peer_tables,
-    runs,
-    shootout_files,
-    tables,
-    training_tables,
-    validation_tables,
-)
+from psannlm.config.parse import parse
+from psannlm.evidence import cells, runs, session
+from psannlm.pages.memory import cells as memory_cells
+from psannlm.pages.memory import tables as memory_tables
+from psannlm.pages.memory.records import read_peers
+from psannlm.pages.peer import keeping as peer_keeping
+from psannlm.pages.peer import tables as peer_tables
+from psannlm.pages.peer.records import protocol_csv, read_protocol
+from psannlm.pages.registry import CONFIGS
+from psannlm.pages.shootout import files as shootout_files
+from psannlm.pages.throughput import tables
+from psannlm.pages.tiny_corpus import tables as training_tables
+from psannlm.pages.validation import tables as validation_tables
+from psannlm.publish import build, claims, results
 
 STORED = Path(__file__).with_name("snapshot.json")
 SVG = re.compile(rb"<svg\b.*?</svg>", re.DOTALL)
 
 
-class Replay(notebook.Page):
+class Replay(session.Page):
     """A page whose run is there already: it seals nothing, and keeps what it writes in memory."""
 
     device_name = property(lambda self: self.run.manifest["environment"]["device"])
@@ -117,7 +113,7 @@ def replayed(name: str, page: Any, result: Any = None) -> str:
         elif result is not None and tags == {"hide-input", "remove-output"}:
             space[tree.body[-1].targets[0].id] = result
         elif "parameters" not in tags and "validated.judge" not in cell.source:
-            module = results if name == "results" else notebook
+            module = results if name == "results" else session
             with mock.patch.object(module, "start", return_value=page):
                 exec(compile(ast.Module(tree.body[:-1], []), name, "exec"), space)
                 found = eval(compile(ast.Expression(tree.body[-1].value), name, "eval"), space)
@@ -128,8 +124,8 @@ def replayed(name: str, page: Any, result: Any = None) -> str:
 def staged(reports: Path, home: Path) -> Iterator[tuple[str, str | bytes]]:
     """What a build of the book is given, by path below book/, and what its build warns of."""
     with mock.patch.object(claims, "claims_about", return_value=claims.CLAIMS):
-        yield "warnings", "\n".join(book.stage(home / "results", reports=reports))
-    yield "constants.json", json.dumps(book.constants(), indent=1)
+        yield "warnings", "\n".join(build.stage(home / "results", reports=reports))
+    yield "constants.json", json.dumps(build.constants(), indent=1)
     for path in sorted(path for path in home.rglob("*") if path.is_file()):
         name = path.relative_to(home).as_posix()
         if path.suffix == ".ipynb":
