@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from psannlm.bench import child, upkeep
+from psannlm.bench import processes, upkeep
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Errand:
 def collections(monkeypatch):
     """Nothing watches, and what would be collected is counted: here it takes a second each time."""
     made = []
-    monkeypatch.setattr(child, "stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(processes, "stop_when_orphaned", lambda: None)
     monkeypatch.setattr(upkeep.gc, "collect", lambda: made.append(1))
     return made
 
 
 def served(folder: Path, measure, errand: Errand = Errand(("first", "second"), 3)):
     (folder / "task").write_text(json.dumps(asdict(errand)))
-    child.serve(Errand, measure, [str(folder / "task"), str(folder / "result")])
+    processes.serve(Errand, measure, [str(folder / "task"), str(folder / "result")])
     return [json.loads(line) for line in (folder / "result").read_text().splitlines()]
 
 
@@ -75,9 +75,9 @@ def test_what_a_mode_held_is_given_back_before_the_next(tmp_path, collections):
 
 
 def test_what_is_more_than_free_is_refused(monkeypatch):
-    monkeypatch.setattr(child, "available_memory_bytes", lambda device: 2**30)
+    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 2**30)
     cpu = torch.device("cpu")
 
-    child.refuse_what_cannot_fit(2**30, "all of it", cpu)
+    processes.refuse_what_cannot_fit(2**30, "all of it", cpu)
     with pytest.raises(MemoryError, match=r"needs at least 3\.0 GiB \(all of it\), 1\.0 GiB"):
-        child.refuse_what_cannot_fit(3 * 2**30, "all of it", cpu)
+        processes.refuse_what_cannot_fit(3 * 2**30, "all of it", cpu)

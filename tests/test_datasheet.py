@@ -2,7 +2,7 @@
 
 import pytest
 
-from psannlm.bench.datasheet import stated_peak
+from psannlm.bench.ceiling import stated_peak
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import download as module
-from psannlm.corpora.download import download
+from psannlm.corpora import fetch as module
+from psannlm.corpora.fetch import download
 
 CONTENT = bytes(range(256)) * 4000
 

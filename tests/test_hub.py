@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.hub import rows
+from psannlm.corpora.fetch import rows
 from psannlm.corpora.recipe import HubSource
 
 TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}

@@ -3,8 +3,7 @@
 import shutil
 
 import pytest
-
-from psannlm.corpora.sums import SUMS, problems
+from psannlm.corpora.corpus import SUMS, altered_files
 
 FILES = ("sample.txt", "sample.json", "sample.documents.csv")
 
@@ -18,7 +17,7 @@ def sums(tmp_path):
 
 
 def test_the_committed_text_is_as_it_was_built():
-    assert list(problems()) == []
+    assert list(altered_files()) == []
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -28,7 +27,7 @@ def test_a_changed_digit_is_named_with_its_file(sums, name):
     place = next(i for i in range(len(whole) // 2, len(whole)) if whole[i : i + 1].isdigit())
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
 
-    [problem] = problems(sums)
+    [problem] = altered_files(sums)
 
     assert problem.startswith(f"{name}: was altered")
 
@@ -37,7 +36,7 @@ def test_a_changed_digit_is_named_with_its_file(sums, name):
 def test_a_missing_file_is_named(sums, name):
     (sums.parent / name).unlink()
 
-    [problem] = problems(sums)
+    [problem] = altered_files(sums)
 
     assert problem.startswith(f"{name}: is missing")
 
@@ -47,8 +46,8 @@ def test_a_list_that_was_changed_emptied_or_taken_away_is_no_pass(sums):
     first = text[0]
 
     sums.write_text(("1" if first == "0" else "0") + text[1:])
-    assert [said.split(":")[0] for said in problems(sums)] == ["sample.txt"]
+    assert [said.split(":")[0] for said in altered_files(sums)] == ["sample.txt"]
     sums.write_text("")
-    assert [said.split(":")[0] for said in problems(sums)] == ["sample.sha256"]
+    assert [said.split(":")[0] for said in altered_files(sums)] == ["sample.sha256"]
     sums.unlink()
-    assert [said.split(":")[0] for said in problems(sums)] == ["sample.sha256"]
+    assert [said.split(":")[0] for said in altered_files(sums)] == ["sample.sha256"]

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import hub, readers
+from psannlm.corpora import readers
 from psannlm.corpora.archives import members, own_files, readable
 from psannlm.corpora.clean import Cleaner
 from psannlm.corpora.corpus import BLOCK_BYTES, COLUMNS, CORPORA, LEAST_BLOCKS, beside
 from psannlm.corpora.duplicates import Exact, PhraseTable, phrases
-from psannlm.corpora.fetch import artefact
+from psannlm.corpora.fetch import artefact, rows
 from psannlm.corpora.recipe import (
     RECIPES,
     SPLITS,
@@ -164,7 +164,7 @@ def _drafts(recipe: Recipe, spool: BinaryIO, account: Account) -> Iterator[Draft
 def _stream(source: Source, account: Account) -> readers.Stream:
     if isinstance(source, HubSource):
         account.inputs[source.name] = f"{source.dataset}@{source.revision}"
-        yield from readers.articles(hub.rows(source))
+        yield from readers.articles(rows(source))
     elif isinstance(source, PackedSource):
         path = artefact(source)
         account.inputs[path.name.partition("-")[2]] = source.sha256

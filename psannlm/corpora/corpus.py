@@ -22,6 +22,9 @@ from psannlm.files import sha256_of
 CORPORA = ROOT / "datasets" / "lm"
 """Where corpora are built."""
 
+SUMS = CORPORA / "sample.sha256"
+"""Hashes of the committed texts, a line a file, as `sha256sum` writes and checks them."""
+
 COLUMNS = ("document", "source", "title", "licence", "split", "first_byte", "bytes", "lines")
 LONGEST_LINE = 10**6
 """Bytes of the longest paragraph that is read."""
@@ -251,3 +254,21 @@ def _told_otherwise(facts: Path, sha256: str, table: Path) -> str:
     if expected["table"] != sha256_of(table):
         return f"the table has another sha256 than {facts.name} says"
     return ""
+
+
+def altered_files(sums: Path = SUMS) -> Iterator[str]:
+    """What the files that lie beside a list of sums are otherwise than it says, file first."""
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        yield f"{sums.name}: cannot be read: {error}; restore it from git"
+        return
+    if not lines:
+        yield f"{sums.name}: names no file; restore it from git"
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        path = sums.parent / name
+        if not name or not path.is_file():
+            yield f"{name or line}: is missing, {sums.name} names it; restore it from git"
+        elif sha256_of(path) != expected:
+            yield f"{name}: was altered, its sha256 is not that of {sums.name}; restore it from git"
