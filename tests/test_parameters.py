@@ -81,7 +81,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "number for a name": ({"baseline": 3}, "baseline: expected a name, got 3"),
     "empty name": ({"baseline": ""}, "baseline: expected a name, got ''"),
     "number for a list of names": ({"base": 3}, "base: expected a list, each item a name, got 3"),
-    "empty list": ({"base": []}, "base: must name at least one item, got []"),
+    "empty list": ({"mode": []}, "mode: must name at least one item, got []"),
     "choice, near": (
         {"device": "cudo"},
         "device: must be one of auto, cpu, cuda, did you mean 'cuda'?, got 'cudo'",
