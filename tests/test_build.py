@@ -1,5 +1,7 @@
-"""A corpus is the same wherever it is built, of whole documents, and nothing stands in it twice."""
+"""A corpus is the same wherever it is built, of whole documents, with nothing in it twice."""
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import yaml
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build as module
-from psannlm.corpora.build import build
+from psannlm.corpora.build import build, build_from
 from psannlm.corpora.corpus import CORPORA, beside, load
 from psannlm.corpora.recipe import RECIPES
 from psannlm.files import sha256_of
@@ -21,13 +23,8 @@ from tests.texts import facts_of, prose, written
 
 
 def source(name: str, folder: Path, **changes) -> dict:
-    return {
-        "name": name,
-        "kind": "files",
-        "licence": "CC0",
-        "reader": "own",
-        "paths": [str(folder)],
-    } | changes
+    common = {"name": name, "kind": "files", "licence": "CC0", "reader": "own"}
+    return common | {"paths": [str(folder)]} | changes
 
 
 @pytest.fixture
@@ -221,20 +218,22 @@ def test_a_failed_build_leaves_the_old_corpus_and_nothing_else(built, two_regist
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
 
 
-def test_too_few_documents_are_refused(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": [prose()], "b": [prose()]})
-
-    with pytest.raises(ConfigError, match="a corpus must have at least 3 documents"):
-        built(source("s", texts))
+@pytest.mark.parametrize(
+    ("texts", "settings", "message"),
+    [
+        ({"a": [prose()], "b": [prose()]}, {}, "a corpus must have at least 3 documents"),
+        (
+            {"a": ["x"]},
+            {"min_characters": 5, "validation": 0.0, "test": 0.0},
+            "mine: nothing is left of its sources",
+        ),
+    ],
+)
+def test_too_little_text_is_refused(built, tmp_path, texts, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        built(source("s", written(tmp_path / "a", texts)), **settings)
 
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_nothing_but_noise_is_refused(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": ["x"]})
-
-    with pytest.raises(ConfigError, match="mine: nothing is left of its sources"):
-        built(source("s", texts), min_characters=5, validation=0.0, test=0.0)
 
 
 def test_a_folder_that_cannot_be_written_is_named(built, two_registers, tmp_path):
@@ -252,3 +251,57 @@ def test_the_committed_sample_is_that_of_its_recipe():
     assert corpus.path.stat().st_size <= 10**6
     assert corpus.path.read_text().isascii()
     assert all(corpus.n_bytes(split) >= 50_000 for split in ("train", "validation", "test"))
+
+
+def test_few_files_of_ones_own_are_cut_into_parts(tmp_path):
+    written(tmp_path / "a", {"one": [prose() for _ in range(300)], "two": [prose()]})
+
+    path = build_from([tmp_path / "a"], tmp_path / "out" / "mine.txt")
+
+    corpus = load(path)
+    assert 40 <= len(corpus.documents) <= 55
+    assert {d.title for d in corpus.documents} == {"one", "two"}
+    assert facts_of(path)["lines"] == 301
+
+
+def test_many_files_of_ones_own_stay_whole(tmp_path):
+    written(tmp_path / "a", {f"file {i}": [prose() for _ in range(i + 1)] for i in range(50)})
+
+    corpus = load(build_from([tmp_path / "a"], tmp_path / "mine.txt"))
+
+    assert sorted(d.n_lines for d in corpus.documents) == list(range(1, 51))
+
+
+def test_ones_own_headings_and_other_scripts_stay(tmp_path):
+    lines = [f"{word} {i}" for i in range(40) for word in ("CHAPTER", "Глава", "第", "ok")]
+    written(tmp_path / "a", {"a": lines})
+
+    path = build_from([tmp_path / "a" / "a.txt"], tmp_path / "mine.txt")
+
+    assert sorted(path.read_text().splitlines()) == sorted(lines)
+
+
+@pytest.mark.parametrize(
+    ("files", "out", "message"),
+    [
+        (["a"], "mine.csv", r"mine\.csv must end in \.txt"),
+        ([], "mine.txt", "no file was named"),
+        (["a"], "a/a.txt", r"a\.txt is one of the files to be read; name another output"),
+        (["b"], "mine.txt", "b does not exist"),
+    ],
+)
+def test_what_cannot_be_built_from_files_is_refused(tmp_path, files, out, message):
+    written(tmp_path / "a", {"a": [prose()]})
+
+    with pytest.raises(ConfigError, match=message):
+        build_from([tmp_path / name for name in files], tmp_path / out)
+
+
+def test_titles_with_commas_survive_the_table_and_no_folder_of_this_machine_is_named(tmp_path):
+    written(tmp_path / "a", {f'He said, "yes" {i}': [prose()] for i in range(50)})
+
+    path = build_from([tmp_path / "a"], tmp_path / "mine.txt")
+
+    rows = list(csv.DictReader(io.StringIO(beside(path)[0].read_text())))
+    assert {row["title"] for row in rows} == {f'He said, "yes" {i}' for i in range(50)}
+    assert not any(str(tmp_path) in file.read_text() for file in (path, *beside(path)))

@@ -119,8 +119,8 @@ def build_recipe(recipe: Recipe, out: Path, told: Mapping[str, Any]) -> Path:
             _split(recipe, drafts)
             with replacing(out) as text:
                 written = list(_written(recipe, drafts, spool, text, account))
-        if not written:
-            raise ConfigError(f"{recipe.name}: nothing is left of its sources")
+                if not written:
+                    raise ConfigError(f"{recipe.name}: nothing is left of its sources")
         table, facts = beside(out)
         write_atomically(table, _table(written))
         content = {**told, **_facts(out, table, written, account)}
