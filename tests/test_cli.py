@@ -17,6 +17,26 @@ def psannlm(*arguments: str):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+LIGHT = """
+import contextlib, io, sys
+from psannlm.__main__ import main
+
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
+    main()
+heavy = {"torch", "scipy", "matplotlib", "pandas", "papermill", "nbformat", "IPython"}
+sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) or not out.getvalue() else 0)
+"""
+
+
+@pytest.mark.parametrize("arguments", [[], ["check"], ["train"], ["generate"], ["corpus", "build"]])
+def test_a_command_says_how_it_is_called_without_loading_torch(arguments):
+    command = [sys.executable, "-c", LIGHT, *arguments, "--help"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -27,10 +47,7 @@ def psannlm(*arguments: str):
         (("report", "throughput"), "follows no --only"),
         (("rerun", "nowhere"), "error: nowhere is no run folder; there are, below reports/: "),
         (("reprot",), "No such command 'reprot'"),
-        (
-            ("corpus", "build", "tiny_book"),
-            "unknown corpus 'tiny_book', did you mean 'tiny_books'?",
-        ),
+        (("corpus", "build", "tiny_book"), "unknown corpus 'tiny_book', did you mean 'tiny_boo"),
         (("corpus", "from", "nowhere.txt", "--out", "o.txt"), "nowhere.txt does not exist; name"),
         (("train",), "give either --config FILE or --resume FOLDER"),
         (("train", "--config", "no.yaml"), "error: no.yaml does not exist"),

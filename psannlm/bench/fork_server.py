@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from psannlm.bench.environment import worker_environment
 
@@ -31,7 +30,7 @@ def never() -> bool:
     return False
 
 
-class ForkServer:
+class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
     """Cells of one module, each in a process of its own; used as a context.
 
     Args:
@@ -53,15 +52,7 @@ class ForkServer:
         self.environment = worker_environment(cache, variables)
         self.process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> "ForkServer":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def run(
