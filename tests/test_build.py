@@ -121,14 +121,35 @@ def test_a_near_duplicate_of_held_out_text_is_removed_from_train_and_counted(bui
     assert facts_of(path)["removed_paragraphs"] == {"near duplicates of held-out text": 1}
 
 
-def test_a_near_duplicate_within_train_is_removed_and_counted(built, tmp_path):
-    first = prose(60)
-    again = " ".join([*prose(10).split(), *first.split()])
-    texts = written(tmp_path / "a", {"a": [first, prose(), again]})
-    path = built(source("s", texts, split="train"), validation=0.0, test=0.0)
+FIRST, MORE = prose(60), [prose(30) for _ in range(4)]
 
-    assert facts_of(path)["removed_paragraphs"] == {"near duplicates within train": 1}
-    assert again not in path.read_text()
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "left", "removed"),
+    [
+        (
+            {"a": [FIRST, MORE[0], f"{prose(10)} {FIRST}"]},
+            {},
+            [FIRST, MORE[0]],
+            {"near duplicates within train": 1},
+        ),
+        (
+            {"a": [MORE[0]] * 3},
+            {"drop_exact_duplicates": False, "near_duplicate_share": 1.0},
+            [MORE[0]] * 3,
+            {},
+        ),
+        ({"a": ["IV", "***"], "b": MORE}, {"min_characters": 5}, MORE, {"short": 2}),
+    ],
+    ids=["near", "kept where the recipe says so", "no document is left"],
+)
+def test_what_is_removed_from_train_is_counted(built, tmp_path, texts, settings, left, removed):
+    found = source("s", written(tmp_path / "a", texts), split="train")
+    path = built(found, validation=0.0, test=0.0, **settings)
+
+    assert path.read_text().splitlines() == left
+    assert len(load(path).documents) == 1
+    assert facts_of(path)["removed_paragraphs"] == removed
 
 
 def test_the_same_paragraph_stands_once_and_rather_in_what_is_held_out(built, tmp_path):
@@ -140,24 +161,6 @@ def test_the_same_paragraph_stands_once_and_rather_in_what_is_held_out(built, tm
     assert path.read_text().lower().count(shared.lower()) == 1
     assert shared.upper() in "".join(load(path).texts("test"))
     assert facts_of(path)["removed_paragraphs"] == {"exact duplicates": 1}
-
-
-def test_duplicates_stay_where_the_recipe_says_so(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": [prose(30)] * 3, "b": [prose(), prose()]})
-    settings = {"drop_exact_duplicates": False, "near_duplicate_share": 1.0}
-
-    path = built(source("s", texts, split="train"), validation=0.0, test=0.0, **settings)
-
-    assert facts_of(path)["lines"] == 5
-
-
-def test_a_document_of_which_nothing_is_left_is_no_document(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": ["IV", "***"], "b": [prose()], "c": [prose()]})
-
-    path = built(source("s", texts), min_characters=5, validation=0.0, test=0.0)
-
-    assert [d.title for d in load(path).documents] == ["b", "c"]
-    assert facts_of(path)["removed_paragraphs"] == {"short": 2}
 
 
 def test_a_long_document_is_cut_at_paragraphs(built, tmp_path):

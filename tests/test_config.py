@@ -214,15 +214,9 @@ def test_what_yaml_and_a_shell_write_is_understood(
     assert type(value) is type(understood)
 
 
-def test_any_base_passes_where_none_are_named() -> None:
-    config = parse(ThroughputConfig, {**REQUEST, "base": "mine"}, source="a.yaml")
-
-    assert config.base == ("mine",)
-
-
-@pytest.mark.parametrize("positions", ["alibi", "sinusoidal"])
-def test_an_odd_head_width_is_refused_for_rope_only(positions: str) -> None:
-    assert read(d_model=6, positions=positions).d_head == 3
+def test_any_base_passes_where_none_are_named_and_an_odd_head_width_without_rope() -> None:
+    assert parse(ThroughputConfig, {**REQUEST, "base": "mine"}, source="a.yaml").base == ("mine",)
+    assert read(d_model=6, positions="alibi").d_head == 3
 
 
 @pytest.mark.parametrize(
@@ -238,6 +232,8 @@ def test_a_parameter_file_is_read_as_names_and_values(tmp_path: Path) -> None:
     path.write_text("d_model: 8\nbase: [a, b]\n1: x\n", encoding="utf-8")
 
     assert read_parameters(path) == {"d_model": 8, "base": ["a", "b"], "1": "x"}
+    with pytest.raises(ConfigError, match="cannot be read: "):
+        read_parameters(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -279,11 +275,6 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, me
         read_parameters(path)
 
     assert str(refusal.value).startswith(f"{path} {message}")
-
-
-def test_a_folder_is_refused_as_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: "):
-        read_parameters(tmp_path)
 
 
 SOUND = {

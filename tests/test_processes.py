@@ -246,31 +246,23 @@ def run(fork_server: ForkServer, folder: Path, what: str, timeout_seconds: float
 
 
 @pytest.mark.slow
-def test_every_cell_has_a_process_of_its_own_that_knows_nothing_of_the_others(
-    fork_server, tmp_path
-):
+def test_every_cell_has_a_process_of_its_own_and_every_end_is_told(fork_server, tmp_path):
     lives = []
     for _ in range(2):
         assert run(fork_server, tmp_path, "write") == 0
-        lives.append((tmp_path / "result").read_text())
+        lives.append(json.loads((tmp_path / "result").read_text()))
+    (first, parent, seen), (second, other_parent, also_seen) = lives
+    assert first != second
+    assert parent == other_parent == fork_server.process.pid
+    assert seen == also_seen == 1, "it knows nothing of the others"
 
-    first, second = map(json.loads, lives)
-    assert first[0] != second[0]
-    assert first[1] == second[1] == fork_server.process.pid
-    assert (first[2], second[2]) == (1, 1)
-
-
-@pytest.mark.slow
-def test_every_end_is_told_and_the_next_cell_runs_all_the_same(fork_server, tmp_path):
     assert run(fork_server, tmp_path, "say") == 1
     words = (tmp_path / "log").read_text()
     assert words.startswith("some words\n")
     assert words.endswith("RuntimeError: no such luck\n")
-
     start = time.monotonic()
     assert run(fork_server, tmp_path, "hang", 0.3) is None
     assert time.monotonic() - start < 20
-
     assert run(fork_server, tmp_path, "kill") == -signal.SIGKILL
     assert run(fork_server, tmp_path, "write") == 0
 
