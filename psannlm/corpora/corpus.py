@@ -226,7 +226,7 @@ def _check_fit(path: Path, survey: _Survey, documents: Sequence[Document]) -> No
     elif sum(document.n_lines for document in documents) != survey.n_lines:
         problem = "its numbers of lines are not those of the text"
     else:
-        problem = _told_otherwise(facts, survey.sha256, table)
+        problem = _hash_mismatch(facts, survey.sha256, table)
     if problem:
         raise ConfigError(
             f"{table} does not fit {path.name}: {problem}; build the corpus again, or remove "
@@ -234,7 +234,7 @@ def _check_fit(path: Path, survey: _Survey, documents: Sequence[Document]) -> No
         )
 
 
-def _told_otherwise(facts: Path, sha256: str, table: Path) -> str:
+def _hash_mismatch(facts: Path, sha256: str, table: Path) -> str:
     try:
         told = json.loads(facts.read_text(encoding="utf-8"))
         expected = {"text": told["sha256"], "table": told["documents_sha256"]}

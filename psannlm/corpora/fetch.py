@@ -34,7 +34,7 @@ TIMEOUT_SECONDS = 60.0
 BROKEN = (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError)
 
 
-def artefact(source: PackedSource, cache: Path = CACHE) -> Path:
+def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
     """The file of a source, from the cache or fetched into it.
 
     A cached file that no longer has its hash is removed and fetched again.
