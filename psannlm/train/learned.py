@@ -11,7 +11,11 @@ from torch import Tensor
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled, Transformer
 
-PARTS = ("amplitude", "frequency", "decay")
+PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
+"""Learned parameters of the damped sine, by the letter of the formula."""
+
+LOW, HIGH = 0.05, 0.95
+"""Quantiles between which most features lie."""
 
 
 @dataclass(frozen=True)
