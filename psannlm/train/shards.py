@@ -53,6 +53,19 @@ class Tokens:
         """Bytes of text a predicted token, by which nats a token become bits a byte."""
         return self.n_bytes / self.n_predicted
 
+    def check(self, vocab_size: int) -> None:
+        """Refuse ids that a network of `vocab_size` does not know.
+
+        Raises:
+            ConfigError: An id is `vocab_size` or more.
+        """
+        largest = int(self.ids.max())
+        if largest >= vocab_size:
+            raise ConfigError(
+                f"token ids must be below vocab_size {vocab_size}, got {largest}; "
+                "give the network as many ids as the tokenizer has"
+            )
+
 
 def prepare(
     corpus: Corpus, split: str, tokenizer: Tokenizer, *, max_bytes: int | None = None, cache: Path
