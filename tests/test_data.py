@@ -115,14 +115,11 @@ def test_a_vocabulary_that_ranks_or_text_do_not_give_is_refused(tmp_path) -> Non
             read(config, cache=tmp_path / "cache")
 
 
-def test_a_missing_corpus_tells_how_to_build_it(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="python -m psannlm corpus build tiny_books"):
-        read(training_config(corpus=str(tmp_path / "tiny_books.txt")), cache=tmp_path)
-
-
-def test_a_cache_that_cannot_be_written_is_a_message(tmp_path) -> None:
+def test_a_missing_corpus_and_a_cache_that_cannot_be_written_are_messages(tmp_path) -> None:
     (tmp_path / "cache").touch()
 
+    with pytest.raises(ConfigError, match="python -m psannlm corpus build tiny_books"):
+        read(training_config(corpus=str(tmp_path / "tiny_books.txt")), cache=tmp_path)
     for changes in ({}, {"tokenizer": "bpe", "vocab_size": 280}):
         with pytest.raises(ConfigError, match=r"cannot be written: .*or name another folder"):
             read(config_for(tmp_path, **changes), cache=tmp_path / "cache")

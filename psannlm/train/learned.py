@@ -19,7 +19,7 @@ LOW, HIGH = 0.05, 0.95
 
 
 @dataclass(frozen=True)
-class Nonlinearity:
+class LearnedNonlinearity:
     """The parameters of one nonlinearity, before a training and after it."""
 
     layer: str
@@ -32,7 +32,7 @@ class Nonlinearity:
     after: dict[str, Tensor]
 
 
-def nonlinearities(before: Transformer, after: Transformer) -> Iterator[Nonlinearity]:
+def nonlinearities(before: Transformer, after: Transformer) -> Iterator[LearnedNonlinearity]:
     """Every nonlinearity of two equal networks that has parameters, in the order of the layers.
 
     Args:
@@ -42,7 +42,7 @@ def nonlinearities(before: Transformer, after: Transformer) -> Iterator[Nonlinea
     for (name, old), new in zip(before.named_modules(), after.modules(), strict=True):
         if isinstance(old, DampedSine | GeluScaled):
             _, number, part, _ = name.split(".")
-            yield Nonlinearity(f"{number} {part}", type(old), _values(old), _values(new))
+            yield LearnedNonlinearity(f"{number} {part}", type(old), _values(old), _values(new))
 
 
 def _values(module: object) -> dict[str, Tensor]:
