@@ -22,7 +22,7 @@ from psannlm.pages.shootout.figures import ordered
 from psannlm.pages.shootout.records import Setting
 from psannlm.pages.shootout.tables import Shootout
 from psannlm.pages.shootout.views import SURE
-from psannlm.pages.tiny_corpus.prose import HIGH, LOW, PARTS
+from psannlm.train.learned import HIGH, LOW, PARTS
 
 
 def scales(shootout: Shootout, asked: Mapping[str, Any]) -> Figure:
