@@ -213,8 +213,8 @@ MEDIUM = ModelConfig(
 def test_a_step_of_the_medium_network_keeps_far_less_than_it_could(
     precision: str, bound: float
 ) -> None:
-    # From the configuration, which test_activations.py holds to what torch counts: emulated products
-    # of bfloat16 are slow at this size.
+    # From the configuration, which test_activations.py holds to what torch counts: at this size
+    # emulated products of bfloat16 are slow.
     kept = sum(saved_bytes(MEDIUM, Shape(1, 512), precision=precision, device_type="cpu").values())
 
     assert kept / 2**20 <= bound
