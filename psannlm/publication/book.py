@@ -19,7 +19,7 @@ from psannlm.bench import statistics, timing
 from psannlm.config import CONFIGS
 from psannlm.publication import claims, downloads, pieces, soundness
 from psannlm.publication.evidence_pages import Stated
-from psannlm.report import drawings, memory_tables
+from psannlm.report import drawings, memory_tables, shootout_controls
 from psannlm.report.identities import checked_runs
 from psannlm.report.runner import INSTALLING
 from psannlm.report.runs import Evidence
@@ -198,6 +198,7 @@ def constants() -> dict[str, str]:
         "alpha": f"{comparison.LEVEL:.0%}",
         "fewest_seeds": str(comparison.FEWEST_SEEDS),
         "smallest_loss_effect": f"{comparison.SMALLEST_EFFECT:g}",
+        "fewest_values": str(shootout_controls.FEWEST_VALUES),
         "repeat_level": f"{expectation.LEVEL:.0%}",
         "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,

@@ -12,7 +12,7 @@ from pydantic import StringConstraints, ValidationError
 
 from psannlm import ROOT
 from psannlm.publication.claim_rows import Newest, Source, joined
-from psannlm.publication.claim_sentences import filled, loose_digits
+from psannlm.publication.claim_sentences import filled, loose_digits, unmeasured
 from psannlm.publication.headline import PLAN, PlanId
 from psannlm.report.rows import Row, selected
 from psannlm.report.runs import Evidence, Refused
@@ -154,6 +154,7 @@ def parsed(text: str) -> tuple[list[Claim], list[str]]:
 def _hold(claim: Claim, newest: Newest) -> Held:
     places = [claim.source, *([claim.beside] if claim.beside else [])]
     wrong = list(loose_digits(claim.sentence, claim.condition, *(place.where for place in places)))
+    wrong += unmeasured(claim.sentence)
     rows: list[Row] = []
     sentence = ""
     try:
