@@ -8,21 +8,21 @@ import typer
 
 from psannlm import REPORTS
 from psannlm.bench.ceiling import measure_ceiling, rate
-from psannlm.config import TrainingConfig
+from psannlm.config.parse import parse, read_parameters
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import Device, TrainingConfig
 from psannlm.corpora import build
 from psannlm.corpora.corpus import load
 from psannlm.corpora.recipe import SPLITS
-from psannlm.course import Device
 from psannlm.device import select_device
+from psannlm.evidence.runs import Evidence, Refused
 from psannlm.model.bases import BASES
 from psannlm.model.sampling import EVERY_TOKEN, Sampling
-from psannlm.parameters import parse, read_parameters
-from psannlm.publication import claims, soundness
-from psannlm.publication import pdf as printing
-from psannlm.report import identities, runner
-from psannlm.report.runs import Evidence, Refused
-from psannlm.rerun import repeat
-from psannlm.schema import ConfigError
+from psannlm.publish import claims, soundness
+from psannlm.publish import pdf as printing
+from psannlm.run import check as identities
+from psannlm.run import preset as runner
+from psannlm.run import repeat
 from psannlm.train import distributed, pretrained, session
 from psannlm.train.progress import ProgressBar
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

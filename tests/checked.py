@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Result
-from psannlm.config import ValidationConfig
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from psannlm.report import runs
+from psannlm.evidence import runs
 
 
 def forge(folder: Path, name: str, change: Callable[[str], str]) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.report.rows import TABLES
-from psannlm.report.runs import Evidence
+from psannlm.evidence.rows import TABLES
+from psannlm.evidence.runs import Evidence
 from tests.synthetic import throughput_config
 from tests.synthetic_memory import memory_config
 from tests.synthetic_shootout import shootout_config

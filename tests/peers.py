@@ -9,26 +9,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from psannlm.bench import (
-    peer_protocol,
-    peer_worker,
-    peer_works,
-    saved,
-    timing,
-    training_step,
-    upkeep,
+from psannlm.bench import saved, timing, training_step, upkeep
+from psannlm.pages.peer import (
+    protocol as peer_protocol,
 )
-from psannlm.bench.peer_process import SideTask
-from psannlm.peer_config import PeerConfig
+from psannlm.pages.peer import (
+    saved_worker as peer_worker,
+)
+from psannlm.pages.peer import (
+    works as peer_works,
+)
+from psannlm.pages.peer.config import PeerConfig
+from psannlm.pages.peer.process import SideTask
 
 TOOLS = SimpleNamespace(
     timing=timing,
     saved=saved,
     training_step=training_step,
     upkeep=upkeep,
-    peer_worker=peer_worker,
-    peer_works=peer_works,
-    peer_protocol=peer_protocol,
+    saved_worker=peer_worker,
+    works=peer_works,
+    protocol=peer_protocol,
 )
 
 
@@ -52,7 +53,7 @@ def side_task(**changes: Any) -> dict[str, Any]:
         "python": "", "model": config.network_of(changes.pop("base", "respsann")).model_dump(),
         "batch": 2, "tokens": 8, "setting": "defaults", "precision": "fp32", "prompt_tokens": 3,
         "new_tokens": 5, "device": "cpu", "min_seconds": 1e-6, "min_steps": 2,
-        "learning_rate": 0.01, "seed": 0, "measures": "peer_works", "modes": ("forward",),
+        "learning_rate": 0.01, "seed": 0, "measures": "works", "modes": ("forward",),
     }  # fmt: skip
     return vars(SideTask(**values | changes))
 

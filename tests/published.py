@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from psannlm import ROOT
-from psannlm.publication.headline import Headline
-from psannlm.publication.headlines import headlines
-from psannlm.report.rows import TABLES, Row
-from psannlm.report.runs import Evidence, Refused, all_runs, best_run
+from psannlm.evidence.rows import TABLES, Row
+from psannlm.evidence.runs import Evidence, Refused, all_runs, best_run
+from psannlm.publish.headline import Headline
+from psannlm.publish.headlines import headlines
 
 
 @functools.cache

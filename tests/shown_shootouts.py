@@ -4,8 +4,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from psannlm.report.shootout_tables import Shootout, shootout_of
-from psannlm.shootout.records import DocumentLoss
+from psannlm.pages.shootout.records import DocumentLoss
+from psannlm.pages.shootout.tables import Shootout, shootout_of
 from tests.synthetic_shootout import gates, records, shootout_config
 
 ARMS = ("respsann", "gelu", "gelu_scaled")

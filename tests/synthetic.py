@@ -9,11 +9,12 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from psannlm.bench.environment import describe_environment
-from psannlm.bench.experiments import labels, plan
-from psannlm.bench.records import CEILING, CellRecord, cells_csv, samples_csv
-from psannlm.config import ThroughputConfig
-from psannlm.report import tables, throughput_views
-from psannlm.report.runs import Run
+from psannlm.evidence.runs import Run
+from psannlm.pages.throughput import prose as throughput_views
+from psannlm.pages.throughput import tables
+from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.pages.throughput.plan import labels, plan
+from psannlm.pages.throughput.records import CEILING, CellRecord, cells_csv, samples_csv
 
 
 def throughput_config(**changes: Any) -> ThroughputConfig:

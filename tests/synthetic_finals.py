@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from psannlm.shootout.records import DocumentLoss, Setting, TrainingRecord
+from psannlm.pages.shootout.records import DocumentLoss, Setting, TrainingRecord
 
 
 def final(arm: str, seed: int, val_loss: float | None = None, **changes: Any) -> TrainingRecord:

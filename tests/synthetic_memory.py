@@ -7,12 +7,13 @@ from typing import Any
 
 import nbformat
 
-from psannlm.bench.memory_records import MemoryRecord, PeerRecord, peers_json
-from psannlm.config import MemoryConfig
+from psannlm.evidence.runs import Run
 from psannlm.files import MIB
-from psannlm.report import memory_tables, memory_views
-from psannlm.report.memory_cells import MEMORY, PEERS
-from psannlm.report.runs import Run
+from psannlm.pages.memory import tables as memory_tables
+from psannlm.pages.memory import views as memory_views
+from psannlm.pages.memory.cells import MEMORY, PEERS
+from psannlm.pages.memory.config import MemoryConfig
+from psannlm.pages.memory.records import MemoryRecord, PeerRecord, peers_json
 from tests.synthetic import executed_notebook, start_manifest
 
 PARAMETERS = 2 * MIB

@@ -8,14 +8,14 @@ from typing import Any
 
 import nbformat
 
-from psannlm.bench.peer_cells import AGAIN, OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
-from psannlm.bench.peer_records import protocol_csv
+from psannlm.evidence.runs import Run
 from psannlm.files import MIB
-from psannlm.peer_config import PeerConfig
-from psannlm.report.peer_keeping import PEERS, PROTOCOL_RECORDS
-from psannlm.report.peer_tables import comparison
-from psannlm.report.peer_views import files
-from psannlm.report.runs import Run
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
+from psannlm.pages.peer.config import PeerConfig
+from psannlm.pages.peer.keeping import PEERS, PROTOCOL_RECORDS
+from psannlm.pages.peer.records import protocol_csv
+from psannlm.pages.peer.tables import comparison
+from psannlm.pages.peer.views import files
 from tests.synthetic import executed_notebook, start_manifest
 
 SPEEDS = {OURS: 1500.0, AGAIN: 1500.0, PUBLISHED: 1000.0}

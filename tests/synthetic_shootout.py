@@ -8,14 +8,14 @@ from typing import Any
 
 import nbformat
 
+from psannlm.evidence.runs import Run
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.report.runs import Run
-from psannlm.report.shootout_files import cell_file, files
-from psannlm.report.shootout_tables import shootout_of
-from psannlm.shootout.arms import arms_of, is_scaled
-from psannlm.shootout.gates import NOISY_BOUND, TRAINED_BOUND, Gate
-from psannlm.shootout.plan import (
+from psannlm.pages.shootout.arms import arms_of, is_scaled
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.files import cell_file, files
+from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND, Gate
+from psannlm.pages.shootout.plan import (
     Cell,
     after_tuning,
     choose,
@@ -24,8 +24,8 @@ from psannlm.shootout.plan import (
     training_of,
     tunings,
 )
-from psannlm.shootout.records import DocumentLoss, Learned, Point, Score, TrainingRecord
-from psannlm.shootout_config import ShootoutConfig
+from psannlm.pages.shootout.records import DocumentLoss, Learned, Point, Score, TrainingRecord
+from psannlm.pages.shootout.tables import shootout_of
 from tests.synthetic import executed_notebook, start_manifest
 
 EFFECTS = {

@@ -10,14 +10,14 @@ from networks import OPTIONS, VARIANTS, tiny, tokens_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.device import autocast
 from psannlm.model import bases
 from psannlm.model.activations import saved_bytes, training_memory
 from psannlm.model.bases import Respsann, build, cost_of
 from psannlm.model.cost import Shape
-from psannlm.model.kept import Kept, Step
 from psannlm.model.projection import plain_sine
+from psannlm.model.saved_activations import SavedActivations, Step
 from psannlm.model.transformer import Transformer
 from psannlm.train.objective import NextToken
 
@@ -167,8 +167,8 @@ class Keeper(Respsann):
     """Respsann that says it keeps something more."""
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
-        more = Kept()
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
+        more = SavedActivations()
         more.kinds["own"] = 10 + layer
         return super().kept(config, step, layer) + more
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from psannlm.report.agreement import differences
+from psannlm.evidence.verify import differences
 
 TABLE = "base,seed,loss\ngelu,0,2.5\ngelu,1,2.25\n"
 

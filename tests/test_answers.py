@@ -2,8 +2,8 @@
 
 import pytest
 
-from psannlm.publication.answers import MOST_OTHERS, answers
-from psannlm.publication.evidence_pages import Stated
+from psannlm.publish.evidence_pages import LandingData
+from psannlm.publish.landing import MOST_OTHERS, answers
 from tests.published import best, best_headlines, committed, headline, made_up_row
 
 
@@ -162,7 +162,7 @@ def test_more_runs_than_a_few_are_counted():
 
 
 def test_no_complete_run_of_the_committed_evidence_is_left_out():
-    text = Stated.of(committed(), None).pieces()["answers.md"]
+    text = LandingData.of(committed(), None).pieces()["answers.md"]
 
     for run in committed():
         if run not in best().values():

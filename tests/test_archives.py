@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora import archives
 from psannlm.corpora.archives import members, own_files, readable
-from psannlm.schema import ConfigError
 
 FILES = {"p/b.txt": b"bee", "p/a.txt": b"ay", "p/c.md": b"sea", "a/../../escape.txt": b"out"}
 

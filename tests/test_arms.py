@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from psannlm.config.schema import ConfigError
 from psannlm.model.bases import BASES, build
-from psannlm.schema import ConfigError
-from psannlm.shootout.arms import all_arms, arms_of, is_scaled, n_parameters, network_of
+from psannlm.pages.shootout.arms import all_arms, arms_of, is_scaled, n_parameters, network_of
 from tests.synthetic_shootout import shootout_config
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from psannlm.config import ThroughputConfig
-from psannlm.report.runs import load
-from psannlm.rerun.asked import MOST, Asked
-from psannlm.rerun.surroundings import Surroundings
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import load
+from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.rerun.asked import MOST, RerunRequest
+from psannlm.rerun.surroundings import EnvironmentDiff
 from tests.synthetic import throughput_config, throughput_run
 
 
 @pytest.fixture
 def ask(tmp_path):
     run = load(throughput_run(tmp_path))
-    here = Surroundings(torch.device("cpu"), (), {}, {})
-    return lambda repeats: Asked(run, here, repeats, lambda _: None)
+    here = EnvironmentDiff(torch.device("cpu"), (), {}, {})
+    return lambda repeats: RerunRequest(run, here, repeats, lambda _: None)
 
 
 def test_the_configuration_is_that_of_the_run(ask):

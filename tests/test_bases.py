@@ -11,12 +11,12 @@ from networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
+from psannlm.config.schema import ConfigError
 from psannlm.model import bases, cost
 from psannlm.model.bases import BASES, Block, Respsann, base_of, build, cost_of
 from psannlm.model.cost import Cost, Shape
 from psannlm.model.mixers import Rows
-from psannlm.schema import ConfigError
 
 GATE = 64  # points of the gate's transform; lengths below stand on both sides of it
 

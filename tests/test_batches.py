@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train.batches import IGNORED, Batches, evaluation_windows
 from psannlm.train.shards import Tokens
 

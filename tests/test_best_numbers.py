@@ -2,8 +2,8 @@
 
 import pytest
 
-from psannlm.publication.best_numbers import best_numbers
-from psannlm.report.runs import Refused
+from psannlm.evidence.runs import Refused
+from psannlm.publish.best_numbers import best_numbers
 from tests.histories import history_run
 
 

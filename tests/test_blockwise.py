@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import scaled_dot_product_attention
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model import blockwise
 from psannlm.model.bases import build
 

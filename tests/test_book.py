@@ -10,9 +10,9 @@ import nbformat
 import pytest
 
 from psannlm import REPORTS, ROOT
-from psannlm.config import CONFIGS
-from psannlm.publication import book
-from psannlm.report.runs import Refused, all_runs, load
+from psannlm.evidence.runs import Refused, all_runs, load
+from psannlm.pages.registry import CONFIGS
+from psannlm.publish import build as book
 from tests.forging import forge
 from tests.synthetic import throughput_run
 from tests.trainings import training_run

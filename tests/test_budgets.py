@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from psannlm.shootout.budgets import at_budget, common_budget
+from psannlm.pages.shootout.budgets import at_budget, common_budget
 
 CURVE = [(100.0, 5.0), (400.0, 4.0), (1600.0, 3.5)]
 

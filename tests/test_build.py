@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from psannlm import ROOT
+from psannlm.config.schema import ConfigError
 from psannlm.corpora import build as module
 from psannlm.corpora.build import build
 from psannlm.corpora.corpus import CORPORA, beside, load
 from psannlm.corpora.recipe import RECIPES
 from psannlm.files import sha256_of
-from psannlm.schema import ConfigError
 from tests.texts import facts_of, prose, written
 
 

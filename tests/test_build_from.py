@@ -5,9 +5,9 @@ import io
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.build import build_from
 from psannlm.corpora.corpus import beside, load
-from psannlm.schema import ConfigError
 from tests.texts import facts_of, prose, written
 
 

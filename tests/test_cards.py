@@ -2,8 +2,8 @@
 
 import re
 
-from psannlm.publication.cards import cards
-from psannlm.publication.headline import PLAN
+from psannlm.publish.cards import cards
+from psannlm.publish.headline import PLAN
 from tests.published import best, best_headlines, headline, made_up_row
 
 

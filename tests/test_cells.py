@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from psannlm.report import cells
-from psannlm.report.cells import CELLS
-from psannlm.report.notebook import Page
-from psannlm.report.runs import Run
+from psannlm.evidence import cells
+from psannlm.evidence.cells import CELLS
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import Page
 from tests.synthetic import record, start_manifest, throughput_config
 
 CONFIG = throughput_config()

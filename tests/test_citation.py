@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from psannlm import ROOT, __version__
-from psannlm.publication.citation import SOURCE, Citation, citation
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.publish.citation import SOURCE, Citation, citation
 
 
 def test_the_citation_names_the_version_title_authors_and_license_of_the_project():

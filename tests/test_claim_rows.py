@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from psannlm.publication.claim_rows import Newest, Source, joined
+from psannlm.publish.claim_rows import LatestRuns, Source, joined
 from tests.published import best, committed, made_up_row, made_up_run
 
 SOURCE = Source(page="throughput", preset="cpu", device="a device")
@@ -18,13 +18,13 @@ def begun(at, **parameters):
 def test_the_newest_run_of_the_kind_is_taken_and_one_that_left_checks_out_is_not():
     old, new, partial = begun("2026-01-01"), begun("2026-02-01"), begun("2026-03-01", only=["x"])
 
-    assert Newest([new, old, partial]).run(SOURCE) is new
+    assert LatestRuns([new, old, partial]).run(SOURCE) is new
 
 
 @pytest.mark.parametrize("change", [{"device": "another"}, {"preset": "gpu"}, {"page": "memory"}])
 def test_a_run_of_another_kind_is_no_source(change):
     with pytest.raises(ValueError, match="no complete run of"):
-        Newest([begun("2026-01-01")]).run(Source(**SOURCE.model_dump() | change))
+        LatestRuns([begun("2026-01-01")]).run(Source(**SOURCE.model_dump() | change))
 
 
 def test_rows_of_another_file_than_the_published_one_keep_its_name():
@@ -33,7 +33,7 @@ def test_rows_of_another_file_than_the_published_one_keep_its_name():
         page="memory", preset="cpu", device=device, file="savings.csv", where="saver == 'fast_sine'"
     )
 
-    rows = Newest(committed()).rows(source)
+    rows = LatestRuns(committed()).rows(source)
 
     assert {row.file for row in rows} == {"savings.csv"}
     assert {row.values["saver"] for row in rows} == {"fast_sine"}

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from psannlm.publication.claim_sentences import filled, loose_digits, unmeasured
+from psannlm.publish.claim_sentences import filled, loose_digits, unmeasured
 
 TABLE = pd.DataFrame({"base": ["a", "a"], "loss": [1.25, 2.5], "seeds": [5, 5]})
 

@@ -5,16 +5,16 @@ import shutil
 
 import pytest
 
-from psannlm.publication.claims import CLAIMS, Examiner, claims_about, held, problems
-from psannlm.publication.headline import PLAN
-from psannlm.report.runs import Evidence, Refused, load
+from psannlm.evidence.runs import Evidence, Refused, load
+from psannlm.publish.claims import CLAIMS, ClaimChecker, claims_about, held, problems
+from psannlm.publish.headline import PLAN
 from tests.forging import forge
 from tests.published import best, committed
 
 
 @pytest.fixture(scope="module")
-def examiner():
-    return Examiner(committed())
+def checker():
+    return ClaimChecker(committed())
 
 
 def newer(tmp_path, page, name, change):
@@ -32,8 +32,8 @@ def with_manifest(run, **changes):
     return Evidence(run.folder, {**run.manifest, **changes})
 
 
-def test_all_claims_hold_on_the_committed_evidence(examiner):
-    assert examiner.problems(CLAIMS.read_text(), "claims.yaml") == []
+def test_all_claims_hold_on_the_committed_evidence(checker):
+    assert checker.problems(CLAIMS.read_text(), "claims.yaml") == []
 
 
 @pytest.mark.slow
@@ -114,11 +114,11 @@ def test_a_refused_run_supports_nothing():
         ("# What", "# 3 What", "line 1: a comment has a digit"),
     ],
 )
-def test_what_is_written_wrongly_is_named(examiner, old, new, message):
+def test_what_is_written_wrongly_is_named(checker, old, new, message):
     text = CLAIMS.read_text()
     assert old in text
 
-    found = examiner.problems(text.replace(old, new, 1), "claims.yaml")
+    found = checker.problems(text.replace(old, new, 1), "claims.yaml")
 
     assert any(message in problem for problem in found), found
     assert all(problem.startswith("claims.yaml: ") for problem in found)
@@ -126,7 +126,7 @@ def test_what_is_written_wrongly_is_named(examiner, old, new, message):
 
 @pytest.mark.parametrize("text", ["", "a: b", "- [", "- 3"])
 def test_a_file_that_is_no_list_of_claims_is_refused(text):
-    assert Examiner([]).problems(text, "claims.yaml")
+    assert ClaimChecker([]).problems(text, "claims.yaml")
 
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path):
@@ -139,9 +139,9 @@ def test_claims_are_about_the_evidence_of_the_project_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_no_digit_of_the_claims_can_be_changed_unnoticed(examiner):
+def test_no_digit_of_the_claims_can_be_changed_unnoticed(checker):
     text = CLAIMS.read_text()
-    assert examiner.problems(text, "claims.yaml") == []
+    assert checker.problems(text, "claims.yaml") == []
 
     digits = [i for i, character in enumerate(text) if character.isdigit()]
 
@@ -150,4 +150,4 @@ def test_no_digit_of_the_claims_can_be_changed_unnoticed(examiner):
         for step in (1, 7):
             other = str((int(text[i]) + step) % 10)
             altered = text[:i] + other + text[i + 1 :]
-            assert examiner.problems(altered, "claims.yaml"), altered[i - 60 : i + 20]
+            assert checker.problems(altered, "claims.yaml"), altered[i - 60 : i + 20]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from psannlm.publication.claims import CLAIMS
-from psannlm.publication.claims_page import claims_page
-from psannlm.publication.evidence_pages import Stated
+from psannlm.publish.claims import CLAIMS
+from psannlm.publish.claims_page import claims_page
+from psannlm.publish.evidence_pages import LandingData
 from tests.published import committed
 
 pytestmark = pytest.mark.slow
@@ -14,7 +14,7 @@ def test_a_claim_that_fails_is_shown_as_one_that_does_not_hold(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(CLAIMS.read_text().replace("'slower'", "'faster'", 1))
 
-    page = Stated.of(committed(), path).pieces()["claims.md"]
+    page = LandingData.of(committed(), path).pieces()["claims.md"]
 
     assert page.count("✗ does not hold") == 1
     assert "row 7: verdict 'slower' does not satisfy" in page

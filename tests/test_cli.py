@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from psannlm import ROOT
+from psannlm.config.parse import read_parameters
 from psannlm.files import sha256_of
-from psannlm.parameters import read_parameters
 
 
 def psannlm(*arguments: str):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from psannlm.schema import ConfigError
-from psannlm.shootout import cluster
-from psannlm.shootout.cluster import objection, on_cluster, refuse_unready
-from psannlm.shootout.pool import Job
-from psannlm.shootout.training_worker import TrainingTask
+from psannlm.config.schema import ConfigError
+from psannlm.pages.shootout import cluster
+from psannlm.pages.shootout.cluster import objection, on_cluster, refuse_unready
+from psannlm.pages.shootout.pool import Job
+from psannlm.pages.shootout.worker import TrainingTask
 from tests.synthetic_shootout import shootout_config
 
 PATIENCE = 30.0

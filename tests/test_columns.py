@@ -6,11 +6,12 @@ import pytest
 
 from psannlm import REPORTS
 from psannlm.checks.suite import CHECKS
-from psannlm.publication import headline_data, history_page
-from psannlm.publication.columns import SOURCE, Dictionary, dictionary, n_rows, names_of
-from psannlm.report.runs import Run, all_runs, load
-from psannlm.report.views import UNKNOWN
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import Run, all_runs, load
+from psannlm.evidence.text import UNKNOWN
+from psannlm.publish import headline_data
+from psannlm.publish import history as history_page
+from psannlm.publish.columns import SOURCE, Dictionary, dictionary, n_rows, names_of
 from tests.synthetic import start_manifest, throughput_config, throughput_run
 from tests.synthetic_memory import memory_run
 from tests.synthetic_peer import peer_run

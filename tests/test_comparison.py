@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from psannlm.shootout.comparison import (
+from psannlm.pages.shootout.comparison import (
     FEWEST_SEEDS,
     SMALLEST_EFFECT,
     Contrast,
@@ -21,7 +21,7 @@ from psannlm.shootout.comparison import (
     verdict_of,
     versus,
 )
-from psannlm.shootout.records import DocumentLoss
+from psannlm.pages.shootout.records import DocumentLoss
 from tests.synthetic_finals import evaluated, failed, final, lengths, shootout
 
 N_TRIES = 1000

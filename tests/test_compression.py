@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train import compression
 from psannlm.train.compression import Yardstick, yardsticks
 from psannlm.train.ngrams import NgramModel

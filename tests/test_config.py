@@ -1,6 +1,6 @@
 """A run's configuration hands each network its shape."""
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from tests.synthetic import throughput_config
 
 

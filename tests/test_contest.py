@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.model.bases import build
-from psannlm.schema import ConfigError
-from psannlm.shootout import cluster, contest, plan, pool
-from psannlm.shootout.contest import job_of, record_of, refuse_early, run_cells
-from psannlm.shootout.records import Point, Setting, from_json
+from psannlm.pages.shootout import cluster, plan, pool
+from psannlm.pages.shootout import measure as contest
+from psannlm.pages.shootout.measure import job_of, record_of, refuse_early, run_cells
+from psannlm.pages.shootout.records import Point, Setting, from_json
 from tests.synthetic_shootout import shootout_config
 
 CONFIG = shootout_config(base=("respsann", "swiglu"), scale_arms=())
@@ -209,7 +210,7 @@ def test_tasks_of_lm_eval_are_looked_for_if_they_are_wanted(ready, monkeypatch, 
         def refuse_missing(tasks, folder):
             raise ConfigError(f"no {tasks[0]} in {folder}")
 
-    monkeypatch.setitem(sys.modules, "psannlm.shootout.harness", Harness)
+    monkeypatch.setitem(sys.modules, "psannlm.pages.shootout.lm_eval", Harness)
     config = ready(with_lm_eval=wanted, lm_eval_folder="mine")
 
     if wanted:

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.build import build_recipe
 from psannlm.corpora.corpus import LONGEST_LINE, beside, load
 from psannlm.corpora.recipe import FilesSource, Recipe
 from psannlm.files import sha256_of
-from psannlm.schema import ConfigError
 
 SPLITS = ("train", "validation", "test")
 

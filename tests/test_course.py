@@ -4,18 +4,20 @@ from typing import Any
 
 import pytest
 
-from psannlm.course import Course
-from psannlm.parameters import parse
-from psannlm.schema import ConfigError
+from psannlm.config.parse import parse
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingSettings
 from tests.synthetic_shootout import shootout_config
 
 SOUND = {
-    name: value for name, value in dict(shootout_config()).items() if name in Course.model_fields
+    name: value
+    for name, value in dict(shootout_config()).items()
+    if name in TrainingSettings.model_fields
 }
 
 
 def test_a_sound_course_is_taken_as_it_is() -> None:
-    assert dict(parse(Course, SOUND, source="here")) == SOUND
+    assert dict(parse(TrainingSettings, SOUND, source="here")) == SOUND
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ def test_a_sound_course_is_taken_as_it_is() -> None:
 )
 def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse(Course, SOUND | changes, source="here")
+        parse(TrainingSettings, SOUND | changes, source="here")
 
 
 @pytest.mark.parametrize(
@@ -52,4 +54,4 @@ def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message:
     ],
 )
 def test_what_fits_together_is_taken(changes: dict[str, Any]) -> None:
-    assert dict(parse(Course, SOUND | changes, source="here")) == SOUND | changes
+    assert dict(parse(TrainingSettings, SOUND | changes, source="here")) == SOUND | changes

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from psannlm.config import TrainingConfig
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.train.data import Data, read
 from psannlm.train.shards import Tokens
 from tests.tiny_trainings import training_config, write_text

@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 import pytest
 
 from psannlm import REPORTS, ROOT
-from psannlm.publication.data_archive import ZIP, data_files, groups, readme, run_facts, zipped
-from psannlm.report.rows import TABLES
-from psannlm.report.runs import all_runs, best_run, load
+from psannlm.evidence.rows import TABLES
+from psannlm.evidence.runs import all_runs, best_run, load
+from psannlm.publish.data_archive import ZIP, data_files, groups, readme, run_facts, zipped
 from tests.forging import forge
 from tests.synthetic import throughput_run
 

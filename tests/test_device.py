@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from psannlm import device
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 CPU = torch.device("cpu")
 

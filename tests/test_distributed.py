@@ -19,8 +19,8 @@ import torch
 import yaml
 
 from psannlm import ROOT
-from psannlm.config import TrainingConfig
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.train import session
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora import download as module
 from psannlm.corpora.download import download
-from psannlm.schema import ConfigError
 
 CONTENT = bytes(range(256)) * 4000
 

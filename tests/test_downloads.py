@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from psannlm.publication import book
-from psannlm.publication.citation import citation
-from psannlm.publication.data_archive import ZIP, data_files
-from psannlm.publication.downloads import PAGE, size, staged
-from psannlm.report.runs import load
+from psannlm.evidence.runs import load
+from psannlm.publish import build as book
+from psannlm.publish.citation import citation
+from psannlm.publish.data_archive import ZIP, data_files
+from psannlm.publish.downloads import PAGE, size, staged
 from tests.forging import forge
 from tests.synthetic import throughput_run
 from tests.trainings import training_run

@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree
 
-from psannlm.report import drawings, figures
+from psannlm.evidence import drawings, figures
 
 ONE = """<svg aria-label="0.12345 of all"><metadata><x>1</x></metadata>
  <g id="axes_1"><defs><path id="m1" d="M 1.23456 -0.98765
@@ -20,7 +20,7 @@ def names(html: str) -> list[str]:
 
 
 def test_names_are_told_apart_and_still_refer_to_what_they_did():
-    page = drawings.apart(f"<figure>{ONE}<p id='note'>0.12345</p>{ONE}</figure>", "cell")
+    page = drawings.with_unique_ids(f"<figure>{ONE}<p id='note'>0.12345</p>{ONE}</figure>", "cell")
 
     assert sorted(names(page)) == ["cell-1-m1", "cell-1-p1", "cell-2-m1", "cell-2-p1"]
     for number in (1, 2):
@@ -48,7 +48,7 @@ def test_the_text_of_a_drawing_has_the_font_of_its_page():
 def test_what_is_no_drawing_stays_as_it_is():
     words = "<p id='a'>x=\"1.23456\"  >  <</p>"
 
-    assert drawings.apart(words, "cell") == words
+    assert drawings.with_unique_ids(words, "cell") == words
 
 
 def test_the_panels_of_a_figure_share_no_name():

@@ -11,7 +11,7 @@ import torch
 from networks import moved, tiny
 from torch import Tensor
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model.transformer import Transformer
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation, evaluate

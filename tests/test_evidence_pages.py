@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from psannlm.publication.claims import CLAIMS
-from psannlm.publication.evidence_pages import Stated, refused
-from psannlm.report.runs import Refused
+from psannlm.evidence.runs import Refused
+from psannlm.publish.claims import CLAIMS
+from psannlm.publish.evidence_pages import LandingData, refused
 from tests.published import committed
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def stated():
-    return Stated.of(committed(), CLAIMS)
+    return LandingData.of(committed(), CLAIMS)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_every_link_to_a_row_has_its_target(pieces):
 def test_a_refused_run_is_a_warning_by_name_on_the_landing_page(tmp_path):
     runs = [Refused(tmp_path, "benchmarks/x: samples.csv was altered")]
 
-    text = Stated.of(runs, None).pieces()["answers.md"]
+    text = LandingData.of(runs, None).pieces()["answers.md"]
 
     assert text.startswith("```{warning}\n")
     assert "`benchmarks/x: samples.csv was altered`" in text
@@ -43,7 +43,7 @@ def test_a_refused_run_is_a_warning_by_name_on_the_landing_page(tmp_path):
 
 
 def test_nothing_at_all_is_published_too():
-    pieces = Stated.of([], None).pieces()
+    pieces = LandingData.of([], None).pieces()
 
     assert "Nothing is claimed" in pieces["claims.md"]
     assert json.loads(pieces["data.json"])["headlines"] == []

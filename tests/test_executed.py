@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from psannlm import ROOT
-from psannlm.report.executed import finished, is_complete, output_path
+from psannlm.evidence.executed import finished, is_complete, output_path
 from tests.synthetic import executed_notebook
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from psannlm.bench import experiments
-from psannlm.bench.experiments import labels, plan, throughput
-from psannlm.bench.records import CEILING
+from psannlm.pages.throughput import plan as experiments
+from psannlm.pages.throughput.plan import labels, plan, throughput
+from psannlm.pages.throughput.records import CEILING
 from tests.synthetic import throughput_config
 
 CONFIG = throughput_config(

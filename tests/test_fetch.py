@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora import fetch
 from psannlm.corpora.fetch import KEY, artefact
 from psannlm.corpora.recipe import NpmSource, PipSource, UrlSource
-from psannlm.schema import ConfigError
 
 CONTENT = b"what the registry has"
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -4,12 +4,15 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from psannlm.evidence import figures
 from psannlm.model.bases import BASES
-from psannlm.publication import pieces
-from psannlm.report import figures, memory_figures, throughput_figures, training_figures
-from psannlm.report.memory_tables import memory_tables
-from psannlm.report.tables import throughput_table
-from psannlm.shootout.arms import all_arms
+from psannlm.pages.memory import figures as memory_figures
+from psannlm.pages.memory.tables import memory_tables
+from psannlm.pages.shootout.arms import all_arms
+from psannlm.pages.throughput import figures as throughput_figures
+from psannlm.pages.throughput.tables import throughput_table
+from psannlm.pages.tiny_corpus import figures as training_figures
+from psannlm.publish import pieces
 from tests.synthetic import throughput_config, throughput_records
 from tests.synthetic_memory import memory_config, memory_records
 from tests.trainings import trained, training_config

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from psannlm import ROOT
-from psannlm.report import views
+from psannlm.evidence import text as views
 
 pytestmark = pytest.mark.browser
 CHROMIUM = (

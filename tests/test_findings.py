@@ -44,7 +44,7 @@ def finding(*measures: Measure, **changes: Any) -> Finding:
 def test_a_value_may_reach_the_most_and_not_exceed_it(value, bound, passed, strain) -> None:
     found = at_most(value, bound)
 
-    assert (found.passed, found.strain) == (passed, strain)
+    assert (found.passed, found.bound_ratio) == (passed, strain)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_value_may_reach_the_most_and_not_exceed_it(value, bound, passed, stra
 def test_a_value_may_reach_the_least_and_not_fall_below_it(value, bound, passed, strain) -> None:
     found = at_least(value, bound)
 
-    assert (found.passed, found.strain) == (passed, strain)
+    assert (found.passed, found.bound_ratio) == (passed, strain)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -73,7 +73,7 @@ def test_a_value_may_reach_the_least_and_not_fall_below_it(value, bound, passed,
 def test_what_is_no_finite_number_fails_whatever_the_bound(value, bound, upper) -> None:
     found = measure(value=value, bound=bound, upper=upper)
 
-    assert (found.passed, found.strain) == (False, math.inf)
+    assert (found.passed, found.bound_ratio) == (False, math.inf)
 
 
 @pytest.mark.parametrize("make", [at_most, at_least])
@@ -81,14 +81,14 @@ def test_what_is_no_finite_number_fails_whatever_the_bound(value, bound, upper) 
 def test_no_value_is_within_a_bound_that_is_no_number(make, value) -> None:
     found = make(value, math.nan)
 
-    assert (found.passed, found.strain) == (False, math.inf)
+    assert (found.passed, found.bound_ratio) == (False, math.inf)
 
 
 @pytest.mark.parametrize("make", [at_most, at_least])
 def test_a_measure_passes_where_its_strain_is_at_most_one(make) -> None:
     made = [make(value, bound) for value, bound in itertools.product(NUMBERS, NUMBERS)]
 
-    assert [m.passed for m in made] == [m.strain <= 1 for m in made]
+    assert [m.passed for m in made] == [m.bound_ratio <= 1 for m in made]
     assert {m.passed for m in made} == {True, False}
 
 

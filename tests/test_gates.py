@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, Respsann, Sgrpsann, TransformerBlock, Waveresnet
 from psannlm.model.mixers import Rows
 from psannlm.model.transformer import Attention
-from psannlm.shootout import plan
-from psannlm.shootout.arms import arms_of, n_parameters, network_of
-from psannlm.shootout.gates import (
+from psannlm.pages.shootout import plan
+from psannlm.pages.shootout.arms import arms_of, n_parameters, network_of
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.gates import (
     NOISY_BOUND,
     TRAINED_BOUND,
     Gate,
@@ -24,8 +25,7 @@ from psannlm.shootout.gates import (
     refused,
     same,
 )
-from psannlm.shootout.records import Setting, TrainingRecord
-from psannlm.shootout_config import ShootoutConfig
+from psannlm.pages.shootout.records import Setting, TrainingRecord
 from tests.synthetic_shootout import shootout_config
 from tests.twins_network import gate_around_the_window, mask_missing, padded_on_both_sides
 
@@ -156,7 +156,7 @@ def test_networks_are_judged_in_double_precision_on_a_text_of_bounded_length(
             return super().forward(x, past, position)
 
     monkeypatch.setitem(BASES, "watched", Watched)
-    monkeypatch.setattr("psannlm.shootout.gates.LENGTH", 8)
+    monkeypatch.setattr("psannlm.pages.shootout.gates.LENGTH", 8)
 
     gates(asked("watched"), {}, [])
 
@@ -165,7 +165,7 @@ def test_networks_are_judged_in_double_precision_on_a_text_of_bounded_length(
 
 def test_of_two_leaks_the_one_nearer_to_its_bound_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = NOISY_BOUND * 2
-    monkeypatch.setattr("psannlm.shootout.gates.leak", lambda model, tokens: noisy)
+    monkeypatch.setattr("psannlm.pages.shootout.gates.leak", lambda model, tokens: noisy)
 
     [gate] = gates(asked("gelu"), {}, [trained("gelu", 0, leak=TRAINED_BOUND / 2)])
 

@@ -7,10 +7,10 @@ import torch
 from networks import VARIANTS, moved, tiny, tokens_of
 from torch import Tensor
 
+from psannlm.config.schema import ConfigError
 from psannlm.model.generate import generate
 from psannlm.model.sampling import GREEDY, Sampling, pick
 from psannlm.model.transformer import Transformer
-from psannlm.schema import ConfigError
 
 WARM = Sampling(temperature=2.0)
 EVERYTHING = Sampling(temperature=2.0, top_k=5, top_p=0.9, repetition_penalty=1.4)
@@ -156,9 +156,9 @@ def test_samples_follow_the_softmax_at_their_temperature(temperature: float) -> 
 
     counts = torch.bincount(pairs[:, 0] * 7 + pairs[:, 1], minlength=49).view(7, 7)
 
-    def distance(chances: Tensor) -> float:
+    def distance(probabilities: Tensor) -> float:
         """In total variation."""
-        return (counts / n - chances).abs().sum().item() / 2
+        return (counts / n - probabilities).abs().sum().item() / 2
 
     # Over 49 cells the mean distance is at most sqrt(48 / n) / 2 = 0.025, and it exceeds its mean
     # by 0.02 with a chance of exp(-2 n 0.02^2) = 1e-7 at most (McDiarmid).

@@ -8,9 +8,9 @@ from networks import moved, tiny
 
 from psannlm.bench import generation
 from psannlm.bench.generation import Comparison, compare, generate_naively
+from psannlm.config.schema import ConfigError
 from psannlm.model.bases import BASES
 from psannlm.model.generate import generate
-from psannlm.schema import ConfigError
 
 
 def test_speed_is_that_of_the_median_round_and_the_ratio_that_of_the_median_pair() -> None:

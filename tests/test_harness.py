@@ -11,8 +11,8 @@ import torch
 import yaml
 
 from psannlm import ROOT
-from psannlm.schema import ConfigError
-from psannlm.shootout import harness
+from psannlm.config.schema import ConfigError
+from psannlm.pages.shootout import lm_eval as harness
 from psannlm.train.tokenizer import byte_tokenizer
 from tests.networks import moved, tiny
 

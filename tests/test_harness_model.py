@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, train_bpe
 from tests.networks import moved, tiny
 
@@ -26,7 +26,7 @@ def network(float64):
 
 def asked(network, batch: int = 3, tokenizer: Tokenizer | None = None):
     pytest.importorskip("lm_eval", reason="an extra")
-    from psannlm.shootout.harness_model import HarnessModel
+    from psannlm.pages.shootout.lm_eval_model import HarnessModel
 
     return HarnessModel(
         network,

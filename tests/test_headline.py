@@ -1,6 +1,6 @@
 """A headline is read from a column, with its interval, unless its row failed."""
 
-from psannlm.publication.headline import read
+from psannlm.publish.headline import read
 from tests.published import made_up_row
 
 WORDS = {"name": "a.b", "claim": "BMRK-02", "about": "a", "quantity": "speed", "unit": "tokens/s"}

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from psannlm.files import sha256_of
-from psannlm.publication.claims import CLAIMS
-from psannlm.publication.evidence_pages import Stated
+from psannlm.publish.claims import CLAIMS
+from psannlm.publish.evidence_pages import LandingData
 from tests.published import best, committed
 
 pytestmark = pytest.mark.slow
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def stated():
-    return Stated.of(committed(), CLAIMS)
+    return LandingData.of(committed(), CLAIMS)
 
 
 @pytest.fixture(scope="module")
@@ -38,4 +38,4 @@ def test_data_has_every_headline_with_the_file_its_hash_and_its_row(stated, piec
 
 
 def test_data_is_the_same_each_time(pieces):
-    assert Stated.of(committed(), CLAIMS).pieces()["data.json"] == pieces["data.json"]
+    assert LandingData.of(committed(), CLAIMS).pieces()["data.json"] == pieces["data.json"]

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from psannlm.publication.headline import PLAN
-from psannlm.publication.headlines import headlines
+from psannlm.publish.headline import PLAN
+from psannlm.publish.headlines import headlines
 from tests.published import best_headlines
 
 

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from psannlm.publication.history import COMMON, OWN, history
-from psannlm.report.peer_tables import PEER
-from psannlm.report.rows import TABLES, table_of
-from psannlm.report.runs import all_runs, load
+from psannlm.evidence.rows import TABLES, table_of
+from psannlm.evidence.runs import all_runs, load
+from psannlm.pages.peer.tables import PEER
+from psannlm.publish.history_files import COMMON, OWN, history
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
 from tests.synthetic_peer import peer_run

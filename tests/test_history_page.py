@@ -5,9 +5,9 @@ import io
 import pandas as pd
 import pytest
 
-from psannlm.publication import history_page
-from psannlm.publication.history import OWN
-from psannlm.report.runs import Refused
+from psannlm.evidence.runs import Refused
+from psannlm.publish import history as history_page
+from psannlm.publish.history_files import OWN
 from tests.histories import history_run
 
 

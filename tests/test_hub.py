@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.hub import rows
 from psannlm.corpora.recipe import HubSource
-from psannlm.schema import ConfigError
 
 TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}
 

@@ -7,7 +7,7 @@ import pydata_sphinx_theme
 import pytest
 from fontTools.ttLib import TTFont
 
-from psannlm.publication import icons
+from psannlm.publish import theme as icons
 
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 BARS, BELL, SUN = 0xF0C9, 0xF0F3, 0xF185

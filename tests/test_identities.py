@@ -2,9 +2,9 @@
 
 import pytest
 
-from psannlm.config import CONFIGS
-from psannlm.report.identities import PROBLEMS, check, checked_runs
-from psannlm.report.runs import EvidenceError, Refused, load
+from psannlm.evidence.runs import EvidenceError, Refused, load
+from psannlm.pages.registry import CONFIGS
+from psannlm.run.check import PROBLEMS, check, checked_runs
 from tests.forging import forge
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run

@@ -2,10 +2,10 @@
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.model.bases import build
-from psannlm.publication.implied import cost_of_pass, held_mib, network, peak_of, smallest
-from psannlm.publication.published import Conditions
-from psannlm.schema import ConfigError
+from psannlm.publish.implied import cost_of_pass, held_mib, network, peak_of, smallest
+from psannlm.publish.published import Conditions
 
 TINY = Conditions(
     base="respsann", batch=2, context_length=8, d_model=16, n_layers=3, n_heads=2, d_mlp=24,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train.journal import FILES, LOSS, Journal, writing
 
 

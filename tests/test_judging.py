@@ -2,18 +2,9 @@
 
 import pytest
 
-from psannlm.publication.judging import are_disjoint, judge
-from psannlm.publication.run_numbers import (
-    BITS,
-    CHECK,
-    KEPT,
-    LOSS,
-    SPEED,
-    STEP,
-    TRAINING_SPEED,
-    Number,
-)
-from psannlm.report.runs import Evidence
+from psannlm.evidence.runs import Evidence
+from psannlm.publish.judging import are_disjoint, judge
+from psannlm.publish.numbers import BITS, CHECK, KEPT, LOSS, SPEED, STEP, TRAINING_SPEED, Number
 
 RUN = Evidence(None, {})  # type: ignore[arg-type]
 

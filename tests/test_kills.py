@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from psannlm import ROOT
-from psannlm.config import TrainingConfig
+from psannlm.config.training import TrainingConfig
 from psannlm.train import session
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read

@@ -13,7 +13,7 @@ from psannlm.checks import launcher, load_worker
 from psannlm.checks.courses import n_different, objective_of, optimizer_of, parameters_of
 from psannlm.checks.launcher import TASK
 from psannlm.checks.load_worker import SAVED, account, advance, loaded, main
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train import checkpoint
 from psannlm.train.distributed import gather
 from psannlm.train.objective import NextToken

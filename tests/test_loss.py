@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, library
 from torch.nn.functional import cross_entropy, linear
 
+from psannlm.config.schema import ConfigError
 from psannlm.model import loss
 from psannlm.model.loss import IGNORED, linear_cross_entropy, token_losses
-from psannlm.schema import ConfigError
 
 N, V, D = 23, 11, 6
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from psannlm.bench import child, memory
-from psannlm.bench.memory import MemoryTask, Training, measure
+from psannlm.bench import child
 from psannlm.model.cost import training_bytes
 from psannlm.model.sine import DampedSine
+from psannlm.pages.memory import worker as memory
+from psannlm.pages.memory.worker import MemoryTask, Training, measure
 from tests.networks import tiny
 
 CPU = torch.device("cpu")

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.bench.memory_experiment import memory
-from psannlm.bench.memory_records import read_records
-from psannlm.report.rows import rows_of
-from psannlm.report.runs import load
-from psannlm.rerun import repeat
-from psannlm.rerun.memory_again import compared, setting_of
+from psannlm.evidence.rows import rows_of
+from psannlm.evidence.runs import load
+from psannlm.pages.memory.plan import memory
+from psannlm.pages.memory.records import read_records
+from psannlm.pages.memory.rerun import compared, setting_of
+from psannlm.run import repeat
 from tests.synthetic_memory import failed_record, memory_config, memory_run
 
 

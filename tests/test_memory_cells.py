@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from psannlm.report import cells
-from psannlm.report.memory_cells import MEMORY
-from psannlm.report.notebook import Page
-from psannlm.report.runs import Run
+from psannlm.evidence import cells
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import Page
+from psannlm.pages.memory.cells import MEMORY
 from tests.synthetic import start_manifest
 from tests.synthetic_memory import failed_record, memory_config, memory_record
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from psannlm.bench import memory_experiment
-from psannlm.bench.memory_experiment import has_sine, memory, memory_plan, task_of
 from psannlm.model.bases import cost_of
+from psannlm.pages.memory import plan as memory_experiment
+from psannlm.pages.memory.plan import has_sine, memory, memory_plan, task_of
 from tests.synthetic_memory import memory_config
 
 CONFIG = memory_config(

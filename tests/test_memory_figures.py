@@ -6,9 +6,9 @@ import re
 import pandas as pd
 import pytest
 
-from psannlm.report import memory_figures
-from psannlm.report.memory_tables import PEAK_WITHIN, memory_tables
-from psannlm.report.memory_views import kinds_of
+from psannlm.pages.memory import figures as memory_figures
+from psannlm.pages.memory.tables import PEAK_WITHIN, memory_tables
+from psannlm.pages.memory.views import kinds_of
 from tests.published import best
 from tests.synthetic_memory import memory_config, memory_records
 

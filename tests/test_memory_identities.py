@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from psannlm.evidence.runs import EvidenceError, load
 from psannlm.files import MIB
-from psannlm.report.identities import check
-from psannlm.report.runs import EvidenceError, load
+from psannlm.run.check import check
 from tests.forging import forge
 from tests.synthetic_memory import failed_record, memory_record, memory_run, peer_record
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from psannlm.files import MIB
-from psannlm.report.memory_limits import impossible
+from psannlm.pages.memory.limits import impossible
 from tests.synthetic_memory import PARAMETERS, memory_record
 
 SAVED = memory_record().saved_bytes

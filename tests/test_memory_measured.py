@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from psannlm.bench import memory_experiment, peer
-from psannlm.bench.memory_records import read_peers
+from psannlm.evidence import cells
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import Page
 from psannlm.files import MIB
-from psannlm.report import cells
-from psannlm.report.memory_cells import MEMORY, PEERS
-from psannlm.report.memory_measured import measure
-from psannlm.report.notebook import Page
-from psannlm.report.runs import Run
+from psannlm.pages.memory import plan as memory_experiment
+from psannlm.pages.memory.cells import MEMORY, PEERS
+from psannlm.pages.memory.measured import measure
+from psannlm.pages.memory.records import read_peers
+from psannlm.pages.peer import package as peer
 from tests.synthetic import start_manifest
 from tests.synthetic_memory import memory_config
 

@@ -4,14 +4,7 @@ import pandas as pd
 import pytest
 
 from psannlm.files import MIB
-from psannlm.report.memory_peer import (
-    GOALS,
-    PEER,
-    goal,
-    goal_verdict,
-    package_name,
-    peer_table,
-)
+from psannlm.pages.memory.peer import GOALS, PEER, goal, goal_verdict, package_name, peer_table
 from tests.synthetic_memory import memory_config, peer_record
 
 SMALL = memory_config()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from psannlm.bench.memory_records import (
+from psannlm.pages.memory.records import (
     MemoryRecord,
     PeerRecord,
     peers_json,

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from psannlm.report.memory_savings import SAVINGS, Side, pairs_of, savings_table
+from psannlm.pages.memory.savings import SAVINGS, Side, pairs_of, savings_table
 from tests.synthetic_memory import memory_config, settings
 
 OFF = ("respsann", 16, 32, False, "fp32", "default")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from psannlm.files import MIB
-from psannlm.report.memory_tables import (
+from psannlm.pages.memory.tables import (
     ROWS,
     error_verdict,
     main_rows,

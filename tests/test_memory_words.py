@@ -3,8 +3,8 @@
 import pytest
 
 from psannlm.files import MIB
-from psannlm.report import memory_words
-from psannlm.report.memory_tables import memory_tables
+from psannlm.pages.memory import prose as memory_words
+from psannlm.pages.memory.tables import memory_tables
 from tests.synthetic_memory import (
     failed_record,
     memory_config,

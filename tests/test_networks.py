@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from psannlm.checks.networks import difference, gradients_of, joined, loss_of, moved
+from psannlm.checks.networks import difference, gradients_of, joined, loss_of, perturbed
 from psannlm.model.bases import build
 from tests.checked import case_of
 from tests.networks import moved as moved_tiny
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 def test_no_parameter_stays_where_it_starts():
     case = case_of("sgrpsann", d_model=8, d_mlp=12)
-    fresh, noisy = build(case.network, seed=3), moved(case.network, case.device, 3)
+    fresh, noisy = build(case.network, seed=3), perturbed(case.network, case.device, 3)
 
     for before, after in zip(fresh.parameters(), noisy.parameters(), strict=True):
         assert (before != after).all()
@@ -22,7 +22,7 @@ def test_no_parameter_stays_where_it_starts():
 
 def test_networks_share_the_noise_of_parameters_of_one_name():
     case = case_of("respsann", d_model=8, d_mlp=12)
-    one, other = (moved(case.config.network_of(b), CPU, 3) for b in ("respsann", "sgrpsann"))
+    one, other = (perturbed(case.config.network_of(b), CPU, 3) for b in ("respsann", "sgrpsann"))
 
     shared = dict(other.named_parameters())
     assert all(torch.equal(p, shared[name]) for name, p in one.named_parameters())
@@ -30,7 +30,7 @@ def test_networks_share_the_noise_of_parameters_of_one_name():
 
 def test_features_keep_their_size_through_noisy_matrices():
     case = case_of("respsann", d_model=64, d_mlp=256)
-    up = moved(case.network, case.device, 0).blocks[0].mlp.up.weight
+    up = perturbed(case.network, case.device, 0).blocks[0].mlp.up.weight
 
     assert (up @ torch.ones(64)).std().item() == pytest.approx(1.0, rel=0.2)
 

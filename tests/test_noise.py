@@ -1,6 +1,6 @@
 """The noise of a machine is that of its newest throughput run, and of no other machine's."""
 
-from psannlm.report.noise import machine_floor
+from psannlm.run.noise import machine_floor
 from tests.histories import ROWS, history_run
 
 

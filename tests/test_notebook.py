@@ -7,11 +7,12 @@ from typing import get_args
 import pytest
 import torch
 
-from psannlm.architecture import Nonlinearity
-from psannlm.config import CONFIGS
-from psannlm.model.bases import BASES
-from psannlm.report import figures, notebook, places
-from psannlm.report.notebook import (
+from psannlm.config.network import Nonlinearity
+from psannlm.config.schema import ConfigError
+from psannlm.evidence import figures, places
+from psannlm.evidence import session as notebook
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import (
     PROGRESS,
     Page,
     assigned,
@@ -21,8 +22,8 @@ from psannlm.report.notebook import (
     given_parameters,
     names_of,
 )
-from psannlm.report.runs import Run
-from psannlm.schema import ConfigError
+from psannlm.model.bases import BASES
+from psannlm.pages.registry import CONFIGS
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import shootout_config
 from tests.trainings import training_config
@@ -123,7 +124,7 @@ def page(tmp_path):
 def test_the_runner_is_told_how_far_a_run_is(page, tmp_path, monkeypatch):
     monkeypatch.setenv(PROGRESS, str(tmp_path / "progress.json"))
 
-    page.tell(3, 10, "epoch 1", unit="step")
+    page.report_progress(3, 10, "epoch 1", unit="step")
 
     told = json.loads((tmp_path / "progress.json").read_text())
     assert told == {
@@ -141,7 +142,7 @@ def test_a_fast_run_does_not_tell_every_step_but_always_the_last(page, tmp_path,
     told = []
 
     for step in (1, 2, 3):
-        page.tell(step, 3, "")
+        page.report_progress(step, 3, "")
         told.append(json.loads((tmp_path / "progress.json").read_text())["done"])
 
     assert told == [1, 1, 3]
@@ -151,7 +152,7 @@ def test_a_run_that_nobody_follows_tells_nothing(page, tmp_path, monkeypatch):
     monkeypatch.delenv(PROGRESS, raising=False)
     before = sorted(tmp_path.rglob("*"))
 
-    page.tell(1, 2, "")
+    page.report_progress(1, 2, "")
 
     assert sorted(tmp_path.rglob("*")) == before
 

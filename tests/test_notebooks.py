@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from psannlm import ROOT
-from psannlm.report import identities
-from psannlm.report.notebook import RESUME
-from psannlm.report.runs import load
-from psannlm.report.shootout_tables import SUMMARY, TIMED
+from psannlm.evidence.runs import load
+from psannlm.evidence.session import RESUME
+from psannlm.pages.shootout.tables import SUMMARY, TIMED
+from psannlm.run import check as identities
 
 PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)

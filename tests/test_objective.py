@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import moved, tiny, tokens_of
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model.loss import IGNORED
 from psannlm.model.transformer import Transformer
 from psannlm.train.objective import NextToken
@@ -31,8 +31,8 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_token_that_follows(
     loss = NextToken(model, "fp32", chunk_tokens).train()(text[:, :-1], text[:, 1:])
 
     with torch.no_grad():
-        chances = model(text[:, :-1]).softmax(-1)
-    costs = [-math.log(chances[b, t, text[b, t + 1]]) for b in range(3) for t in range(T)]
+        probabilities = model(text[:, :-1]).softmax(-1)
+    costs = [-math.log(probabilities[b, t, text[b, t + 1]]) for b in range(3) for t in range(T)]
     assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-12)
 
 

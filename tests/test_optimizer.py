@@ -9,10 +9,10 @@ import torch
 from networks import OPTIONS, tiny, tokens_of
 from torch import nn
 
-from psannlm.config import TrainingConfig
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
-from psannlm.schema import ConfigError
 from psannlm.train.optimizer import is_decayed, make_optimizers, rate_at, set_rate
 from tests.tiny_trainings import training_config
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from psannlm.report.rows import rows_of
-from psannlm.report.runs import load
+from psannlm.evidence.rows import rows_of
+from psannlm.evidence.runs import load
 from psannlm.rerun.expectation import Expected
 from psannlm.rerun.outcome import Outcome, Repeat, columns, exact, rate, status
-from psannlm.rerun.surroundings import Differing, Surroundings
+from psannlm.rerun.surroundings import Differing, EnvironmentDiff
 from tests.synthetic import throughput_run
 
-HERE = Surroundings(
+HERE = EnvironmentDiff(
     torch.device("cpu"), (), {"device": "A, 2 cores", "load_1min": 0.5}, {"device": "A, 2 cores"}
 )
 

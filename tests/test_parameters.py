@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import StringConstraints
 
-from psannlm.config import ThroughputConfig
-from psannlm.parameters import nearest, parse, read_parameters
-from psannlm.schema import ConfigError, Strict
+from psannlm.config.parse import nearest, parse, read_parameters
+from psannlm.config.schema import ConfigError, Strict
+from psannlm.pages.throughput.config import ThroughputConfig
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
 REQUEST: dict[str, Any] = {

@@ -5,15 +5,15 @@ import yaml
 from papermill import inspect_notebook
 
 from psannlm import ROOT
-from psannlm.config import CONFIGS
+from psannlm.config.parse import parse, read_parameters
 from psannlm.corpora.recipe import RECIPES
+from psannlm.evidence.session import NOTEBOOKS, default_parameters
 from psannlm.model.bases import BASES
-from psannlm.parameters import parse, read_parameters
-from psannlm.report.memory_peer import goal
-from psannlm.report.notebook import NOTEBOOKS, default_parameters
-from psannlm.report.runner import check_parameters
-from psannlm.shootout.arms import all_arms, arms_of
-from psannlm.shootout_config import ShootoutConfig
+from psannlm.pages.memory.peer import goal
+from psannlm.pages.registry import CONFIGS
+from psannlm.pages.shootout.arms import all_arms, arms_of
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.run.preset import check_parameters
 
 EVALS = ROOT / "params" / "evals"  # tasks of lm-eval
 FILES = sorted(p for p in (ROOT / "params").glob("*/*.yaml") if p.parent not in (RECIPES, EVALS))

@@ -7,9 +7,9 @@ import stat
 import pytest
 
 from psannlm import ROOT
-from psannlm.publication import pdf
-from psannlm.publication.pdf import PdfError, find_browser, make, printed
-from psannlm.report import runner
+from psannlm.publish import pdf
+from psannlm.publish.pdf import PdfError, find_browser, make, printed
+from psannlm.run import preset as runner
 
 needs_chromium = pytest.mark.skipif(
     not any(map(shutil.which, pdf.BROWSERS)), reason="no Chromium found"

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from psannlm import CACHE
-from psannlm.bench import child, peer
-from psannlm.bench.peer import environment, measure_peer
-from psannlm.schema import ConfigError
+from psannlm.bench import child
+from psannlm.config.schema import ConfigError
+from psannlm.pages.peer import package as peer
+from psannlm.pages.peer.package import environment, measure_peer
 from tests.synthetic_memory import memory_config
 
 CONFIG = memory_config(peer="psannlm==9.9.9", precision=("fp32", "bf16"))

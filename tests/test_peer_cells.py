@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from psannlm.bench.peer_cells import SIDES
+from psannlm.pages.peer.cells import SIDES
 from tests.synthetic_peer import peer_cell
 
 

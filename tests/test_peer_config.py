@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from psannlm.config import CONFIGS
-from psannlm.peer_config import PeerConfig
+from psannlm.pages.peer.config import PeerConfig
+from psannlm.pages.registry import CONFIGS
 from tests.synthetic_peer import peer_config
 
 

@@ -5,10 +5,12 @@ from collections import Counter
 import pytest
 
 from psannlm import CACHE
-from psannlm.bench import peer, peer_experiment, peer_process
-from psannlm.bench.peer_cells import AGAIN, OURS, PUBLISHED, SIDES
-from psannlm.bench.peer_experiment import compare, plan, protocol
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.pages.peer import package as peer
+from psannlm.pages.peer import plan as peer_experiment
+from psannlm.pages.peer import process as peer_process
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED, SIDES
+from psannlm.pages.peer.plan import compare, plan, protocol
 from tests.peers import peer_config
 
 CONFIG = peer_config(precision=("fp32", "bf16"), n_repeats=3)
@@ -53,7 +55,7 @@ def started(monkeypatch):
         values = dict.fromkeys(("rel_diff", "tokens_per_s", "saved_mib"), (1.5, ""))
         values["max_allocated_mib"] = (None, "no peak here")
         found = {"status": "ok", "reason": "", "seconds": [0.5, 0.25], "tokens": 16}
-        if task.measures == "peer_protocol":
+        if task.measures == "protocol":
             found = {"status": "ok", "reason": "", "values": values}
         return [found | {"mode": mode, "started_at": "now"} for mode in task.modes]
 

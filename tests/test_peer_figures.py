@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from psannlm.bench.peer_cells import PUBLISHED
-from psannlm.report import peer_figures
-from psannlm.report.peer_tables import peer_table
+from psannlm.pages.peer import figures as peer_figures
+from psannlm.pages.peer.cells import PUBLISHED
+from psannlm.pages.peer.tables import peer_table
 from tests.synthetic_peer import peer_config, peer_records
 
 CONFIG = peer_config()

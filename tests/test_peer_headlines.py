@@ -1,6 +1,6 @@
 """Only our own rows, measured once, are held against the published package."""
 
-from psannlm.publication.headlines import headlines
+from psannlm.publish.headlines import headlines
 from tests.published import made_up_run
 
 

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from psannlm.bench.peer_cells import OURS, PUBLISHED
-from psannlm.bench.records import to_csv
-from psannlm.report.identities import check
-from psannlm.report.peer_identities import impossible
-from psannlm.report.runs import EvidenceError, load
+from psannlm.evidence.runs import EvidenceError, load
+from psannlm.pages.peer.bounds import impossible
+from psannlm.pages.peer.cells import OURS, PUBLISHED
+from psannlm.pages.throughput.records import to_csv
+from psannlm.run.check import check
 from tests.forging import forge
 from tests.synthetic_peer import (
     failed_cell,

@@ -2,10 +2,10 @@
 
 import torch
 
-from psannlm.report import cells
-from psannlm.report.notebook import Page
-from psannlm.report.peer_keeping import PEERS
-from psannlm.report.runs import Run
+from psannlm.evidence import cells
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import Page
+from psannlm.pages.peer.keeping import PEERS
 from tests.synthetic import start_manifest
 from tests.synthetic_peer import peer_config, peer_records
 

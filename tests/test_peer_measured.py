@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from psannlm.bench.peer_records import read_protocol
-from psannlm.report import cells, peer_measured
-from psannlm.report.notebook import Page
-from psannlm.report.peer_keeping import PEERS, PROTOCOL_RECORDS
-from psannlm.report.runs import Run
+from psannlm.evidence import cells
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import Page
+from psannlm.pages.peer import measured as peer_measured
+from psannlm.pages.peer.keeping import PEERS, PROTOCOL_RECORDS
+from psannlm.pages.peer.records import read_protocol
 from tests.synthetic import start_manifest
 from tests.synthetic_peer import peer_config, peer_records, protocol_cells
 

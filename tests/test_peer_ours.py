@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from psannlm.bench.peer_ours import Ours
-from psannlm.bench.peer_works import batch_of, n_parameters
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
+from psannlm.pages.peer.ours import Ours
+from psannlm.pages.peer.works import batch_of, n_parameters
 from tests.peers import side_task
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from psannlm.bench import child, peer_process
-from psannlm.bench.peer_cells import AGAIN, OURS, PUBLISHED
-from psannlm.bench.peer_process import WORKER, Sides, SideTask
+from psannlm.bench import child
 from psannlm.model.cost import Shape
+from psannlm.pages.peer import process as peer_process
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
+from psannlm.pages.peer.process import WORKER, Sides, SideTask
 from tests.peers import peer_config, side_task
 
 CONFIG = peer_config()
@@ -31,7 +32,7 @@ def started(monkeypatch):
 def run(sides: Sides, side: str, base: str = "respsann") -> list[dict]:
     return sides.run(
         side, CONFIG.network_of(base), Shape(2, 8), setting="best", precision="bf16",
-        modes=("forward", "saved"), measures="peer_works",
+        modes=("forward", "saved"), measures="works",
     )  # fmt: skip
 
 

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from psannlm.architecture import ModelConfig
-from psannlm.bench import peer_protocol
-from psannlm.bench.peer_ours import Ours
-from psannlm.bench.peer_protocol import CHECKS, N_STEPS, N_WARMUP, WIDE, measure
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
+from psannlm.pages.peer import protocol as peer_protocol
+from psannlm.pages.peer.ours import Ours
+from psannlm.pages.peer.protocol import CHECKS, N_STEPS, N_WARMUP, WIDE, measure
 from tests.peers import TOOLS, side_task
 from tests.standing_alone import foreign_imports
 
@@ -78,7 +78,7 @@ def test_parity_is_the_relative_difference_of_a_loss_that_predicts_its_own_input
         return torch.tensor(4.0 if dtype is None else 3.0)
 
     tools = SimpleNamespace(
-        **vars(TOOLS) | {"peer_worker": SimpleNamespace(next_token_loss=next_token_loss)}
+        **vars(TOOLS) | {"saved_worker": SimpleNamespace(next_token_loss=next_token_loss)}
     )
 
     found = measure(Spoken(), side_task(batch=1, tokens=13), "GPU-02", tools)
@@ -108,7 +108,7 @@ def test_a_checkpointed_step_keeps_less_than_a_plain_one_and_a_cpu_has_no_peak()
     assert values["max_allocated_mib"] == (None, "only a GPU's allocator tells its peak")
     assert values["max_reserved_mib"][0] is None
     assert values["elapsed_s"][0] > 0
-    plain = TOOLS.peer_works.measure(side, task, "saved", TOOLS)["saved_bytes"]
+    plain = TOOLS.works.measure(side, task, "saved", TOOLS)["saved_bytes"]
     assert 0 < values["saved_mib"][0] < plain / 2**20
 
 

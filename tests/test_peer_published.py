@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from psannlm.bench import peer_published, peer_worker
-from psannlm.bench.peer_published import Published, endless
-from psannlm.bench.peer_works import batch_of
+from psannlm.pages.peer import published as peer_published
+from psannlm.pages.peer import saved_worker as peer_worker
+from psannlm.pages.peer.published import Published, endless
+from psannlm.pages.peer.works import batch_of
 from tests.peers import side_task, stand_in
 from tests.standing_alone import foreign_imports
 
@@ -67,8 +68,8 @@ def test_the_loss_is_that_of_the_next_token_in_the_precision(package):
 
         loss = found.loss_of(model, compiled=False)(tokens, targets)
 
-        chances = model(tokens).log_softmax(-1).gather(-1, targets[..., None])
-        assert loss.item() == pytest.approx(-chances.mean().item(), rel=rel)
+        probabilities = model(tokens).log_softmax(-1).gather(-1, targets[..., None])
+        assert loss.item() == pytest.approx(-probabilities.mean().item(), rel=rel)
 
 
 @pytest.mark.parametrize(

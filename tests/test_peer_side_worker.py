@@ -8,9 +8,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import psannlm
-from psannlm.bench import peer_side_worker, peer_worker, saved, timing
-from psannlm.bench.peer_ours import Ours
-from psannlm.bench.peer_side_worker import load, main, side_of
+from psannlm.bench import saved, timing
+from psannlm.pages.peer import saved_worker as peer_worker
+from psannlm.pages.peer import worker as peer_side_worker
+from psannlm.pages.peer.ours import Ours
+from psannlm.pages.peer.worker import load, main, side_of
 from tests.peers import TOOLS, side_task, stand_in
 from tests.standing_alone import foreign_imports
 
@@ -66,12 +68,12 @@ def rows(monkeypatch, tmp_path):
         works = SimpleNamespace(measure=measure)
         upkeep = SimpleNamespace(
             stop_when_orphaned=lambda: None,
-            give_back=lambda: None,
+            release_memory=lambda: None,
             reason_of=TOOLS.upkeep.reason_of,
         )
 
         def load(stem: str) -> ModuleType | SimpleNamespace:
-            return {"peer_works": works, "upkeep": upkeep}.get(stem, getattr(TOOLS, stem))
+            return {"works": works, "upkeep": upkeep}.get(stem, getattr(TOOLS, stem))
 
         monkeypatch.setattr(peer_side_worker, "load", load)
         (tmp_path / "task").write_text(json.dumps(side_task(modes=modes)))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from psannlm.bench.peer_cells import OURS, PUBLISHED
-from psannlm.report import peer_views
-from psannlm.report.peer_tables import Comparison, comparison
+from psannlm.pages.peer import views as peer_views
+from psannlm.pages.peer.cells import OURS, PUBLISHED
+from psannlm.pages.peer.tables import Comparison, comparison
 from tests.synthetic import start_manifest
 from tests.synthetic_peer import peer_config, peer_records, protocol_cell, protocol_cells
 

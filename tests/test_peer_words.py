@@ -2,9 +2,9 @@
 
 import pytest
 
-from psannlm.bench.peer_cells import AGAIN, OURS, PUBLISHED
-from psannlm.report import peer_words
-from psannlm.report.peer_tables import Comparison, comparison
+from psannlm.pages.peer import prose as peer_words
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
+from psannlm.pages.peer.tables import Comparison, comparison
 from tests.synthetic_peer import peer_config, peer_records
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from psannlm.bench import peer_worker, saved
+from psannlm.bench import saved
+from psannlm.pages.peer import saved_worker as peer_worker
 
 TASK = {
     "vocab_size": 11,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from psannlm.bench import peer_works
-from psannlm.bench.peer_works import measure
 from psannlm.bench.timing import Timing
+from psannlm.pages.peer import works as peer_works
+from psannlm.pages.peer.works import measure
 from tests.peers import TOOLS, side_task, text_of
 from tests.standing_alone import foreign_imports
 
@@ -30,7 +30,7 @@ class Known:
 
     def loss_of(self, model: nn.Module, *, compiled: bool) -> Callable[[Tensor, Tensor], Tensor]:
         self.asked.append(compiled)
-        return lambda tokens, targets: TOOLS.peer_worker.next_token_loss(
+        return lambda tokens, targets: TOOLS.saved_worker.next_token_loss(
             model, tokens, targets, None
         )
 

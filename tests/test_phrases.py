@@ -2,7 +2,7 @@
 
 import pytest
 
-from psannlm.publication.phrases import badge, date, link, machine, measured
+from psannlm.publish.phrases import badge, date, link, machine, measured
 from tests.published import headline, made_up_row
 
 ROW = made_up_row("throughput", {}, 7)

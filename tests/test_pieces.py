@@ -4,9 +4,9 @@ import io
 
 import pandas as pd
 
+from psannlm.evidence.runs import Refused, load
 from psannlm.model.bases import BASES
-from psannlm.publication import pieces
-from psannlm.report.runs import Refused, load
+from psannlm.publish import pieces
 from tests.trainings import training_run
 
 

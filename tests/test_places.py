@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from psannlm import REPORTS
-from psannlm.report import places
+from psannlm.evidence import places
 
 ELSEWHERE = {"OUT_DIR": "/elsewhere/a", "BENCH_OUT": "b", "TINY_CONFIG": "mine.yaml"}
 

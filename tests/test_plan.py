@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from psannlm.config import TrainingConfig
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.train.batches import Batches
 from psannlm.train.plan import FREE, Plan, course, facts
 from psannlm.train.shards import Tokens

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from psannlm.publication.plausibility import IMPOSSIBLE, NOTHING, POSSIBLE, gaps, judge
-from psannlm.publication.published import Conditions, Figure, load
+from psannlm.publish.plausibility import IMPOSSIBLE, NOTHING, POSSIBLE, gaps, judge
+from psannlm.publish.published import Conditions, Figure, load
 
 FIGURES = {figure.id: figure for figure in load().figures}
 

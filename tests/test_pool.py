@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from psannlm.schema import ConfigError
-from psannlm.shootout import pool
-from psannlm.shootout.pool import Job, on_this_machine, slots, visible_gpus
-from psannlm.shootout.training_worker import TrainingTask
+from psannlm.config.schema import ConfigError
+from psannlm.pages.shootout import pool
+from psannlm.pages.shootout.pool import Job, on_this_machine, slots, visible_gpus
+from psannlm.pages.shootout.worker import TrainingTask
 from tests.synthetic_shootout import shootout_config
 
 PATIENCE = 30.0
@@ -135,9 +135,9 @@ def test_on_gpus_processes_are_new_and_see_one_gpu_each(trainings, gpus, monkeyp
     monkeypatch.setattr(pool, "device_name", lambda device: f"GPU {device.index}")
     both = threading.Barrier(2)
 
-    def behave(task, nursery, variables, **_):
+    def behave(task, fork_server, variables, **_):
         both.wait(PATIENCE)
-        return {"nursery": nursery, "seen": variables["CUDA_VISIBLE_DEVICES"]}
+        return {"nursery": fork_server, "seen": variables["CUDA_VISIBLE_DEVICES"]}
 
     trainings(behave)
 

@@ -7,7 +7,7 @@ import torch
 
 from psannlm.checks import precision
 from psannlm.checks.findings import UncheckableError
-from psannlm.checks.networks import moved
+from psannlm.checks.networks import perturbed
 from psannlm.checks.precision import Outcome, Pairs
 from tests.checked import BASES, case_of, failed
 from tests.networks import OPTIONS
@@ -79,7 +79,7 @@ def test_trajectories_may_part_by_what_a_step_gains():
 
 def test_formulas_in_half_deviate_as_networks_do():
     case = case_of("waveresnet", context_length=24)
-    model = moved(case.network, case.device, 1)
+    model = perturbed(case.network, case.device, 1)
     rows = torch.arange(50).view(2, 25) * 5
     batch = rows[:, :-1], rows[:, 1:]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from psannlm.config.schema import ConfigError
 from psannlm.model.generate import generate
 from psannlm.model.sampling import GREEDY
-from psannlm.schema import ConfigError
 from psannlm.train import checkpoint
 from psannlm.train.checkpoint import CheckpointError, checkpoints
 from psannlm.train.pretrained import TOKENIZER, continuations, load

@@ -105,8 +105,8 @@ def test_the_real_worker_measures_every_mode(tmp_path):
         (1, "process ended without a result: it said nothing"),
     ],
 )
-def test_a_nursery_runs_the_task_and_its_end_is_the_reason(code, reason):
-    class Nursery:
+def test_a_fork_server_runs_the_task_and_its_end_is_the_reason(code, reason):
+    class ForkServer:
         def run(self, task_path, result_path, log_path, timeout_seconds, stopped):
             assert json.loads(task_path.read_text())["batch_tokens"] == 32
             assert timeout_seconds == 5
@@ -114,7 +114,7 @@ def test_a_nursery_runs_the_task_and_its_end_is_the_reason(code, reason):
             return code
 
     forward, training = run_task(
-        task(), cache=Path("/nonexistent"), timeout_seconds=5, nursery=Nursery()
+        task(), cache=Path("/nonexistent"), timeout_seconds=5, fork_server=ForkServer()
     )
 
     assert forward == HALF

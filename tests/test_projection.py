@@ -12,7 +12,7 @@ from torch.nn.functional import gelu
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.device import DTYPES, autocast
 from psannlm.model.activations import saved_bytes
 from psannlm.model.cost import Shape

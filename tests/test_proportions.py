@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from psannlm.schema import ConfigError
-from psannlm.shootout.proportions import smallest_effect, wilson
+from psannlm.config.schema import ConfigError
+from psannlm.pages.shootout.proportions import smallest_effect, wilson
 
 
 def power(n: int, p: float, q: float) -> float:
     """Chance that a pooled two-sided z test at 5% separates the shares, over all outcomes."""
     right = np.arange(n + 1)
-    chances = np.outer(binom.pmf(right, n, p), binom.pmf(right, n, q))
+    probabilities = np.outer(binom.pmf(right, n, p), binom.pmf(right, n, q))
     pooled = (right[:, None] + right) / (2 * n)
     error = np.sqrt(2 * pooled * (1 - pooled) / n)
     with np.errstate(invalid="ignore"):
         z = (right[:, None] - right) / n / error
-    return float(chances[np.abs(np.nan_to_num(z)) > norm.ppf(0.975)].sum())
+    return float(probabilities[np.abs(np.nan_to_num(z)) > norm.ppf(0.975)].sum())
 
 
 @pytest.mark.parametrize(("n", "p"), [(256, 0.25), (256, 0.5), (1000, 0.1), (60, 0.25)])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from psannlm.publication.published import PATH, Figure, fingerprint, load, problems
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.publish.published import PATH, Figure, fingerprint, load, problems
 
 TEXT = PATH.read_text(encoding="utf-8")
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.publication import published_page
-from psannlm.publication.beside import NO_GPU, UNMEASURED
-from psannlm.publication.published import Conditions, load
-from psannlm.publication.published_page import conditions, page, title
-from psannlm.report.runs import Evidence
-from psannlm.report.runs import load as load_run
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import Evidence
+from psannlm.evidence.runs import load as load_run
+from psannlm.publish import published_page
+from psannlm.publish.beside import NO_GPU, UNMEASURED
+from psannlm.publish.published import Conditions, load
+from psannlm.publish.published_page import conditions, page, title
 from tests.synthetic import throughput_run
 from tests.test_beside import on_gpu, peer_run, protocol_row
 

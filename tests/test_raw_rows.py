@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from psannlm.publication.raw_rows import about, files_beside, location, rows_page, shown
+from psannlm.publish.raw_rows import about, files_beside, location, rows_page, shown
 from tests.published import made_up_row
 
 VALUES = {

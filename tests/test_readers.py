@@ -7,11 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.archives import Member
 from psannlm.corpora.clean import normalised
 from psannlm.corpora.readers import Title, articles, first_bad_byte, read
 from psannlm.corpora.recipe import FilesSource, PipSource
-from psannlm.schema import ConfigError
 
 
 def member(content: str | bytes, name: str = "texts/emma.txt") -> Member:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import (
     RECIPES,
     FilesSource,
@@ -18,7 +19,6 @@ from psannlm.corpora.recipe import (
     names,
     parse_recipe,
 )
-from psannlm.schema import ConfigError
 
 SHA = "0123456789abcdef" * 4
 COMMON = {"name": "s", "licence": "public domain"}

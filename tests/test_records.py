@@ -1,6 +1,6 @@
 """Records go to CSV and come back the same."""
 
-from psannlm.bench.records import cells_csv, read_records, samples_csv
+from psannlm.pages.throughput.records import cells_csv, read_records, samples_csv
 from tests.synthetic import record
 
 AWKWARD = record(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from psannlm.publication.regressions import pairs, regressions, shown, summary
-from psannlm.report.runs import load
+from psannlm.evidence.runs import load
+from psannlm.publish.regressions import pairs, regressions, shown, summary
 from tests.histories import history_run
 from tests.synthetic import throughput_run
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import EvidenceError, load
 from psannlm.files import sha256_of
-from psannlm.report.runs import EvidenceError, load
-from psannlm.rerun import repeat
 from psannlm.rerun.outcome import Quantity, Repeat
-from psannlm.schema import ConfigError
+from psannlm.run import repeat
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
 

@@ -8,13 +8,13 @@ import nbformat
 import pytest
 
 from psannlm import ROOT
-from psannlm.config import CONFIGS
-from psannlm.parameters import parse
-from psannlm.publication import results
-from psannlm.publication.results import Results, ResultsConfig
-from psannlm.report.notebook import default_parameters
-from psannlm.report.runs import Refused
-from psannlm.schema import ConfigError
+from psannlm.config.parse import parse
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import Refused
+from psannlm.evidence.session import default_parameters
+from psannlm.pages.registry import CONFIGS
+from psannlm.publish import results
+from psannlm.publish.results import Results, ResultsConfig
 from tests.histories import history_run
 from tests.synthetic import throughput_run
 from tests.trainings import training_run

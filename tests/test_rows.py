@@ -2,8 +2,8 @@
 
 import pytest
 
-from psannlm.report.rows import TABLES, rows_of, table_of
-from psannlm.report.runs import load
+from psannlm.evidence.rows import TABLES, rows_of, table_of
+from psannlm.evidence.runs import load
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
 from tests.trainings import training_run

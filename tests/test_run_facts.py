@@ -2,8 +2,8 @@
 
 import pytest
 
-from psannlm.publication import run_facts
-from psannlm.report.runs import Refused
+from psannlm.evidence.runs import Refused
+from psannlm.publish import run_facts
 from tests.histories import history_run
 
 

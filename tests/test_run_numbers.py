@@ -2,9 +2,9 @@
 
 import pytest
 
-from psannlm.publication import run_numbers
-from psannlm.publication.run_numbers import KEPT, STEP, numbers_of
-from psannlm.report.rows import TABLES
+from psannlm.evidence.rows import TABLES
+from psannlm.publish import numbers as run_numbers
+from psannlm.publish.numbers import KEPT, STEP, numbers_of
 from tests.histories import ROWS, history_run
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from psannlm.publication.run_table import FOUND, bases_of, found, runs_table
-from psannlm.report.rows import TABLES
-from psannlm.report.runs import Refused, all_runs
-from psannlm.report.views import UNKNOWN
+from psannlm.evidence.rows import TABLES
+from psannlm.evidence.runs import Refused, all_runs
+from psannlm.evidence.text import UNKNOWN
+from psannlm.publish.run_table import FOUND, bases_of, found, runs_table
 from tests.histories import history_run
 from tests.trainings import training_run
 

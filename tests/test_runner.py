@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from psannlm import ROOT
-from psannlm.bench.records import read_records
-from psannlm.config import CONFIGS
-from psannlm.report import identities, runner
-from psannlm.report.notebook import default_parameters
-from psannlm.report.runs import EvidenceError, load
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import EvidenceError, load
+from psannlm.evidence.session import default_parameters
+from psannlm.pages.registry import CONFIGS
+from psannlm.pages.throughput.records import read_records
+from psannlm.run import check as identities
+from psannlm.run import preset as runner
 from tests.synthetic import throughput_run
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from psannlm import ROOT
-from psannlm.report.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
+from psannlm.evidence.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
 from tests.synthetic import throughput_run
 
 START = {"notebook": "throughput", "preset": "cpu"}
@@ -247,7 +247,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
 
 KILLED = """
 import sys, pathlib
-from psannlm.report.runs import Run
+from psannlm.evidence.runs import Run
 run = Run.start("benchmarks", {"notebook": "throughput", "preset": "cpu"},
                 reports=pathlib.Path(sys.argv[1]))
 for i in range(100):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from psannlm.model.sampling import GREEDY, Sampling, chances, draw, penalised, pick
-from psannlm.parameters import parse
-from psannlm.schema import ConfigError
+from psannlm.config.parse import parse
+from psannlm.config.schema import ConfigError
+from psannlm.model.sampling import GREEDY, Sampling, draw, penalised, pick, probabilities
 
 # Chances 0.5, 0.3, 0.15 and 0.05, out of order.
 KNOWN = torch.tensor([[0.15, 0.5, 0.05, 0.3]], dtype=torch.float64)
@@ -25,7 +25,7 @@ def test_chances_are_the_softmax_of_the_logits_over_the_temperature(
     logits = random_logits(generator)
 
     for temperature in (0.3, 1.0, 4.0):
-        found = chances(logits, Sampling(temperature=temperature))
+        found = probabilities(logits, Sampling(temperature=temperature))
 
         torch.testing.assert_close(found, (logits.double() / temperature).softmax(-1))
 
@@ -36,7 +36,7 @@ def test_the_colder_the_more_certain_is_the_most_likely_token(
 ) -> None:
     logits = random_logits(generator)
 
-    found = chances(logits, Sampling(temperature=temperature))
+    found = probabilities(logits, Sampling(temperature=temperature))
 
     assert torch.equal(found.argmax(-1), logits.argmax(-1))
     assert torch.equal(found.amax(-1), torch.ones(4, dtype=torch.float64))
@@ -48,7 +48,7 @@ def test_top_k_keeps_the_k_most_likely_tokens_and_their_ratios(
 ) -> None:
     logits = random_logits(generator)
 
-    found = chances(logits, Sampling(temperature=1.0, top_k=top_k))
+    found = probabilities(logits, Sampling(temperature=1.0, top_k=top_k))
 
     for row, kept in zip(logits, found, strict=True):
         support = set(kept.nonzero().flatten().tolist())
@@ -72,7 +72,7 @@ def test_top_k_keeps_the_k_most_likely_tokens_and_their_ratios(
 def test_top_p_keeps_the_fewest_tokens_that_have_so_much_chance(
     top_p: float, support: set[int]
 ) -> None:
-    found = chances(KNOWN.log(), Sampling(temperature=1.0, top_p=top_p))
+    found = probabilities(KNOWN.log(), Sampling(temperature=1.0, top_p=top_p))
 
     assert set(found[0].nonzero().flatten().tolist()) == support
     ids = sorted(support)
@@ -80,7 +80,7 @@ def test_top_p_keeps_the_fewest_tokens_that_have_so_much_chance(
 
 
 def test_of_equally_likely_tokens_top_p_keeps_the_first() -> None:
-    found = chances(torch.zeros(2, 8), Sampling(temperature=1.0, top_p=0.375))
+    found = probabilities(torch.zeros(2, 8), Sampling(temperature=1.0, top_p=0.375))
 
     assert found.tolist() == [[1 / 3] * 3 + [0.0] * 5] * 2
 
@@ -89,8 +89,8 @@ def test_top_p_counts_what_top_k_has_left_after_the_temperature() -> None:
     # At temperature 1/2 chances are squared: of the two kept, 0.25 and 0.09, the first has 0.735.
     logits = KNOWN.log()
 
-    narrow = chances(logits, Sampling(temperature=0.5, top_k=2, top_p=0.73))
-    wide = chances(logits, Sampling(temperature=0.5, top_k=2, top_p=0.74))
+    narrow = probabilities(logits, Sampling(temperature=0.5, top_k=2, top_p=0.73))
+    wide = probabilities(logits, Sampling(temperature=0.5, top_k=2, top_p=0.74))
 
     assert narrow[0].tolist() == [0.0, 1.0, 0.0, 0.0]
     torch.testing.assert_close(wide, torch.tensor([[0, 0.25, 0, 0.09]]).double() / 0.34)
@@ -116,7 +116,7 @@ def test_a_token_without_a_chance_is_never_drawn(total: float) -> None:
 def test_draws_come_as_often_as_their_chances(generator: torch.Generator) -> None:
     n = 20_000
     sampling = Sampling(temperature=0.7, top_k=9, top_p=0.9)
-    expected = chances(random_logits(generator, rows=1, tokens=12), sampling)
+    expected = probabilities(random_logits(generator, rows=1, tokens=12), sampling)
     numbers = torch.rand(n, generator=generator, dtype=torch.float64)
 
     drawn = draw(expected.expand(n, -1), numbers)

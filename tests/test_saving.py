@@ -15,7 +15,7 @@ from psannlm.checks.findings import Case
 from psannlm.checks.launcher import Outcome, ProcessError
 from psannlm.checks.load_worker import loaded
 from psannlm.checks.saving import FILES, Saved, flips_accepted
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train import checkpoint
 from tests.checked import BASES, case_of, failed, validation_config
 

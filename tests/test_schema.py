@@ -4,7 +4,7 @@ import pytest
 from networks import tiny
 from pydantic import ValidationError
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from tests.synthetic import throughput_config
 
 

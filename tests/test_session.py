@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from psannlm.config import TrainingConfig
-from psannlm.parameters import parse, read_parameters
-from psannlm.schema import ConfigError
+from psannlm.config.parse import parse, read_parameters
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.train import session
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from psannlm import ROOT
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import Corpus, Document
-from psannlm.schema import ConfigError
 from psannlm.train import shards
 from psannlm.train.shards import Tokens, prepare, prepare_split
 from psannlm.train.tokenizer import byte_tokenizer, train_bpe

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.report.rows import rows_of
-from psannlm.report.runs import load
-from psannlm.report.shootout_files import trainings_of
-from psannlm.rerun.shootout_again import cells_of, compared
-from psannlm.schema import ConfigError
-from psannlm.shootout.plan import key_of
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.rows import rows_of
+from psannlm.evidence.runs import load
+from psannlm.pages.shootout.files import trainings_of
+from psannlm.pages.shootout.plan import key_of
+from psannlm.pages.shootout.rerun import cells_of, compared
 from tests.synthetic_shootout import records, shootout_config, shootout_run
 
 FEW = {"base": ("respsann", "gelu"), "scale_arms": (), "ablation": ()}

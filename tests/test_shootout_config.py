@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from psannlm.config import CONFIGS
-from psannlm.parameters import parse
-from psannlm.schema import ConfigError
-from psannlm.shootout_config import ShootoutConfig
+from psannlm.config.parse import parse
+from psannlm.config.schema import ConfigError
+from psannlm.pages.registry import CONFIGS
+from psannlm.pages.shootout.config import ShootoutConfig
 from tests.synthetic_shootout import shootout_config
 
 

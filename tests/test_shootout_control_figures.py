@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.report import shootout_control_figures as figures
+from psannlm.pages.shootout import control_figures as figures
 from tests.shown_shootouts import ASKED, all_failed, shown
 
 

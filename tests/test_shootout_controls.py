@@ -5,11 +5,11 @@ from statistics import fmean
 
 import pytest
 
-from psannlm.report.shootout_controls import ablation_rows, on_edge, scale_rows, tuning_rows
-from psannlm.report.shootout_trainings import Trainings
-from psannlm.shootout.arms import all_arms
-from psannlm.shootout.comparison import paired
-from psannlm.shootout.plan import Cell, choose, grid, key_of
+from psannlm.pages.shootout.arms import all_arms
+from psannlm.pages.shootout.comparison import paired
+from psannlm.pages.shootout.controls import ablation_rows, on_edge, scale_rows, tuning_rows
+from psannlm.pages.shootout.plan import Cell, choose, grid, key_of
+from psannlm.pages.shootout.results import Trainings
 from tests.synthetic_shootout import gates, records, shootout_config
 
 CONFIG = shootout_config(base=("respsann", "gelu_scaled"), side_seeds=3)

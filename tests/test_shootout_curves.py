@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.report.shootout_curves import (
+from psannlm.pages.shootout.curves import (
     curve_rows,
     document_rows,
     finished,
@@ -14,7 +14,7 @@ from psannlm.report.shootout_curves import (
     matched_rows,
     score_rows,
 )
-from psannlm.report.shootout_trainings import Trainings
+from psannlm.pages.shootout.results import Trainings
 from tests.synthetic_shootout import gates, records, shootout_config
 
 CONFIG = shootout_config(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.report import shootout_figures
+from psannlm.pages.shootout import figures as shootout_figures
 from tests.shown_shootouts import ASKED, all_failed, only, shown, with_summary
 
 

@@ -6,8 +6,8 @@ from statistics import fmean
 
 import pytest
 
-from psannlm.report import shootout_gain
-from psannlm.report.shootout_gain import HEADLINES, PLAIN, SCALED, SINE
+from psannlm.pages.shootout import gain_control as shootout_gain
+from psannlm.pages.shootout.gain_control import HEADLINES, PLAIN, SCALED, SINE
 from tests.shown_shootouts import ASKED, only, shifted, shown, with_summary
 
 SIZES = {"better": -0.1, "not separated": 0.0, "worse": 0.1}

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from psannlm.report.shootout_files import read
+from psannlm.pages.shootout.files import read
 from tests.published import best, best_headlines
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.report.agreement import differences
-from psannlm.report.identities import check
-from psannlm.report.runs import EvidenceError, load
-from psannlm.report.shootout_identities import problems
-from psannlm.shootout.gates import TRAINED_BOUND, gates_csv
+from psannlm.evidence.runs import EvidenceError, load
+from psannlm.evidence.verify import differences
+from psannlm.pages.shootout.gates import TRAINED_BOUND, gates_csv
+from psannlm.pages.shootout.identities import problems
+from psannlm.run.check import check
 from tests.forging import forge
 from tests.synthetic_shootout import LEAK, gates, records, shootout_config, shootout_run
 
@@ -163,7 +163,7 @@ def drop(folder, name):
 
 
 def rewrite(folder, manifest):
-    from psannlm.report import runs
+    from psannlm.evidence import runs
 
     del manifest["sha256"]
     manifest["sha256"] = runs._fingerprint(manifest)

@@ -20,17 +20,17 @@ import psutil
 import pytest
 import torch
 
-from psannlm.bench import nursery
+from psannlm.bench import fork_server as fork_server
 from psannlm.files import write_atomically
-from psannlm.report import shootout_tables
-from psannlm.report.shootout_files import csv_of
-from psannlm.report.shootout_tables import shootout_of
-from psannlm.shootout import plan, pool
-from psannlm.shootout.contest import run_cells
-from psannlm.shootout.gates import gates
-from psannlm.shootout.plan import Cell
-from psannlm.shootout.records import TrainingRecord, from_json
-from psannlm.shootout_config import ShootoutConfig
+from psannlm.pages.shootout import plan, pool
+from psannlm.pages.shootout import tables as shootout_tables
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.files import csv_of
+from psannlm.pages.shootout.gates import gates
+from psannlm.pages.shootout.measure import run_cells
+from psannlm.pages.shootout.plan import Cell
+from psannlm.pages.shootout.records import TrainingRecord, from_json
+from psannlm.pages.shootout.tables import shootout_of
 from psannlm.train import data
 from tests.synthetic_shootout import shootout_config
 from tests.tiny_trainings import write_text
@@ -45,7 +45,7 @@ COLUMNS = set(shootout_tables.TIMED)
 
 
 class Forked:
-    """A nursery that is forked from this process instead of being started: at once, not in 5 s."""
+    """A fork server that is forked from this process: at once, not in 5 s."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
         asked, ask = os.pipe()
@@ -55,9 +55,9 @@ class Forked:
             try:
                 os.dup2(asked, 0)
                 os.dup2(answered, 1)
-                os.closerange(3, 1024)  # no end of another nursery's pipes
+                os.closerange(3, 1024)  # no end of another fork server's pipes
                 sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
-                nursery.attend(importlib.import_module(command[3]).main)
+                fork_server.attend(importlib.import_module(command[3]).main)
             finally:
                 os._exit(0)
         os.close(asked)
@@ -72,7 +72,7 @@ def shootout(corpus: str, folder: Path, cache: Path) -> None:
     """What a process of its own does: all trainings of a shootout that are not yet kept."""
     torch.set_num_threads(1)
     data.CACHE = cache
-    nursery.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)
+    fork_server.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)
     train = pool.train
 
     def noted(job, *places, **how):
@@ -142,7 +142,7 @@ def is_alive(process: psutil.Process) -> bool:
 def test_ten_kills_leave_no_trace_in_the_records(tmp_path) -> None:
     corpus, draw = str(write_text(tmp_path, 3000)), random.Random(0)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["psannlm.shootout.contest", "torch._dynamo"])
+    context.set_forkserver_preload(["psannlm.pages.shootout.measure", "torch._dynamo"])
 
     def started(folder: Path) -> BaseProcess:
         folder.mkdir(exist_ok=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from psannlm.report.shootout_leaderboard import leaderboard, readme
-from psannlm.report.shootout_tables import shootout_of
+from psannlm.pages.shootout.leaderboard import leaderboard, readme
+from psannlm.pages.shootout.tables import shootout_of
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import gates, records, shootout_config
 

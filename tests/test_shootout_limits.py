@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.report.shootout_limits import impossible, unequal
-from psannlm.shootout.plan import Cell, choose, finals, key_of
-from psannlm.shootout.records import DocumentLoss, Learned, Score
+from psannlm.pages.shootout.bounds import impossible, unequal
+from psannlm.pages.shootout.plan import Cell, choose, finals, key_of
+from psannlm.pages.shootout.records import DocumentLoss, Learned, Score
 from tests.synthetic_shootout import records, shootout_config
 
 CONFIG = shootout_config(base=("respsann",), ablation=(), scale_arms=(), with_lm_eval=True)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from psannlm.shootout import plan
-from psannlm.shootout.arms import all_arms, arms_of
-from psannlm.shootout.plan import Cell, key_of, training_of
-from psannlm.shootout.records import Setting, TrainingRecord
-from psannlm.shootout_config import ShootoutConfig
+from psannlm.pages.shootout import plan
+from psannlm.pages.shootout.arms import all_arms, arms_of
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.plan import Cell, key_of, training_of
+from psannlm.pages.shootout.records import Setting, TrainingRecord
 from tests.synthetic_shootout import shootout_config
 
 RESPSANN = all_arms()["respsann"]

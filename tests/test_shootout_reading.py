@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from psannlm.report import shootout_reading
+from psannlm.pages.shootout import reading as shootout_reading
 from tests.shown_shootouts import ASKED, shown, with_summary
 
 

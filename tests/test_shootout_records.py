@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from psannlm.shootout.records import (
+from psannlm.pages.shootout.records import (
     DocumentLoss,
     Learned,
     Point,

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from psannlm.report import shootout_run as measured
-from psannlm.report.notebook import Page
-from psannlm.report.runs import Run, load
-from psannlm.report.shootout_files import cell_file
-from psannlm.report.shootout_identities import problems
-from psannlm.shootout.plan import distinct, tunings
+from psannlm.evidence.runs import Run, load
+from psannlm.evidence.session import Page
+from psannlm.pages.shootout import run as measured
+from psannlm.pages.shootout.files import cell_file
+from psannlm.pages.shootout.identities import problems
+from psannlm.pages.shootout.plan import distinct, tunings
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import gates, records, shootout_config
 
@@ -121,7 +121,9 @@ def test_a_shootout_that_is_refused_trains_nothing(page, trainings, monkeypatch)
 
 def test_the_runner_is_told_of_every_training(page, trainings, monkeypatch):
     told = []
-    monkeypatch.setattr(page, "tell", lambda *what, **unit: told.append((*what, *unit.values())))
+    monkeypatch.setattr(
+        page, "report_progress", lambda *what, **unit: told.append((*what, *unit.values()))
+    )
 
     measured.measure(page, CONFIG)
 

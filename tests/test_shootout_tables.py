@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from psannlm.report import shootout_tables
-from psannlm.report.shootout_tables import frame, shootout_of
+from psannlm.pages.shootout import tables as shootout_tables
+from psannlm.pages.shootout.tables import frame, shootout_of
 from tests.synthetic_shootout import gates, records, shootout_config
 
 CONFIG = shootout_config(base=("respsann",), scale_arms=("respsann", "gelu"), with_lm_eval=True)

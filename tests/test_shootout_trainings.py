@@ -2,7 +2,7 @@
 
 import pytest
 
-from psannlm.report.shootout_trainings import Trainings, by_seed, good
+from psannlm.pages.shootout.results import Trainings, by_seed, good
 from tests.synthetic_shootout import gates, records, shootout_config
 
 CONFIG = shootout_config(base=("respsann", "relu_squared"), ablation=(), scale_arms=())

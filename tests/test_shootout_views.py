@@ -5,9 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from psannlm.report import shootout_views
-from psannlm.report.views import UNKNOWN, sortable
-from psannlm.shootout.proportions import smallest_effect
+from psannlm.evidence.text import UNKNOWN, sortable
+from psannlm.pages.shootout import views as shootout_views
+from psannlm.pages.shootout.proportions import smallest_effect
 from tests.shown_shootouts import ASKED, all_failed, shown, with_summary
 
 INTERVAL = "(95% interval)"

@@ -5,8 +5,17 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from psannlm.report import shootout_gain, shootout_reading, shootout_words, views
-from psannlm.shootout.comparison import FEWEST_SEEDS
+from psannlm.evidence import text as views
+from psannlm.pages.shootout import (
+    gain_control as shootout_gain,
+)
+from psannlm.pages.shootout import (
+    prose as shootout_words,
+)
+from psannlm.pages.shootout import (
+    reading as shootout_reading,
+)
+from psannlm.pages.shootout.comparison import FEWEST_SEEDS
 from tests.shown_shootouts import ASKED, all_failed, only, shown, with_summary
 
 

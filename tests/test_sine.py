@@ -10,7 +10,7 @@ import torch
 from networks import tiny
 from torch import Tensor, nn
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine, damped_sine, damped_sine_reference
 

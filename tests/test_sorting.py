@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from psannlm import ROOT
-from psannlm.report import views
+from psannlm.evidence import text as views
 from tests.browsing import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.browser

@@ -2,9 +2,9 @@
 
 import pytest
 
-from psannlm.publication.claims import CLAIMS
-from psannlm.publication.soundness import problems, problems_of
-from psannlm.report.runs import Refused
+from psannlm.evidence.runs import Refused
+from psannlm.publish.claims import CLAIMS
+from psannlm.publish.soundness import problems, problems_of
 from tests.published import committed
 
 

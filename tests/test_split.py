@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.split import SLACK, Candidate, assign, assign_blocks
-from psannlm.schema import ConfigError
 
 SOURCES = {"novels": [40, 90, 150, 400, 900, 1200], "letters": [10] * 80, "verse": [70] * 300}
 DOCUMENTS = [

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from psannlm import ROOT
-from psannlm.publication import book, staging
+from psannlm.publish import build as book
+from psannlm.publish import staging
 from tests.synthetic import throughput_run
 
 
@@ -77,7 +78,7 @@ def test_a_stamp_that_cannot_be_read_is_as_good_as_none(source, monkeypatch):
 
 def test_the_decision_loads_no_heavy_package():
     script = (
-        "import sys; from psannlm.publication import staging; "
+        "import sys; from psannlm.publish import staging; "
         "print({'torch', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)

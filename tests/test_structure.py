@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from psannlm.checks import structure
-from psannlm.checks.networks import moved
+from psannlm.checks.networks import perturbed
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
@@ -105,7 +105,7 @@ def test_a_phase_in_half_precision_is_seen(dtype: torch.dtype, monkeypatch: pyte
 
 def test_respsann_is_a_waveresnet_without_waves_and_said_to_be():
     case = case_of("respsann", **SMALL, wave="none")
-    own = moved(case.network, case.device, 0)
+    own = perturbed(case.network, case.device, 0)
 
     measures, facts = structure.distinct_measures(case, own, torch.arange(8)[None], 1e-6)
 
@@ -116,7 +116,7 @@ def test_respsann_is_a_waveresnet_without_waves_and_said_to_be():
 
 def test_a_base_that_computes_what_another_does_is_seen():
     case = case_of("sgrpsann", **SMALL)
-    other = moved(case.config.network_of("respsann"), CPU, 0)
+    other = perturbed(case.config.network_of("respsann"), CPU, 0)
 
     measures, _ = structure.distinct_measures(case, other, torch.arange(8)[None], 1e-6)
 

@@ -8,8 +8,8 @@ import torch
 
 from psannlm import ROOT
 from psannlm.checks import suite
+from psannlm.checks.config import Check
 from psannlm.checks.findings import Result
-from psannlm.config import Check
 from tests.validations import ENTRIES, made, made_up_checks, measure, validation_config
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import kstest
 
 from psannlm.checks.supports import FALSE_ALARM, chance_of, distribution
-from psannlm.model.sampling import Sampling, chances
+from psannlm.model.sampling import Sampling, probabilities
 
 LOGITS = torch.tensor([0.1, 2.0, -1.0, 2.0, 0.7, -3.0], dtype=torch.float64)
 
@@ -20,7 +20,9 @@ LOGITS = torch.tensor([0.1, 2.0, -1.0, 2.0, 0.7, -3.0], dtype=torch.float64)
     ],
 )
 def test_the_distribution_found_by_walking_is_that_of_the_sampler(sampling: Sampling) -> None:
-    torch.testing.assert_close(distribution(LOGITS, sampling), chances(LOGITS[None], sampling)[0])
+    torch.testing.assert_close(
+        distribution(LOGITS, sampling), probabilities(LOGITS[None], sampling)[0]
+    )
 
 
 def test_of_equally_likely_tokens_the_first_ones_are_kept() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from psannlm.bench.environment import describe_environment, describe_git
-from psannlm.report.runs import Evidence
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import Evidence
 from psannlm.rerun.surroundings import Differing, refuse_other_text, surroundings
-from psannlm.schema import ConfigError
 
 HERE = describe_environment(torch.device("cpu"))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.report.tables import COLUMNS, best_rows, throughput_table
+from psannlm.pages.throughput.tables import COLUMNS, best_rows, throughput_table
 from tests.synthetic import throughput_config, throughput_records
 
 CONFIG = throughput_config(base=("respsann", "sgrpsann", "waveresnet"), mode=("train_step",))

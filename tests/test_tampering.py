@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from psannlm import REPORTS, ROOT
-from psannlm.report.identities import check
-from psannlm.report.runs import EvidenceError, load
+from psannlm.evidence.runs import EvidenceError, load
+from psannlm.run.check import check
 from tests.forging import forge
 
 RUNS = sorted(

@@ -7,8 +7,8 @@ import pytest
 
 from psannlm import ROOT
 from psannlm.checks.texts import batches_of, passages, tokens_of
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
-from psannlm.schema import ConfigError
 from tests.checked import case_of
 from tests.tiny_trainings import write_text
 

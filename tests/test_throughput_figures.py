@@ -2,8 +2,8 @@
 
 import re
 
-from psannlm.report import throughput_figures
-from psannlm.report.tables import throughput_table
+from psannlm.pages.throughput import figures as throughput_figures
+from psannlm.pages.throughput.tables import throughput_table
 from tests.synthetic import throughput_config, throughput_records
 
 CONFIG = throughput_config(

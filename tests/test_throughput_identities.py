@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from psannlm.report.identities import check, checked_runs
-from psannlm.report.runs import EvidenceError, Refused, load
+from psannlm.evidence.runs import EvidenceError, Refused, load
+from psannlm.run.check import check, checked_runs
 from tests.forging import forge
 from tests.synthetic import throughput_run
 

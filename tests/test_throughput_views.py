@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from psannlm.report import throughput_views
-from psannlm.report.tables import throughput_table
+from psannlm.pages.throughput import prose as throughput_views
+from psannlm.pages.throughput.tables import throughput_table
 from tests.synthetic import throughput_config, throughput_records
 
 CONFIG = throughput_config()

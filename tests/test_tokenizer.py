@@ -11,7 +11,7 @@ import pytest
 import tokenizers
 
 from psannlm import ROOT
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train.gpt2 import read_ranks
 from psannlm.train.tokenizer import (
     END_OF_TEXT,

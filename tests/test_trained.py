@@ -7,10 +7,18 @@ import pytest
 import torch
 
 from psannlm.bench import ceiling
+from psannlm.evidence.runs import Run, load
+from psannlm.evidence.session import Page
 from psannlm.model.bases import build
-from psannlm.report import trained, training_identities, training_tables
-from psannlm.report.notebook import Page
-from psannlm.report.runs import Run, load
+from psannlm.pages.tiny_corpus import (
+    bounds as training_identities,
+)
+from psannlm.pages.tiny_corpus import (
+    measure as trained,
+)
+from psannlm.pages.tiny_corpus import (
+    tables as training_tables,
+)
 from psannlm.train import data
 from tests.synthetic import executed_notebook, start_manifest
 from tests.trainings import training_config

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from psannlm.config import TrainingConfig
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
-from psannlm.schema import ConfigError
 from psannlm.train import trainer as trainer_module
 from psannlm.train.checkpoint import CheckpointError, checkpoints, load
 from psannlm.train.data import Data

@@ -2,11 +2,11 @@
 
 import pytest
 
-from psannlm.report.rows import rows_of
-from psannlm.report.runs import load
-from psannlm.rerun import repeat
-from psannlm.rerun.training_again import NEAR, SAME, compared
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.rows import rows_of
+from psannlm.evidence.runs import load
+from psannlm.pages.tiny_corpus.rerun import NEAR, SAME, compared
+from psannlm.run import repeat
 from tests.trainings import training_run
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from psannlm.report import training_figures
+from psannlm.pages.tiny_corpus import figures as training_figures
 from tests.trainings import trained, training_config
 
 CONFIG = training_config()

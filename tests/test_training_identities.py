@@ -8,9 +8,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from psannlm.report import training_tables
-from psannlm.report.identities import check
-from psannlm.report.runs import EvidenceError, load
+from psannlm.evidence.runs import EvidenceError, load
+from psannlm.pages.tiny_corpus import tables as training_tables
+from psannlm.run.check import check
 from tests.forging import forge
 from tests.trainings import trained, training_config, training_run
 

@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 
-from psannlm.report import training_tables
+from psannlm.pages.tiny_corpus import tables as training_tables
 from psannlm.train import journal
 from tests.trainings import trained, training_config, training_files, training_run
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from psannlm.report import training_views
+from psannlm.pages.tiny_corpus import prose as training_views
 from tests.trainings import trained, training_config
 
 CONFIG = training_config()

@@ -14,17 +14,17 @@ import pandas as pd
 import pytest
 import torch
 
-from psannlm.bench.nursery import Nursery
+from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
-from psannlm.config import TrainingConfig
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
-from psannlm.schema import ConfigError
-from psannlm.shootout import training_worker
-from psannlm.shootout.arms import arms_of
-from psannlm.shootout.plan import Cell, training_of
-from psannlm.shootout.records import Score, Setting, TrainingRecord, from_json
-from psannlm.shootout.training_worker import COMPILER, TrainingTask, leak_of, learned, main, measure
+from psannlm.pages.shootout import worker as training_worker
+from psannlm.pages.shootout.arms import arms_of
+from psannlm.pages.shootout.plan import Cell, training_of
+from psannlm.pages.shootout.records import Score, Setting, TrainingRecord, from_json
+from psannlm.pages.shootout.worker import COMPILER, TrainingTask, leak_of, learned, main, measure
 from psannlm.train import session
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read
@@ -280,7 +280,7 @@ def test_items_are_scored_where_they_are_asked_for(monkeypatch, tmp_path) -> Non
         asked.update(options, vocab_size=tokenizer.vocab_size, mode=model.training)
         return (score,)
 
-    harness = ModuleType("psannlm.shootout.harness")
+    harness = ModuleType("psannlm.pages.shootout.lm_eval")
     harness.evaluate_tasks = evaluate_tasks  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, harness.__name__, harness)
     task = dataclasses.replace(
@@ -328,10 +328,12 @@ def test_the_command_names_this_module(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_a_nursery_that_has_loaded_the_compiler_starts_trainings(tmp_path) -> None:
+def test_a_fork_server_that_has_loaded_the_compiler_starts_trainings(tmp_path) -> None:
     task = task_of(tmp_path, epochs=0.25)
-    with Nursery(training_worker.__name__, tmp_path / "cache", loads=COMPILER) as nursery:
-        [found] = run_task(task, cache=tmp_path / "cache", timeout_seconds=120, nursery=nursery)
+    with ForkServer(training_worker.__name__, tmp_path / "cache", loads=COMPILER) as fork_server:
+        [found] = run_task(
+            task, cache=tmp_path / "cache", timeout_seconds=120, fork_server=fork_server
+        )
 
     assert (found["mode"], found["status"], found["reason"]) == ("training", "ok", "")
     assert found["n_steps"] == found["curve"][-1][0] == 2

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from psannlm.publication.trend_figures import MOST_PANELS, figures
-from psannlm.publication.trends import trends
+from psannlm.publish.trend_figures import MOST_PANELS, figures
+from psannlm.publish.trends import trends
 from tests.histories import history_run
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from psannlm.publication.trends import FEWEST, sentences, trends
+from psannlm.publish.trends import FEWEST, sentences, trends
 from tests.histories import history_run
 
 

@@ -8,7 +8,7 @@ import torch
 
 from psannlm.checks import suite
 from psannlm.model import blockwise
-from psannlm.report import validation_views
+from psannlm.pages.validation import prose as validation_views
 from tests.checked import BASES, case_of, validation_config
 from tests.twins import Twin
 from tests.twins_fast import FAST_TWINS

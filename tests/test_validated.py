@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from psannlm.checks import suite
-from psannlm.report import validated
-from psannlm.report.notebook import Page
-from psannlm.report.runs import Run
-from psannlm.report.validated import CheckFailedError
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import Page
+from psannlm.pages.validation import measure as validated
+from psannlm.pages.validation.measure import CheckFailedError
 from tests.synthetic import start_manifest
 from tests.validations import SOUND, made, made_up_checks, validation_config
 

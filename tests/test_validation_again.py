@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from psannlm.rerun import repeat
-from psannlm.rerun.validation_again import compared
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.pages.validation.rerun import compared
+from psannlm.run import repeat
 from tests.validations import (
     ENTRIES,
     SOUND,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from psannlm.report import validation_figures
+from psannlm.pages.validation import figures as validation_figures
 from tests.validations import made, made_up_checks, validation_config
 
 
@@ -16,7 +16,7 @@ def findings(monkeypatch):
 
 
 def test_every_base_and_every_check_with_a_measure_is_named(findings):
-    words = set(re.findall(r">([^<>]+)</text>", validation_figures.strain(findings).html))
+    words = set(re.findall(r">([^<>]+)</text>", validation_figures.bound_ratios(findings).html))
 
     assert {"respsann", "transformer", "bound", "GPU-01", "GPU-02"} <= words
     assert "GPU-06" not in words
@@ -25,7 +25,7 @@ def test_every_base_and_every_check_with_a_measure_is_named(findings):
 def test_a_run_without_measures_is_a_caption(findings):
     skipped = [finding for finding in findings if finding.status == "skipped"]
 
-    assert "<svg" not in validation_figures.strain(skipped).html
+    assert "<svg" not in validation_figures.bound_ratios(skipped).html
 
 
 def test_every_measure_is_a_point(findings, monkeypatch):

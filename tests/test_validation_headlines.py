@@ -2,8 +2,8 @@
 
 import json
 
-from psannlm.publication.headlines import headlines
-from psannlm.report.runs import load
+from psannlm.evidence.runs import load
+from psannlm.publish.headlines import headlines
 from tests.published import best, best_headlines
 from tests.validations import made_up_checks, validation_run
 

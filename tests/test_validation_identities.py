@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from psannlm.report.identities import check, checked_runs
-from psannlm.report.runs import EvidenceError, Refused, load
+from psannlm.evidence.runs import EvidenceError, Refused, load
+from psannlm.run.check import check, checked_runs
 from tests.forging import forge
 from tests.validations import made_up_checks, validation_run
 

@@ -11,8 +11,9 @@ import nbformat
 import pytest
 
 from psannlm import ROOT
-from psannlm.report import identities, runner
-from psannlm.report.runs import load
+from psannlm.evidence.runs import load
+from psannlm.run import check as identities
+from psannlm.run import preset as runner
 from tests.validations import made_up_checks
 
 FILES = {

@@ -9,7 +9,7 @@ import pytest
 
 from psannlm.checks import suite
 from psannlm.checks.findings import Finding
-from psannlm.report import validation_tables
+from psannlm.pages.validation import tables as validation_tables
 from tests.synthetic import start_manifest
 from tests.validations import made, made_up_checks, measure, validation_config
 
@@ -104,4 +104,4 @@ def test_the_table_of_measures_has_every_digit(findings):
     measures = [m for f in findings for m in f.measures]
     assert [float(row["value"]) for row in rows] == [m.value for m in measures]
     assert [row["passed"] == "True" for row in rows] == [m.passed for m in measures]
-    assert [float(row["strain"]) for row in rows] == [m.strain for m in measures]
+    assert [float(row["strain"]) for row in rows] == [m.bound_ratio for m in measures]

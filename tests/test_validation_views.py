@@ -6,7 +6,7 @@ import re
 import pytest
 
 from psannlm.checks.findings import Finding
-from psannlm.report import validation_views
+from psannlm.pages.validation import prose as validation_views
 from tests.synthetic import start_manifest
 from tests.validations import SOUND, made, made_up_checks, measure, validation_config
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.verse import lines_of_table, verse_paragraphs
-from psannlm.schema import ConfigError
 
 LINES = [f"line {i}, and so on" for i in range(5)]
 

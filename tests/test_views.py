@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from psannlm.report import views
+from psannlm.evidence import text as views
 
 
 def test_text_in_a_table_is_escaped():

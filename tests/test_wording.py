@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from psannlm.report.wording import differences
+from psannlm.evidence.wording import differences
 
 TEXT = """# Shootout, 20261122_174654
 

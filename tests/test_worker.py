@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 
-from psannlm.architecture import ModelConfig
-from psannlm.bench import ceiling, child, steps, worker
-from psannlm.bench.worker import Task, measure
+from psannlm.bench import ceiling, child, steps
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
+from psannlm.pages.throughput import worker
+from psannlm.pages.throughput.worker import Task, measure
 from tests.synthetic import throughput_config
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from psannlm.config import TrainingConfig
+from psannlm.config.training import TrainingConfig
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
 from psannlm.train.trainer import Trainer

@@ -9,13 +9,14 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from psannlm.config import TrainingConfig
+from psannlm.config.training import TrainingConfig
+from psannlm.evidence.runs import Run
 from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.report import training_tables, training_views
-from psannlm.report.runs import Run
-from psannlm.report.training_tables import Trained
+from psannlm.pages.tiny_corpus import prose as training_views
+from psannlm.pages.tiny_corpus import tables as training_tables
+from psannlm.pages.tiny_corpus.tables import Trained
 from psannlm.train import journal
 from psannlm.train.journal import bits_per_byte, perplexity
 from tests.synthetic import executed_notebook, start_manifest

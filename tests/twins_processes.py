@@ -69,21 +69,21 @@ def turn_one_too_far(patch: pytest.MonkeyPatch) -> None:
 
 
 def changed_sampling(**change: Callable[[Sampling], Any]) -> Damage:
-    chances = sampling.chances
+    probabilities = sampling.probabilities
 
     def broken(logits: Tensor, asked: Sampling) -> Tensor:
         values = asked.model_dump() | {name: value(asked) for name, value in change.items()}
-        return chances(logits, Sampling(**values))
+        return probabilities(logits, Sampling(**values))
 
     return lambda patch: patch.setattr(sampling, "chances", broken)
 
 
 def one_more_in_the_nucleus(patch: pytest.MonkeyPatch) -> None:
-    def broken(chances: Tensor, top_p: float) -> Tensor:
-        ordered, ids = chances.sort(dim=-1, descending=True, stable=True)
+    def broken(probabilities: Tensor, top_p: float) -> Tensor:
+        ordered, ids = probabilities.sort(dim=-1, descending=True, stable=True)
         reached = (ordered.cumsum(-1) - ordered < top_p).sum(-1, keepdim=True)
-        rank = torch.arange(chances.shape[-1], device=chances.device)
-        kept = torch.zeros_like(chances).scatter(-1, ids, ordered.where(rank <= reached, 0.0))
+        rank = torch.arange(probabilities.shape[-1], device=probabilities.device)
+        kept = torch.zeros_like(probabilities).scatter(-1, ids, ordered.where(rank <= reached, 0.0))
         return kept / kept.sum(-1, keepdim=True)
 
     patch.setattr(sampling, "_nucleus", broken)

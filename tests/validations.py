@@ -8,10 +8,18 @@ import pytest
 import torch
 
 from psannlm.checks import suite
+from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Finding, Measure, Result, UncheckableError
-from psannlm.config import ValidationConfig
-from psannlm.report import validated, validation_tables, validation_views
-from psannlm.report.runs import Run
+from psannlm.evidence.runs import Run
+from psannlm.pages.validation import (
+    measure as validated,
+)
+from psannlm.pages.validation import (
+    prose as validation_views,
+)
+from psannlm.pages.validation import (
+    tables as validation_tables,
+)
 from tests.synthetic import executed_notebook, start_manifest
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from psannlm.publication import icons, staging
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.publish import staging
+from psannlm.publish import theme as icons
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import torch
 
 from psannlm.bench.environment import available_memory_bytes, utc_now
 from psannlm.bench.processes import Task
-from psannlm.bench.upkeep import give_back, reason_of, stop_when_orphaned
+from psannlm.bench.upkeep import reason_of, release_memory, stop_when_orphaned
 
 TaskT = TypeVar("TaskT", bound=Task)
 
@@ -43,7 +43,7 @@ def serve(
                 found = {"status": "failed", "reason": reason_of(error)}
             out.write(json.dumps({"mode": mode, "started_at": started_at} | found) + "\n")
             out.flush()
-            give_back()
+            release_memory()
 
 
 def refuse_what_cannot_fit(needed: int, what: str, device: torch.device) -> None:

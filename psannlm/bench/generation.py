@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, build
 from psannlm.model.generate import generate
 from psannlm.model.transformer import Transformer

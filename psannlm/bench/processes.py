@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from psannlm.bench.environment import worker_environment
-from psannlm.bench.nursery import ASK_SECONDS, Nursery, never
+from psannlm.bench.fork_server import ASK_SECONDS, ForkServer, never
 
 
 class Task(Protocol):
@@ -34,7 +34,7 @@ def run_task(
     *,
     cache: Path,
     timeout_seconds: float,
-    nursery: Nursery | None = None,
+    fork_server: ForkServer | None = None,
     variables: Mapping[str, str] | None = None,
     stopped: Callable[[], bool] = never,
 ) -> list[dict[str, Any]]:
@@ -44,9 +44,9 @@ def run_task(
         task: What is measured.
         cache: Where compiled code is kept.
         timeout_seconds: The process is stopped when it takes longer.
-        nursery: Where the process comes from; otherwise the task's worker is started anew.
+        fork_server: Where the process comes from; otherwise the task's worker is started anew.
         variables: Further variables of the environment of a process that is started anew; those
-            of a nursery are its own.
+            of a fork server are its own.
         stopped: Asked again and again; the process is ended once it says so.
 
     Returns:
@@ -57,8 +57,8 @@ def run_task(
         task_path, result_path = Path(folder, "task.json"), Path(folder, "result.jsonl")
         log_path = Path(folder, "log.txt")
         task_path.write_text(json.dumps(dataclasses.asdict(task)), encoding="utf-8")
-        if nursery is not None:
-            code = nursery.run(task_path, result_path, log_path, timeout_seconds, stopped)
+        if fork_server is not None:
+            code = fork_server.run(task_path, result_path, log_path, timeout_seconds, stopped)
         else:
             command = [*task.worker, str(task_path), str(result_path)]
             environment = worker_environment(cache, variables)

@@ -18,7 +18,7 @@ def reason_of(error: BaseException) -> str:
     return f"{'out of memory' if out_of_memory else type(error).__name__}: {first}"
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Free what nothing refers to, so that what comes next starts from nothing."""
     gc.collect()
     if torch.cuda.is_available():

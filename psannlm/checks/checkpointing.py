@@ -45,7 +45,7 @@ def check(case: Case) -> Result:
     config = case.config
     batch = texts.batches_of(config, config.batch, rows=config.batch).batch(0)
     batch = batch[0].to(case.device), batch[1].to(case.device)
-    model = networks.moved(case.network, case.device, config.seed)
+    model = networks.perturbed(case.network, case.device, config.seed)
     off, again, on = (step_of(model, batch, way) for way in (False, False, True))
     measures = [*gradient_measures(off, again, on), saved_measure(case, off, on)]
     (slow, low), (fast, high) = (bare_step(model, batch, way) for way in (True, False))

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from psannlm.architecture import ModelConfig
-from psannlm.config import ValidationConfig
+from psannlm.checks.config import ValidationConfig
+from psannlm.config.network import ModelConfig
 from psannlm.device import repeatable
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS

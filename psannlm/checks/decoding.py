@@ -8,11 +8,11 @@ import math
 import torch
 from torch import Tensor
 
-from psannlm.architecture import ModelConfig
 from psannlm.checks.courses import EPSILON, distance, full_products
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.memorising import memorise
 from psannlm.checks.supports import sampled
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import build
 from psannlm.model.generate import generate
 from psannlm.model.mixers import wave_dilation

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from psannlm.architecture import ModelConfig
-from psannlm.config import ValidationConfig
+from psannlm.checks.config import ValidationConfig
+from psannlm.config.network import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Measure:
         return math.isfinite(self.value) and within
 
     @property
-    def strain(self) -> float:
+    def bound_ratio(self) -> float:
         """How near the value comes to its bound, or how far beyond: 1 is the bound itself."""
         if not math.isfinite(self.value) or math.isnan(self.bound):
             return math.inf
@@ -95,7 +95,7 @@ class Finding:
     @property
     def worst(self) -> Measure | None:
         """The measure that comes nearest to its bound, or lies farthest beyond it."""
-        return max(self.measures, key=lambda m: m.strain, default=None)
+        return max(self.measures, key=lambda m: m.bound_ratio, default=None)
 
     def as_json(self) -> dict[str, Any]:
         """For summary.json; `value` and `bound` are those of the worst measure."""

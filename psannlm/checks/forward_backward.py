@@ -40,7 +40,7 @@ def check(case: Case) -> Result:
     fitted, facts = fit_measures(case, fresh, few)
     measures += fitted
 
-    noisy = networks.moved(case.network, case.device, config.seed)
+    noisy = networks.perturbed(case.network, case.device, config.seed)
     tokens, targets = (part[:SEQUENCES].to(case.device) for part in batches.batch(0))
     batch = tokens, targets
     measures.append(gradient_measure(noisy, batch))

@@ -40,9 +40,9 @@ def loss_by_hand(model: Transformer, rows: Tensor, shift: int = 1) -> float:
         logits = model(rows[:, :-1].to(device)).double().cpu()
     total = 0.0
     for row, logits_of_row in zip(rows, logits, strict=True):
-        chances = torch.softmax(logits_of_row, -1)
+        probabilities = torch.softmax(logits_of_row, -1)
         for t in range(n_tokens):
-            total -= math.log(chances[t, row[t + shift]].item())
+            total -= math.log(probabilities[t, row[t + shift]].item())
     return total / (len(rows) * n_tokens)
 
 

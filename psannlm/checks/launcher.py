@@ -21,7 +21,7 @@ from torch import Tensor
 
 from psannlm import ROOT
 from psannlm.bench.upkeep import stop_when_orphaned
-from psannlm.config import ValidationConfig
+from psannlm.checks.config import ValidationConfig
 
 TASK = "task.json"
 PAUSE_SECONDS = 0.02

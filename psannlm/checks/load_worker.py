@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch.optim import AdamW
 
+from psannlm.checks.config import ValidationConfig
 from psannlm.checks.courses import (
     Tensors,
     learn,
@@ -15,10 +16,9 @@ from psannlm.checks.courses import (
 )
 from psannlm.checks.launcher import read_task
 from psannlm.checks.texts import passages
-from psannlm.config import ValidationConfig
+from psannlm.config.schema import ConfigError
 from psannlm.model.generate import generate
 from psannlm.model.sampling import GREEDY, Sampling
-from psannlm.schema import ConfigError
 from psannlm.train import checkpoint
 from psannlm.train.distributed import gather, scatter
 from psannlm.train.objective import NextToken

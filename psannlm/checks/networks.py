@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
 from psannlm.model.transformer import Transformer
@@ -19,7 +19,7 @@ VECTOR_NOISE = 0.3
 """Noise of what is no matrix: gains, biases, sine parameters, filters, scalars."""
 
 
-def moved(config: ModelConfig, device: torch.device, seed: int) -> Transformer:
+def perturbed(config: ModelConfig, device: torch.device, seed: int) -> Transformer:
     """A network with all parameters noisy.
 
     What starts neutral, such as alpha = 1 or a bias of zero, would hide mistakes. A matrix gets

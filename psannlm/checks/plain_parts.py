@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, pad
 
-from psannlm.architecture import Architecture, DecayMode
+from psannlm.config.network import Architecture, DecayMode
 from psannlm.model.positions import alibi_slopes
 
 
@@ -40,8 +40,8 @@ def attention(
     if slopes is not None:
         # As the authors have it: the softmax over j does not see the slope * i of slope * (j - i).
         scores = scores + slopes.to(scores)[:, None, None] * row
-    chances = scores.masked_fill(row > row[:, None], -math.inf).softmax(-1)
-    return chances.to(v.dtype) @ v
+    probabilities = scores.masked_fill(row > row[:, None], -math.inf).softmax(-1)
+    return probabilities.to(v.dtype) @ v
 
 
 def attention_layer(x: Tensor, to_qkv: Tensor, out: Tensor, config: Architecture) -> Tensor:

@@ -108,7 +108,7 @@ def check(case: Case) -> Result:
     facts: dict[str, Any] = {f"{p}, skipped": why for p, why in missing.items() if why}
     measures: list[Measure] = []
     seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
-    models = [networks.moved(case.network, case.device, seed) for seed in seeds]
+    models = [networks.perturbed(case.network, case.device, seed) for seed in seeds]
     batches = texts.batches_of(case.config, len(models))
     full = [of_network(m, batches.batch(n), "fp32") for n, m in enumerate(models)]
     plain = [of_formulas(m, batches.batch(n), "fp32") for n, m in enumerate(models)]

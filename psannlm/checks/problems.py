@@ -13,10 +13,10 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from psannlm.architecture import DecayMode
 from psannlm.checks import plain_parts as plain
 from psannlm.checks.exactness import Path, Problem
 from psannlm.checks.findings import Case
+from psannlm.config.network import DecayMode
 from psannlm.device import DTYPES
 from psannlm.model import blockwise, loss, mixers, sine
 from psannlm.model.loss import IGNORED

@@ -11,10 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from psannlm.checks.config import ValidationConfig
 from psannlm.checks.courses import Tensors, learn, objective_of, optimizer_of, parameters_of
 from psannlm.checks.launcher import Task, read_task
 from psannlm.checks.texts import passages
-from psannlm.config import Parallel, ValidationConfig
+from psannlm.config.training import Parallel
 from psannlm.train.distributed import Ranks, share
 
 N_STEPS = 3

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from psannlm.architecture import ModelConfig
+from psannlm.checks.config import Check, ValidationConfig
 from psannlm.checks.courses import (
     EPSILON,
     Tensors,
@@ -26,7 +26,8 @@ from psannlm.checks.courses import (
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.launcher import Outcome, run_jobs
 from psannlm.checks.rank_worker import N_PASSES, N_STEPS, WORLD, steps_of
-from psannlm.config import Check, Parallel, ValidationConfig
+from psannlm.config.network import ModelConfig
+from psannlm.config.training import Parallel
 
 WORKER = ("psannlm.checks.rank_worker",)
 """Module that a rank runs, and its first arguments."""

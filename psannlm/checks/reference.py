@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
 from psannlm.model.transformer import Transformer
 
 Cut = Callable[[Tensor], Tensor]
@@ -101,8 +101,8 @@ class Reference:
             slope = torch.tensor(_slopes(n_heads), dtype=x.dtype, device=x.device)
             slope = self.cut(slope * math.sqrt(width)) / math.sqrt(width)
             scores = scores - slope[:, None, None] * distance
-        chances = scores.masked_fill(distance < 0, -math.inf).softmax(-1)
-        y = self.cut(self.cut(chances) @ v)
+        probabilities = scores.masked_fill(distance < 0, -math.inf).softmax(-1)
+        y = self.cut(self.cut(probabilities) @ v)
         return self._linear(y.transpose(1, 2).flatten(2), f"{at}.out")
 
     def _turned(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from psannlm.checks.config import ValidationConfig
 from psannlm.checks.courses import (
     EPSILON,
     distance,
@@ -23,8 +24,7 @@ from psannlm.checks.courses import (
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.launcher import Outcome, run_jobs
 from psannlm.checks.load_worker import N_STEPS, SAVED, account, advance
-from psannlm.config import ValidationConfig
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train import checkpoint
 from psannlm.train.distributed import gather
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psannlm.architecture import ModelConfig
 from psannlm.checks import networks
 from psannlm.checks.findings import Case, Measure
+from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
@@ -148,7 +148,7 @@ def distinct_measures(
 
     Args:
         case: Its configuration has the options of all bases.
-        own: The network of the case, made by `networks.moved` with the seed of the configuration.
+        own: The network of the case, made by `networks.perturbed` with the seed of the case.
         tokens: (B, T).
         rounding: Relative norm by which float32 logits are off.
 
@@ -162,7 +162,7 @@ def distinct_measures(
         for base in BASES:
             if base == case.base:
                 continue
-            other = networks.moved(case.config.network_of(base), case.device, case.config.seed)
+            other = networks.perturbed(case.config.network_of(base), case.device, case.config.seed)
             facts[f"parameters, {base}"] = _n_parameters(other)
             gap = networks.difference(other(tokens), logits)
             if {case.base, base} == {"respsann", "waveresnet"} and case.config.wave == "none":

@@ -21,8 +21,8 @@ from psannlm.checks import (
     saving,
     speed,
 )
+from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Finding, Measure, Result, RunCheck, UncheckableError
-from psannlm.config import ValidationConfig
 
 
 class Entry(NamedTuple):
@@ -153,7 +153,7 @@ def complaint(measures: Sequence[Measure]) -> str:
     """Why a check with these measures has failed; empty if it passed."""
     if not measures:
         return "the check judged nothing"
-    broken = sorted((m for m in measures if not m.passed), key=lambda m: -m.strain)
+    broken = sorted((m for m in measures if not m.passed), key=lambda m: -m.bound_ratio)
     if not broken:
         return ""
     worst, rest = broken[0], len(broken) - 1

@@ -32,7 +32,7 @@ def sampled(
     """Draw the token after a prompt many times, in each way, against its exact distribution."""
     with torch.no_grad():
         logits = model(prompt[None])[0, -1].double().cpu()
-    outside, chances, sizes = 0, [], {}
+    outside, probabilities, sizes = 0, [], {}
     for i, sampling in enumerate(SAMPLINGS.values()):
         rows = prompt.cpu().expand(N_DRAWS, -1)
         first = (seed * len(SAMPLINGS) + i) * N_DRAWS  # rows take a seed each, none takes it twice
@@ -40,7 +40,7 @@ def sampled(
         counts = torch.bincount(torch.cat(drawn).cpu(), minlength=len(logits))
         exact = distribution(logits, sampling)
         outside += int(counts[exact == 0].sum())
-        chances.append(chance_of(counts, exact))
+        probabilities.append(chance_of(counts, exact))
     for name, sampling in SAMPLINGS.items():
         sizes[name] = int((distribution(logits, sampling) > 0).sum())
     measures = (
@@ -52,7 +52,7 @@ def sampled(
         ),
         Measure(
             name="chance of frequencies as odd as these, least of all ways to sample",
-            value=min(chances),
+            value=min(probabilities),
             bound=FALSE_ALARM,
             upper=False,
             why=f"By Pearson's chi-square test right frequencies fall below it once in "
@@ -64,16 +64,16 @@ def sampled(
 
 def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
     """The chance of each token, (V,), found by walking down the ordered tokens one by one."""
-    chances = (logits.double() / sampling.temperature).softmax(-1)
-    order = sorted(range(len(chances)), key=lambda token: (-float(logits[token]), token))
+    probabilities = (logits.double() / sampling.temperature).softmax(-1)
+    order = sorted(range(len(probabilities)), key=lambda token: (-float(logits[token]), token))
     kept = order[: sampling.top_k]
-    total = float(chances[kept].sum())
-    found, reached = torch.zeros_like(chances), 0.0
+    total = float(probabilities[kept].sum())
+    found, reached = torch.zeros_like(probabilities), 0.0
     for token in kept:
         if sampling.top_p < 1 and reached >= sampling.top_p:
             break
-        found[token] = chances[token]
-        reached += float(chances[token]) / total
+        found[token] = probabilities[token]
+        reached += float(probabilities[token]) / total
     return found / found.sum()
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from psannlm import ROOT
-from psannlm.config import ValidationConfig
+from psannlm.checks.config import ValidationConfig
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
-from psannlm.schema import ConfigError
 from psannlm.train.batches import Batches
 from psannlm.train.shards import Tokens, stream
 from psannlm.train.tokenizer import byte_tokenizer

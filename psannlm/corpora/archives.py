@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 LARGEST_MEMBER = 2**31
 """Bytes of the largest member of an archive: what is larger would fill the memory."""

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from psannlm import ROOT
+from psannlm.config.schema import ConfigError
 from psannlm.corpora import hub, readers
 from psannlm.corpora.archives import members, own_files, readable
 from psannlm.corpora.clean import Cleaner
@@ -32,7 +33,6 @@ from psannlm.corpora.recipe import (
 )
 from psannlm.corpora.split import Candidate, assign, drawn_lots
 from psannlm.files import replacing, sha256_of, write_atomically
-from psannlm.schema import ConfigError
 
 WRITTEN: tuple[Split, ...] = ("validation", "test", "train")
 """Order of the splits in a text: what is held out comes first, so that it stays whole."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from psannlm import ROOT
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import SPLITS, Split, names
 from psannlm.corpora.split import assign_blocks
 from psannlm.files import sha256_of
-from psannlm.schema import ConfigError
 
 CORPORA = ROOT / "datasets" / "lm"
 """Where corpora are built."""

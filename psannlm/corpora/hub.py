@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import HubSource
-from psannlm.schema import ConfigError
 
 
 def rows(source: HubSource) -> Iterator[str]:

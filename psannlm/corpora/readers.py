@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import BinaryIO
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.archives import Member, readable
 from psannlm.corpora.clean import body, joined, normalised, paragraphs
 from psannlm.corpora.recipe import PackedSource, Source
 from psannlm.corpora.verse import lines_of_table, verse_paragraphs
-from psannlm.schema import ConfigError
 
 PEEK_LINES = 1000
 BLOCK = 2**20

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from psannlm import ROOT
-from psannlm.parameters import nearest, parse, read_parameters
-from psannlm.schema import (
+from psannlm.config.parse import nearest, parse, read_parameters
+from psannlm.config.schema import (
     ConfigError,
     Count,
     NotNegative,

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import SPLITS, Split
-from psannlm.schema import ConfigError
 
 SLACK = 0.25
 """By what fraction of its target a split may be over."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 _ENDS = re.compile(r"[.!?;:]['\")\]]*$")
 _COMMON = frozenset(

@@ -6,12 +6,12 @@ Shape letters: B batch, T tokens, N = B * T, C tokens of a chunk, D d_model, V v
 from collections import Counter
 from collections.abc import Mapping
 
-from psannlm.architecture import ModelConfig
-from psannlm.model import kept
+from psannlm.config.network import ModelConfig
+from psannlm.model import saved_activations
 from psannlm.model.bases import base_of, cost_of
 from psannlm.model.cost import Shape, training_bytes
-from psannlm.model.kept import WIDE, Kept, Step
 from psannlm.model.loss import CHUNK_TOKENS
+from psannlm.model.saved_activations import WIDE, SavedActivations, Step
 
 
 def saved_bytes(
@@ -44,7 +44,7 @@ def training_memory(
     `parameters`, `gradients`, `optimizer`; `logits` of one chunk, or all with the plain loss, and
     what the loss holds beside them at one time; `saved: KIND` of each kind; and `peak`, predicted,
     of what an allocator gives out. Not all of these are there at one time. The peak is parameters
-    and optimizer state with the largest of these moments (see `kept.Kept`):
+    and optimizer state with the largest of these moments (see `saved_activations.Kept`):
 
     - The loss: all that is kept, and the logits.
     - The backward pass of any part, above all that of the last layers, where all before them is
@@ -66,30 +66,30 @@ def training_memory(
     }
 
 
-def _whole(config: ModelConfig, step: Step, chunk_tokens: int = CHUNK_TOKENS) -> Kept:
+def _whole(config: ModelConfig, step: Step, chunk_tokens: int = CHUNK_TOKENS) -> SavedActivations:
     total = _embedding(config, step)
     for layer in range(config.n_layers):
         total += _block(config, step, layer)
-    return total + kept.norm(config, step) + _loss(config, step, chunk_tokens)
+    return total + saved_activations.norm(config, step) + _loss(config, step, chunk_tokens)
 
 
-def _embedding(config: ModelConfig, step: Step) -> Kept:
+def _embedding(config: ModelConfig, step: Step) -> SavedActivations:
     """The tokens; its gradient is as large as itself."""
     size = WIDE * config.vocab_size * config.d_model
     stream = WIDE * step.n * config.d_model
-    return Kept(Counter({"tokens": 8 * step.n}), working=size + stream, gradients=size)
+    return SavedActivations(Counter({"tokens": 8 * step.n}), working=size + stream, gradients=size)
 
 
-def _block(config: ModelConfig, step: Step, layer: int) -> Kept:
+def _block(config: ModelConfig, step: Step, layer: int) -> SavedActivations:
     """One block; checkpointed, it keeps its input alone until its backward needs the rest."""
     block = base_of(config).kept(config, step, layer)
     if not config.grad_checkpoint:
         return block
-    stream = kept.stream(config, step)
-    return Kept(stream.kinds, gradients=block.gradients, peak=block.peak)
+    stream = saved_activations.stream(config, step)
+    return SavedActivations(stream.kinds, gradients=block.gradients, peak=block.peak)
 
 
-def _loss(config: ModelConfig, step: Step, chunk_tokens: int) -> Kept:
+def _loss(config: ModelConfig, step: Step, chunk_tokens: int) -> SavedActivations:
     """Head and loss.
 
     The loss of `train/` keeps its finished gradients; a plain one float32 log-probabilities, and
@@ -107,7 +107,7 @@ def _loss(config: ModelConfig, step: Step, chunk_tokens: int) -> Kept:
         kinds["head gradient"] = WIDE * size
         working = WIDE * n * width + (step.item * (size + n * width) if step.casts else 0)
     working += _logits(config, step, chunk_tokens)
-    return Kept(kinds, working=working, gradients=WIDE * size)
+    return SavedActivations(kinds, working=working, gradients=WIDE * size)
 
 
 def _logits(config: ModelConfig, step: Step, chunk_tokens: int) -> int:

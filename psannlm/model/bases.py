@@ -12,11 +12,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from psannlm.architecture import ModelConfig
-from psannlm.model import cost, kept
+from psannlm.config.network import ModelConfig
+from psannlm.config.parse import nearest
+from psannlm.config.schema import ConfigError
+from psannlm.model import cost, saved_activations
 from psannlm.model.cost import Cost, Shape
-from psannlm.model.kept import Kept, Step
 from psannlm.model.mixers import CausalWave, Rows, SpectralGate, wave_dilation
+from psannlm.model.saved_activations import SavedActivations, Step
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import (
     MLP,
@@ -28,8 +30,6 @@ from psannlm.model.transformer import (
     Transformer,
     swiglu_width,
 )
-from psannlm.parameters import nearest
-from psannlm.schema import ConfigError
 
 
 class Block(nn.Module):
@@ -56,9 +56,9 @@ class Block(nn.Module):
         return cost.attention(config, shape) + cost.norm(config.d_model)
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
         """Bytes that eager training keeps of such a block for backward."""
-        return kept.attention(config, step)
+        return saved_activations.attention(config, step)
 
 
 class TransformerBlock(Block):
@@ -92,13 +92,13 @@ class TransformerBlock(Block):
         return super().cost(config, shape) + cost.norm(config.d_model) + mlp
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
         width = into = config.d_mlp
         if config.mlp == "swiglu":
             into = swiglu_width(config.d_model, config.d_mlp)
             width = 2 * into
         n_working = {"gelu": 2, "relu_squared": 5, "gelu_scaled": 5, "swiglu": 5}[config.mlp]
-        mlp = kept.mlp(config, step, width, into, n_working * step.item)
+        mlp = saved_activations.mlp(config, step, width, into, n_working * step.item)
         return super().kept(config, step, layer) + mlp
 
 
@@ -125,16 +125,16 @@ class Respsann(Block):
         return super().cost(config, shape) + cost.norm(config.d_model) + mlp
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
-        change = cls.kept_by_change(config, step) + kept.weighted(config, step)
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
+        change = cls.kept_by_change(config, step) + saved_activations.weighted(config, step)
         return Block.kept(config, step, layer) + change
 
     @classmethod
-    def kept_by_change(cls, config: ModelConfig, step: Step) -> Kept:
+    def kept_by_change(cls, config: ModelConfig, step: Step) -> SavedActivations:
         """Of what the MLP adds before alpha weighs it."""
-        width, working = config.d_mlp, kept.sine_working(config, step)
-        mlp = kept.mlp(config, step, width, width, working)
-        return mlp + kept.sine(config, step, width)
+        width, working = config.d_mlp, saved_activations.sine_working(config, step)
+        mlp = saved_activations.mlp(config, step, width, width, working)
+        return mlp + saved_activations.sine(config, step, width)
 
 
 class Sgrpsann(Respsann):
@@ -155,8 +155,8 @@ class Sgrpsann(Respsann):
         return super().cost(config, shape) + cost.gate(config, shape) + Cost({"gate": 1})
 
     @classmethod
-    def kept_by_change(cls, config: ModelConfig, step: Step) -> Kept:
-        return super().kept_by_change(config, step) + kept.gate(config, step)
+    def kept_by_change(cls, config: ModelConfig, step: Step) -> SavedActivations:
+        return super().kept_by_change(config, step) + saved_activations.gate(config, step)
 
 
 class Waveresnet(Respsann):
@@ -190,14 +190,14 @@ class Waveresnet(Respsann):
         return super().cost(config, shape) + wave
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> Kept:
+    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
         if config.wave == "none":
             return super().kept(config, step, layer)
         first = Block.kept(config, step, layer)
-        first += kept.wave(config, step, wave_dilation(config, layer))
+        first += saved_activations.wave(config, step, wave_dilation(config, layer))
         if config.wave == "replace":
             return first
-        return first + cls.kept_by_change(config, step) + kept.weighted(config, step)
+        return first + cls.kept_by_change(config, step) + saved_activations.weighted(config, step)
 
 
 BASES: Mapping[str, type[Block]] = {

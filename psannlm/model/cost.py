@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from psannlm.architecture import Architecture, ModelConfig
+from psannlm.config.network import Architecture, ModelConfig
 from psannlm.model.positions import ALIBI_FEATURES
 
 MASKED, FILTER = "attention, masked", "filters"

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from psannlm.config.schema import ConfigError
 from psannlm.model.sampling import GREEDY, Sampling, pick
 from psannlm.model.transformer import Transformer
-from psannlm.schema import ConfigError
 
 
 def generate(

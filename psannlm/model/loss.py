@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, library
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 IGNORED = -100
 """The target that counts for nothing: `ignore_index` of torch's cross-entropy."""
@@ -183,8 +183,8 @@ def _share(logits: Tensor, targets: Tensor) -> Tensor:
     x = logits.to(_wide(logits.dtype))
     losses, log_sum = _losses(x, targets)
     token = torch.arange(x.shape[1], device=x.device)
-    chances = (x - log_sum[:, None]).exp()
-    slope = torch.where(token == targets[:, None], chances - 1, chances)
+    probabilities = (x - log_sum[:, None]).exp()
+    slope = torch.where(token == targets[:, None], probabilities - 1, probabilities)
     logits.copy_(slope * (targets != IGNORED)[:, None])
     return losses.sum()
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad
 
-from psannlm.architecture import Architecture
+from psannlm.config.network import Architecture
 from psannlm.model.projection import project, unchanged
 from psannlm.model.sine import DampedSine
 

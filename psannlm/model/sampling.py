@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from psannlm.schema import Number, Rule, Strict, Whole
+from psannlm.config.schema import Number, Rule, Strict, Whole
 
 EVERY_TOKEN = 2**22
 """As many tokens as a vocabulary may have: a `top_k` that leaves none out."""
@@ -62,7 +62,7 @@ def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def chances(logits: Tensor, sampling: Sampling) -> Tensor:
+def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """The chance of each token under temperature, top_k and top_p: (B, V) -> (B, V), float64.
 
     Of tokens that are equally likely, top_p takes those with the smaller ids first.
@@ -79,19 +79,19 @@ def chances(logits: Tensor, sampling: Sampling) -> Tensor:
     return found if sampling.top_p == 1 else _nucleus(found, sampling.top_p)
 
 
-def draw(chances: Tensor, uniform: Tensor) -> Tensor:
-    """The token in which a uniform number falls if chances are laid side by side by id.
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """The token in which a uniform number falls if probabilities are laid side by side by id.
 
     A token without a chance is never drawn.
 
     Args:
-        chances: (B, V), float64; need not add up to 1.
+        probabilities: (B, V), float64; need not add up to 1.
         uniform: In [0, 1), (B,), float64.
 
     Returns:
         Token ids, (B,).
     """
-    ends = chances.cumsum(-1)  # (B, V)
+    ends = probabilities.cumsum(-1)  # (B, V)
     point = uniform[:, None] * ends[:, -1:]
     return torch.searchsorted(ends, point, right=True).squeeze(-1)
 
@@ -109,12 +109,12 @@ def pick(logits: Tensor, sampling: Sampling, seen: Tensor, uniform: Tensor) -> T
         logits = penalised(logits, seen, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    return draw(chances(logits, sampling), uniform)
+    return draw(probabilities(logits, sampling), uniform)
 
 
-def _nucleus(chances: Tensor, top_p: float) -> Tensor:
+def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     """The fewest most likely tokens that have `top_p` together, their chances adding up to 1."""
-    ordered, ids = torch.sort(chances, dim=-1, descending=True, stable=True)
+    ordered, ids = torch.sort(probabilities, dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
-    kept = torch.zeros_like(chances).scatter(-1, ids, ordered.where(before < top_p, 0.0))
+    kept = torch.zeros_like(probabilities).scatter(-1, ids, ordered.where(before < top_p, 0.0))
     return kept / kept.sum(-1, keepdim=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
-from psannlm.architecture import Architecture, DecayMode
+from psannlm.config.network import Architecture, DecayMode
 
 FREQUENCY_FLOOR = 1e-6
 

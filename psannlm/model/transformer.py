@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, scaled_dot_product_attention, silu, softplus
 from torch.utils.checkpoint import checkpoint
 
-from psannlm.architecture import Architecture, ModelConfig
+from psannlm.config.network import Architecture, ModelConfig
 from psannlm.model import blockwise
 from psannlm.model.mixers import Rows
 from psannlm.model.positions import Alibi, Rotary, sinusoidal_table

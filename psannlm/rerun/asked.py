@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from psannlm.report.noise import machine_floor
-from psannlm.report.notebook import configuration
-from psannlm.report.runs import Evidence, all_runs
-from psannlm.rerun.surroundings import Surroundings
-from psannlm.schema import ConfigError, Strict
+from psannlm.config.schema import ConfigError, Strict
+from psannlm.evidence.runs import Evidence, all_runs
+from psannlm.evidence.session import configuration
+from psannlm.rerun.surroundings import EnvironmentDiff
+from psannlm.run.noise import machine_floor
 
 ConfigT = TypeVar("ConfigT", bound=Strict)
 MOST = 4
@@ -16,11 +16,11 @@ MOST = 4
 
 
 @dataclass(frozen=True)
-class Asked:
+class RerunRequest:
     """One repeat of one row."""
 
     run: Evidence
-    surroundings: Surroundings
+    surroundings: EnvironmentDiff
     repeats: int | None
     """Processes or seeds; None for what is usual."""
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psannlm.report.rows import Row
-from psannlm.report.views import number
+from psannlm.evidence.rows import Row
+from psannlm.evidence.text import number
 from psannlm.rerun.expectation import Expected
-from psannlm.rerun.surroundings import Surroundings
+from psannlm.rerun.surroundings import EnvironmentDiff
 
 WORDS = {True: "INSIDE", False: "OUTSIDE", None: "not judged"}
 HEAD = ("quantity", "published", "expected of this repeat", "measured here", "verdict")
@@ -51,7 +51,7 @@ class Outcome:
 
     row: Row
     repeat: Repeat
-    surroundings: Surroundings
+    surroundings: EnvironmentDiff
 
     @property
     def inside(self) -> bool | None:
@@ -138,7 +138,7 @@ def status(published: str, reason: str, measured: str, reason_here: str) -> tupl
     return (Quantity("status", then, published, here, published == measured),)
 
 
-def _opening(row: Row, found: Surroundings) -> list[str]:
+def _opening(row: Row, found: EnvironmentDiff) -> list[str]:
     lines = [
         f"row {row.number} of {row.file}, run {row.run.name}, page {row.page}: {key_text(row)}",
         f"published on {found.then['device']} by a run that began "
@@ -166,7 +166,7 @@ def _cells(quantity: Quantity) -> tuple[str, ...]:
     )
 
 
-def _environment(found: Surroundings) -> list[str]:
+def _environment(found: EnvironmentDiff) -> list[str]:
     load = f"load of the last minute: {found.then.get('load_1min', 'unknown')} when published"
     lines = [f"{load}, {found.here.get('load_1min', 'unknown')} here before measuring"]
     if not found.differing:

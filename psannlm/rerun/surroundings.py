@@ -9,10 +9,10 @@ import torch
 
 from psannlm import ROOT
 from psannlm.bench.environment import conditions, describe_environment, describe_git
+from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
+from psannlm.evidence.runs import Evidence
 from psannlm.files import sha256_of
-from psannlm.report.runs import Evidence
-from psannlm.schema import ConfigError
 
 UNKNOWN, ABSENT = "unknown", "absent"
 SPEED = ("device", "device type", "cpu name", "gpu name")
@@ -35,7 +35,7 @@ class Differing:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class EnvironmentDiff:
     """This machine beside the one that measured a run."""
 
     device: torch.device
@@ -61,7 +61,7 @@ class Surroundings:
         return any(fact.name in names for fact in self.differing)
 
 
-def surroundings(run: Evidence) -> Surroundings:
+def surroundings(run: Evidence) -> EnvironmentDiff:
     """This machine beside that of a run.
 
     Raises:
@@ -79,7 +79,7 @@ def surroundings(run: Evidence) -> Surroundings:
     now = describe_environment(device)
     before = facts(environment, git)
     after = facts(now, describe_git()._asdict())
-    return Surroundings(
+    return EnvironmentDiff(
         device,
         tuple(differing(before, after)),
         {"device": environment["device"], **run.manifest["conditions"].get("start", {})},

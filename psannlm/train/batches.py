@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from psannlm.config.schema import ConfigError
 from psannlm.model.loss import IGNORED
-from psannlm.schema import ConfigError
 from psannlm.train.order import shuffled
 from psannlm.train.shards import Tokens
 

@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from psannlm.config.schema import ConfigError
 from psannlm.files import sha256_of
-from psannlm.schema import ConfigError
 
 SCHEMA = 1
 WEIGHTS, OPTIMIZER, ABOUT = "model.safetensors", "optimizer.safetensors", "checkpoint.json"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 from psannlm.train.ngrams import NgramModel
 
 ORDER = 6

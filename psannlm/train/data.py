@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from psannlm import CACHE, ROOT
-from psannlm.config import TrainingConfig
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.corpora.corpus import Corpus, load
-from psannlm.schema import ConfigError
 from psannlm.train.journal import writing
 from psannlm.train.shards import Tokens, prepare_split, split_sha256
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, train_bpe

@@ -24,9 +24,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from psannlm.config import Parallel
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import Parallel
 from psannlm.device import select_device
-from psannlm.schema import ConfigError
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)

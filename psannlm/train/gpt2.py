@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 N_BYTES = 256
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
 
 LOSS = (
     "per", "step", "epoch", "tokens", "train_loss", "val_loss", "bits_per_byte", "perplexity",

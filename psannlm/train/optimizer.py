@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from psannlm.config import TrainingConfig
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 
 MUON_MOMENTUM = 0.95
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from psannlm.config import TrainingConfig
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.train.batches import Batches
 from psannlm.train.data import Data
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from psannlm.architecture import ModelConfig
+from psannlm.config.network import ModelConfig
+from psannlm.config.parse import parse
 from psannlm.model.bases import BASES, build
 from psannlm.model.generate import generate
 from psannlm.model.sampling import Sampling
 from psannlm.model.transformer import Transformer
-from psannlm.parameters import parse
 from psannlm.train import checkpoint
 from psannlm.train.checkpoint import CheckpointError
 from psannlm.train.tokenizer import Tokenizer

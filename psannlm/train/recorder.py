@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psannlm.config import TrainingConfig
-from psannlm.schema import ConfigError
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.train.distributed import Ranks, whole
 from psannlm.train.evaluation import Evaluation
 from psannlm.train.journal import Journal

@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from psannlm import CHECKPOINTS
-from psannlm.config import TrainingConfig
+from psannlm.config.parse import read_parameters
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.files import MIB, write_atomically
-from psannlm.parameters import read_parameters
 from psannlm.resident import peak_resident_bytes
-from psannlm.schema import ConfigError
 from psannlm.train.checkpoint import differences
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks

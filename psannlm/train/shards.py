@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import Corpus
 from psannlm.files import replacing, write_atomically
-from psannlm.schema import ConfigError
 from psannlm.train.tokenizer import Tokenizer, pieces
 
 FORMAT = 1

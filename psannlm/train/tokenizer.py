@@ -18,8 +18,8 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from psannlm.config.schema import ConfigError
 from psannlm.files import write_atomically
-from psannlm.schema import ConfigError
 from psannlm.train.gpt2 import N_BYTES, merges_of, read_ranks
 
 Kind = Literal["bytes", "bpe", "gpt2"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from psannlm.config import TrainingConfig
+from psannlm.config.training import TrainingConfig
 from psannlm.device import missing_compiler, repeatable
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape

@@ -1,0 +1,216 @@
+"""How figures are drawn: panels of SVG that take the colours of the page around them.
+
+The only module that knows the drawing library; what a page draws stands in a module of its own. A
+base has one colour and one marker, here, for every page; so has an arm of a shootout.
+"""
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from html import escape
+from typing import Any, get_args
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from cycler import cycler
+from matplotlib.axes import Axes as Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+    StrMethodFormatter,
+)
+
+from psannlm.config.network import Nonlinearity
+from psannlm.evidence.drawings import slim
+from psannlm.model.bases import BASES
+
+# Stand-ins that become the page's own text and border colours.
+INK, GRID = "#010203", "#040506"
+QUIET = "#8a8a8a"  # of what stands beside the bases; legible on light and on dark
+MARKERS = "osD^XPv*<>"
+DASHES = ("-", "--", "-.", ":")
+COLOURS = (0, 1, 2, 3, 5, 9, 4, 6, 7, 8)
+"""Of seaborn's colour-blind palette, those first that are told apart as thin lines on white."""
+
+PLAIN, OTHERS = get_args(Nonlinearity)[0], get_args(Nonlinearity)[1:]
+"""The nonlinearity with which an arm is the base `transformer`, and those with which it is not."""
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "axes.prop_cycle": cycler(color=sns.color_palette("colorblind")),
+}
+
+
+Draw = Callable[[Axes], None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Drawings with one caption; shows itself in a notebook."""
+
+    panels: Mapping[str, str] = field(repr=False)
+    """SVG text of each panel, by its name."""
+
+    png: bytes = field(repr=False)
+    """All panels as pixels, for viewers that drop SVG."""
+
+    caption: str
+
+    @property
+    def html(self) -> str:
+        """Panels, side by side where there is room, and the caption."""
+        note = f"<figcaption>{escape(self.caption)}</figcaption>"
+        return f'<figure><div class="panels">{"".join(self.panels.values())}</div>{note}</figure>'
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return {"text/html": self.html} | ({"image/png": self.png} if self.png else {})
+
+
+def palette(names: Sequence[str] = tuple(BASES)) -> dict[str, Any]:
+    """Colour of each base and of the arms in `names`, distinguishable by the colour-blind.
+
+    An arm that is a nonlinearity of the transformer has a colour of its own, the plain one that of
+    the transformer; unknown names get the rest.
+    """
+    colours = sns.color_palette("colorblind")
+    return {name: colours[COLOURS[at % len(COLOURS)]] for name, at in _places(names).items()}
+
+
+def markers(names: Sequence[str] = tuple(BASES)) -> dict[str, str]:
+    """Marker of each base and of the arms in `names`, as stable as their colours."""
+    return {name: MARKERS[at % len(MARKERS)] for name, at in _places(names).items()}
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """Where each base and each of `names` stands in the fixed order of colours and markers."""
+    known = dict.fromkeys([*BASES, *OTHERS, *(name for name in names if name != PLAIN)])
+    places = {name: at for at, name in enumerate(known) if name in BASES or name in names}
+    return places | ({PLAIN: places["transformer"]} if PLAIN in names else {})
+
+
+def shades(names: Sequence[str], *, grey: Sequence[str] = ()) -> dict[str, Any]:
+    """Colour of each part of a whole, in their order; those of `grey` step back behind the rest."""
+    bright = [name for name in names if name not in grey]
+    colours = dict(zip(bright, sns.color_palette("husl", len(bright)), strict=True))
+    quiet = sns.color_palette("Greys", len(grey) + 2)[1:-1]
+    colours |= dict(zip(grey, quiet, strict=True))
+    return {name: colours[name] for name in names}
+
+
+def show_short(axis: Axis) -> None:
+    """Numbers of an axis as 10 k, 2 M."""
+    axis.set_major_formatter(EngFormatter())
+
+
+def show_percent(axis: Axis) -> None:
+    """Shares of an axis as percent."""
+    axis.set_major_formatter(PercentFormatter(1))
+
+
+def show_few(axis: Axis) -> None:
+    """At most five numbers on an axis, for long ones."""
+    axis.set_major_locator(MaxNLocator(5))
+
+
+def show_log_across(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic x axis from `low` to `high`, a tick a power of ten."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def show_log(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic y axis around `low` to `high`, its ticks as plain numbers."""
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.6, high * 1.6)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def beside_bar(axes: Axes, text: str, x: float, y: float, **style: Any) -> None:
+    """A number at the end of a horizontal bar."""
+    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", **style)
+
+
+def compose(label: str, panels: Mapping[str, Draw], caption: str, *, high: float = 3.4) -> Figure:
+    """Draw each panel as an SVG of its own, and all of them as pixels.
+
+    Args:
+        label: What is shown, for those who cannot see it.
+        panels: What draws each, by its name; none makes a figure of its caption alone.
+        caption: Stands below.
+        high: Height of a panel in inches.
+    """
+    if not panels:
+        return Figure({}, b"", caption)
+    with plt.rc_context(STYLE | {"svg.hashsalt": label}):
+        drawn = {
+            name: _panel(f"{label}: {name}", name, draw, high) for name, draw in panels.items()
+        }
+        columns = min(len(panels), 2)
+        rows = math.ceil(len(panels) / 2)
+        canvas, grid = plt.subplots(
+            rows, columns, squeeze=False, layout="constrained", figsize=(5 * columns, high * rows)
+        )
+        for axes, (name, draw) in zip(grid.flat, panels.items(), strict=False):
+            draw(axes)
+            axes.set_title(name, fontsize="medium")
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(fontsize="x-small")
+        for empty in list(grid.flat)[len(panels) :]:
+            empty.remove()
+        out = io.BytesIO()
+        canvas.savefig(out, format="png", dpi=72, facecolor="white")
+        plt.close(canvas)
+    return Figure(drawn, out.getvalue(), caption)
+
+
+def _panel(label: str, title: str, draw: Draw, high: float) -> str:
+    canvas, axes = plt.subplots(layout="constrained", figsize=(4.4, high))
+    draw(axes)
+    axes.set_title(title, fontsize="medium")
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        canvas.legend(handles, names, loc="outside lower center", ncols=2, fontsize="small")
+    text = _svg(canvas, label)
+    plt.close(canvas)
+    return text
+
+
+def _svg(canvas: Canvas, label: str) -> str:
+    """The drawing as text that inherits colours and font from the page around it."""
+    out = io.StringIO()
+    canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = text.replace(INK, "currentColor").replace(GRID, "var(--pst-color-border, #bbb)")
+    text = text.replace("sans-serif", "inherit")
+    safe = escape(label, quote=True)
+    text = slim(text, f"d{sha256(label.encode()).hexdigest()[:8]}")
+    return text.replace("<svg ", f'<svg role="img" aria-label="{safe}" ', 1)

@@ -1,0 +1,271 @@
+"""Run folders: made once, written atomically, sealed by a manifest of hashes, refused if altered.
+
+A folder is evidence only with a manifest that says `complete`, and that is written last.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from psannlm import REPORTS
+from psannlm.bench.environment import utc_now
+from psannlm.config.schema import ConfigError
+from psannlm.files import sha256_of, write_atomically
+
+SCHEMA = 1
+MANIFEST = "run.json"
+PRESETS = ("smoke", "cpu", "gpu")
+"""In rising order of what their evidence is worth."""
+
+
+class EvidenceError(ConfigError):
+    """A run folder that cannot be trusted or used; names the folder and the rule it breaks."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run folder that holds what its manifest says."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Path below reports/, which names the run everywhere."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.manifest["status"] == "complete")
+
+    def text(self, artifact: str) -> str:
+        """Content of one of its files."""
+        return (self.folder / artifact).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run folder left out of the report, and why."""
+
+    folder: Path
+    reason: str
+
+
+@dataclass
+class Run:
+    """A run folder being written.
+
+    Files are written whole or not at all; `seal` hashes them and then replaces the manifest.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    artifacts: set[str] = field(default_factory=set)
+
+    @classmethod
+    def start(
+        cls, kind: str, manifest: Mapping[str, Any], *, reports: Path = REPORTS, suffix: str = ""
+    ) -> "Run":
+        """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS><suffix>`, in UTC.
+
+        Args:
+            kind: `benchmarks` or `gpu`, or the folder that the environment names instead.
+            manifest: What is known before the first measurement; preset and notebook at least.
+            reports: What that folder lies in.
+            suffix: Ends the name of the folder.
+
+        Raises:
+            EvidenceError: The folder cannot be written.
+        """
+        try:
+            folder = _new_folder(reports / kind, suffix)
+            run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest})
+            if manifest["preset"] == "smoke":
+                write_atomically(folder / ".gitignore", "*\n")
+            run.manifest |= {"status": "running", "started_at": utc_now().isoformat()}
+            run._write_manifest()
+        except OSError as error:
+            raise EvidenceError(
+                f"{reports / kind} cannot be written: {error.strerror}; "
+                "make it writable, or name another folder in PSANNLM_REPORTS (of validations in "
+                "OUT_DIR, of all others in BENCH_OUT)"
+            ) from None
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path, now: Mapping[str, Any]) -> "Run":
+        """Go on in a folder whose run was interrupted or failed.
+
+        Args:
+            folder: Of the run.
+            now: Parameters, environment and git as a run started now would state them.
+
+        Raises:
+            EvidenceError: There is no such run, it is complete, or it was begun with other
+                parameters, other code, or on another device: one run never mixes two of these.
+        """
+        manifest = dict(_read_manifest(folder))
+        if manifest["status"] == "complete":
+            raise EvidenceError(f"{_name(folder)} is complete; there is nothing to resume")
+        for what, then, here in (
+            ("parameters", manifest["parameters"], now["parameters"]),
+            ("commit", manifest["git"]["commit"], now["git"]["commit"]),
+            ("device", manifest["environment"]["device"], now["environment"]["device"]),
+        ):
+            if then != here:
+                shown = "" if what == "parameters" else f", {then} and not {here}"
+                raise EvidenceError(
+                    f"{_name(folder)} was begun with another {what}{shown}; start a new run"
+                )
+        run = cls(folder, manifest)
+        run.artifacts = set(_artifacts(folder))
+        run.manifest |= {"status": "running", "reason": ""}
+        run.manifest["resumed_at"] = [*manifest.get("resumed_at", []), utc_now().isoformat()]
+        run._write_manifest()
+        return run
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write the artifact `name`, a path below the folder, atomically."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+        self.artifacts.add(name)
+
+    def state(self, **facts: Any) -> None:
+        """Put facts into the manifest that are known only once the run has begun.
+
+        Raises:
+            EvidenceError: The run was begun with others: one run never mixes two of these.
+        """
+        for name, value in facts.items():
+            if self.manifest.get(name) not in (None, value):
+                raise EvidenceError(
+                    f"{_name(self.folder)} was begun with another {name}; start a new run"
+                )
+        self.manifest |= facts
+        self._write_manifest()
+
+    def seal(self, status: str, reason: str = "", **facts: Any) -> None:
+        """End the run: hash every artifact, then replace the manifest."""
+        self.manifest |= facts | {
+            "status": status,
+            "reason": reason,
+            "ended_at": utc_now().isoformat(),
+            "artifacts": {name: sha256_of(self.folder / name) for name in sorted(self.artifacts)},
+        }
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        content = {k: v for k, v in self.manifest.items() if k != "sha256"}
+        self.manifest["sha256"] = _fingerprint(content)
+        write_atomically(self.folder / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
+
+
+def load(folder: Path) -> Evidence:
+    """The run in `folder`, every hash checked if it is sealed, complete or not.
+
+    Raises:
+        EvidenceError: Unknown schema, altered manifest, missing file, wrong hash, or a complete
+            run with a file that its manifest does not name; by name.
+    """
+    manifest = _read_manifest(folder)
+    if manifest["status"] == "running":
+        return Evidence(folder, manifest)  # resumed, it writes anew what was sealed before
+    sealed = manifest["artifacts"]
+    for name, expected in sealed.items():
+        if not _lies_within(name):
+            raise EvidenceError(f"{_name(folder)}: {name} is no path below the run's folder")
+        path = folder / name
+        if not path.is_file():
+            raise EvidenceError(f"{_name(folder)}: {name} is missing")
+        if sha256_of(path) != expected:
+            raise EvidenceError(f"{_name(folder)}: {name} was altered, its sha256 differs")
+    if manifest["status"] == "complete":
+        for name in sorted(set(_artifacts(folder)) - set(sealed)):
+            raise EvidenceError(
+                f"{_name(folder)}: {name} is not named in {MANIFEST}; move it out of the run"
+            )
+    return Evidence(folder, manifest)
+
+
+def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
+    """Every run folder, oldest first; one that cannot be trusted comes with its reason."""
+    folders = (p for kind in ("gpu", "benchmarks") for p in (reports / kind).glob("*"))
+    for folder in sorted((p for p in folders if p.is_dir()), key=lambda p: p.name):
+        try:
+            yield load(folder)
+        except EvidenceError as error:
+            yield Refused(folder, str(error))
+
+
+def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
+    """The newest complete run of the highest preset; one restricted by `only` if there is no other.
+
+    Args:
+        notebook: Whose run it is.
+        runs: To choose from.
+    """
+
+    def worth(run: Evidence) -> tuple[int, bool, str]:
+        manifest = run.manifest
+        whole = not manifest["parameters"].get("only")
+        return PRESETS.index(manifest["preset"]), whole, manifest["started_at"]
+
+    ours = [run for run in runs if run.is_complete and run.manifest["notebook"] == notebook]
+    return max(ours, key=worth, default=None)
+
+
+def _new_folder(parent: Path, suffix: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = parent / f"{utc_now():%Y%m%d_%H%M%S}{suffix}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            time.sleep(0.2)  # another run took this second
+
+
+def _read_manifest(folder: Path) -> Mapping[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST} is missing") from None
+    except (OSError, ValueError) as error:
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST} cannot be read: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
+    if manifest.get("sha256") != _fingerprint({k: v for k, v in manifest.items() if k != "sha256"}):
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs")
+    return manifest
+
+
+def _fingerprint(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _lies_within(name: str) -> bool:
+    """Whether the path `name` of an artifact leads to a place below its run's folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+def _artifacts(folder: Path) -> Iterator[str]:
+    """Paths, below a run folder, of its files but for the manifest and all that a dot hides."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and name != Path(MANIFEST) and not hidden:
+            yield name.as_posix()
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"

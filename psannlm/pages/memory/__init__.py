@@ -1,0 +1,1 @@
+"""Memory: the bytes of a training step, predicted and measured, checkpointed or not."""

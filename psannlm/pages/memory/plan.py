@@ -1,0 +1,172 @@
+"""All measurements of memory that a run makes: which cells there are, and what comes of each."""
+
+import random
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from psannlm.bench.environment import utc_now
+from psannlm.bench.fork_server import ForkServer
+from psannlm.bench.processes import run_task
+from psannlm.config.network import ModelConfig
+from psannlm.device import select_device
+from psannlm.model.bases import base_of, cost_of
+from psannlm.model.sine import DampedSine
+from psannlm.pages.memory.config import MemoryConfig
+from psannlm.pages.memory.records import MemoryRecord
+from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predicted
+
+
+class Setting(NamedTuple):
+    """What is measured; the `setting` of its records."""
+
+    base: str
+    context_length: int
+    batch_tokens: int
+    grad_checkpoint: bool
+    precision: str
+    variant: str
+
+
+class MemoryCell(NamedTuple):
+    """What one process measures, and its place in the run."""
+
+    repeat: int
+    order: int
+    setting: Setting
+
+
+def main_settings(config: MemoryConfig) -> list[Setting]:
+    """Every base, checkpointing off and on, in every precision, at the first batch."""
+    place = config.context_length, config.batch_tokens[0]
+    return [
+        Setting(base, *place, checkpoint, precision, DEFAULT)
+        for base in config.base
+        for checkpoint in (False, True)
+        for precision in config.precision
+    ]
+
+
+def further_settings(config: MemoryConfig) -> list[Setting]:
+    """What is counted but not compared in time: curves over batch and context, and variants."""
+    first = config.batch_tokens[0]
+    places = [(config.context_length, tokens) for tokens in config.batch_tokens]
+    places += [(context, first) for context in config.contexts]
+    curves = [
+        Setting(base, *place, checkpoint, config.precision[0], DEFAULT)
+        for base in config.base
+        for place in places
+        for checkpoint in (False, True)
+    ]
+    variants = [
+        Setting(base, config.context_length, first, False, precision, variant)
+        for variant in config.variants
+        for base in config.base
+        for precision in config.precision
+        if variant != PLAIN_SINE or has_sine(config.network_of(base))
+    ]
+    main = set(main_settings(config))
+    return [setting for setting in [*curves, *variants] if setting not in main]
+
+
+def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
+    """All cells, in the order in which they run.
+
+    The run goes in blocks, one a repeat, each shuffled anew. Every block has the cells whose times
+    are compared; the first has those too of which bytes alone are asked, as these repeat exactly.
+    """
+    shuffler = random.Random(config.seed)
+    cells: list[MemoryCell] = []
+    for repeat in range(config.n_repeats):
+        block = main_settings(config) + ([] if repeat else further_settings(config))
+        shuffler.shuffle(block)
+        cells += [MemoryCell(repeat, len(cells) + i, what) for i, what in enumerate(block)]
+    return cells
+
+
+def memory(
+    config: MemoryConfig,
+    *,
+    done: Collection[tuple[Any, ...]] = (),
+    cells: Sequence[MemoryCell] | None = None,
+) -> Iterator[MemoryRecord]:
+    """Measure every cell in a fresh process.
+
+    Args:
+        config: What to measure.
+        done: Keys of records that an interrupted run has already.
+        cells: What is measured of it; all cells if not given.
+
+    Yields:
+        The record of each cell as soon as it is measured.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder,
+        # The first optimizer of a process loads torch's compiler, used or not.
+        ForkServer("psannlm.pages.memory.worker", Path(folder), loads=["torch._dynamo"]) as server,
+    ):
+        forks = select_device(config.device).type == "cpu"
+        for cell in memory_plan(config) if cells is None else cells:
+            if (cell.repeat, *cell.setting) not in done:
+                yield _measure(cell, config, Path(folder), server if forks else None)
+
+
+def task_of(setting: Setting, config: MemoryConfig) -> MemoryTask:
+    """What the process of a cell is told."""
+    model = config.network_of(
+        setting.base,
+        context_length=setting.context_length,
+        grad_checkpoint=setting.grad_checkpoint,
+    )
+    return MemoryTask(
+        model=model.model_dump(),
+        batch_tokens=setting.batch_tokens,
+        precision=setting.precision,
+        variant=setting.variant,
+        chunk_tokens=config.loss_chunk_tokens,
+        device=config.device,
+        min_seconds=config.min_seconds,
+        min_steps=config.min_steps,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        compared=setting in main_settings(config),
+    )
+
+
+def has_sine(config: ModelConfig) -> bool:
+    """Whether a block of the network holds a damped sine."""
+    with torch.device("meta"):  # without memory
+        block = base_of(config)(config, 0)
+    return any(isinstance(module, DampedSine) for module in block.modules())
+
+
+def _measure(
+    cell: MemoryCell, config: MemoryConfig, cache: Path, server: ForkServer | None
+) -> MemoryRecord:
+    task = task_of(cell.setting, config)
+    unknown: dict[str, Any] = {
+        "started_at": utc_now().isoformat(),
+        "saved_bytes": None,
+        "saved_kinds": {},
+        "peak_allocated_bytes": None,
+        "peak_reserved_bytes": None,
+        "rss_before_bytes": None,
+        "peak_rss_bytes": None,
+        "loss": None,
+        "seconds": (),
+    }
+    [found] = run_task(
+        task, cache=cache, timeout_seconds=config.timeout_seconds, fork_server=server
+    )
+    values = unknown | {name: value for name, value in found.items() if name != "mode"}
+    return MemoryRecord(
+        repeat=cell.repeat,
+        order=cell.order,
+        **cell.setting._asdict(),
+        n_parameters=cost_of(task.config, task.shape).n_parameters,
+        predicted=dict(predicted(task)),
+        **values | {"seconds": tuple(values["seconds"])},
+    )

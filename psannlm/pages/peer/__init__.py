@@ -1,0 +1,1 @@
+"""Peer: the published package beside this one."""

@@ -1,0 +1,71 @@
+"""What a comparison with the published package is asked to do.
+
+Knows nothing of torch, nor of files.
+"""
+
+from typing import ClassVar, Literal
+
+from psannlm.config.network import Architecture
+from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Rule, Seed, Text, Tokens
+from psannlm.config.training import Device, Precision, Preset
+
+Work = Literal["forward", "train_step", "generate", "saved"]
+Setting = Literal["defaults", "best"]
+
+
+class PeerConfig(Architecture):
+    """Everything that notebooks/peer.ipynb may vary."""
+
+    preset: Preset
+    peer: Text
+    """The published package by name and version, such as `psannlm==2.0.1`."""
+
+    base: OneOrMore[Text]
+    """Bases, of the same name in both packages."""
+
+    batch_tokens: Tokens
+    """Tokens per step, B * T with T = context_length."""
+
+    precision: OneOrMore[Precision]
+    work: OneOrMore[Work]
+    """What is measured: a forward pass, a training step, generation, bytes kept for backward."""
+
+    setting: OneOrMore[Setting]
+    """Each package as it comes, and with the fastest choices that it offers."""
+
+    prompt_tokens: Tokens
+    new_tokens: Tokens
+    """Of generation: tokens given, and tokens made one after the other."""
+
+    protocol_batch_tokens: AnyOf[Tokens]
+    """Batches at which both packages repeat the original's own protocol; none leaves it out."""
+
+    device: Device
+    n_repeats: Count
+    """Fresh processes per row; ours is measured twice, for the noise floor."""
+
+    min_seconds: Positive
+    """Least time that the timed steps of one process take together."""
+
+    min_steps: Count
+    """Least number of timed steps of one process."""
+
+    timeout_seconds: Positive
+    """A process that runs longer is stopped and becomes a row that says so."""
+
+    learning_rate: Positive
+    seed: Seed
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *Architecture.rules,
+        Rule(
+            ("batch_tokens", "context_length"),
+            lambda tokens, context: tokens % context == 0,
+            "batch_tokens must be a multiple of context_length, got {} and {}",
+        ),
+        Rule(
+            ("prompt_tokens", "new_tokens", "context_length"),
+            lambda prompt, new, context: prompt + new <= context,
+            "prompt_tokens and new_tokens must fit in context_length, got {}, {} and {}",
+        ),
+    )

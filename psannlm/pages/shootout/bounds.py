@@ -1,0 +1,222 @@
+"""What must hold within one training of a shootout, and what none could reach."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, pairwise
+from typing import Any
+
+from psannlm.bench.datasheet import stated_peak
+from psannlm.model.bases import cost_of
+from psannlm.model.cost import Shape
+from psannlm.pages.shootout.arms import is_scaled
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.plan import Cell, training_of
+from psannlm.pages.shootout.records import TrainingRecord
+from psannlm.train.journal import UNSTEADY_SHARE
+
+TOLERANCE = 1e-9
+"""Relative. The same sums in another order differ by rounding in the last digits at most."""
+
+LARGEST_LOSS = 100.0
+"""Nats per token. A network that has diverged, and is still one, predicts less badly than that."""
+
+PARAMETER_BYTES = 4
+"""The trained weights are float32, whatever precision products are in."""
+
+NEEDED = (
+    "n_steps", "train_tokens", "train_loss", "train_seconds", "train_tokens_per_s", "val_loss",
+    "val_top1", "val_tokens", "val_bytes", "leak",
+)  # fmt: skip
+"""Fields of every training that came to its end."""
+
+TEST = ("test_loss", "test_top1", "test_tokens", "test_bytes")
+"""Fields of those that are compared, and of no others."""
+
+
+def impossible(record: TrainingRecord, cell: Cell, config: ShootoutConfig) -> Iterator[str]:
+    """What a training states that cannot be.
+
+    Args:
+        record: What it states.
+        cell: What it was to be.
+        config: Of the shootout.
+    """
+    yield from _not_its_cell(record, cell, config)
+    if record.status != "ok":
+        if not record.reason:
+            yield "it failed, and no reason is given"
+        if record.val_loss is not None or record.test_loss is not None:
+            yield "it failed, and states a loss"
+        return
+    needed = (*NEEDED, *(TEST if record.final else ()))
+    if missing := [name for name in needed if getattr(record, name) is None]:
+        yield f"{', '.join(missing)} must be known of a training that came to its end"
+        return
+    parts: tuple[Callable[[TrainingRecord, ShootoutConfig], Iterator[str]], ...] = (
+        _bounds, _course, _clocks, _documents, _sides,
+    )  # fmt: skip
+    for part in parts:
+        yield from part(record, config)
+    if bool(record.learned) != is_scaled(cell.arm, config):
+        yield "learned must hold the parameters of the nonlinearity, if it has any"
+
+
+def unequal(records: Iterable[TrainingRecord]) -> Iterator[str]:
+    """Budgets and texts that differ between trainings which should have them in common.
+
+    Args:
+        records: All of a shootout.
+    """
+    ended = [record for record in records if record.status == "ok"]
+    shared: dict[str, Callable[[TrainingRecord], Any]] = {
+        name: lambda record, name=name: getattr(record, name)  # type: ignore[misc]
+        for name in ("n_steps", "val_tokens", "val_bytes", "test_tokens", "test_bytes")
+    }
+    shared["tokens of documents"] = lambda record: tuple(d.n_tokens for d in record.documents)
+    for name, value_of in shared.items():
+        found = [(record, value_of(record)) for record in ended]
+        known = [(record, value) for record, value in found if value not in (None, ())]
+        for record, value in known[1:]:
+            first, right = known[0]
+            if value != right:
+                yield (
+                    f"cells/{record.key}.json: {name} must be the same in all trainings, got "
+                    f"{_short(value)} and {_short(right)} of {first.key}"
+                )
+
+
+def differs(name: str, stated: Any, expected: Any, source: str) -> Iterator[str]:
+    """The message that `stated` is not what `source` gives, unless it is."""
+    if isinstance(expected, float) and isinstance(stated, int | float):
+        same = math.isclose(stated, expected, rel_tol=TOLERANCE, abs_tol=1e-12)
+    else:
+        same = stated == expected
+    if not same:
+        yield f"{name} is {stated!r}, {source} gives {expected!r}"
+
+
+def _not_its_cell(record: TrainingRecord, cell: Cell, config: ShootoutConfig) -> Iterator[str]:
+    network = training_of(cell, config).network
+    cost = cost_of(network, Shape(1, config.context_length))
+    for name, expected, source in (
+        ("arm", cell.arm.name, "its key"),
+        ("base", cell.arm.base, "its key"),
+        ("setting", cell.setting, "its key"),
+        ("seed", cell.seed, "its key"),
+        ("final", cell.final, "its key"),
+        ("d_mlp", network.d_mlp, "the network"),
+        ("n_parameters", cost.n_parameters, "the network"),
+        ("flops_per_token", 3 * cost.model_flops // config.context_length, "the network"),
+    ):
+        yield from differs(name, getattr(record, name), expected, source)
+    if not record.final:
+        stated = [name for name in TEST if getattr(record, name) is not None]
+        if stated or record.scores:
+            names = ", ".join([*stated, *(["scores"] if record.scores else [])])
+            yield f"{names}: only compared trainings may see the test split and be asked"
+
+
+def _bounds(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
+    for name in ("train_loss", "val_loss", "test_loss"):
+        loss = getattr(record, name)
+        if loss is not None and not 0 < loss < LARGEST_LOSS:
+            yield f"{name} must lie between 0 and {LARGEST_LOSS:g} nats, got {loss!r}"
+    for name in ("val_top1", "test_top1"):
+        share = getattr(record, name)
+        if share is not None and not 0 <= share <= 1:
+            yield f"{name} must lie between 0 and 1, got {share!r}"
+    for name in ("val_tokens", "val_bytes", "test_tokens", "test_bytes", "n_steps"):
+        count = getattr(record, name)
+        if count is not None and count < 1:
+            yield f"{name} must be positive, got {count!r}"
+    if record.leak is not None and not record.leak >= 0:
+        yield f"leak must be at least 0, got {record.leak!r}"
+    held = PARAMETER_BYTES * record.n_parameters
+    for name in ("peak_allocated_bytes", "peak_rss_bytes"):
+        peak = getattr(record, name)
+        if peak is not None and peak <= held:
+            yield f"{name} is {peak}, which cannot hold the {held} bytes of its parameters"
+    peak_rate = stated_peak(record.device, config.precision)
+    rate = (record.train_tokens_per_s or 0.0) * record.flops_per_token
+    if peak_rate is not None and rate > peak_rate:
+        yield f"train_tokens_per_s is {rate:.3g} FLOP/s, {record.device} can do {peak_rate:.3g}"
+
+
+def _course(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
+    """Steps, tokens and the curve, which ends where the training does."""
+    n_steps = record.n_steps or 0
+    tokens = n_steps * config.batch_tokens
+    yield from differs("train_tokens", record.train_tokens, tokens, "n_steps * batch_tokens")
+    if not record.curve:
+        yield "its curve has no evaluation"
+        return
+    for i, point in enumerate(record.curve):
+        expected = point.step * config.batch_tokens
+        yield from differs(f"curve[{i}]: tokens", point.tokens, expected, "its step")
+        if not 0 < point.val_loss < LARGEST_LOSS:
+            yield f"curve[{i}]: val_loss must lie between 0 and {LARGEST_LOSS:g} nats"
+    for what in ("step", "seconds"):
+        values = [0, *(getattr(point, what) for point in record.curve)]
+        if not all(one < other for one, other in pairwise(values)):
+            yield f"curve: {what} must rise from above zero"
+    last = record.curve[-1]
+    yield from differs("curve: the last step", last.step, n_steps, "n_steps")
+    yield from differs("curve: the last val_loss", last.val_loss, record.val_loss, "val_loss")
+    seconds = record.train_seconds
+    yield from differs("curve: the last seconds", last.seconds, seconds, "train_seconds")
+
+
+def _clocks(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
+    for name in ("train_seconds", "train_tokens_per_s", "overhead_seconds"):
+        value = getattr(record, name)
+        if value is not None and not 0 < value < math.inf:
+            yield f"{name} must be positive, got {value!r}"
+            return
+    n_steps, rate = record.n_steps or 0, record.train_tokens_per_s or math.inf
+    steady = n_steps - int(UNSTEADY_SHARE * n_steps)
+    # A half of the steady steps takes at least their median each.
+    least = (steady + 1) // 2 * config.batch_tokens / rate
+    if (record.train_seconds or 0.0) < least * (1 - TOLERANCE):
+        yield (
+            f"train_seconds is {record.train_seconds!r}, train_tokens_per_s needs {least!r} at "
+            "least"
+        )
+
+
+def _documents(record: TrainingRecord, _: ShootoutConfig) -> Iterator[str]:
+    if not record.documents:
+        if record.final:
+            yield "documents must be known of a training that is compared"
+        return
+    n_tokens = sum(document.n_tokens for document in record.documents)
+    yield from differs("val_tokens", record.val_tokens, n_tokens, "the sum of documents")
+    if any(document.nats < 0 or document.n_tokens < 0 for document in record.documents):
+        yield "documents must have nats and tokens of at least 0"
+    elif n_tokens:
+        loss = math.fsum(document.nats for document in record.documents) / n_tokens
+        yield from differs("val_loss", record.val_loss, loss, "the mean of documents")
+
+
+def _sides(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
+    """Learned parameters, and results of lm-eval."""
+    for row in record.learned:
+        values = (row.before, row.after, row.low, row.high)
+        if not all(map(math.isfinite, values)) or row.low > row.high:
+            yield f"learned: {row.layer}, {row.part} must be finite, with low at most high"
+    for score in record.scores:
+        where = f"scores: {score.task}, {score.metric}"
+        if not 0 < score.n_items <= config.lm_eval_limit:
+            yield f"{where}: n_items must lie between 1 and lm_eval_limit, got {score.n_items}"
+        if score.stderr is not None and not score.stderr >= 0:
+            yield f"{where}: stderr must be at least 0, got {score.stderr!r}"
+        if score.items:
+            yield from differs(f"{where}: n_items", score.n_items, len(score.items), "items")
+            mean = math.fsum(score.items) / len(score.items)
+            yield from differs(f"{where}: value", score.value, mean, "the mean of items")
+
+
+def _short(value: Any) -> str:
+    """A value as a message gives it: of many numbers how many, and their sum."""
+    if isinstance(value, Sequence):
+        return f"{len(value)} with {sum(chain(value))} together"
+    return repr(value)

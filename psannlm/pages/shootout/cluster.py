@@ -1,0 +1,209 @@
+"""Trainings on the workers of a dask scheduler; which one trains what is dask's business."""
+
+import hashlib
+import shutil
+import socket
+import time
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from psannlm import CHECKPOINTS, ROOT
+from psannlm.bench.environment import device_name
+from psannlm.bench.upkeep import reason_of
+from psannlm.config.schema import ConfigError
+from psannlm.corpora.corpus import load
+from psannlm.device import select_device
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.pool import COMPILED, Found, Job, train
+
+CONNECT_SECONDS = 10
+LOOK_SECONDS = 2
+PATIENCE_SECONDS = 120
+"""How long trainings wait for a worker while there is none, as when one is started anew."""
+
+
+def refuse_unready(config: ShootoutConfig) -> None:
+    """Refuse a cluster on which nothing, or something else, would be trained.
+
+    Raises:
+        ConfigError: dask.distributed is not installed, the scheduler does not answer, it has no
+            worker, or a worker's code, torch, corpus, device or threads are not as they must be.
+    """
+    with _connect(config.scheduler) as client:
+        _refuse_unfit(client, config)
+
+
+def on_cluster(
+    jobs: Sequence[Job], config: ShootoutConfig, place: Path
+) -> Generator[tuple[str, Found], None, None]:
+    """Train on whatever workers the scheduler has; closed early, it ends what they train.
+
+    A training whose worker dies is given to another one by dask, and fails if that one dies too,
+    as often as the scheduler allows.
+
+    Args:
+        jobs: Begun in their order.
+        config: Where the scheduler is.
+        place: Folder of the run, whose name it has on each worker too.
+
+    Yields:
+        Key and result of each training as soon as it has ended.
+
+    Raises:
+        ConfigError: The cluster cannot be used, or all of its workers are gone.
+    """
+    with _connect(config.scheduler) as client:
+        _refuse_unfit(client, config)
+        told = _standing(config.corpus), config.corpus, place.name
+        futures = [
+            client.submit(train_on_worker, job, *told, pure=False, retries=0, priority=-i)
+            for i, job in enumerate(jobs)
+        ]
+        waiting = {future.key: job.key for future, job in zip(futures, jobs, strict=True)}
+        try:
+            while waiting:
+                for future in _ended([f for f in futures if f.key in waiting], client, config):
+                    yield waiting.pop(future.key), _found(future, config)
+        finally:
+            client.cancel(futures)
+
+
+def train_on_worker(job: Job, ours: Mapping[str, str], corpus: str, name: str) -> Found:
+    """What a worker does: the training in a process of its own, on a machine that may do it.
+
+    Args:
+        job: What to train.
+        ours: What code, torch and corpus must be.
+        corpus: Path of the text, from the project's folder.
+        name: Of the run.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    device = job.task.config["device"]
+    if reason := objection(ours, corpus, device, worker):
+        return {"status": "failed", "reason": f"the worker must not train: {reason}"}
+    asked_for = worker.get_current_task()
+
+    def stopped() -> bool:
+        task = worker.state.tasks.get(asked_for)
+        return task is None or task.state == "cancelled"
+
+    place = CHECKPOINTS / name
+    found = train(job, place, Path(worker.local_directory, COMPILED), stopped=stopped)
+    if not stopped():
+        shutil.rmtree(place / job.key, ignore_errors=True)
+    return found | {"device": device_name(select_device(device))}
+
+
+def objection(ours: Mapping[str, str], corpus: str, device: str, dask_worker: Any) -> str:
+    """Why a worker must not train, said on the worker itself; empty if it may."""
+    if dask_worker.state.nthreads != 1:
+        return (
+            f"it would train {dask_worker.state.nthreads} networks at a time on one device; "
+            "start it with --nthreads 1"
+        )
+    try:
+        select_device(device)
+        theirs = _standing(corpus)
+    except ConfigError as error:
+        return str(error)
+    for what, value in ours.items():
+        if theirs[what] != value:
+            return f"its {what} is {theirs[what]}, not {value}; install or copy the same there"
+    return ""
+
+
+def _standing(corpus: str) -> dict[str, str]:
+    """What decides the result of a training beside its configuration.
+
+    Raises:
+        ConfigError: The corpus is missing or broken.
+    """
+    code = hashlib.sha256()
+    for path in sorted((ROOT / "psannlm").rglob("*.py")):
+        code.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return {
+        "code": code.hexdigest()[:16],
+        "torch": torch.__version__.split("+")[0],  # without the device it was built for
+        "corpus": load(ROOT / corpus).sha256[:16],
+    }
+
+
+def _connect(address: str) -> Any:
+    """A client of the scheduler."""
+    try:
+        from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
+    except ImportError:
+        raise ConfigError(
+            f"scheduler: {address} needs dask.distributed, which is not installed; "
+            "pip install 'psannlm-report[cluster]'"
+        ) from None
+    try:  # a client that finds no scheduler would never quite end
+        socket.create_connection(get_address_host_port(address), CONNECT_SECONDS).close()
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, OverflowError):
+        raise ConfigError(
+            f"scheduler must be the address of a running dask scheduler, got {address}, where none "
+            f"answers within {CONNECT_SECONDS} s; start one with `dask scheduler`, or leave it "
+            "empty to train on this machine"
+        ) from None
+
+
+def _refuse_unfit(client: Any, config: ShootoutConfig) -> None:
+    told = _standing(config.corpus), config.corpus, config.device
+    found = client.run(objection, *told, on_error="return")
+    if not found:
+        raise ConfigError(
+            f"scheduler: {config.scheduler} has no worker; start one with "
+            f"`dask worker {config.scheduler} --nthreads 1`"
+        )
+    for worker, said in found.items():
+        if said:
+            reason = reason_of(said) if isinstance(said, BaseException) else said
+            raise ConfigError(f"scheduler: its worker {worker} must not train: {reason}")
+
+
+def _ended(futures: list[Any], client: Any, config: ShootoutConfig) -> list[Any]:
+    """Those that have ended, at least one; waits for it as long as there are workers.
+
+    Raises:
+        ConfigError: For a while there was none.
+    """
+    from distributed import wait
+
+    last = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < last:
+        try:
+            with client.as_current():
+                found = wait(futures, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+            return list(found.done)
+        except TimeoutError:
+            if client.status == "running" and client.nthreads():
+                last = time.monotonic() + PATIENCE_SECONDS
+    raise _gone(config)
+
+
+def _found(future: Any, config: ShootoutConfig) -> Found:
+    """What became of a training, an error of its worker too.
+
+    Raises:
+        ConfigError: The scheduler has been lost.
+    """
+    if future.status == "finished":
+        found: Found = future.result()
+        return found
+    if future.status == "error":
+        return {"status": "failed", "reason": reason_of(future.exception())}
+    raise _gone(config)
+
+
+def _gone(config: ShootoutConfig) -> ConfigError:
+    return ConfigError(
+        f"scheduler: {config.scheduler} or all of its workers are gone; start them again and "
+        "resume the run"
+    )

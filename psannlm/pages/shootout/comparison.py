@@ -1,0 +1,284 @@
+"""How far arms differ: paired differences with intervals, and verdicts corrected for their number.
+
+Two things are drawn at random: seeds, which decide what is learned, and documents, which decide
+what is asked. An arm differs from another only if other seeds and other documents would say so.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy.stats import t as student
+
+from psannlm.pages.shootout.records import DocumentLoss, TrainingRecord
+
+LEVEL = 0.05
+"""How often an interval misses, and how often equal arms get any verdict at all."""
+
+SMALLEST_EFFECT = 0.005
+"""Nats per token, half a percent of perplexity: less is never called a difference."""
+
+FEWEST_SEEDS = 3
+"""Below this many pairs no verdict separates: two differences that agree by chance look sure."""
+
+Verdict = Literal["better", "worse", "not separated", "baseline", "A/A"]
+Finals = Mapping[str, Sequence[TrainingRecord]]
+"""The trainings that are compared, of each arm."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences, nats per token, with its interval; negative is better.
+
+    Of one pair the interval is unknown: both ends are NaN, and p is 1. Of none the mean is NaN too.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    """Chance of a mean as far from zero if there were no difference."""
+
+    n: int
+    """Pairs."""
+
+    error: float = field(default=math.nan, compare=False)
+    """Standard error of the mean."""
+
+    freedom: float = field(default=math.nan, compare=False)
+    """Degrees of freedom of the error."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against another, on the same seeds and the same documents."""
+
+    arm: str
+    other: str
+    seeds: Difference
+    """Of validation losses, a pair a seed: would other trainings say the same?"""
+
+    documents: Difference
+    """Of validation losses, a pair a document, weighted by tokens: would other texts?"""
+
+    test: Difference
+    """Of test losses, a pair a seed."""
+
+    p: float
+    """The greatest of those over seeds, over documents, and over both drawn anew together."""
+
+    p_holm: float
+    """The same after Holm's correction for all comparisons with the baseline; 1 in an A/A."""
+
+    verdict: Verdict
+
+
+class Contrast(NamedTuple):
+    """The same difference, over seeds and over documents."""
+
+    seeds: Difference
+    documents: Difference
+
+    @property
+    def p(self) -> float:
+        """The greatest of three: over seeds, over documents, and over both drawn anew together.
+
+        A difference that shows over other seeds, and over other documents, may still be within what
+        both together scatter. Their errors are independent, so squares add, with Satterthwaite's
+        degrees of freedom (the min F' of H. H. Clark, The language-as-fixed-effect fallacy, Journal
+        of Verbal Learning and Verbal Behavior 12, 1973).
+        """
+        over = (self.seeds, self.documents)
+        if any(math.isnan(one.error) for one in over):
+            return 1.0
+        squares = [one.error**2 for one in over]
+        shares = [square**2 / one.freedom for square, one in zip(squares, over, strict=True)]
+        freedom = sum(squares) ** 2 / sum(shares) if sum(shares) else math.inf
+        mean = min((one.mean for one in over), key=abs)
+        both = _difference(mean, math.sqrt(sum(squares)), freedom, self.seeds.n)
+        return max(both.p, *(one.p for one in over))
+
+
+def paired(differences: Sequence[float]) -> Difference:
+    """Mean of differences with Student's interval, and the p of his two-sided test for zero."""
+    mean, error = _mean_and_error(differences)
+    return _difference(mean, error, len(differences) - 1, len(differences))
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, and both ends of Student's interval; the ends are NaN if there is one value or none.
+
+    Args:
+        values: Losses of one arm, one a seed.
+    """
+    found = paired(values)
+    return found.mean, found.low, found.high
+
+
+def versus(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> Difference:
+    """Validation losses of `arm` less those of `other`, over the seeds that both have finished."""
+    return _of_losses(_pairs(arm, other), "val_loss")
+
+
+def over_documents(
+    arm: Sequence[Sequence[DocumentLoss]], other: Sequence[Sequence[DocumentLoss]]
+) -> Difference:
+    """Loss of `arm` less that of `other` on a text, with the interval over its documents.
+
+    Nats are averaged over seeds, so that a document counts once. The mean is a ratio, nats of all
+    documents over their tokens; its error is that of the jackknife, which leaves out one document
+    at a time (Cochran 1977, Sampling Techniques, 6.17). Documents of unequal length are fewer than
+    they seem: degrees of freedom are Kish's effective number less one, and at least one (Kish 1965,
+    Survey Sampling, 8.2). With all documents less one, intervals would be too narrow, most where
+    corrected p are read: in the tails. Documents without tokens do not count.
+
+    Args:
+        arm: Documents of each seed.
+        other: The same documents of the same seeds, in the same order.
+
+    Raises:
+        ValueError: Seeds, or documents by their tokens, do not pair.
+    """
+    lengths = {tuple(d.n_tokens for d in documents) for documents in (*arm, *other)}
+    if len(arm) != len(other) or len(lengths) > 1:
+        raise ValueError(
+            "documents must be the same, seed by seed, for both arms: got "
+            f"{len(arm)} and {len(other)} seeds with {len(lengths)} different lists of token "
+            "counts; compare trainings that were evaluated on one split with one tokenizer"
+        )
+    tokens = np.array(next(iter(lengths), ()), dtype=float)
+    by_seed = [
+        [mine.nats - theirs.nats for mine, theirs in zip(*documents, strict=True)]
+        for documents in zip(arm, other, strict=True)
+    ]
+    counted = tokens > 0
+    n, tokens = int(counted.sum()), tokens[counted]
+    if n == 0:
+        return _difference(math.nan, math.nan, 0, n)
+    nats = np.mean(by_seed, axis=0)[counted]
+    mean = float(nats.sum() / tokens.sum())
+    if n == 1:
+        return _difference(mean, math.nan, 0, n)
+    without = (nats.sum() - nats) / (tokens.sum() - tokens)
+    error = math.sqrt((n - 1) / n * float(((without - mean) ** 2).sum()))
+    effective = float(tokens.sum() ** 2 / (tokens**2).sum())
+    return _difference(mean, error, max(effective - 1, 1.0), n)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjusted p of several tests: those below a level are all right, but for that chance.
+
+    S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
+    Statistics 6 (1979): the smallest times their number, the next times one less, never falling.
+    """
+    adjusted = [0.0] * len(p)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> list[Comparison]:
+    """Every other arm against the baseline, paired by the seeds that both have finished.
+
+    An arm differs only if seeds, documents and both together say so (see Contrast.p); that p is
+    corrected for all arms that are not the baseline's network.
+
+    Args:
+        finals: Finished and failed trainings, by arm.
+        baseline: What the others are compared with; not listed itself.
+        same: The first arm that an arm is the same network as; an arm not in it equals none.
+
+    Raises:
+        ValueError: Documents do not pair.
+    """
+    found = {
+        arm: contrast(records, finals.get(baseline, ()))
+        for arm, records in finals.items()
+        if arm != baseline
+    }
+    tested = [arm for arm in found if same.get(arm, arm) != same.get(baseline, baseline)]
+    corrected = dict(zip(tested, holm([found[arm].p for arm in tested]), strict=True))
+    return [
+        Comparison(
+            arm,
+            baseline,
+            mine.seeds,
+            mine.documents,
+            _of_losses(_pairs(finals[arm], finals.get(baseline, ())), "test_loss"),
+            mine.p,
+            corrected.get(arm, 1.0),
+            verdict_of(mine, corrected[arm]) if arm in corrected else "A/A",
+        )
+        for arm, mine in found.items()
+    ]
+
+
+def contrast(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> Contrast:
+    """Validation losses of `arm` less those of `other`, by seed and by document.
+
+    Raises:
+        ValueError: Documents do not pair.
+    """
+    pairs = _pairs(arm, other)
+    documents = over_documents([a.documents for a, _ in pairs], [b.documents for _, b in pairs])
+    return Contrast(_of_losses(pairs, "val_loss"), documents)
+
+
+def verdict_of(found: Contrast, p: float) -> Verdict:
+    """Better, worse or not separated.
+
+    Better or worse needs a corrected p below LEVEL, a mean over seeds beyond SMALLEST_EFFECT,
+    at least FEWEST_SEEDS pairs, and means of one sign.
+
+    Args:
+        found: What was measured.
+        p: Its p, corrected.
+    """
+    seeds, documents = found
+    if p >= LEVEL or abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS:
+        return "not separated"
+    if seeds.mean * documents.mean <= 0:
+        return "not separated"
+    return "better" if seeds.mean < 0 else "worse"
+
+
+def finished(records: Sequence[TrainingRecord]) -> dict[int, TrainingRecord]:
+    """Trainings that came to a validation loss, by seed."""
+    return {r.seed: r for r in records if r.status == "ok" and r.val_loss is not None}
+
+
+def _pairs(
+    arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]
+) -> list[tuple[TrainingRecord, TrainingRecord]]:
+    mine, theirs = finished(arm), finished(other)
+    return [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
+
+
+def _of_losses(
+    pairs: Sequence[tuple[TrainingRecord, TrainingRecord]], name: Literal["val_loss", "test_loss"]
+) -> Difference:
+    losses = [(getattr(mine, name), getattr(theirs, name)) for mine, theirs in pairs]
+    return paired([a - b for a, b in losses if a is not None and b is not None])
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error; NaN where there are too few values for it."""
+    sample = np.asarray(values, dtype=float)
+    if sample.size < 2:
+        return (float(sample[0]) if sample.size else math.nan), math.nan
+    return float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(sample.size)
+
+
+def _difference(mean: float, error: float, freedom: float, n: int) -> Difference:
+    """By Student's distribution; without an error there is no doubt, unknown is no evidence."""
+    if math.isnan(error):
+        return Difference(mean, math.nan, math.nan, 1.0, n)
+    if error == 0:
+        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, n, error, freedom)
+    reach = error * float(student.ppf(1 - LEVEL / 2, freedom))
+    p = 2 * float(student.sf(abs(mean) / error, freedom))
+    return Difference(mean, mean - reach, mean + reach, p, n, error, freedom)

@@ -1,0 +1,1 @@
+"""Throughput: tokens per second of every base, forward pass and training step."""

@@ -1,0 +1,122 @@
+"""All measurements of speed that a run makes: which cells there are, and what comes of each."""
+
+import random
+import re
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from psannlm.bench.environment import utc_now
+from psannlm.bench.processes import run_task
+from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.pages.throughput.records import CEILING, CellRecord
+from psannlm.pages.throughput.worker import Task
+
+
+class Cell(NamedTuple):
+    """What one process measures, and its place in the run."""
+
+    repeat: int
+    order: int
+    label: str
+    base: str
+    batch_tokens: int
+    precision: str
+    modes: tuple[str, ...]
+
+
+def again(baseline: str) -> str:
+    """Label of the second measurement of the baseline, from which the noise floor comes."""
+    return f"{baseline} (again)"
+
+
+def labels(config: ThroughputConfig) -> dict[str, str]:
+    """Every row label of the run and the base it measures, in the order of tables."""
+    bases = dict.fromkeys([*config.base, config.baseline])
+    return {name: name for name in bases} | {again(config.baseline): config.baseline}
+
+
+def plan(config: ThroughputConfig) -> list[Cell]:
+    """All cells, in the order in which they run.
+
+    The run goes in blocks, one a repeat. A block has every cell once, shuffled anew, so that a
+    machine that grows slower or faster does so for all alike.
+    """
+    shuffler = random.Random(config.seed)
+    cells: list[Cell] = []
+    for repeat in range(config.n_repeats):
+        block: list[tuple[str, str, int, str, tuple[str, ...]]] = [
+            (label, base, tokens, precision, config.mode)
+            for label, base in labels(config).items()
+            for tokens in config.batch_tokens
+            for precision in config.precision
+        ]
+        block += [(CEILING, CEILING, 0, precision, (CEILING,)) for precision in config.precision]
+        shuffler.shuffle(block)
+        cells += [Cell(repeat, len(cells) + i, *what) for i, what in enumerate(block)]
+    return cells
+
+
+def throughput(
+    config: ThroughputConfig,
+    *,
+    done: Collection[tuple[Any, ...]] = (),
+    cells: Sequence[Cell] | None = None,
+) -> Iterator[list[CellRecord]]:
+    """Measure every cell in a fresh process.
+
+    Args:
+        config: What to measure.
+        done: Keys of records that an interrupted run has already.
+        cells: What is measured of it; all cells if not given.
+
+    Yields:
+        The records of one cell, one a mode, as soon as it is measured.
+    """
+    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as cache:
+        for cell in plan(config) if cells is None else cells:
+            keys = {
+                (cell.repeat, cell.label, cell.batch_tokens, mode, cell.precision)
+                for mode in cell.modes
+            }
+            if not keys <= set(done):
+                yield _measure(cell, config, Path(cache))
+
+
+def _measure(cell: Cell, config: ThroughputConfig, cache: Path) -> list[CellRecord]:
+    task = Task(
+        model={} if cell.base == CEILING else config.network_of(cell.base).model_dump(),
+        batch_tokens=cell.batch_tokens,
+        modes=cell.modes,
+        precision=cell.precision,
+        compile=config.compile,
+        device=config.device,
+        min_seconds=config.min_seconds,
+        min_steps=config.min_steps,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+    )
+    started_at = utc_now().isoformat()
+    # A label compiles for itself, so that the first process of each is seen cold.
+    cache = cache / re.sub(r"\W+", "_", cell.label)
+    found = run_task(task, cache=cache, timeout_seconds=config.timeout_seconds)
+    unknown: dict[str, Any] = {
+        "compiled": False,
+        "started_at": started_at,
+        "flops": 0,
+        "compile_seconds": None,
+        "n_warmup": 0,
+        "steady": False,
+        "loss": None,
+        "peak_allocated_bytes": None,
+        "peak_reserved_bytes": None,
+        "peak_rss_bytes": None,
+        "seconds": (),
+    }
+    place = cell._asdict()
+    del place["modes"]
+    return [
+        CellRecord(**place, context_length=config.context_length, **unknown | values)
+        for values in found
+    ]

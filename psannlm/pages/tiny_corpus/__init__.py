@@ -1,0 +1,1 @@
+"""Tiny corpus: a training on real text from end to end."""

@@ -1,0 +1,1 @@
+"""Validation: whether the networks do what they say, check by check."""

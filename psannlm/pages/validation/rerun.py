@@ -1,0 +1,62 @@
+"""A finding of the validation page again: the same status, its measure within its bound."""
+
+from psannlm.checks import suite
+from psannlm.checks.config import ValidationConfig
+from psannlm.checks.findings import Finding, Measure
+from psannlm.evidence.rows import Row
+from psannlm.pages.validation import tables as validation_tables
+from psannlm.pages.validation.tables import SUMMARY
+from psannlm.rerun.asked import RerunRequest
+from psannlm.rerun.outcome import Quantity, Repeat, exact
+from psannlm.rerun.surroundings import refuse_other_text
+
+RULES = (
+    "status: the same",
+    "a measure: within the bound that the check sets before it measures, as far as it was when "
+    "published; how many come out the same to the last digit is shown and not judged",
+)
+
+
+def measure_again(row: Row, asked: RerunRequest) -> Repeat:
+    """Make the check of that base again.
+
+    Args:
+        row: Of a validation run.
+        asked: Where; a check is made once.
+
+    Raises:
+        ConfigError: More repeats are asked for, or the text is missing or another one.
+    """
+    asked.refuse_repeats()
+    refuse_other_text(row.run)
+    config = asked.configuration(ValidationConfig)
+    check, base = row.values["check"], row.values["base"]
+    one = config.model_copy(update={"only": (check,), "base": (base,)})
+    asked.say(f"making {check} of {base}, which took {row.values['seconds']:.0f} s when published")
+    [new] = suite.validate(one, asked.surroundings.device)
+    old = validation_tables.read(row.run.text(SUMMARY))[row.number - 1]
+    return compared(old, new)
+
+
+def compared(old: Finding, new: Finding) -> Repeat:
+    """What the new finding says of the published one."""
+    said, here = (f"{f.status}: {f.reason}" if f.reason else f.status for f in (old, new))
+    quantities = [Quantity("status", said, old.status, here, old.status == new.status)]
+    known = {measure.name: measure for measure in new.measures}
+    quantities += [_measure(measure, known.get(measure.name)) for measure in old.measures]
+    equal = sum(m.name in known and known[m.name].value == m.value for m in old.measures)
+    if old.measures:
+        shown = f"{equal} of {len(old.measures)}"
+        every = f"{len(old.measures)} of {len(old.measures)}"
+        quantities.append(Quantity("the same to the digit", every, "shown only", shown, None))
+    return Repeat(tuple(quantities), RULES)
+
+
+def _measure(old: Measure, new: Measure | None) -> Quantity:
+    if new is None:
+        return exact(old.name, f"{old.value:.6g}", "not measured")
+    expected = f"{'at most' if new.upper else 'at least'} {new.bound:.4g}"
+    if not old.passed:
+        expected = f"not {expected}, as published"
+    inside = new.passed == old.passed
+    return Quantity(old.name, f"{old.value:.6g}", expected, f"{new.value:.6g}", inside)

@@ -1,0 +1,111 @@
+"""The book as one PDF: all pages in one, printed by Chromium with formulas typeset."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from psannlm import ROOT
+from psannlm.config.schema import ConfigError
+from psannlm.files import write_atomically
+from psannlm.run import preset as runner
+
+OUTPUT = ROOT / "_build" / "psannlm-report.pdf"
+SINGLE = ROOT / "_build" / "singlehtml" / "intro.html"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 300
+"""Seconds after which a browser is stopped."""
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--no-pdf-header-footer",
+    "--generate-pdf-document-outline",
+    # Milliseconds of the page's own clock, which runs ahead while MathJax typesets.
+    "--virtual-time-budget=60000",
+)
+
+
+class PdfError(ConfigError):
+    """A PDF that cannot be made; says why, and what to do."""
+
+
+def make(output: Path = OUTPUT) -> Path:
+    """Build the book as one page and print it.
+
+    Args:
+        output: Where the PDF goes.
+
+    Returns:
+        The path of the PDF.
+
+    Raises:
+        PdfError: There is no browser, the book does not build without warnings, or the browser
+            fails.
+    """
+    browser = find_browser()
+    if not runner.build_book("singlehtml"):
+        raise PdfError(
+            "the book must build without warnings before it is printed; they stand above: "
+            "mend them and print again"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, printed(browser, SINGLE))
+    return output
+
+
+def find_browser() -> str:
+    """The browser that prints: `$CHROMIUM`, or the first that is installed.
+
+    Raises:
+        PdfError: There is none.
+    """
+    named = os.environ.get("CHROMIUM")
+    if named:
+        if found := shutil.which(named):
+            return found
+        raise PdfError(
+            f"CHROMIUM must name a program that runs, got {named!r}; correct or unset it"
+        )
+    for name in BROWSERS:
+        if found := shutil.which(name):
+            return found
+    raise PdfError(
+        f"a PDF needs Chromium or Chrome, none of {', '.join(BROWSERS)} is on the path; install "
+        "one, or name its program in CHROMIUM"
+    )
+
+
+def printed(browser: str, page: Path) -> bytes:
+    """The PDF of a page, as its print style has it.
+
+    Raises:
+        PdfError: The browser cannot be started, takes too long, or leaves no PDF.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        made = Path(folder) / "book.pdf"
+        command = [browser, *FLAGS, f"--user-data-dir={folder}/profile", f"--print-to-pdf={made}"]
+        try:
+            done = subprocess.run(
+                [*command, page.as_uri()], capture_output=True, text=True, timeout=PATIENCE
+            )
+        except OSError as error:
+            raise PdfError(
+                f"{browser} cannot be started: {error.strerror}; name another in CHROMIUM"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise PdfError(
+                f"{browser} must print within {PATIENCE} s and did not; try again with less load"
+            ) from None
+        if done.returncode or not made.is_file():
+            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise PdfError(
+                f"{browser} must print a PDF, it ended with {done.returncode}: {last}; "
+                "name another in CHROMIUM"
+            )
+        return made.read_bytes()

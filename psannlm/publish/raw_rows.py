@@ -1,0 +1,110 @@
+"""The page of raw rows: whence each published number is, and what measures it again."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence
+from psannlm.evidence.text import facts_table, printable
+
+LONGEST = 60
+"""Characters of a value on the page; the file has all of it."""
+
+NAMES = (
+    "check", "saver", "name", "package", "side", "label", "base", "setting", "work", "mode", "amp",
+    "precision", "variant",
+)  # fmt: skip
+SIZES = ("batch_tokens", "context_length", "grad_checkpoint")
+"""Columns that tell rows apart: what stands for itself, and what needs its name beside it."""
+
+HEAD = """# Raw rows
+
+Every row that a headline number or a claim was read from: the file it stands in, the sha256 of
+that file as its run stated it, and the command that measures it again. The numbers are written
+with every digit of the file; what is unknown is left out.
+"""
+
+
+def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
+    """The page, as Markdown: a part a file, an entry a row.
+
+    Args:
+        rows: That were published, each once or more often.
+        best: The best run of each notebook, whose files lie beside its page.
+    """
+    parts: dict[tuple[str, str, str], dict[int, Row]] = {}
+    for row in rows:
+        parts.setdefault((row.page, row.run.name, row.file), {})[row.number] = row
+    lines = [HEAD]
+    for by_number in parts.values():
+        of_file = [by_number[number] for number in sorted(by_number)]
+        first = of_file[0]
+        place = location(first, best)
+        lines += [
+            f"## {first.page.replace('_', ' ').capitalize()}: {first.file}",
+            "",
+            f"{{download}}`{first.file} <{place}>` of run {first.run.name}, preset "
+            f"{first.run.manifest['preset']}; its sha256 is "
+            f"`{first.run.manifest['artifacts'][first.file]}`.",
+            "",
+            *(_entry(row) for row in of_file),
+        ]
+    if not parts:
+        lines.append("No complete run yet: `make report` makes the first.\n")
+    return "\n".join(lines)
+
+
+def location(row: Row, best: Mapping[str, Evidence]) -> str:
+    """Where the file of a row lies in the book, below results/."""
+    shown = best.get(row.page)
+    if shown is not None and shown.folder == row.run.folder:
+        return f"data/{row.page}/{row.file}"
+    return f"data/{row.page}/{row.run.folder.name}/{row.file}"
+
+
+def files_beside(rows: Iterable[Row], best: Mapping[str, Evidence]) -> dict[str, bytes]:
+    """Files of runs that are not shown, but that a claim stands on, by their place in the book."""
+    places = {location(row, best): row for row in rows}
+    return {
+        place: (row.run.folder / row.file).read_bytes()
+        for place, row in places.items()
+        if row.run.folder != getattr(best.get(row.page), "folder", None)
+    }
+
+
+def _entry(row: Row) -> str:
+    """A row: a target for links, its name, and a table that opens."""
+    manifest = row.run.manifest
+    facts = {
+        "run": row.run.name,
+        "machine": manifest["environment"]["device"],
+        "measured": f"{manifest['started_at'][:19].replace('T', ' ')} UTC",
+        "file, row": f"{row.file}, row {row.number}",
+        "again": row.command,
+    }
+    known = {name: shown(value) for name, value in row.values.items() if value not in (None, "")}
+    return (
+        f"({row.label})=\n**Row {row.number}**: {_plain(about(row))}\n\n"
+        "<details><summary>All of it, and the command that measures it again</summary>"
+        f"{facts_table(facts | known)}</details>\n"
+    )
+
+
+def about(row: Row) -> str:
+    """What a row is of, in words, from the columns that tell rows apart."""
+    values = row.values
+    said = [str(values[name]) for name in NAMES if values.get(name) not in (None, "")]
+    said += [f"{name} {values[name]}" for name in SIZES if values.get(name) is not None]
+    return ", ".join(dict.fromkeys(said))
+
+
+def shown(value: Any) -> str:
+    """A value as a page shows it: every digit of a number, the beginning of what is long."""
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    text = printable(text).replace("\n", " ")
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} characters)"
+
+
+def _plain(text: str) -> str:
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#$|~" else c for c in text)

@@ -1,0 +1,101 @@
+"""When the book's copy of the evidence is made anew, decided without loading torch.
+
+A build asks for the staged pages. They are made again only if the evidence, the code or the
+parameters have changed since, or if a staged file is no longer as it was written.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from psannlm import REPORTS, ROOT
+
+STAMP = ".staged.json"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What is staged, and what a build needs to know of it."""
+
+    inputs: str
+    """Hash of everything that the pages were made from."""
+
+    files: dict[str, str]
+    """Hash of every staged file, by its path below the book."""
+
+    warnings: list[str]
+    """Of refused runs, by name; a build repeats them."""
+
+    constants: dict[str, str]
+    """Numbers of the method, for the prose that explains it."""
+
+
+def prepare(source: Path) -> Staged:
+    """Bring the folder results/ of the book `source` up to date.
+
+    Nothing that is loaded before the decision takes long to import, so that a build with nothing
+    new is quick.
+    """
+    stamp, target = source / STAMP, source / "results"
+    inputs = fingerprint(_inputs())
+    before = _read(stamp)
+    if before and before.inputs == inputs and before.files == _hashes(target):
+        return before
+    from psannlm.publish import build as book
+
+    warnings = book.stage(target)
+    staged = Staged(inputs, _hashes(target), warnings, book.constants())
+    stamp.write_text(json.dumps(asdict(staged)), encoding="utf-8")
+    return staged
+
+
+def fingerprint(files: Iterator[Path]) -> str:
+    """One hash of the paths and contents of files."""
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(f"{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def copy_mathjax(output: Path) -> bool:
+    """Put MathJax beside the pages, from the installed package; False if it is not installed."""
+    try:
+        package = importlib.metadata.distribution("sphinx-mathjax-offline")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    source = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg.js")))
+    target = output / "_static" / source.name
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        shutil.copyfile(source, target)
+    return True
+
+
+def _inputs() -> Iterator[Path]:
+    for folder, pattern in (
+        (REPORTS, "*"),
+        (ROOT / "psannlm", "*.py"),
+        (ROOT / "params", "*.yaml"),
+    ):
+        yield from (path for path in sorted(folder.rglob(pattern)) if path.is_file())
+    yield from sorted((ROOT / "book").glob("*.yaml"))
+    beside = (ROOT / "CITATION.cff", ROOT / "LICENSE")
+    yield from (path for path in beside if path.is_file())
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def _read(stamp: Path) -> Staged | None:
+    try:
+        return Staged(**json.loads(stamp.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None  # never staged, or by another version

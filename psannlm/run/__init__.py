@@ -1,0 +1,1 @@
+"""Whole runs: a preset through papermill, the check of all evidence, one row measured again."""

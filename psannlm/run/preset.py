@@ -1,0 +1,258 @@
+"""A preset's notebooks through papermill, one after the other, then the book.
+
+Each notebook runs in a papermill of its own; one that fails does not stop the others, and the
+report says so at its end.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import torch
+import yaml
+from tqdm import tqdm
+
+from psannlm import ROOT
+from psannlm.config.parse import nearest, read_parameters
+from psannlm.config.schema import ConfigError
+from psannlm.corpora import build, recipe
+from psannlm.corpora.corpus import CORPORA
+from psannlm.evidence import places
+from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load
+from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, configuration, default_parameters
+from psannlm.pages.registry import CONFIGS
+
+EXECUTED = ROOT / "_build" / "executed"
+INDEX = ROOT / "_build" / "html" / "index.html"
+POLL_SECONDS = 0.2
+LOG_SECONDS = 10.0
+
+INSTALLING = ("peer",)
+"""Notebooks that install another package, which nobody asked for who did not name them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook."""
+
+    notebook: str
+    seconds: float
+    reason: str
+    """Empty if it ran to its end."""
+
+
+def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
+    """Run the notebooks of a preset, in their order.
+
+    Args:
+        preset: A folder under params/.
+        only: Names of notebooks; none means all but those that install another package.
+
+    Raises:
+        ConfigError: Before anything runs: no such preset or notebook, or any parameter file that
+            is wrong, the one that TINY_CONFIG names among them; all problems of all files together.
+    """
+    jobs = {name: places.parameter_file(preset, name, root=ROOT) for name in chosen(preset, only)}
+    problems = []
+    for name, path in jobs.items():
+        try:
+            check_parameters(name, path)
+        except ConfigError as error:
+            usual = path.parent == ROOT / "params" / preset
+            problems.append(str(error) if usual else f"{places.TINY_CONFIG}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    outcomes = []
+    for name, path in jobs.items():
+        start = time.monotonic()
+        try:
+            build_missing_corpus(read_parameters(path))
+        except ConfigError as error:  # of this notebook alone: the others need no corpus
+            outcomes.append(Outcome(name, time.monotonic() - start, str(error)))
+            continue
+        output = EXECUTED / f"{preset}_{name}.ipynb"
+        outcomes.append(run_notebook(name, ["-f", _shown(path)], output, places.pinned()))
+    return outcomes
+
+
+def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
+    """Build the corpus that a notebook trains on, if it is not there and a recipe makes it.
+
+    Raises:
+        ConfigError: A source cannot be fetched.
+    """
+    path = ROOT / str(parameters.get("corpus", ""))
+    made = [name for name in recipe.names() if path == CORPORA / f"{name}.txt"]
+    if made and not path.exists():
+        build.build(made[0])
+
+
+def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
+    """The notebooks of `only`, in the order in which a report runs them.
+
+    None named means all but those that install another package.
+    """
+    folder = ROOT / "params"
+    presets = sorted({p.parent.name for name in CONFIGS for p in folder.glob(f"*/{name}.yaml")})
+    if preset not in presets:
+        raise ConfigError(
+            f"unknown preset {preset!r}{nearest(preset, presets)} There are: {', '.join(presets)}"
+        )
+    for name in only:
+        if name not in CONFIGS:
+            known = ", ".join(CONFIGS)
+            raise ConfigError(
+                f"unknown notebook {name!r}{nearest(name, CONFIGS)} There are: {known}"
+            )
+    wanted = only or [name for name in CONFIGS if name not in INSTALLING]
+    return [name for name in CONFIGS if name in wanted]
+
+
+def check_parameters(name: str, path: Path) -> None:
+    """Refuse a parameter file that its notebook would refuse, or that leaves a parameter out."""
+    data = read_parameters(path)
+    shown = _shown(path)
+    declared = default_parameters(name)
+    missing = [f"  {key}: missing" for key in declared if key not in data]
+    try:
+        configuration(name, declared | data, shown)
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *missing])) from None
+    if missing:
+        raise ConfigError("\n".join([f"{shown}:", *missing]))
+
+
+def _shown(path: Path) -> str:
+    """A path as papermill is given it: from the project's folder, if it lies there."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def resume(folder: Path) -> Outcome:
+    """Go on with an interrupted run where it broke off.
+
+    Raises:
+        EvidenceError: There is no such run, or it is complete.
+    """
+    here = folder.resolve()
+    if not (here / MANIFEST).exists():
+        known = (run for run in all_runs(here.parent.parent) if not isinstance(run, Refused))
+        listed = ", ".join(run.name for run in known if not run.is_complete) or "none"
+        raise EvidenceError(f"{folder} is no run folder; runs that can be resumed: {listed}")
+    run = load(here)
+    if run.is_complete:
+        raise EvidenceError(f"{run.name} is complete; there is nothing to resume")
+    name = run.manifest["notebook"]
+    declared = default_parameters(name)
+    values = {k: v for k, v in run.manifest["parameters"].items() if k in declared}
+    with tempfile.TemporaryDirectory(prefix="psannlm-resume-") as temporary:
+        path = Path(temporary, "parameters.yaml")
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        output = EXECUTED / f"{run.folder.name}_{name}.ipynb"
+        return run_notebook(name, ["-f", str(path)], output, {RESUME: str(run.folder)})
+
+
+def run_notebook(
+    name: str, arguments: Sequence[str], output: Path, variables: dict[str, str] | None = None
+) -> Outcome:
+    """One notebook through papermill, with a progress bar of what it measures or trains."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)  # an older one would lend this run its errors
+    source, target = NOTEBOOKS / f"{name}.ipynb", output
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+    command += [str(p.relative_to(ROOT)) for p in (source, target)]
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="psannlm-progress-") as folder:
+        progress, log_path = Path(folder, "progress.json"), Path(folder, "log.txt")
+        environment = os.environ | (variables or {}) | {PROGRESS: str(progress)}
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *arguments], cwd=ROOT, stdout=log, stderr=log, env=environment
+            )
+            try:
+                _follow(process, name, progress)
+            except KeyboardInterrupt:
+                raise ConfigError(f"{name}: interrupted{_way_on(progress)}") from None
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+        reason = ""
+        if process.returncode:
+            reason = _reason(output, log_path.read_text("utf-8")) + _way_on(progress)
+    return Outcome(name, time.monotonic() - start, reason)
+
+
+def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> None:
+    # A log is spared most of what a terminal overwrites.
+    seconds = POLL_SECONDS if sys.stdout.isatty() else LOG_SECONDS
+    with tqdm(
+        desc=name, total=1, unit="", file=sys.stdout, ncols=88, mininterval=seconds, miniters=1
+    ) as bar:
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+            if told := _told(progress):
+                bar.total, bar.unit = told["total"], told["unit"]
+                bar.set_postfix_str(told["label"], refresh=False)
+                bar.update(told["done"] - bar.n)
+
+
+def _told(progress: Path) -> dict[str, Any]:
+    """What the notebook last said of its progress; nothing before it has begun to measure."""
+    try:
+        told: dict[str, Any] = json.loads(progress.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return told
+
+
+def _way_on(progress: Path) -> str:
+    """How to go on with what was measured, if anything was and the run is not at its end."""
+    told = _told(progress)
+    if not told or load(Path(told["run"])).is_complete:
+        return ""
+    return f"; go on with `python -m psannlm report --resume {told['run']}`"
+
+
+def _reason(output: Path, log: str) -> str:
+    """Why the notebook failed: its own error, or the last words of papermill."""
+    try:
+        notebook = nbformat.read(output, as_version=4)
+    except Exception:  # papermill failed before it wrote a notebook
+        notebook = nbformat.v4.new_notebook()
+    for cell in notebook.cells:
+        for found in cell.get("outputs", []):
+            if found.output_type == "error":
+                return f"{found.ename}: {found.evalue}"
+    lines = [line for line in log.splitlines() if line.strip()]
+    return lines[-1] if lines else "papermill ended without a word"
+
+
+def build_book(builder: str = "html") -> bool:
+    """Build the book with warnings as errors; says on stderr what is wrong with it.
+
+    Args:
+        builder: Of Jupyter Book, html or singlehtml; names the folder below _build/.
+    """
+    command = "from jupyter_book.cli.main import main; main()"
+    arguments = ["build", "book/", "-W", "-n", "--keep-going", "-q", "--builder", builder]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.stderr.write(done.stdout + done.stderr)
+    return done.returncode == 0 and (INDEX.parents[1] / builder / INDEX.name).exists()
+
+
+def gpu_hint(preset: str) -> str:
+    """What to type where a GPU lies idle under a lesser preset; empty elsewhere."""
+    if preset == "gpu" or not torch.cuda.is_available():
+        return ""
+    return f"{torch.cuda.get_device_name()} found: `make report PRESET=gpu` measures on it"
