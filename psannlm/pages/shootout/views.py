@@ -129,7 +129,7 @@ def ablation(shootout: Shootout) -> pd.DataFrame:
 
 
 def scales(shootout: Shootout) -> pd.DataFrame:
-    """One row an arm and initial scale of its pre-activation."""
+    """One row an arm and initial scale."""
     table = shootout.scales
     return pd.DataFrame(
         {
