@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from keeping import kept_by, peak_of
 from networks import OPTIONS, VARIANTS, tiny, tokens_of
+from saved_bytes import peak_of, saved_by
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -59,7 +59,7 @@ def check_saved(config: ModelConfig, shape: Shape, precision: str, variant: str)
 
     predicted = saved_bytes(config, shape, precision=precision, device_type="cpu", variant=variant)
 
-    assert sum(predicted.values()) == kept_by(loss, model)
+    assert sum(predicted.values()) == saved_by(loss, model)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -166,10 +166,10 @@ class Keeper(Respsann):
     """Respsann that says it keeps something more."""
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
+    def saved(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
         more = SavedActivations()
         more.kinds["own"] = 10 + layer
-        return super().kept(config, step, layer) + more
+        return super().saved(config, step, layer) + more
 
 
 def test_a_new_base_states_what_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:

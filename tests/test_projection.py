@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from keeping import kept_by
 from networks import moved, tiny, tokens_of
+from saved_bytes import saved_by
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 from torch.profiler import ProfilerActivity, profile
@@ -84,7 +84,7 @@ def test_its_input_is_all_that_is_kept(name: str) -> None:
 
     for precision in ("fp32", "bf16"):
         with autocast(CPU, precision):
-            assert kept_by(lambda: project(x, function, linear), both) == 4 * x.numel()
+            assert saved_by(lambda: project(x, function, linear), both) == 4 * x.numel()
 
 
 def test_where_nothing_is_learned_the_plain_path_is_taken() -> None:
@@ -185,7 +185,7 @@ def test_a_plain_sine_gives_the_same_step_and_keeps_more(precision: str, base: s
         if plain:
             plain_sine(model)
         objective = NextToken(model, precision, 1024).train()
-        kept = kept_by(lambda: objective(tokens[:, :-1], tokens[:, 1:]), model)
+        kept = saved_by(lambda: objective(tokens[:, :-1], tokens[:, 1:]), model)
         loss = objective(tokens[:, :-1], tokens[:, 1:])
         return kept, loss.detach(), list(torch.autograd.grad(loss, list(model.parameters())))
 
@@ -216,6 +216,6 @@ def test_a_step_of_the_medium_network_keeps_far_less_than_it_could(
     objective = NextToken(build(MEDIUM, seed=0), precision, 1024).train()
     tokens = tokens_of(MEDIUM, 1, 513)
 
-    kept = kept_by(lambda: objective(tokens[:, :-1], tokens[:, 1:]), objective)
+    kept = saved_by(lambda: objective(tokens[:, :-1], tokens[:, 1:]), objective)
 
     assert kept / 2**20 <= bound

@@ -66,7 +66,7 @@ def test_every_base_passes_every_check() -> None:
         assert finding.check in validation_views.highlights([finding])
 
 
-@pytest.mark.parametrize(("check", "changes"), sound())
+@pytest.mark.parametrize(("check", "changes"), list(sound()))
 def test_what_is_sound_passes_with_every_option(check: str, changes: dict[str, Any]) -> None:
     assert suite.find(check, case_of(**changes)).reason == ""
 
