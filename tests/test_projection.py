@@ -87,17 +87,6 @@ def test_its_input_is_all_that_is_kept(name: str) -> None:
             assert saved_by(lambda: project(x, function, linear), both) == 4 * x.numel()
 
 
-def test_where_nothing_is_learned_the_plain_path_is_taken() -> None:
-    function, linear = nn.RMSNorm(6), nn.Linear(6, 4)
-    x = torch.randn(3, 6, requires_grad=True)
-
-    with torch.no_grad():
-        assert not project(x, function, linear).requires_grad
-    assert "Projection" in project(x, function, linear).grad_fn.name()
-    linear.eval()
-    assert "Projection" not in project(x, function, linear).grad_fn.name()
-
-
 def test_frozen_parameters_receive_no_gradient() -> None:
     sine, linear = DampedSine(6, tiny(learnable="frequency")), nn.Linear(6, 4)
     linear.weight.requires_grad_(False)
