@@ -111,22 +111,6 @@ def test_features_and_head_can_be_learned_one_without_the_other(learned: str) ->
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-13)
 
 
-def test_an_ignored_target_counts_for_nothing() -> None:
-    hidden, weight, targets = problem(dtype=torch.float64)
-    counts = targets != IGNORED
-    few = hidden.detach()[counts].requires_grad_()
-
-    ours = with_gradients(
-        lambda: linear_cross_entropy(hidden, weight, targets, chunk_tokens=5), hidden, weight
-    )
-
-    expected = with_gradients(lambda: plain(few, weight, targets[counts]), few, weight)
-    assert torch.equal(ours[1][~counts], torch.zeros_like(ours[1][~counts]))
-    torch.testing.assert_close(ours[0], expected[0])
-    torch.testing.assert_close(ours[1][counts], expected[1])
-    torch.testing.assert_close(ours[2], expected[2])
-
-
 def test_targets_that_are_all_ignored_sum_to_nothing_and_have_no_mean() -> None:
     hidden, weight, targets = problem()
     targets[:] = IGNORED

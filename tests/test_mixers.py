@@ -204,19 +204,6 @@ def test_a_wave_reaches_back_by_its_dilation_and_never_ahead(
     assert touched == [5, 5 + dilation, 5 + 2 * dilation]
 
 
-def test_a_wave_is_its_formula(generator: torch.Generator) -> None:
-    wave = CausalWave(tiny(), layer=1)
-    randomise(wave, generator)
-    x = torch.randn(2, 9, 8, generator=generator)
-
-    y = wave(x)
-
-    z = filtered_by_hand(x, wave.taps.detach(), dilation=2) + wave.bias
-    damping = torch.exp(-wave.sine.decay * z.abs())
-    s = wave.sine.amplitude * damping * torch.sin(wave.sine.frequency * z)
-    torch.testing.assert_close(y, s @ wave.out.weight.T, atol=EXACT, rtol=0)
-
-
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("lengths", compositions(5), ids=str)
 def test_a_wave_in_pieces_is_the_whole_one(

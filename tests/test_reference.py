@@ -14,7 +14,7 @@ from psannlm.model import positions
 from psannlm.model.loss import IGNORED
 from psannlm.model.mixers import SpectralGate
 from psannlm.model.transformer import Attention
-from tests.networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
+from tests.networks import OPTIONS, VARIANTS, moved, randomise, tiny, tokens_of
 
 
 def draw(*shape: int) -> Tensor:
@@ -68,15 +68,19 @@ def test_attention_weighs_what_came_before_by_the_softmax_of_the_scores() -> Non
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("length", [1, 9, 300])
+@pytest.mark.parametrize("n_heads", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
-def test_attention_layer_is_that_of_the_networks(positions: str) -> None:
-    config = tiny(positions=positions)
+def test_attention_layer_is_that_of_the_networks(positions, n_heads, length, generator) -> None:
+    config = tiny(d_model=4 * n_heads, n_heads=n_heads, positions=positions, context_length=300)
     layer = Attention(config)
-    x = draw(2, 24, 8)
+    randomise(layer, generator)
+    x = torch.randn(2, length, config.d_model, generator=generator)
 
     y = reference.attention_layer(x, layer.to_qkv.weight, layer.out.weight, config)
 
-    torch.testing.assert_close(y, layer(x), rtol=1e-12, atol=1e-13)
+    # Scores reach about 300 and are rounded to 1e-16 of that; values to a few units.
+    torch.testing.assert_close(y, layer(x), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -90,7 +90,7 @@ def _block(config: ModelConfig, step: Step, layer: int) -> SavedActivations:
 
 
 def _loss(config: ModelConfig, step: Step, chunk_tokens: int) -> SavedActivations:
-    """The loss of `train/` saves its finished gradients, a plain one log-probabilities and input."""
+    """The loss of `train/` saves finished gradients, a plain one log-probabilities and input."""
     n, width, vocabulary = step.n, config.d_model, config.vocab_size
     kinds, size = Counter[str](), vocabulary * width
     if step.variant == "plain_loss":

@@ -78,7 +78,7 @@ class _Projection(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         ctx.function, ctx.autocast = function, _autocast_of(x)
-        # Parameters stay in memory anyway; saved here, one that changes before backward is an error.
+        # Parameters stay in memory anyway; saved, one that changes before backward is an error.
         ctx.save_for_backward(x, weight, *parameters)
         with _autocast(ctx.autocast):
             y: Tensor = linear(function(x.detach()))

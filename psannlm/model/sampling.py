@@ -27,7 +27,7 @@ class Sampling(Strict):
     """Only so many of the most likely tokens may follow (Fan et al. 2018)."""
 
     top_p: Number = 1.0
-    """Only the fewest most likely tokens whose probabilities add up to it (Holtzman et al. 2020)."""
+    """Only the fewest most likely tokens that have it together (Holtzman et al. 2020)."""
 
     repetition_penalty: Number = 1.0
     """What the logits of tokens seen before are divided by, or multiplied if negative."""
