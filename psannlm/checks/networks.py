@@ -159,9 +159,9 @@ def difference(found: Tensor, wanted: Tensor, terms: Tensor | None = None) -> fl
     """
     exact = wanted.detach().double()
     gap = float((found.detach().double() - exact).norm())
-    size = max(
-        float(t.detach().double().norm()) for t in (exact, exact if terms is None else terms)
-    )
+    size = float(exact.norm())
+    if terms is not None:
+        size = max(size, float(terms.detach().double().norm()))
     return gap and (gap / size if size else float("inf"))
 
 
