@@ -60,9 +60,7 @@ def test_a_value_may_reach_the_most_and_not_exceed_it(value, bound, passed, rati
         (5.0, math.inf, False, math.inf),
     ],
 )
-def test_a_value_may_reach_the_least_and_not_fall_below_it(
-    value, bound, passed, ratio
-) -> None:
+def test_a_value_may_reach_the_least_and_not_fall_below_it(value, bound, passed, ratio) -> None:
     found = at_least(value, bound)
 
     assert (found.passed, found.bound_ratio) == (passed, ratio)

@@ -95,7 +95,7 @@ def tokens_of(config: ValidationConfig, n_tokens: int) -> Tokens:
             "name a longer corpus, or shorten batch or context_length"
         )
     sha256 = hashlib.sha256(ids.tobytes()).hexdigest()
-    tokens = Tokens(ids, n_bytes=n_tokens, largest=int(ids.max()), sha256=sha256)
+    tokens = Tokens(ids, n_bytes=n_tokens, sha256=sha256)
     tokens.check(config.vocab_size)
     return tokens
 

@@ -143,6 +143,9 @@ def configuration(name: str, data: Mapping[str, Any], source: str) -> Strict:
         data: Its parameters.
         source: Where they came from; opens the message.
 
+    Returns:
+        With every base where none is named; a shootout keeps that it was asked for all arms.
+
     Raises:
         ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
     """
@@ -152,7 +155,9 @@ def configuration(name: str, data: Mapping[str, Any], source: str) -> Strict:
             arms_of(config)
         except ConfigError as error:
             raise ConfigError(f"{source}:\n  {error}") from None
-    return config
+        return config
+    named: tuple[str, ...] = getattr(config, "base", ())
+    return config if named else config.model_copy(update={"base": names_of(name)})
 
 
 def names_of(notebook: str) -> tuple[str, ...]:

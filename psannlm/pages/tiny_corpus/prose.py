@@ -11,12 +11,7 @@ from psannlm.config.training import TrainingConfig
 from psannlm.evidence.text import UNKNOWN, duration, number, printable, sortable
 from psannlm.pages.tiny_corpus.tables import Trained, beside_yardsticks
 from psannlm.train.journal import bits_per_byte
-
-PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
-"""Learned parameters of the damped sine, by the letter of the formula."""
-
-LOW, HIGH = 0.05, 0.95
-"""Quantiles between which most features lie."""
+from psannlm.train.learned import HIGH, LOW, PARTS
 
 
 def answer(trained: Trained, manifest: Mapping[str, Any]) -> str:
