@@ -1,8 +1,7 @@
 """Fixtures of all tests: one thread, fixed seeds, and float64 on demand."""
 
-from collections.abc import Iterator
-
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
