@@ -45,6 +45,9 @@ class Column:
     """Values as people read them; one that reads "" is left out of a row's description."""
 
     role: Role = "fact"
+    nested: bool = False
+    """Whether its cells are lists or objects, which stand in the file of their run alone."""
+
     value: Callable[[Any], Any] | None = None
     """Computes the cell from what the page groups its records to, one group a row."""
 

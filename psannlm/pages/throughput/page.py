@@ -13,8 +13,9 @@ from psannlm.evidence.rows import Row
 from psannlm.evidence.session import Session
 from psannlm.pages.throughput import figures, prose
 from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.pages.throughput.costs import costs
 from psannlm.pages.throughput.plan import cells_of_row, plan, throughput
-from psannlm.pages.throughput.records import STORE, CellRecord
+from psannlm.pages.throughput.records import CEILING, STORE, CellRecord
 from psannlm.pages.throughput.tables import (
     RATIO,
     SPEED,
@@ -71,6 +72,9 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     def is_main(self, row: Row) -> bool:
         return bool(row.values["label"] == row.values["base"])
 
+    def pieces(self) -> Mapping[str, str]:
+        return {"costs.md": costs()}
+
     def summary(self, numbers: Sequence[Number]) -> str:
         return prose.summary(numbers)
 
@@ -95,9 +99,15 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
             return rates_of(r for r in records if r.row == (label, *setting))
 
         mine, baseline = rates(row.values["label"]), rates(config.baseline)
+        ceiling = {
+            r.repeat: r.flop_per_s
+            for r in records
+            if (r.mode, r.precision, r.status) == (CEILING, row.values["precision"], "ok")
+        }
+        found = {SPEED: mine, "ceiling_flop_per_s": ceiling}
         if row.values["label"] == config.baseline:
-            return {SPEED: mine}
-        return {SPEED: mine, RATIO: {b: mine[b] / baseline[b] for b in mine.keys() & baseline}}
+            return found
+        return found | {RATIO: {b: mine[b] / baseline[b] for b in mine.keys() & baseline}}
 
     def failures(self, records: Sequence[CellRecord], row: Row) -> list[str]:
         key = tuple(row.values[name] for name in ("label", "batch_tokens", "mode", "precision"))
