@@ -117,6 +117,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     installs: ClassVar[bool] = False
     """Whether it installs another package, and so runs only when it is asked for by name."""
 
+    parameters_variable: ClassVar[str] = ""
+    """Environment variable that names another parameter file than the preset's."""
+
     config: type[ConfigT]
     tables: tuple[Table, ...]
     """What is published; the rows of the first are numbered, linked and measured again."""
@@ -287,7 +290,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
             name=f"{self.stem(row)}.{column.name}",
             column=column,
             quantity=column.quantity.format(**asked),
-            unit=column.unit.format(**asked),
+            unit=text.UNITS.get(column.unit, column.unit).format(**asked),
             base=str(values.get("base") or ""),
             setting=self.setting(row),
             value=None if value is None else float(value),
