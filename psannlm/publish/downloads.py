@@ -245,7 +245,7 @@ def described(path: str) -> Table | None:
         known = (RUNS, regressions.REGRESSIONS, *map(table_of_page, pages()))
     else:
         page = pages()[folder]
-        known = (*page.tables, *page.raw, *page.store.tables, *OF_EVERY_RUN)
+        known = (*page.raw, *page.tables, *page.store.tables, *OF_EVERY_RUN)
     return next((table for table in known if fnmatchcase(name or path, table.file)), None)
 
 

@@ -93,7 +93,7 @@ def _entry(row: Row) -> str:
 def about(row: Row) -> str:
     """What a row is of, in words, from the columns that tell rows apart."""
     page = pages()[row.page]
-    known = {table.file: table for table in (*page.tables, *page.raw)}.get(row.file)
+    known = {table.file: table for table in (*page.raw, *page.tables)}.get(row.file)
     columns = known.of_role("key") if known else []
     found = [(column, row.values.get(column.name)) for column in columns]
     said = [

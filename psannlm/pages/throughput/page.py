@@ -10,7 +10,9 @@ from psannlm.evidence.figures import Figure
 from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
+from psannlm.evidence.table import Column
 from psannlm.pages.throughput import figures, prose
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.costs import costs
@@ -69,6 +71,18 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
         second = row.values["label"] != row.values["base"]
         return super().setting(row) + (", measured again" if second else "")
 
+    def stem(self, row: Row) -> str:
+        return super().stem(row) + ("" if self.is_main(row) else ".again")
+
+    def is_headline(self, row: Row, column: Column) -> bool:
+        return super().is_headline(row, column) and self.is_main(row)
+
+    def numbers(self, run: Evidence) -> Iterator[Number]:
+        """All but the ratio of the baseline to itself, which was not measured twice."""
+        for number in super().numbers(run):
+            if number.column.name != RATIO or number.verdict != "baseline":
+                yield number
+
     def is_main(self, row: Row) -> bool:
         return bool(row.values["label"] == row.values["base"])
 
@@ -78,7 +92,7 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     def summary(self, numbers: Sequence[Number]) -> str:
         return prose.summary(numbers)
 
-    def found(self, run: Any) -> str:
+    def found(self, run: Evidence) -> str:
         return prose.found([n for n in self.numbers(run) if n.is_main])
 
     def measure_again(
