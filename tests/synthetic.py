@@ -9,12 +9,12 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from psannlm.bench.environment import describe_environment
+from psannlm.evidence.page import RunInfo
 from psannlm.evidence.runs import Run
-from psannlm.pages.throughput import prose as throughput_views
-from psannlm.pages.throughput import tables
 from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.pages.throughput.page import PAGE
 from psannlm.pages.throughput.plan import labels, plan
-from psannlm.pages.throughput.records import CEILING, CellRecord, cells_csv, samples_csv
+from psannlm.pages.throughput.records import CEILING, CellRecord
 
 
 def throughput_config(**changes: Any) -> ThroughputConfig:
@@ -152,12 +152,9 @@ def throughput_run(
     assert set(labels(config)) >= set(speeds)
     manifest = start_manifest("throughput", config)
     run = Run.start("benchmarks", manifest, reports=reports)
-    table = tables.throughput_table(
-        records, config, timestamp=run.folder.name, device=manifest["environment"]["device"]
-    )
-    run.write("cells.csv", cells_csv(records))
-    run.write("samples.csv", samples_csv(records))
-    for name, content in throughput_views.files(table, run.manifest).items():
+    info = RunInfo(config, run.manifest, records)
+    files = PAGE.files(PAGE.tabulate(records, info), info)
+    for name, content in (*PAGE.texts(records, info).items(), *files.items()):
         run.write(name, content)
     run.write("throughput.ipynb", nbformat.writes(executed_notebook()))
     run.seal(status)

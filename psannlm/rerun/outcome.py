@@ -52,7 +52,7 @@ class Outcome:
         lines = [
             *_opening(self),
             "",
-            *columns(HEAD, [_cells(quantity) for quantity in self.repeat.quantities]),
+            *text_table(HEAD, [_cells(quantity) for quantity in self.repeat.quantities]),
             "",
             *self.repeat.rules,
             "",
@@ -107,11 +107,12 @@ def compared(
     if own := page.compare_again(row, request, old, new):
         return own
     then, now = (page.replicates(records, row, request.config) for records in (old, new))
-    shared = [c for c in page.table_of(row).columns if then.get(c.name) and now.get(c.name)]
+    columns = page.table_of(row).columns
+    shared = [column for column in columns if then.get(column.name) and now.get(column.name)]
     judged = [column for column in shared if column.compare not in (None, "single")]
     known = (_Compared(row, request, c, then[c.name], now[c.name], len(judged)) for c in shared)
     reason = "; ".join(dict.fromkeys(page.failures(new, row)))
-    measured = "ok" if any(now.values()) else "failed"
+    measured = "ok" if any(now.get(c.name) for c in columns if c.compare) else "failed"
     stated = str(row.values.get("status") or "ok"), str(row.values.get("reason") or "")
     quantities = [*status(*stated, measured, reason)]
     for one in known:
@@ -202,7 +203,7 @@ def key_text(page: Page[Any, Any], row: Row) -> str:
     return ", ".join(f"{name} {'unknown' if v is None else v}" for name, v in named)
 
 
-def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table in plain text, its columns two blanks apart."""
     table = [head, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
@@ -259,7 +260,7 @@ def _environment(found: EnvironmentDiff) -> list[str]:
     if not found.differing:
         return [*lines, "differences of the environment: none"]
     facts = [(fact.name, fact.published, fact.here) for fact in found.differing]
-    return [*lines, *columns(("differs in the environment", "published", "here"), facts)]
+    return [*lines, *text_table(("differs in the environment", "published", "here"), facts)]
 
 
 def _verdict(outcome: Outcome) -> str:
