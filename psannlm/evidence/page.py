@@ -89,6 +89,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     store: RecordStore[RecordT]
 
+    readme_table: ClassVar[Table | None] = None
+    """The one whose best rows README.md shows, if not the first."""
+
     readme_columns: ClassVar[tuple[str, ...]] = ()
     """Columns of the table in README.md; all that have a heading if none is named."""
 
@@ -145,7 +148,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
             "",
             f"Preset {run.manifest['preset']}, on {run.device}. {self.readme_note(run)}",
             "",
-            self.tables[0].markdown(self.best(tables, run), self.readme_columns),
+            (self.readme_table or self.tables[0]).markdown(
+                self.best(tables, run), self.readme_columns
+            ),
             "",
             f"Made by `{run.manifest['command']}`.",
             "",
