@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import pandas as pd
+import torch
 
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
@@ -57,6 +58,7 @@ class RerunRequest(Generic[ConfigT]):
     config: ConfigT
     """Of the run, on the device that measures now."""
 
+    device: torch.device
     repeats: int
     """Fresh processes, or trainings."""
 
@@ -83,9 +85,15 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     installs: ClassVar[bool] = False
     """Whether it installs another package, and so runs only when it is asked for by name."""
 
+    parameters_variable: ClassVar[str] = ""
+    """Environment variable that names another parameter file than the preset's."""
+
     config: type[ConfigT]
     tables: tuple[Table, ...]
     """What is published; the rows of the first are numbered, linked and measured again."""
+
+    raw: tuple[Table, ...] = ()
+    """Further files of a run, for the dictionary of data."""
 
     store: RecordStore[RecordT]
 
@@ -226,7 +234,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
             name=f"{self.stem(row)}.{column.name}",
             column=column,
             quantity=column.quantity.format(**asked),
-            unit=column.unit.format(**asked),
+            unit=text.UNITS.get(column.unit, column.unit).format(**asked),
             base=str(values.get("base") or ""),
             setting=self.setting(row),
             value=None if value is None else float(value),
@@ -249,6 +257,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         """What a complete run is known by, in the table of runs."""
         known = [n for n in self.numbers(run) if n.is_main and n.value is not None]
         return f"{known[0].about}: {known[0].shown}" if known else "nothing was measured"
+
+    def judge(self, records: Sequence[RecordT]) -> None:
+        """End the notebook in an error, once its run is sealed, if what was found is one."""
 
     def measure_again(
         self, row: Row, request: RerunRequest[ConfigT], records: Sequence[RecordT]

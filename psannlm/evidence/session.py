@@ -175,6 +175,10 @@ class Session(Generic[ConfigT, RecordT]):
         self.run.seal("complete", conditions=conditions)
         return Markdown(f"Run `{self.run.folder.parent.name}/{self.run.folder.name}` is complete.")
 
+    def judge(self) -> None:
+        """End in an error if what the sealed run found is one."""
+        self.page.judge(self.records)
+
     def _text_of(self, name: str) -> str:
         return (self.run.folder / name).read_text(encoding="utf-8")
 

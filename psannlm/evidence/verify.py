@@ -76,6 +76,9 @@ def differences(
         found = _in_tables(stated, expected, fixed)
     elif name.endswith(".json"):
         found = _in_json("", json.loads(stated), json.loads(expected), fixed)
+    elif name.endswith(".log"):
+        there = set(stated.splitlines())
+        found = (f"no line {line!r}" for line in expected.splitlines() if line not in there)
     else:
         found = text_differences(stated, expected)
     for problem in found:
@@ -142,8 +145,8 @@ def _in_json(path: str, stated: Any, expected: Any, fixed: Collection[str]) -> I
 
 
 def _same_value(stated: Any, expected: Any) -> bool:
-    if isinstance(stated, float) and isinstance(expected, float):
-        return _close(stated, expected)
+    if {type(stated), type(expected)} in ({float}, {float, int}):
+        return _close(float(stated), float(expected))
     return type(stated) is type(expected) and bool(stated == expected)
 
 
