@@ -70,10 +70,26 @@ GOAL_SHAPE = {"vocab_size": 32_000, "d_model": 512, "n_layers": 8, "context_leng
 HEADLINE = "BMRK-03"
 RESULT = STATUS.but(heading="result")
 CONTEXT = CONTEXT_LENGTH.but(heading="context", format="{:,} tokens a sequence", role="key")
-_counted = partial(Column, unit="MiB", format=",.1f")
-_measured = partial(Column, unit="MiB", format=",.0f")
-_seconds = partial(Column, unit="s", format=".3f")
 _number = partial(Column.but, better="lower", headline=HEADLINE)
+
+
+def _counted(name: str, text: str, heading: str = "", **more: Any) -> Column:
+    return Column(name, text, "MiB", heading, ",.1f", **more)
+
+
+def _measured(name: str, text: str, heading: str = "", **more: Any) -> Column:
+    return Column(name, text, "MiB", heading, ",.0f", **more)
+
+
+def _seconds(name: str, text: str, heading: str) -> Column:
+    return Column(name, text, "s", heading, ".3f")
+
+
+def _error_of(name: str, text: str, verdict: str) -> tuple[Column, Column]:
+    said = f"{name}_verdict"
+    error = Column(f"{name}_error", text, "", f"{name}: error", "+.1%", beside=said)
+    return error, Column(said, verdict)
+
 
 MEMORY = Table(
     "memory.json",
@@ -89,8 +105,7 @@ MEMORY = Table(
             quantity="torch.cuda.max_memory_allocated",
         ),
         _number(
-            _seconds("elapsed_s", "Time of a training step, median of the processes."),
-            heading="step",
+            _seconds("elapsed_s", "Time of a training step, median of the processes.", "step"),
             quantity="time of a step",
             compare="noise",
         ),
@@ -112,19 +127,12 @@ MEMORY = Table(
             quantity="saved for backward",
             compare="counted",
         ),
-        _counted(
-            "predicted_saved_mib",
-            "What is kept for backward, by construction.",
-            heading="predicted",
-        ),
-        Column(
-            "saved_error",
+        _counted("predicted_saved_mib", "What is kept for backward, by construction.", "predicted"),
+        *_error_of(
+            "saved",
             "Predicted bytes kept for backward over the counted ones, less 1.",
-            heading="saved: error",
-            format="+.1%",
-            beside="saved_verdict",
+            "Whether that prediction lies as near as it must.",
         ),
-        Column("saved_verdict", "Whether that prediction lies as near as it must."),
         _number(
             _measured(
                 "peak_allocated_mib", "Most memory that the allocator had handed out at one time."
@@ -137,41 +145,38 @@ MEMORY = Table(
         _measured(
             "predicted_peak_mib",
             "Peak of a training step, by construction.",
-            heading="predicted peak",
+            "predicted peak",
         ),
-        Column(
-            "peak_error",
+        *_error_of(
+            "peak",
             "Predicted peak over the measured one, less 1.",
-            heading="peak: error",
-            format="+.1%",
-            beside="peak_verdict",
+            "Whether the prediction of the peak lies as near as it must.",
         ),
-        Column("peak_verdict", "Whether the prediction of the peak lies as near as it must."),
         _measured(
             "max_reserved_mb",
             "Most memory taken from the driver of a GPU; null on a CPU.",
-            heading="reserved on the GPU",
+            "reserved on the GPU",
         ),
         _measured(
             "rss_before_mib",
             "Resident set before the network was built, on a CPU.",
-            heading="RSS before",
+            "RSS before",
         ),
         _measured(
             "peak_rss_mib",
             "Largest resident set of the process since it started.",
-            heading="peak RSS",
+            "peak RSS",
         ),
         N_PARAMETERS,
-        _counted("predicted_parameters_mib", "Parameters, by construction.", heading="parameters"),
-        _counted("predicted_gradients_mib", "Gradients, by construction.", heading="gradients"),
+        _counted("predicted_parameters_mib", "Parameters, by construction.", "parameters"),
+        _counted("predicted_gradients_mib", "Gradients, by construction.", "gradients"),
         _counted(
             "predicted_optimizer_mib", "State of the optimizer, by construction.",
-            heading="optimizer",
+            "optimizer",
         ),
         _counted(
             "predicted_logits_mib", "Logits of one chunk and their gradients, by construction.",
-            heading="logits",
+            "logits",
         ),
         Column(
             "predicted_kinds_mib",
@@ -210,12 +215,12 @@ SAVINGS = Table(
         REASON,
         _counted(
             "saved_without_mib", "Kept for backward without it.",
-            heading="activation memory: without",
+            "activation memory: without",
         ),
-        _counted("saved_with_mib", "Kept for backward with the saver.", heading="with"),
+        _counted("saved_with_mib", "Kept for backward with the saver.", "with"),
         _counted(
             "saved_less_mib", "How much less is kept for backward with the saver.",
-            heading="less", beside="saved_less_share",
+            "less", beside="saved_less_share",
         ),
         Column(
             "saved_less_share", "The same as a share of what is kept without it.", "of all",
@@ -224,17 +229,15 @@ SAVINGS = Table(
             better="higher",
             headline=HEADLINE,
         ),
-        _measured("peak_without_mib", "Peak without it.", heading=f"{PEAK}: without"),
-        _measured("peak_with_mib", "Peak with the saver.", heading=f"{PEAK}: with"),
+        _measured("peak_without_mib", "Peak without it.", f"{PEAK}: without"),
+        _measured("peak_with_mib", "Peak with the saver.", f"{PEAK}: with"),
         _counted(
             "peak_less_mib", "How much lower the peak is with the saver.",
-            heading="peak: less", beside="peak_less_share",
+            "peak: less", beside="peak_less_share",
         ),
         Column("peak_less_share", "The same as a share of the peak without it.", format=".0%"),
-        _seconds(
-            "elapsed_without_s", "Time of a training step without it.", heading="step: without"
-        ),
-        _seconds("elapsed_with_s", "Time of a training step with the saver.", heading="step: with"),
+        _seconds("elapsed_without_s", "Time of a training step without it.", "step: without" ),
+        _seconds("elapsed_with_s", "Time of a training step with the saver.", "step: with"),
         _number(
             Column(
                 "time_ratio", "Time of a step with the saver over that without, paired by block.",
@@ -263,11 +266,11 @@ PEER = Table(
         REASON,
         _counted(
             "peer_saved_mib", "What a training step of the package keeps for backward.",
-            heading="activation memory: package",
+            "activation memory: package",
         ),
         _counted(
             "saved_mib", "What ours keeps for backward, without checkpointing.",
-            heading="activation memory: ours",
+            "activation memory: ours",
         ),
         Column("ratio", "Our bytes over the package's.", heading="ratio", format=".3f"),
         Column(
