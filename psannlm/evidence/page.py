@@ -129,6 +129,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     store: RecordStore[RecordT]
 
+    readme_table: ClassVar[Table | None] = None
+    """The one whose best rows README.md shows, if not the first."""
+
     readme_columns: ClassVar[tuple[str, ...]] = ()
     """Columns of the table in README.md; all that have a heading if none is named."""
 
@@ -137,9 +140,6 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     repeats_once: ClassVar[bool] = False
     """Whether a row is one value, which a single repeat decides."""
-
-    parameters_variable: ClassVar[str] = ""
-    """Environment variable that may name another parameter file."""
 
     smoke_note: ClassVar[str] = (
         "A smoke run: it proves that this page runs. Its sizes, and its repeats where there are "
@@ -200,7 +200,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
             "",
             f"Preset {run.manifest['preset']}, on {run.device}. {self.readme_note(run)}",
             "",
-            self.tables[0].markdown(self.best(tables, run), self.readme_columns),
+            (self.readme_table or self.tables[0]).markdown(
+                self.best(tables, run), self.readme_columns
+            ),
             "",
             f"Made by `{run.manifest['command']}`.",
             "",
