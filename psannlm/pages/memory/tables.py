@@ -182,6 +182,7 @@ MEMORY = Table(
             "predicted_kinds_mib",
             "What is kept for backward, by construction, by kind of tensor.",
             "MiB",
+            nested=True,
         ),
         DEVICE,
         TIMESTAMP,
