@@ -9,7 +9,7 @@ from psannlm.config.parse import parse, read_parameters
 from psannlm.corpora.recipe import RECIPES
 from psannlm.evidence.session import NOTEBOOKS, default_parameters
 from psannlm.model.bases import BASES
-from psannlm.pages.memory.peer import goal
+from psannlm.pages.memory.tables import goal
 from psannlm.pages.registry import CONFIGS
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
@@ -123,7 +123,7 @@ def test_memory_is_measured_of_the_medium_model_of_the_original_plan(preset):
     assert (config.d_model, config.n_layers, config.n_heads) == (512, 8, 8)
     assert set(config.precision) == {"fp32", "bf16"}
     assert set(config.variants) == {"plain_sine", "plain_loss"}
-    assert all(goal(precision, config.model_dump()) for precision in config.precision)
+    assert all(goal(precision, config) for precision in config.precision)
     assert config.peer
 
 

@@ -1,7 +1,8 @@
 """A finding of the validation page again: the same status, its measure within its bound."""
 
 from psannlm.checks.findings import Finding, Measure
-from psannlm.rerun.outcome import Quantity, Repeat, exact
+from psannlm.evidence.page import Quantity, Repeat
+from psannlm.rerun.outcome import exact
 
 RULES = (
     "status: the same",

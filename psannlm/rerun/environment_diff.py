@@ -61,7 +61,7 @@ class EnvironmentDiff:
         return any(fact.name in names for fact in self.differing)
 
 
-def surroundings(run: Evidence) -> EnvironmentDiff:
+def environment_diff(run: Evidence) -> EnvironmentDiff:
     """This machine beside that of a run.
 
     Raises:
