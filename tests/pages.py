@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import torch
 
 from psannlm.config.schema import Strict
@@ -12,7 +11,7 @@ from psannlm.evidence import verify
 from psannlm.evidence.page import Page, RunInfo
 from psannlm.evidence.runs import Evidence, Run, load
 from psannlm.evidence.session import Session
-from tests.synthetic import executed_notebook, start_manifest
+from tests.synthetic import start_manifest
 
 
 def open_session(page: Page[Any, Any], config: Strict, reports: Path, **facts: Any) -> Session:
@@ -20,26 +19,6 @@ def open_session(page: Page[Any, Any], config: Strict, reports: Path, **facts: A
     manifest = start_manifest(page.name, config) | facts
     run = Run.start(page.folder, manifest, reports=reports, suffix=page.suffix)
     return Session(page, config, run, torch.device("cpu"))
-
-
-def sealed_run(
-    page: Page[Any, Any],
-    config: Strict,
-    records: Sequence[Any],
-    reports: Path,
-    *,
-    status: str = "complete",
-    **facts: Any,
-) -> Path:
-    """A run folder with these records and all that follows from them; returns it."""
-    session = open_session(page, config, reports, **facts)
-    session.records = list(records)
-    session.save()
-    session.tabulate()
-    notebook = nbformat.writes(executed_notebook(page.title))
-    session.run.write(f"{page.name}.ipynb", notebook)
-    session.run.seal(status)
-    return session.run.folder
 
 
 def problems(page: Page[Any, Any], folder: Path) -> list[str]:

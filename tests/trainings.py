@@ -16,7 +16,7 @@ from psannlm.pages.tiny_corpus.page import PAGE
 from psannlm.pages.tiny_corpus.records import SINE, YARDSTICKS, Trained, from_texts
 from psannlm.train import journal
 from psannlm.train.journal import bits_per_byte, perplexity
-from tests.pages import sealed_run
+from tests.synthetic import sealed_run
 
 VAL_BYTES, VAL_TOKENS, TEST_BYTES, TEST_TOKENS = 25_000, 10_000, 20_100, 8_000
 

@@ -10,7 +10,7 @@ from psannlm.checks import suite
 from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Finding, Measure, Result, UncheckableError
 from psannlm.pages.validation.page import PAGE
-from tests.pages import sealed_run
+from tests.synthetic import sealed_run
 
 
 def validation_config(**changes: Any) -> ValidationConfig:

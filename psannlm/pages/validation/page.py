@@ -17,6 +17,7 @@ from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.pages.validation import bounds, figures, numbers, prose, records, rerun
+from psannlm.pages.validation.rerun import compared
 from psannlm.pages.validation.tables import FINDINGS, MEASURES, tabulate
 
 UNPLANNED = {"FAST"}
@@ -145,6 +146,15 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         new: Sequence[Finding],
     ) -> Repeat:
         return rerun.compared(old[row.number - 1], new[0])
+
+    def compare_again(
+        self,
+        row: Row,
+        request: RerunRequest[ValidationConfig],
+        old: Sequence[Finding],
+        new: Sequence[Finding],
+    ) -> Repeat:
+        return compared(old[row.number - 1], new[0])
 
 
 PAGE = ValidationPage()
