@@ -16,7 +16,7 @@ from psannlm.evidence.page import Page, Repeat, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
-from psannlm.pages.validation import bounds, figures, numbers, prose, records, rerun
+from psannlm.pages.validation import bounds, figures, numbers, prose, records
 from psannlm.pages.validation.rerun import compared
 from psannlm.pages.validation.tables import FINDINGS, MEASURES, tabulate
 
@@ -137,15 +137,6 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         seconds = row.values["seconds"]
         request.say(f"making {check} of {base}, which took {seconds:.0f} s when published")
         return list(suite.validate(one, request.device))
-
-    def compare_again(
-        self,
-        row: Row,
-        request: RerunRequest[ValidationConfig],
-        old: Sequence[Finding],
-        new: Sequence[Finding],
-    ) -> Repeat:
-        return rerun.compared(old[row.number - 1], new[0])
 
     def compare_again(
         self,
