@@ -154,14 +154,23 @@ def throughput_run(
 
 
 def sealed_run(
-    page: Page[Any, Any], config: Any, records: list[Any], reports: Path, *, status: str
+    page: Page[Any, Any],
+    config: Any,
+    records: list[Any],
+    reports: Path,
+    *,
+    status: str = "complete",
+    **facts: Any,
 ) -> Path:
     """A sealed run folder of a page that found these records; returns it."""
-    run = Run.start(page.folder, start_manifest(page.name, config), reports=reports)
+    manifest = start_manifest(page.name, config) | facts
+    run = Run.start(page.folder, manifest, reports=reports, suffix=page.suffix)
     info = RunInfo(config, run.manifest, records)
-    written = page.texts(records, info), page.files(page.tabulate(records, info), info)
-    for name, content in {**written[0], **written[1]}.items():
-        run.write(name, content)
-    run.write(f"{page.name}.ipynb", nbformat.writes(executed_notebook(page.title)))
+    for name, text in page.texts(records, info).items():
+        run.write(name, text)
+    for name, text in page.files(page.tabulate(records, info), info).items():
+        run.write(name, text)
+    notebook = nbformat.writes(executed_notebook(page.title))
+    run.write(f"{page.name}.ipynb", notebook)
     run.seal(status)
     return run.folder

@@ -6,20 +6,17 @@ import random
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 
 from psannlm.config.training import TrainingConfig
-from psannlm.evidence.runs import Run
 from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.pages.tiny_corpus import prose as training_views
-from psannlm.pages.tiny_corpus import tables as training_tables
-from psannlm.pages.tiny_corpus.tables import Trained
+from psannlm.pages.tiny_corpus.page import PAGE
+from psannlm.pages.tiny_corpus.records import SINE, YARDSTICKS, Trained, from_texts
 from psannlm.train import journal
 from psannlm.train.journal import bits_per_byte, perplexity
-from tests.synthetic import executed_notebook, start_manifest
+from tests.synthetic import sealed_run
 
 VAL_BYTES, VAL_TOKENS, TEST_BYTES, TEST_TOKENS = 25_000, 10_000, 20_100, 8_000
 
@@ -68,14 +65,35 @@ def trained(
             ("xz after training text", 5_000, True, 2.2, 4.5),
             (f"{config.ngram_order}-gram model", 5_000, True, 1.9, 12.5),
         ],
-        columns=list(training_tables.YARDSTICKS),
+        columns=YARDSTICKS.names,
     )
     samples = [
         {"prompt": p, "temperature": 0.8, "top_p": 0.95, "text": "house was old.\n\nSo it stood."}
         for p in config.prompts
     ]
-    metrics = _metrics(config, losses, speed)
-    return Trained(losses, speed, metrics, yardsticks, _sine(config, draw), samples)
+    texts = {
+        "loss.csv": _csv(losses),
+        "speed.csv": _csv(speed),
+        "yardsticks.csv": _csv(yardsticks),
+        "sine.csv": _csv(_sine(config, draw)),
+        "metrics.json": json.dumps(_metrics(config, losses, speed), indent=2) + "\n",
+        "samples.json": json.dumps(samples, indent=2) + "\n",
+        "tokenizer.json": "{}\n",
+    }
+    [result] = from_texts(texts)
+    return result
+
+
+def changed(result: Trained, **metrics: Any) -> Trained:
+    """The same training with other metrics."""
+    text = json.dumps({**result.metrics, **metrics}, indent=2) + "\n"
+    [result] = from_texts({**result.texts, "metrics.json": text})
+    return result
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def _losses(config: TrainingConfig, n: int, end: float, draw: random.Random) -> pd.DataFrame:
@@ -173,20 +191,11 @@ def _sine(config: TrainingConfig, draw: random.Random) -> pd.DataFrame:
         for layer in range(layers)
         for feature in range(config.d_mlp)
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(training_tables.SINE))
+    return pd.DataFrame(rows, columns=SINE.names)
 
 
-def training_files(result: Trained) -> dict[str, str]:
-    """The files that the trainer writes, by name."""
-    return {
-        "loss.csv": result.losses.to_csv(index=False, lineterminator="\n"),
-        "speed.csv": result.speed.to_csv(index=False, lineterminator="\n"),
-        "yardsticks.csv": result.yardsticks.to_csv(index=False, lineterminator="\n"),
-        "sine.csv": result.sine.to_csv(index=False, lineterminator="\n"),
-        "metrics.json": json.dumps(result.metrics, indent=2) + "\n",
-        "samples.json": json.dumps(result.samples, indent=2) + "\n",
-        "tokenizer.json": "{}\n",
-    }
+CORPUS = {"path": "datasets/lm/sample.txt", "sha256": "c" * 64, "bytes": 10**6}
+TOKENIZER = {"kind": "bpe", "sha256": "d" * 64, "bytes_per_token": 2.5}
 
 
 def training_run(
@@ -194,16 +203,5 @@ def training_run(
 ) -> Path:
     """A sealed run folder of a made-up training; returns it."""
     config = training_config(**changes)
-    run = Run.start("benchmarks", start_manifest("tiny_corpus", config), reports=reports)
-    result = result or trained(config)
-    run.state(
-        corpus={"path": config.corpus, "sha256": "c" * 64, "bytes": 10**6},
-        tokenizer={"kind": config.tokenizer, "sha256": "d" * 64, "bytes_per_token": 2.5},
-    )
-    for name, text in training_files(result).items():
-        run.write(name, text)
-    for name, text in training_views.files(result, run.manifest).items():
-        run.write(name, text)
-    run.write("tiny_corpus.ipynb", nbformat.writes(executed_notebook("Tiny corpus")))
-    run.seal(status)
-    return run.folder
+    records, facts = [result or trained(config)], {"corpus": CORPUS, "tokenizer": TOKENIZER}
+    return sealed_run(PAGE, config, records, reports, status=status, **facts)

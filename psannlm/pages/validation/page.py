@@ -16,7 +16,8 @@ from psannlm.evidence.page import Page, Repeat, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
-from psannlm.pages.validation import bounds, figures, numbers, prose, records, rerun
+from psannlm.pages.validation import bounds, figures, numbers, prose, records
+from psannlm.pages.validation.rerun import compared
 from psannlm.pages.validation.tables import FINDINGS, MEASURES, tabulate
 
 UNPLANNED = {"FAST"}
@@ -144,7 +145,7 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         old: Sequence[Finding],
         new: Sequence[Finding],
     ) -> Repeat:
-        return rerun.compared(old[row.number - 1], new[0])
+        return compared(old[row.number - 1], new[0])
 
 
 PAGE = ValidationPage()

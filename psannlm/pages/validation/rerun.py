@@ -2,7 +2,6 @@
 
 from psannlm.checks.findings import Finding, Measure
 from psannlm.evidence.page import Quantity, Repeat
-from psannlm.rerun.outcome import exact
 
 RULES = (
     "status: the same",
@@ -27,7 +26,7 @@ def compared(old: Finding, new: Finding) -> Repeat:
 
 def _measure(old: Measure, new: Measure | None) -> Quantity:
     if new is None:
-        return exact(old.name, f"{old.value:.6g}", "not measured")
+        return Quantity(old.name, f"{old.value:.6g}", "the same", "not measured", False)
     expected = f"{'at most' if new.upper else 'at least'} {new.bound:.4g}"
     if not old.passed:
         expected = f"not {expected}, as published"
