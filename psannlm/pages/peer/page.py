@@ -1,6 +1,7 @@
 """The page of the published package beside ours: speeds and bytes, by defaults and at best."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -107,9 +108,8 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     ) -> list[PeerCell]:
         """All sides of the row; works that came after it in its processes are left out."""
         values, asked = row.values, request.config.work
-        changes = {name: (values[name],) for name in ("base", "setting", "precision")}
-        works = asked[: asked.index(values["work"]) + 1]
-        changes |= {"work": works, "n_repeats": request.repeats}
+        changes: dict[str, Any] = {n: (values[n],) for n in ("base", "setting", "precision")}
+        changes |= {"work": asked[: asked.index(values["work"]) + 1], "n_repeats": request.repeats}
         config = request.config.model_copy(update=changes)
         request.say(f"measuring in {len(plan(config))} fresh processes")
         return [record for found in compare(config) for record in found]
