@@ -269,6 +269,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         stated = [c.name for c in self.table_of(row).of_role("verdict")]
         return str(row.values.get(stated[0]) or "") if stated else ""
 
+    def column_of(self, row: Row, column: Column) -> Column:
+        """What a column means on a row, where rows are of more than one quantity."""
+        return column
+
     def rows(self, run: Evidence, where: str = "", file: str = "") -> list[Row]:
         """Rows of one of its tables, the first if no file is named; see `rows_of`."""
         first = self.tables[0].file
@@ -284,6 +288,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def number(self, row: Row, column: Column) -> Number:
         """The number in a column of a row."""
+        column = self.column_of(row, column)
         values, asked = row.values, row.run.manifest["parameters"]
         status = str(values.get("status") or "ok")
         value = values.get(column.name) if status == "ok" else None
