@@ -85,6 +85,12 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     tables: tuple[Table, ...]
     """What is published; the rows of the first are numbered, linked and measured again."""
 
+    raw: tuple[Table, ...] = ()
+    """Further files of a run, for the dictionary of data."""
+
+    shown: tuple[Table, ...] = ()
+    """Tables that are on the page alone, in no file."""
+
     store: RecordStore[RecordT]
 
     readme_columns: ClassVar[tuple[str, ...]] = ()
@@ -123,6 +129,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     def reading(self, tables: Tables, run: RunInfo[ConfigT]) -> str:
         """How to read the tables, as far as that depends on the run."""
         return ""
+
+    def passages(self, tables: Tables, run: RunInfo[ConfigT]) -> Mapping[str, str]:
+        """Further Markdown that depends on the run, by the name its notebook asks for."""
+        return {}
 
     def best(self, tables: Tables, run: RunInfo[ConfigT]) -> pd.DataFrame:
         """The rows that README.md shows."""
@@ -211,7 +221,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
             name=f"{self.stem(row)}.{column.name}",
             column=column,
             quantity=column.quantity.format(**asked),
-            unit=column.unit.format(**asked),
+            unit=text.UNITS.get(column.unit, column.unit).format(**asked),
             base=str(values.get("base") or ""),
             setting=self.setting(row),
             value=None if value is None else float(value),

@@ -45,6 +45,9 @@ class Column:
     """Values as people read them; one that reads "" is left out of a row's description."""
 
     role: Role = "fact"
+    cell: Callable[[Mapping[str, Any]], str] | None = None
+    """Says a whole row's values as people read them, where that takes more than this one."""
+
     value: Callable[[Any], Any] | None = None
     """Computes the cell from what the page groups its records to, one group a row."""
 
@@ -61,8 +64,8 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The heading with its unit, unless that is named already."""
-        named = self.unit in self.heading or "{" in self.format + self.unit
+        """The heading with its unit, unless that is named already, there or in every cell."""
+        named = self.cell is not None or self.unit in self.heading or "{" in self.format + self.unit
         return self.heading if named else f"{self.heading}, {self.unit}"
 
     def but(self, **changes: Any) -> "Column":
@@ -164,6 +167,8 @@ class Table:
         return text.markdown(list(view.columns), view.itertuples(index=False, name=None))
 
     def _cell(self, row: Mapping[str, Any], column: Column) -> str:
+        if column.cell is not None:
+            return column.cell(row)
         value, low = row.get(column.name), row.get(f"{column.name}_low")
         if column.role in ("verdict", "status") and row.get("status") in ("failed", "refused"):
             return f"{row['status']}: {row.get('reason') or ''}"

@@ -13,6 +13,9 @@ UNKNOWN = "—"
 LONG = 60
 """Characters beyond which the text of a cell may break into lines."""
 
+UNITS = {"bits/byte": "bits per byte", "nats/token": "nats per token"}
+"""Of columns, as a sentence says them."""
+
 VERDICTS = (
     "faster", "better", "less", "fewer", "not separated", "equal", "slower", "worse", "more",
 )  # fmt: skip
