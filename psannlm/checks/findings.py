@@ -93,6 +93,11 @@ class Finding:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Names the finding within its run."""
+        return self.check, self.base
+
+    @property
     def worst(self) -> Measure | None:
         """The measure that comes nearest to its bound, or lies farthest beyond it."""
         return max(self.measures, key=lambda m: m.bound_ratio, default=None)

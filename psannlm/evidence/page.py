@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import pandas as pd
+import torch
 
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
@@ -36,6 +37,8 @@ class RunInfo(Generic[ConfigT]):
 
     config: ConfigT
     manifest: Mapping[str, Any]
+    records: Sequence[Any] = ()
+    """Of the run, for sentences that say more than its tables."""
 
     @property
     def name(self) -> str:
@@ -55,6 +58,7 @@ class RerunRequest(Generic[ConfigT]):
     config: ConfigT
     """Of the run, on the device that measures now."""
 
+    device: torch.device
     repeats: int
     """Fresh processes, or trainings."""
 
@@ -81,6 +85,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     installs: ClassVar[bool] = False
     """Whether it installs another package, and so runs only when it is asked for by name."""
 
+    parameters_variable: ClassVar[str] = ""
+    """Environment variable that names another parameter file than the preset's."""
+
     config: type[ConfigT]
     tables: tuple[Table, ...]
     """What is published; the rows of the first are numbered, linked and measured again."""
@@ -102,6 +109,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     @abstractmethod
     def measure(self, session: "Session[ConfigT, RecordT]") -> Iterator[Sequence[RecordT]]:
         """Measure what the session's records do not hold yet; each batch is saved when it comes."""
+
+    def texts(self, records: Sequence[RecordT], run: RunInfo[ConfigT]) -> Mapping[str, str]:
+        """The files that hold the records."""
+        return self.store.texts(records)
 
     @abstractmethod
     def tabulate(self, records: Sequence[RecordT], run: RunInfo[ConfigT]) -> Tables:
@@ -130,9 +141,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         """How to read the tables, as far as that depends on the run."""
         return ""
 
-    def passages(self, tables: Tables, run: RunInfo[ConfigT]) -> Mapping[str, str]:
-        """Further Markdown that depends on the run, by the name its notebook asks for."""
-        return {}
+    def section(self, name: str, tables: Tables, run: RunInfo[ConfigT]) -> str:
+        """A further piece of the page, HTML or Markdown, by the name that its notebook uses."""
+        raise KeyError(name)
 
     def best(self, tables: Tables, run: RunInfo[ConfigT]) -> pd.DataFrame:
         """The rows that README.md shows."""
@@ -245,6 +256,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         known = [n for n in self.numbers(run) if n.is_main and n.value is not None]
         return f"{known[0].about}: {known[0].shown}" if known else "nothing was measured"
 
+    def judge(self, records: Sequence[RecordT]) -> None:
+        """End the notebook in an error, once its run is sealed, if what was found is one."""
+
     def measure_again(
         self, row: Row, request: RerunRequest[ConfigT], records: Sequence[RecordT]
     ) -> Sequence[RecordT]:
@@ -269,15 +283,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
 
 def run_info(page: Page[ConfigT, Any], run: Evidence) -> RunInfo[ConfigT]:
-    """The run, with its configuration.
+    """The run with its configuration and its records.
 
     Raises:
         ConfigError: The parameters of its manifest are no configuration of the page.
     """
     config = parse(page.config, run.manifest["parameters"], source=f"parameters of {run.name}")
-    return RunInfo(config, run.manifest)
-
-
-def records_of(page: Page[Any, RecordT], run: Evidence) -> list[RecordT]:
-    """The records of a complete run."""
-    return page.store.read(run.manifest["artifacts"], run.text)
+    return RunInfo(config, run.manifest, page.store.read(run.manifest["artifacts"], run.text))

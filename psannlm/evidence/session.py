@@ -61,7 +61,7 @@ class Session(Generic[ConfigT, RecordT]):
     @property
     def info(self) -> RunInfo[ConfigT]:
         """The run, as tables and sentences need it."""
-        return RunInfo(self.config, self.run.manifest)
+        return RunInfo(self.config, self.run.manifest, self.records)
 
     @property
     def done(self) -> set[Any]:
@@ -98,7 +98,7 @@ class Session(Generic[ConfigT, RecordT]):
 
     def save(self) -> None:
         """Write the files that hold the records, those that changed."""
-        for name, content in self.page.store.texts(self.records).items():
+        for name, content in self.page.texts(self.records, self.info).items():
             if self._written.get(name) != content:
                 self.run.write(name, content)
                 self._written[name] = content
@@ -116,9 +116,10 @@ class Session(Generic[ConfigT, RecordT]):
         """How to read the tables."""
         return Markdown(self.page.reading(self.tables, self.info))
 
-    def passage(self, name: str) -> Markdown:
-        """A further text of the page."""
-        return Markdown(self.page.passages(self.tables, self.info)[name])
+    def section(self, name: str) -> HTML | Markdown:
+        """A further piece of the page."""
+        content = self.page.section(name, self.tables, self.info)
+        return HTML(content) if content.startswith("<") else Markdown(content)
 
     def table(self, file: str, *columns: str) -> HTML:
         """A table of the page, as people read it."""
@@ -180,6 +181,10 @@ class Session(Generic[ConfigT, RecordT]):
         self.run.write(f"{self.page.name}.ipynb", notebook)
         self.run.seal("complete", conditions=conditions)
         return Markdown(f"Run `{self.run.folder.parent.name}/{self.run.folder.name}` is complete.")
+
+    def judge(self) -> None:
+        """End in an error if what the sealed run found is one."""
+        self.page.judge(self.records)
 
     def _text_of(self, name: str) -> str:
         return (self.run.folder / name).read_text(encoding="utf-8")

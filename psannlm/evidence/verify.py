@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from psannlm.evidence.page import Page, records_of, run_info
+from psannlm.evidence.page import Page, run_info
 from psannlm.evidence.runs import Evidence
 
 NUMBER = re.compile(r"(?:(?<!\w)[-+−])?\d+(?:[.,]\d+)*")
@@ -38,11 +38,12 @@ def problems(page: Page[Any, Any], run: Evidence) -> Iterator[str]:
     """
     first = page.tables[0].file
     try:
-        info, records = run_info(page, run), records_of(page, run)
+        info = run_info(page, run)
+        records = info.records
         keys = [record.key for record in records]
         if len(set(keys)) < len(keys):
             yield f"{first}: two of its records have one key"
-        for name, content in page.store.texts(records).items():
+        for name, content in page.texts(records, info).items():
             yield from differences(name, run.text(name), content)
         fixed = {name for table in page.tables for name in table.fixed}
         for name, content in page.files(page.tabulate(records, info), info).items():
@@ -75,6 +76,9 @@ def differences(
         found = _in_tables(stated, expected, fixed)
     elif name.endswith(".json"):
         found = _in_json("", json.loads(stated), json.loads(expected), fixed)
+    elif name.endswith(".log"):
+        there = set(stated.splitlines())
+        found = (f"no line {line!r}" for line in expected.splitlines() if line not in there)
     else:
         found = text_differences(stated, expected)
     for problem in found:
@@ -141,8 +145,8 @@ def _in_json(path: str, stated: Any, expected: Any, fixed: Collection[str]) -> I
 
 
 def _same_value(stated: Any, expected: Any) -> bool:
-    if isinstance(stated, float) and isinstance(expected, float):
-        return _close(stated, expected)
+    if {type(stated), type(expected)} in ({float}, {float, int}):
+        return _close(float(stated), float(expected))
     return type(stated) is type(expected) and bool(stated == expected)
 
 

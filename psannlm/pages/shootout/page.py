@@ -69,11 +69,9 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
     def reading(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
         return prose.reading(tables, run.config)
 
-    def passages(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> Mapping[str, str]:
-        return {
-            "gain": gain_control.control(tables, run.config),
-            "tasks": prose.tasks(tables, run.config),
-        }
+    def section(self, name: str, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
+        say = {"gain": gain_control.control, "tasks": prose.tasks}[name]
+        return say(tables, run.config)
 
     def readme(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
         return prose.readme(tables, run)

@@ -1,4 +1,4 @@
-"""What must hold between the files of a training, and what no training could reach."""
+"""What no training could have left: identities of its log, and bounds of its numbers."""
 
 import math
 from collections.abc import Iterator
@@ -6,15 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.config.parse import parse
 from psannlm.config.training import TrainingConfig
-from psannlm.evidence.runs import Evidence
 from psannlm.files import MIB
-from psannlm.model.bases import cost_of
-from psannlm.model.cost import Shape
-from psannlm.pages.tiny_corpus import tables as training_tables
-from psannlm.pages.tiny_corpus.tables import Trained
-from psannlm.train import journal
+from psannlm.pages.tiny_corpus.records import SINE, Trained
 from psannlm.train.journal import bits_per_byte, perplexity
 
 TOLERANCE = 1e-9
@@ -27,24 +21,14 @@ PARAMETER_BYTES = 4
 """The trained weights are float32, whatever precision products are in."""
 
 
-def problems(run: Evidence) -> Iterator[str]:
-    """What the files of a training state wrongly: file, row and identity."""
-    try:
-        trained = training_tables.read(run.folder)
-        config = parse(TrainingConfig, run.manifest["parameters"], source="parameters")
-        for found in (
-            _step_problems(trained, config),
-            _evaluation_problems(trained),
-            _epoch_problems(trained),
-            _speed_problems(trained),
-            _outcome_problems(trained),
-            _asked_problems(trained, config, run),
-            _bound_problems(trained, config),
-            _side_problems(trained, config),
-        ):
-            yield from found
-    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-        yield f"cannot be checked: {type(error).__name__}: {error}"
+def impossible(trained: Trained, config: TrainingConfig) -> Iterator[str]:
+    """What is wrong with the files of a training: file, row and rule."""
+    yield from _steps(trained, config)
+    yield from _evaluations(trained)
+    yield from _epochs(trained)
+    yield from _speed(trained)
+    yield from _outcome(trained, config)
+    yield from _side_files(trained, config)
 
 
 def _differs(where: str, stated: Any, expected: Any, source: str) -> Iterator[str]:
@@ -57,7 +41,7 @@ def _differs(where: str, stated: Any, expected: Any, source: str) -> Iterator[st
         yield f"{where} is {stated!r}, {source} gives {expected!r}"
 
 
-def _step_problems(trained: Trained, config: TrainingConfig) -> Iterator[str]:
+def _steps(trained: Trained, config: TrainingConfig) -> Iterator[str]:
     steps = trained.rows("step")
     if list(steps["step"]) != list(range(1, len(steps) + 1)):
         yield "loss.csv: the steps are not 1, 2, 3 and so on, each once"
@@ -74,7 +58,7 @@ def _step_problems(trained: Trained, config: TrainingConfig) -> Iterator[str]:
             yield f"{where}: learning_rate and grad_norm must be at least 0"
 
 
-def _evaluation_problems(trained: Trained) -> Iterator[str]:
+def _evaluations(trained: Trained) -> Iterator[str]:
     density = trained.metrics["bytes_per_token"]
     for row in trained.losses[trained.losses["per"] != "step"].itertuples():
         where = f"loss.csv: {row.per} at step {row.step}"
@@ -89,7 +73,7 @@ def _evaluation_problems(trained: Trained) -> Iterator[str]:
             yield f"{where}: top1 must lie between 0 and 1, got {row.top1}"
 
 
-def _epoch_problems(trained: Trained) -> Iterator[str]:
+def _epochs(trained: Trained) -> Iterator[str]:
     """Epochs share out the steps; each ends in an evaluation, the last one with the last step."""
     steps, epochs = trained.rows("step"), trained.rows("epoch")
     evaluations = trained.rows("evaluation").set_index("step")
@@ -109,7 +93,7 @@ def _epoch_problems(trained: Trained) -> Iterator[str]:
         yield f"loss.csv: the last epoch ends at step {before}, the last step is {len(steps)}"
 
 
-def _speed_problems(trained: Trained) -> Iterator[str]:
+def _speed(trained: Trained) -> Iterator[str]:
     speed = trained.speed
     if list(speed["step"]) != list(trained.rows("step")["step"]):
         yield "speed.csv: its steps are not those of loss.csv"
@@ -120,78 +104,9 @@ def _speed_problems(trained: Trained) -> Iterator[str]:
             yield f"{where}: waited {row.wait_seconds} of {row.step_seconds} seconds"
         if not row.elapsed_seconds >= together * (1 - CLOCK_TOLERANCE):
             yield f"{where}: elapsed_seconds {row.elapsed_seconds} is less than its steps took"
-    metrics = trained.metrics
-    for name, value in (
-        ("train_seconds", float(speed["elapsed_seconds"].iloc[-1])),
-        ("tokens_per_s", journal.tokens_per_s(speed, metrics["batch_tokens"])),
-        ("wait_share", journal.wait_share(speed)),
-    ):
-        yield from _differs(f"metrics.json: {name}", metrics[name], value, "speed.csv")
 
 
-def _outcome_problems(trained: Trained) -> Iterator[str]:
-    """What metrics.json says of losses, perplexities and bits, from loss.csv and from itself."""
-    metrics, evaluations = trained.metrics, trained.rows("evaluation")
-    last, best = evaluations.iloc[-1], evaluations.loc[evaluations["val_loss"].idxmin()]
-    if int(last["step"]) != metrics["n_steps"]:
-        yield f"loss.csv: the last evaluation is of step {int(last['step'])}, not of the last step"
-    steps = trained.rows("step")
-    density = metrics["val_bytes"] / metrics["val_tokens"]
-    test_density = metrics["test_bytes"] / metrics["test_tokens"]
-    expected = {
-        "n_steps": (int(steps["step"].iloc[-1]), "loss.csv"),
-        "train_loss": (float(trained.rows("epoch")["train_loss"].iloc[-1]), "the last epoch"),
-        "val_loss": (float(last["val_loss"]), "the last evaluation"),
-        "top1": (float(last["top1"]), "the last evaluation"),
-        "best_val_loss": (float(best["val_loss"]), "the evaluations"),
-        "best_step": (int(best["step"]), "the evaluations"),
-        "train_tokens": (metrics["n_steps"] * metrics["batch_tokens"], "n_steps * batch_tokens"),
-        "bytes_per_token": (density, "val_bytes / val_tokens"),
-        "perplexity": (perplexity(metrics["val_loss"]), "exp(val_loss)"),
-        "bits_per_byte": (bits_per_byte(metrics["val_loss"], density), "val_loss"),
-        "test_perplexity": (perplexity(metrics["test_loss"]), "exp(test_loss)"),
-        "test_bits_per_byte": (bits_per_byte(metrics["test_loss"], test_density), "test_loss"),
-        "target_reached": (metrics["perplexity"] <= metrics["target_perplexity"], "perplexity"),
-    }
-    for name, (value, source) in expected.items():
-        yield from _differs(f"metrics.json: {name}", metrics[name], value, source)
-
-
-def _asked_problems(trained: Trained, config: TrainingConfig, run: Evidence) -> Iterator[str]:
-    """What metrics.json repeats of the request, and of the text and tokenizer in the manifest."""
-    metrics = trained.metrics
-    corpus, tokenizer = run.manifest["corpus"], run.manifest["tokenizer"]
-    asked = {
-        "base": config.base[0],
-        "preset": config.preset,
-        "tokenizer": config.tokenizer,
-        "epochs": config.epochs,
-        "batch_tokens": config.batch_tokens,
-        "target_perplexity": config.target_perplexity,
-        "parallel": config.parallel,
-        "corpus_path": corpus["path"],
-        "corpus_sha256": corpus["sha256"],
-        "tokenizer_sha256": tokenizer["sha256"],
-    }
-    for name, value in asked.items():
-        yield from _differs(f"metrics.json: {name}", metrics[name], value, "run.json")
-    if not 0 < metrics["vocab_size"] <= config.vocab_size:
-        yield f"metrics.json: vocab_size {metrics['vocab_size']} is more than was asked for"
-    network = config.network.model_copy(update={"vocab_size": metrics["vocab_size"]})
-    shape = Shape(1, config.context_length)
-    cost = cost_of(network, shape)
-    yield from _differs(
-        "metrics.json: n_parameters", metrics["n_parameters"], cost.n_parameters, "the network"
-    )
-    if metrics["ceiling_flop_per_s"] is None:
-        yield from _differs("metrics.json: mfu", metrics["mfu"], None, "an unknown ceiling")
-        return
-    rate = 3 * cost.model_flops / shape.total * metrics["tokens_per_s"] / metrics["n_ranks"]
-    share = rate / metrics["ceiling_flop_per_s"]
-    yield from _differs("metrics.json: mfu", metrics["mfu"], share, "tokens_per_s")
-
-
-def _bound_problems(trained: Trained, config: TrainingConfig) -> Iterator[str]:
+def _outcome(trained: Trained, config: TrainingConfig) -> Iterator[str]:
     """Numbers that no machine and no text could give."""
     metrics = trained.metrics
     for name in ("val_loss", "test_loss", "best_val_loss", "bits_per_byte", "test_bits_per_byte"):
@@ -209,7 +124,7 @@ def _bound_problems(trained: Trained, config: TrainingConfig) -> Iterator[str]:
         yield f"metrics.json: {name} {metrics[name]} cannot hold the parameters' {held:.1f} MiB"
 
 
-def _side_problems(trained: Trained, config: TrainingConfig) -> Iterator[str]:
+def _side_files(trained: Trained, config: TrainingConfig) -> Iterator[str]:
     """Yardsticks, learned sine parameters and samples."""
     yardsticks = trained.yardsticks
     wanted = {"zlib", "bz2", "xz", "xz after training text", f"{config.ngram_order}-gram model"}
@@ -218,7 +133,7 @@ def _side_problems(trained: Trained, config: TrainingConfig) -> Iterator[str]:
     for row in yardsticks.itertuples():
         if not 0 < row.bits_per_byte < math.inf:
             yield f"yardsticks.csv: {row.name}: bits_per_byte must be positive and finite"
-    for name in training_tables.SINE[2:]:
+    for name in SINE.names[2:]:
         if config.decay_mode == "none" and name.startswith("decay"):
             continue  # such a sine has none
         values = pd.to_numeric(trained.sine[name])

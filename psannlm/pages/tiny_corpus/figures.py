@@ -19,7 +19,8 @@ from psannlm.evidence.figures import (
     show_short,
 )
 from psannlm.pages.tiny_corpus.prose import HIGH, LOW, PARTS
-from psannlm.pages.tiny_corpus.tables import Trained, beside_yardsticks, elapsed_at
+from psannlm.pages.tiny_corpus.records import Trained
+from psannlm.pages.tiny_corpus.tables import beside_yardsticks, elapsed_at
 
 POINTS = 240
 """Most points of a line: what a panel can show, and what keeps a page of long runs light."""

@@ -1,22 +1,22 @@
-"""The training behind the tiny-corpus page: from a page to the files of its run folder."""
+"""Train what the tiny-corpus page asks for, and collect the files of its run folder."""
 
-import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
-import pandas as pd
+import torch
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.ceiling import measure_ceiling, rate
 from psannlm.config.training import TrainingConfig
-from psannlm.evidence.session import Page
+from psannlm.evidence.session import Session
 from psannlm.model.bases import build
 from psannlm.model.sampling import Sampling
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
-from psannlm.pages.tiny_corpus.tables import SINE, YARDSTICKS, Trained, read
-from psannlm.train import session
+from psannlm.pages.tiny_corpus.records import SAMPLES, SINE, YARDSTICKS, Trained, from_texts
+from psannlm.train import session as training
 from psannlm.train.compression import yardsticks
 from psannlm.train.data import Data, limits
 from psannlm.train.distributed import Ranks
@@ -25,45 +25,53 @@ from psannlm.train.pretrained import TOKENIZER, continuations
 from psannlm.train.progress import ProgressBar
 from psannlm.train.recorder import Progress
 
-LOG = ("loss.csv", "speed.csv", session.METRICS, TOKENIZER)
+LOG = ("loss.csv", "speed.csv", training.METRICS, TOKENIZER)
 """Files that the folder of a training and the folder of its run share."""
 
 CEILING_SECONDS, CEILING_STEPS = 2.0, 5
 """Least time and number of the matrix products that the MFU is measured against."""
 
 
-def train(page: Page) -> Trained:
-    """Train what the page's parameters ask for, or go on with it, and write the run's files.
+def train(session: Session[TrainingConfig, Trained]) -> Trained:
+    """Train what the parameters ask for, or go on with it.
 
     Log and checkpoints lie below checkpoints/, under the name of the run: weights are no evidence.
 
     Raises:
         ConfigError: The corpus is missing or broken, a loss is not finite, or the disk is full.
     """
-    config = page.config
-    assert isinstance(config, TrainingConfig)
-    device, precision = page.device, config.precision
+    config, device = session.config, session.device
 
     def ceiling() -> float:
         seconds, steps = CEILING_SECONDS, CEILING_STEPS
-        return rate(*measure_ceiling(device, precision, min_seconds=seconds, min_steps=steps))
+        found = measure_ceiling(device, config.precision, min_seconds=seconds, min_steps=steps)
+        return rate(*found)
 
     bar = ProgressBar(sys.stdout)
 
     def watch(progress: Progress) -> None:
         bar(progress)
-        page.report_progress(progress.step, progress.n_steps, f"loss {progress.loss:.3f}")
+        session.report_progress(progress.step, progress.n_steps, f"loss {progress.loss:.3f}")
 
-    folder = CHECKPOINTS / page.run.folder.name
-    done = session.train(config, folder, Ranks(0, 1, device), ceiling=ceiling, watch=watch)
-    for name in LOG:
-        page.run.write(name, (folder / name).read_bytes())
-    page.run.state(**sources(config, done.data))
-    page.run.write("yardsticks.csv", _csv(_yardsticks(config, done.data), YARDSTICKS))
-    before = build(config.network, seed=config.seed)
-    page.run.write("sine.csv", _csv(_sines(before, done.trainer.model), SINE))
-    page.run.write("samples.json", _samples(config, done.data, done.trainer.model))
-    return read(page.run.folder)
+    folder = CHECKPOINTS / session.run.folder.name
+    done = training.train(config, folder, Ranks(0, 1, device), ceiling=ceiling, watch=watch)
+    session.run.state(**sources(config, done.data))
+    before, after = build(config.network, seed=config.seed), done.trainer.model
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in LOG}
+    texts[YARDSTICKS.file] = YARDSTICKS.write(YARDSTICKS.frame(_yardsticks(config, done.data)))
+    texts[SINE.file] = SINE.write(SINE.frame(_sines(before, after)))
+    texts[SAMPLES.file] = _samples(config, done.data, after)
+    [trained] = from_texts(texts)
+    return trained
+
+
+def train_again(folder: Path, config: TrainingConfig, device: torch.device) -> Trained:
+    """The same training in another folder, without what stands beside it."""
+    training.train(config, folder, Ranks(0, 1, device), watch=ProgressBar())
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in LOG}
+    texts |= {table.file: table.write(table.frame([])) for table in (YARDSTICKS, SINE)}
+    [trained] = from_texts(texts | {SAMPLES.file: "[]"})
+    return trained
 
 
 def sources(config: TrainingConfig, data: Data) -> dict[str, dict[str, object]]:
@@ -97,7 +105,7 @@ def _yardsticks(config: TrainingConfig, data: Data) -> Iterator[dict[str, object
         data.corpus.texts(split, within[split]) for split in ("train", "validation")
     )
     for found in yardsticks(training, held_out, order=config.ngram_order):
-        yield {name: getattr(found, name) for name in YARDSTICKS}
+        yield {name: getattr(found, name) for name in YARDSTICKS.names}
 
 
 def _sines(before: Transformer, after: Transformer) -> Iterator[dict[str, object]]:
@@ -128,9 +136,3 @@ def _samples(config: TrainingConfig, data: Data, model: Transformer) -> str:
         for prompt, text in zip(config.prompts, written, strict=True)
     ]
     return json.dumps(samples, indent=1, ensure_ascii=False) + "\n"
-
-
-def _csv(rows: Iterable[dict[str, object]], columns: tuple[str, ...]) -> str:
-    out = io.StringIO()
-    pd.DataFrame(list(rows), columns=list(columns)).to_csv(out, index=False, lineterminator="\n")
-    return out.getvalue()

@@ -2,14 +2,24 @@
 
 import html
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 from psannlm.config.training import TrainingConfig
-from psannlm.evidence.text import UNKNOWN, duration, number, printable, sortable
-from psannlm.pages.tiny_corpus.tables import Trained, beside_yardsticks
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.page import RunInfo
+from psannlm.evidence.text import (
+    UNKNOWN,
+    duration,
+    facts_table,
+    markdown,
+    number,
+    printable,
+    sortable,
+)
+from psannlm.pages.tiny_corpus.records import Trained
+from psannlm.pages.tiny_corpus.tables import beside_yardsticks
 from psannlm.train.journal import bits_per_byte
 
 PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
@@ -19,7 +29,7 @@ LOW, HIGH = 0.05, 0.95
 """Quantiles between which most features lie."""
 
 
-def answer(trained: Trained, manifest: Mapping[str, Any]) -> str:
+def answer(trained: Trained, device: str) -> str:
     """What the training says: target, bits per byte, yardsticks, test split, time; all computed."""
     metrics = trained.metrics
     target = metrics["target_perplexity"]
@@ -37,8 +47,8 @@ def answer(trained: Trained, manifest: Mapping[str, Any]) -> str:
         f"- Test split, read once at the end: {metrics['test_bits_per_byte']:.3f} bits per byte, "
         f"perplexity {metrics['test_perplexity']:.2f}; next token right in {metrics['top1']:.1%} "
         "of the validation split.",
-        f"- Trained in {duration(metrics['train_seconds'])} on {manifest['environment']['device']}"
-        f": {metrics['n_parameters']:,} parameters, {metrics['train_tokens']:,} tokens, "
+        f"- Trained in {duration(metrics['train_seconds'])} on {device}: "
+        f"{metrics['n_parameters']:,} parameters, {metrics['train_tokens']:,} tokens, "
         f"{metrics['tokens_per_s']:,.0f} tokens/s.",
     ]
     if trained.has_best_before_end:
@@ -186,27 +196,42 @@ def reading(trained: Trained, config: TrainingConfig) -> str:
     return "\n".join(lines)
 
 
-def files(trained: Trained, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The file of a run that states its result for those who open its folder."""
-    return {"README.md": readme(trained, manifest)}
-
-
-def readme(trained: Trained, manifest: Mapping[str, Any]) -> str:
+def readme(trained: Trained, run: RunInfo[TrainingConfig]) -> str:
     """README.md of a run folder: the answer, and an epoch a row."""
     shown = epoch_rows(trained)
     lines = [
-        f"# Tiny corpus, {manifest['run']}",
+        f"# Tiny corpus, {run.name}",
         "",
-        f"Preset {manifest['preset']}, {trained.metrics['base']}, on "
-        f"{manifest['environment']['device']}.",
+        f"Preset {run.config.preset}, {trained.metrics['base']}, on {run.device}.",
         "",
-        answer(trained, manifest),
+        answer(trained, run.device),
         "",
-        f"| {' | '.join(shown.columns)} |",
-        f"|{'---:|' * len(shown.columns)}",
-        *(f"| {' | '.join(row)} |" for row in shown.itertuples(index=False)),
+        markdown(list(shown.columns), shown.itertuples(index=False)),
         "",
-        f"Made by `{manifest['command']}`.",
+        f"Made by `{run.manifest['command']}`.",
         "",
     ]
     return "\n".join(lines)
+
+
+SECTIONS: Mapping[str, Callable[[Trained], str]] = {
+    "epochs": lambda trained: sortable(epoch_rows(trained), "Every epoch"),
+    "yardsticks": lambda trained: sortable(
+        yardstick_rows(trained), "The network among its yardsticks, on the validation split"
+    ),
+    "facts": lambda trained: facts_table(facts(trained)),
+    "learned": learned,
+    "samples": samples,
+}
+"""Pieces of the page beside its answer, by the name that the notebook uses."""
+
+
+def summary(numbers: Sequence[Number]) -> str:
+    """Perplexity against its target, and bits per byte."""
+    by_name = {number.column.name: number for number in numbers}
+    reached = by_name["perplexity"]
+    return (
+        f"{reached.base} ends at a validation perplexity of {reached.plain}, "
+        f"{by_name['bits_per_byte'].shown}; the target of {reached.target} is "
+        f"**{reached.verdict}** (one training, so no interval)."
+    )

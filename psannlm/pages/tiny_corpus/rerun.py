@@ -1,17 +1,8 @@
 """The row of the tiny-corpus page again: the whole training, from the same seed."""
 
-import tempfile
-from pathlib import Path
-
-from psannlm.config.training import TrainingConfig
 from psannlm.evidence.rows import Row
 from psannlm.pages.shootout.comparison import SMALLEST_EFFECT
-from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.outcome import Quantity, Repeat
-from psannlm.rerun.surroundings import refuse_other_text
-from psannlm.train import session
-from psannlm.train.distributed import Ranks
-from psannlm.train.progress import ProgressBar
 
 SAME = (
     "validation loss: the same to the digit, as the same seed on the same processor and torch gives"
@@ -21,28 +12,6 @@ NEAR = (
     f"seed gives no interval; within {SMALLEST_EFFECT:g} nats per token, the smallest effect that "
     "a shootout calls a difference"
 )
-
-
-def measure_again(row: Row, asked: RerunRequest) -> Repeat:
-    """Train again in a temporary folder.
-
-    Args:
-        row: Of a run of the tiny corpus.
-        asked: Where; a training is made once.
-
-    Raises:
-        ConfigError: More repeats are asked for, the text is missing or another one, or a loss is
-            not finite.
-    """
-    asked.refuse_repeats()
-    refuse_other_text(row.run)
-    config = asked.configuration(TrainingConfig)
-    minutes = row.values["train_seconds"] / 60
-    asked.say(f"training again, which took {minutes:.0f} min when published")
-    with tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as folder:
-        ranks = Ranks(0, 1, asked.surroundings.device)
-        done = session.train(config, Path(folder, "training"), ranks, watch=ProgressBar())
-    return compared(row, done.metrics, same_digits=asked.surroundings.same_digits)
 
 
 def compared(row: Row, metrics: dict[str, float], *, same_digits: bool) -> Repeat:

@@ -2,15 +2,24 @@
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from psannlm.checks import suite
 from psannlm.checks.findings import Finding, Measure
-from psannlm.evidence.text import UNKNOWN, duration, facts_table, printable
-from psannlm.pages.validation import tables as validation_tables
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.text import (
+    UNKNOWN,
+    duration,
+    facts_table,
+    literal,
+    number_in_words,
+    printable,
+    sortable,
+)
+from psannlm.pages.validation.records import STATUSES, counts
 
 SIGNS = {"passed": "✓", "failed": "✗", "skipped": "–"}
 ALARM = "background:#b3261e;color:#fff;font-weight:bold"
@@ -43,7 +52,7 @@ def title(check: str) -> str:
 
 def answer(findings: Sequence[Finding]) -> str:
     """How many checks passed, and of every other one why not, as Markdown."""
-    found, n = validation_tables.counts(findings), len(findings)
+    found, n = counts(findings), len(findings)
     made = n - found["skipped"]
     if found["failed"]:
         head = f"**{found['failed']} of {made} checks failed**, {found['passed']} passed"
@@ -114,15 +123,8 @@ def _each_base(values: Mapping[str, str]) -> str:
 def in_words(measure: Measure) -> str:
     """A measure beside its bound."""
     rule = "at most" if measure.upper else "at least"
-    return f"{measure.name} {number(measure.value)}, bound {rule} {number(measure.bound)}"
-
-
-def number(value: float) -> str:
-    """A number as people read it: whole, with four digits, or as a power of ten."""
-    size = abs(value)
-    if size < 1e9 and (size >= 1000 or value == int(value)):
-        return f"{value:,.0f}"
-    return f"{value:.4g}" if 1e-3 <= size < 1000 else f"{value:.2e}"
+    value, bound = number_in_words(measure.value), number_in_words(measure.bound)
+    return f"{measure.name} {value}, bound {rule} {bound}"
 
 
 def matrix(findings: Sequence[Finding]) -> str:
@@ -168,8 +170,8 @@ def _rows(finding: Finding) -> Iterator[dict[str, str]]:
         judged = {
             "measure": m.name,
             "status": "passed" if m.passed else "failed",
-            "value": number(m.value),
-            "bound": f"{'≤' if m.upper else '≥'} {number(m.bound)}",
+            "value": number_in_words(m.value),
+            "bound": f"{'≤' if m.upper else '≥'} {number_in_words(m.bound)}",
             "value by bound": f"{m.bound_ratio:.2g}",
             "reason": m.why,
         }
@@ -200,7 +202,7 @@ def _short(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return number(value)
+        return number_in_words(value)
     if isinstance(value, list | tuple):
         return _cut(", ".join(_short(inner) for inner in value))
     return _cut(UNKNOWN if value is None else printable(str(value)).replace("\n", "⏎"))
@@ -244,43 +246,63 @@ def _not_tried(findings: Sequence[Finding]) -> Iterator[str]:
                 yield f"- {finding.check} did not try {literal(what)}: {literal(_short(why))}"
 
 
-def files(findings: Sequence[Finding], manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The files of a validation that state its result, by name; summary.json is there already."""
-    return {
-        validation_tables.MEASURES: validation_tables.measures_csv(findings),
-        "README.md": readme(findings, manifest),
-    }
+def readme_note(findings: Sequence[Finding]) -> str:
+    """What README.md says before its table: the counts, and what each check found in short."""
+    found = ", ".join(f"{n} {status}" for status, n in counts(findings).items())
+    last = "Of each check the measure that comes nearest to its bound; `measures.csv` has all."
+    return f"{found.capitalize()}.\n\n{highlights(findings)}\n\n{last}"
 
 
-def readme(findings: Sequence[Finding], manifest: Mapping[str, Any]) -> str:
-    """README.md of a run folder: highlights, and of each check and base the worst measure."""
-    found = validation_tables.counts(findings)
-    lines = [
-        f"# Validation, {manifest['run']}",
-        "",
-        f"Preset {manifest['preset']}, on {manifest['environment']['device']}: "
-        + ", ".join(f"{n} {status}" for status, n in found.items())
-        + ".",
-        "",
-        highlights(findings),
-        "",
-        "Of each check the measure that comes nearest to its bound; `measures.csv` has all.",
-        "",
-        "| check | base | status | measure | value | bound | device |",
-        "|---|---|---|---|---:|---:|---|",
-    ]
+def readme_rows(findings: Sequence[Finding]) -> pd.DataFrame:
+    """Of each check and base the worst measure, or the reason of one without measures."""
+    rows = []
     for f in findings:
-        worst = f.worst
-        cells = [title(f.check), f.base, f.status]
-        if worst is None:
-            cells += [f.reason, UNKNOWN, UNKNOWN]
-        else:
+        row = {"check": title(f.check), "base": f.base, "status": f.status, "device": f.device}
+        if worst := f.worst:
             sign = "≤" if worst.upper else "≥"
-            cells += [worst.name, number(worst.value), f"{sign} {number(worst.bound)}"]
-        lines.append("| " + " | ".join(literal(cell) for cell in [*cells, f.device]) + " |")
-    return "\n".join([*lines, "", f"Made by `{manifest['command']}`.", ""])
+            row |= {"measure": worst.name, "value": number_in_words(worst.value)}
+            row |= {"bound": f"{sign} {number_in_words(worst.bound)}"}
+        else:
+            row |= {"measure": f.reason}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def literal(text: str) -> str:
-    """The text as Markdown that shows it as it is, in one line, also in a table's cell."""
-    return re.sub(r"([\\`*_\[\]<>$|#~])", r"\\\1", text).replace("\n", " ")
+SECTIONS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
+    "matrix": matrix,
+    "highlights": highlights,
+    "questions": lambda findings: questions(),
+    "measures": lambda f: sortable(rows(f), "Every measure of every check and base"),
+    "facts": lambda f: sortable(facts(f), "Facts that checks noted"),
+}
+"""Pieces of the page beside its answer, by the name that the notebook uses."""
+
+
+def summary(numbers: Sequence[Number]) -> str:
+    """How many checks passed, which failed, which could not be made, over all bases."""
+    by_status = {status: _by_check(numbers, status) for status in STATUSES}
+    n = {status: sum(of.values()) for status, of in by_status.items()}
+    made = n["passed"] + n["failed"]
+    if n["failed"]:
+        which = ", ".join(f"{check} on {k}" for check, k in by_status["failed"].items() if k)
+        said = f"**{n['failed']} of {made} checks failed** ({which} of its bases)"
+    elif made:
+        said = f"**All {made} checks passed**, a check counted once a base"
+    else:
+        said = "**No check could be made**"
+    if n["skipped"]:
+        which = ", ".join(check for check, k in by_status["skipped"].items() if k)
+        said += f"; {n['skipped']} could not be made here ({which})"
+    return f"{said}."
+
+
+def _by_check(numbers: Sequence[Number], status: str) -> dict[str, int]:
+    mine = (n for n in numbers if n.column.headline and n.name.endswith(f".{status}"))
+    return {n.column.headline: int(n.value or 0) for n in mine}
+
+
+def found(statuses: Sequence[str]) -> str:
+    """How many findings passed, in the table of runs."""
+    counted = {status: statuses.count(status) for status in ("failed", "skipped")}
+    rest = "".join(f", {n} {status}" for status, n in counted.items() if n)
+    return f"{statuses.count('passed')} of {len(statuses)} passed{rest}"

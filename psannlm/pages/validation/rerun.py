@@ -1,41 +1,13 @@
 """A finding of the validation page again: the same status, its measure within its bound."""
 
-from psannlm.checks import suite
-from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Finding, Measure
-from psannlm.evidence.rows import Row
-from psannlm.pages.validation import tables as validation_tables
-from psannlm.pages.validation.tables import SUMMARY
-from psannlm.rerun.asked import RerunRequest
 from psannlm.rerun.outcome import Quantity, Repeat, exact
-from psannlm.rerun.surroundings import refuse_other_text
 
 RULES = (
     "status: the same",
     "a measure: within the bound that the check sets before it measures, as far as it was when "
     "published; how many come out the same to the last digit is shown and not judged",
 )
-
-
-def measure_again(row: Row, asked: RerunRequest) -> Repeat:
-    """Make the check of that base again.
-
-    Args:
-        row: Of a validation run.
-        asked: Where; a check is made once.
-
-    Raises:
-        ConfigError: More repeats are asked for, or the text is missing or another one.
-    """
-    asked.refuse_repeats()
-    refuse_other_text(row.run)
-    config = asked.configuration(ValidationConfig)
-    check, base = row.values["check"], row.values["base"]
-    one = config.model_copy(update={"only": (check,), "base": (base,)})
-    asked.say(f"making {check} of {base}, which took {row.values['seconds']:.0f} s when published")
-    [new] = suite.validate(one, asked.surroundings.device)
-    old = validation_tables.read(row.run.text(SUMMARY))[row.number - 1]
-    return compared(old, new)
 
 
 def compared(old: Finding, new: Finding) -> Repeat:

@@ -1,0 +1,120 @@
+"""The validation page: whether the networks do what they say, check by check and base by base."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from psannlm import ROOT
+from psannlm.checks import suite
+from psannlm.checks.config import ValidationConfig
+from psannlm.checks.findings import Finding
+from psannlm.corpora.corpus import load
+from psannlm.evidence.figures import Figure
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
+from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence
+from psannlm.evidence.session import Session
+from psannlm.pages.validation import bounds, figures, numbers, prose, records
+from psannlm.pages.validation.tables import FINDINGS, MEASURES, tabulate
+
+
+class CheckFailedError(Exception):
+    """A check that failed, in a run that came to its end; its text is all that a reader needs."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Lets a notebook show the message alone: what failed is a network, not this code."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ValidationPage(Page[ValidationConfig, Finding]):
+    """Findings of every check and base, each measure beside its bound."""
+
+    name = "validation"
+    title = "Validation"
+    question = "Does it do what it says?"
+    folder = "gpu"
+    config = ValidationConfig
+    tables = (FINDINGS, MEASURES)
+    raw = (records.SUMMARY, records.LOG)
+    store = records.STORE
+    readme_columns = ("check", "base", "status", "measure", "value", "bound", "device")
+    usual_repeats = 1
+
+    def total(self, config: ValidationConfig) -> int:
+        return len(suite.plan(config))
+
+    def measure(self, session: Session[ValidationConfig, Finding]) -> Iterator[list[Finding]]:
+        """Make the checks that are asked for; raises ConfigError if the text is missing."""
+        config = session.config
+        corpus = load(ROOT / config.corpus)
+        session.run.state(corpus={"path": config.corpus, "sha256": corpus.sha256})
+        for finding in suite.validate(config, session.device, session.done):
+            yield [finding]
+
+    def texts(
+        self, records_: Sequence[Finding], run: RunInfo[ValidationConfig]
+    ) -> Mapping[str, str]:
+        return records.to_texts(records_, run)
+
+    def tabulate(self, records_: Sequence[Finding], run: RunInfo[ValidationConfig]) -> Tables:
+        return tabulate(records_)
+
+    def files(self, tables: Tables, run: RunInfo[ValidationConfig]) -> Mapping[str, str]:
+        written = {MEASURES.file: MEASURES.write(tables[MEASURES.file])}
+        return written | {"README.md": self.readme(tables, run)}
+
+    def bounds(self, records_: Sequence[Finding], config: ValidationConfig) -> Iterator[str]:
+        return bounds.impossible(records_, config)
+
+    def figures(self, tables: Tables, run: RunInfo[ValidationConfig]) -> Mapping[str, Figure]:
+        return {"strain": figures.bound_ratios(run.records)}
+
+    def answer(self, tables: Tables, run: RunInfo[ValidationConfig]) -> str:
+        return prose.answer(run.records)
+
+    def reading(self, tables: Tables, run: RunInfo[ValidationConfig]) -> str:
+        return prose.limits(run.records, run.device)
+
+    def section(self, name: str, tables: Tables, run: RunInfo[ValidationConfig]) -> str:
+        return prose.SECTIONS[name](run.records)
+
+    def best(self, tables: Tables, run: RunInfo[ValidationConfig]) -> pd.DataFrame:
+        return prose.readme_rows(run.records)
+
+    def readme_note(self, run: RunInfo[ValidationConfig]) -> str:
+        return prose.readme_note(run.records)
+
+    def numbers(self, run: Evidence) -> Iterator[Number]:
+        rows = self.rows(run)
+        yield from numbers.headlines(rows)
+        yield from numbers.history(run, rows)
+
+    def summary(self, numbers: Sequence[Number]) -> str:
+        return prose.summary(numbers)
+
+    def found(self, run: Evidence) -> str:
+        return prose.found([str(row.values["status"]) for row in self.rows(run)])
+
+    def judge(self, records_: Sequence[Finding]) -> None:
+        """End in an error if a check failed, once the run is sealed.
+
+        Raises:
+            CheckFailedError: Names each failed check, its base, and what is out of bounds.
+        """
+        failed = [finding for finding in records_ if finding.status == "failed"]
+        if failed:
+            lines = [f"{f.check} failed on {f.base}: {f.reason}" for f in failed]
+            raise CheckFailedError("\n".join(lines))
+
+    def measure_again(
+        self, row: Row, request: RerunRequest[ValidationConfig], records_: Sequence[Finding]
+    ) -> list[Finding]:
+        check, base = row.values["check"], row.values["base"]
+        one = request.config.model_copy(update={"only": (check,), "base": (base,)})
+        seconds = row.values["seconds"]
+        request.say(f"making {check} of {base}, which took {seconds:.0f} s when published")
+        return list(suite.validate(one, request.device))
+
+
+PAGE = ValidationPage()
