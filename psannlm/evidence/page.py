@@ -127,6 +127,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     raw: tuple[Table, ...] = ()
     """Further files of a run, for the dictionary of data."""
 
+    shown: tuple[Table, ...] = ()
+    """Tables that are on the page alone, in no file."""
+
     store: RecordStore[RecordT]
 
     readme_table: ClassVar[Table | None] = None

@@ -55,6 +55,9 @@ class Column:
     nested: bool = False
     """Whether its cells are lists or objects, which stand in the file of their run alone."""
 
+    cell: Callable[[Mapping[str, Any]], str] | None = None
+    """Says a whole row's values as people read them, where that takes more than this one."""
+
     value: Callable[[Any], Any] | None = None
     """Computes the cell from what the page groups its records to, one group a row."""
 
@@ -71,9 +74,10 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The heading with its unit, unless that is named already."""
-        unit = rf"(?<!\w){re.escape(self.unit)}(?!\w)"
-        named = not self.unit or "{" in self.format + self.unit or re.search(unit, self.heading)
+        """The heading with its unit, unless that is named already, there or in every cell."""
+        if self.cell is not None or not self.unit or "{" in self.format + self.unit:
+            return self.heading
+        named = re.search(rf"(?<!\w){re.escape(self.unit)}(?!\w)", self.heading)
         return self.heading if named else f"{self.heading}, {self.unit}"
 
     def but(self, **changes: Any) -> "Column":
@@ -175,6 +179,8 @@ class Table:
         return text.markdown(list(view.columns), view.itertuples(index=False, name=None))
 
     def _cell(self, row: Mapping[str, Any], column: Column) -> str:
+        if column.cell is not None:
+            return column.cell(row)
         value, low = row.get(column.name), row.get(f"{column.name}_low")
         if any(row.get(count) == 1 for count in REPLICATES):
             low = None  # a single process has no interval
