@@ -54,15 +54,6 @@ def test_blocks_are_shuffled_anew_and_the_same_for_the_same_seed():
     assert orders(0) == orders(0) != orders(1)
 
 
-def test_no_side_is_measured_before_the_others_more_often_than_chance_would():
-    one = peer_config(base="respsann", setting="best", n_repeats=300)
-
-    first = Counter(c.side for c in plan(one) if c.order % 3 == 0)
-
-    assert set(first) == set(SIDES)
-    assert all(70 < n < 130 for n in first.values())
-
-
 @pytest.fixture
 def started(monkeypatch):
     """What would have run, each answered with a success."""
