@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from psannlm.rerun.asked import MOST, RerunRequest
+from psannlm.rerun.surroundings import EnvironmentDiff
 
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import load
 from psannlm.pages.throughput.config import ThroughputConfig
-from psannlm.rerun.asked import MOST, RerunRequest
-from psannlm.rerun.surroundings import EnvironmentDiff
 from tests.synthetic import throughput_config, throughput_run
 
 

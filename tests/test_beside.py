@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from psannlm.publish.beside import NO_GPU, NO_MEASURE, UNMEASURED, fair, same_protocol
 
 from psannlm.evidence.runs import Evidence, Run
 from psannlm.evidence.runs import load as load_run
 from psannlm.pages.peer.tables import PROTOCOL as COLUMNS
-from psannlm.publish.beside import NO_GPU, NO_MEASURE, UNMEASURED, fair, same_protocol
 from psannlm.publish.published import Figure, load
 from tests.forging import forge
 from tests.synthetic import start_manifest, throughput_config, throughput_run

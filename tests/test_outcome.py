@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from psannlm.rerun.surroundings import Differing, EnvironmentDiff
 
 from psannlm.evidence.rows import rows_of
 from psannlm.evidence.runs import load
 from psannlm.rerun.expectation import Expected
 from psannlm.rerun.outcome import Outcome, Repeat, columns, exact, rate, status
-from psannlm.rerun.surroundings import Differing, EnvironmentDiff
 from tests.synthetic import throughput_run
 
 HERE = EnvironmentDiff(

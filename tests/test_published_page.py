@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 
 import pytest
+from psannlm.publish.beside import NO_GPU, UNMEASURED
 
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.runs import load as load_run
 from psannlm.publish import published_page
-from psannlm.publish.beside import NO_GPU, UNMEASURED
 from psannlm.publish.published import Conditions, load
 from psannlm.publish.published_page import conditions, page, title
 from tests.synthetic import throughput_run

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from psannlm.rerun.surroundings import Differing, refuse_other_text, surroundings
 
 from psannlm.bench.environment import describe_environment, describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Evidence
-from psannlm.rerun.surroundings import Differing, refuse_other_text, surroundings
 
 HERE = describe_environment(torch.device("cpu"))
 

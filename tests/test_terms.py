@@ -3,9 +3,8 @@
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
-from sphinx.addnodes import pending_xref
-
 from psannlm.publish.terms import link_terms
+from sphinx.addnodes import pending_xref
 
 TERMS = ["run", "smoke run", "baseline", "MiB"]
 

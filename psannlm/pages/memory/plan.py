@@ -15,15 +15,12 @@ from psannlm.bench.processes import run_task
 from psannlm.config.network import ModelConfig
 from psannlm.device import select_device
 from psannlm.model.bases import base_of, cost_of
-from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
 from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predicted
-from psannlm.pages.peer.cells import PUBLISHED
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.plan import WORKS
-from psannlm.pages.peer.process import Sides
+from psannlm.pages.peer.plan import saved_bytes
 
 PEER_BASE = "respsann"
 """The base of the published package that is measured."""
@@ -195,45 +192,24 @@ def published(
         return
     names = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp", "context_length")
     shape = {name: getattr(config, name) for name in names}
-    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
-        sides = Sides(_peer_config(config), cache, Path(folder))
-        for precision in missing:
-            row = _saved(sides, precision)
-            yield PeerRecord(
-                package=package,
-                version=version,
-                base=PEER_BASE,
-                **shape,
-                batch_tokens=config.batch_tokens[0],
-                precision=precision,
-                saved_kinds={},
-                n_parameters=row.get("n_parameters"),
-                saved_bytes=row.get("saved_bytes"),
-                status=row["status"],
-                reason=row["reason"],
-                started_at=row["started_at"],
-            )
+    asked = _peer_config(config, tuple(missing))
+    for cell in saved_bytes(asked, cache=cache):
+        names = ("base", "batch_tokens", "precision", "status", "reason", "started_at")
+        yield PeerRecord(
+            package=package,
+            version=version,
+            **{name: getattr(cell, name) for name in names},
+            **shape,
+            n_parameters=cell.n_parameters,
+            saved_bytes=cell.saved_bytes,
+            saved_kinds={},
+        )
 
 
-def _saved(sides: Sides, precision: str) -> dict[str, Any]:
-    """What a process of the package tells."""
-    config = sides.config
-    length = config.context_length
-    [row] = sides.run(
-        PUBLISHED,
-        config.network_of(PEER_BASE),
-        Shape(config.batch_tokens // length, length),
-        setting="best",
-        precision=precision,
-        modes=config.work,
-        measures=WORKS,
-    )
-    return row
-
-
-def _peer_config(config: MemoryConfig) -> PeerConfig:
+def _peer_config(config: MemoryConfig, precision: tuple[str, ...]) -> PeerConfig:
     """The comparison of the published package of which saved bytes alone are asked."""
     shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
     asked = {"base": (PEER_BASE,), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
+    asked |= {"precision": precision}
     asked |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
     return PeerConfig(**shared | asked | {"prompt_tokens": 1, "new_tokens": 1})
