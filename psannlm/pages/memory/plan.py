@@ -15,15 +15,12 @@ from psannlm.bench.processes import run_task
 from psannlm.config.network import ModelConfig
 from psannlm.device import select_device
 from psannlm.model.bases import base_of, cost_of
-from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
 from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predicted
-from psannlm.pages.peer.cells import PUBLISHED
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.plan import WORKS
-from psannlm.pages.peer.process import Sides
+from psannlm.pages.peer.plan import saved_bytes
 
 PEER_BASE = "respsann"
 """The base of the published package that is measured."""
@@ -195,40 +192,22 @@ def published(
         return
     names = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp", "context_length")
     shape = {name: getattr(config, name) for name in names}
-    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
-        sides = Sides(_peer_config(config), cache, Path(folder))
-        for precision in missing:
-            row = _saved(sides, precision)
-            yield PeerRecord(
-                package=package,
-                version=version,
-                base=PEER_BASE,
-                **shape,
-                batch_tokens=config.batch_tokens[0],
-                precision=precision,
-                saved_kinds={},
-                n_parameters=row.get("n_parameters"),
-                saved_bytes=row.get("saved_bytes"),
-                status=row["status"],
-                reason=row["reason"],
-                started_at=row["started_at"],
-            )
-
-
-def _saved(sides: Sides, precision: str) -> dict[str, Any]:
-    """What a process of the package tells."""
-    config = sides.config
-    length = config.context_length
-    [row] = sides.run(
-        PUBLISHED,
-        config.network_of(PEER_BASE),
-        Shape(config.batch_tokens // length, length),
-        setting="best",
-        precision=precision,
-        modes=config.work,
-        measures=WORKS,
-    )
-    return row
+    asked = _peer_config(config).model_copy(update={"precision": tuple(missing)})
+    for cell in saved_bytes(asked, cache=cache):
+        yield PeerRecord(
+            package=package,
+            version=version,
+            base=PEER_BASE,
+            **shape,
+            batch_tokens=config.batch_tokens[0],
+            precision=cell.precision,
+            saved_kinds={},
+            n_parameters=cell.n_parameters,
+            saved_bytes=cell.saved_bytes,
+            status=cell.status,
+            reason=cell.reason,
+            started_at=cell.started_at,
+        )
 
 
 def _peer_config(config: MemoryConfig) -> PeerConfig:
