@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from psannlm.pages.peer.process import SideTask
 from torch import Tensor, nn
 
 from psannlm.bench import saved, timing, training_step, upkeep
@@ -20,7 +21,6 @@ from psannlm.pages.peer import (
     works as peer_works,
 )
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.process import SideTask
 
 TOOLS = SimpleNamespace(
     timing=timing,

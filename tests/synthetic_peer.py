@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
+from psannlm.pages.peer.keeping import PEERS, PROTOCOL_RECORDS
+from psannlm.pages.peer.views import files
 
 from psannlm.evidence.runs import Run
 from psannlm.files import MIB
-from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.keeping import PEERS, PROTOCOL_RECORDS
 from psannlm.pages.peer.records import protocol_csv
 from psannlm.pages.peer.tables import comparison
-from psannlm.pages.peer.views import files
 from tests.synthetic import executed_notebook, start_manifest
 
 SPEEDS = {OURS: 1500.0, AGAIN: 1500.0, PUBLISHED: 1000.0}

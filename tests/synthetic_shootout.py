@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from psannlm.pages.shootout.files import cell_file, files
 
 from psannlm.evidence.runs import Run
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout.arms import arms_of, is_scaled
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.files import cell_file, files
 from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND, Gate
 from psannlm.pages.shootout.plan import (
     Cell,

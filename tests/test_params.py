@@ -10,7 +10,7 @@ from psannlm.corpora.recipe import RECIPES
 from psannlm.evidence.session import NOTEBOOKS, default_parameters
 from psannlm.model.bases import BASES
 from psannlm.pages.memory.tables import goal
-from psannlm.pages.registry import CONFIGS
+from psannlm.pages.registry import pages
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.run.preset import check_parameters
@@ -18,7 +18,7 @@ from psannlm.run.preset import check_parameters
 EVALS = ROOT / "params" / "evals"  # tasks of lm-eval
 FILES = sorted(p for p in (ROOT / "params").glob("*/*.yaml") if p.parent not in (RECIPES, EVALS))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
-each_notebook = pytest.mark.parametrize("name", CONFIGS)
+each_notebook = pytest.mark.parametrize("name", pages())
 UNREADABLE = {"peer": {"peer"}}  # papermill leaves out a line with a second equals sign
 
 
@@ -29,7 +29,7 @@ def test_a_parameter_file_is_what_its_notebook_takes(path):
 
 @each_file
 def test_what_a_manifest_keeps_of_the_parameters_is_what_resuming_gives_again(path):
-    cls = CONFIGS[path.stem]
+    cls = pages()[path.stem]
     kept = parse(cls, read_parameters(path), source=str(path)).model_dump(mode="json")
     given = {key: kept[key] for key in default_parameters(path.stem)}
 
@@ -71,7 +71,7 @@ def test_every_parameter_has_a_type_and_a_help_text_for_papermill(name):
 
 def test_the_gpu_sweep_is_that_of_the_original_plan():
     path = ROOT / "params" / "gpu" / "throughput.yaml"
-    config = parse(CONFIGS["throughput"], read_parameters(path), source=str(path))
+    config = parse(pages()["throughput"], read_parameters(path), source=str(path))
 
     assert set(config.base) == set(BASES)
     assert config.batch_tokens == (65_536, 131_072, 262_144)
@@ -81,7 +81,7 @@ def test_the_gpu_sweep_is_that_of_the_original_plan():
 
 def test_the_gpu_training_is_that_of_the_original_plan():
     path = ROOT / "params" / "gpu" / "tiny_corpus.yaml"
-    config = parse(CONFIGS["tiny_corpus"], read_parameters(path), source=str(path))
+    config = parse(pages()["tiny_corpus"], read_parameters(path), source=str(path))
 
     assert config.corpus == "datasets/lm/tiny_books.txt"
     assert (config.epochs, config.target_perplexity) == (2, 8.0)
@@ -117,7 +117,7 @@ def test_shootouts_that_are_evidence_compare_all_arms_on_enough_seeds(preset, fe
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])
 def test_memory_is_measured_of_the_medium_model_of_the_original_plan(preset):
     path = ROOT / "params" / preset / "memory.yaml"
-    config = parse(CONFIGS["memory"], read_parameters(path), source=str(path))
+    config = parse(pages()["memory"], read_parameters(path), source=str(path))
 
     assert set(config.base) == set(BASES)
     assert (config.d_model, config.n_layers, config.n_heads) == (512, 8, 8)
@@ -135,7 +135,7 @@ def test_presets_that_are_evidence_have_enough_repeats_for_a_verdict(preset):
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])
 def test_comparisons_that_are_evidence_have_every_work_setting_and_enough_repeats(preset):
     path = ROOT / "params" / preset / "peer.yaml"
-    config = parse(CONFIGS["peer"], read_parameters(path), source=str(path))
+    config = parse(pages()["peer"], read_parameters(path), source=str(path))
 
     assert set(config.work) == {"forward", "train_step", "generate", "saved"}
     assert set(config.setting) == {"defaults", "best"}

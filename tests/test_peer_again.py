@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from psannlm.pages.peer.cells import OURS, PUBLISHED
+from psannlm.pages.peer.rerun import compared, restricted
 
 from psannlm.evidence.rows import rows_of
 from psannlm.evidence.runs import load
-from psannlm.pages.peer.cells import OURS, PUBLISHED
 from psannlm.pages.peer.plan import plan
-from psannlm.pages.peer.rerun import compared, restricted
 from tests.synthetic_peer import SPEEDS, failed_cell, peer_config, peer_records, peer_run
 
 

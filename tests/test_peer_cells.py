@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from psannlm.pages.peer.cells import SIDES
+
 from tests.synthetic_peer import peer_cell
 
 

@@ -3,13 +3,13 @@
 from collections import Counter
 
 import pytest
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED, SIDES
 
 from psannlm import CACHE
 from psannlm.config.schema import ConfigError
 from psannlm.pages.peer import package as peer
 from psannlm.pages.peer import plan as peer_experiment
 from psannlm.pages.peer import process as peer_process
-from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED, SIDES
 from psannlm.pages.peer.plan import compare, plan, protocol
 from tests.peers import peer_config
 

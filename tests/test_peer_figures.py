@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from psannlm.pages.peer.cells import PUBLISHED
 
 from psannlm.pages.peer import figures as peer_figures
-from psannlm.pages.peer.cells import PUBLISHED
 from psannlm.pages.peer.tables import peer_table
 from tests.synthetic_peer import peer_config, peer_records
 

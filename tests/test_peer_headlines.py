@@ -1,6 +1,7 @@
 """Only our own rows, measured once, are held against the published package."""
 
 from psannlm.publish.headlines import headlines
+
 from tests.published import made_up_run
 
 

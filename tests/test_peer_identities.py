@@ -6,10 +6,10 @@ import json
 import re
 
 import pytest
+from psannlm.pages.peer.cells import OURS, PUBLISHED
 
 from psannlm.evidence.runs import EvidenceError, load
 from psannlm.pages.peer.bounds import impossible
-from psannlm.pages.peer.cells import OURS, PUBLISHED
 from psannlm.pages.throughput.records import to_csv
 from psannlm.run.check import check
 from tests.forging import forge

@@ -1,11 +1,11 @@
 """A run folder gives back the comparison's records that it was given."""
 
 import torch
+from psannlm.pages.peer.keeping import PEERS
 
 from psannlm.evidence import cells
 from psannlm.evidence.runs import Run
 from psannlm.evidence.session import Page
-from psannlm.pages.peer.keeping import PEERS
 from tests.synthetic import start_manifest
 from tests.synthetic_peer import peer_config, peer_records
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from psannlm.pages.peer.keeping import PEERS, PROTOCOL_RECORDS
 
 from psannlm.evidence import cells
 from psannlm.evidence.runs import Run
 from psannlm.evidence.session import Page
 from psannlm.pages.peer import measured as peer_measured
-from psannlm.pages.peer.keeping import PEERS, PROTOCOL_RECORDS
 from psannlm.pages.peer.records import read_protocol
 from tests.synthetic import start_manifest
 from tests.synthetic_peer import peer_config, peer_records, protocol_cells

@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
+from psannlm.pages.peer.process import WORKER, Sides, SideTask
 
 from psannlm.bench import child
 from psannlm.model.cost import Shape
 from psannlm.pages.peer import process as peer_process
-from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
-from psannlm.pages.peer.process import WORKER, Sides, SideTask
 from tests.peers import peer_config, side_task
 
 CONFIG = peer_config()

@@ -1,6 +1,7 @@
 """Records of the comparison come back from their CSV files as they were."""
 
 from psannlm.pages.peer.cells import PUBLISHED
+
 from psannlm.pages.peer.records import (
     cells_csv,
     protocol_csv,

@@ -4,10 +4,10 @@ from statistics import median
 
 import pandas as pd
 import pytest
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
 
 from psannlm.evidence.runs import load
 from psannlm.files import MIB
-from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
 from psannlm.pages.peer.tables import PEER, PROTOCOL, peer_table, protocol_table, read
 from tests.synthetic_peer import (
     SPEEDS,

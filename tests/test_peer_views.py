@@ -1,9 +1,9 @@
 """The comparison's tables as people read them: both sides in one row, units in the headings."""
 
 import pytest
+from psannlm.pages.peer.cells import OURS, PUBLISHED
 
 from psannlm.pages.peer import views as peer_views
-from psannlm.pages.peer.cells import OURS, PUBLISHED
 from psannlm.pages.peer.tables import Comparison, comparison
 from tests.synthetic import start_manifest
 from tests.synthetic_peer import peer_config, peer_records, protocol_cell, protocol_cells

@@ -1,9 +1,9 @@
 """The comparison's sentences take each number from its table, and hide no failure."""
 
 import pytest
+from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
 
 from psannlm.pages.peer import prose as peer_words
-from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
 from psannlm.pages.peer.tables import Comparison, comparison
 from tests.synthetic_peer import peer_config, peer_records
 

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.test_worker import task
 
 from psannlm.bench import processes
 from psannlm.bench.processes import run_task
-from tests.test_worker import task
 
 HALF = {"mode": "forward", "status": "ok", "reason": ""}
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from psannlm.pages.shootout.ranking import places
+
 from tests.synthetic_finals import evaluated, failed, final, lengths, shootout
 
 QUIET = {"over_seeds": 0.005, "over_documents": 0.005}

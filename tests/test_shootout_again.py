@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from psannlm.pages.shootout.files import trainings_of
 
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.rows import rows_of
 from psannlm.evidence.runs import load
-from psannlm.pages.shootout.files import trainings_of
 from psannlm.pages.shootout.plan import key_of
 from psannlm.pages.shootout.rerun import cells_of, compared
 from tests.synthetic_shootout import records, shootout_config, shootout_run

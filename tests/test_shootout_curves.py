@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 
 import pytest
-
 from psannlm.pages.shootout.curves import (
     curve_rows,
     document_rows,
@@ -14,6 +13,7 @@ from psannlm.pages.shootout.curves import (
     matched_rows,
     score_rows,
 )
+
 from psannlm.pages.shootout.results import Trainings
 from tests.synthetic_shootout import gates, records, shootout_config
 

@@ -5,9 +5,9 @@ import io
 import json
 
 import pytest
+from psannlm.pages.shootout.files import FIRST, config_of, csv_of, files, read, rows_of
 
 from psannlm.evidence.runs import load
-from psannlm.pages.shootout.files import FIRST, config_of, csv_of, files, read, rows_of
 from psannlm.pages.shootout.tables import frame, shootout_of
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import gates, records, shootout_config, shootout_run

@@ -4,8 +4,8 @@ import csv
 import io
 
 import pytest
-
 from psannlm.pages.shootout.files import read
+
 from tests.published import best, best_headlines
 
 

@@ -8,11 +8,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from psannlm.pages.shootout.identities import problems
 
 from psannlm.evidence.runs import EvidenceError, load
 from psannlm.evidence.verify import differences
 from psannlm.pages.shootout.gates import TRAINED_BOUND, gates_csv
-from psannlm.pages.shootout.identities import problems
 from psannlm.run.check import check
 from tests.forging import forge
 from tests.synthetic_shootout import LEAK, gates, records, shootout_config, shootout_run

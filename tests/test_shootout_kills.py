@@ -19,13 +19,13 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from psannlm.pages.shootout.files import csv_of
 
 from psannlm.bench import fork_server as fork_server
 from psannlm.files import write_atomically
 from psannlm.pages.shootout import plan, pool
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.files import csv_of
 from psannlm.pages.shootout.gates import gates
 from psannlm.pages.shootout.measure import run_cells
 from psannlm.pages.shootout.plan import Cell

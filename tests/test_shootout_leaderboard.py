@@ -1,8 +1,8 @@
 """The leaderboard as people read it."""
 
 import pytest
-
 from psannlm.pages.shootout.leaderboard import leaderboard, readme
+
 from psannlm.pages.shootout.tables import shootout_of
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import gates, records, shootout_config

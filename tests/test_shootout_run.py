@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from psannlm.pages.shootout.files import cell_file
+from psannlm.pages.shootout.identities import problems
 
 from psannlm.evidence.runs import Run, load
 from psannlm.evidence.session import Page
 from psannlm.pages.shootout import run as measured
-from psannlm.pages.shootout.files import cell_file
-from psannlm.pages.shootout.identities import problems
 from psannlm.pages.shootout.plan import distinct, tunings
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import gates, records, shootout_config

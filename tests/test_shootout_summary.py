@@ -5,11 +5,11 @@ from dataclasses import replace
 from statistics import fmean, stdev
 
 import pytest
+from psannlm.pages.shootout.summary import mean_of, run_row, summary_rows
 from scipy.stats import t
 
 from psannlm.pages.shootout import summary as shootout_summary
 from psannlm.pages.shootout.results import Trainings
-from psannlm.pages.shootout.summary import mean_of, run_row, summary_rows
 from tests.synthetic_shootout import gates, records, shootout_config
 
 CONFIG = shootout_config(base=("respsann", "gelu_scaled"), ablation=(), scale_arms=())

@@ -1,8 +1,8 @@
 """The shootout page: every base and nonlinearity, tuned alike, trained alike and compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
 from dataclasses import replace
+from typing import ClassVar
 
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.numbers import Number
