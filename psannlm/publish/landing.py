@@ -16,7 +16,14 @@ from psannlm.pages.registry import pages
 from psannlm.publish import claims
 from psannlm.publish.claims import CheckedClaim
 from psannlm.publish.raw_rows import files_beside, link, rows_page
-from psannlm.publish.run_facts import best_runs, day, headlines_of, machine
+from psannlm.publish.run_facts import (
+    best_runs,
+    complete_runs,
+    day,
+    headlines_of,
+    machine,
+    unequal_parameters,
+)
 
 SCHEMA = 1
 DATA = Table(
@@ -33,6 +40,9 @@ DATA = Table(
     ),
 )
 NO_RUN = "No complete run yet: `make report` makes the first."
+MOST_OTHERS = 3
+"""Other runs of a page whose results are told, the newest first."""
+
 GRID = "::::{{grid}} 1 1 2 2\n:gutter: 2\n\n{cards}\n::::\n"
 CARD = ":::{{grid-item-card}} {title} <small>{item}</small>\n{body}\n:::\n"
 
@@ -61,6 +71,17 @@ class LandingData:
         return cls(runs, best, found, claims.held(path, runs) if path else [])
 
     @property
+    def others(self) -> list[list[Number]]:
+        """Of each other whole run with the page, preset and device of a best one, newest first."""
+        found = [
+            headlines_of(run)
+            for name, best in self.best.items()
+            for run in reversed(complete_runs(self.runs, name))
+            if run is not best and _kind(run) == _kind(best)
+        ]
+        return [of_run for of_run in found if of_run]
+
+    @property
     def rows(self) -> list[Row]:
         """That it was read from, some of them more than once."""
         headlines = (number.row for numbers in self.found.values() for number in numbers)
@@ -70,7 +91,7 @@ class LandingData:
     def pieces(self) -> dict[str, str]:
         """Pages and parts of pages, by the name of their file in book/results/."""
         return {
-            "answers.md": refused(self.runs) + answers(self.found),
+            "answers.md": refused(self.runs) + answers(self.found, self.others),
             "cards.md": cards(self.found),
             "claims.md": claims.claims_page(self.claims),
             "rows.md": rows_page(self.rows, self.best),
@@ -91,11 +112,12 @@ def refused(runs: Sequence[Evidence | Refused]) -> str:
     return f"```{{warning}}\nEvidence that is refused, and used nowhere:\n\n{said}\n```\n\n"
 
 
-def answers(found: Mapping[str, Sequence[Number]]) -> str:
+def answers(found: Mapping[str, Sequence[Number]], others: Sequence[Sequence[Number]] = ()) -> str:
     """What was found, as Markdown: a line a page, and one on machine and date.
 
     Args:
         found: The headline numbers of the best runs, by page.
+        others: Those of each other run that asks the same questions, the newest first.
     """
     runs = [numbers[0].run for numbers in found.values() if numbers]
     machines = sorted({machine(run) for run in runs})
@@ -105,6 +127,8 @@ def answers(found: Mapping[str, Sequence[Number]]) -> str:
         said = page.summary(here) if here else NO_RUN
         where = f" On {machine(here[0].run)}." if here and len(machines) > 1 else ""
         lines.append(f"1. **{page.question}** {said}{where} ({_page_link(page.name)})")
+        if here:
+            lines += _others(page, [one for one in others if _page(one) == page.name], here)
     if runs:
         lines += ["", _measured_on(runs, machines)]
     return "\n".join(lines) + "\n"
@@ -142,6 +166,28 @@ def document(found: Mapping[str, Sequence[Number]], held: Sequence[CheckedClaim]
         "claims": [_claim(one) for one in held],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _others(
+    page: Page[Any, Any], others: Sequence[Sequence[Number]], best: Sequence[Number]
+) -> Iterator[str]:
+    """What other runs found, so that nobody takes the one above for all that is known."""
+    for other in others[:MOST_OTHERS]:
+        run = other[0].run
+        differs = sorted(unequal_parameters(run, best[0].run))
+        asked = f", asked with other {', '.join(differs)}" if differs else ""
+        yield f"   - Another complete run, `{run.name}`{asked}: {page.summary(other)}"
+    if len(others) > MOST_OTHERS:
+        n = len(others) - MOST_OTHERS
+        yield f"   - Older complete runs: {n}, in the [history](results/history)."
+
+
+def _page(numbers: Sequence[Number]) -> str:
+    return str(numbers[0].run.manifest["notebook"])
+
+
+def _kind(run: Evidence) -> tuple[str, str, bool]:
+    return machine(run), run.manifest["preset"], bool(run.manifest["parameters"].get("only"))
 
 
 def _shown(found: Mapping[str, Sequence[Number]]) -> Iterator[Page[Any, Any]]:

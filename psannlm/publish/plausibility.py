@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from psannlm.bench.datasheet import stated_peak
+from psannlm.bench.ceiling import stated_peak
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.text import flops

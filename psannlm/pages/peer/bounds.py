@@ -59,12 +59,8 @@ def impossible(record: PeerCell, config: PeerConfig) -> Iterator[str]:
 
 def _requested(cells: Sequence[PeerCell], config: PeerConfig) -> Iterator[str]:
     """Each side does each work with each base, setting and precision in each block."""
-    wanted = set(
-        product(
-            range(config.n_repeats), SIDES, config.base, config.setting, config.work,
-            config.precision,
-        )
-    )  # fmt: skip
+    named = (config.base, config.setting, config.work, config.precision)
+    wanted = set(product(range(config.n_repeats), SIDES, *named))
     there = {cell.key for cell in cells}
     for key in sorted(wanted - there):
         yield f"{CELLS.file}: no row for {_named(key)}, which was asked for"

@@ -114,11 +114,6 @@ class PeerCell:
             return (self.saved_bytes or 0) / MIB
         return self.tokens * len(self.seconds) / sum(self.seconds)
 
-    @property
-    def label(self) -> str:
-        """What the progress bar calls it."""
-        return f"{self.side}, {self.base}, {self.setting}, {self.precision}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolCell:
@@ -139,11 +134,6 @@ class ProtocolCell:
     def key(self) -> tuple[Any, ...]:
         """Names the record within its run."""
         return (self.side, self.check, self.base, self.batch_tokens, self.measure)
-
-    @property
-    def label(self) -> str:
-        """What the progress bar calls it."""
-        return f"{self.check}, {self.side}, {self.base}"
 
 
 AnyCell = PeerCell | ProtocolCell
@@ -222,5 +212,8 @@ def _parsed(record: type, row: Mapping[str, str]) -> dict[str, Any]:
 
 
 STORE: RecordStore[AnyCell] = RecordStore(
-    (SAMPLES, CELLS, PROTOCOL_RECORDS), to_texts, from_texts, lambda record: record.label
+    (SAMPLES, CELLS, PROTOCOL_RECORDS),
+    to_texts,
+    from_texts,
+    lambda record: ", ".join(map(str, record.key)),
 )

@@ -13,7 +13,7 @@ from psannlm.pages.shootout.comparison import Contrast, holm, mean_interval, pai
 from psannlm.pages.shootout.plan import Cell, scaled, subsets, tunings
 from psannlm.pages.shootout.records import Learned, Score, Setting, TrainingRecord
 from psannlm.pages.shootout.results import Trainings, by_seed, ends, good, on_edge, tuned
-from psannlm.pages.tiny_corpus.prose import PARTS
+from psannlm.train.learned import PARTS
 
 BUDGETS = ("tokens", "flops", "seconds")
 

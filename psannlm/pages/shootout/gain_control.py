@@ -131,7 +131,7 @@ def _from_scales(scales: pd.DataFrame, config: ShootoutConfig) -> str:
         return ""
     n = config.side_seeds
     return (
-        f"By the initial scale of the pre-activation alone (at most {n} "
+        f"By the initial scale alone (at most {n} "
         f"seed{'' if n == 1 else 's'}, no verdict): {'; '.join(said)}. Losses at the best scale "
         f"of each: {', '.join(best)}."
     )

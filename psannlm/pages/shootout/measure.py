@@ -35,8 +35,7 @@ from psannlm.pages.shootout.records import (
     trainings_of,
 )
 from psannlm.pages.shootout.worker import TrainingTask
-from psannlm.pages.tiny_corpus.measure import sources
-from psannlm.train.data import read
+from psannlm.train.data import read, sources
 from psannlm.train.journal import writing
 
 

@@ -25,6 +25,7 @@ from psannlm.pages.shootout.records import (
     from_json,
     trainings_of,
 )
+from psannlm.pages.shootout.results import FEWEST_VALUES
 from psannlm.pages.shootout.tables import DIFFERENCE, RUNS, SUMMARY
 
 HEADLINES = ("difference", "val_loss", "val_bits_per_byte")
@@ -47,6 +48,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         "alpha": f"{LEVEL:.0%}",
         "fewest_seeds": str(FEWEST_SEEDS),
         "smallest_loss_effect": f"{SMALLEST_EFFECT:g}",
+        "fewest_values": str(FEWEST_VALUES),
     }
     usual_repeats = 1
 

@@ -127,6 +127,7 @@ STATED = Table(
 )
 """The file as a training writes it, which states more than is published of it."""
 
+
 def metrics_of(trained: Trained, run: RunInfo[TrainingConfig]) -> dict[str, Any]:
     """What metrics.json must state: all that follows from the log, the request and itself."""
     return {
