@@ -1,10 +1,10 @@
 """What conditions imply agrees with networks that are really built, and with hand-written sums."""
 
 import pytest
-from psannlm.publish.implied import cost_of_pass, held_mib, network, peak_of, smallest
 
 from psannlm.config.schema import ConfigError
 from psannlm.model.bases import build
+from psannlm.publish.plausibility import cost_of_pass, held_mib, network, peak_of, smallest
 from psannlm.publish.published import Conditions
 
 TINY = Conditions(

@@ -3,8 +3,9 @@
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
-from psannlm.publish.terms import link_terms
 from sphinx.addnodes import pending_xref
+
+from psannlm.publish.theme import link_terms
 
 TERMS = ["run", "smoke run", "baseline", "MiB"]
 

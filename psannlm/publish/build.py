@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from nbformat.v4 import new_markdown_cell
 
-from psannlm import REPORTS, __version__
+from psannlm import REPORTS, ROOT, __version__
 from psannlm.bench import statistics, timing
 from psannlm.config.network import Architecture
 from psannlm.evidence.figures import DASHES, Axes, Figure, compose, with_unique_ids
@@ -60,7 +60,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     texts = computed(runs) | stated.pieces()
     wanted |= {target / name: text.encode() for name, text in texts.items()}
     wanted |= {target / name: content for name, content in stated.files().items()}
-    wanted[target / TOC] = contents(target.parent / TOC).encode()
+    wanted[target / TOC] = contents(ROOT / "book" / TOC).encode()
     wanted[target.parent / "data.json"] = texts["data.json"].encode()
     beside = {
         path.relative_to(target).as_posix(): text

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from psannlm.evidence.numbers import Number
@@ -72,16 +71,15 @@ class LandingData:
         return cls(runs, best, found, claims.held(path, runs) if path else [])
 
     @property
-    def others(self) -> dict[str, list[list[Number]]]:
-        """Headline numbers of each other run with the page, preset and device of a best one."""
-        return {
-            name: [
-                headlines_of(run)
-                for run in reversed(complete_runs(self.runs, name))
-                if run is not best and _kind(run) == _kind(best)
-            ]
+    def others(self) -> list[list[Number]]:
+        """Of each other whole run with the page, preset and device of a best one, newest first."""
+        found = [
+            headlines_of(run)
             for name, best in self.best.items()
-        }
+            for run in reversed(complete_runs(self.runs, name))
+            if run is not best and _kind(run) == _kind(best)
+        ]
+        return [of_run for of_run in found if of_run]
 
     @property
     def rows(self) -> list[Row]:
@@ -105,10 +103,6 @@ class LandingData:
         return files_beside(self.rows, self.best)
 
 
-def _kind(run: Evidence) -> tuple[str, str, bool]:
-    return machine(run), run.manifest["preset"], bool(run.manifest["parameters"].get("only"))
-
-
 def refused(runs: Sequence[Evidence | Refused]) -> str:
     """A warning that names every refused run and the reason; nothing where there is none."""
     reasons = [run.reason for run in runs if isinstance(run, Refused)]
@@ -118,15 +112,12 @@ def refused(runs: Sequence[Evidence | Refused]) -> str:
     return f"```{{warning}}\nEvidence that is refused, and used nowhere:\n\n{said}\n```\n\n"
 
 
-def answers(
-    found: Mapping[str, Sequence[Number]],
-    others: Mapping[str, Sequence[Sequence[Number]]] = MappingProxyType({}),
-) -> str:
+def answers(found: Mapping[str, Sequence[Number]], others: Sequence[Sequence[Number]] = ()) -> str:
     """What was found, as Markdown: a line a page, and one on machine and date.
 
     Args:
         found: The headline numbers of the best runs, by page.
-        others: Those of other runs that ask the same questions, the newest first.
+        others: Those of each other run that asks the same questions, the newest first.
     """
     runs = [numbers[0].run for numbers in found.values() if numbers]
     machines = sorted({machine(run) for run in runs})
@@ -137,24 +128,10 @@ def answers(
         where = f" On {machine(here[0].run)}." if here and len(machines) > 1 else ""
         lines.append(f"1. **{page.question}** {said}{where} ({_page_link(page.name)})")
         if here:
-            lines += _others(page, [other for other in others.get(page.name, ()) if other], here)
+            lines += _others(page, [one for one in others if _page(one) == page.name], here)
     if runs:
         lines += ["", _measured_on(runs, machines)]
     return "\n".join(lines) + "\n"
-
-
-def _others(
-    page: Page[Any, Any], others: Sequence[Sequence[Number]], best: Sequence[Number]
-) -> Iterator[str]:
-    """What other runs found, so that nobody takes the one above for all that is known."""
-    for other in others[:MOST_OTHERS]:
-        run = other[0].run
-        differs = ", ".join(sorted(unequal_parameters(run, best[0].run)))
-        asked = f", asked with other {differs}" if differs else ""
-        yield f"   - Another complete run, `{run.name}`{asked}: {page.summary(other)}"
-    if len(others) > MOST_OTHERS:
-        n = len(others) - MOST_OTHERS
-        yield f"   - Older complete runs: {n}, in the [history](results/history)."
 
 
 def cards(found: Mapping[str, Sequence[Number]]) -> str:
@@ -189,6 +166,28 @@ def document(found: Mapping[str, Sequence[Number]], held: Sequence[CheckedClaim]
         "claims": [_claim(one) for one in held],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _others(
+    page: Page[Any, Any], others: Sequence[Sequence[Number]], best: Sequence[Number]
+) -> Iterator[str]:
+    """What other runs found, so that nobody takes the one above for all that is known."""
+    for other in others[:MOST_OTHERS]:
+        run = other[0].run
+        differs = sorted(unequal_parameters(run, best[0].run))
+        asked = f", asked with other {', '.join(differs)}" if differs else ""
+        yield f"   - Another complete run, `{run.name}`{asked}: {page.summary(other)}"
+    if len(others) > MOST_OTHERS:
+        n = len(others) - MOST_OTHERS
+        yield f"   - Older complete runs: {n}, in the [history](results/history)."
+
+
+def _page(numbers: Sequence[Number]) -> str:
+    return str(numbers[0].run.manifest["notebook"])
+
+
+def _kind(run: Evidence) -> tuple[str, str, bool]:
+    return machine(run), run.manifest["preset"], bool(run.manifest["parameters"].get("only"))
 
 
 def _shown(found: Mapping[str, Sequence[Number]]) -> Iterator[Page[Any, Any]]:

@@ -1,6 +1,7 @@
 """The memory page: the bytes of a training step, predicted and measured, checkpointed or not."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import pandas as pd
 
@@ -19,7 +20,9 @@ from psannlm.pages.memory.plan import MemoryCell, memory, memory_plan, published
 from psannlm.pages.memory.records import STORE, AnyRecord, MemoryRecord, Setting, ours
 from psannlm.pages.memory.tables import (
     MEMORY,
+    PEAK_WITHIN,
     PEER,
+    SAVED_WITHIN,
     SAVINGS,
     checkpointing_rows,
     main_rows,
@@ -45,6 +48,10 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
     tables = (MEMORY, SAVINGS, PEER)
     store = STORE
     readme_table = SAVINGS
+    constants: ClassVar[Mapping[str, str]] = {
+        "saved_within": f"{SAVED_WITHIN:.0%}",
+        "peak_within": f"{PEAK_WITHIN:.0%}",
+    }
     readme_columns = ("base", "precision", *COST)
 
     def total(self, config: MemoryConfig) -> int:

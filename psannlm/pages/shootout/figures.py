@@ -200,7 +200,7 @@ def _curves(points: pd.DataFrame, name: str, axes: Axes) -> None:
 
 
 def scales(table: pd.DataFrame, singles: pd.DataFrame) -> Figure:
-    """Validation loss of each arm by the initial scale of its pre-activation.
+    """Validation loss of each arm by its initial scale.
 
     Args:
         table: Means over seeds.
@@ -213,7 +213,7 @@ def scales(table: pd.DataFrame, singles: pd.DataFrame) -> Figure:
     return compose(
         label,
         {"by initial scale": partial(_scales, table, singles)},
-        "Final validation loss by the initial scale of the pre-activation: f where the "
+        "Final validation loss by the initial scale: f where the "
         "nonlinearity has one, else a factor of the standard deviation of all initial weights. "
         "Lines are means over seeds, rings single seeds, all at the learning rate that the tuning "
         "has chosen. Where gelu_scaled falls as the sine does, the gain is what helps; where the "

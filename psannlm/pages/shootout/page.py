@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.numbers import Number
@@ -13,6 +14,7 @@ from psannlm.evidence.table import Column
 from psannlm.pages.shootout import bounds, figures, gain_control, prose, rerun
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.arms import all_arms, arms_of
+from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import measure, n_cells
 from psannlm.pages.shootout.records import (
@@ -23,6 +25,7 @@ from psannlm.pages.shootout.records import (
     from_json,
     trainings_of,
 )
+from psannlm.pages.shootout.results import FEWEST_VALUES
 from psannlm.pages.shootout.tables import DIFFERENCE, RUNS, SUMMARY
 
 HEADLINES = ("difference", "val_loss", "val_bits_per_byte")
@@ -41,6 +44,12 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
     raw = shootout_tables.RAW
     shown = (shootout_tables.LAYERS, shootout_tables.TASKS, shootout_tables.FAILURES)
     store = STORE
+    constants: ClassVar[Mapping[str, str]] = {
+        "alpha": f"{LEVEL:.0%}",
+        "fewest_seeds": str(FEWEST_SEEDS),
+        "smallest_loss_effect": f"{SMALLEST_EFFECT:g}",
+        "fewest_values": str(FEWEST_VALUES),
+    }
     usual_repeats = 1
 
     def names(self) -> Sequence[str]:

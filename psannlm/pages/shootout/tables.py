@@ -157,7 +157,7 @@ DIFFERENCE = Column(
 DIFFERENCE_ENDS = interval_columns("difference", "the difference, over seeds", "nats/token")
 P = Column("p", "Chance of such a difference if there were none, over seeds.")
 P_HOLM = Column(
-    "p_holm", "The same, corrected by Holm for all comparisons of its table.",
+    "p_holm", "The same, corrected by Holm for all subsets of the arm.",
     heading="p (Holm)", format=".3g",
 )  # fmt: skip
 TRAIN_FLOPS = Column("train_flops", "Matrix products of the whole training.", "FLOP")
@@ -214,8 +214,12 @@ SUMMARY = Table(
             "Upper end of the interval of the difference, over documents.",
             "nats/token",
         ),
-        P,
-        P_HOLM,
+        P.but(
+            text="Largest p of three tests, over seeds, over documents, and over both drawn anew."
+        ),
+        P_HOLM.but(
+            text="The same, corrected by Holm for all arms that are compared with the baseline."
+        ),
         Column(
             "test_difference",
             "The difference on the test split.",
@@ -236,7 +240,7 @@ SUMMARY = Table(
         FREQUENCY,
         Column(
             "grid_edge",
-            "Whether the chosen learning rate lies at an end of its grid.",
+            "Whether the chosen setting lies at an end of its grid, along three values or more.",
             heading="edge of its grid",
             cell=lambda row: "yes" if row["grid_edge"] else "",
         ),
@@ -286,7 +290,7 @@ TUNING = Table(
         ),
         Column(
             "grid_edge",
-            "Whether it was chosen and lies at an end of its grid of learning rates.",
+            "Whether it was chosen and lies at an end of its grid, along three values or more.",
         ),
     ),
     caption="Every setting of every arm",
@@ -318,7 +322,10 @@ SCALES = Table(
     (
         ARM,
         Column(
-            "scale", "Initial scale of the pre-activation.", heading="initial scale", format="g"
+            "scale",
+            "Initial frequency, or without one a factor of the deviation of all initial weights.",
+            heading="initial scale",
+            format="g",
         ),
         RATE, N_SEEDS, N_FAILED, VAL_LOSS, *LOSS_ENDS,
     ),

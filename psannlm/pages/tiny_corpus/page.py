@@ -18,7 +18,7 @@ from psannlm.evidence.table import Column
 from psannlm.pages.tiny_corpus import bounds, figures, measure, prose
 from psannlm.pages.tiny_corpus.records import STORE, Trained
 from psannlm.pages.tiny_corpus.rerun import compared
-from psannlm.pages.tiny_corpus.tables import METRICS, metrics_of
+from psannlm.pages.tiny_corpus.tables import METRICS, STATED, metrics_of
 
 
 class TinyCorpusPage(Page[TrainingConfig, Trained]):
@@ -30,6 +30,7 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     parameters_variable = "TINY_CONFIG"
     config = TrainingConfig
     tables = (METRICS,)
+    raw = (STATED,)
     store = STORE
     usual_repeats = 1
 

@@ -3,8 +3,7 @@
 import pytest
 
 from psannlm.evidence.runs import EvidenceError, Refused, load
-from psannlm.pages.registry import CONFIGS
-from psannlm.run.check import PROBLEMS, check, checked_runs
+from psannlm.run.check import check, checked_runs
 from tests.forging import forge
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
@@ -14,8 +13,13 @@ from tests.trainings import training_run
 each_run = pytest.mark.parametrize("made", [throughput_run, memory_run, training_run, peer_run])
 
 
-def test_every_notebook_has_identities():
-    assert set(PROBLEMS) == set(CONFIGS)
+@each_run
+def test_a_run_of_no_page_is_refused(tmp_path, made, monkeypatch):
+    run = load(made(tmp_path))
+    monkeypatch.setattr("psannlm.run.check.pages", dict)
+
+    with pytest.raises(EvidenceError, match="there is no page"):
+        check(run)
 
 
 @each_run
@@ -54,5 +58,5 @@ def test_a_refused_run_comes_with_its_name_and_file(tmp_path):
     [refused] = checked_runs(tmp_path)
 
     assert isinstance(refused, Refused)
-    assert f"benchmarks/{folder.name}: cannot be checked" in refused.reason
+    assert f"benchmarks/{folder.name}: " in refused.reason
     assert "loss.csv" in refused.reason

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from psannlm.rerun.surroundings import Differing, refuse_other_text, surroundings
 
 from psannlm.bench.environment import describe_environment, describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Evidence
+from psannlm.rerun.environment_diff import Differing, environment_diff, refuse_other_text
 
 HERE = describe_environment(torch.device("cpu"))
 
@@ -35,7 +35,7 @@ def run_of(corpus: dict[str, str] | None = None, **changes: Any) -> Evidence:
 
 
 def test_on_the_same_machine_nothing_differs():
-    found = surroundings(run_of())
+    found = environment_diff(run_of())
 
     assert found.differing == ()
     assert found.same_device
@@ -51,7 +51,7 @@ def test_another_package_and_another_number_of_threads_are_named():
         "settings": HERE["settings"] | {"threads": 99, "variables": {"OMP_TEST": "3"}},
     }
 
-    found = surroundings(run_of(**changes))
+    found = environment_diff(run_of(**changes))
 
     told = {fact.name: fact for fact in found.differing}
     now = HERE["software"]["packages"]
@@ -64,7 +64,7 @@ def test_another_package_and_another_number_of_threads_are_named():
 
 
 def test_threads_alone_rule_out_the_same_digits():
-    found = surroundings(run_of(settings=HERE["settings"] | {"threads": 99}))
+    found = environment_diff(run_of(settings=HERE["settings"] | {"threads": 99}))
 
     assert found.same_device
     assert not found.same_digits
@@ -74,14 +74,14 @@ def test_another_package_that_computes_nothing_leaves_the_digits():
     software = HERE["software"]
     packages = software["packages"] | {"matplotlib": "0.1"}
 
-    found = surroundings(run_of(software=software | {"packages": packages}))
+    found = environment_diff(run_of(software=software | {"packages": packages}))
 
     assert [fact.name for fact in found.differing] == ["matplotlib"]
     assert found.same_digits
 
 
 def test_on_another_device_speeds_are_not_comparable():
-    found = surroundings(run_of(device="Another CPU, 64 cores"))
+    found = environment_diff(run_of(device="Another CPU, 64 cores"))
 
     assert not found.same_device
     assert not found.same_digits
@@ -92,7 +92,7 @@ def test_a_kind_of_device_that_is_not_here_is_refused():
     run = run_of(device="NVIDIA H200", device_type="cuda")
 
     with pytest.raises(ConfigError, match=r"made_up was measured on NVIDIA H200 \(cuda\), and"):
-        surroundings(run)
+        environment_diff(run)
 
 
 def test_another_text_and_a_missing_one_are_refused_with_the_way_out():
