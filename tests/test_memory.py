@@ -386,7 +386,7 @@ def test_every_part_and_base_stands_in_the_breakdown():
     figure = figures.breakdown(FP32, ALL)
 
     assert list(figure.panels) == ["fp32"]
-    named = {"parameters", "gradients", "optimizer", "saved: mlp", "saved: attention", "logits"}
+    named = {"parameters", "optimizer", "saved: mlp", "saved: attention", "logits"}
     assert words_of(figure) >= named | {"measured peak", "respsann, off", "transformer, on"}
 
 
@@ -417,8 +417,15 @@ def test_many_kinds_are_drawn_together_and_none_is_lost():
     saved = {name: size for name, size in parts.items() if name.startswith("saved: ")}
     assert len(saved) == figures.MOST_KINDS + 1
     assert sum(saved.values()) == sum(kinds.values())
-    assert sum(parts.values()) - sum(saved.values()) == 2 + 2 + 4 + 1
     assert kinds_of(FP32) == ["mlp", "attention"], "those first that need most"
+
+
+def test_a_bar_ends_at_the_peak_that_is_predicted():
+    row = FP32.iloc[0].to_dict()
+
+    assert sum(figures.parts(row, kinds_of(FP32)).values()) == pytest.approx(
+        row["predicted_peak_mib"], rel=1e-12
+    )
 
 
 def test_growth_has_a_panel_for_what_was_varied():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from psannlm import CACHE
-from psannlm.bench import child
+from psannlm.bench import processes as child
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Run
 from psannlm.evidence.session import Session

@@ -1,6 +1,5 @@
 """All measurements of memory that a run makes: which cells there are, and what comes of each."""
 
-import random
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from psannlm import CACHE
+from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
 from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
@@ -20,7 +19,7 @@ from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
 from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predicted
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.plan import saved_bytes
+from psannlm.pages.peer.plan import PACKAGES, saved_bytes
 
 PEER_BASE = "respsann"
 """The base of the published package that is measured."""
@@ -70,16 +69,12 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
 def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
     """All cells, in the order in which they run.
 
-    The run goes in blocks, one a repeat, each shuffled anew. Every block has the cells whose times
-    are compared; the first has those too of which bytes alone are asked, as these repeat exactly.
+    Every block has the settings whose times are compared; the first has those too of which bytes
+    alone are asked, as these repeat exactly.
     """
-    shuffler = random.Random(config.seed)
-    cells: list[MemoryCell] = []
-    for repeat in range(config.n_repeats):
-        block = main_settings(config) + ([] if repeat else further_settings(config))
-        shuffler.shuffle(block)
-        cells += [MemoryCell(repeat, len(cells) + i, what) for i, what in enumerate(block)]
-    return cells
+    main, further = main_settings(config), further_settings(config)
+    blocks = shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
+    return [MemoryCell(*cell) for cell in blocks]
 
 
 def memory(
@@ -171,7 +166,7 @@ def published(
     config: MemoryConfig,
     *,
     done: Collection[tuple[Any, ...]] = (),
-    cache: Path = CACHE / "peers",
+    cache: Path = PACKAGES,
 ) -> Iterator[PeerRecord]:
     """Count what a step of the package that `config.peer` names saves for backward.
 
@@ -192,24 +187,27 @@ def published(
         return
     names = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp", "context_length")
     shape = {name: getattr(config, name) for name in names}
-    asked = _peer_config(config, tuple(missing))
-    for cell in saved_bytes(asked, cache=cache):
-        names = ("base", "batch_tokens", "precision", "status", "reason", "started_at")
+    for cell in saved_bytes(_peer_config(config, missing), cache=cache):
         yield PeerRecord(
             package=package,
             version=version,
-            **{name: getattr(cell, name) for name in names},
+            base=PEER_BASE,
             **shape,
+            batch_tokens=config.batch_tokens[0],
+            precision=cell.precision,
+            saved_kinds={},
             n_parameters=cell.n_parameters,
             saved_bytes=cell.saved_bytes,
-            saved_kinds={},
+            status=cell.status,
+            reason=cell.reason,
+            started_at=cell.started_at,
         )
 
 
-def _peer_config(config: MemoryConfig, precision: tuple[str, ...]) -> PeerConfig:
+def _peer_config(config: MemoryConfig, precisions: Sequence[str]) -> PeerConfig:
     """The comparison of the published package of which saved bytes alone are asked."""
     shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
     asked = {"base": (PEER_BASE,), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
-    asked |= {"precision": precision}
+    asked |= {"precision": tuple(precisions)}
     asked |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
     return PeerConfig(**shared | asked | {"prompt_tokens": 1, "new_tokens": 1})
