@@ -37,7 +37,7 @@ lint: .venv/.test
 
 test: lint
 	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
-	$(BIN)/python -m pytest -m "slow or browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or browser"
 
 clean:
 	rm -rf .venv _build book/results

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from psannlm.checks import courses, load_worker, rank_worker
+from psannlm.checks import ranks, saving, training_runs
 from psannlm.model import generate
 from psannlm.train import distributed
 
-share = rank_worker.share
-steps_of = rank_worker.steps_of
+share = ranks.share
+steps_of = ranks.steps_of
 
 
 def shared_and_then(change: Callable[[Any], None]) -> None:
@@ -30,7 +30,7 @@ def shared_and_then(change: Callable[[Any], None]) -> None:
         change(module)
         return module
 
-    rank_worker.share = broken
+    ranks.share = broken
 
 
 def hooked(hook: Callable[[Any, Any], Any]) -> None:
@@ -55,7 +55,7 @@ def all_but_one_averaged() -> None:
         )
         return share(module, *others)
 
-    rank_worker.share = broken
+    ranks.share = broken
 
 
 def summed_by_fsdp() -> None:
@@ -70,28 +70,28 @@ def summed_by_fsdp() -> None:
 
 def first_pass_only() -> None:
     summing = distributed.summing
-    courses.summing = lambda module, last: summing(module, last=not last)
+    training_runs.summing = lambda module, last: summing(module, last=not last)
 
 
 def equal_batches() -> None:
-    rank_worker.steps_of = lambda config, rank: steps_of(config, 0)
+    ranks.steps_of = lambda config, rank: steps_of(config, 0)
 
 
 def stale_optimizer() -> None:
     def broken(module: Any, optimizers: Any, weights: Any, tensors: Any) -> None:
         module.load_state_dict(weights)
 
-    load_worker.scatter = broken
+    saving.scatter = broken
 
 
 def optimizer_without_steps() -> None:
-    scatter = load_worker.scatter
+    scatter = saving.scatter
 
     def broken(module: Any, optimizers: Any, weights: Any, tensors: Any) -> None:
         zeroed = {n: t * 0 if n.endswith(".step") else t for n, t in tensors.items()}
         scatter(module, optimizers, weights, zeroed)
 
-    load_worker.scatter = broken
+    saving.scatter = broken
 
 
 def unseeded_samples() -> None:

@@ -1,11 +1,19 @@
 """Fixtures of all tests: one thread, fixed seeds, and float64 on demand."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits for the first
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_kernels(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Kernels that another run compiled, perhaps for other instructions, are not loaded here."""
+    folder = tmp_path_factory.getbasetemp().parent / "kernels"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 @pytest.fixture(autouse=True)

@@ -5,19 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from keeping import kept_by, peak_of
 from networks import OPTIONS, VARIANTS, tiny, tokens_of
+from saved_bytes import peak_of, saved_by
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from psannlm.config.network import ModelConfig
 from psannlm.device import autocast
-from psannlm.model import bases
 from psannlm.model.activations import saved_bytes, training_memory
-from psannlm.model.bases import Respsann, build, cost_of
+from psannlm.model.bases import build
 from psannlm.model.cost import Shape
 from psannlm.model.projection import plain_sine
-from psannlm.model.saved_activations import SavedActivations, Step
 from psannlm.model.transformer import Transformer
 from psannlm.train.objective import NextToken
 
@@ -59,7 +57,7 @@ def check_saved(config: ModelConfig, shape: Shape, precision: str, variant: str)
 
     predicted = saved_bytes(config, shape, precision=precision, device_type="cpu", variant=variant)
 
-    assert sum(predicted.values()) == kept_by(loss, model)
+    assert sum(predicted.values()) == saved_by(loss, model)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -101,19 +99,15 @@ def check_peak(config: ModelConfig, shape: Shape, precision: str, variant: str) 
 
 
 @pytest.mark.slow
-def test_the_peak_of_a_step_is_nearly_that_of_the_allocator() -> None:
-    check_peak(ModelConfig(base="respsann", **MEDIUM), Shape(4, 128), "bf16", "default")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_it_is_for_every_option_precision_and_path(options: dict[str, Any]) -> None:
-    for precision in ("fp32", "bf16"):
+    # Few tokens in bf16, whose products are slow where a processor has no instructions for them.
+    for precision, shape in (("fp32", Shape(4, 128)), ("bf16", Shape(1, 128))):
         for grad_checkpoint in (False, True):
             config = ModelConfig(**MEDIUM, **options, grad_checkpoint=grad_checkpoint)
-            check_peak(config, Shape(4, 128), precision, "default")
-        check_peak(config, Shape(4, 128), precision, "plain_loss")
-        check_peak(config, Shape(4, 128), precision, "plain_sine")
+            check_peak(config, shape, precision, "default")
+        check_peak(config, shape, precision, "plain_loss")
+        check_peak(config, shape, precision, "plain_sine")
 
 
 @pytest.mark.slow
@@ -127,19 +121,6 @@ def test_it_is_where_weights_or_tokens_outweigh_the_rest(batch: int) -> None:
 def memory(config: ModelConfig, **options: Any) -> dict[str, int]:
     choice = {"precision": "bf16", "device_type": "cuda", "chunk_tokens": 16} | options
     return dict(training_memory(config, Shape(4, 24), **choice))
-
-
-def test_a_breakdown_names_all_parts_and_a_peak_that_holds_the_fixed_ones() -> None:
-    found = memory(tiny())
-
-    n_parameters = cost_of(tiny(), Shape(4, 24)).n_parameters
-    assert [*found][:4] == ["parameters", "gradients", "optimizer", "logits"]
-    assert [*found][-1] == "peak"
-    assert found["parameters"] == found["gradients"] == 4 * n_parameters
-    assert found["optimizer"] >= 8 * n_parameters
-    assert found["peak"] >= found["parameters"] + found["gradients"] + found["optimizer"]
-    saved = {f"saved: {k}": n for k, n in saved_of(tiny()).items()}
-    assert saved == {name: size for name, size in found.items() if name.startswith("saved: ")}
 
 
 def saved_of(config: ModelConfig, **options: Any) -> dict[str, int]:
@@ -160,21 +141,3 @@ def test_checkpointing_lowers_both_what_is_kept_and_the_peak(base: str) -> None:
 
     assert sum(saved_of(on).values()) < 0.5 * sum(saved_of(off).values())
     assert memory(on)["peak"] < memory(off)["peak"]
-
-
-class Keeper(Respsann):
-    """Respsann that says it keeps something more."""
-
-    @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
-        more = SavedActivations()
-        more.kinds["own"] = 10 + layer
-        return super().kept(config, step, layer) + more
-
-
-def test_a_new_base_states_what_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(bases.BASES, "keeper", Keeper)  # type: ignore[arg-type]
-
-    new = saved_of(tiny(base="keeper", n_layers=3))
-
-    assert new == saved_of(tiny(n_layers=3)) | {"own": 10 + 11 + 12}

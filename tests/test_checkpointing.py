@@ -2,37 +2,15 @@
 
 import dataclasses
 
-import pytest
 import torch
 
-from psannlm.checks import checkpointing
 from psannlm.checks.checkpointing import gradient_measures, peak_measure, step_of
-from tests.checked import BASES, case_of, failed
-from tests.networks import OPTIONS, moved, tiny, tokens_of
+from tests.networks import moved, tiny, tokens_of
 
 
 def batch_of(length: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
     rows = tokens_of(tiny(), 2, length + 1)
     return rows[:, :-1], rows[:, 1:]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("base", BASES)
-def test_every_base_passes(base: str):
-    result = checkpointing.check(case_of(base))
-
-    assert not failed(result)
-    assert result.facts["saved bytes, on"] < result.facts["saved bytes, off"] / 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OPTIONS)
-def test_every_option_passes(name: str):
-    changes = {k: v for k, v in OPTIONS[name].items() if k != "base"}
-
-    case = case_of(str(OPTIONS[name]["base"]), positions="sinusoidal", **changes)
-
-    assert not failed(checkpointing.check(case))
 
 
 def test_most_is_kept_inside_of_blocks_and_some_outside():

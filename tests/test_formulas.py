@@ -4,37 +4,14 @@ import pytest
 import torch
 
 from psannlm.checks.formulas import Exact, formula_measures, leak, leak_measure
-from psannlm.model.transformer import Attention, Transformer
+from psannlm.model.transformer import Transformer
 from tests.networks import moved, tiny, tokens_of
-from tests.twins_network import attend_to_all, mask_missing, residual_scale_dropped
+from tests.twins_network import Patch, attend_to_all, mask_missing, residual_scale_dropped
+
+TOKENS = tokens_of(tiny(), 1, 12)
 
 
-def batch_of(model: Transformer, length: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = tokens_of(model.config, 2, length + 1)
-    return rows[:, :-1], rows[:, 1:]
-
-
-def test_a_causal_network_leaks_nothing():
-    model = moved(tiny())
-
-    assert leak(model, tokens_of(model.config, 1, 12)) == 0
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_a_leak_in_one_mode_alone_is_seen(training: bool, monkeypatch: pytest.MonkeyPatch):
-    def broken(attention: Attention) -> bool:
-        return attention.training == training
-
-    attend_to_all(monkeypatch, broken)
-    model = moved(tiny())
-
-    assert leak(model, tokens_of(model.config, 1, 12)) > 1e-3
-    assert not model.training
-
-
-def test_a_leak_to_the_last_token_but_one_is_seen(monkeypatch: pytest.MonkeyPatch):
-    model = moved(tiny())
-    tokens = tokens_of(model.config, 1, 12)
+def to_the_last_token_but_one(patch: Patch) -> None:
     forward = Transformer.forward
 
     def peeping(self: Transformer, tokens: torch.Tensor) -> torch.Tensor:
@@ -42,49 +19,51 @@ def test_a_leak_to_the_last_token_but_one_is_seen(monkeypatch: pytest.MonkeyPatc
         logits[:, -2, 0] += 1e-3 * tokens[:, -1]
         return logits
 
-    monkeypatch.setattr(Transformer, "forward", peeping)
-
-    assert leak(model, tokens) > 1e-5
+    patch.setattr(Transformer, "forward", peeping)
 
 
-def test_logits_that_are_no_number_are_a_leak():
+@pytest.mark.parametrize(
+    ("damage", "size"),
+    [
+        (lambda patch: attend_to_all(patch, lambda attention: attention.training), 1e-3),
+        (lambda patch: attend_to_all(patch, lambda attention: not attention.training), 1e-3),
+        (to_the_last_token_but_one, 1e-5),
+    ],
+    ids=["in training", "in evaluation", "to the last token but one"],
+)
+def test_a_leak_is_seen_in_either_mode_and_anywhere(monkeypatch, damage, size) -> None:
+    model = moved(tiny())
+    assert leak(model, TOKENS) == leak(model, TOKENS[:, :1]) == 0
+
+    damage(monkeypatch)
+
+    assert leak(model, TOKENS) > size
+    assert not model.training
+
+
+def test_logits_that_are_no_number_are_a_leak() -> None:
     model = moved(tiny())
     with torch.no_grad():
         model.norm.weight.fill_(torch.inf)
 
-    assert not leak_measure("", model, tokens_of(model.config, 1, 12), 1e-6).passed
+    assert not leak_measure("", model, TOKENS, 1e-6).passed
 
 
-def test_a_single_token_has_nothing_before_it():
-    model = moved(tiny())
-
-    assert leak(model, tokens_of(model.config, 1, 1)) == 0
-
-
-def test_logits_and_gradients_are_those_of_the_formulas():
-    model = moved(tiny(base="sgrpsann"))
-    batch = batch_of(model)
+@pytest.mark.parametrize(
+    ("base", "damage", "passed"),
+    [
+        ("sgrpsann", lambda patch: None, [True, True]),
+        ("respsann", residual_scale_dropped, [False, False]),
+        ("transformer", mask_missing, [False, False]),
+    ],
+)
+def test_logits_and_gradients_are_held_to_the_formulas(monkeypatch, base, damage, passed) -> None:
+    damage(monkeypatch)
+    model = moved(tiny(base=base))
+    rows = tokens_of(model.config, 2, 13)
+    batch = rows[:, :-1], rows[:, 1:]
 
     exact = Exact.of(model, batch)
 
-    assert all(m.passed for m in formula_measures(model, batch, exact))
+    assert [m.passed for m in formula_measures(model, batch, exact)] == passed
     assert 0 < exact.logits_rounding < 1e-5
-
-
-def test_a_wrong_block_fails_in_logits_and_gradients(monkeypatch: pytest.MonkeyPatch):
-    model = moved(tiny())
-    batch = batch_of(model)
-    residual_scale_dropped(monkeypatch)
-
-    measures = formula_measures(model, batch, Exact.of(model, batch))
-
-    assert [m.passed for m in measures] == [False, False]
-
-
-def test_a_missing_mask_moves_logits_off_their_formulas(monkeypatch: pytest.MonkeyPatch):
-    model = moved(tiny(base="transformer"))
-    mask_missing(monkeypatch)
-
-    measures = formula_measures(model, batch_of(model), Exact.of(model, batch_of(model)))
-
-    assert not measures[0].passed

@@ -80,18 +80,6 @@ def step_by_step(model: Transformer, tokens: Tensor) -> Tensor:
     return torch.cat([model(part, state) for part in tokens.split(STEPS, 1)], 1)
 
 
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-@torch.no_grad()
-def test_logits_step_by_step_are_those_of_one_full_pass(options: dict[str, Any]) -> None:
-    model = moved(tiny(**options))
-    tokens = tokens_of(model.config, 3, 24)
-
-    stepped = step_by_step(model, tokens)
-
-    # float32 rounds at 1e-7; logits here are sums of some dozen products of size 1.
-    torch.testing.assert_close(stepped, model(tokens), rtol=1e-4, atol=2e-5)
-
-
 @pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
 @torch.no_grad()
 def test_in_half_precision_steps_err_no_more_than_twice_as_much_as_a_full_pass(base: str) -> None:
@@ -103,18 +91,6 @@ def test_in_half_precision_steps_err_no_more_than_twice_as_much_as_a_full_pass(b
         stepped, whole = step_by_step(model, tokens), model(tokens)
 
     assert 0 < (stepped - exact).norm() < 2 * (whole - exact).norm()
-
-
-def test_prompts_of_one_length_may_be_one_tensor() -> None:
-    model = lively({})
-    prompts = tokens_of(model.config, 4, 5)
-
-    new = generate(model, prompts, n_tokens=10)
-
-    assert torch.stack(new).shape == (4, 10)
-    assert torch.equal(
-        torch.stack(new), torch.stack(generate(model, prompts.tolist(), n_tokens=10))
-    )
 
 
 def test_a_row_does_not_depend_on_those_beside_it(float64: None) -> None:
@@ -164,29 +140,6 @@ def test_samples_follow_the_softmax_at_their_temperature(temperature: float) -> 
     # by 0.02 with a chance of exp(-2 n 0.02^2) = 1e-7 at most (McDiarmid).
     assert distance(chances_of_pairs(prompt, temperature)) < 0.045
     assert distance(chances_of_pairs(prompt, 1.0)) > 0.09
-
-
-def test_equal_seeds_give_equal_samples_and_others_do_not() -> None:
-    model = lively({})
-    prompts = uneven_prompts(model)
-
-    first, again, other = (
-        torch.stack(generate(model, prompts, n_tokens=15, sampling=WARM, seed=seed))
-        for seed in (0, 0, 100)
-    )
-
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "warm"])
-def test_generation_leaves_the_global_random_state_alone(sampling: Sampling) -> None:
-    model = lively({})
-    before = torch.get_rng_state()
-
-    generate(model, uneven_prompts(model), n_tokens=5, sampling=sampling)
-
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, EVERYTHING], ids=["greedy", "everything"])
@@ -244,16 +197,6 @@ def test_no_new_tokens_are_none(sampling: Sampling) -> None:
 
     assert [row.tolist() for row in new] == [[], []]
     assert all(row.dtype == torch.long for row in new)
-
-
-def test_no_prompts_are_continued_by_nothing() -> None:
-    assert generate(moved(tiny()), [], n_tokens=3) == []
-
-
-def test_a_prompt_and_its_tokens_may_fill_the_context() -> None:
-    new = generate(moved(tiny()), [[1] * 23] * 2, n_tokens=1)
-
-    assert torch.stack(new).shape == (2, 1)
 
 
 def test_generation_keeps_no_graph_and_changes_no_prompt() -> None:

@@ -111,22 +111,6 @@ def test_features_and_head_can_be_learned_one_without_the_other(learned: str) ->
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-13)
 
 
-def test_an_ignored_target_counts_for_nothing() -> None:
-    hidden, weight, targets = problem(dtype=torch.float64)
-    counts = targets != IGNORED
-    few = hidden.detach()[counts].requires_grad_()
-
-    ours = with_gradients(
-        lambda: linear_cross_entropy(hidden, weight, targets, chunk_tokens=5), hidden, weight
-    )
-
-    expected = with_gradients(lambda: plain(few, weight, targets[counts]), few, weight)
-    assert torch.equal(ours[1][~counts], torch.zeros_like(ours[1][~counts]))
-    torch.testing.assert_close(ours[0], expected[0])
-    torch.testing.assert_close(ours[1][counts], expected[1])
-    torch.testing.assert_close(ours[2], expected[2])
-
-
 def test_targets_that_are_all_ignored_sum_to_nothing_and_have_no_mean() -> None:
     hidden, weight, targets = problem()
     targets[:] = IGNORED
@@ -209,29 +193,6 @@ def test_products_run_in_the_dtype_of_autocast_and_the_softmax_does_not() -> Non
     expected = cross_entropy(logits.float(), targets)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(losses.sum() / (targets != IGNORED).sum(), expected)
-
-
-def test_features_in_half_precision_get_gradients_in_theirs() -> None:
-    hidden, weight, targets = problem()
-    half = hidden.detach().bfloat16().requires_grad_()
-
-    with torch.autocast("cpu", torch.bfloat16):
-        value = linear_cross_entropy(half, weight, targets)
-    by_half, by_weight = torch.autograd.grad(value, (half, weight))
-
-    assert (value.dtype, by_half.dtype, by_weight.dtype) == (
-        torch.float32, torch.bfloat16, torch.float32
-    )  # fmt: skip
-
-
-def test_without_gradients_the_loss_is_the_same() -> None:
-    hidden, weight, targets = problem()
-
-    with torch.no_grad():
-        value = linear_cross_entropy(hidden, weight, targets)
-
-    assert not value.requires_grad
-    assert torch.equal(value, linear_cross_entropy(hidden, weight, targets).detach())
 
 
 @pytest.mark.parametrize("wants_gradients", [True, False])

@@ -1,11 +1,15 @@
 """The figures of memory show every part and every base, whatever became of the rows."""
 
+import json
 import re
 
 import pandas as pd
+import pytest
 
 from psannlm.pages.memory import figures as memory_figures
-from psannlm.pages.memory.tables import memory_tables
+from psannlm.pages.memory.tables import PEAK_WITHIN, memory_tables
+from psannlm.pages.memory.views import kinds_of
+from tests.published import best
 from tests.synthetic_memory import memory_config, memory_records
 
 CONFIG = memory_config(n_repeats=1, precision=("fp32",))
@@ -21,7 +25,7 @@ def test_every_part_and_base_stands_in_the_breakdown():
     figure = memory_figures.breakdown(ROWS, ASKED)
 
     assert list(figure.panels) == ["fp32"]
-    parts = {"parameters", "gradients", "optimizer", "saved: mlp", "saved: attention", "logits"}
+    parts = {"parameters", "optimizer", "saved: mlp", "saved: attention", "logits"}
     assert words_of(figure) >= parts | {"measured peak", "respsann, off", "transformer, on"}
 
 
@@ -47,13 +51,28 @@ def test_a_kind_has_one_colour_in_all_panels(monkeypatch):
     assert all(names == seen[0] for names in seen)
 
 
-def test_parts_of_a_row_add_up_to_what_is_predicted():
-    row = ROWS.iloc[0].to_dict()
+def test_a_bar_ends_at_the_peak_that_is_predicted():
+    row = ROWS.iloc[0].to_dict() | {"predicted_peak_mib": 20.0}
 
     parts = memory_figures.parts(row, ["mlp", "attention"])
 
-    assert sum(parts.values()) == 2 + 2 + 4 + 10 + 1
-    assert list(parts) == [*memory_figures.STATE, "saved: mlp", "saved: attention", "logits"]
+    at_the_loss = 2 + 4 + 10 + 1
+    assert parts[memory_figures.REST] == pytest.approx(20 - at_the_loss)
+    assert sum(parts.values()) == pytest.approx(20)
+    assert list(parts) == [
+        *memory_figures.STATE, "saved: mlp", "saved: attention", "logits", memory_figures.REST,
+    ]  # fmt: skip
+
+
+def test_bars_of_the_committed_run_end_near_the_measured_points():
+    rows = pd.DataFrame(json.loads(best()["memory"].text("memory.json")))
+    rows = rows[(rows["status"] == "ok") & (rows["variant"] == "default")]
+
+    ends = [
+        sum(memory_figures.parts(row, kinds_of(rows)).values()) for row in rows.to_dict("records")
+    ]
+
+    assert ends == pytest.approx(list(rows["peak_allocated_mib"]), rel=PEAK_WITHIN)
 
 
 def test_many_kinds_are_drawn_together_and_none_is_lost():

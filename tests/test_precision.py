@@ -9,8 +9,7 @@ from psannlm.checks import precision
 from psannlm.checks.findings import UncheckableError
 from psannlm.checks.networks import perturbed
 from psannlm.checks.precision import Outcome, Pairs
-from tests.checked import BASES, case_of, failed
-from tests.networks import OPTIONS
+from tests.checked import case_of
 
 FULL = Outcome(
     2.0, {"blocks.0.a": torch.tensor([3.0]), "blocks.1.a": torch.tensor([4.0])}, torch.full((4,), 2)
@@ -20,24 +19,6 @@ FULL = Outcome(
 def half(loss: float, *gradients: float, losses: float = 2.0) -> Outcome:
     named = {f"blocks.{n}.a": torch.tensor([g]) for n, g in enumerate(gradients)}
     return Outcome(loss, named, torch.full((4,), losses))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("base", BASES)
-def test_every_base_passes_in_each_precision(base: str):
-    result = precision.check(case_of(base, precision=("bf16", "fp16")))
-
-    assert not failed(result)
-    assert sum("fp16" in m.name for m in result.measures) >= 5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OPTIONS)
-def test_every_option_passes(name: str):
-    changes = {k: v for k, v in OPTIONS[name].items() if k != "base"}
-    case = case_of(str(OPTIONS[name]["base"]), seed=5, positions="alibi", n_seeds=1, **changes)
-
-    assert not failed(precision.check(case))
 
 
 def test_differences_are_the_worst_of_all_seeds():

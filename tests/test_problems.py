@@ -80,10 +80,10 @@ def test_some_chunks_divide_the_tokens_and_some_do_not(monkeypatch: pytest.Monke
     sizes: list[int] = []
     chunked = loss.linear_cross_entropy
 
-    def note(*given: Any, chunk_tokens: int) -> Any:
+    def note(*given: Any, targets: torch.Tensor, chunk_tokens: int) -> Any:
         sizes.append(chunk_tokens)
-        assert (given[2] == IGNORED).any()
-        return chunked(*given, chunk_tokens=chunk_tokens)
+        assert (targets == IGNORED).any()
+        return chunked(*given, targets=targets, chunk_tokens=chunk_tokens)
 
     monkeypatch.setattr(loss, "linear_cross_entropy", note)
     for problem in drawn(problems.losses):

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from keeping import kept_by
 from networks import moved, tiny, tokens_of
+from saved_bytes import saved_by
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 from torch.profiler import ProfilerActivity, profile
@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from psannlm.config.network import ModelConfig
 from psannlm.device import DTYPES, autocast
-from psannlm.model.bases import build
+from psannlm.model.activations import saved_bytes
+from psannlm.model.cost import Shape
 from psannlm.model.loss import linear_cross_entropy
 from psannlm.model.projection import plain_sine, project, unchanged
 from psannlm.model.sine import DampedSine
@@ -84,18 +85,7 @@ def test_its_input_is_all_that_is_kept(name: str) -> None:
 
     for precision in ("fp32", "bf16"):
         with autocast(CPU, precision):
-            assert kept_by(lambda: project(x, function, linear), both) == 4 * x.numel()
-
-
-def test_where_nothing_is_learned_the_plain_path_is_taken() -> None:
-    function, linear = nn.RMSNorm(6), nn.Linear(6, 4)
-    x = torch.randn(3, 6, requires_grad=True)
-
-    with torch.no_grad():
-        assert not project(x, function, linear).requires_grad
-    assert "Projection" in project(x, function, linear).grad_fn.name()
-    linear.eval()
-    assert "Projection" not in project(x, function, linear).grad_fn.name()
+            assert saved_by(lambda: project(x, function, linear), both) == 4 * x.numel()
 
 
 def test_frozen_parameters_receive_no_gradient() -> None:
@@ -185,7 +175,7 @@ def test_a_plain_sine_gives_the_same_step_and_keeps_more(precision: str, base: s
         if plain:
             plain_sine(model)
         objective = NextToken(model, precision, 1024).train()
-        kept = kept_by(lambda: objective(tokens[:, :-1], tokens[:, 1:]), model)
+        kept = saved_by(lambda: objective(tokens[:, :-1], tokens[:, 1:]), model)
         loss = objective(tokens[:, :-1], tokens[:, 1:])
         return kept, loss.detach(), list(torch.autograd.grad(loss, list(model.parameters())))
 
@@ -208,14 +198,12 @@ MEDIUM = ModelConfig(
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 171.0), ("bf16", 156.0)])
 def test_a_step_of_the_medium_network_keeps_far_less_than_it_could(
     precision: str, bound: float
 ) -> None:
-    objective = NextToken(build(MEDIUM, seed=0), precision, 1024).train()
-    tokens = tokens_of(MEDIUM, 1, 513)
-
-    kept = kept_by(lambda: objective(tokens[:, :-1], tokens[:, 1:]), objective)
+    # From the configuration, which test_activations.py holds to what torch counts: at this size
+    # emulated products of bfloat16 are slow.
+    kept = sum(saved_bytes(MEDIUM, Shape(1, 512), precision=precision, device_type="cpu").values())
 
     assert kept / 2**20 <= bound

@@ -4,16 +4,34 @@ Real processes, sound and broken, are started in test_twins.
 """
 
 from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
 
 from psannlm.checks import ranks
-from psannlm.checks.courses import Tensors
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import Outcome, ProcessError
-from tests.checked import BASES, case_of, failed, validation_config
+from psannlm.checks.launcher import Outcome, ProcessError, Results, Task
+from psannlm.checks.ranks import join_group, main, steps_of, train
+from psannlm.checks.training_runs import (
+    Tensors,
+    learn,
+    n_different,
+    parameters_of,
+    start,
+    with_prefix,
+)
+from psannlm.train.distributed import Ranks
+from tests.checked import BASES, be_the_only_worker, case_of, failed, validation_config
+
+CPU = torch.device("cpu")
+ALONE = Ranks(0, 1, CPU)
+TINY = validation_config(n_layers=1, context_length=8, base="transformer")
+CASE = case_of("transformer", only="GPU-05")
 
 GRADIENTS, UPDATE, LOSSES, EQUAL, CONTROL = (
     "difference of the gradients from those of one process, relative, worst parameter",
@@ -31,21 +49,20 @@ def started(monkeypatch) -> list[list[str]]:
 
     def run_jobs(worker: Any, jobs: Sequence[str], config: Any, **options: Any) -> Any:
         starts.append(list(jobs))
-        outcomes = {}
-        for job in jobs:
-            case = Case(base=job.split(".")[1], config=config, device=torch.device("cpu"))
-            alone = ranks._alone(case, "cpu")
-            outcomes[job] = Outcome((alone, dict(alone)), "")
-        return outcomes
+        bases = {job: job.split(".")[1] for job in jobs}
+        made = {
+            b: ranks._alone(Case(base=b, config=config, device=CPU), "cpu") for b in bases.values()
+        }
+        return {job: Outcome((made[base], dict(made[base])), "") for job, base in bases.items()}
 
     monkeypatch.setattr(ranks, "run_jobs", run_jobs)
-    monkeypatch.setattr(ranks, "_waiting", {})
+    monkeypatch.setattr(ranks, "_results", Results())
     return starts
 
 
 def test_ranks_are_started_once_for_all_bases_and_both_ways(started) -> None:
     config = validation_config(base=BASES[:2])
-    cases = [Case(base=base, config=config, device=torch.device("cpu")) for base in BASES[:2]]
+    cases = [Case(base=base, config=config, device=CPU) for base in BASES[:2]]
 
     results = [check(case) for check in (ranks.ddp, ranks.fsdp) for case in cases]
 
@@ -55,59 +72,58 @@ def test_ranks_are_started_once_for_all_bases_and_both_ways(started) -> None:
 
 
 def test_what_was_asked_for_once_is_made_anew(started) -> None:
-    case = case_of("respsann", only="GPU-06")
-
     for _ in range(2):
-        ranks.fsdp(case)
+        ranks.fsdp(case_of("respsann", only="GPU-06"))
 
     assert started == [["fsdp.respsann"]] * 2
 
 
-def measured(monkeypatch, changed: Tensors, of_rank: int = 0, **changes: Any) -> list[str]:
-    """What is out of bounds if a rank leaves these tensors and, else, all is as it should be."""
-    case = case_of("transformer", only="GPU-05", **changes)
-    alone = ranks._alone(case, "cpu")
-    left = [alone, alone]
-    left[of_rank] = alone | {n: change + alone[n] for n, change in changed.items()}
-    outcome = Outcome(tuple(left), "")
-    monkeypatch.setattr(ranks, "run_jobs", lambda *_, **__: {"ddp.transformer": outcome})
+@pytest.fixture(scope="module")
+def alone() -> Tensors:
+    """What one process learns."""
+    return ranks._alone(CASE, "cpu")
+
+
+def judged(patch: pytest.MonkeyPatch, outcome: Outcome, case: Case = CASE) -> list[str]:
+    """What is out of bounds if the ranks end so."""
+    patch.setattr(ranks, "run_jobs", lambda *_, **__: {"ddp.transformer": outcome})
     return [*failed(ranks.ddp(case))]
 
 
-def test_each_measure_sees_what_it_is_for(monkeypatch) -> None:
-    small = {"gradient.model.blocks.1.mlp.up.bias": torch.tensor(1e-3)}
-    far = {"parameter.model.lm_head.weight": torch.tensor(1e-3)}
-    last_bit = {"parameter.model.norm.weight": torch.tensor(1e-6)}
+@pytest.mark.parametrize(
+    ("name", "error", "rank", "broken"),
+    [
+        ("losses", 0.0, 0, []),
+        ("gradient.model.blocks.1.mlp.up.bias", 1e-3, 0, [GRADIENTS]),
+        ("parameter.model.lm_head.weight", 1e-3, 0, [UPDATE, EQUAL]),
+        ("losses", 0.01, 0, [LOSSES]),
+        ("parameter.model.norm.weight", 1e-6, 1, [EQUAL]),
+    ],
+)
+def test_each_measure_sees_what_it_is_for(monkeypatch, alone, name, error, rank, broken) -> None:
+    left = [alone, alone]
+    left[rank] = alone | {name: alone[name] + error}
 
-    assert measured(monkeypatch, {}) == []
-    assert measured(monkeypatch, small) == [GRADIENTS]
-    assert measured(monkeypatch, far) == [UPDATE, EQUAL]
-    assert measured(monkeypatch, {"losses": torch.tensor(0.01)}) == [LOSSES]
-    assert measured(monkeypatch, last_bit, of_rank=1) == [EQUAL]
+    assert judged(monkeypatch, Outcome(tuple(left), "")) == broken
 
 
 def test_text_that_repeats_itself_is_no_evidence(monkeypatch, tmp_path) -> None:
     (tmp_path / "same.txt").write_text(("a" * 4000 + "\n") * 3)
-
-    assert measured(monkeypatch, {}, corpus=str(tmp_path / "same.txt")) == [CONTROL]
-
-
-def test_a_gradient_that_a_rank_has_not_is_infinitely_off(monkeypatch) -> None:
-    case = case_of("transformer", only="GPU-05")
+    case = case_of("transformer", only="GPU-05", corpus=str(tmp_path / "same.txt"))
     alone = ranks._alone(case, "cpu")
-    without = {name: t for name, t in alone.items() if name != "gradient.model.norm.weight"}
-    outcome = Outcome((without, without), "")
-    monkeypatch.setattr(ranks, "run_jobs", lambda *_, **__: {"ddp.transformer": outcome})
 
-    assert [*failed(ranks.ddp(case))] == [GRADIENTS]
+    assert judged(monkeypatch, Outcome((alone, alone), ""), case) == [CONTROL]
+
+
+def test_a_gradient_that_a_rank_has_not_is_infinitely_off(monkeypatch, alone) -> None:
+    without = {name: t for name, t in alone.items() if name != "gradient.model.norm.weight"}
+
+    assert judged(monkeypatch, Outcome((without, without), "")) == [GRADIENTS]
 
 
 def test_ranks_that_leave_nothing_fail_with_their_last_words(monkeypatch) -> None:
-    outcome = Outcome((), "timed out after 1 s; last words: still here")
-    monkeypatch.setattr(ranks, "run_jobs", lambda *_, **__: {"ddp.transformer": outcome})
-
     with pytest.raises(ProcessError, match="timed out after 1 s; last words: still here"):
-        ranks.ddp(case_of("transformer", only="GPU-05"))
+        judged(monkeypatch, Outcome((), "timed out after 1 s; last words: still here"))
 
 
 @pytest.mark.parametrize(
@@ -120,9 +136,84 @@ def test_ranks_that_leave_nothing_fail_with_their_last_words(monkeypatch) -> Non
 )
 def test_two_gpus_are_used_if_there_are_two(monkeypatch, n_gpus, device, words) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
-    case = case_of("respsann")
-    case = Case(
-        base=case.base, config=case.config, device=torch.device("cuda" if n_gpus else "cpu")
-    )
+    place = torch.device("cuda" if n_gpus else "cpu")
 
-    assert ranks._place(case) == (device, words)
+    assert ranks._place(Case(base=CASE.base, config=CASE.config, device=place)) == (device, words)
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What process groups are asked for; an empty set of options where one is left."""
+    asked: list[dict[str, Any]] = []
+
+    def init(backend: str, **options: Any) -> None:
+        asked.append({"backend": backend} | options)
+
+    monkeypatch.setattr(dist, "init_process_group", init)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: asked.append({}))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append({"device": device}))
+    return asked
+
+
+def test_a_rank_has_two_passes_of_text_of_its_own_in_each_of_three_steps() -> None:
+    passes = [text for rank in (0, 1) for step in steps_of(TINY, rank) for text in step]
+
+    assert [len(step) for step in steps_of(TINY, 1)] == [2, 2, 2]
+    assert {tuple(text.shape) for text in passes} == {(TINY.batch, 9)}
+    assert len(torch.cat(passes).unique(dim=0)) == 3 * 2 * 2 * TINY.batch
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_a_rank_alone_leaves_what_one_process_learns_from_its_text(kind: str) -> None:
+    objective, optimizer = start(TINY.network_of("transformer"), TINY, CPU, TINY.seed)
+    learned = learn(objective, optimizer, steps_of(TINY, 0), CPU)
+    expected = with_prefix("gradient.", learned.gradients) | {"losses": learned.losses}
+    expected |= with_prefix("parameter.", parameters_of(objective))
+
+    assert n_different(train(TINY, f"{kind}.transformer", ALONE), expected) == 0
+
+
+def test_a_network_is_shared_by_its_blocks_in_the_way_that_the_job_names(monkeypatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def share(module: Any, blocks: Any, ranks: Ranks, kind: str) -> Any:
+        asked.append((blocks == list(module.model.blocks), len(blocks), ranks, kind))
+        return module
+
+    monkeypatch.setattr(ranks, "share", share)
+
+    for kind in ("ddp", "fsdp"):
+        train(TINY, f"{kind}.transformer", ALONE)
+
+    assert asked == [(True, TINY.n_layers, ALONE, kind) for kind in ("ddp", "fsdp")]
+
+
+def test_a_way_of_sharing_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="no way to share a network is called tensor"):
+        train(TINY, "tensor.transformer", ALONE)
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+def test_ranks_find_each_other_by_a_file_in_their_folder(group, tmp_path, device, backend) -> None:
+    joined = join_group(Task(TINY, ("ddp.transformer",), device, tmp_path, 1, 2))
+
+    own = torch.device("cuda", 1) if device == "cuda" else CPU
+    assert astuple(joined) == (1, 2, own)
+    store = (tmp_path / "store").as_uri()
+    first = [{"device": own}] if device == "cuda" else []
+    options = {"backend": backend, "init_method": store, "rank": 1, "world_size": 2}
+    assert group == [*first, options]
+
+
+def test_every_job_is_left_in_a_file_and_the_group_is_ended(
+    group: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jobs = ["ddp.transformer", "fsdp.respsann"]
+    be_the_only_worker(monkeypatch, tmp_path, TINY, *jobs)
+
+    main(tmp_path)
+
+    for job in jobs:
+        left = load_file(tmp_path / f"{job}.0.safetensors")
+        assert n_different(left, train(TINY, job, ALONE)) == 0
+    assert [options.get("backend") for options in group] == ["gloo", None]

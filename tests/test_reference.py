@@ -4,53 +4,122 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from psannlm.checks import reference
 from psannlm.checks.networks import difference
-from psannlm.checks.reference import Reference, _slopes, cut_to, token_losses
-from psannlm.model.positions import alibi_slopes
-from tests.networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
+from psannlm.checks.reference import Reference, alibi_slopes, cut_to
+from psannlm.model import positions
+from psannlm.model.loss import IGNORED
+from psannlm.model.mixers import SpectralGate
+from psannlm.model.transformer import Attention
+from tests.networks import OPTIONS, VARIANTS, moved, randomise, tiny, tokens_of
 
 
-def gap_and_rounding(options: dict[str, object]) -> tuple[float, float]:
+def draw(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(math.prod(shape))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [*OPTIONS.values(), *(pytest.param(o, marks=pytest.mark.slow) for o in VARIANTS.values())],
+    ids=[*OPTIONS, *VARIANTS],
+)
+def test_networks_compute_their_formulas_but_for_rounding(options: dict[str, object]) -> None:
     config = tiny(**options)
     model = moved(config)
     tokens = tokens_of(config, 2, 24)
 
     exact, rounded = (Reference.of(model, t).logits(tokens) for t in (torch.float64, torch.float32))
-    return difference(model(tokens), exact), difference(rounded, exact)
 
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_networks_compute_their_formulas_but_for_rounding(name: str):
-    gap, rounding = gap_and_rounding(OPTIONS[name])
-
-    assert gap <= 4 * rounding < 1e-4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
-def test_formulas_hold_at_each_kind_of_positions(name: str):
-    gap, rounding = gap_and_rounding(VARIANTS[name])
-
-    assert gap <= 4 * rounding < 1e-4
+    rounding = difference(rounded, exact)
+    assert difference(model(tokens), exact) <= 4 * rounding < 1e-4
 
 
 @pytest.mark.parametrize("n_heads", [1, 2, 3, 4, 6, 8, 12, 17])
-def test_slopes_are_those_of_the_network_for_any_number_of_heads(n_heads: int):
-    assert _slopes(n_heads) == pytest.approx(alibi_slopes(n_heads), rel=1e-15)
+def test_slopes_are_those_of_the_network_for_any_number_of_heads(n_heads: int) -> None:
+    assert alibi_slopes(n_heads) == pytest.approx(positions.alibi_slopes(n_heads), rel=1e-15)
 
 
-def test_token_losses_are_torchs_cross_entropy(generator: torch.Generator):
-    logits = torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
-    targets = torch.randint(7, (2, 5), generator=generator)
+@pytest.mark.parametrize("mode", ["abs", "relu", "none"])
+def test_damped_sine_is_its_formula(mode: str) -> None:
+    z, a, f, d = draw(4, 3), 1.5, 0.7, 0.3
+    gains = [torch.full((3,), value, dtype=torch.float64) for value in (a, f, d)]
 
-    losses = token_losses(logits, targets)
+    y = reference.damped_sine(z, *gains[:2], None if mode == "none" else gains[2], mode)
 
-    wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    assert losses.mean().item() == pytest.approx(wanted.item(), rel=1e-12)
+    for value, x in zip(y.flatten().tolist(), z.flatten().tolist(), strict=True):
+        size = {"abs": abs(x), "relu": max(x, 0.0), "none": 0.0}[mode]
+        assert value == pytest.approx(a * math.exp(-d * size) * math.sin(f * x), abs=1e-14)
 
 
-def test_a_cut_rounds_values_and_gradients():
+def test_attention_weighs_what_came_before_by_the_softmax_of_the_scores() -> None:
+    q, k, v = (draw(1, 2, 5, 4 + i)[..., :4] for i in range(3))
+
+    y = reference.attention(q, k, v, scale=0.5)
+
+    for head in range(2):
+        for i in range(5):
+            weights = [math.exp(0.5 * float(q[0, head, i] @ k[0, head, j])) for j in range(i + 1)]
+            row = sum(w * v[0, head, j] for j, w in enumerate(weights)) / sum(weights)
+            torch.testing.assert_close(y[0, head, i], row)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("length", [1, 9, 300])
+@pytest.mark.parametrize("n_heads", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
+def test_attention_layer_is_that_of_the_networks(positions, n_heads, length, generator) -> None:
+    config = tiny(d_model=4 * n_heads, n_heads=n_heads, positions=positions, context_length=300)
+    layer = Attention(config)
+    randomise(layer, generator)
+    x = torch.randn(2, length, config.d_model, generator=generator)
+
+    y = reference.attention_layer(x, layer.to_qkv.weight, layer.out.weight, config)
+
+    # Scores reach about 300 and are rounded to 1e-16 of that; values to a few units.
+    torch.testing.assert_close(y, layer(x), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_losses_are_those_of_each_token_and_the_mean_of_those_that_count(dtype) -> None:
+    logits, targets = draw(6, 5).to(dtype), torch.tensor([0, 1, IGNORED, 4, 2, IGNORED])
+
+    each, mean = reference.token_losses(logits, targets), reference.mean_loss(logits, targets)
+
+    wide = torch.promote_types(dtype, torch.float32)
+    expected = -logits.to(wide).log_softmax(-1)[[0, 1, 3, 4], [0, 1, 4, 2]]
+    torch.testing.assert_close(each[[0, 1, 3, 4]], expected)
+    assert each[[2, 5]].tolist() == [0, 0]
+    torch.testing.assert_close(mean, expected.mean())
+    rows = reference.token_losses(logits.view(2, 3, 5), targets.view(2, 3))
+    assert torch.equal(rows.flatten(), cross_entropy(logits.to(wide), targets, reduction="none"))
+
+
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_convolution_weighs_each_token_and_those_before_it(dilation: int) -> None:
+    x, taps = draw(2, 9, 3), draw(3, 4)
+
+    y = reference.convolution(x, taps, dilation)
+
+    for t in range(9):
+        reached = [(k, t - k * dilation) for k in range(4) if t >= k * dilation]
+        row = sum(taps[:, k] * x[:, s] for k, s in reached)
+        torch.testing.assert_close(y[:, t], row)
+
+
+@pytest.mark.parametrize("n_fft", [2, 8, 64])
+def test_taps_of_the_gate_are_those_of_the_module(n_fft: int) -> None:
+    gate = SpectralGate(tiny(base="sgrpsann", gate_n_fft=n_fft))
+    with torch.no_grad():
+        gate.mask.copy_(draw(*gate.mask.shape))
+
+    torch.testing.assert_close(reference.gate_taps(gate.mask), gate.taps())
+
+
+def test_a_cut_rounds_values_and_gradients() -> None:
     x = torch.tensor([1.0 + 2**-9, math.pi], dtype=torch.float64, requires_grad=True)
     g = torch.tensor([1.0 + 2**-9, 1.0], dtype=torch.float64)
 
@@ -61,12 +130,13 @@ def test_a_cut_rounds_values_and_gradients():
     assert x.grad.tolist() == [1.0, 1.0]
 
 
-def test_gradients_of_what_is_kept_are_not_asked_for():
+def test_gradients_of_what_is_not_learned_are_not_asked_for() -> None:
     config = tiny(learnable=("amplitude",))
     tokens = tokens_of(config, 1, 9)
 
-    reference = Reference.of(moved(config), torch.float64)
-    gradients = reference.gradients(reference.losses(tokens[:, :-1], tokens[:, 1:]).mean())
+    formulas = Reference.of(moved(config), torch.float64)
+    losses = reference.token_losses(formulas.logits(tokens[:, :-1]), tokens[:, 1:])
+    gradients = formulas.gradients(losses.mean())
 
     assert "blocks.0.mlp.nonlinearity.raw_amplitude" in gradients
     assert "blocks.0.mlp.nonlinearity.raw_decay" not in gradients

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
-from psannlm.model.sampling import GREEDY, Sampling, draw, penalised, pick, probabilities
+from psannlm.model.sampling import Sampling, draw, penalised, pick, probabilities
 
 # Chances 0.5, 0.3, 0.15 and 0.05, out of order.
 KNOWN = torch.tensor([[0.15, 0.5, 0.05, 0.3]], dtype=torch.float64)
@@ -79,12 +79,6 @@ def test_top_p_keeps_the_fewest_tokens_that_have_so_much_chance(
     torch.testing.assert_close(found[0, ids], KNOWN[0, ids] / KNOWN[0, ids].sum())
 
 
-def test_of_equally_likely_tokens_top_p_keeps_the_first() -> None:
-    found = probabilities(torch.zeros(2, 8), Sampling(temperature=1.0, top_p=0.375))
-
-    assert found.tolist() == [[1 / 3] * 3 + [0.0] * 5] * 2
-
-
 def test_top_p_counts_what_top_k_has_left_after_the_temperature() -> None:
     # At temperature 1/2 chances are squared: of the two kept, 0.25 and 0.09, the first has 0.735.
     logits = KNOWN.log()
@@ -113,24 +107,6 @@ def test_a_token_without_a_chance_is_never_drawn(total: float) -> None:
     assert draw(row.expand(3, -1), numbers).tolist() == [1, 3, 3]
 
 
-def test_draws_come_as_often_as_their_chances(generator: torch.Generator) -> None:
-    n = 20_000
-    sampling = Sampling(temperature=0.7, top_k=9, top_p=0.9)
-    expected = probabilities(random_logits(generator, rows=1, tokens=12), sampling)
-    numbers = torch.rand(n, generator=generator, dtype=torch.float64)
-
-    drawn = draw(expected.expand(n, -1), numbers)
-
-    counts = torch.bincount(drawn, minlength=12)
-    kept = expected[0] > 0
-    assert 2 < kept.sum() < 9
-    assert counts[~kept].sum() == 0
-    wanted = n * expected[0, kept]
-    statistic = ((counts[kept] - wanted).square() / wanted).sum().item()
-    # Chi-square of at most 7 degrees of freedom: above 40 with a chance of 1.3e-6.
-    assert statistic < 40
-
-
 def test_the_penalty_is_that_of_a_loop_over_the_tokens_seen(generator: torch.Generator) -> None:
     logits = random_logits(generator, rows=3, tokens=20)
     tokens = torch.randint(20, (3, 8), generator=generator)
@@ -157,13 +133,6 @@ def test_the_penalty_is_paid_before_a_token_is_picked(temperature: float) -> Non
 
     assert pick(logits, sampling, seen, uniform).item() == 1
     assert pick(logits, sampling, ~seen, uniform).item() == 0
-
-
-def test_without_arguments_the_most_likely_token_is_picked(generator: torch.Generator) -> None:
-    logits = random_logits(generator)
-    nothing = torch.zeros(4, 50, dtype=torch.bool), torch.zeros(4, dtype=torch.float64)
-
-    assert torch.equal(pick(logits, GREEDY, *nothing), logits.argmax(-1))
 
 
 @pytest.mark.parametrize(

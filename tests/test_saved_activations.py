@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import pytest
 import torch
 from networks import tiny
 
@@ -39,27 +38,6 @@ def test_the_peak_of_parts_is_that_of_a_walk_through_their_backward(
         assert left.peak == walked(parts, working)
 
 
-def test_kinds_of_parts_add_up() -> None:
-    both = SavedActivations(Counter({"mlp": 3, "gate": 1})) + SavedActivations(
-        Counter({"mlp": 4, "wave": 5})
-    )
-
-    assert both.kinds == {"mlp": 7, "gate": 1, "wave": 5}
-    assert both.total == 13
-
-
-def test_attention_keeps_what_its_letters_say() -> None:
-    config = tiny(d_model=64, n_heads=4, context_length=32)
-
-    half = saved_activations.attention(config, Step(Shape(2, 16), "bf16", "cpu"))
-
-    assert half.kinds == {
-        "residual stream": 4 * 32 * 64,
-        "attention": 4 * 2 * 32 * 64 + 4 * 32 * 4,  # q, k, v, output; log-sum-exp
-        "position tables": 2 * 4 * 32 * 8,
-    }
-
-
 def test_a_norm_on_its_own_keeps_a_copy_on_a_cpu_only() -> None:
     config, shape = tiny(), Shape(3, 5)
 
@@ -68,12 +46,3 @@ def test_a_norm_on_its_own_keeps_a_copy_on_a_cpu_only() -> None:
     )
 
     assert cpu.total - cuda.total == 4 * 15 * config.d_model
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_autocast_halves_what_products_yield_and_nothing_else(precision: str) -> None:
-    step = Step(Shape(1, 8), precision, "cuda")
-
-    assert (step.item, step.casts) == ((4, False) if precision == "fp32" else (2, True))
-    assert saved_activations.stream(tiny(), step).total == 4 * 8 * tiny().d_model
-    assert saved_activations.weighted(tiny(), step).total == step.item * 8 * tiny().d_model

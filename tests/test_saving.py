@@ -3,51 +3,84 @@
 Real processes, sound and broken, are started in test_twins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from psannlm.checks import saving
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import Outcome, ProcessError
-from psannlm.checks.load_worker import loaded
-from psannlm.checks.saving import FILES, Saved, flips_accepted
+from psannlm.checks.launcher import Outcome, ProcessError, Results
+from psannlm.checks.saving import FILES, SAVED, Saved, account, advance, flips_accepted, loaded
+from psannlm.checks.training_runs import n_different, parameters_of, start
 from psannlm.config.schema import ConfigError
 from psannlm.train import checkpoint
-from tests.checked import BASES, case_of, failed, validation_config
+from psannlm.train.distributed import gather
+from tests.checked import BASES, be_the_only_worker, case_of, failed, validation_config
 
 CPU = torch.device("cpu")
+CONFIG = validation_config(base=BASES[:2])
+TINY = validation_config(n_layers=1, context_length=20, d_model=8, d_mlp=8, base="transformer")
+
+
+def trained() -> Any:
+    """A network and its optimizer after the first part of a run."""
+    objective, optimizer = start(TINY.network_of("transformer"), TINY, CPU, 0)
+    advance(objective, optimizer, TINY, 0)
+    return objective, optimizer
 
 
 @pytest.fixture
-def in_this_process(monkeypatch) -> list[list[str]]:
-    """The loading process is this one; jobs of each start."""
+def place(tmp_path: Path) -> Path:
+    """Where a network of three steps is saved."""
+    place = tmp_path / SAVED / "transformer"
+    objective, optimizer = trained()
+    checkpoint.save(place, *gather(objective, [optimizer]), {"step": 3})
+    return place
+
+
+@pytest.fixture
+def starts(monkeypatch) -> list[list[str]]:
+    """Jobs of each start of a loading process, which is this one."""
     starts: list[list[str]] = []
 
     def run_jobs(worker: Any, jobs: Sequence[str], config: Any, **options: Any) -> Any:
         starts.append(list(jobs))
-        place = options["beside"]
-        return {b: Outcome((loaded(place / b, b, config, CPU),), "") for b in jobs}
+        return {b: Outcome((loaded(options["beside"] / b, b, config, CPU),), "") for b in jobs}
 
     monkeypatch.setattr(saving, "run_jobs", run_jobs)
-    monkeypatch.setattr(saving, "_waiting", {})
+    monkeypatch.setattr(saving, "_results", Results())
     return starts
 
 
-def test_all_bases_are_loaded_at_one_time_and_asked_for_again_made_anew(in_this_process) -> None:
-    config = validation_config(base=BASES[:2])
-    cases = [Case(base=base, config=config, device=CPU) for base in BASES[:2]]
+def test_all_bases_are_loaded_at_one_time_and_asked_for_again_made_anew(starts) -> None:
+    cases = [Case(base=base, config=CONFIG, device=CPU) for base in BASES[:2]]
 
     results = [saving.check(case) for case in cases]
     saving.check(cases[0])
 
     assert not any(failed(result) for result in results)
-    assert in_this_process == [["respsann", "sgrpsann"]] * 2
+    assert starts == [["respsann", "sgrpsann"]] * 2
     assert results[0].facts["checkpoint_bytes"] > 3 * 4 * 10_000
     assert results[0].facts["bits_flipped"] == 15
+
+
+def test_a_base_that_cannot_be_saved_fails_alone(monkeypatch, starts) -> None:
+    save = checkpoint.save
+
+    def refused(folder: Path, *others: Any) -> Path:
+        if folder.name == "respsann":
+            raise ConfigError("no room for respsann")
+        return save(folder, *others)
+
+    monkeypatch.setattr(checkpoint, "save", refused)
+
+    with pytest.raises(ProcessError, match="ConfigError: no room for respsann"):
+        saving.check(Case(base="respsann", config=CONFIG, device=CPU))
+    assert not failed(saving.check(Case(base="sgrpsann", config=CONFIG, device=CPU)))
 
 
 @pytest.mark.parametrize(
@@ -60,42 +93,19 @@ def test_all_bases_are_loaded_at_one_time_and_asked_for_again_made_anew(in_this_
     ],
 )
 def test_one_element_that_differs_is_seen(monkeypatch, part, measure) -> None:
-    case = case_of("transformer")
     names = ("weights.a", "optimizer.a.step", "generated.greedy", "continued.a")
-    account = {name: torch.ones(3) for name in names}
-    changed = {n: t + torch.eye(3)[0] if n.startswith(part) else t for n, t in account.items()}
-    saved = Saved(account=account, outcome=Outcome((changed,), ""))
-    monkeypatch.setattr(saving, "_waiting", {(case.config, "transformer"): saved})
+    right = {name: torch.ones(3) for name in names}
+    changed = {n: t + torch.eye(3)[0] if n.startswith(part) else t for n, t in right.items()}
+    saved = Saved(account=right, outcome=Outcome((changed,), ""))
+    monkeypatch.setattr(saving, "_save_and_load", lambda *_: {"transformer": saved})
 
-    result = saving.check(case)
+    result = saving.check(case_of("transformer"))
 
-    assert [*failed(result)] == [measure]
-    assert next(m.value for m in result.measures if m.name == measure) == 1
-
-
-def test_a_base_that_cannot_be_saved_fails_alone(monkeypatch, in_this_process) -> None:
-    config = validation_config(base=BASES[:2])
-    save = checkpoint.save
-
-    def refused(folder: Path, *others: Any) -> Path:
-        if folder.name == "respsann":
-            raise ConfigError("no room for respsann")
-        return save(folder, *others)
-
-    monkeypatch.setattr(checkpoint, "save", refused)
-
-    with pytest.raises(ProcessError, match="ConfigError: no room for respsann"):
-        saving.check(Case(base="respsann", config=config, device=CPU))
-    assert not failed(saving.check(Case(base="sgrpsann", config=config, device=CPU)))
+    assert failed(result) == {measure: "1, 0"}
 
 
-def saved(folder: Path) -> Path:
-    weights = {"a": torch.arange(300.0)}
-    return checkpoint.save(folder, weights, {"a.step": torch.tensor(1.0)}, {"step": 1})
-
-
-def test_flipped_bits_are_refused_and_flipped_back(tmp_path) -> None:
-    folder = saved(tmp_path)
+def test_flipped_bits_are_refused_and_flipped_back(place) -> None:
+    [folder] = place.iterdir()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     assert flips_accepted(folder) == []
@@ -103,8 +113,8 @@ def test_flipped_bits_are_refused_and_flipped_back(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_whose_bits_do_not_count_is_named(monkeypatch, tmp_path, name) -> None:
-    folder = saved(tmp_path)
+def test_a_file_whose_bits_do_not_count_is_named(monkeypatch, place, name) -> None:
+    [folder] = place.iterdir()
     content = (folder / name).read_bytes()
     load = checkpoint.load
 
@@ -124,16 +134,104 @@ def test_a_file_whose_bits_do_not_count_is_named(monkeypatch, tmp_path, name) ->
     assert all(text.startswith(f"{name}, byte ") and text.endswith(": loaded") for text in passed)
 
 
-def test_an_error_that_is_no_refusal_counts_as_none(monkeypatch, tmp_path) -> None:
-    folder = saved(tmp_path)
+@pytest.mark.parametrize(
+    ("error", "n_accepted"),
+    [
+        (ValueError("model.safetensors is odd"), 15),
+        (ConfigError("model.safetensors was altered"), 10),
+    ],
+)
+def test_only_a_refusal_by_the_name_of_the_file_counts(monkeypatch, place, error, n_accepted):
+    def load(path: Path) -> None:
+        raise error
 
-    def wrong(error: Exception) -> Any:
-        def load(path: Path) -> None:
-            raise error
+    monkeypatch.setattr(checkpoint, "load", load)
 
-        return load
+    assert len(flips_accepted(next(place.iterdir()))) == n_accepted
 
-    monkeypatch.setattr(checkpoint, "load", wrong(ValueError("model.safetensors is odd")))
-    assert len(flips_accepted(folder)) == 15
-    monkeypatch.setattr(checkpoint, "load", wrong(ConfigError("model.safetensors was altered")))
-    assert len(flips_accepted(folder)) == 10
+
+def test_a_run_has_two_parts_of_three_steps_on_text_of_their_own() -> None:
+    def losses(part: int) -> torch.Tensor:
+        return advance(*start(TINY.network_of("transformer"), TINY, CPU, 0), TINY, part)
+
+    assert len(losses(0)) == len(losses(1)) == 3
+    assert losses(0)[0] != losses(1)[0]
+    assert torch.equal(losses(0), losses(0))
+
+
+def test_an_account_tells_the_state_before_it_goes_on_and_after() -> None:
+    objective, optimizer = trained()
+    before = parameters_of(objective)
+
+    told = account(objective, optimizer, TINY)
+
+    assert {n.partition(".")[0] for n in told} == {"weights", "optimizer", "generated", "continued"}
+    for name, parameter in parameters_of(objective).items():
+        assert torch.equal(told[f"weights.{name}"], before[name])
+        assert torch.equal(told[f"continued.{name}"], parameter)
+        assert not torch.equal(before[name], parameter)
+        assert told[f"optimizer.{name}.step"] == 3
+    assert len(told["continued.losses"]) == 3
+    greedy, sampled = told["generated.greedy"], told["generated.sampled"]
+    assert greedy.shape == sampled.shape == (2, TINY.context_length - 8)
+    assert not torch.equal(greedy, sampled)
+
+
+def test_the_last_checkpoint_is_loaded_bit_by_bit(place) -> None:
+    first = account(*trained(), TINY)
+    assert n_different(loaded(place, "transformer", TINY, CPU), first) == 0
+
+    objective, optimizer = trained()
+    advance(objective, optimizer, TINY, 1)
+    checkpoint.save(place, *gather(objective, [optimizer]), {"step": 6})
+
+    found = loaded(place, "transformer", TINY, CPU)
+    assert n_different(found, account(objective, optimizer, TINY)) == 0
+
+
+def lost(place: Path) -> None:
+    place.rename(place.with_name("elsewhere"))
+
+
+def altered(place: Path) -> None:
+    [weights] = place.rglob(checkpoint.WEIGHTS)
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(lost, r"must be a checkpoint below .*, and there is none"), (altered, checkpoint.WEIGHTS)],
+)
+def test_a_lost_or_altered_checkpoint_is_refused(
+    place, damage: Callable[[Path], None], reason: str
+) -> None:
+    damage(place)
+
+    with pytest.raises(ConfigError, match=reason):
+        loaded(place, "transformer", TINY, CPU)
+
+
+def test_loading_begins_with_other_weights_than_were_saved(place, monkeypatch) -> None:
+    seeds: list[int] = []
+
+    def noted(network: Any, config: Any, device: Any, seed: int) -> Any:
+        seeds.append(seed)
+        return start(network, config, device, seed)
+
+    monkeypatch.setattr(saving, "start", noted)
+
+    for seed in (0, 2**32 - 1):
+        loaded(place, "transformer", TINY.model_copy(update={"seed": seed}), CPU)
+
+    assert seeds == [1, 0]
+
+
+def test_the_account_of_every_base_is_left_in_a_file(place, monkeypatch) -> None:
+    folder = place.parent.parent
+    be_the_only_worker(monkeypatch, folder, TINY, "transformer")
+
+    saving.main(folder)
+
+    left = load_file(folder / "transformer.0.safetensors")
+    assert n_different(left, account(*trained(), TINY)) == 0

@@ -8,7 +8,7 @@ import torch
 from psannlm.bench.timing import HostStopwatch
 from psannlm.checks import speed
 from psannlm.checks.speed import Speed, speed_measures, timing_measures
-from tests.checked import BASES, case_of, failed
+from tests.checked import case_of, failed
 
 CPU = torch.device("cpu")
 
@@ -43,20 +43,6 @@ def verdicts(monkeypatch: pytest.MonkeyPatch, tell: object) -> list[bool]:
     return [m.passed for m in measures]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("base", BASES)
-def test_every_base_passes(base: str):
-    result = speed.check(case_of(base))
-
-    assert not failed(result)
-    assert result.facts["forward, tokens/s"] > result.facts["train_step, tokens/s"] > 1
-
-
-@pytest.mark.slow
-def test_the_ceiling_is_measured_once():
-    assert speed.ceiling(CPU, "fp32") == speed.ceiling(CPU, "fp32") > 1e8
-
-
 @pytest.mark.parametrize(
     ("tell", "wanted"),
     [
@@ -78,11 +64,11 @@ def test_a_stopwatch_is_held_to_the_wall_and_to_twice_the_work(
 @pytest.mark.parametrize(
     ("forward", "train", "n_failed"),
     [
-        (Speed(1.0, 100.0, 50.0), Speed(3.0, 33.0, 49.0), 0),
-        (Speed(1.0, 100.0, 50.0), Speed(0.5, 200.0, 49.0), 1),
-        (Speed(1.0, 100.0, 101.0), Speed(3.0, 33.0, 102.0), 2),
-        (Speed(1.0, math.inf, math.inf), Speed(1.0, math.nan, math.nan), 5),
-        (Speed(1e9, 1e-9, 1.0), Speed(2e9, 5e-10, 1.0), 2),
+        (Speed(100.0, 50.0), Speed(33.0, 49.0), 0),
+        (Speed(100.0, 50.0), Speed(200.0, 49.0), 1),
+        (Speed(100.0, 101.0), Speed(33.0, 102.0), 2),
+        (Speed(math.inf, math.inf), Speed(math.nan, math.nan), 5),
+        (Speed(1e-9, 1.0), Speed(5e-10, 1.0), 2),
     ],
 )
 def test_speeds_that_cannot_be_fail(forward: Speed, train: Speed, n_failed: int):

@@ -3,6 +3,9 @@
 Processes of checks, sound and broken, are started here.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from psannlm.checks import suite
 from psannlm.model import blockwise
 from psannlm.pages.validation import prose as validation_views
 from tests.checked import BASES, case_of, validation_config
+from tests.networks import OPTIONS
 from tests.twins import Twin
 from tests.twins_fast import FAST_TWINS
 from tests.twins_network import NETWORK_TWINS
@@ -20,7 +24,31 @@ TWINS = (*NETWORK_TWINS, *PROCESS_TWINS, *FAST_TWINS)
 REFUSED = {"checkpoint that skips a parameter": "Missing key"}
 """Twins that no check can judge, and what it says then; all others are seen by their measures."""
 
+SHORT_FIT = {"fit_steps": 50, "learning_rate": 0.02}
+
+OPTIONS_OF_CHECKS: dict[str, dict[str, Any]] = {
+    "GPU-01": {"grad_checkpoint": True, "learnable": (), **SHORT_FIT},
+    "GPU-02": {"positions": "alibi", "n_seeds": 1, "seed": 5},
+    "GPU-04": {"positions": "sinusoidal"},
+}
+"""How every option of every base is tried in a check."""
+
 pytestmark = pytest.mark.slow
+
+
+def sound() -> Iterator[Any]:
+    """Checks, bases and what is asked of them besides what is asked of all."""
+    for check, changes in OPTIONS_OF_CHECKS.items():
+        for name, options in OPTIONS.items():
+            yield pytest.param(check, options | changes, id=f"{check} {name}")
+    for base in BASES:
+        yield pytest.param("GPU-02", {"base": base, "precision": "fp16"}, id=f"fp16 {base}")
+        for seed, positions in enumerate(("rope", "alibi", "sinusoidal")):
+            changes = {"base": base, "positions": positions, "seed": seed}
+            yield pytest.param("GPU-01", changes | SHORT_FIT, id=f"GPU-01 {base} {positions}")
+            yield pytest.param(
+                "GPU-07", changes | {"fit_steps": 600}, id=f"GPU-07 {base} {positions}"
+            )
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +64,11 @@ def test_every_base_passes_every_check() -> None:
     assert len(found) == len(suite.CHECKS) * len(BASES)
     for finding in found:  # a measure with a new name would else drop out of the highlights
         assert finding.check in validation_views.highlights([finding])
+
+
+@pytest.mark.parametrize(("check", "changes"), list(sound()))
+def test_what_is_sound_passes_with_every_option(check: str, changes: dict[str, Any]) -> None:
+    assert suite.find(check, case_of(**changes)).reason == ""
 
 
 @pytest.mark.parametrize("twin", TWINS, ids=[f"{twin.check} {twin.name}" for twin in TWINS])

@@ -29,10 +29,10 @@ def phase_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     right = sine.damped_sine_reference
 
     def wrong(
-        z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None, mode: Any
+        z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None, decay_mode: Any
     ) -> Tensor:
         given = (t if t is None else t.to(z.dtype) for t in (amplitude, frequency, decay))
-        return right(z, *given, mode)
+        return right(z, *given, decay_mode)
 
     monkeypatch.setattr(sine, "_wide", lambda dtype: dtype)
     monkeypatch.setattr(sine, "damped_sine_reference", wrong)

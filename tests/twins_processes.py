@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from psannlm.checks import ranks, saving
+from psannlm.checks.launcher import Results
 from psannlm.model import mixers, sampling
 from psannlm.model.positions import Rotary
 from psannlm.model.sampling import Sampling
@@ -28,7 +29,7 @@ def in_the_processes(module: Any, name: str) -> Damage:
 
     def damage(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "WORKER", ("tests.broken_processes", name, *module.WORKER))
-        patch.setattr(module, "_waiting", {})
+        patch.setattr(module, "_results", Results())
 
     return damage
 
@@ -75,7 +76,7 @@ def changed_sampling(**change: Callable[[Sampling], Any]) -> Damage:
         values = asked.model_dump() | {name: value(asked) for name, value in change.items()}
         return probabilities(logits, Sampling(**values))
 
-    return lambda patch: patch.setattr(sampling, "chances", broken)
+    return lambda patch: patch.setattr(sampling, "probabilities", broken)
 
 
 def one_more_in_the_nucleus(patch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def written(change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Damage:
 
     def damage(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(checkpoint, "_plain", lambda tensors: change(plain(tensors)))
-        patch.setattr(saving, "_waiting", {})
+        patch.setattr(saving, "_results", Results())
 
     return damage
 
@@ -124,7 +125,7 @@ def trust_every_file(patch: pytest.MonkeyPatch) -> None:
             return load(folder)
 
     patch.setattr(checkpoint, "load", broken)
-    patch.setattr(saving, "_waiting", {})
+    patch.setattr(saving, "_results", Results())
 
 
 GENERATION_TWINS = [

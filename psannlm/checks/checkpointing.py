@@ -1,4 +1,4 @@
-"""GPU-04: gradient checkpointing gives the same gradients, keeps less, and costs time.
+"""GPU-04: gradient checkpointing gives the same gradients, saves less, and costs time.
 
 Shape letters: B batch, T tokens, D d_model.
 """
@@ -14,38 +14,39 @@ from torch.utils.hooks import RemovableHandle
 
 from psannlm.bench.saved import Saved, saved_for_backward
 from psannlm.bench.timing import stopwatch_for
-from psannlm.checks import networks, texts
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.networks import difference, joined
+from psannlm.checks.networks import (
+    EPSILON,
+    Batch,
+    batches_of,
+    difference,
+    gradients_of,
+    joined,
+    loss_of,
+    perturbed,
+)
 from psannlm.model.transformer import Transformer
-
-EPSILON = torch.finfo(torch.float32).eps
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Step:
-    """Loss and gradients of a batch, and what was kept for them."""
+    """Loss and gradients of a batch, and what was saved for them."""
 
     loss: float
     gradients: Tensor
     saved: int
-    """Bytes kept for backward, parameters left out."""
+    """Bytes saved for backward, parameters left out."""
 
     inside: int
-    """Of these, what is kept between the entry of a block and its end."""
+    """Of these, what is saved between the entry of a block and its end."""
 
 
 def check(case: Case) -> Result:
-    """Compare steps of the same network with and without checkpointing.
-
-    Raises:
-        ConfigError: The corpus is missing, broken or too short.
-    """
+    """Compare steps of the same network with and without checkpointing."""
     config = case.config
-    batch = texts.batches_of(config, config.batch, rows=config.batch).batch(0)
+    batch = batches_of(config, config.batch, rows=config.batch).batch(0)
     batch = batch[0].to(case.device), batch[1].to(case.device)
-    model = networks.perturbed(case.network, case.device, config.seed)
+    model = perturbed(case.network, case.device, config.seed)
     off, again, on = (step_of(model, batch, way) for way in (False, False, True))
     measures = [*gradient_measures(off, again, on), saved_measure(case, off, on)]
     (slow, low), (fast, high) = (bare_step(model, batch, way) for way in (True, False))
@@ -64,22 +65,22 @@ def check(case: Case) -> Result:
 
 
 def step_of(model: Transformer, batch: Batch, checkpointing: bool) -> Step:
-    """Forward and backward pass of a batch, with what is kept between them counted."""
+    """Forward and backward pass of a batch, with what is saved between them counted."""
     model.grad_checkpoint = checkpointing
     model.zero_grad()
     with saved_for_backward(model.parameters()) as saved, _levels(model, saved) as levels:
-        loss = networks.loss_of(model, batch)
+        loss = loss_of(model, batch)
     total = saved.total
     saved.storages.clear()
     loss.backward()  # type: ignore[no-untyped-call]
-    gradients = joined(networks.gradients_of(model)).cpu()
+    gradients = joined(gradients_of(model)).cpu()
     inside = sum(end - entry for entry, end in zip(levels[::2], levels[1::2], strict=True))
     return Step(loss.item(), gradients, total, inside)
 
 
 @contextlib.contextmanager
 def _levels(model: Transformer, saved: Saved) -> Iterator[list[int]]:
-    """Bytes that are kept at the entry and at the end of each block, as the blocks are passed."""
+    """Bytes that are saved at the entry and at the end of each block, as the blocks are passed."""
     levels: list[int] = []
     hooks: list[RemovableHandle] = []
     for block in model.blocks:
@@ -113,7 +114,7 @@ def gradient_measures(off: Step, again: Step, on: Step) -> list[Measure]:
 
 
 def saved_measure(case: Case, off: Step, on: Step) -> Measure:
-    """Whether blocks keep no more than the features that enter them."""
+    """Whether blocks save no more than the features that enter them."""
     config = case.config
     entering = 4 * config.batch * config.context_length * config.d_model * config.n_layers
     return Measure(
@@ -146,7 +147,7 @@ def bare_step(model: Transformer, batch: Batch, checkpointing: bool) -> tuple[fl
 
     def step() -> object:
         model.zero_grad()
-        loss = networks.loss_of(model, batch)
+        loss = loss_of(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

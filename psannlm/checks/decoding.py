@@ -1,21 +1,25 @@
 """GPU-07: what a network generates is what its full forward pass says, token by token.
 
-Shape letters: B batch, T tokens, V vocabulary, N draws.
+Shape letters: B batch, T tokens, V vocabulary, N tokens that are written.
 """
 
 import math
+from typing import Any
 
 import torch
+from scipy.stats import chisquare
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from psannlm.checks.courses import EPSILON, distance, full_products
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.memorising import memorise
-from psannlm.checks.supports import sampled
+from psannlm.checks.networks import EPSILON, difference, passages, perturbed
+from psannlm.checks.training_runs import full_products, trainer_adamw
 from psannlm.config.network import ModelConfig
+from psannlm.device import repeatable
 from psannlm.model.bases import build
 from psannlm.model.generate import generate
 from psannlm.model.mixers import wave_dilation
+from psannlm.model.sampling import Sampling
 from psannlm.model.transformer import Transformer
 
 N_STEPPED = 4
@@ -23,37 +27,36 @@ N_STEPPED = 4
 
 N_WRITTEN = 16
 
+N_DRAWS = 2000
+FALSE_ALARM = 1e-6
+LEAST_EXPECTED = 5.0
+"""Draws that a cell of the test must expect: below, its statistic follows no chi-square."""
+
+SAMPLINGS = (
+    ("top-k", Sampling(temperature=1.0, top_k=5)),
+    ("top-p", Sampling(temperature=1.0, top_p=0.7)),
+    ("both, cooler", Sampling(temperature=0.7, top_k=40, top_p=0.9)),
+)
+
+N_GIVEN = 8
+"""Bytes of a text learned by heart that the network is given to go on from."""
+
+N_LEARNED = 128
+ENOUGH = math.log(2) / 2
+"""Nats at which learning stops: half of the bound, so that no rounding turns a token."""
+
 
 def check(case: Case) -> Result:
     """GPU-07: greedy against argmax, cached against full, supports of samples, a text by heart."""
-    model = shaken(case.network, case.config.seed, case.device)
+    model = perturbed(case.network, case.device, case.config.seed).eval()
     lengths = prompt_lengths(case.network)
     text = _random_tokens(case, len(lengths))
     with full_products():
         measures = _cached(model, text, lengths), _greedy(model, text, lengths)
-        drawn, draws = sampled(model, text[0, : min(2, text.shape[1] - 1)], case.config.seed)
-    learned, heart = memorise(case)
-    facts = {"prompt_lengths": lengths, **draws, **heart}
+        drawn, draws = sample(model, text[0, : min(2, text.shape[1] - 1)], case.config.seed)
+    learned, written = memorise(case)
+    facts = {"prompt_lengths": lengths, **draws, **written}
     return Result(measures=(*measures, *drawn, *learned), facts=facts)
-
-
-def shaken(network: ModelConfig, seed: int, device: torch.device) -> Transformer:
-    """A network in which no parameter is neutral: a fresh gate, for one, lets all tokens alone.
-
-    Matrices keep the size of what they multiply, all else moves by some 0.3.
-    """
-    model = build(network, seed=seed).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if name.startswith("embedding."):
-                parameter.copy_(noise)
-            elif parameter.dim() == 2 and name.endswith(".weight"):
-                parameter.copy_(noise * parameter.shape[1] ** -0.5)
-            else:
-                parameter.add_(0.3 * noise)
-    return model.to(device)
 
 
 def prompt_lengths(network: ModelConfig) -> list[int]:
@@ -61,9 +64,8 @@ def prompt_lengths(network: ModelConfig) -> list[int]:
     wave = (network.wave_kernel - 1) * max(
         wave_dilation(network, i) for i in range(network.n_layers)
     )
-    windows = (network.gate_n_fft // 2, wave)
     longest = network.context_length - N_STEPPED
-    around = {w + d for w in windows for d in (-1, 0, 1)}
+    around = {w + d for w in (network.gate_n_fft // 2, wave) for d in (-1, 0, 1)}
     wanted = around | {1, 2, network.context_length // 2, longest}
     return sorted(n for n in wanted if 1 <= n <= longest) or [1]
 
@@ -72,13 +74,13 @@ def prompt_lengths(network: ModelConfig) -> list[int]:
 def _cached(model: Transformer, text: Tensor, lengths: list[int]) -> Measure:
     full = model(text)  # (B, T, V)
     found = [
-        _furthest_position(_in_parts(model, row[None], length), full[i, None])
+        _worst_position(_in_parts(model, row[None], length), full[i, None])
         for i, (row, length) in enumerate(zip(text, lengths, strict=True))
     ]
     stepwise = _in_parts(model, text[:1], 1, stepped=text.shape[1] - 1)
     return Measure(
         name="difference of cached logits from those of a full pass, relative, worst position",
-        value=max(*found, _furthest_position(stepwise, full[:1])),
+        value=max(*found, _worst_position(stepwise, full[:1])),
         bound=_rounding(model.config),
         why="Both add up the same float32 terms in another order: a sum of n terms moves by about "
         "sqrt(n) rounding errors, n over all sums on the way.",
@@ -94,9 +96,9 @@ def _in_parts(model: Transformer, text: Tensor, length: int, stepped: int = N_ST
     return torch.cat([model(part, state) for part in torch.split(text, sizes, 1)], 1)
 
 
-def _furthest_position(found: Tensor, right: Tensor) -> float:
+def _worst_position(found: Tensor, right: Tensor) -> float:
     """Largest relative difference of the logits, (1, T, V), of one position."""
-    return max(distance(a, b) for a, b in zip(found[0].cpu(), right[0].cpu(), strict=True))
+    return max(difference(a, b) for a, b in zip(found[0].cpu(), right[0].cpu(), strict=True))
 
 
 def _rounding(network: ModelConfig) -> float:
@@ -130,3 +132,116 @@ def _random_tokens(case: Case, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(case.config.seed)
     tokens = torch.randint(case.network.vocab_size, shape, generator=generator)
     return tokens.to(case.device)
+
+
+def sample(
+    model: Transformer, prompt: Tensor, seed: int
+) -> tuple[tuple[Measure, ...], dict[str, Any]]:
+    """Draw the token after a prompt many times, in each way, against its exact distribution."""
+    with torch.no_grad():
+        logits = model(prompt[None])[0, -1].double().cpu()
+    outside, p_values, sizes = 0, [], {}
+    for i, (name, sampling) in enumerate(SAMPLINGS):
+        rows = prompt.cpu().expand(N_DRAWS, -1)
+        first = (seed * len(SAMPLINGS) + i) * N_DRAWS  # rows take a seed each, none takes it twice
+        drawn = generate(model, rows, n_tokens=1, sampling=sampling, seed=first)
+        counts = torch.bincount(torch.cat(drawn).cpu(), minlength=len(logits))
+        exact = distribution(logits, sampling)
+        outside += int(counts[exact == 0].sum())
+        p_values.append(p_value(counts, exact))
+        sizes[name] = int((exact > 0).sum())
+    measures = (
+        Measure(
+            name=f"draws outside the support, of {len(SAMPLINGS)} x {N_DRAWS}",
+            value=outside,
+            bound=0,
+            why="A token that top-k or top-p leaves out has no chance at all.",
+        ),
+        Measure(
+            name="chance of frequencies as odd as these, least of all ways to sample",
+            value=min(p_values),
+            bound=FALSE_ALARM,
+            upper=False,
+            why=f"By Pearson's chi-square test right frequencies fall below it once in "
+            f"{round(1 / FALSE_ALARM / len(SAMPLINGS)):,} seeds.",
+        ),
+    )
+    return measures, {"draws": N_DRAWS, "tokens_in_support": sizes}
+
+
+def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
+    """The probability of each token, (V,), found by walking down the ordered tokens one by one."""
+    probabilities = (logits.double() / sampling.temperature).softmax(-1)
+    order = sorted(range(len(probabilities)), key=lambda token: (-float(logits[token]), token))
+    highest = order[: sampling.top_k]
+    total = float(probabilities[highest].sum())
+    found, reached = torch.zeros_like(probabilities), 0.0
+    for token in highest:
+        if sampling.top_p < 1 and reached >= sampling.top_p:
+            break
+        found[token] = probabilities[token]
+        reached += float(probabilities[token]) / total
+    return found / found.sum()
+
+
+def p_value(counts: Tensor, exact: Tensor) -> float:
+    """By Pearson's test of the counts of tokens, (V,), whose exact probability is above zero.
+
+    Tokens that are expected less than five times are counted as one, as the test asks.
+    """
+    inside = exact > 0
+    n_inside = int(counts[inside].sum())
+    expected = exact * n_inside
+    rare = inside & (expected < LEAST_EXPECTED)
+    common = inside & ~rare
+    observed, wanted = counts[common].tolist(), expected[common].tolist()
+    if bool(rare.any()):
+        observed.append(int(counts[rare].sum()))
+        wanted.append(float(expected[rare].sum()))
+    if len(observed) < 2:
+        return 1.0
+    scale = n_inside / sum(wanted)  # rounding only
+    return float(chisquare(observed, [w * scale for w in wanted]).pvalue)
+
+
+def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
+    """Train on a passage until every token of it is likelier than all others; have it written."""
+    model = build(case.network, seed=case.config.seed, device=case.device)
+    length = min(N_LEARNED, case.config.context_length)
+    text = passages(case.config, 1, length).to(case.device)
+    optimizer = trainer_adamw(model, case.config)
+    steps = 0
+    with repeatable(case.device), full_products():
+        while True:
+            losses = cross_entropy(model(text)[0, :-1], text[0, 1:], reduction="none")
+            worst = float(losses.detach()[N_GIVEN - 1 :].max())
+            if worst < ENOUGH or steps == case.config.fit_steps:
+                break
+            torch.autograd.backward(losses.mean())
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            steps += 1
+    new = generate(model.eval(), text[:, :N_GIVEN], n_tokens=length - N_GIVEN)[0]
+    return (
+        Measure(
+            name="largest loss of a token of the text it was fitted to, nats",
+            value=worst,
+            bound=math.log(2),
+            why="Below ln 2 a token has more than half of the chance, so no other is likelier.",
+        ),
+        Measure(
+            name="share of that text that it writes from its first bytes",
+            value=float((new == text[0, N_GIVEN:]).double().mean()),
+            bound=1.0,
+            upper=False,
+            why="Where each token of the text is the likeliest, greedy generation must write it.",
+        ),
+    ), {
+        "fit_steps_taken": steps,
+        "text": _spelled(text[0]),
+        "written": _spelled(new),
+    }
+
+
+def _spelled(tokens: Tensor) -> str:
+    return bytes(min(token, 255) for token in tokens.tolist()).decode(errors="replace")

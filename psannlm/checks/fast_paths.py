@@ -13,24 +13,23 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend
 from torch.nn.functional import conv1d
 
-from psannlm.checks import plain_parts, problems
+from psannlm.checks import problems, reference
 from psannlm.checks.exactness import Excess, Path, Problem, excesses, results
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.problems import Draw
+from psannlm.checks.problems import Draw, Make
 from psannlm.device import DTYPES, missing_compiler
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
-from psannlm.model.mixers import CausalWave, SpectralGate
 from psannlm.model.projection import plain_sine
-from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
 from psannlm.train.objective import NextToken
 
 TWICE = 2.0
 
 WHY = (
-    "computations of one precision round differently but equally much: twice the plain error "
-    "leaves room for another order of sums, and none for a wrong term"
+    "computations of one precision round differently but equally much: twice the plain error, "
+    "which counts for more where it is of few numbers, leaves room for another order of sums, and "
+    "none for a wrong term"
 )
 
 BACKENDS = {
@@ -39,8 +38,6 @@ BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
-
-Make = Callable[[Draw], Iterator[Problem]]
 
 
 def check(case: Case) -> Result:
@@ -87,36 +84,28 @@ def _compare(
     case: Case, precision: str, kernels: Mapping[str, SDPBackend]
 ) -> Iterator[tuple[str, Excess]]:
     seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
-    kernel_by_kernel: Make = functools.partial(problems.attentions, backends=kernels)
-    for make in (*_parts(case), kernel_by_kernel):
+    kinds = {type(module) for module in build(case.network, seed=case.config.seed).modules()}
+    makes: list[Make] = [
+        problems.attention_layers,
+        problems.losses,
+        *(make for kind, make in problems.MODULES.items() if kind in kinds),
+        functools.partial(problems.attentions, backends=kernels),
+    ]
+    for make in makes:
         draws = [make(Draw(case, precision, seed)) for seed in seeds]
         for same in zip(*draws, strict=True):
             yield from excesses(same)
-    # Bases and precisions together are more than the compiler keeps of one piece of code.
+    # Bases and precisions together are more than the compiler caches of one piece of code.
     torch.compiler.reset()
     yield from excesses([_network(case, precision, seed) for seed in seeds])
     torch.compiler.reset()  # what comes next compiles as if nothing had been compiled here
 
 
-def _parts(case: Case) -> list[Make]:
-    """What tries the fast paths that the base has."""
-    makes: list[Make] = [problems.attention_layers, problems.losses]
-    kinds = {type(module) for module in build(case.network, seed=case.config.seed).modules()}
-    for kind, make in (
-        (DampedSine, problems.sines),
-        (SpectralGate, problems.gates),
-        (CausalWave, problems.waves),
-    ):
-        if kind in kinds:
-            makes.append(make)
-    return makes
-
-
 def _network(case: Case, precision: str, seed: int) -> Problem:
     """The network in training with its loss, eager and compiled, against its plain composition.
 
-    The plain one keeps all that autograd wants to keep, and has all logits at once. Weights stand
-    away from where they start, so that no gate is neutral.
+    The plain one saves all that autograd wants for backward, and has all logits at once. Weights
+    stand away from where they start, so that no gate is neutral.
     """
     model, draw = build(case.network, seed=seed, device=case.device), Draw(case, precision, seed)
     with torch.no_grad():
@@ -139,7 +128,7 @@ def _network(case: Case, precision: str, seed: int) -> Problem:
         def path(*values: Tensor) -> Tensor:
             named = dict(zip(leaves, values, strict=True))
             hidden = functional_call(network, named, (tokens,)).flatten(0, 1)
-            return plain_parts.mean_loss(hidden, targets.flatten())
+            return reference.mean_loss(hidden, targets.flatten())
 
         return path
 

@@ -75,6 +75,7 @@ class UncheckableError(Exception):
 
 
 RunCheck = Callable[[Case], Result]
+"""A check of one base; raises `ConfigError` where its corpus is missing, broken or too short."""
 
 
 @dataclass(frozen=True, kw_only=True)

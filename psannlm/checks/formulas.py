@@ -8,13 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from psannlm.checks import networks
 from psannlm.checks.findings import Measure
-from psannlm.checks.networks import difference, joined
+from psannlm.checks.networks import Batch, Named, difference, gradients_of, joined, loss_of
 from psannlm.checks.reference import Reference, token_losses
 from psannlm.model.transformer import Transformer
-
-Batch = tuple[Tensor, Tensor]
 
 ORDERS = 2
 """Twice the rounding of the formulas in float32: a fast path adds up in an order of its own."""
@@ -25,7 +22,7 @@ class Exact:
     """The formulas of a network in float64 on one batch, and what float32 makes of them."""
 
     logits: Tensor
-    gradients: dict[str, Tensor]
+    gradients: Named
     logits_rounding: float
     """Relative norm by which float32 logits of the same formulas are off."""
 
@@ -42,27 +39,32 @@ class Exact:
         )
 
 
+def _computed(model: Transformer, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Named]:
+    """Logits and gradients by the formulas."""
+    reference = Reference.of(model, dtype)
+    logits = reference.logits(batch[0])
+    return logits.detach(), reference.gradients(token_losses(logits, batch[1]).mean())
+
+
 def formula_measures(model: Transformer, batch: Batch, exact: Exact) -> list[Measure]:
     """Logits and gradients of the fast network beside those of its formulas."""
     model.zero_grad()
-    networks.loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
+    loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         logits = model(batch[0])
-    gradients = joined(networks.gradients_of(model))
-    why = "twice what float32 rounding alone does to the same formulas, written a second time"
+    gradients = joined(gradients_of(model))
     return [
         Measure(
-            name="logits against the formulas in float64, relative norm of the difference",
-            value=difference(logits, exact.logits),
-            bound=ORDERS * exact.logits_rounding,
-            why=why,
-        ),
-        Measure(
-            name="gradients against the formulas in float64, relative norm of the difference",
-            value=difference(gradients, joined(exact.gradients)),
-            bound=ORDERS * exact.gradients_rounding,
-            why=why,
-        ),
+            name=f"{kind} against the formulas in float64, relative norm of the difference",
+            value=difference(found, wanted),
+            bound=ORDERS * rounding,
+            why="twice what float32 rounding alone does to the same formulas, written a second "
+            "time",
+        )
+        for kind, found, wanted, rounding in (
+            ("logits", logits, exact.logits, exact.logits_rounding),
+            ("gradients", gradients, joined(exact.gradients), exact.gradients_rounding),
+        )
     ]
 
 
@@ -101,12 +103,3 @@ def leak_measure(name: str, model: Transformer, tokens: Tensor, rounding: float)
         bound=rounding,
         why="nothing but rounding may differ, and float32 rounding moves logits by this much",
     )
-
-
-def _computed(
-    model: Transformer, batch: Batch, dtype: torch.dtype
-) -> tuple[Tensor, dict[str, Tensor]]:
-    reference = Reference.of(model, dtype)
-    logits = reference.logits(batch[0])
-    losses = token_losses(logits, batch[1])
-    return logits.detach(), reference.gradients(losses.mean())

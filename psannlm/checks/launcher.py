@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import safetensors.torch
 import torch
@@ -25,7 +25,10 @@ from psannlm.checks.config import ValidationConfig
 
 TASK = "task.json"
 PAUSE_SECONDS = 0.02
-KEPT_WORDS = 300
+LAST_CHARACTERS = 300
+"""Of what a process said last."""
+
+ResultT = TypeVar("ResultT")
 
 
 class ProcessError(Exception):
@@ -68,9 +71,24 @@ class Task:
         """Put the result of a job where the check finds it, whole or not at all."""
         path = _result(self.folder, job, self.rank)
         temporary = path.with_suffix(".tmp")
-        kept = {name: t.detach().cpu().contiguous() for name, t in result.items()}
-        safetensors.torch.save_file(kept, temporary)
+        on_cpu = {name: t.detach().cpu().contiguous() for name, t in result.items()}
+        safetensors.torch.save_file(on_cpu, temporary)
         temporary.replace(path)
+
+
+class Results(Generic[ResultT]):
+    """Results that are made for all bases at one time, each handed out once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[ValidationConfig, str], ResultT] = {}
+
+    def take(
+        self, config: ValidationConfig, name: str, make: Callable[[], Mapping[str, ResultT]]
+    ) -> ResultT:
+        """The result of that name; where it is not there, all are made again."""
+        if (config, name) not in self._made:
+            self._made = {(config, n): result for n, result in make().items()}
+        return self._made.pop((config, name))
 
 
 def read_task(folder: Path) -> Task:
@@ -177,7 +195,7 @@ def _last_words(folder: Path, world: int) -> Iterator[str]:
     for rank in range(world):
         text = _log(folder, rank).read_text(encoding="utf-8", errors="replace")
         if lines := [line.strip() for line in text.splitlines() if line.strip()]:
-            yield lines[-1][:KEPT_WORDS]
+            yield lines[-1][:LAST_CHARACTERS]
 
 
 def _log(folder: Path, rank: int) -> Path:

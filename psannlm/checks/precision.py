@@ -14,15 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psannlm.checks import networks, structure, texts
+from psannlm.checks import structure
 from psannlm.checks.findings import Case, Measure, Result, UncheckableError
-from psannlm.checks.networks import Named, difference, joined
-from psannlm.checks.reference import CHANGES, Cut, Reference, cut_to, exact
+from psannlm.checks.networks import (
+    Batch,
+    Named,
+    batches_of,
+    difference,
+    gradients_of,
+    joined,
+    loss_of,
+    optimizer_of,
+    perturbed,
+    train_step,
+)
+from psannlm.checks.reference import CHANGES, Cut, Reference, cut_to, exact, token_losses
 from psannlm.device import DTYPES
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
-from psannlm.train.batches import Batches
 
 STEPS = 20
 """Of a trajectory."""
@@ -60,8 +70,7 @@ class Pairs:
     @property
     def loss(self) -> float:
         """The worst relative difference of a loss."""
-        gaps = [abs(h.loss - f.loss) / f.loss for f, h in self._each()]
-        return worst(gaps)
+        return worst(abs(h.loss - f.loss) / f.loss for f, h in self._each())
 
     @property
     def token_loss(self) -> float:
@@ -98,7 +107,6 @@ def check(case: Case) -> Result:
 
     Raises:
         UncheckableError: The device has none of the precisions, or the base no formulas.
-        ConfigError: The corpus is missing, broken or too short.
     """
     if case.base not in CHANGES:
         raise UncheckableError(f"{case.base} has no formulas in checks/reference.py to round")
@@ -108,8 +116,8 @@ def check(case: Case) -> Result:
     facts: dict[str, Any] = {f"{p}, skipped": why for p, why in missing.items() if why}
     measures: list[Measure] = []
     seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
-    models = [networks.perturbed(case.network, case.device, seed) for seed in seeds]
-    batches = texts.batches_of(case.config, len(models))
+    models = [perturbed(case.network, case.device, seed) for seed in seeds]
+    batches = batches_of(case.config, len(models))
     full = [of_network(m, batches.batch(n), "fp32") for n, m in enumerate(models)]
     plain = [of_formulas(m, batches.batch(n), "fp32") for n, m in enumerate(models)]
     course = trajectories(case, "fp32")
@@ -127,22 +135,23 @@ def check(case: Case) -> Result:
     return Result(measures=tuple(measures), facts=facts | {"fp32, losses": course[0]})
 
 
-def of_network(model: Transformer, batch: tuple[Tensor, Tensor], precision: str) -> Outcome:
+def of_network(model: Transformer, batch: Batch, precision: str) -> Outcome:
     """Of the network as it is trained, in a precision."""
     scale = SCALES.get(precision, 1.0)
     model.zero_grad()
-    loss = networks.loss_of(model, batch, precision)
+    loss = loss_of(model, batch, precision)
     (loss * scale).backward()  # type: ignore[no-untyped-call]
-    return Outcome(loss.item(), networks.gradients_of(model, scale))
+    return Outcome(loss.item(), gradients_of(model, scale))
 
 
-def of_formulas(model: Transformer, batch: tuple[Tensor, Tensor], precision: str) -> Outcome:
+def of_formulas(model: Transformer, batch: Batch, precision: str) -> Outcome:
     """Of its formulas in float64, rounded to a half precision around each matrix product."""
     cut: Cut = exact if precision == "fp32" else cut_to(DTYPES[precision])
     scale = SCALES.get(precision, 1.0)
     device = next(model.parameters()).device
     reference = Reference.of(model, torch.float64, cut)
-    losses = reference.losses(*(part.to(device) for part in batch))
+    tokens, targets = (part.to(device) for part in batch)
+    losses = token_losses(reference.logits(tokens), targets)
     gradients = reference.gradients(losses.mean() * scale)
     scaled = {name: gradient / scale for name, gradient in gradients.items()}
     return Outcome(losses.mean().item(), scaled, losses.detach())
@@ -184,32 +193,19 @@ def parity_measures(precision: str, found: Pairs, yardstick: Pairs) -> list[Meas
 
 
 def trajectories(case: Case, precision: str) -> list[list[float]]:
-    """Losses of the first steps of a training, for each seed on text of its own."""
-    config = case.config
+    """Losses before the first steps of a training, for each seed on text of its own."""
+    config, scale = case.config, SCALES.get(precision, 1.0)
     length = min(STEP_TOKENS, config.context_length)
-    batches = texts.batches_of(config, config.n_seeds, length=length)
-    return [trajectory(case, precision, batches, seed) for seed in range(config.n_seeds)]
-
-
-def trajectory(case: Case, precision: str, batches: Batches, number: int) -> list[float]:
-    """Losses of one of them, before each step."""
-    config = case.config
-    model = build(case.network, seed=config.seed + number, device=case.device)
-    learned = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, fused=True)
-    scale = SCALES.get(precision, 1.0)
+    batches = batches_of(config, config.n_seeds, length=length)
     losses = []
-    # One batch for all steps: a byte that first appears in a later one would take Adam a step of
-    # full length along the signs of its gradient, however small and rounded these are.
-    for _ in range(STEPS):
-        loss = networks.loss_of(model, batches.batch(number), precision)
-        (loss * scale).backward()  # type: ignore[no-untyped-call]
-        for parameter in learned:
-            if parameter.grad is not None:
-                parameter.grad /= scale
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
+    for n in range(config.n_seeds):
+        model = build(case.network, seed=config.seed + n, device=case.device)
+        optimizer = optimizer_of(model, config)
+        # One batch for all steps: a byte that first appears in a later one would take Adam a step
+        # of full length along the signs of its gradient, however small and rounded these are.
+        batch = batches.batch(n)
+        steps = [train_step(model, optimizer, batch, precision, scale) for _ in range(STEPS)]
+        losses.append([loss.item() for loss in steps])
     return losses
 
 

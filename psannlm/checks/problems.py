@@ -4,8 +4,10 @@ Shape letters: B batch, T tokens, D d_model, F d_mlp, H heads, K head width, L t
 vocabulary.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from psannlm.checks import plain_parts as plain
+from psannlm.checks import reference
 from psannlm.checks.exactness import Path, Problem
 from psannlm.checks.findings import Case
 from psannlm.config.network import DecayMode
@@ -45,11 +47,12 @@ class Draw:
 
     def numbers(self, *shape: int, spread: float = 1.0, rounded: bool = False) -> Tensor:
         """From a normal distribution; in the dtype of products if `rounded`."""
-        return self._leaf(spread * torch.randn(shape, generator=self.generator), rounded)
+        dtype = DTYPES[self.precision] if rounded else torch.float32
+        return self._leaf(spread * torch.randn(shape, generator=self.generator), dtype)
 
     def gains(self, n: int, size: float = 1.0) -> Tensor:
         """Between 0.3 and 1.3 times `size`, (n,)."""
-        return self._leaf(size * (0.3 + torch.rand(n, generator=self.generator)), False)
+        return self._leaf(size * (0.3 + torch.rand(n, generator=self.generator)), torch.float32)
 
     def tokens(self) -> Tensor:
         """Token ids, (B, T)."""
@@ -63,21 +66,23 @@ class Draw:
         return targets
 
     def problem(
-        self, leaves: Mapping[str, Tensor], plainly: Path, fast: Mapping[str, Path]
+        self, leaves: Mapping[str, Tensor], plain: Path, fast: Mapping[str, Path]
     ) -> Problem:
         """A problem whose plain path is the exact one in float64."""
         return Problem(
             leaves=leaves,
             precision=self.precision,
-            plain=plainly,
-            exact=plainly,
+            plain=plain,
+            exact=plain,
             fast=fast,
             n_terms=math.prod(self.rows),
         )
 
-    def _leaf(self, values: Tensor, rounded: bool) -> Tensor:
-        dtype = DTYPES[self.precision] if rounded else torch.float32
+    def _leaf(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         return values.to(self.device, dtype).requires_grad_()
+
+
+Make = Callable[[Draw], Iterator[Problem]]
 
 
 def sines(draw: Draw) -> Iterator[Problem]:
@@ -90,25 +95,20 @@ def sines(draw: Draw) -> Iterator[Problem]:
                 "amplitude": draw.gains(features),
                 "frequency": draw.gains(features),
             }
-            if mode != "none":
+            options: dict[str, Any] = {"decay_mode": mode}
+            if mode == "none":
+                options["decay"] = None
+            else:
                 leaves["decay"] = draw.gains(features, size=1 / spread)
+            fast = {
+                "damped sine, gradient written out": sine.damped_sine,
+                "damped sine, as compiled": sine.damped_sine_reference,
+            }
             yield draw.problem(
                 leaves,
-                _in_mode(plain.damped_sine, mode),
-                {
-                    "damped sine, gradient written out": _in_mode(sine.damped_sine, mode),
-                    "damped sine, as compiled": _in_mode(sine.damped_sine_reference, mode),
-                },
+                functools.partial(reference.damped_sine, **options),
+                {name: functools.partial(path, **options) for name, path in fast.items()},
             )
-
-
-def _in_mode(function: Callable[..., Tensor], mode: DecayMode) -> Path:
-    def path(
-        z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None = None
-    ) -> Tensor:
-        return function(z, amplitude, frequency, decay, mode)
-
-    return path
 
 
 def attention_layers(draw: Draw) -> Iterator[Problem]:
@@ -119,12 +119,12 @@ def attention_layers(draw: Draw) -> Iterator[Problem]:
         "to_qkv.weight": draw.numbers(3 * width, width, spread=width**-0.5),
         "out.weight": draw.numbers(width, width, spread=width**-0.5),
     }
-
-    def plainly(x: Tensor, to_qkv: Tensor, out: Tensor) -> Tensor:
-        return plain.attention_layer(x, to_qkv, out, draw.config)
-
     layer = Attention(draw.config).to(draw.device)
-    yield draw.problem(leaves, plainly, {"attention layer": _module(layer, *list(leaves)[1:])})
+    yield draw.problem(
+        leaves,
+        functools.partial(reference.attention_layer, config=draw.config),
+        {"attention layer": _module(layer, *list(leaves)[1:])},
+    )
 
 
 def _module(module: nn.Module, *names: str) -> Path:
@@ -140,22 +140,14 @@ def _module(module: nn.Module, *names: str) -> Path:
 def attentions(draw: Draw, backends: Mapping[str, SDPBackend]) -> Iterator[Problem]:
     """Attention between given q, k and v, by each of torch's kernels and by our own."""
     scale = draw.config.d_head**-0.5
-    width = draw.config.d_head
-    if draw.config.positions == "alibi":
-        width += ALIBI_FEATURES
-    shape = (draw.rows[0], draw.config.n_heads, draw.rows[1], width)
+    extra = ALIBI_FEATURES if draw.config.positions == "alibi" else 0
+    shape = (draw.rows[0], draw.config.n_heads, draw.rows[1], draw.config.d_head + extra)
     leaves = {name: draw.numbers(*shape, rounded=True) for name in ("q", "k", "v")}
-
-    def plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return plain.attention(q, k, v, scale)
-
-    def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return blockwise.causal_attention(q, k, v, scale)
-
     fast = {f"attention, {name} kernel": _kernel(kind, scale) for name, kind in backends.items()}
     if blockwise.fits(leaves["q"]):
+        ours = functools.partial(blockwise.causal_attention, scale=scale)
         fast["attention, in blocks"] = ours
-    yield draw.problem(leaves, plainly, fast)
+    yield draw.problem(leaves, functools.partial(reference.attention, scale=scale), fast)
 
 
 def _kernel(backend: SDPBackend, scale: float) -> Path:
@@ -168,32 +160,27 @@ def _kernel(backend: SDPBackend, scale: float) -> Path:
 
 def losses(draw: Draw) -> Iterator[Problem]:
     """The mean loss in chunks that do and do not divide N, and the loss of each token."""
-    n, width = draw.rows[0] * draw.rows[1], draw.config.d_model
+    n, width = math.prod(draw.rows), draw.config.d_model
     leaves = {
         "hidden": draw.numbers(n, width),
         "head": draw.numbers(draw.config.vocab_size, width, spread=2 * width**-0.5),
     }
     targets = draw.targets().flatten()
-
-    def plain_mean(hidden: Tensor, head: Tensor) -> Tensor:
-        return plain.mean_loss(linear(hidden, head), targets)
-
-    def plain_tokens(hidden: Tensor, head: Tensor) -> Tensor:
-        return plain.token_losses(linear(hidden, head), targets)
-
-    def in_chunks(chunk: int) -> Path:
-        def path(hidden: Tensor, head: Tensor) -> Tensor:
-            return loss.linear_cross_entropy(hidden, head, targets, chunk_tokens=chunk)
-
-        return path
-
-    def tokens(hidden: Tensor, head: Tensor) -> Tensor:
-        return loss.token_losses(hidden, head, targets, chunk_tokens=n // 2 + 1)[0]
-
     for chunk in sorted({n // 7 + 1, n // 2 + 1, n}):
-        yield draw.problem(leaves, plain_mean, {"loss in chunks": in_chunks(chunk)})
-    fixed = {name: leaf.detach() for name, leaf in leaves.items()}
-    yield draw.problem(fixed, plain_tokens, {"loss of each token": tokens})
+        in_chunks = functools.partial(
+            loss.linear_cross_entropy, targets=targets, chunk_tokens=chunk
+        )
+        yield draw.problem(
+            leaves,
+            lambda hidden, head: reference.mean_loss(linear(hidden, head), targets),
+            {"loss in chunks": in_chunks},
+        )
+    each = functools.partial(loss.token_losses, targets=targets, chunk_tokens=n // 2 + 1)
+    yield draw.problem(
+        {name: leaf.detach() for name, leaf in leaves.items()},
+        lambda hidden, head: reference.token_losses(linear(hidden, head), targets),
+        {"loss of each token": lambda hidden, head: each(hidden, head)[0]},
+    )
 
 
 def gates(draw: Draw) -> Iterator[Problem]:
@@ -204,11 +191,11 @@ def gates(draw: Draw) -> Iterator[Problem]:
         "mask": draw.numbers(width, n_fft // 2 + 1),
     }
     gate = mixers.SpectralGate(draw.config.model_copy(update={"gate_mix": "none"})).to(draw.device)
-
-    def plainly(x: Tensor, mask: Tensor) -> Tensor:
-        return plain.convolution(x, plain.gate_taps(mask), dilation=1)
-
-    yield draw.problem(leaves, plainly, {"convolution of the gate": _module(gate, "mask")})
+    yield draw.problem(
+        leaves,
+        lambda x, mask: reference.convolution(x, reference.gate_taps(mask), dilation=1),
+        {"convolution of the gate": _module(gate, "mask")},
+    )
 
 
 def waves(draw: Draw) -> Iterator[Problem]:
@@ -218,17 +205,17 @@ def waves(draw: Draw) -> Iterator[Problem]:
         "x": draw.numbers(*draw.rows, config.d_model, rounded=True),
         "taps": draw.numbers(config.d_model, config.wave_kernel),
     }
-
-    def plainly(dilation: int) -> Path:
-        return lambda x, taps: plain.convolution(x, taps, dilation)
-
-    def fast(dilation: int) -> Path:
-        return lambda x, taps: mixers.causal_convolution(
-            x, taps, dilation=dilation, past=None, name="wave"
+    for dilation in sorted({mixers.wave_dilation(config, i) for i in range(config.n_layers)}):
+        fast = functools.partial(
+            mixers.causal_convolution, dilation=dilation, past=None, name="wave"
         )
+        plain = functools.partial(reference.convolution, dilation=dilation)
+        yield draw.problem(leaves, plain, {"convolution of the wave": fast})
 
-    for dilation in sorted(
-        {mixers.wave_dilation(config, layer) for layer in range(config.n_layers)}
-    ):
-        paths = {"convolution of the wave": fast(dilation)}
-        yield draw.problem(leaves, plainly(dilation), paths)
+
+MODULES: Mapping[type[nn.Module], Make] = {
+    sine.DampedSine: sines,
+    mixers.SpectralGate: gates,
+    mixers.CausalWave: waves,
+}
+"""What tries the fast paths of the parts that only some bases have."""

@@ -1,8 +1,10 @@
 """The bases once more, slow and plain, from their formulas: what the fast networks are held to.
 
 Nothing here is shared with the networks but the names of their parameters. Attention has its whole
-T x T matrix, filters are sums over shifted rows, positions are complex numbers.
-Shape letters: B batch, T tokens, D d_model, H heads, K head width, F d_mlp, L taps, V vocabulary.
+T x T matrix, filters are sums over shifted rows, positions are complex numbers. The functions take
+any precision: in float64 they are the exact result, under autocast a plain one.
+Shape letters: B batch, T tokens, D d_model, H heads, K head width, F d_mlp, L taps, N tokens,
+V vocabulary.
 """
 
 import math
@@ -11,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, linear, pad
 
-from psannlm.config.network import ModelConfig
+from psannlm.config.network import Architecture, DecayMode, ModelConfig
 from psannlm.model.transformer import Transformer
 
 Cut = Callable[[Tensor], Tensor]
@@ -29,6 +32,96 @@ def exact(x: Tensor) -> Tensor:
 def cut_to(dtype: torch.dtype) -> Cut:
     """Rounds values, and gradients on their way back, to `dtype` and keeps them in their own."""
     return lambda x: x.to(dtype).to(x.dtype)
+
+
+def damped_sine(
+    z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None, decay_mode: DecayMode
+) -> Tensor:
+    """A exp(-d g(z)) sin(f z), (..., F), with float32 gains at least, as torch promotes them."""
+    size = {"abs": z.abs(), "relu": z.relu(), "none": z}[decay_mode]
+    damping = 1.0 if decay is None else torch.exp(-decay * size)
+    return (amplitude * damping * torch.sin(frequency * z)).to(z.dtype)
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None, cut: Cut = exact
+) -> Tensor:
+    """Causal softmax attention by its formula, with a T x T matrix of scores; all (B, H, T, K).
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        scale: Of the scores.
+        bias: Added to the scaled scores, (H, T, T) or what broadcasts to it.
+        cut: Rounds the probabilities.
+    """
+    scores = _wide(q @ k.mT) * scale  # (B, H, T, T)
+    if bias is not None:
+        scores = scores + bias.to(scores)
+    row = torch.arange(q.shape[2], device=q.device)
+    probabilities = scores.masked_fill(row > row[:, None], -math.inf).softmax(-1)
+    return cut(probabilities.to(v.dtype)) @ v
+
+
+def attention_layer(x: Tensor, to_qkv: Tensor, out: Tensor, config: Architecture) -> Tensor:
+    """`Attention` of the networks, (B, T, D), from its two weights, with positions written out."""
+    q, k, v = _heads(linear(x, to_qkv), config)
+    bias = None
+    if config.positions == "rope":
+        q, k = rotated(q), rotated(k)
+    elif config.positions == "alibi":
+        # As the authors have it: the softmax over j does not see the slope * i of slope * (j - i).
+        slopes = torch.tensor(alibi_slopes(config.n_heads), device=x.device)
+        bias = slopes[:, None, None] * torch.arange(x.shape[1], device=x.device)
+    y = attention(q, k, v, config.d_head**-0.5, bias)
+    return linear(y.transpose(1, 2).flatten(2), out)
+
+
+def rotated(x: Tensor) -> Tensor:
+    """Rotary positions, (..., T, K): features i and i + K/2 turned by t * 10000 ** (-2 i / K)."""
+    tokens, width = x.shape[-2:]
+    rate = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64, device=x.device) / width)
+    angle = torch.outer(torch.arange(tokens, device=x.device).double(), rate)  # (T, K/2)
+    pairs = torch.complex(*_wide(x).chunk(2, dim=-1))
+    turned = pairs * torch.polar(torch.ones_like(angle), angle).to(pairs.dtype)
+    return torch.cat([turned.real, turned.imag], dim=-1).to(x.dtype)
+
+
+def alibi_slopes(n_heads: int) -> list[float]:
+    """2 ** (-8 h / P) for the greatest power of two P <= H, then every second one for 2 P."""
+    power = 1 << (n_heads.bit_length() - 1)
+    wanted = [h / power for h in range(1, power + 1)]
+    wanted += [h / (2 * power) for h in range(1, 2 * power, 2)]
+    return [2.0 ** (-8 * part) for part in wanted[:n_heads]]
+
+
+def convolution(x: Tensor, taps: Tensor, dilation: int) -> Tensor:
+    """y[t] = sum over k of taps[:, k] * x[t - k * dilation], term by term; (B, T, D), (D, L)."""
+    tokens, reach = x.shape[1], (taps.shape[1] - 1) * dilation
+    seen, weights = pad(x, (0, 0, reach, 0)), taps.to(x.dtype)
+    starts = range(reach, -1, -dilation)
+    terms = [weights[:, k] * seen[:, start : start + tokens] for k, start in enumerate(starts)]
+    return torch.stack(terms).sum(0)
+
+
+def gate_taps(mask: Tensor) -> Tensor:
+    """Causal taps (D, n/2 + 1) whose response has the real part sigmoid(mask), by a transform."""
+    with torch.autocast(mask.device.type, enabled=False):
+        impulse = torch.fft.irfft(torch.sigmoid(mask))  # (D, n)
+    half = mask.shape[1] - 1
+    return torch.cat([impulse[:, :1], 2 * impulse[:, 1:half], impulse[:, half : half + 1]], 1)
+
+
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats of each target, (..., V) and (...) -> (...); zero where it does not count."""
+    losses = cross_entropy(_wide(logits).flatten(0, -2), targets.flatten(), reduction="none")
+    return losses.view(targets.shape)
+
+
+def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats of a token that counts, from all logits at once, (N, V)."""
+    return cross_entropy(_wide(logits), targets)
 
 
 @dataclass(frozen=True)
@@ -56,10 +149,6 @@ class Reference:
         weights = {name: copies[id(p)] for name, p in named}
         return cls(model.config, weights, cut)
 
-    def losses(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """What each target costs in nats, (B, T)."""
-        return token_losses(self.logits(tokens), targets)
-
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:
         """The gradient of a loss by each learned parameter."""
         learned = {name: w for name, w in self.weights.items() if w.requires_grad}
@@ -70,7 +159,7 @@ class Reference:
         """(B, T) token ids -> (B, T, V)."""
         x = self.weights["embedding.weight"][tokens]  # (B, T, D)
         if self.config.positions == "sinusoidal":
-            x = x + self._sinusoids(x)
+            x = x + _sinusoids(x)
         for layer in range(self.config.n_layers):
             at = f"blocks.{layer}"
             x = x + self._attention(self._norm(x, f"{at}.attention_norm"), f"{at}.attention")
@@ -88,53 +177,28 @@ class Reference:
         return self.cut(y)
 
     def _attention(self, x: Tensor, at: str) -> Tensor:
-        n_heads, width = self.config.n_heads, self.config.d_head
-        qkv = self._linear(x, f"{at}.to_qkv")
-        qkv = qkv.reshape(*x.shape[:2], 3, n_heads, width)
-        q, k, v = (qkv[:, :, part].transpose(1, 2) for part in range(3))  # (B, H, T, K)
+        q, k, v = _heads(self._linear(x, f"{at}.to_qkv"), self.config)
+        scale, bias = self.config.d_head**-0.5, None
         if self.config.positions == "rope":
-            q, k = self.cut(self._turned(q)), self.cut(self._turned(k))
-        scores = q @ k.transpose(-1, -2) / math.sqrt(width)  # (B, H, T, T)
-        place = torch.arange(x.shape[1], device=x.device)
-        distance = place[:, None] - place  # how far key j lies before query i
-        if self.config.positions == "alibi":
-            slope = torch.tensor(_slopes(n_heads), dtype=x.dtype, device=x.device)
-            slope = self.cut(slope * math.sqrt(width)) / math.sqrt(width)
-            scores = scores - slope[:, None, None] * distance
-        probabilities = scores.masked_fill(distance < 0, -math.inf).softmax(-1)
-        y = self.cut(self.cut(probabilities) @ v)
+            q, k = self.cut(rotated(q)), self.cut(rotated(k))
+        elif self.config.positions == "alibi":
+            place = torch.arange(x.shape[1], device=x.device)
+            slopes = torch.tensor(alibi_slopes(self.config.n_heads)).to(x)
+            slopes = self.cut(slopes / scale) * scale  # as a feature of the keys that are scaled
+            bias = slopes[:, None, None] * (place - place[:, None])
+        y = self.cut(attention(q, k, v, scale, bias, self.cut))
         return self._linear(y.transpose(1, 2).flatten(2), f"{at}.out")
-
-    def _turned(self, x: Tensor) -> Tensor:
-        """Pair i, the features i and i + K/2, turned by t * 10000 ** (-2 i / K)."""
-        half = x.shape[-1] // 2
-        pair = torch.arange(half, dtype=torch.float64, device=x.device)
-        place = torch.arange(x.shape[2], dtype=torch.float64, device=x.device)
-        angle = place[:, None] * 10000.0 ** (-pair / half)
-        turn = torch.polar(torch.ones_like(angle), angle)
-        turned = torch.complex(x[..., :half], x[..., half:]) * turn.to(x.dtype.to_complex())
-        return torch.cat([turned.real, turned.imag], dim=-1)
-
-    def _sinusoids(self, x: Tensor) -> Tensor:
-        """Sines in the even features, cosines a quarter turn ahead in the odd ones."""
-        feature = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device)
-        place = torch.arange(x.shape[1], dtype=torch.float64, device=x.device)
-        rate = 10000.0 ** (-(feature - feature % 2) / x.shape[-1])
-        return torch.sin(place[:, None] * rate + feature % 2 * math.pi / 2).to(x.dtype)
-
-    def _sine(self, z: Tensor, at: str) -> Tensor:
-        """A exp(-d g(z)) sin(f z)."""
-        y = self._softplus(f"{at}.raw_amplitude") * torch.sin(
-            (self._softplus(f"{at}.raw_frequency") + FREQUENCY_FLOOR) * z
-        )
-        if self.config.decay_mode != "none":
-            size = z.abs() if self.config.decay_mode == "abs" else z.clamp_min(0)
-            y = y * torch.exp(-self._softplus(f"{at}.raw_decay") * size)
-        return self.cut(y)
 
     def _softplus(self, name: str) -> Tensor:
         raw = self.weights[name]
         return torch.logaddexp(raw, torch.zeros_like(raw))
+
+    def _sine(self, z: Tensor, at: str) -> Tensor:
+        amplitude = self._softplus(f"{at}.raw_amplitude")
+        frequency = self._softplus(f"{at}.raw_frequency") + FREQUENCY_FLOOR
+        mode = self.config.decay_mode
+        decay = None if mode == "none" else self._softplus(f"{at}.raw_decay")
+        return self.cut(damped_sine(z, amplitude, frequency, decay, mode))
 
     def _mlp(self, x: Tensor, at: str, kind: str) -> Tensor:
         if kind == "swiglu":
@@ -165,12 +229,7 @@ class Reference:
     def _sgrpsann(self, x: Tensor, layer: int) -> Tensor:
         at = f"blocks.{layer}"
         y = self._mlp(self._norm(x, f"{at}.mlp_norm"), f"{at}.mlp", "sine")
-        half = self.config.gate_n_fft // 2
-        response = torch.sigmoid(self.weights[f"{at}.gate.mask"])  # (D, n/2 + 1)
-        impulse = torch.fft.irfft(response, n=2 * half)  # (D, n)
-        middle = 2 * impulse[:, 1:half]
-        taps = torch.cat([impulse[:, :1], middle, impulse[:, half : half + 1]], dim=1)
-        gated = self._filter(y, taps, dilation=1)
+        gated = self._filter(y, gate_taps(self.weights[f"{at}.gate.mask"]), dilation=1)
         if self.config.gate_mix == "full":
             gated = self._linear(gated, f"{at}.gate.mix")
         elif self.config.gate_mix == "depthwise":
@@ -189,21 +248,7 @@ class Reference:
         return x if kind == "replace" else self._respsann(x, layer)
 
     def _filter(self, x: Tensor, taps: Tensor, dilation: int) -> Tensor:
-        """y[t] = sum over k of taps[k] * x[t - k * dilation]: x (B, T, D), taps (D, L)."""
-        x, taps = self.cut(x), self.cut(taps)
-        y = torch.zeros_like(x)
-        for tap in range(taps.shape[1]):
-            late = tap * dilation
-            if late < x.shape[1]:
-                shifted = torch.zeros_like(x)
-                shifted[:, late:] = x[:, : x.shape[1] - late]
-                y = y + taps[:, tap] * shifted
-        return self.cut(y)
-
-
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Nats of each target: (B, T, V) and (B, T) -> (B, T)."""
-    return logits.logsumexp(-1) - logits.gather(-1, targets[..., None]).squeeze(-1)
+        return self.cut(convolution(self.cut(x), self.cut(taps), dilation))
 
 
 CHANGES: Mapping[str, Callable[[Reference, Tensor, int], Tensor]] = {
@@ -215,13 +260,23 @@ CHANGES: Mapping[str, Callable[[Reference, Tensor, int], Tensor]] = {
 """What the block of a base does after attention; a base without an entry has no reference."""
 
 
+def _heads(qkv: Tensor, config: Architecture) -> tuple[Tensor, ...]:
+    """Queries, keys and values, each (B, H, T, K), of (B, T, 3 D)."""
+    parts = qkv.view(*qkv.shape[:2], 3, config.n_heads, config.d_head)
+    return parts.permute(2, 0, 3, 1, 4).unbind()
+
+
+def _sinusoids(x: Tensor) -> Tensor:
+    """Sines in the even features, cosines a quarter turn ahead in the odd ones, (T, D)."""
+    feature = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device)
+    place = torch.arange(x.shape[1], dtype=torch.float64, device=x.device)
+    rate = 10000.0 ** (-(feature - feature % 2) / x.shape[-1])
+    return torch.sin(place[:, None] * rate + feature % 2 * math.pi / 2).to(x.dtype)
+
+
 def _gelu(z: Tensor) -> Tensor:
     return z * (1 + torch.erf(z / math.sqrt(2))) / 2
 
 
-def _slopes(n_heads: int) -> list[float]:
-    """2 ** (-8 h / P) for the greatest power of two P <= H, then every second one for 2 P."""
-    power = 1 << (n_heads.bit_length() - 1)
-    wanted = [h / power for h in range(1, power + 1)]
-    wanted += [h / (2 * power) for h in range(1, 2 * power, 2)]
-    return [2.0 ** (-8 * part) for part in wanted[:n_heads]]
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,8 +1,10 @@
 """GPU-08: a network saved and loaded by a new process is the same bit by bit, and so goes on.
 
-One new process loads the networks of all bases; the check of a base takes its part.
+One new process, `python -m psannlm.checks.saving FOLDER`, loads the networks of all bases; the
+check of a base takes its part.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -11,25 +13,39 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim import AdamW
 
 from psannlm.checks.config import ValidationConfig
-from psannlm.checks.courses import (
-    EPSILON,
-    distance,
-    joined,
-    n_different,
-    objective_of,
-    optimizer_of,
-)
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.launcher import Outcome, run_jobs
-from psannlm.checks.load_worker import N_STEPS, SAVED, account, advance
+from psannlm.checks.launcher import Outcome, Results, read_task, run_jobs
+from psannlm.checks.networks import EPSILON, difference, joined, passages
+from psannlm.checks.training_runs import (
+    Tensors,
+    learn,
+    n_different,
+    of_prefix,
+    parameters_of,
+    start,
+    with_prefix,
+)
 from psannlm.config.schema import ConfigError
+from psannlm.model.generate import generate
+from psannlm.model.sampling import GREEDY, Sampling
 from psannlm.train import checkpoint
-from psannlm.train.distributed import gather
+from psannlm.train.distributed import gather, scatter
+from psannlm.train.objective import NextToken
 
-WORKER = ("psannlm.checks.load_worker",)
+WORKER = ("psannlm.checks.saving",)
 """Module that the new process runs, and its first arguments."""
+
+SAVED = "saved"
+"""Folder in which a folder of each base holds its checkpoint."""
+
+N_STEPS = 3
+"""Before the checkpoint, and after it again."""
+
+N_PROMPT, N_NEW = 8, 24
+SAMPLED = Sampling(temperature=0.9, top_k=50, top_p=0.95)
 
 FLIPPED_AT = (0.0, 0.001, 0.25, 0.5, 0.999999)
 """Places of flipped bits, as shares of a file."""
@@ -70,19 +86,15 @@ class Saved:
     seconds: float = 0.0
 
 
-_waiting: dict[tuple[ValidationConfig, str], Saved] = {}
-"""What no check has asked for yet; each is handed out once."""
+_results = Results[Saved]()
 
 
 def check(case: Case) -> Result:
     """GPU-08: what a new process loads, generates and learns on, against what was saved."""
-    key = (case.config, case.base)
-    if key not in _waiting:
-        bases = tuple(dict.fromkeys((case.base, *case.config.base)))
-        made = _save_and_load(case.config, bases, case.device)
-        _waiting.clear()
-        _waiting.update({(case.config, base): saved for base, saved in made.items()})
-    saved = _waiting.pop(key)
+    bases = tuple(dict.fromkeys((case.base, *case.config.base)))
+    saved = _results.take(
+        case.config, case.base, lambda: _save_and_load(case.config, bases, case.device)
+    )
     found, right = saved.outcome.of(0), saved.account
     facts = {
         "tensors": sum(name.startswith(("weights.", "optimizer.")) for name in right),
@@ -94,15 +106,24 @@ def check(case: Case) -> Result:
     }
     same = tuple(
         Measure(
-            name=name, value=n_different(_part(found, part), _part(right, part)), bound=0, why=why
+            name=name,
+            value=n_different(of_prefix(found, part), of_prefix(right, part)),
+            bound=0,
+            why=why,
         )
         for part, name, why in SAME
     )
-    return Result(measures=(*same, _continued(case, found, right), _refusals(saved)), facts=facts)
+    refusals = Measure(
+        name="flipped bits that were not refused by the name of their file",
+        value=len(saved.accepted),
+        bound=0,
+        why="A hash sees any change; a file with one wrong bit must not be trained on.",
+    )
+    return Result(measures=(*same, _continued(case, found, right), refusals), facts=facts)
 
 
 def _continued(case: Case, found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Measure:
-    a, b = _part(found, "continued."), _part(right, "continued.")
+    a, b = of_prefix(found, "continued."), of_prefix(right, "continued.")
     if case.device.type == "cpu":
         return Measure(
             name=f"parameters and losses that differ after {N_STEPS} more steps, elements",
@@ -113,19 +134,10 @@ def _continued(case: Case, found: Mapping[str, Tensor], right: Mapping[str, Tens
     terms = case.config.batch * case.config.context_length * case.network.d_mlp
     return Measure(
         name=f"difference of parameters and losses after {N_STEPS} more steps, relative",
-        value=distance(joined(a), joined(b)),
+        value=difference(joined(a), joined(b)),
         bound=float(2 * (EPSILON * terms**0.5) ** 0.5),
         why="A GPU adds up an embedding's gradient in any order: sqrt(n) rounding errors, of which "
         "AdamW, which follows signs, makes up to 2 sqrt(e).",
-    )
-
-
-def _refusals(saved: Saved) -> Measure:
-    return Measure(
-        name="flipped bits that were not refused by the name of their file",
-        value=len(saved.accepted),
-        bound=0,
-        why="A hash sees any change; a file with one wrong bit must not be trained on.",
     )
 
 
@@ -159,8 +171,7 @@ def _save_and_load(
 def _saved(config: ValidationConfig, base: str, device: torch.device, folder: Path) -> Saved:
     """A checkpoint after a few steps, and the account of the network that went on without it."""
     network = config.network_of(base)
-    objective = objective_of(network, config.seed, device)
-    optimizer = optimizer_of(objective, config)
+    objective, optimizer = start(network, config, device, config.seed)
     advance(objective, optimizer, config, 0)
     weights, tensors = gather(objective, [optimizer])
     about = {"step": N_STEPS, "network": network.model_dump(mode="json")}
@@ -201,5 +212,54 @@ def _flip(path: Path, at: int, *, bit: int) -> None:
         file.write(bytes([byte ^ 1 << bit]))
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name: t for name, t in tensors.items() if name.startswith(prefix)}
+def advance(objective: NextToken, optimizer: AdamW, config: ValidationConfig, part: int) -> Tensor:
+    """Train on the batches of a part of the run, 0 or 1; its losses."""
+    text = passages(config, 2 * N_STEPS * config.batch, config.context_length + 1)
+    steps = text.view(2, N_STEPS, 1, config.batch, -1)[part]
+    device = next(objective.parameters()).device
+    return learn(objective, optimizer, [list(step) for step in steps], device).losses
+
+
+def account(objective: NextToken, optimizer: AdamW, config: ValidationConfig) -> Tensors:
+    """All that must be the same after loading: tensors, generated tokens, and the next steps."""
+    weights, tensors = gather(objective, [optimizer])
+    told = with_prefix("weights.", {name: t.clone() for name, t in weights.items()})
+    told |= with_prefix("optimizer.", {name: t.clone() for name, t in tensors.items()})
+    objective.eval()
+    prompts = passages(config, 2, N_PROMPT)
+    n_new = min(N_NEW, config.context_length - N_PROMPT)
+    for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLED)):
+        new = generate(
+            objective.model, prompts, n_tokens=n_new, sampling=sampling, seed=config.seed
+        )
+        told[f"generated.{name}"] = torch.stack(new)
+    told["continued.losses"] = advance(objective, optimizer, config, 1)
+    return told | with_prefix("continued.", parameters_of(objective))
+
+
+def loaded(folder: Path, base: str, config: ValidationConfig, device: torch.device) -> Tensors:
+    """The account of a network made of the checkpoint in `folder`, and of nothing else.
+
+    Raises:
+        ConfigError: There is no checkpoint, or it was altered.
+    """
+    found = checkpoint.checkpoints(folder)
+    if not found:
+        raise ConfigError(f"there must be a checkpoint below {folder}, and there is none")
+    read = checkpoint.load(found[-1])
+    other_seed = (config.seed + 1) % 2**32
+    objective, optimizer = start(config.network_of(base), config, device, other_seed)
+    scatter(objective, [optimizer], read.weights, read.optimizer)
+    return account(objective, optimizer, config)
+
+
+def main(folder: Path) -> None:
+    """Give the account of each base."""
+    task = read_task(folder)
+    for base in task.jobs:
+        result = loaded(folder / SAVED / base, base, task.config, torch.device(task.device))
+        task.leave(base, result)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -14,8 +14,8 @@ import torch
 
 from psannlm.bench.ceiling import measure_ceiling
 from psannlm.bench.timing import Step, Stopwatch, stopwatch_for, time_steps
-from psannlm.checks import networks, texts
 from psannlm.checks.findings import Case, Measure, Result
+from psannlm.checks.networks import batches_of, optimizer_of, train_step
 from psannlm.device import autocast
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
@@ -36,21 +36,14 @@ NOISE = 2.0
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one kind of step."""
-
-    seconds: float
-    """Median of a step."""
+    """Of one kind of step, by the median of its times."""
 
     tokens_per_second: float
     flops_per_second: float
 
 
 def check(case: Case) -> Result:
-    """Time forward passes and training steps of B x T tokens.
-
-    Raises:
-        ConfigError: The corpus is missing, broken or too short.
-    """
+    """Time forward passes and training steps of B x T tokens."""
     precision = precision_of(case)
     steps = steps_of(case, precision)
     stopwatch = stopwatch_for(case.device)
@@ -87,11 +80,10 @@ def steps_of(case: Case, precision: str) -> dict[str, Step]:
     config = case.config
     tokens, targets = (
         part.to(case.device)
-        for part in texts.batches_of(config, config.batch, rows=config.batch).batch(0)
+        for part in batches_of(config, config.batch, rows=config.batch).batch(0)
     )
     models = [build(case.network, seed=config.seed, device=case.device) for _ in range(2)]
-    learned = [p for p in models[1].parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=config.learning_rate, fused=True)
+    optimizer = optimizer_of(models[1], config)
 
     @torch.no_grad()
     def forward() -> object:
@@ -99,11 +91,7 @@ def steps_of(case: Case, precision: str) -> dict[str, Step]:
             return models[0].eval()(tokens)
 
     def train() -> object:
-        loss = networks.loss_of(models[1], (tokens, targets), precision)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss
+        return train_step(models[1], optimizer, (tokens, targets), precision)
 
     return {"forward": forward, "train_step": train}
 
@@ -117,7 +105,7 @@ def speed_of(case: Case, mode: str, step: Step, stopwatch: Stopwatch) -> Speed:
     shape = Shape(config.batch, config.context_length)
     flops = cost_of(case.network, shape).model_flops * (PASSES if mode == "train_step" else 1)
     seconds = statistics.median(timing.seconds)
-    return Speed(seconds, _over(shape.total, seconds), _over(flops, seconds))
+    return Speed(_over(shape.total, seconds), _over(flops, seconds))
 
 
 @functools.cache
@@ -147,16 +135,15 @@ def speed_measures(speeds: dict[str, Speed], highest: float) -> list[Measure]:
                 "same device in the same precision; what it does besides only takes time",
             ),
         ]
-    forward, train = (speeds[mode].tokens_per_second for mode in ("forward", "train_step"))
-    return [
-        *measures,
+    measures += [
         Measure(
             name="tokens/s of training over those of a forward pass",
-            value=train / forward,
+            value=speeds["train_step"].tokens_per_second / speeds["forward"].tokens_per_second,
             bound=1.0,
             why="a training step begins with a forward pass",
-        ),
+        )
     ]
+    return measures
 
 
 def timing_measures(
@@ -164,12 +151,7 @@ def timing_measures(
 ) -> list[Measure]:
     """Whether the stopwatch sees all of the work: beside a clock on the wall, and twice the work.
 
-    Args:
-        mode: Of the step.
-        step: Called (1 + 2) * n_steps * LAPS times.
-        stopwatch: What is checked.
-        n_steps: Steps of the shorter lap.
-        device: Waited for before the clock is read.
+    The step is taken (1 + 2) * n_steps * LAPS times.
     """
     missed, off = 1.0, math.inf
     for _ in range(LAPS):

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psannlm.checks import networks
 from psannlm.checks.findings import Case, Measure
+from psannlm.checks.networks import EPSILON, difference, perturbed
+from psannlm.checks.reference import damped_sine
 from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
 
-EPSILON = torch.finfo(torch.float32).eps
 DEVIATIONS = 4
 """Standard errors of a mean: a right one lies beyond once in 16,000 draws."""
 
@@ -35,25 +35,19 @@ def structure_measures(case: Case, fresh: Transformer) -> list[Measure]:
     memory = Counter(p.data_ptr() for _, p in fresh.named_parameters(remove_duplicate=False))
     n_counted = cost_of(network, Shape(1, 1)).n_parameters
     exact = "a count, which is right or wrong"
+    counts = {
+        "parameters that share their memory with another": (
+            sum(n - 1 for n in memory.values()),
+            f"every layer learns parameters of its own: {exact}",
+        ),
+        "parameters more or fewer than its construction has": (
+            abs(_n_parameters(fresh) - n_counted),
+            exact,
+        ),
+        "parameters learned or kept other than configured": (len(wrongly_learned(fresh)), exact),
+    }
     measures = [
-        Measure(
-            name="parameters that share their memory with another",
-            value=sum(n - 1 for n in memory.values()),
-            bound=0,
-            why=f"every layer learns parameters of its own: {exact}",
-        ),
-        Measure(
-            name="parameters more or fewer than its construction has",
-            value=abs(sum(p.numel() for p in fresh.parameters()) - n_counted),
-            bound=0,
-            why=exact,
-        ),
-        Measure(
-            name="parameters learned or kept other than configured",
-            value=len(wrongly_learned(fresh)),
-            bound=0,
-            why=exact,
-        ),
+        Measure(name=name, value=value, bound=0, why=why) for name, (value, why) in counts.items()
     ]
     sines = [module for module in fresh.modules() if isinstance(module, DampedSine)]
     return measures + (sine_measures(network, sines, case.device) if sines else [])
@@ -61,9 +55,9 @@ def structure_measures(case: Case, fresh: Transformer) -> list[Measure]:
 
 def wrongly_learned(model: Transformer) -> list[str]:
     """Parameters that are learned although `config.learnable` does not name them, or not so."""
-    kept = {"amplitude", "frequency", "decay"} - set(model.config.learnable)
+    constant = {"amplitude", "frequency", "decay"} - set(model.config.learnable)
     of_sines = {f"{n}.raw_" for n, m in model.named_modules() if isinstance(m, DampedSine)}
-    frozen = {f"{start}{part}" for start in of_sines for part in kept}
+    frozen = {f"{start}{part}" for start in of_sines for part in constant}
     return [n for n, p in model.named_parameters() if p.requires_grad == (n in frozen)]
 
 
@@ -107,12 +101,10 @@ def phase_measure(sine: DampedSine, dtype: torch.dtype, device: torch.device) ->
     z = torch.linspace(-LARGEST, LARGEST, 512, device=device).to(dtype)[:, None].repeat(1, features)
     x = z.double()
     a, f = positive(sine, "amplitude"), positive(sine, "frequency")
-    exponent = torch.zeros_like(x)
-    if sine.raw_decay is not None:
-        exponent = positive(sine, "decay") * (x.abs() if sine.decay_mode == "abs" else x.relu())
-    wanted = a * torch.exp(-exponent) * torch.sin(f * x)
+    decay = torch.zeros_like(a) if sine.raw_decay is None else positive(sine, "decay")
     with torch.no_grad():
-        error = (sine(z).double() - wanted).abs()
+        error = (sine(z).double() - damped_sine(x, a, f, decay, sine.decay_mode)).abs()
+    exponent = decay * (x.abs() if sine.decay_mode == "abs" else x.relu())
     size = a * torch.exp(-exponent)
     allowed = ROUNDINGS * EPSILON / 2 * size * (1 + f * x.abs() + exponent)
     if dtype != torch.float32:
@@ -162,9 +154,9 @@ def distinct_measures(
         for base in BASES:
             if base == case.base:
                 continue
-            other = networks.perturbed(case.config.network_of(base), case.device, case.config.seed)
+            other = perturbed(case.config.network_of(base), case.device, case.config.seed)
             facts[f"parameters, {base}"] = _n_parameters(other)
-            gap = networks.difference(other(tokens), logits)
+            gap = difference(other(tokens), logits)
             if {case.base, base} == {"respsann", "waveresnet"} and case.config.wave == "none":
                 facts["the same by configuration"] = f"{base}: wave is none, difference {gap:.1e}"
             else:

@@ -88,6 +88,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     parameters_variable: ClassVar[str] = ""
     """Environment variable that names another parameter file than the preset's."""
 
+    every_base: ClassVar[bool] = True
+    """Whether a run that names no base records the names of all."""
+
     config: type[ConfigT]
     tables: tuple[Table, ...]
     """What is published; the rows of the first are numbered, linked and measured again."""

@@ -1,4 +1,4 @@
-"""What a training step keeps for backward and holds at its peak, from the configuration alone.
+"""What a training step saves for backward and holds at its peak, from the configuration alone.
 
 Shape letters: B batch, T tokens, N = B * T, C tokens of a chunk, D d_model, V vocabulary.
 """
@@ -22,7 +22,7 @@ def saved_bytes(
     device_type: str,
     variant: str = "default",
 ) -> Mapping[str, int]:
-    """Bytes that one eager training step keeps for backward, by kind.
+    """Bytes that one eager training step saves for backward, by kind.
 
     Of all storages but those of parameters, as torch's saved-tensor hooks see them.
     """
@@ -44,11 +44,11 @@ def training_memory(
     `parameters`, `gradients`, `optimizer`; `logits` of one chunk, or all with the plain loss, and
     what the loss holds beside them at one time; `saved: KIND` of each kind; and `peak`, predicted,
     of what an allocator gives out. Not all of these are there at one time. The peak is parameters
-    and optimizer state with the largest of these moments (see `saved_activations.Kept`):
+    and optimizer state with the largest of these moments (see `SavedActivations`):
 
-    - The loss: all that is kept, and the logits.
+    - The loss: all that is saved, and the logits.
     - The backward pass of any part, above all that of the last layers, where all before them is
-      still kept, and that of the first ones, where all behind them has become gradients. A
+      still saved, and that of the first ones, where all behind them has become gradients. A
       checkpointed block is there once more as it would be without.
     - The end of backward: all gradients.
     """
@@ -81,8 +81,8 @@ def _embedding(config: ModelConfig, step: Step) -> SavedActivations:
 
 
 def _block(config: ModelConfig, step: Step, layer: int) -> SavedActivations:
-    """One block; checkpointed, it keeps its input alone until its backward needs the rest."""
-    block = base_of(config).kept(config, step, layer)
+    """One block; checkpointed, it saves its input alone until its backward needs the rest."""
+    block = base_of(config).saved(config, step, layer)
     if not config.grad_checkpoint:
         return block
     stream = saved_activations.stream(config, step)
@@ -90,11 +90,7 @@ def _block(config: ModelConfig, step: Step, layer: int) -> SavedActivations:
 
 
 def _loss(config: ModelConfig, step: Step, chunk_tokens: int) -> SavedActivations:
-    """Head and loss.
-
-    The loss of `train/` keeps its finished gradients; a plain one float32 log-probabilities, and
-    what the head has read.
-    """
+    """The loss of `train/` saves finished gradients, a plain one log-probabilities and input."""
     n, width, vocabulary = step.n, config.d_model, config.vocab_size
     kinds, size = Counter[str](), vocabulary * width
     if step.variant == "plain_loss":
@@ -111,7 +107,7 @@ def _loss(config: ModelConfig, step: Step, chunk_tokens: int) -> SavedActivation
 
 
 def _logits(config: ModelConfig, step: Step, chunk_tokens: int) -> int:
-    """What the loss holds at one time beside what it keeps.
+    """What the loss holds at one time beside what it saves.
 
     Of a chunk, (C, V): the logits, under autocast once more in float32, exponentials, those with
     1 taken from each target's, both chosen from, and the truth values that choose. Of a plain loss,

@@ -1,7 +1,9 @@
 """The bases, one class each, and the registry that names them.
 
 A base is the block that a transformer repeats. To add one, write its class and its line in BASES:
-notebooks, tests and tables take it from there.
+notebooks, tests and tables take it from there. A class has `forward`, with a `past` in which it
+remembers what its next token needs, `cost`, and `saved`: its parameters and FLOPs, and its
+activation memory.
 Shape letters: B batch, T tokens, D d_model, F d_mlp.
 """
 
@@ -56,8 +58,8 @@ class Block(nn.Module):
         return cost.attention(config, shape) + cost.norm(config.d_model)
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
-        """Bytes that eager training keeps of such a block for backward."""
+    def saved(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
+        """Bytes that eager training saves of such a block for backward."""
         return saved_activations.attention(config, step)
 
 
@@ -92,14 +94,14 @@ class TransformerBlock(Block):
         return super().cost(config, shape) + cost.norm(config.d_model) + mlp
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
+    def saved(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
         width = into = config.d_mlp
         if config.mlp == "swiglu":
             into = swiglu_width(config.d_model, config.d_mlp)
             width = 2 * into
         n_working = {"gelu": 2, "relu_squared": 5, "gelu_scaled": 5, "swiglu": 5}[config.mlp]
         mlp = saved_activations.mlp(config, step, width, into, n_working * step.item)
-        return super().kept(config, step, layer) + mlp
+        return super().saved(config, step, layer) + mlp
 
 
 class Respsann(Block):
@@ -125,12 +127,12 @@ class Respsann(Block):
         return super().cost(config, shape) + cost.norm(config.d_model) + mlp
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
-        change = cls.kept_by_change(config, step) + saved_activations.weighted(config, step)
-        return Block.kept(config, step, layer) + change
+    def saved(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
+        change = cls.saved_by_change(config, step) + saved_activations.weighted(config, step)
+        return super().saved(config, step, layer) + change
 
     @classmethod
-    def kept_by_change(cls, config: ModelConfig, step: Step) -> SavedActivations:
+    def saved_by_change(cls, config: ModelConfig, step: Step) -> SavedActivations:
         """Of what the MLP adds before alpha weighs it."""
         width, working = config.d_mlp, saved_activations.sine_working(config, step)
         mlp = saved_activations.mlp(config, step, width, width, working)
@@ -155,8 +157,8 @@ class Sgrpsann(Respsann):
         return super().cost(config, shape) + cost.gate(config, shape) + Cost({"gate": 1})
 
     @classmethod
-    def kept_by_change(cls, config: ModelConfig, step: Step) -> SavedActivations:
-        return super().kept_by_change(config, step) + saved_activations.gate(config, step)
+    def saved_by_change(cls, config: ModelConfig, step: Step) -> SavedActivations:
+        return super().saved_by_change(config, step) + saved_activations.gate(config, step)
 
 
 class Waveresnet(Respsann):
@@ -172,32 +174,28 @@ class Waveresnet(Respsann):
             del self.mlp, self.mlp_norm, self.alpha
 
     def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
-        if self.order == "none":
-            return super().forward(x, past, position)
         x = self.attend(x, past, position)
-        x = x + self.wave(self.wave_norm(x), past)
+        if self.order != "none":
+            x = x + self.wave(self.wave_norm(x), past)
         if self.order == "replace":
             return x
         return x + self.alpha.to(x.dtype) * self.change(x, past)
 
     @classmethod
     def cost(cls, config: ModelConfig, shape: Shape) -> Cost:
+        block = Block.cost if config.wave == "replace" else super().cost
         if config.wave == "none":
-            return super().cost(config, shape)
-        wave = cost.norm(config.d_model) + cost.wave(config, shape)
-        if config.wave == "replace":
-            return Block.cost(config, shape) + wave
-        return super().cost(config, shape) + wave
+            return block(config, shape)
+        return block(config, shape) + cost.norm(config.d_model) + cost.wave(config, shape)
 
     @classmethod
-    def kept(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
-        if config.wave == "none":
-            return super().kept(config, step, layer)
-        first = Block.kept(config, step, layer)
-        first += saved_activations.wave(config, step, wave_dilation(config, layer))
+    def saved(cls, config: ModelConfig, step: Step, layer: int) -> SavedActivations:
+        first = Block.saved(config, step, layer)
+        if config.wave != "none":
+            first += saved_activations.wave(config, step, wave_dilation(config, layer))
         if config.wave == "replace":
             return first
-        return first + cls.kept_by_change(config, step) + saved_activations.weighted(config, step)
+        return first + cls.saved_by_change(config, step) + saved_activations.weighted(config, step)
 
 
 BASES: Mapping[str, type[Block]] = {
@@ -219,7 +217,7 @@ def build(config: ModelConfig, *, seed: int, device: torch.device | str = "cpu")
     Raises:
         ConfigError: No such base.
     """
-    with torch.random.fork_rng(devices=[]):  # torch draws weights of its own, which are not kept
+    with torch.random.fork_rng(devices=[]):  # torch draws weights of its own, which are replaced
         model = Transformer(config, base_of(config))
     initialise(model, seed)
     return model.to(device)

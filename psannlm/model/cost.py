@@ -157,7 +157,7 @@ def training_bytes(n_parameters: int, n_tensors: int) -> TrainingBytes:
 
 
 def cache_bytes(config: ModelConfig, batch: int, item_bytes: int) -> int:
-    """Of the keys and values that cached decoding keeps for whole contexts."""
+    """Of the keys and values that cached decoding stores for whole contexts."""
     extra = ALIBI_FEATURES * config.n_heads if config.positions == "alibi" else 0
     row = 2 * (config.d_model + extra)
     return config.n_layers * batch * config.context_length * row * item_bytes

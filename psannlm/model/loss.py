@@ -140,7 +140,7 @@ def _(
     return _results(hidden, weight, dtype, wants_gradients)
 
 
-def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.dtypes = inputs[0].dtype, inputs[1].dtype
     ctx.save_for_backward(*output[1:])
     ctx.set_materialize_grads(False)
@@ -162,7 +162,7 @@ def _scaled(gradient: Tensor, dtype: torch.dtype, factor: Tensor) -> Tensor:
     return gradient.to(dtype) * factor
 
 
-_summed_loss.register_autograd(_scale_gradients, setup_context=_keep_gradients)
+_summed_loss.register_autograd(_scale_gradients, setup_context=_save_gradients)
 
 
 def _results(

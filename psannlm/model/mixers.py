@@ -44,7 +44,7 @@ def causal_convolution(
             weights = taps.T.flip(0).to(x.dtype)  # (L, D), the present last
             return (seen[:, ::dilation] * weights).sum(1, keepdim=True)
     if past is not None:
-        past[name] = seen[:, seen.shape[1] - reach :].clone()  # a view would keep all of `seen`
+        past[name] = seen[:, seen.shape[1] - reach :].clone()  # a view would hold all of `seen`
     kernel = taps.flip(1).unsqueeze(1).to(x.dtype)  # (D, 1, L), the present last
     y = conv1d(seen.transpose(1, 2), kernel, dilation=dilation, groups=x.shape[2])  # (B, D, T)
     return y.transpose(1, 2)

@@ -1,8 +1,8 @@
-"""Linear maps whose cheap input is computed again in backward instead of being kept for it.
+"""Linear maps whose cheap input is computed again in backward instead of being saved for it.
 
 A norm or a nonlinearity takes little time and yields as many numbers as a product needs. Eager
-autograd keeps them for the product's gradient, beside what the norm or nonlinearity itself keeps;
-autocast keeps a copy of every weight besides. Here a projection keeps its x alone.
+autograd saves them for the product's gradient, beside what the norm or nonlinearity itself saves;
+autocast saves a copy of every weight besides. Here a projection saves its x alone.
 Shape letters: C features of x, I inputs of the linear map, O outputs; ... = leading dimensions.
 """
 
@@ -20,7 +20,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 def project(x: Tensor, function: Function, linear: nn.Linear) -> Tensor:
-    """linear(function(x)), of which eager training keeps nothing but x for backward.
+    """linear(function(x)), of which eager training saves nothing but x for backward.
 
     Compiled code takes the plain path, as the compiler decides itself what it computes again; so
     does what needs no gradient, and a sine that `plain_sine` has made plain.
@@ -34,7 +34,7 @@ def project(x: Tensor, function: Function, linear: nn.Linear) -> Tensor:
     Returns:
         (..., O), in the dtype of autocast if there is one.
     """
-    if not keeps_less(linear) or getattr(function, "plain", False):
+    if not recomputes(linear) or getattr(function, "plain", False):
         y: Tensor = linear(function(x))
         return y
     apply: Callable[..., Tensor] = _Projection.apply
@@ -46,8 +46,8 @@ def unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def keeps_less(module: nn.Module) -> bool:
-    """Whether bytes kept for backward are saved by hand here: in eager training."""
+def recomputes(module: nn.Module) -> bool:
+    """Whether activations are computed again in backward: in eager training."""
     return module.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
@@ -78,7 +78,7 @@ class _Projection(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         ctx.function, ctx.autocast = function, _autocast_of(x)
-        # Parameters are kept anyway; saved here, one that changes before backward is an error.
+        # Parameters stay in memory anyway; saved, one that changes before backward is an error.
         ctx.save_for_backward(x, weight, *parameters)
         with _autocast(ctx.autocast):
             y: Tensor = linear(function(x.detach()))
@@ -122,6 +122,6 @@ def _autocast_of(x: Tensor) -> tuple[str, torch.dtype, bool]:
 
 
 def _autocast(state: tuple[str, torch.dtype, bool]) -> torch.autocast:
-    """Autocast as it was, but that it keeps no copies of weights."""
+    """Autocast as it was, but that it caches no copies of weights."""
     kind, dtype, enabled = state
     return torch.autocast(kind, dtype, enabled, cache_enabled=False)

@@ -1,4 +1,4 @@
-"""From logits to tokens: what may follow, with what chance, and the draw itself.
+"""From logits to tokens: what may follow, with what probability, and the draw itself.
 
 Shape letters: B batch, V vocabulary.
 """
@@ -27,7 +27,7 @@ class Sampling(Strict):
     """Only so many of the most likely tokens may follow (Fan et al. 2018)."""
 
     top_p: Number = 1.0
-    """Only the fewest most likely tokens whose chances add up to it (Holtzman et al. 2020)."""
+    """Only the fewest most likely tokens that have it together (Holtzman et al. 2020)."""
 
     repetition_penalty: Number = 1.0
     """What the logits of tokens seen before are divided by, or multiplied if negative."""
@@ -63,7 +63,7 @@ def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """The chance of each token under temperature, top_k and top_p: (B, V) -> (B, V), float64.
+    """The probability of each token under temperature, top_k and top_p: (B, V) -> (B, V), float64.
 
     Of tokens that are equally likely, top_p takes those with the smaller ids first.
     """
@@ -82,7 +82,7 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """The token in which a uniform number falls if probabilities are laid side by side by id.
 
-    A token without a chance is never drawn.
+    A token of probability zero is never drawn.
 
     Args:
         probabilities: (B, V), float64; need not add up to 1.
@@ -113,8 +113,8 @@ def pick(logits: Tensor, sampling: Sampling, seen: Tensor, uniform: Tensor) -> T
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """The fewest most likely tokens that have `top_p` together, their chances adding up to 1."""
+    """The fewest most likely tokens that have `top_p` together, renormalised to add up to 1."""
     ordered, ids = torch.sort(probabilities, dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
-    kept = torch.zeros_like(probabilities).scatter(-1, ids, ordered.where(before < top_p, 0.0))
-    return kept / kept.sum(-1, keepdim=True)
+    found = torch.zeros_like(probabilities).scatter(-1, ids, ordered.where(before < top_p, 0.0))
+    return found / found.sum(-1, keepdim=True)

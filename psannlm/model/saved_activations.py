@@ -1,4 +1,4 @@
-"""What each part of a block keeps for backward in eager training, in bytes by kind of tensor.
+"""What each part of a block saves for backward in eager training, in bytes by kind of tensor.
 
 A tensor counts as the storage that holds it. Parameters are not counted: they are there anyway.
 Shape letters: B batch, T tokens, N = B * T, D d_model, H heads, K head width, F d_mlp, L taps.
@@ -45,13 +45,13 @@ class Step:
 class SavedActivations:
     """What consecutive parts of a network hold; `first + second` is first, then second, in forward.
 
-    Backward takes the last part first: while it works, all before it is still kept, and what it
-    kept has become the gradients of its weights when its predecessor works. The peak is the
+    Backward takes the last part first: while it works, all before it is still saved, and what it
+    saved has become the gradients of its weights when its predecessor works. The peak is the
     largest of those moments.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
-    """Bytes kept from forward to backward, by kind."""
+    """Bytes saved from forward to backward, by kind."""
 
     working: InitVar[int] = 0
     """Bytes that backward holds besides at the worst moment, gradients of its weights included."""
@@ -78,23 +78,23 @@ class SavedActivations:
         return sum(self.kinds.values())
 
 
-def _kept(working: int = 0, gradients: int = 0, **kinds: int) -> SavedActivations:
+def _saved(working: int = 0, gradients: int = 0, **kinds: int) -> SavedActivations:
     named = Counter({name.replace("_", " "): size for name, size in kinds.items()})
     return SavedActivations(named, working, gradients)
 
 
 def stream(config: Architecture, step: Step) -> SavedActivations:
     """Input of a norm whose output goes into a projection: float32 (N, D)."""
-    return _kept(residual_stream=WIDE * step.n * config.d_model)
+    return _saved(residual_stream=WIDE * step.n * config.d_model)
 
 
 def norm(config: Architecture, step: Step) -> SavedActivations:
     """A norm whose output goes elsewhere: x, and the root mean square of each row.
 
-    On a CPU torch computes it step by step, and keeps the normalised (N, D) besides.
+    On a CPU torch computes it step by step, and saves the normalised (N, D) besides.
     """
     normalised = WIDE * step.n * config.d_model if step.device_type == "cpu" else 0
-    return stream(config, step) + _kept(norms=normalised + WIDE * step.n)
+    return stream(config, step) + _saved(norms=normalised + WIDE * step.n)
 
 
 def attention(config: Architecture, step: Step) -> SavedActivations:
@@ -109,7 +109,7 @@ def attention(config: Architecture, step: Step) -> SavedActivations:
     # Gradients of the stream, of q, k, v and the output, and of qkv as rotation gives it back.
     working = 2 * WIDE * step.n * config.d_model + 8 * step.item * results
     gradients = WIDE * cost.attention(config, step.shape).n_parameters
-    return stream(config, step) + _kept(
+    return stream(config, step) + _saved(
         working + gradients,
         gradients,
         attention=rows + WIDE * step.n * config.n_heads,
@@ -130,14 +130,14 @@ def mlp(config: Architecture, step: Step, width: int, into: int, working: int) -
     """
     weights = config.d_model * (width + into) + width + config.d_model
     held = step.n * (2 * WIDE * config.d_model + working * into) + WIDE * config.d_model * into
-    return stream(config, step) + _kept(held, WIDE * weights, mlp=step.item * step.n * width)
+    return stream(config, step) + _saved(held, WIDE * weights, mlp=step.item * step.n * width)
 
 
 def sine_working(config: Architecture, step: Step) -> int:
     """Bytes for each number of a damped sine, when its backward holds most.
 
     The gradient of s; in float32 z, unless it is one already, sine and cosine of f z, and two
-    more, or three with a decay. A plain sine holds less, as it has kept the rest: the gradients of
+    more, or three with a decay. A plain sine holds less, as it has saved the rest: the gradients of
     a product and of its two factors, of which one stands where s(z) was if that was as wide.
     """
     if step.variant == "plain_sine":
@@ -169,7 +169,7 @@ def sine(config: Architecture, step: Step, width: int, part: str = "mlp") -> Sav
         n_small += 1
     numbers = WIDE * n_wide * size + step.item * size + WIDE * n_small * width
     if step.casts or not needs_z:
-        numbers -= step.item * size  # the z of `mlp`: a float32 copy is kept instead, or none
+        numbers -= step.item * size  # the z of `mlp`: a float32 copy is saved instead, or none
     copy = step.item * width * config.d_model if step.casts else 0
     weight = WIDE * width * config.d_model
     working = 2 * WIDE * step.n * config.d_model + sine_working(config, step) * size + weight
@@ -187,7 +187,7 @@ def gate(config: Architecture, step: Step) -> SavedActivations:
     if step.casts:  # of the strength and of the mix
         copies = step.item * (1 + (width if config.gate_mix == "depthwise" else 0))
     taps = (step.item + WIDE) * width * n_bins + WIDE * n_bins**2
-    return _kept(working, gradients, gate=step.item * (padded + results) + taps + copies)
+    return _saved(working, gradients, gate=step.item * (padded + results) + taps + copies)
 
 
 def wave(config: Architecture, step: Step, dilation: int) -> SavedActivations:
@@ -197,5 +197,5 @@ def wave(config: Architecture, step: Step, dilation: int) -> SavedActivations:
     own = step.item * (padded + config.wave_kernel * width + rows)
     gradients = WIDE * cost.wave(config, step.shape).n_parameters
     working = gradients + (2 * WIDE + sine_working(config, step)) * rows
-    wave = _kept(working, gradients, wave=own)
+    wave = _saved(working, gradients, wave=own)
     return norm(config, step) + wave + sine(config, step, width, "wave")

@@ -104,7 +104,7 @@ class DampedSine(nn.Module):
     """A damped sine with its own A, d and f for each feature.
 
     Each is the softplus of an unconstrained parameter, and so stays positive; the frequency has
-    a floor of 1e-6 besides. What `config.learnable` does not name is kept at its initial value.
+    a floor of 1e-6 besides. What `config.learnable` does not name stays at its initial value.
     `decay_mode: none` has no decay at all. A sine that is `plain` leaves its gradient to autograd.
 
     Args:
@@ -131,7 +131,7 @@ class DampedSine(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw each initial f from a normal distribution of spread freq_init_std, kept positive."""
+        """Draw each initial f from a normal distribution of spread freq_init_std, made positive."""
         if self.frequency_std > 0:
             drawn = torch.empty_like(self.raw_frequency)
             drawn.normal_(self.frequency_mean, self.frequency_std, generator=generator)

@@ -15,7 +15,7 @@ from psannlm.config.network import Architecture, ModelConfig
 from psannlm.model import blockwise
 from psannlm.model.mixers import Rows
 from psannlm.model.positions import Alibi, Rotary, sinusoidal_table
-from psannlm.model.projection import Function, keeps_less, project, unchanged
+from psannlm.model.projection import Function, project, recomputes, unchanged
 from psannlm.model.sine import raw_parameter
 
 
@@ -63,7 +63,7 @@ class Attention(nn.Module):
             q, k = both.unbind(2)
         elif self.rotary is not None:
             q, k = self.rotary(q, position), self.rotary(k, position)
-            if keeps_less(self):
+            if recomputes(self):
                 v = v.contiguous()  # the only third of qkv that is needed again
         if self.alibi is not None:
             q, k = self.alibi.query(q), self.alibi.key(k, position)
@@ -167,7 +167,7 @@ class ReluSquared(nn.Module):
 class GeluScaled(nn.Module):
     """a * gelu(f * z) with a and f learned per feature: the sine's gains without the sine.
 
-    a and f start where the damped sine's A and f do, and are kept positive in the same way.
+    a and f start where the damped sine's A and f do, and stay positive in the same way.
     """
 
     def __init__(self, n_features: int, config: Architecture) -> None:

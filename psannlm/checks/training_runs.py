@@ -1,4 +1,4 @@
-"""A few steps of training that processes are compared on, and how far their results lie apart.
+"""A few steps of training that processes are compared on, and how their results differ.
 
 Shape letters: B batch, T tokens.
 """
@@ -13,19 +13,17 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from psannlm.checks.config import ValidationConfig
+from psannlm.checks.networks import Named, difference, optimizer_of
 from psannlm.config.network import ModelConfig
 from psannlm.device import repeatable
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
-from psannlm.model.transformer import Transformer
 from psannlm.train.distributed import summing, whole
 from psannlm.train.objective import NextToken
 
 Tensors = dict[str, Tensor]
-EPSILON = torch.finfo(torch.float32).eps
-"""Distance from 1 to the next float32."""
 
-_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -62,44 +60,38 @@ def learn(
                     loss = objective(text[:, :-1], text[:, 1:]) / len(passes)
                     loss.backward()
                 total += loss.detach()
-            gradients = gradients or gradients_of(objective)
+            gradients = gradients or _whole({n: p.grad for n, p in objective.named_parameters()})
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(total.cpu())
     return Learned(gradients, torch.stack(losses))
 
 
-def objective_of(network: ModelConfig, seed: int, device: torch.device) -> NextToken:
-    """A fresh network with its loss, in float32."""
-    model: Transformer = build(network, seed=seed, device=device)
-    return NextToken(model, "fp32", CHUNK_TOKENS)
+def start(
+    network: ModelConfig, config: ValidationConfig, device: torch.device, seed: int
+) -> tuple[NextToken, AdamW]:
+    """A fresh float32 network with its loss, and its optimizer."""
+    objective = NextToken(build(network, seed=seed, device=device), "fp32", CHUNK_TOKENS)
+    return objective, trainer_adamw(objective, config)
 
 
-def optimizer_of(objective: nn.Module, config: ValidationConfig) -> AdamW:
+def trainer_adamw(module: nn.Module, config: ValidationConfig) -> AdamW:
     """AdamW as the trainer makes it, at one learning rate and one weight decay for all."""
-    learned = [p for p in objective.parameters() if p.requires_grad]
-    return AdamW(learned, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-
-
-def gradients_of(objective: nn.Module) -> Tensors:
-    """Whole gradients on the CPU by parameter; all ranks must ask."""
-    return {
-        plain(name): whole(p.grad).detach().cpu().clone()
-        for name, p in objective.named_parameters()
-        if p.grad is not None
-    }
+    return optimizer_of(module, config, betas=(0.9, 0.95), weight_decay=0.1)
 
 
 def parameters_of(objective: nn.Module) -> Tensors:
     """Whole parameters on the CPU; all ranks must ask."""
+    return _whole(dict(objective.named_parameters()))
+
+
+def _whole(tensors: Mapping[str, Tensor | None]) -> Tensors:
+    """Copies on the CPU, under the names that they have without DDP."""
     return {
-        plain(name): whole(p).detach().cpu().clone() for name, p in objective.named_parameters()
+        name.removeprefix("module."): whole(t).detach().cpu().clone()
+        for name, t in tensors.items()
+        if t is not None
     }
-
-
-def plain(name: str) -> str:
-    """The name of a parameter without what DDP puts before it."""
-    return name.removeprefix("module.")
 
 
 @contextlib.contextmanager
@@ -113,36 +105,21 @@ def full_products() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def distance(found: Tensor, right: Tensor, beside: Tensor | None = None) -> float:
-    """|found - right| / |right| in float64, or over |beside| if that is larger.
+def largest_difference(found: Named, right: Named, terms: Named) -> tuple[float, str]:
+    """The largest relative difference of a tensor from the one of its name, and the name.
 
-    What cancels by chance is small beside the terms that it is a sum of, and its rounding is not:
-    `beside` is some of those terms. Infinite if all that it is divided by is zero.
+    That of a tensor which only one side has is infinite; `terms` as in `networks.difference`.
     """
-    error = float((found.double() - right.double()).norm())
-    size = max(float(t.double().norm()) for t in (right, right if beside is None else beside))
-    return error / size if size else math.inf if error else 0.0
-
-
-def furthest(
-    found: Mapping[str, Tensor], right: Mapping[str, Tensor], beside: Mapping[str, Tensor]
-) -> tuple[float, str]:
-    """The largest distance of a tensor from the one of its name, and the name."""
 
     def of(name: str) -> float:
         if name in found and name in right:
-            return distance(found[name], right[name], beside.get(name))
+            return difference(found[name], right[name], terms.get(name))
         return math.inf
 
     return max((of(name), name) for name in right.keys() | found.keys())
 
 
-def joined(tensors: Mapping[str, Tensor]) -> Tensor:
-    """All numbers of all tensors in one row, by name."""
-    return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
-
-
-def n_different(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> int:
+def n_different(found: Named, right: Named) -> int:
     """Elements whose bits differ; those of a tensor that only one side has differ all."""
     count = 0
     for name in right.keys() | found.keys():
@@ -156,4 +133,14 @@ def n_different(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> int
 
 def _bits(tensor: Tensor) -> Tensor:
     """The same memory as whole numbers, in which -0 is not 0 and a NaN is itself."""
-    return tensor.contiguous().view(_WHOLE[tensor.element_size()])
+    return tensor.contiguous().view(_INTEGERS[tensor.element_size()])
+
+
+def with_prefix(prefix: str, tensors: Named) -> Tensors:
+    """The tensors under names that begin with `prefix`."""
+    return {prefix + name: t for name, t in tensors.items()}
+
+
+def of_prefix(tensors: Named, prefix: str) -> Tensors:
+    """Those whose names begin with `prefix`, by the rest of their names."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""What autograd keeps for backward, counted by storage."""
+"""What autograd saves for backward, counted by storage."""
 
 import itertools
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 
-def kept_by(step: Callable[[], object], model: nn.Module) -> int:
-    """Bytes of all storages but those of parameters that autograd keeps for backward."""
+def saved_by(step: Callable[[], object], model: nn.Module) -> int:
+    """Bytes of all storages but those of parameters that autograd saves for backward."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     storages: dict[int, tuple[int, Tensor]] = {}
 
