@@ -91,7 +91,7 @@ class PeerPage(Page[PeerConfig, AnyCell]):
         return row.values[RATIO] is not None
 
     def column_of(self, row: Row, column: Column) -> Column:
-        return column_of(column, row.values["work"])
+        return column_of(column, row.values)
 
     def numbers(self, run: Evidence) -> Iterator[Number]:
         """Of ours, measured once, to the published package's."""

@@ -242,20 +242,17 @@ def _groups(records: Sequence[PeerCell], run: RunInfo[PeerConfig]) -> Iterator[G
                 yield Group(mine, sides.get(OTHER.get(side, ""), []), floor, run)
 
 
-def column_of(column: Column, work: str) -> Column:
-    """What a column of PEER means on rows of a kind of work: bytes are counted, fewer are better.
-
-    Args:
-        column: Of PEER.
-        work: Of the row.
-    """
+def column_of(column: Column, row: Mapping[str, Any]) -> Column:
+    """What a column of PEER means on a row: bytes are counted, and fewer are better."""
     changes = {VALUE: {"text": "Speed.", "unit": "tokens/s"}}
-    if work == SAVED:
+    if row["work"] == SAVED:
         counted = {"better": "lower", "compare": "counted"}
         changes = {
             VALUE: {"text": "Saved for backward.", "unit": "MiB"} | counted,
             RATIO: {"quantity": "saved for backward, ours to theirs"} | counted,
         }
+    elif row["side"] == AGAIN:
+        changes[RATIO] = {"quantity": "speed, ours measured again to ours", "unit": "×"}
     return column.but(**changes.get(column.name, {}))
 
 
