@@ -1,14 +1,17 @@
 """The compact core of the PSANN-LM benchmark report: networks, measurements, evidence, pages.
 
-schema      how a configuration is written
 config      what a run is asked to do
-parameters  from what a user wrote to a configuration
-device      device, precision, compiler
+device      device, precision, compiler, memory of the process
 model       the networks under test, what they cost by construction, how they decode
 corpora     text: fetched, read, cleaned, split by documents
 train       tokenizers, tokens, the trainer
 bench       the machine, the clock, the cells of a measurement, what the samples mean
-report      run folders, tables, figures, the runner, the book
+checks      whether the networks do what they say
+evidence    run folders, tables, figures
+rerun       a published row measured again
+pages       a folder a page: what it measures, how it is stored, shown and checked
+run         the notebooks of a preset, one after the other
+publish     the book and what stands in it
 """
 
 import os

@@ -1,4 +1,7 @@
-"""The command line: `python -m psannlm COMMAND`."""
+"""The command line: `python -m psannlm COMMAND`.
+
+A command imports what it needs itself, so that none waits for torch to say how it is called.
+"""
 
 import sys
 from pathlib import Path
@@ -7,24 +10,9 @@ from typing import Annotated, get_args
 import typer
 
 from psannlm import REPORTS
-from psannlm.bench.ceiling import measure_ceiling, rate
 from psannlm.config.parse import parse, read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import Device, TrainingConfig
-from psannlm.corpora import build
-from psannlm.corpora.corpus import load
-from psannlm.corpora.recipe import SPLITS
-from psannlm.device import select_device
-from psannlm.evidence.runs import Evidence, Refused
-from psannlm.model.bases import BASES
-from psannlm.model.sampling import EVERY_TOKEN, Sampling
-from psannlm.publish import claims, soundness
-from psannlm.publish import pdf as printing
-from psannlm.run import check as identities
-from psannlm.run import preset as runner
-from psannlm.run import repeat
-from psannlm.train import distributed, pretrained, session
-from psannlm.train.progress import ProgressBar
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 corpus = typer.Typer(no_args_is_help=True, help="Build text to train on.")
@@ -49,6 +37,8 @@ def report(
     book: Annotated[bool, typer.Option(help="build the book afterwards")] = True,
 ) -> None:
     """Run the notebooks of a preset through papermill, then build the book."""
+    from psannlm.run import preset as runner
+
     if more and not only:
         raise typer.BadParameter(f"{more[0]!r} follows no --only")
     outcomes = (
@@ -84,6 +74,11 @@ def train(
 
     The same command again goes on where a killed training was.
     """
+    from psannlm.bench.ceiling import measure_ceiling, rate
+    from psannlm.model.bases import BASES
+    from psannlm.train import distributed, session
+    from psannlm.train.progress import ProgressBar
+
     if (config is None) == (resume is None):
         raise typer.BadParameter("give either --config FILE or --resume FOLDER")
     source = config or (resume or Path()) / session.CONFIG
@@ -113,7 +108,9 @@ def generate(
     prompt: Annotated[list[str], typer.Option(help="text to continue; may be given often")],
     tokens: Annotated[int, typer.Option(help="most new tokens")] = 100,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 0.8,
-    top_k: Annotated[int, typer.Option(help="sample from so many tokens only")] = EVERY_TOKEN,
+    top_k: Annotated[
+        int | None, typer.Option(help="sample from so many tokens only; from all if not given")
+    ] = None,
     top_p: Annotated[float, typer.Option(help="sample from so much probability only")] = 1.0,
     repetition_penalty: Annotated[float, typer.Option(help="above 1 repeats less")] = 1.0,
     seed: Annotated[int, typer.Option(help="of the samples")] = 0,
@@ -121,12 +118,12 @@ def generate(
     tokenizer: Annotated[Path | None, typer.Option(help="its file, if it lies elsewhere")] = None,
 ) -> None:
     """Continue prompts with a trained network."""
-    asked = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "repetition_penalty": repetition_penalty,
-    }
+    from psannlm.device import select_device
+    from psannlm.model.sampling import Sampling
+    from psannlm.train import pretrained
+
+    asked = {"temperature": temperature, "top_p": top_p, "repetition_penalty": repetition_penalty}
+    asked |= {} if top_k is None else {"top_k": top_k}
     sampling = parse(Sampling, asked, source="options of generate")
     if device not in get_args(Device):
         raise typer.BadParameter(
@@ -142,7 +139,11 @@ def generate(
 @app.command()
 def check() -> None:
     """Check evidence, claims and published figures: what the book refuses, by name."""
-    runs = list(identities.checked_runs(REPORTS))
+    from psannlm.evidence.runs import Evidence, Refused
+    from psannlm.publish import claims, soundness
+    from psannlm.run.check import checked_runs
+
+    runs = list(checked_runs(REPORTS))
     problems = soundness.problems_of(runs, claims.claims_about(REPORTS))
     for problem in problems:
         print(problem)
@@ -157,7 +158,9 @@ def check() -> None:
 @app.command()
 def pdf() -> None:
     """Print the book: one page of HTML, then a PDF."""
-    print(printing.make())
+    from psannlm.publish.pdf import make
+
+    print(make())
 
 
 @app.command()
@@ -169,6 +172,8 @@ def rerun(
     ] = None,
 ) -> None:
     """Measure a published row again: inside its interval or outside, and what differs here."""
+    from psannlm.run import repeat
+
     outcome = repeat.rerun(run, row, repeats=repeats, say=lambda line: print(line, flush=True))
     print(f"\n{outcome.text}")
     if outcome.inside is None:
@@ -182,7 +187,9 @@ def build_corpus(
     name: Annotated[str, typer.Argument(help="a recipe: a file of params/corpora/")],
 ) -> None:
     """Fetch, clean and split what a recipe names, into datasets/lm/NAME.txt."""
-    _show(build.build(name))
+    from psannlm.corpora.build import build
+
+    _show(build(name))
 
 
 @corpus.command("from")
@@ -191,10 +198,15 @@ def corpus_from(
     out: Annotated[Path, typer.Option(help="the text to write, such as datasets/lm/mine.txt")],
 ) -> None:
     """Clean and split one's own files."""
-    _show(build.build_from(files, out))
+    from psannlm.corpora.build import build_from
+
+    _show(build_from(files, out))
 
 
 def _show(path: Path) -> None:
+    from psannlm.corpora.corpus import load
+    from psannlm.corpora.recipe import SPLITS
+
     built = load(path)
     for split in SPLITS:
         documents = sum(document.split == split for document in built.documents)

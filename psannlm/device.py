@@ -1,12 +1,16 @@
-"""Which device and precision a computation uses, and whether it can be compiled or repeated."""
+"""Device and precision of a computation, whether it compiles or repeats, and its main memory."""
 
 import contextlib
 import importlib.util
 import os
+import platform
+import resource
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from psannlm.config.schema import ConfigError
@@ -65,3 +69,23 @@ def repeatable(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         settings.fill_uninitialized_memory = filled
+
+
+def resident_bytes() -> int:
+    """Resident set of this process now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_resident_bytes() -> int:
+    """Largest resident set of this process since it started.
+
+    Linux lets `getrusage` begin with that of the process that started this one, and so would tell
+    of a notebook's kernel; the mark in /proc belongs to this process alone.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -108,12 +108,13 @@ def test_the_peak_of_a_step_is_nearly_that_of_the_allocator() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_it_is_for_every_option_precision_and_path(options: dict[str, Any]) -> None:
-    for precision in ("fp32", "bf16"):
+    # Few tokens in bf16, whose products are slow where a processor has no instructions for them.
+    for precision, shape in (("fp32", Shape(4, 128)), ("bf16", Shape(1, 128))):
         for grad_checkpoint in (False, True):
             config = ModelConfig(**MEDIUM, **options, grad_checkpoint=grad_checkpoint)
-            check_peak(config, Shape(4, 128), precision, "default")
-        check_peak(config, Shape(4, 128), precision, "plain_loss")
-        check_peak(config, Shape(4, 128), precision, "plain_sine")
+            check_peak(config, shape, precision, "default")
+        check_peak(config, shape, precision, "plain_loss")
+        check_peak(config, shape, precision, "plain_sine")
 
 
 @pytest.mark.slow

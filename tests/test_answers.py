@@ -2,8 +2,9 @@
 
 import pytest
 
-from psannlm.publish.landing import answers
-from tests.published import best, best_headlines, headline, made_up_row
+from psannlm.publish.evidence_pages import LandingData
+from psannlm.publish.landing import MOST_OTHERS, answers
+from tests.published import best, best_headlines, committed, headline, made_up_row
 
 
 def speed(base, verdict, *, tokens=32, mode="train_step", device="a device", value=0.5):
@@ -141,6 +142,33 @@ def test_memory_is_told_in_half_precision_under_its_verdict():
     assert "fp32" not in said
 
 
+def test_other_runs_are_told_with_their_results_and_how_they_were_asked():
+    found, other = arm("two", "better", value=-0.2), arm("two", "worse", value=0.2)
+    other.row.run.manifest["parameters"]["steps"] = 9
+
+    [said] = [one for one in answers([found], [[other]]).splitlines() if "Another" in one]
+
+    assert "asked with other steps: " in said
+    assert "**worse** two +0.200" in said
+
+
+def test_more_runs_than_a_few_are_counted():
+    found = arm("two", "better", value=-0.2)
+
+    text = answers([found], [[found]] * (MOST_OTHERS + 2))
+
+    assert text.count("Another complete run") == MOST_OTHERS
+    assert "Older complete runs: 2" in text
+
+
+def test_no_complete_run_of_the_committed_evidence_is_left_out():
+    text = LandingData.of(committed(), None).pieces()["answers.md"]
+
+    for run in committed():
+        if run not in best().values():
+            assert run.name in text
+
+
 def test_the_published_package_has_a_line_only_where_it_was_measured():
     def ratio(setting, work, **changes):
         values = {"base": "one", "setting": setting, "work": work}
@@ -154,8 +182,8 @@ def test_the_published_package_has_a_line_only_where_it_was_measured():
 
     said = line(answers(found), "published package")
 
-    assert "Ours as a ratio to package==1, each with its fastest choices: **faster** one" in said
+    assert "Ours as a ratio to package==1: *each with its fastest choices*: **faster** one" in said
     assert "**fewer** one saved for backward 0.300" in said
-    assert "slower" not in said
-    assert "by its defaults: **slower**" in line(answers(found[:1]), "published package")
+    assert "*each by its defaults*: **slower** one forward 9.000" in said
+    assert "fastest" not in line(answers(found[:1]), "published package")
     assert "published package" not in answers([])

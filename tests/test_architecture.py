@@ -17,7 +17,7 @@ SOURCES = {
 }
 each_source = pytest.mark.parametrize("name", SOURCES)
 ORDER = [
-    "files.py", "config", "device.py", "resident.py", "model", "corpora", "train", "bench",
+    "files.py", "config", "device.py", "model", "corpora", "train", "bench",
     "checks", "evidence", "rerun", "pages", "run", "publish", "__main__.py",
 ]  # fmt: skip
 """A folder imports only from those before it."""

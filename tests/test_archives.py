@@ -67,23 +67,17 @@ def test_a_path_that_leads_out_of_an_archive_leads_nowhere(tmp_path, name):
     assert "p/link.txt" not in found
 
 
-def test_a_member_can_be_opened_twice(tmp_path):
-    [member] = members(zipped(tmp_path / "x.zip", {"a.txt": b"ay"}))
-
-    assert content(member) == content(member) == b"ay"
-
-
 def test_packed_files_and_members_are_unpacked(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"ay"))
     (tmp_path / "b.xz").write_bytes(lzma.compress(b"bee"))
     (tmp_path / "c.txt").write_bytes(b"sea")
-    path = zipped(tmp_path / "d.zip", {"d.txt.gz": gzip.compress(b"dee")})
+    zipped(tmp_path / "d.zip", {"d.txt.gz": gzip.compress(b"dee")})
 
     found = [next(members(p)) for p in sorted(tmp_path.iterdir())]
 
-    assert [content(member) for member in found] == [b"ay", b"bee", b"sea", b"dee"]
+    for _ in range(2):  # a member can be opened again
+        assert [content(member) for member in found] == [b"ay", b"bee", b"sea", b"dee"]
     assert [member.title for member in found] == ["a", "b", "c", "d"]
-    assert path.exists()
 
 
 def test_a_pattern_that_fits_nothing_is_refused_with_what_there_is(tmp_path):

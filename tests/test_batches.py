@@ -1,13 +1,14 @@
-"""Batches: each window once an epoch, shared evenly, targets one token on."""
+"""Batches: each window once an epoch in a random order, shared evenly, targets one token on."""
 
 import itertools
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare, kendalltau
 
 from psannlm.config.schema import ConfigError
-from psannlm.train.batches import IGNORED, Batches, evaluation_windows
+from psannlm.train.batches import IGNORED, Batches, evaluation_windows, shuffled
 from psannlm.train.shards import Tokens
 
 T = 4
@@ -15,7 +16,7 @@ T = 4
 
 def numbered(n_tokens: int) -> Tokens:
     """Tokens whose ids are their places."""
-    return Tokens(np.arange(n_tokens, dtype=np.uint16), n_bytes=1, largest=n_tokens - 1, sha256="")
+    return Tokens(np.arange(n_tokens, dtype=np.uint16), n_bytes=1, sha256="")
 
 
 def made(n_windows: int = 50, batch_sequences: int = 12, seed: int = 0, spare: int = 0) -> Batches:
@@ -27,33 +28,26 @@ def firsts(batches: Batches, steps: range) -> list[int]:
     return [row // T for step in steps for row in batches.batch(step)[0][:, 0].tolist()]
 
 
-def test_a_row_is_one_window_and_its_targets_stand_one_token_on():
-    inputs, targets = made(batch_sequences=5).batch(3)
-
-    assert inputs.shape == targets.shape == (5, T)
-    assert inputs.dtype == targets.dtype == torch.int64
-    assert inputs.is_contiguous()
-    assert targets.is_contiguous()
-    assert (inputs[:, 0] % T == 0).all()
-    assert (inputs == inputs[:, :1] + torch.arange(T)).all()
-    assert (targets == inputs + 1).all()
+def order(length: int, seed: int = 0, epoch: int = 0) -> np.ndarray:
+    return shuffled(np.arange(length), length, seed, epoch)
 
 
 @pytest.mark.parametrize("spare", [0, 1, T - 1])
 def test_an_epoch_predicts_every_token_of_every_window_once(spare):
     batches = made(n_windows=60, spare=spare)
 
-    targets = torch.cat([batches.batch(step)[1] for step in range(5)])
+    inputs, targets = (torch.cat(t) for t in zip(*map(batches.batch, range(5)), strict=True))
 
-    assert batches.n_windows == 60
+    assert inputs.shape == targets.shape == (60, T)
+    assert inputs.dtype == targets.dtype == torch.int64
+    assert (inputs == inputs[:, :1] + torch.arange(T)).all()
+    assert (targets == inputs + 1).all()
     assert sorted(targets.flatten().tolist()) == list(range(1, 60 * T + 1))
 
 
 @pytest.mark.parametrize(("n_windows", "batch_sequences"), [(50, 12), (50, 7), (5, 12), (1, 3)])
 def test_each_epoch_takes_every_window_once_wherever_batches_end(n_windows, batch_sequences):
-    batches = made(n_windows, batch_sequences)
-
-    taken = firsts(batches, range(3 * n_windows))
+    taken = firsts(made(n_windows, batch_sequences), range(3 * n_windows))
 
     for epoch in range(3 * batch_sequences):
         within = taken[epoch * n_windows : (epoch + 1) * n_windows]
@@ -84,33 +78,27 @@ def test_however_a_step_is_shared_its_rows_are_the_same(world, n_micro, step):
     assert torch.equal(torch.cat([share[1] for share in shares]), targets)
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused():
-    with pytest.raises(ConfigError, match=r"multiple of 8 for 4 processes and 2 micro.*, got 12"):
-        made(batch_sequences=12).batch(0, n_micro=2, world=4)
-
-
 @pytest.mark.parametrize("share", [{"micro": 1}, {"rank": 2, "world": 2}, {"micro": -1}])
-def test_a_share_that_is_none_of_the_steps_is_refused(share):
+def test_a_share_that_does_not_exist_is_refused(share):
     with pytest.raises(ValueError, match="no share"):
         made().batch(0, **share)
 
 
 @pytest.mark.parametrize(
-    ("epochs", "steps"), [(1, 5), (2, 9), (0.5, 3), (12, 50), (1e-9, 1)], ids=str
+    ("epochs", "n_windows", "steps"),
+    [(1, 60, 5), (1, 61, 6), (2, 50, 9), (0.5, 50, 3), (1e-9, 50, 1), (1.1, 120, 11)],
 )
-def test_steps_are_the_fewest_that_take_all_windows_so_often(epochs, steps):
-    assert made(n_windows=50, batch_sequences=12).steps(epochs) == steps
+def test_steps_are_the_fewest_that_take_all_windows_so_often(epochs, n_windows, steps):
+    assert made(n_windows).steps(epochs) == steps  # 1.1 times 10 is no 11.000000000000002
 
 
-def test_rounding_adds_no_step():
-    assert made(n_windows=100, batch_sequences=10).steps(1.1) == 11
-
-
-def test_fewer_tokens_than_one_window_are_refused_with_the_way_out():
+def test_what_cannot_be_shared_or_is_too_short_is_refused_with_the_way_out():
     Batches(numbered(T + 1), T, 1, 0)
 
     with pytest.raises(ConfigError, match=r"context_length \+ 1 = 5 tokens, got 4 with.*shorten"):
         Batches(numbered(T), T, 1, 0)
+    with pytest.raises(ConfigError, match=r"multiple of 8 for 4 processes and 2 micro.*, got 12"):
+        made(batch_sequences=12).batch(0, n_micro=2, world=4)
 
 
 @pytest.mark.parametrize("n_tokens", [2, 3, T, T + 1, T + 2, 3 * T, 3 * T + 1, 6 * T + 1, 50])
@@ -118,16 +106,59 @@ def test_fewer_tokens_than_one_window_are_refused_with_the_way_out():
 def test_evaluation_predicts_every_token_but_the_first_once_and_in_order(n_tokens, batch):
     windows = list(evaluation_windows(numbered(n_tokens), T, batch))
 
+    assert {tensor.shape for pair in windows for tensor in pair} == {(batch, T)}
+    assert all((targets != IGNORED).any() for _, targets in windows)
     inputs, targets = (torch.cat(parts).flatten() for parts in zip(*windows, strict=True))
     counted = targets != IGNORED
     assert targets[counted].tolist() == list(range(1, n_tokens))
     assert inputs[counted].tolist() == list(range(n_tokens - 1))
 
 
-def test_evaluation_batches_are_of_one_shape_and_none_is_empty():
-    windows = list(evaluation_windows(numbered(2 * 3 * T + 2), T, 3))
+@pytest.mark.parametrize("length", [*range(1, 80), 99, 100, 101, 1023, 1024, 1025, 40_000])
+def test_each_number_stands_in_the_order_once(length):
+    for epoch in range(3):
+        assert np.sort(order(length, epoch=epoch)).tolist() == list(range(length))
 
-    assert [inputs.shape for inputs, _ in windows] == [(3, T)] * 3
-    assert [targets.shape for _, targets in windows] == [(3, T)] * 3
-    assert [int((targets != IGNORED).sum()) for _, targets in windows] == [12, 12, 1]
-    assert {inputs.dtype for pair in windows for inputs in pair} == {torch.int64}
+
+def test_a_position_alone_has_what_it_has_among_others():
+    alone = [int(shuffled(np.array([position]), 1000, 0, 0)[0]) for position in range(1000)]
+
+    assert alone == order(1000).tolist()
+
+
+def test_an_order_too_long_to_store_can_be_computed():
+    length = 10**15
+    found = shuffled(np.arange(length - 1000, length), length, 0, 0)
+
+    assert len(set(found.tolist())) == 1000
+    assert 0 <= found.min() < length / 50
+    assert length * 0.98 < found.max() < length
+
+
+@pytest.mark.parametrize("other", [{"epoch": 1}, {"seed": 1}, {"seed": 1, "epoch": 1}])
+def test_seeds_and_epochs_have_orders_of_their_own(other):
+    first, second = order(10_000), order(10_000, **other)
+
+    # Of two orders that know nothing of each other, one number stands in its place on average.
+    assert np.count_nonzero(first == second) < 8
+    assert abs(kendalltau(first, second).statistic) < 0.03
+
+
+def test_numbers_lie_in_no_order_and_every_stretch_draws_from_everywhere():
+    found = order(10_000)
+    counts = np.histogram2d(np.arange(100_000), order(100_000), bins=20)[0]
+
+    # Standard deviation of a random order: 0.007 for tau, 0.01 for neighbours.
+    assert abs(kendalltau(found, np.arange(10_000)).statistic) < 0.03
+    assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 0.04
+    assert abs(np.corrcoef(found[:-100], found[100:])[0, 1]) < 0.04
+    # Fixed by the seed: a fair shuffle gives a smaller p once in 1000 seeds.
+    assert chisquare(counts.ravel()).pvalue > 0.001
+
+
+@pytest.mark.parametrize("length", [2, 3, 5, 8])
+def test_over_many_epochs_each_number_stands_everywhere_equally_often(length):
+    orders = np.array([order(length, seed=5, epoch=epoch) for epoch in range(1500)])
+
+    for position in range(length):
+        assert chisquare(np.bincount(orders[:, position], minlength=length)).pvalue > 0.0001

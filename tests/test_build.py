@@ -1,5 +1,7 @@
-"""A corpus is the same wherever it is built, of whole documents, and nothing stands in it twice."""
+"""A corpus is the same wherever it is built, of whole documents, with nothing in it twice."""
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import yaml
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build as module
-from psannlm.corpora.build import build
+from psannlm.corpora.build import build, build_from
 from psannlm.corpora.corpus import CORPORA, beside, load
 from psannlm.corpora.recipe import RECIPES
 from psannlm.files import sha256_of
@@ -21,13 +23,8 @@ from tests.texts import facts_of, prose, written
 
 
 def source(name: str, folder: Path, **changes) -> dict:
-    return {
-        "name": name,
-        "kind": "files",
-        "licence": "CC0",
-        "reader": "own",
-        "paths": [str(folder)],
-    } | changes
+    common = {"name": name, "kind": "files", "licence": "CC0", "reader": "own"}
+    return common | {"paths": [str(folder)]} | changes
 
 
 @pytest.fixture
@@ -124,14 +121,35 @@ def test_a_near_duplicate_of_held_out_text_is_removed_from_train_and_counted(bui
     assert facts_of(path)["removed_paragraphs"] == {"near duplicates of held-out text": 1}
 
 
-def test_a_near_duplicate_within_train_is_removed_and_counted(built, tmp_path):
-    first = prose(60)
-    again = " ".join([*prose(10).split(), *first.split()])
-    texts = written(tmp_path / "a", {"a": [first, prose(), again]})
-    path = built(source("s", texts, split="train"), validation=0.0, test=0.0)
+FIRST, MORE = prose(60), [prose(30) for _ in range(4)]
 
-    assert facts_of(path)["removed_paragraphs"] == {"near duplicates within train": 1}
-    assert again not in path.read_text()
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "left", "removed"),
+    [
+        (
+            {"a": [FIRST, MORE[0], f"{prose(10)} {FIRST}"]},
+            {},
+            [FIRST, MORE[0]],
+            {"near duplicates within train": 1},
+        ),
+        (
+            {"a": [MORE[0]] * 3},
+            {"drop_exact_duplicates": False, "near_duplicate_share": 1.0},
+            [MORE[0]] * 3,
+            {},
+        ),
+        ({"a": ["IV", "***"], "b": MORE}, {"min_characters": 5}, MORE, {"short": 2}),
+    ],
+    ids=["near", "kept where the recipe says so", "no document is left"],
+)
+def test_what_is_removed_from_train_is_counted(built, tmp_path, texts, settings, left, removed):
+    found = source("s", written(tmp_path / "a", texts), split="train")
+    path = built(found, validation=0.0, test=0.0, **settings)
+
+    assert path.read_text().splitlines() == left
+    assert len(load(path).documents) == 1
+    assert facts_of(path)["removed_paragraphs"] == removed
 
 
 def test_the_same_paragraph_stands_once_and_rather_in_what_is_held_out(built, tmp_path):
@@ -143,24 +161,6 @@ def test_the_same_paragraph_stands_once_and_rather_in_what_is_held_out(built, tm
     assert path.read_text().lower().count(shared.lower()) == 1
     assert shared.upper() in "".join(load(path).texts("test"))
     assert facts_of(path)["removed_paragraphs"] == {"exact duplicates": 1}
-
-
-def test_duplicates_stay_where_the_recipe_says_so(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": [prose(30)] * 3, "b": [prose(), prose()]})
-    settings = {"drop_exact_duplicates": False, "near_duplicate_share": 1.0}
-
-    path = built(source("s", texts, split="train"), validation=0.0, test=0.0, **settings)
-
-    assert facts_of(path)["lines"] == 5
-
-
-def test_a_document_of_which_nothing_is_left_is_no_document(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": ["IV", "***"], "b": [prose()], "c": [prose()]})
-
-    path = built(source("s", texts), min_characters=5, validation=0.0, test=0.0)
-
-    assert [d.title for d in load(path).documents] == ["b", "c"]
-    assert facts_of(path)["removed_paragraphs"] == {"short": 2}
 
 
 def test_a_long_document_is_cut_at_paragraphs(built, tmp_path):
@@ -181,7 +181,7 @@ def test_members_of_a_fetched_archive_are_read(built, tmp_path, monkeypatch):
         for i in range(5):
             archive.writestr(f"texts/book {i}.txt", f"Title {i}\n\n{prose()}")
         archive.writestr("README", "no text")
-    monkeypatch.setattr(module, "artefact", lambda source: path)
+    monkeypatch.setattr(module, "fetch_file", lambda source: path)
     packed = {"name": "books", "kind": "url", "licence": "CC0", "url": "https://example.org/x.zip"}
     packed |= {"sha256": "0" * 64, "members": ["texts/*.txt"], "title": "first_line"}
 
@@ -221,20 +221,22 @@ def test_a_failed_build_leaves_the_old_corpus_and_nothing_else(built, two_regist
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
 
 
-def test_too_few_documents_are_refused(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": [prose()], "b": [prose()]})
-
-    with pytest.raises(ConfigError, match="a corpus must have at least 3 documents"):
-        built(source("s", texts))
+@pytest.mark.parametrize(
+    ("texts", "settings", "message"),
+    [
+        ({"a": [prose()], "b": [prose()]}, {}, "a corpus must have at least 3 documents"),
+        (
+            {"a": ["x"]},
+            {"min_characters": 5, "validation": 0.0, "test": 0.0},
+            "mine: nothing is left of its sources",
+        ),
+    ],
+)
+def test_too_little_text_is_refused(built, tmp_path, texts, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        built(source("s", written(tmp_path / "a", texts)), **settings)
 
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_nothing_but_noise_is_refused(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": ["x"]})
-
-    with pytest.raises(ConfigError, match="mine: nothing is left of its sources"):
-        built(source("s", texts), min_characters=5, validation=0.0, test=0.0)
 
 
 def test_a_folder_that_cannot_be_written_is_named(built, two_registers, tmp_path):
@@ -252,3 +254,57 @@ def test_the_committed_sample_is_that_of_its_recipe():
     assert corpus.path.stat().st_size <= 10**6
     assert corpus.path.read_text().isascii()
     assert all(corpus.n_bytes(split) >= 50_000 for split in ("train", "validation", "test"))
+
+
+def test_few_files_of_ones_own_are_cut_into_parts(tmp_path):
+    written(tmp_path / "a", {"one": [prose() for _ in range(300)], "two": [prose()]})
+
+    path = build_from([tmp_path / "a"], tmp_path / "out" / "mine.txt")
+
+    corpus = load(path)
+    assert 40 <= len(corpus.documents) <= 55
+    assert {d.title for d in corpus.documents} == {"one", "two"}
+    assert facts_of(path)["lines"] == 301
+
+
+def test_many_files_of_ones_own_stay_whole(tmp_path):
+    written(tmp_path / "a", {f"file {i}": [prose() for _ in range(i + 1)] for i in range(50)})
+
+    corpus = load(build_from([tmp_path / "a"], tmp_path / "mine.txt"))
+
+    assert sorted(d.n_lines for d in corpus.documents) == list(range(1, 51))
+
+
+def test_ones_own_headings_and_other_scripts_stay(tmp_path):
+    lines = [f"{word} {i}" for i in range(40) for word in ("CHAPTER", "Глава", "第", "ok")]
+    written(tmp_path / "a", {"a": lines})
+
+    path = build_from([tmp_path / "a" / "a.txt"], tmp_path / "mine.txt")
+
+    assert sorted(path.read_text().splitlines()) == sorted(lines)
+
+
+@pytest.mark.parametrize(
+    ("files", "out", "message"),
+    [
+        (["a"], "mine.csv", r"mine\.csv must end in \.txt"),
+        ([], "mine.txt", "no file was named"),
+        (["a"], "a/a.txt", r"a\.txt is one of the files to be read; name another output"),
+        (["b"], "mine.txt", "b does not exist"),
+    ],
+)
+def test_what_cannot_be_built_from_files_is_refused(tmp_path, files, out, message):
+    written(tmp_path / "a", {"a": [prose()]})
+
+    with pytest.raises(ConfigError, match=message):
+        build_from([tmp_path / name for name in files], tmp_path / out)
+
+
+def test_titles_with_commas_survive_the_table_and_no_folder_of_this_machine_is_named(tmp_path):
+    written(tmp_path / "a", {f'He said, "yes" {i}': [prose()] for i in range(50)})
+
+    path = build_from([tmp_path / "a"], tmp_path / "mine.txt")
+
+    rows = list(csv.DictReader(io.StringIO(beside(path)[0].read_text())))
+    assert {row["title"] for row in rows} == {f'He said, "yes" {i}' for i in range(50)}
+    assert not any(str(tmp_path) in file.read_text() for file in (path, *beside(path)))

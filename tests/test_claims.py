@@ -109,6 +109,7 @@ def test_a_refused_run_supports_nothing():
         ("file: peer.csv", "file: peers.csv", "has no file peers.csv"),
         ("condition: ", "conditions: ", "Extra inputs are not permitted"),
         ("{perplexity:tenths}", "82.9", "typed number"),
+        ("{base=ratio:hundredths}.\n", "{base=ratio:hundredths}. It rests.\n", "from no row"),
         ("base == 'gelu_scaled'", "base != 'gelu'", "beside must select one row, not 6"),
         ("# What", "# 3 What", "line 1: a comment has a digit"),
     ],

@@ -1,20 +1,18 @@
-"""Paragraphs come out in one form, and nothing but the author's words comes out."""
+"""Text without its markup comes out word for word, and what was seen before is known again."""
 
+import random
 import re
 import unicodedata
 
 import pytest
 
 from psannlm.corpora.clean import Cleaner, body, joined, normalised, paragraphs
+from psannlm.corpora.duplicates import PHRASE, Exact, PhraseTable, phrases
 
 
 def cleaner(**changes) -> Cleaner:
-    settings = {
-        "min_characters": 1,
-        "max_characters": 1000,
-        "min_lowercase": 0.0,
-        "boilerplate": (),
-    }
+    settings = {"min_characters": 1, "max_characters": 1000, "min_lowercase": 0.0}
+    settings |= {"boilerplate": ()}
     return Cleaner(**(settings | changes))
 
 
@@ -37,36 +35,35 @@ def test_a_paragraph_is_one_line_of_visible_characters(raw, text):
 
 
 def test_blank_lines_part_paragraphs_and_line_breaks_stay_within():
-    lines = ["a\n".rstrip("\n"), "b", "", "  \t", "c", ""]
+    lines = ["a", "b", "", "  \t", "c", ""]
 
     assert list(paragraphs(lines)) == ["a\nb", "c"]
 
 
-def test_what_is_short_is_counted_as_such():
-    clean = cleaner(min_characters=5)
+@pytest.mark.parametrize(
+    ("settings", "removed", "stays", "reason"),
+    [
+        ({"min_characters": 5}, ["four", "  \n "], "fives", "short"),
+        (
+            {"min_lowercase": 0.5},
+            ["CHAPTER XII. THE DUEL", "1850 ... 17,311 ... 4,411", "* * *"],
+            "In 1850 the duty was five cents",
+            "capitals or figures",
+        ),
+        (
+            {"boilerplate": [re.compile("(?i)project gutenberg")]},
+            ["This is a Project\nGutenberg text"],
+            "A project of Gutenberg",
+            "boilerplate",
+        ),
+    ],
+)
+def test_what_is_no_text_is_removed_and_counted(settings, removed, stays, reason):
+    clean = cleaner(**settings)
 
-    assert clean("four") == []
-    assert clean("  \n ") == []
-    assert clean("fives") == ["fives"]
-    assert clean.removed == {"short": 2}
-
-
-def test_headings_and_tables_are_told_by_their_few_small_letters():
-    clean = cleaner(min_lowercase=0.5)
-
-    assert clean("CHAPTER XII. THE DUEL") == []
-    assert clean("1850 ... 17,311 ... 4,411") == []
-    assert clean("* * *") == []
-    assert clean("In 1850 the duty was five cents") == ["In 1850 the duty was five cents"]
-    assert clean.removed == {"capitals or figures": 3}
-
-
-def test_boilerplate_is_removed_with_its_paragraph():
-    clean = cleaner(boilerplate=[re.compile("(?i)project gutenberg")])
-
-    assert clean("This is a Project\nGutenberg text") == []
-    assert clean("A project of Gutenberg") == ["A project of Gutenberg"]
-    assert clean.removed == {"boilerplate": 1}
+    assert [clean(text) for text in removed] == [[]] * len(removed)
+    assert clean(stays) == [stays]
+    assert clean.removed == {reason: len(removed)}
 
 
 def test_a_long_paragraph_is_cut_where_a_sentence_ends():
@@ -112,3 +109,71 @@ def test_only_what_stands_between_the_markers_is_the_body(found, kept):
 def test_short_paragraphs_are_joined_until_they_are_long_enough():
     assert list(joined(["aaa", "bb", "c", "dddd", "e"], 4)) == ["aaa\nbb", "c\ndddd", "e"]
     assert list(joined(["a", "b"], 0)) == ["a", "b"]
+
+
+RNG = random.Random(0)
+WORDS = [f"word{i}" for i in range(5000)]
+
+
+def text(n_words: int) -> str:
+    return " ".join(RNG.choice(WORDS) for _ in range(n_words))
+
+
+@pytest.mark.parametrize(
+    "again", ["Yes, he said.", "yes he said", '"YES," -- he  said!', "yeshesaid"]
+)
+def test_case_spaces_and_punctuation_make_no_new_paragraph(again):
+    exact = Exact()
+
+    assert not exact.seen_before("Yes, he said.")
+    assert exact.seen_before(again)
+    assert not exact.seen_before("Yes, she said.")
+
+
+def test_phrases_are_those_of_eight_words_in_their_order():
+    words = text(PHRASE)
+
+    assert [len(phrases(x)) for x in ("a b c d e f g", "a b c d e f g h")] == [0, 1]
+    assert len(phrases(text(100))) == 100 - PHRASE + 1
+    assert phrases(words) != phrases(" ".join(reversed(words.split())))
+
+
+def test_equal_phrases_have_equal_numbers_wherever_they_stand():
+    common = text(PHRASE)
+    first, second = phrases(f"{text(5)} {common}"), phrases(f"{common.upper()}! {text(5)}")
+
+    assert first[-1] == second[0]
+    assert len({*first.tolist(), *second.tolist()}) == len(first) + len(second) - 1
+
+
+def shared(first: str, second: str) -> float:
+    """The share of the second text's phrases in the first, by sets of words."""
+    sets = []
+    for words in (first.split(), second.split()):
+        sets.append([tuple(words[i : i + PHRASE]) for i in range(len(words) - PHRASE + 1)])
+    return sum(p in set(sets[0]) for p in sets[1]) / len(sets[1])
+
+
+@pytest.mark.parametrize("kept", [0, 50, 100, 150, 200])
+def test_the_share_is_that_of_common_phrases(kept):
+    first = text(200)
+    second = " ".join([*first.split()[:kept], *text(200 - kept).split()])
+    table = PhraseTable(10_000)
+    table.add(phrases(first))
+
+    assert table.share(phrases(second)) == pytest.approx(shared(first, second), abs=0.02)
+
+
+def test_a_text_without_phrases_shares_nothing():
+    table = PhraseTable(100)
+    table.add(phrases("too short"))
+
+    assert table.share(phrases("too short")) == 0.0
+
+
+def test_few_unseen_phrases_are_taken_for_seen_in_a_full_table():
+    n_words = 200_000
+    table = PhraseTable(5 * n_words)
+    table.add(phrases(text(n_words)))
+
+    assert table.share(phrases(text(50_000))) < 1 / 32

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from psannlm import REPORTS
+from psannlm.checks.suite import CHECKS
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Run, all_runs, load
 from psannlm.evidence.text import UNKNOWN
@@ -73,6 +74,23 @@ def published(tmp_path_factory):
     run.seal("failed", "killed")
     found["throughput/run.json"] += list(Run.resume(run.folder, manifest).manifest)
     return found
+
+
+def described(file, name):
+    [column] = dictionary().columns(file, [name])
+    return column.what
+
+
+def test_one_name_with_two_meanings_is_described_by_file():
+    for name in ("p", "p_holm"):
+        found = {described(f"shootout/{file}", name) for file in ("summary.csv", "ablation.csv")}
+        assert len(found) == 2
+
+
+def test_every_check_is_among_those_that_the_column_names():
+    said = described("history/validation.csv", "check")
+
+    assert all(name in said for name in CHECKS if not "GPU-01" < name < "GPU-08")
 
 
 def test_every_column_and_field_of_the_committed_evidence_is_described(published):

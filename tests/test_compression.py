@@ -33,37 +33,24 @@ def test_compressors_alone_need_what_their_output_measures():
     n = len(text)
     assert found["zlib"].bits_per_byte == 8 * len(zlib.compress(text, 9)) / n
     assert found["bz2"].bits_per_byte == 8 * len(bz2.compress(text, 9)) / n
+    assert {name: y.training_bytes for name, y in found.items()} == {
+        "zlib": 0, "bz2": 0, "xz": 0, "xz after training text": 10, "6-gram model": 10,
+    }  # fmt: skip
+    assert [y.sees_training_text for y in found.values()] == [False, False, False, True, True]
+    assert all(y.seconds > 0 for y in found.values())
     strongest = 9 | lzma.PRESET_EXTREME
     assert found["xz"].bits_per_byte == 8 * len(lzma.compress(text, preset=strongest)) / n
 
 
-def test_a_yardstick_says_what_it_has_read():
-    found = measured("a training text", "a held-out text")
-
-    assert {name: y.training_bytes for name, y in found.items()} == {
-        "zlib": 0,
-        "bz2": 0,
-        "xz": 0,
-        "xz after training text": 15,
-        "6-gram model": 15,
-    }
-    assert [y.sees_training_text for y in found.values()] == [False, False, False, True, True]
-    assert all(y.seconds > 0 for y in found.values())
-
-
-def test_xz_finds_again_what_it_has_read():
+def test_xz_finds_again_what_it_has_read_and_gains_nothing_from_another_text():
     text = noise(1, 4000)
 
     found = measured(noise(2, 3000) + text + noise(3, 3000), text)
+    other = measured(noise(4, 20_000), noise(5, 20_000))
 
     assert found["xz"].bits_per_byte > 6
     assert 0 < found["xz after training text"].bits_per_byte < 0.1
-
-
-def test_xz_gains_nothing_from_a_text_that_is_not_alike():
-    found = measured(noise(4, 20_000), noise(5, 20_000))
-
-    assert 6 < found["xz after training text"].bits_per_byte < 6.2
+    assert 6 < other["xz after training text"].bits_per_byte < 6.2
 
 
 def test_xz_reads_the_last_of_a_training_text_too_long_for_it(monkeypatch):
@@ -102,7 +89,4 @@ def test_no_more_of_the_training_text_is_read_than_is_used():
 def test_an_empty_text_is_refused_by_its_name(training, held_out, what):
     with pytest.raises(ConfigError, match=f"the {what} split must hold text, got none"):
         yardsticks(training, held_out)
-
-
-def test_the_smallest_texts_can_be_measured():
     assert all(y.bits_per_byte > 0 for y in yardsticks(["a"], ["b"]))

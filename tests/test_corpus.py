@@ -1,6 +1,6 @@
 """A corpus gives back its splits byte by byte, and refuses what is not as its table says."""
 
-import json
+import shutil
 import tracemalloc
 from collections import Counter
 
@@ -8,7 +8,7 @@ import pytest
 
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.build import build_recipe
-from psannlm.corpora.corpus import LONGEST_LINE, beside, load
+from psannlm.corpora.corpus import SUMS, altered_files, beside, load
 from psannlm.corpora.recipe import FilesSource, Recipe
 from psannlm.files import sha256_of
 
@@ -37,28 +37,21 @@ def plain(tmp_path):
 
 
 @pytest.mark.parametrize("which", ["built", "plain"])
-def test_the_splits_together_are_the_text(which, request):
+def test_the_splits_together_are_the_text_and_add_up(which, request):
     path = request.getfixturevalue(which)
     corpus = load(path)
-    texts = {split: iter(corpus.texts(split)) for split in SPLITS}
+    found = {split: list(corpus.texts(split)) for split in SPLITS}
+    texts = {split: iter(found[split]) for split in SPLITS}
 
     whole = "".join(next(texts[document.split]) for document in corpus.documents)
 
     assert whole == path.read_text()
     assert (corpus.name, corpus.sha256) == (path.stem, sha256_of(path))
-    assert all(corpus.n_bytes(split) > 0 for split in SPLITS)
-
-
-@pytest.mark.parametrize("which", ["built", "plain"])
-def test_bytes_and_lines_are_those_of_the_documents(which, request):
-    corpus = load(request.getfixturevalue(which))
-
     for split in SPLITS:
-        texts = list(corpus.texts(split))
         documents = [d for d in corpus.documents if d.split == split]
-        assert [len(text.encode()) for text in texts] == [d.n_bytes for d in documents]
-        assert [text.count("\n") for text in texts] == [d.n_lines for d in documents]
-        assert corpus.n_bytes(split) == sum(len(text.encode()) for text in texts)
+        assert [len(text.encode()) for text in found[split]] == [d.n_bytes for d in documents]
+        assert [text.count("\n") for text in found[split]] == [d.n_lines for d in documents]
+        assert corpus.n_bytes(split) == sum(d.n_bytes for d in documents) > 0
 
 
 def test_titles_sources_and_licences_are_kept(built):
@@ -80,15 +73,7 @@ def test_a_bound_ends_with_the_paragraph_that_reaches_it(built, max_bytes):
     assert part.endswith("\n")
     assert sum(map(len, lines[:-1])) < max_bytes
     assert len(part.encode()) >= min(max_bytes, len(whole.encode()))
-
-
-def test_a_bound_of_nothing_gives_nothing(built):
-    assert list(load(built).texts("train", 0)) == []
-
-
-def test_an_unknown_split_is_refused(built):
-    with pytest.raises(ConfigError, match="split must be one of train, validation, test, got 'dev"):
-        next(load(built).texts("dev"))
+    assert list(corpus.texts("train", 0)) == []
 
 
 def test_a_text_alone_has_blocks_of_whole_lines_for_documents(plain):
@@ -137,9 +122,8 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
         ("mine.txt", b"", "is empty; build one: "),
         ("mine.txt", b"one\ntwo\n", "must have at least 3 lines, .*, got 2"),
         ("mine.txt", b"one\ntw\xff\n", "must be UTF-8 text, got something else at byte 6; save"),
-        ("mine.txt", b"a" * (LONGEST_LINE + 2), "at most 1,000,000 bytes, got a longer one at by"),
     ],
-    ids=["recipe", "missing", "empty", "short", "not UTF-8", "one line"],
+    ids=["recipe", "missing", "empty", "short", "not UTF-8"],
 )
 def test_what_is_no_corpus_is_refused(tmp_path, name, content, message):
     if content is not None:
@@ -153,7 +137,9 @@ def test_an_enormous_line_is_refused_before_it_fills_the_memory(tmp_path):
     (tmp_path / "mine.txt").write_bytes(b"a" * 10**7)
     tracemalloc.start()
 
-    with pytest.raises(ConfigError, match="got a longer one at byte 0; cut it with: python -m"):
+    with pytest.raises(
+        ConfigError, match="at most 1,000,000 bytes, got a longer one at byte 0; cut"
+    ):
         load(tmp_path / "mine.txt")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -161,53 +147,46 @@ def test_an_enormous_line_is_refused_before_it_fills_the_memory(tmp_path):
     assert peak < 5e6
 
 
-def test_a_folder_is_refused(tmp_path):
+def test_an_unknown_split_and_a_folder_are_refused(built):
+    with pytest.raises(ConfigError, match="split must be one of train, validation, test, got 'dev"):
+        next(load(built).texts("dev"))
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        load(tmp_path)
+        load(built.parent)
 
 
-def change_text(text, table, facts):
-    text.write_text(text.read_text().replace("document", "Document", 1))
+def swapped(table: str) -> str:
+    head, first, second, *rest = table.splitlines(keepends=True)
+    return "".join([head, second, first, *rest])
 
 
-def lengthen_text(text, table, facts):
-    text.write_text(text.read_text() + "more\n")
-
-
-def change_title(text, table, facts):
-    table.write_text(table.read_text().replace(",07,", ",77,"))
-
-
-def drop_row(text, table, facts):
-    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-
-
-def swap_rows(text, table, facts):
-    head, first, second, *rest = table.read_text().splitlines(keepends=True)
-    table.write_text("".join([head, second, first, *rest]))
-    told = json.loads(facts.read_text()) | {"documents_sha256": sha256_of(table)}
-    facts.write_text(json.dumps(told))
-
-
-def remove_facts(text, table, facts):
-    facts.unlink()
+TEXT, TABLE, FACTS = range(3)
+ENDS = r"its documents end at byte [\d,]+, the text at byte [\d,]+"
 
 
 @pytest.mark.parametrize(
-    ("change", "problem"),
+    ("file", "change", "problem"),
     [
-        (change_text, r"the text has the sha256 \w+, mine.json says \w+"),
-        (lengthen_text, r"its documents end at byte [\d,]+, the text at byte [\d,]+"),
-        (change_title, "the table has another sha256 than mine.json says"),
-        (drop_row, r"its documents end at byte [\d,]+, the text at byte [\d,]+"),
-        (swap_rows, r"its documents end at byte 0, the text at byte [\d,]+"),
-        (remove_facts, "mine.json is missing or cannot be read"),
+        (
+            TEXT,
+            lambda text: text.replace("document", "Document", 1),
+            r"the text has the sha256 \w+, mine.json says \w+",
+        ),
+        (TEXT, lambda text: text + "more\n", ENDS),
+        (
+            TABLE,
+            lambda table: table.replace(",07,", ",77,"),
+            "the table has another sha256 than mine.json says",
+        ),
+        (TABLE, lambda table: "".join(table.splitlines(keepends=True)[:-1]), ENDS),
+        (TABLE, swapped, "its documents end at byte 0, the text at byte"),
+        (FACTS, lambda facts: "", "mine.json is missing or cannot be read"),
     ],
 )
-def test_a_table_that_does_not_fit_its_text_is_refused(built, change, problem):
-    change(built, *beside(built))
+def test_a_table_that_does_not_fit_its_text_is_refused(built, file, change, problem):
+    path = (built, *beside(built))[file]
+    path.write_text(change(path.read_text()))
 
-    with pytest.raises(ConfigError, match=rf"does not fit mine\.txt: {problem}; build the corpus"):
+    with pytest.raises(ConfigError, match=rf"does not fit mine\.txt: {problem}"):
         load(built)
 
 
@@ -236,7 +215,38 @@ def test_a_text_that_changes_under_a_reader_is_noticed(built):
         list(corpus.texts("train"))
 
 
-def test_the_facts_name_the_text(built):
-    _, facts = beside(built)
+COMMITTED = ("sample.txt", "sample.json", "sample.documents.csv")
 
-    assert json.loads(facts.read_text())["sha256"] == load(built).sha256
+
+@pytest.fixture
+def sums(tmp_path):
+    """The list of hashes of the committed text, in a copy that may be changed."""
+    for name in (*COMMITTED, SUMS.name):
+        shutil.copy(SUMS.parent / name, tmp_path)
+    return tmp_path / SUMS.name
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_committed_file_that_was_changed_or_is_missing_is_named(sums, name):
+    path = sums.parent / name
+    whole = path.read_bytes()
+    place = next(i for i in range(len(whole) // 2, len(whole)) if whole[i : i + 1].isdigit())
+
+    assert list(altered_files()) == list(altered_files(sums)) == []
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    [problem] = altered_files(sums)
+    assert problem.startswith(f"{name}: was altered")
+    path.unlink()
+    [problem] = altered_files(sums)
+    assert problem.startswith(f"{name}: is missing")
+
+
+def test_a_list_of_hashes_that_was_changed_emptied_or_taken_away_is_no_pass(sums):
+    text = sums.read_text()
+
+    sums.write_text(("1" if text[0] == "0" else "0") + text[1:])
+    assert [said.split(":")[0] for said in altered_files(sums)] == ["sample.txt"]
+    sums.write_text("")
+    assert [said.split(":")[0] for said in altered_files(sums)] == ["sample.sha256"]
+    sums.unlink()
+    assert [said.split(":")[0] for said in altered_files(sums)] == ["sample.sha256"]

@@ -1,6 +1,5 @@
 """What a training reads is the corpus it names, in the tokens of the tokenizer it names."""
 
-import base64
 import itertools
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.train.data import Data, read
 from psannlm.train.shards import Tokens
+from tests.test_tokenizer import write_ranks
 from tests.tiny_trainings import training_config, write_text
 
 
@@ -86,18 +86,10 @@ def test_an_identity_is_of_the_text_and_not_of_its_place(tmp_path) -> None:
     }  # fmt: skip
 
 
-def ranks_file(path: Path, n_ranks: int) -> Path:
-    """All bytes, then pairs of bytes, as a file of ranks."""
-    singles = [bytes([byte]) for byte in range(256)]
-    pairs = (bytes(pair) for pair in itertools.product(range(32, 256), repeat=2))
-    tokens = itertools.chain(singles, itertools.islice(pairs, n_ranks - 256))
-    lines = (f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(tokens))
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
 def gpt2_config(folder: Path, n_ranks: int) -> TrainingConfig:
-    ranks = ranks_file(folder / "gpt2.tiktoken", n_ranks)
+    pairs = (bytes(pair) for pair in itertools.product(range(32, 256), repeat=2))
+    longer = list(itertools.islice(pairs, n_ranks - 256))
+    ranks = write_ranks(folder / "gpt2.tiktoken", longer)
     return config_for(folder, tokenizer="gpt2", tokenizer_file=str(ranks), vocab_size=50257)
 
 
@@ -109,37 +101,25 @@ def test_ranks_of_gpt2_are_read_from_their_file(tmp_path) -> None:
     assert text_of(data, data.test) == "".join(data.corpus.texts("test"))
 
 
-def test_ranks_that_are_not_all_of_gpt2_are_refused(tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"got 50257 and 301 of .*gpt2\.tiktoken; give the file"):
-        read(gpt2_config(tmp_path, 300), cache=tmp_path / "cache")
+def test_a_vocabulary_that_ranks_or_text_do_not_give_is_refused(tmp_path) -> None:
+    fewer = gpt2_config(tmp_path, 300)
+    missing = fewer.model_copy(update={"tokenizer_file": str(tmp_path / "none")})
+    too_many = config_for(tmp_path, tokenizer="bpe", vocab_size=5000)
 
-
-def test_a_missing_file_of_ranks_is_refused(tmp_path) -> None:
-    config = config_for(
-        tmp_path, tokenizer="gpt2", tokenizer_file=str(tmp_path / "none"), vocab_size=50257
-    )
-
-    with pytest.raises(ConfigError, match="none cannot be read as ranks"):
-        read(config, cache=tmp_path / "cache")
-
-
-def test_a_vocabulary_that_the_text_does_not_bear_is_refused(tmp_path) -> None:
-    config = config_for(tmp_path, tokenizer="bpe", vocab_size=5000)
-
-    with pytest.raises(
-        ConfigError, match=r"vocab_size must be at most \d+ for this text, got 5000"
+    for config, message in (
+        (fewer, r"got 50257 and 301 of .*gpt2\.tiktoken; give the file"),
+        (missing, "none cannot be read as ranks"),
+        (too_many, r"vocab_size must be at most \d+ for this text, got 5000"),
     ):
-        read(config, cache=tmp_path / "cache")
+        with pytest.raises(ConfigError, match=message):
+            read(config, cache=tmp_path / "cache")
 
 
-def test_a_missing_corpus_tells_how_to_build_it(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="python -m psannlm corpus build tiny_books"):
-        read(training_config(corpus=str(tmp_path / "tiny_books.txt")), cache=tmp_path)
-
-
-def test_a_cache_that_cannot_be_written_is_a_message(tmp_path) -> None:
+def test_a_missing_corpus_and_a_cache_that_cannot_be_written_are_messages(tmp_path) -> None:
     (tmp_path / "cache").touch()
 
+    with pytest.raises(ConfigError, match="python -m psannlm corpus build tiny_books"):
+        read(training_config(corpus=str(tmp_path / "tiny_books.txt")), cache=tmp_path)
     for changes in ({}, {"tokenizer": "bpe", "vocab_size": 280}):
         with pytest.raises(ConfigError, match=r"cannot be written: .*or name another folder"):
             read(config_for(tmp_path, **changes), cache=tmp_path / "cache")

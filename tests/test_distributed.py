@@ -31,23 +31,24 @@ LAUNCHER = """
 import sys
 from pathlib import Path
 
-from psannlm.config import TrainingConfig
-from psannlm.parameters import parse, read_parameters
-from psannlm.schema import ConfigError
+from psannlm.config.parse import parse, read_parameters
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.train.distributed import join
 from psannlm.train.session import train
 
 with join("cpu") as ranks:
     for name in sys.argv[1:]:
-        path = Path(name + ".yaml")
-        own = Path(f"{name}.{ranks.rank}.yaml")
-        path = own if own.exists() else path
+        folder, path = Path(name), Path(name + ".yaml")
+        own = [Path(f"{name}.{ranks.rank}{suffix}") for suffix in ("", ".yaml")]
+        folder, path = (a if a.exists() else b for a, b in zip(own, (folder, path)))
         config = parse(TrainingConfig, read_parameters(path), source=path.name)
         try:
-            train(config, Path(name), ranks)
+            train(config, folder, ranks)
         except ConfigError as error:
             print(f"<{Path(name).name} {ranks.rank}: {error}>", flush=True)
 """
+"""Trains in each folder named, or in that of the rank's own if there is one."""
 
 COURSES: dict[str, dict[str, Any]] = {
     "ddp": {"parallel": "ddp", "base": "waveresnet"},
@@ -141,34 +142,24 @@ def furthest(folder: Path, other: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_one_pass", "ddp_compiled", "fsdp_compiled"])
+@pytest.mark.parametrize("name", COURSES)
 def test_two_ranks_learn_what_one_process_learns_from_the_joined_batch(trainings, name) -> None:
     pair, alone = trainings / name, trainings / f"{name}_alone"
+    # Muon iterates in bfloat16, whose 8 bits make a change in the last bit of a gradient a percent
+    # of the step; pieces of ranks turned by themselves would be some ten percent off. float16 has
+    # 11 bits, and products are rounded in another order.
+    narrow = "muon" in name or "fp16" in name
+    tolerance = 2e-3 if narrow else 1e-5
 
     assert (log(pair)["per"] == "step").sum() == 12
-    for column in ("train_loss", "val_loss", "grad_norm"):
-        assert distance(pair, alone, column) < 1e-5
-    assert distance(pair, alone, "top1") == 0
-    assert furthest(pair, alone) < 1e-5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddp_muon", "fsdp_muon"])
-def test_muon_turns_whole_matrices_and_not_the_pieces_of_ranks(trainings, name) -> None:
-    pair, alone = trainings / name, trainings / f"{name}_alone"
-
-    # Muon iterates in bfloat16, whose 8 bits make a change in the last bit of a gradient a percent
-    # of the step. Pieces turned by themselves would be some ten percent off.
-    assert distance(pair, alone, "train_loss") < 1e-3
-    assert distance(pair, alone, "val_loss") < 1e-3
-    start = log(alone)["train_loss"].iloc[0]
-    assert log(pair)["train_loss"].dropna().iloc[-1] < start - 0.5
-
-
-@pytest.mark.slow
-def test_fp16_under_fsdp_learns_what_one_process_learns(trainings) -> None:
-    # float16 has 11 bits, and products are rounded in another order.
-    assert distance(trainings / "fsdp_fp16", trainings / "fsdp_fp16_alone", "train_loss") < 2e-3
+    assert distance(pair, alone, "train_loss") < tolerance
+    if "fp16" not in name:
+        assert distance(pair, alone, "val_loss") < tolerance
+    assert log(pair)["train_loss"].dropna().iloc[-1] < log(alone)["train_loss"].iloc[0] - 0.2
+    if not narrow:
+        assert distance(pair, alone, "grad_norm") < tolerance
+        assert distance(pair, alone, "top1") == 0
+        assert furthest(pair, alone) < tolerance
 
 
 @pytest.mark.slow
@@ -194,18 +185,18 @@ def broken_off(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def gone_on(trainings: Path) -> Path:
-    """Trainings broken off at step 6 and ended by two ranks, in NAME_again."""
-    again = {
-        "ddp_again": "ddp",
-        "fsdp_again": "fsdp",
-        "fsdp_muon_again": "fsdp_muon",
-        "ddp_alone_again": "ddp_alone",
-        "fsdp_alone_again": "fsdp_alone",
-    }
-    for name, source in again.items():
-        broken_off(trainings / source, trainings / name)
-        shutil.copy(trainings / f"{source.removesuffix('_alone')}.yaml", trainings / f"{name}.yaml")
-    assert "<" not in launched(trainings, *again)
+    """Trainings broken off at step 6 and ended by two ranks in NAME_again or by one in NAME_one."""
+    for name in ("ddp", "fsdp", "fsdp_muon", "ddp_alone", "fsdp_alone"):
+        broken_off(trainings / name, trainings / f"{name}_again")
+        shutil.copy(
+            trainings / f"{name.removesuffix('_alone')}.yaml", trainings / f"{name}_again.yaml"
+        )
+    for name in ("ddp", "fsdp"):
+        broken_off(trainings / name, trainings / f"{name}_one")
+        trained_alone(
+            trainings / f"{name}_one", course(trainings, **COURSES[name]), trainings / "cache"
+        )
+    assert "<" not in launched(trainings, *(p.name for p in trainings.glob("*_again")))
     return trainings
 
 
@@ -219,28 +210,19 @@ def test_two_ranks_go_on_from_their_checkpoint_bit_by_bit(gone_on, name) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddp", "fsdp"])
-def test_two_ranks_go_on_from_the_checkpoint_of_one_process(gone_on, name) -> None:
-    whole, again = gone_on / f"{name}_alone", gone_on / f"{name}_alone_again"
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("whole", "again"), [("_alone", "_alone_again"), ("", "_one")])
+def test_one_process_and_two_ranks_go_on_from_the_checkpoint_of_the_other(
+    gone_on, kind, whole, again
+) -> None:
+    folders = gone_on / f"{kind}{whole}", gone_on / f"{kind}{again}"
 
-    assert distance(whole, again, "train_loss") < 1e-5
-    assert furthest(whole, again) < 1e-5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddp", "fsdp"])
-def test_one_process_goes_on_from_the_checkpoint_of_two_ranks(trainings, name) -> None:
-    again = trainings / f"{name}_by_one"
-    broken_off(trainings / name, again)
-
-    trained_alone(again, course(trainings, **COURSES[name]), trainings / "cache")
-
-    assert distance(trainings / name, again, "train_loss") < 1e-5
-    assert furthest(trainings / name, again) < 1e-5
+    assert distance(*folders, "train_loss") < 1e-5
+    assert furthest(*folders) < 1e-5
 
 
 @pytest.mark.slow
-def test_ranks_that_cannot_train_together_say_why(tmp_path) -> None:
+def test_ranks_that_cannot_train_together_say_why(trainings, tmp_path) -> None:
     write_text(tmp_path)
     (tmp_path / "other").mkdir()
     write_text(tmp_path / "other", seed=1)
@@ -248,10 +230,14 @@ def test_ranks_that_cannot_train_together_say_why(tmp_path) -> None:
         "seeds": (course(tmp_path), course(tmp_path, seed=1)),
         "texts": (course(tmp_path), course(tmp_path / "other")),
         "odd": (course(tmp_path, pass_tokens=128),) * 2,
+        "apart": (course(trainings, **COURSES["ddp"]),) * 2,
     }
     for name, pair in refused.items():
         for rank, config in enumerate(pair):
             written(tmp_path / f"{name}.{rank}.yaml", config)
+    # As on two machines whose folders are not the same.
+    broken_off(trainings / "ddp", tmp_path / "apart.0")
+    (tmp_path / "apart.1").mkdir()
 
     said = launched(tmp_path, *refused)
 
@@ -259,21 +245,8 @@ def test_ranks_that_cannot_train_together_say_why(tmp_path) -> None:
         assert f"<seeds {rank}: ranks disagree: the configuration of rank 1 is not that of" in said
         assert f"<texts {rank}: ranks disagree: the " in said
         assert f"<odd {rank}: batch_tokens must be a multiple of pass_tokens times" in said
-    assert not list(tmp_path.rglob("loss.csv"))
-
-
-@pytest.mark.slow
-def test_ranks_that_see_other_checkpoints_do_not_train(trainings) -> None:
-    # As on two machines whose folders are not the same.
-    written(trainings / "apart.yaml", course(trainings, **COURSES["ddp"]))
-    broken_off(trainings / "ddp", trainings / "apart")
-    launcher = LAUNCHER.replace("Path(name), ranks)", "Path(name + ranks.rank * '_none'), ranks)")
-    assert launcher != LAUNCHER
-    (trainings / "apart.py").write_text(launcher)
-
-    done = torchrun(trainings, str(trainings / "apart.py"), str(trainings / "apart"))
-
-    assert "<apart 0: ranks disagree: the newest checkpoint of rank 1 is not that of" in done.stdout
+        assert f"<apart {rank}: ranks disagree: the newest checkpoint of rank 1 is not" in said
+    assert not [path for path in tmp_path.rglob("loss.csv") if path.parent.name != "apart.0"]
 
 
 @pytest.mark.slow
@@ -298,35 +271,32 @@ def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch) -> None:
         refuse_disagreement(ranks, {"anything": object()})
 
 
-def test_more_ranks_than_gpus_are_refused(monkeypatch) -> None:
+@pytest.fixture
+def gpus(monkeypatch) -> dict[str, Any]:
+    """Makes this process rank 1 of 2 on a machine of two GPUs; what torch is told."""
+    told: dict[str, Any] = {"n": 2}
     monkeypatch.setattr("psannlm.train.distributed.select_device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: told["n"])
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: told.update(device=device))
+    dist = torch.distributed
+    monkeypatch.setattr(dist, "init_process_group", lambda kind, **given: told.update(given))
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
+    return told
 
+
+def test_ranks_on_gpus_tell_nccl_which_one_is_theirs_and_more_of_them_are_refused(gpus) -> None:
+    with join("auto") as ranks:
+        assert ranks.device == torch.device("cuda", 1)
+    assert gpus == {"n": 2, "device": ranks.device, "device_id": ranks.device}
+
+    gpus["n"] = 1
     message = "torchrun started rank 1 here, but there are 1 GPUs; start as many processes as GPUs"
     with pytest.raises(ConfigError, match=message), join("auto"):
         pass
-
-
-def test_ranks_on_gpus_tell_nccl_which_one_is_theirs(monkeypatch) -> None:
-    told: dict[str, Any] = {}
-    monkeypatch.setattr("psannlm.train.distributed.select_device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: told.update(device=device))
-    monkeypatch.setattr(
-        torch.distributed, "init_process_group", lambda kind, **given: told.update(given)
-    )
-    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-
-    with join("auto") as ranks:
-        assert ranks.device == torch.device("cuda", 1)
-
-    assert told == {"device": ranks.device, "device_id": ranks.device}
 
 
 def heard(mine: torch.Tensor, *others: torch.Tensor) -> Any:

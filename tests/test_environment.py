@@ -33,9 +33,6 @@ def test_a_changed_file_makes_the_tree_dirty(tmp_path):
     assert environment.describe_git(tmp_path) == (clean.commit, True)
 
 
-def test_a_folder_without_git_is_unknown_not_clean(tmp_path):
+def test_what_is_not_there_is_unknown_and_not_clean(tmp_path):
     assert environment.describe_git(tmp_path) == (None, None)
-
-
-def test_an_uninstalled_package_has_no_version():
     assert environment.version_of("no-such-package-anywhere") is None

@@ -1,17 +1,17 @@
-"""An evaluation counts each token once."""
+"""The loss is the cross-entropy of the next token, and an evaluation counts each token once."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from networks import moved, tiny
+from networks import moved, tiny, tokens_of
 from torch import Tensor
 
 from psannlm.config.network import ModelConfig
+from psannlm.model.loss import IGNORED
 from psannlm.model.transformer import Transformer
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation, evaluate
@@ -19,13 +19,14 @@ from psannlm.train.objective import NextToken
 from psannlm.train.shards import Tokens
 from tests.tiny_trainings import ALONE
 
+BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
 T = 8
 CONFIG = tiny(vocab_size=11, context_length=T)
 
 
 def split_of(n_tokens: int, seed: int = 3) -> Tokens:
     ids = np.random.default_rng(seed).integers(11, size=n_tokens).astype(np.uint16)
-    return Tokens(ids, n_bytes=2 * n_tokens, largest=10, sha256="")
+    return Tokens(ids, n_bytes=2 * n_tokens, sha256="")
 
 
 def network(config: ModelConfig = CONFIG) -> Transformer:
@@ -58,26 +59,19 @@ def slowly(tokens: Tokens) -> tuple[float, float]:
     return sum(costs) / len(costs), sum(hits) / len(hits)
 
 
-@pytest.mark.parametrize("n_tokens", [2, T, T + 1, T + 2, 5 * T + 4])
-def test_an_evaluation_is_that_of_a_slow_loop_over_every_token(n_tokens: int) -> None:
+@pytest.mark.parametrize(
+    ("n_tokens", "batch"),
+    [(2, 2), (T, 2), (T + 1, 2), (T + 2, 2), (5 * T + 4, 1), (5 * T + 4, 3), (5 * T + 4, 50)],
+)
+def test_an_evaluation_is_that_of_a_slow_loop_over_every_token(n_tokens: int, batch: int) -> None:
     tokens = split_of(n_tokens)
 
-    found = evaluated(tokens)
+    found = evaluated(tokens, batch)
 
     loss, top1 = slowly(tokens)
     assert found.n_tokens == n_tokens - 1
     assert found.loss == pytest.approx(loss, rel=1e-6)
     assert found.top1 == top1
-
-
-@pytest.mark.parametrize("batch", [1, 3, 50])
-def test_an_evaluation_does_not_depend_on_the_windows_at_a_time(batch: int) -> None:
-    tokens = split_of(5 * T + 4)
-
-    found, reference = evaluated(tokens, batch), evaluated(tokens, 2)
-
-    assert found.loss == pytest.approx(reference.loss, rel=1e-6)
-    assert (found.top1, found.n_tokens) == (reference.top1, reference.n_tokens)
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ def written(*lengths: int, end: int = 4) -> Tokens:
     ids = [end]
     for length in lengths:
         ids += [*((draw.integers(10, size=length) + end + 1) % 11), end]
-    return Tokens(np.array(ids, dtype=np.uint16), n_bytes=100, largest=10, sha256="")
+    return Tokens(np.array(ids, dtype=np.uint16), n_bytes=100, sha256="")
 
 
 @pytest.mark.parametrize("end", [0, 4])
@@ -165,27 +159,62 @@ def test_ranks_add_up_each_document(world: int) -> None:
     assert sum(nats) == pytest.approx(found.loss * found.n_tokens, rel=1e-12)
 
 
-def test_bits_per_byte_are_those_of_the_whole_text() -> None:
+def test_bits_and_perplexity_are_those_of_the_whole_text() -> None:
     # A model that gives each token a chance of 2**-3 needs 3 bits for it.
     found = Evaluation(loss=3 * math.log(2), top1=0.0, n_tokens=100, n_bytes=400)
+    hopeless = Evaluation(loss=1000.0, top1=0.0, n_tokens=1, n_bytes=1)
 
     assert found.bits_per_byte == pytest.approx(300 / 400, rel=1e-15)
     assert found.perplexity == pytest.approx(8.0, rel=1e-15)
+    assert hopeless.perplexity == math.inf
+    assert evaluated(split_of(30)).n_bytes == split_of(30).n_bytes
 
 
-def test_bytes_of_a_split_are_those_of_its_text_and_not_of_its_tokens() -> None:
-    tokens = split_of(30)
+@pytest.mark.parametrize("base", BASES)
+def test_the_loss_is_the_mean_cross_entropy_of_the_token_that_follows(
+    float64: None, base: str
+) -> None:
+    model = network(tiny(base=base, vocab_size=11, context_length=T))
+    text = tokens_of(CONFIG, 3, T + 1)
 
-    found = evaluated(tokens)
+    losses = [NextToken(model, "fp32", chunk)(text[:, :-1], text[:, 1:]) for chunk in (1, 5, 99)]
 
-    assert found.n_bytes == tokens.n_bytes
-    nats = found.loss * found.n_tokens
-    assert found.bits_per_byte == pytest.approx(nats / math.log(2) / tokens.n_bytes, rel=1e-12)
+    with torch.no_grad():
+        probabilities = model(text[:, :-1]).softmax(-1)
+    costs = [-math.log(probabilities[b, t, text[b, t + 1]]) for b in range(3) for t in range(T)]
+    for loss in losses:
+        assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-12)
 
 
-def test_a_hopeless_loss_has_a_perplexity_all_the_same() -> None:
-    def perplexity(loss: Any) -> float:
-        return Evaluation(loss=loss, top1=0.0, n_tokens=1, n_bytes=1).perplexity
+def test_an_evaluation_step_tells_nats_and_hit_of_every_token() -> None:
+    model, text = network(), tokens_of(CONFIG, 3, T + 1)
+    targets = text[:, 1:].clone()
+    targets[2, 4:] = IGNORED
 
-    assert perplexity(709.0) == math.exp(709.0)
-    assert perplexity(1000.0) == math.inf
+    nats, hits = NextToken(model, "fp32", 5).eval()(text[:, :-1], targets).view(2, 3, T)
+
+    with torch.no_grad():
+        logits = model(text[:, :-1]).double()
+    assert (nats[2, 4:] == 0).all()
+    assert (hits[2, 4:] == 0).all()
+    places = [(b, t) for b in range(3) for t in range(T) if targets[b, t] != IGNORED]
+    assert len(places) == 20
+    for b, t in places:
+        assert hits[b, t] == (logits[b, t].argmax() == targets[b, t])
+        cost = -logits[b, t].log_softmax(-1)[targets[b, t]].item()
+        assert nats[b, t].item() == pytest.approx(cost, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_narrow_precision_stays_near_float32(precision: str) -> None:
+    model, text = network(), tokens_of(CONFIG, 3, T + 1)
+
+    wide, narrow = (
+        NextToken(model, name, 100).train()(text[:, :-1], text[:, 1:])
+        for name in ("fp32", precision)
+    )
+
+    assert narrow.dtype == torch.float32
+    # bfloat16 keeps 8 bits of each product: some 2**-8 of logits of a few units.
+    assert narrow.item() == pytest.approx(wide.item(), rel=0.03)
+    assert narrow.item() != wide.item()

@@ -127,7 +127,8 @@ def test_only_the_end_of_a_long_context_is_seen(network):
         requests((cut, "end"), ("L" + cut[1:], "end"), (cut[:-1] + "!", "end"))
     )
 
-    assert seen == changed != near
+    assert seen == pytest.approx(changed, rel=1e-12)
+    assert seen != pytest.approx(near, rel=1e-3)
 
 
 @pytest.mark.parametrize("n", [CONTEXT + 1, 2 * CONTEXT, 60])
@@ -152,7 +153,8 @@ def test_every_token_of_a_long_text_is_predicted_once(network, n):
 def test_white_space_at_the_end_of_a_context_counts_to_the_continuation(network):
     [before, behind] = asked(network).loglikelihood(requests(("a b ", "c"), ("a b", " c")))
 
-    assert before == behind
+    assert before[0] == pytest.approx(behind[0], rel=1e-12)
+    assert before[1] == behind[1]
 
 
 def test_a_token_across_the_border_is_not_lost(float64):

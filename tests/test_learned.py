@@ -6,11 +6,11 @@ import torch
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled
-from psannlm.train.learned import Nonlinearity, nonlinearities
+from psannlm.train.learned import LearnedNonlinearity, nonlinearities
 from tests.networks import moved, tiny
 
 
-def told(**changes: object) -> list[Nonlinearity]:
+def told(**changes: object) -> list[LearnedNonlinearity]:
     config = tiny(**changes)
     return list(nonlinearities(build(config, seed=0), moved(config)))
 
@@ -39,7 +39,4 @@ def test_a_part_that_a_nonlinearity_lacks_is_not_told() -> None:
         "0 mlp", GeluScaled, ["amplitude", "frequency"],
     )  # fmt: skip
     assert gelu.before["amplitude"].tolist() == pytest.approx([1.0] * 12)
-
-
-def test_a_plain_nonlinearity_has_nothing_to_tell() -> None:
-    assert told(base="transformer", mlp="swiglu") == []
+    assert told(base="transformer", mlp="swiglu") == []  # has no parameters of its own

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from psannlm.bench import child
+from psannlm.bench import processes
 from psannlm.model.cost import training_bytes
 from psannlm.model.sine import DampedSine
 from psannlm.pages.memory import worker as memory
@@ -125,7 +125,7 @@ def test_the_count_depends_on_nothing_but_the_task():
 
 
 def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
-    monkeypatch.setattr(child, "available_memory_bytes", lambda device: 2**30)
+    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 2**30)
     monkeypatch.setattr(memory, "training_memory", lambda *a, **o: {"peak": 2**40})
     monkeypatch.setattr(memory, "build", lambda *a, **o: pytest.fail("it was tried"))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from psannlm import CACHE
-from psannlm.bench import child
+from psannlm.bench import processes
 from psannlm.config.schema import ConfigError
 from psannlm.pages.peer import package as peer
 from psannlm.pages.peer.package import environment, measure_peer
@@ -150,7 +150,7 @@ def test_no_peer_means_no_record(tmp_path):
 
 
 def test_what_cannot_fit_is_a_record(installed, tmp_path, monkeypatch):
-    monkeypatch.setattr(child, "available_memory_bytes", lambda device: 10)
+    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 10)
 
     [record, _] = measure_peer(CONFIG, cache=tmp_path)
 

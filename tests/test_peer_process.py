@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from psannlm.bench import child
+from psannlm.bench import processes
 from psannlm.model.cost import Shape
 from psannlm.pages.peer import process as peer_process
 from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED
@@ -97,7 +97,7 @@ def test_whatever_keeps_the_package_away_is_its_reason(
 
 def test_what_cannot_fit_is_not_tried(started, tmp_path, monkeypatch):
     needed = 2 * 16 * CONFIG.vocab_size
-    monkeypatch.setattr(child, "available_memory_bytes", lambda device: needed - 1)
+    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: needed - 1)
 
     rows = run(Sides(CONFIG, tmp_path, tmp_path), OURS)
 
@@ -105,6 +105,6 @@ def test_what_cannot_fit_is_not_tried(started, tmp_path, monkeypatch):
     assert [row["mode"] for row in rows] == ["forward", "saved"]
     assert all(row["reason"].startswith("out of memory: needs at least") for row in rows)
 
-    monkeypatch.setattr(child, "available_memory_bytes", lambda device: needed)
+    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: needed)
     run(Sides(CONFIG, tmp_path, tmp_path), OURS)
     assert len(started) == 1

@@ -17,7 +17,7 @@ from tests.tiny_trainings import data_for, training_config, write_text
 def plan_for(n_windows: int, world: int = 1, **changes: object) -> Plan:
     config = training_config(context_length=2, **changes)
     ids = np.zeros(2 * n_windows + 1, dtype=np.uint16)
-    tokens = Tokens(ids, n_bytes=2 * n_windows, largest=0, sha256="")
+    tokens = Tokens(ids, n_bytes=2 * n_windows, sha256="")
     return Plan.of(config, Batches(tokens, 2, config.batch_tokens // 2, config.seed), world)
 
 
@@ -40,37 +40,25 @@ def sized(n_windows: int, rows: int, epochs: float, evaluations: int) -> Plan:
     )
 
 
-def test_steps_take_every_window_of_every_epoch_and_no_step_more() -> None:
+def test_steps_epoch_ends_and_evaluations_are_those_of_fractions() -> None:
     for size in SIZES:
         plan = sized(**size)
+        n_windows, rows, epochs = size["n_windows"], size["rows"], size["epochs"]
 
-        wanted = size["epochs"] * size["n_windows"]
-        assert plan.n_steps * size["rows"] >= wanted
-        assert (plan.n_steps - 1) * size["rows"] < wanted
-
-
-def test_each_epoch_ends_at_the_step_that_takes_its_last_window_or_with_the_training() -> None:
-    for size in SIZES:
-        plan = sized(**size)
-
-        begun = range(1, math.ceil(size["epochs"]) + 1)
-        ends = [math.ceil(Fraction(epoch * size["n_windows"], size["rows"])) for epoch in begun]
+        # Every window so often, and no step more.
+        assert (plan.n_steps - 1) * rows < epochs * n_windows <= plan.n_steps * rows
+        begun = range(1, math.ceil(epochs) + 1)
+        ends = [math.ceil(Fraction(epoch * n_windows, rows)) for epoch in begun]
         expected = {min(end, plan.n_steps): epoch for end, epoch in zip(ends, begun, strict=True)}
         assert plan.epoch_ends == expected
-        assert max(plan.epoch_ends) == plan.n_steps
-
-
-def test_evaluations_are_evenly_spaced_and_their_last_ends_each_epoch_and_the_training() -> None:
-    for size in SIZES:
-        plan = sized(**size)
-
-        share = Fraction(size["n_windows"], size["rows"] * size["evaluations"])
+        share = Fraction(n_windows, rows * size["evaluations"])
         even = {math.ceil(i * share) for i in range(1, 8 * size["evaluations"] + 1)}
         assert plan.evaluations <= even | {plan.n_steps}
         assert {step for step in even if step < plan.n_steps} <= plan.evaluations
         assert plan.evaluations >= set(plan.epoch_ends)
-        assert max(plan.evaluations) == plan.n_steps
-        assert min(plan.evaluations) >= 1
+        assert max(plan.evaluations) == plan.n_steps >= min(plan.evaluations) >= 1
+        assert plan.evaluates(plan.n_steps)
+        assert plan.saves(plan.n_steps)
 
 
 def test_evaluations_of_an_epoch_are_as_many_as_asked_for() -> None:
@@ -80,18 +68,12 @@ def test_evaluations_of_an_epoch_are_as_many_as_asked_for() -> None:
     assert plan.epoch_ends == {100: 1, 200: 2}
 
 
-def test_the_last_step_is_evaluated_and_saved_whatever_its_number() -> None:
-    for size in SIZES:
-        plan = sized(**size)
+def test_checkpoints_and_places_are_counted() -> None:
+    plan = plan_for(10, batch_tokens=8, pass_tokens=8, epochs=3, checkpoint_steps=3)
 
-        assert plan.evaluates(plan.n_steps)
-        assert plan.saves(plan.n_steps)
-
-
-def test_a_checkpoint_is_due_every_so_many_steps() -> None:
-    plan = plan_for(10, batch_tokens=2, pass_tokens=2, epochs=1, checkpoint_steps=4)
-
-    assert [step for step in range(1, 11) if plan.saves(step)] == [4, 8, 10]
+    assert [step for step in range(1, 9) if plan.saves(step)] == [3, 6, 8]
+    assert plan.place(1) == {"step": 1, "epoch": 0.4, "tokens": 8}
+    assert plan.place(5) == {"step": 5, "epoch": 2.0, "tokens": 40}
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -112,13 +94,6 @@ def test_a_batch_that_ranks_and_passes_cannot_share_is_refused(
     )
     with pytest.raises(ConfigError, match=message):
         plan_for(40, world, batch_tokens=32, pass_tokens=pass_tokens)
-
-
-def test_a_place_counts_windows_of_this_epoch_and_those_before() -> None:
-    plan = plan_for(10, batch_tokens=8, pass_tokens=8, epochs=3)
-
-    assert plan.place(1) == {"step": 1, "epoch": 0.4, "tokens": 8}
-    assert plan.place(5) == {"step": 5, "epoch": 2.0, "tokens": 40}
 
 
 def test_a_course_is_all_that_decides_what_a_step_does() -> None:

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from psannlm.config.network import ModelConfig
 from psannlm.device import DTYPES, autocast
-from psannlm.model.bases import build
+from psannlm.model.activations import saved_bytes
+from psannlm.model.cost import Shape
 from psannlm.model.loss import linear_cross_entropy
 from psannlm.model.projection import plain_sine, project, unchanged
 from psannlm.model.sine import DampedSine
@@ -208,14 +209,12 @@ MEDIUM = ModelConfig(
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 171.0), ("bf16", 156.0)])
 def test_a_step_of_the_medium_network_keeps_far_less_than_it_could(
     precision: str, bound: float
 ) -> None:
-    objective = NextToken(build(MEDIUM, seed=0), precision, 1024).train()
-    tokens = tokens_of(MEDIUM, 1, 513)
-
-    kept = kept_by(lambda: objective(tokens[:, :-1], tokens[:, 1:]), objective)
+    # From the configuration, which test_activations.py holds to what torch counts: at this size
+    # emulated products of bfloat16 are slow.
+    kept = sum(saved_bytes(MEDIUM, Shape(1, 512), precision=precision, device_type="cpu").values())
 
     assert kept / 2**20 <= bound

@@ -95,8 +95,8 @@ def test_bases_of_a_complete_run_are_those_in_its_table(tmp_path):
         ("shootout", ({"place": None},), "no arm has a place"),
         (
             "peer",
-            ({"work": "forward", "ratio": 3.0}, {}),
-            "respsann, training step: 1.50 × the published package",
+            ({"work": "forward", "ratio": 3.0}, {}, {"setting": "defaults", "ratio": 0.5}),
+            "respsann, training step: 1.50 (best) and 0.50 (defaults) × the published package",
         ),
         ("peer", ({"status": "failed"},), "nothing was measured"),
     ],

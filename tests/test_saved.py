@@ -16,7 +16,7 @@ from psannlm.train.objective import NextToken
 from tests.networks import moved, tiny, tokens_of
 
 
-def test_each_factor_of_a_product_is_kept() -> None:
+def test_each_factor_of_a_product_is_kept():
     a, b = torch.randn(3, 5, requires_grad=True), torch.randn(3, 5, requires_grad=True)
 
     with saved_for_backward([]) as saved:
@@ -26,7 +26,7 @@ def test_each_factor_of_a_product_is_kept() -> None:
     assert saved.kinds == {"float32 3x5": 2 * 3 * 5 * 4}
 
 
-def test_parameters_are_not_counted_though_they_are_kept() -> None:
+def test_parameters_are_not_counted_though_they_are_kept():
     layer, x = nn.Linear(4, 6), torch.randn(2, 4)
 
     with saved_for_backward(layer.parameters()) as saved:
@@ -35,7 +35,7 @@ def test_parameters_are_not_counted_though_they_are_kept() -> None:
     assert saved.kinds == {"float32 2x4": 2 * 4 * 4}
 
 
-def test_views_are_one_storage_and_count_as_the_whole_of_it() -> None:
+def test_views_are_one_storage_and_count_as_the_whole_of_it():
     x = torch.randn(8, 10, requires_grad=True).sin()
 
     with saved_for_backward([x]) as saved:
@@ -48,7 +48,7 @@ def test_views_are_one_storage_and_count_as_the_whole_of_it() -> None:
     assert saved.kinds == {"float32 2x10": 8 * 10 * 4}
 
 
-def test_what_is_freed_at_once_does_not_lend_its_address_to_another() -> None:
+def test_what_is_freed_at_once_does_not_lend_its_address_to_another():
     x = torch.randn(1000, requires_grad=True)
 
     with saved_for_backward([]) as saved:
@@ -59,7 +59,7 @@ def test_what_is_freed_at_once_does_not_lend_its_address_to_another() -> None:
     assert all(t.untyped_storage().data_ptr() == place for place, t in saved.storages.items())
 
 
-def test_of_what_is_checkpointed_the_input_alone_counts() -> None:
+def test_of_what_is_checkpointed_the_input_alone_counts():
     x = torch.randn(100, requires_grad=True)
 
     def deep(y: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def test_of_what_is_checkpointed_the_input_alone_counts() -> None:
     assert checkpointed.total == 400
 
 
-def test_gradients_are_those_without_counting() -> None:
+def test_gradients_are_those_without_counting():
     model, text = moved(tiny()).train(), tokens_of(tiny(), 2, 9)
     objective = NextToken(model, "fp32", 4)
 
@@ -113,7 +113,7 @@ def held_after(forward: Callable[[], Tensor], trace: Path) -> int:
 @pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
 def test_the_count_is_what_the_allocator_still_holds_after_a_forward_pass(
     base: str, precision: str, checkpointed: bool, tmp_path: Path
-) -> None:
+):
     config = tiny(base=base, grad_checkpoint=checkpointed)
     model, text = moved(config).train(), tokens_of(config, 2, 16)
     there = {t.untyped_storage().data_ptr() for t in (*model.buffers(), text)}

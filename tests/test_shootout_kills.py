@@ -57,7 +57,7 @@ class Forked:
                 os.dup2(answered, 1)
                 os.closerange(3, 1024)  # no end of another fork server's pipes
                 sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
-                fork_server.attend(importlib.import_module(command[3]).main)
+                fork_server.serve(importlib.import_module(command[3]).main)
             finally:
                 os._exit(0)
         os.close(asked)

@@ -1,8 +1,9 @@
-"""Intervals cover what they say, and verdicts need what they say."""
+"""Intervals cover what they say, verdicts need what they say, and blocks are complete."""
 
 import numpy as np
 import pytest
 
+from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.statistics import (
     FEWEST_REPEATS,
     Interval,
@@ -23,17 +24,11 @@ def test_the_interval_of_six_processes_covers_the_true_median_nine_times_in_ten(
     assert 0.90 <= covered <= 0.97
 
 
-def test_the_same_samples_give_the_same_interval():
+def test_an_interval_is_repeatable_that_of_one_value_is_the_value_and_none_has_no_interval():
     values = [3.0, 1.0, 2.0, 5.0]
 
     assert median_interval(values) == median_interval(values)
-
-
-def test_one_value_is_its_own_interval():
     assert median_interval([2.0]) == Interval(2.0, 2.0, 2.0, 1)
-
-
-def test_no_value_is_refused():
     with pytest.raises(ValueError, match="at least one value, got none"):
         median_interval([])
 
@@ -69,16 +64,7 @@ def test_the_noise_floor_is_the_far_end_of_the_baselines_interval():
         (None, 0.0, "not separated"),
         (Interval(1.10, 1.05, 1.15, 6), None, "not separated"),
     ],
-    ids=[
-        "faster",
-        "slower",
-        "interval holds 1",
-        "within noise",
-        "too small",
-        "too few",
-        "no ratio",
-        "no floor",
-    ],
+    ids=["faster", "slower", "holds 1", "noise", "too small", "too few", "no ratio", "no floor"],
 )
 def test_a_verdict_needs_repeats_an_interval_without_one_and_size(ratio, floor, expected):
     assert verdict(ratio, floor) == expected
@@ -94,3 +80,24 @@ def test_equal_arms_are_rarely_called_different():
         called += verdict(ratio_interval(other, one), floor) != "not separated"
 
     assert called / 200 <= 0.05
+
+
+SETTINGS = ["a", "b", "c", "d", "e"]
+
+
+def test_every_block_has_every_setting_once_and_the_first_some_more():
+    cells = shuffled_blocks(SETTINGS, n_repeats=3, seed=0, once=["x", "y"])
+    blocks = [[what for repeat, _, what in cells if repeat == block] for block in range(3)]
+
+    assert [sorted(block) for block in blocks] == [[*SETTINGS, "x", "y"], SETTINGS, SETTINGS]
+    assert [order for _, order, _ in cells] == list(range(len(cells)))
+    assert [repeat for repeat, _, _ in cells] == [0] * 7 + [1] * 5 + [2] * 5
+
+
+def test_blocks_are_shuffled_anew_and_the_same_for_the_same_seed():
+    def order(seed: int) -> list[str]:
+        return [what for _, _, what in shuffled_blocks(SETTINGS, n_repeats=3, seed=seed)]
+
+    assert order(0) == order(0) != order(1)
+    assert len({tuple(order(0)[i : i + 5]) for i in (0, 5, 10)}) == 3
+    assert order(0)[:5] == ["c", "b", "a", "e", "d"], "runs of today are resumed tomorrow"

@@ -1,18 +1,20 @@
 """Tokenizers: whatever text goes in comes out, and ids mean what they say."""
 
+import base64
 import hashlib
 import itertools
 import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tokenizers
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
-from psannlm.train.gpt2 import read_ranks
+from psannlm.train.gpt2 import RanksError, merges_of, read_ranks
 from psannlm.train.tokenizer import (
     END_OF_TEXT,
     Tokenizer,
@@ -21,25 +23,24 @@ from psannlm.train.tokenizer import (
     pieces,
     train_bpe,
 )
-from tests.test_gpt2 import write_ranks
 
 TEXT = "the cat and the other cat sat there,  and that was that\n\n   so\n" * 3
 LONGER = [
-    b"  ",
-    b"   ",
-    b"\n\n",
-    b"\n ",
-    b"th",
-    b"at",
-    b"he",
-    b" th",
-    b"the",
-    b"cat",
-    b" the",
-    b"\xc3\xa9",
-]
+    b"  ", b"   ", b"\n\n", b"\n ", b"th", b"at", b"he", b" th", b"the", b"cat", b" the",
+    "é".encode(),
+]  # fmt: skip
 KINDS = ["bytes", "bpe", "gpt2"]
 each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def write_ranks(path: Path, longer: list[bytes], first: int = 0) -> Path:
+    """A file that ranks all bytes and then the tokens of `longer`."""
+    tokens = [bytes([byte]) for byte in range(256)] + longer
+    lines = [
+        f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(tokens, first)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -76,31 +77,16 @@ def test_any_text_comes_back_unchanged(made, kind):
 
 
 @each_kind
-def test_the_name_of_an_id_in_a_text_is_only_text(made, kind):
-    text = f"one{END_OF_TEXT}two"
-
-    ids = made[kind].encode(text)
-
-    assert made[kind].end_of_text not in ids
-    assert made[kind].decode(ids) == text
-
-
-@each_kind
-def test_end_of_text_is_the_last_id_and_stands_for_nothing(made, kind):
+def test_end_of_text_is_the_last_id_stands_for_nothing_and_is_not_made_by_its_name(made, kind):
     tokenizer = made[kind]
+    text = f"one{END_OF_TEXT}two"
 
     ids = [*tokenizer.encode("a"), tokenizer.end_of_text, *tokenizer.encode("b")]
 
     assert tokenizer.end_of_text == tokenizer.vocab_size - 1
     assert tokenizer.decode(ids) == "ab"
-    assert tokenizer.n_bytes(ids) == 2
-
-
-@each_kind
-def test_ids_know_their_bytes(made, kind):
-    text = "thé cat 日本"
-
-    assert made[kind].n_bytes(made[kind].encode(text)) == len(text.encode())
+    assert tokenizer.end_of_text not in tokenizer.encode(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @each_kind
@@ -117,10 +103,6 @@ def test_an_unknown_id_is_refused(made, kind, place):
 
     with pytest.raises(ConfigError, match=f"must be from 0 to .*, got {wrong}"):
         made[kind].decode([0, wrong])
-
-
-@each_kind
-def test_what_no_utf8_can_write_is_refused(made, kind):
     with pytest.raises(ConfigError, match="lone surrogate at character 2"):
         made[kind].encode("ab\udc80")
 
@@ -172,24 +154,14 @@ def test_the_pair_that_stands_most_often_is_merged_first():
     assert len(tokenizer.encode("qzqz")) == 2
 
 
-def test_training_twice_gives_one_tokenizer():
+def test_the_same_text_however_it_is_cut_gives_one_tokenizer():
     texts = [wild_text(random.Random(seed), 2000) for seed in range(20)]
 
     assert train_bpe(texts, 400).sha256 == train_bpe(iter(texts), 400).sha256
+    assert train_bpe(pieces(TEXT, 5), 275).sha256 == train_bpe([TEXT], 275).sha256
 
 
-def test_training_does_not_depend_on_where_a_text_is_cut():
-    cut = list(pieces(TEXT, 5))
-
-    assert train_bpe(cut, 275).sha256 == train_bpe([TEXT], 275).sha256
-
-
-def test_too_few_ids_for_all_bytes_are_refused():
-    with pytest.raises(ConfigError, match="at least 257 for 256 bytes and end of text, got 256"):
-        train_bpe([TEXT], 256)
-
-
-def test_more_ids_than_the_text_supports_are_refused_with_their_number():
+def test_more_or_fewer_ids_than_the_text_supports_are_refused_with_their_number():
     with pytest.raises(ConfigError, match=r"at most (\d+) for this text, got 5000") as refusal:
         train_bpe([TEXT], 5000)
     supported = int(str(refusal.value).split("at most ")[1].split()[0])
@@ -197,11 +169,10 @@ def test_more_ids_than_the_text_supports_are_refused_with_their_number():
     assert train_bpe([TEXT], supported).vocab_size == supported
     with pytest.raises(ConfigError, match=f"at most {supported} "):
         train_bpe([TEXT], supported + 1)
-
-
-def test_a_pair_that_stands_once_gets_no_id():
-    with pytest.raises(ConfigError, match="at most 257 "):
+    with pytest.raises(ConfigError, match="at most 257 "):  # no pair stands there twice
         train_bpe(["abcdefg"], 258)
+    with pytest.raises(ConfigError, match="at least 257 for 256 bytes and end of text, got 256"):
+        train_bpe([TEXT], 256)
 
 
 def test_ranks_are_ids(made, tmp_path):
@@ -209,8 +180,6 @@ def test_ranks_are_ids(made, tmp_path):
     ranks = read_ranks(write_ranks(tmp_path / "ranks", LONGER))
 
     assert tokenizer.end_of_text == len(ranks)
-    for token, rank in ranks.items():
-        assert tokenizer.bytes_per_id[rank] == len(token)
     assert tokenizer.encode(" the cat") == [ranks[b" the"], ranks[b" "], ranks[b"cat"]]
     assert tokenizer.encode("é") == [ranks[b"\xc3\xa9"]]
 
@@ -242,15 +211,48 @@ def test_the_ids_of_pieces_are_the_ids_of_the_text(made, kind, n_characters):
     assert len(cut) > 20
     assert "".join(cut) == text
     assert list(itertools.chain(*made[kind].encode_batch(cut))) == made[kind].encode(text)
-
-
-def test_a_text_without_white_space_is_one_piece():
     assert list(pieces("x" * 50, 3)) == ["x" * 50]
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"tokenizer\.json cannot be read"):
-        Tokenizer.load(tmp_path / "tokenizer.json")
+@pytest.mark.parametrize(
+    ("longer", "merges"),
+    [
+        # `the` stands as t, he when its turn comes: he has the lower rank, so th never forms in it.
+        (["he", "in", "th", "the", "inthe"], ["h e", "i n", "t h", "t he", "in the"]),
+        (["aa", "aaa"], ["a a", "aa a"]),  # of two equal pairs the first
+    ],
+)
+def test_merges_are_found_in_the_order_of_their_ranks(tmp_path, longer, merges):
+    ranks = read_ranks(write_ranks(tmp_path / "ranks", [token.encode() for token in longer]))
+
+    assert [b" ".join(pair).decode() for pair in merges_of(ranks)] == merges
+
+
+def test_a_token_that_is_no_pair_is_refused(tmp_path):
+    ranks = read_ranks(write_ranks(tmp_path / "ranks", [b"abc"]))
+
+    with pytest.raises(RanksError, match=r"b'abc' of rank 256 is no pair of tokens of lower rank"):
+        list(merges_of(ranks))
+
+
+@pytest.mark.parametrize("line", ["", "IQ==", "IQ== x", "I Q 0", "é 3", "!!!! 3"])
+def test_a_line_that_is_no_rank_is_refused_by_its_number(tmp_path, line):
+    path = write_ranks(tmp_path / "ranks", [])
+    path.write_bytes(path.read_bytes() + line.encode() + b"\n")
+
+    with pytest.raises(RanksError, match=r"line 257 must be|cannot be read as ranks"):
+        read_ranks(path)
+
+
+def test_ranks_with_a_gap_twice_or_without_all_bytes_are_refused(tmp_path):
+    path = tmp_path / "ranks"
+    with pytest.raises(RanksError, match="must rank its tokens 0 to 255, each once"):
+        read_ranks(write_ranks(path, [], first=1))
+    with pytest.raises(RanksError, match="must rank its tokens 0 to 256, each once"):
+        read_ranks(write_ranks(path, [b"a"]))
+    path.write_text("YQ== 0\nYg== 1\n")
+    with pytest.raises(RanksError, match="must rank all 256 bytes, 254 are missing"):
+        read_ranks(path)
 
 
 def foreign(change) -> str:
@@ -275,16 +277,8 @@ def test_what_is_no_tokenizer_of_ours_is_refused(tmp_path, content, reason):
 
     with pytest.raises(ConfigError, match=f"must be byte-level BPE.*{reason}"):
         Tokenizer.load(tmp_path / "tokenizer.json")
-
-
-def test_a_tokenizer_with_gaps_between_its_ids_is_refused(made, tmp_path):
-    made["bpe"].save(tmp_path / "tokenizer.json")
-    content = json.loads((tmp_path / "tokenizer.json").read_text())
-    content["added_tokens"][0]["id"] += 1
-    content["model"]["vocab"][END_OF_TEXT] = content["added_tokens"][0]["id"]
-
-    with pytest.raises(ConfigError, match="ids are not 0, 1, 2"):
-        Tokenizer(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"other\.json cannot be read"):
+        Tokenizer.load(tmp_path / "other.json")
 
 
 @pytest.mark.parametrize(
@@ -305,6 +299,10 @@ def test_a_tokenizer_that_treats_text_otherwise_is_refused(made, tmp_path, chang
 
     with pytest.raises(ConfigError, match=reason):
         Tokenizer(json.dumps(content | change))
+    content["added_tokens"][0]["id"] += 1
+    content["model"]["vocab"][END_OF_TEXT] += 1
+    with pytest.raises(ConfigError, match="ids are not 0, 1, 2"):
+        Tokenizer(json.dumps(content))
 
 
 FORKED = """

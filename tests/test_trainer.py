@@ -61,6 +61,14 @@ def trained(folder: Path, data: Data, config: TrainingConfig, **options: Any) ->
     return trainer
 
 
+@pytest.fixture(scope="module")
+def finished(data: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Any]:
+    """A training of two epochs beside a ceiling of 1e9 FLOP/s, and what its watcher was told."""
+    told: list[Progress] = []
+    folder = tmp_path_factory.mktemp("finished")
+    return trained(folder, data, short(epochs=2), watch=told.append, ceiling=1e9), told
+
+
 def test_steps_are_those_of_a_plain_loop(tmp_path, data) -> None:
     config = short(base="transformer", clip_norm=0.5)
     trainer = trained(tmp_path, data, config)
@@ -107,24 +115,16 @@ def test_every_base_learns_one_batch_by_heart(tmp_path, data, base: str) -> None
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_passes_add_up_to_one_large_pass(tmp_path, data, base: str) -> None:
-    for pass_tokens in (64, 256):
-        config = short(base=base, pass_tokens=pass_tokens, epochs=0.5)
-        trained(tmp_path / str(pass_tokens), data, config)
+def test_small_passes_and_saved_memory_change_nothing_that_is_learned(tmp_path, data, base) -> None:
+    options = {"base": base, "epochs": 0.5}
+    trained(tmp_path / "whole", data, short(**options))
+    trained(tmp_path / "small", data, short(pass_tokens=64, **options))
+    trained(tmp_path / "saving", data, short(grad_checkpoint=True, **options))
 
-    small, large = (column(tmp_path / name, "train_loss") for name in ("64", "256"))
-    assert small == pytest.approx(large, abs=1e-6)
-    norms = [column(tmp_path / name, "grad_norm") for name in ("64", "256")]
-    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
-
-
-@pytest.mark.parametrize("base", BASES)
-def test_a_network_computed_twice_to_save_memory_learns_the_same(tmp_path, data, base) -> None:
-    for saving in (True, False):
-        config = short(base=base, grad_checkpoint=saving, epochs=0.5)
-        trained(tmp_path / str(saving), data, config)
-
-    assert column(tmp_path / "True", "train_loss") == column(tmp_path / "False", "train_loss")
+    whole, small, saving = (tmp_path / name for name in ("whole", "small", "saving"))
+    assert column(saving, "train_loss") == column(whole, "train_loss")
+    assert column(small, "train_loss") == pytest.approx(column(whole, "train_loss"), abs=1e-6)
+    assert column(small, "grad_norm") == pytest.approx(column(whole, "grad_norm"), rel=1e-5)
 
 
 def test_an_epoch_trains_on_every_window_once(tmp_path, data, monkeypatch) -> None:
@@ -187,26 +187,17 @@ def test_a_training_goes_on_from_any_checkpoint_bit_by_bit(tmp_path, data, chang
 
 
 def test_a_training_that_broke_off_again_and_again_ends_as_one_that_did_not(tmp_path, data) -> None:
-    config = short()
+    config, told = short(), []
     trained(tmp_path / "whole", data, config)
 
     for step in (1, 2, 3, 5):
         stopped_after(begun(tmp_path / "part", data, config), step)
     trained(tmp_path / "part", data, config)
-
     assert state_of(tmp_path / "part") == state_of(tmp_path / "whole")
 
-
-def test_a_finished_training_has_nothing_left_to_do(tmp_path, data) -> None:
-    config = short()
-    trained(tmp_path, data, config)
-    before = state_of(tmp_path)
-    told: list[Progress] = []
-
-    trained(tmp_path, data, config, watch=told.append)
-
+    trained(tmp_path / "part", data, config, watch=told.append)  # nothing is left to do
     assert told == []
-    assert state_of(tmp_path) == before
+    assert state_of(tmp_path / "part") == state_of(tmp_path / "whole")
 
 
 def test_a_training_goes_on_in_other_passes(tmp_path, data) -> None:
@@ -233,24 +224,16 @@ def test_another_course_or_other_data_is_refused_by_what_differs(tmp_path, data)
     assert (tmp_path / "loss.csv").read_bytes() == before
 
 
-def test_a_text_shorter_than_a_window_is_refused(tmp_path, data) -> None:
-    config = short(context_length=2048, batch_tokens=2048, pass_tokens=2048)
+def test_evaluations_and_epochs_are_logged_where_the_plan_says(finished) -> None:
+    trainer, _ = finished
+    folder = trainer.folder
 
-    with pytest.raises(ConfigError, match=r"must hold context_length \+ 1 = 2049 tokens"):
-        begun(tmp_path, data, config)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_evaluations_and_epochs_are_logged_where_the_plan_says(tmp_path, data) -> None:
-    trainer = trained(tmp_path, data, short(epochs=2))
-
-    evaluated = [int(row["step"]) for row in rows(tmp_path, "evaluation")]
+    evaluated = [int(row["step"]) for row in rows(folder, "evaluation")]
     assert evaluated == sorted(trainer.plan.evaluations)
-    epochs = rows(tmp_path, "epoch")
+    epochs = rows(folder, "epoch")
     assert {int(row["step"]): row["epoch"] for row in epochs} == trainer.plan.epoch_ends
-    assert trainer.last_evaluation is not None
     assert epochs[-1]["val_loss"] == trainer.last_evaluation.loss
-    losses = column(tmp_path, "train_loss")
+    losses = column(folder, "train_loss")
     assert epochs[0]["train_loss"] == pytest.approx(sum(losses[:6]) / 6, rel=1e-12)
     assert epochs[1]["train_loss"] == pytest.approx(sum(losses[6:]) / 6, rel=1e-12)
 
@@ -271,10 +254,10 @@ def test_the_best_network_is_kept_whatever_comes_after_it(tmp_path, data, monkey
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00000003", "step_00000006"]
 
 
-def test_a_checkpoint_names_the_networks_weights_as_the_network_does(tmp_path, data) -> None:
-    trainer = trained(tmp_path, data, short())
+def test_a_checkpoint_names_the_networks_weights_as_the_network_does(finished) -> None:
+    trainer, _ = finished
 
-    loaded = load(checkpoints(tmp_path)[-1])
+    loaded = load(checkpoints(trainer.folder)[-1])
 
     weights = trainer.model.state_dict()
     assert loaded.weights.keys() == weights.keys()
@@ -358,15 +341,13 @@ def test_an_overflow_seen_by_one_optimizer_leaves_out_the_step_of_the_other(tmp_
         assert torch.equal(tensor, before[name])
 
 
-def test_the_watcher_hears_of_every_step_and_the_share_of_the_ceiling(tmp_path, data) -> None:
-    told: list[Progress] = []
+def test_the_watcher_hears_of_every_step_and_the_share_of_the_ceiling(finished) -> None:
+    _, told = finished
 
-    trained(tmp_path, data, short(), watch=told.append, ceiling=1e9)
-
-    config = short().network
-    flops = 3 * cost_of(config, Shape(1, 16)).model_flops / 16
-    assert [progress.step for progress in told] == list(range(1, 7))
-    assert {progress.n_steps for progress in told} == {6}
+    flops = 3 * cost_of(short().network, Shape(1, 16)).model_flops / 16
+    assert [(progress.step, progress.n_steps) for progress in told] == [
+        (step, 12) for step in range(1, 13)
+    ]
     for progress in told:
         assert progress.mfu == pytest.approx(progress.tokens_per_s * flops / 1e9, rel=1e-12)
     assert told[-1].seconds_left == 0
@@ -380,32 +361,26 @@ def test_a_missing_compiler_leaves_the_training_eager(tmp_path, data, monkeypatc
 
 @compiles
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     "changes", [{"base": "sgrpsann"}, {"base": "waveresnet", "grad_checkpoint": True}]
 )
-def test_a_compiled_training_learns_what_an_eager_one_does(tmp_path, data, changes) -> None:
-    for compiled in (True, False):
-        trained(tmp_path / str(compiled), data, short(compile=compiled, **changes))
-
-    fast, plain = (column(tmp_path / name, "train_loss") for name in ("True", "False"))
-    assert fast == pytest.approx(plain, abs=1e-5)
-    assert begun(tmp_path / "new", data, short(compile=True)).compiled
-
-
-@pytest.mark.slow
-@compiles
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_compiled_trainings_on_two_threads_repeat_to_the_last_digit(tmp_path, data) -> None:
+def test_compiled_trainings_on_two_threads_repeat_and_learn_what_an_eager_one_does(
+    tmp_path, data, changes
+) -> None:
+    trained(tmp_path / "plain", data, short(**changes))
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         for name in ("one", "two"):
-            trained(tmp_path / name, data, short(compile=True, precision="bf16", epochs=4))
+            assert trained(tmp_path / name, data, short(compile=True, **changes)).compiled
     finally:
         torch.set_num_threads(threads)
 
     one, two = ((tmp_path / name / "loss.csv").read_bytes() for name in ("one", "two"))
     assert one == two
+    fast, plain = (column(tmp_path / name, "train_loss") for name in ("one", "plain"))
+    assert fast == pytest.approx(plain, abs=1e-5)
 
 
 @pytest.mark.gpu

@@ -305,7 +305,7 @@ def served(folder: Path, task: TrainingTask) -> dict[str, Any]:
 
 
 def test_a_training_that_diverges_gives_its_reason(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(training_worker.child, "stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(training_worker.processes, "stop_when_orphaned", lambda: None)
 
     found = served(tmp_path, task_of(tmp_path, learning_rate=1e30, warmup_fraction=0.0))
 

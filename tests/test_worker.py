@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from psannlm.bench import ceiling, child, steps
+from psannlm.bench import ceiling, processes, steps
 from psannlm.config.network import ModelConfig
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
@@ -65,7 +65,7 @@ def test_the_ceiling_counts_a_square_product(monkeypatch):
 
 
 def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
-    monkeypatch.setattr(child, "available_memory_bytes", lambda device: 2**20)
+    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 2**20)
 
     with pytest.raises(MemoryError, match=r"needs at least .* \(weights and logits alone\)"):
         measure(task(model={"vocab_size": 10**5}), "train_step")
@@ -123,12 +123,12 @@ def test_a_gpu_trains_every_base_and_tells_its_memory(base, precision, compiled)
 @pytest.mark.gpu
 @on_gpu
 def test_memory_that_runs_out_on_a_gpu_is_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(child, "stop_when_orphaned", lambda: None)
-    monkeypatch.setattr(child, "available_memory_bytes", lambda device: 2**60)
+    monkeypatch.setattr(processes, "stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 2**60)
     huge = task(device="cuda", batch_tokens=2**26, model={"vocab_size": 2**16})
     (tmp_path / "task.json").write_text(json.dumps(dataclasses.asdict(huge)))
 
-    child.serve(Task, measure, [tmp_path / "task.json", tmp_path / "result.jsonl"])
+    processes.serve(Task, measure, [tmp_path / "task.json", tmp_path / "result.jsonl"])
 
     rows = [json.loads(line) for line in (tmp_path / "result.jsonl").read_text().splitlines()]
     assert [row["status"] for row in rows] == ["failed", "failed"]

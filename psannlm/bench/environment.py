@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,53 +92,37 @@ def describe_cpu() -> dict[str, Any]:
     }
 
 
-def describe_gpu() -> dict[str, Any] | None:
+def describe_gpu() -> dict[str, Any]:
     """Name, UUID, driver, memory and limits of the first visible GPU, as its driver tells them."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = _nvml_handle(pynvml)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-        return {
-            "name": pynvml.nvmlDeviceGetName(handle),
-            "uuid": pynvml.nvmlDeviceGetUUID(handle),
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "memory_mib": round(memory / MIB),
-            "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
-            "max_sm_clock_mhz": pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+    properties = torch.cuda.get_device_properties(0)
+    told = _told_by_driver(
+        lambda nvml, gpu: {
+            "name": nvml.nvmlDeviceGetName(gpu),
+            "uuid": nvml.nvmlDeviceGetUUID(gpu),
+            "driver": nvml.nvmlSystemGetDriverVersion(),
+            "memory_mib": round(nvml.nvmlDeviceGetMemoryInfo(gpu).total / MIB),
+            "power_limit_w": nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000,
+            "max_sm_clock_mhz": nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM),
             "count": torch.cuda.device_count(),
         }
-    except Exception as error:  # a driver without NVML still computes
-        properties = torch.cuda.get_device_properties(0)
-        return {
-            "name": properties.name,
-            "memory_mib": round(properties.total_memory / MIB),
-            "unknown": f"{type(error).__name__}: {error}",
-        }
+    )
+    return {"name": properties.name, "memory_mib": round(properties.total_memory / MIB)} | told
 
 
 def conditions(device: torch.device) -> dict[str, Any]:
     """What may disturb a measurement at this moment: load, clocks, power, throttling."""
-    found: dict[str, Any] = {"load_1min": round(os.getloadavg()[0], 2)}
-    if device.type == "cuda":
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            handle = _nvml_handle(pynvml)
-            found |= {
-                "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-                "temperature_c": pynvml.nvmlDeviceGetTemperature(
-                    handle, pynvml.NVML_TEMPERATURE_GPU
-                ),
-                "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-                "throttle_reasons": hex(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)),
-                "other_processes": len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)),
-            }
-        except Exception as error:
-            found["unknown"] = f"{type(error).__name__}: {error}"
-    return found
+    load = {"load_1min": round(os.getloadavg()[0], 2)}
+    if device.type != "cuda":
+        return load
+    return load | _told_by_driver(
+        lambda nvml, gpu: {
+            "sm_clock_mhz": nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM),
+            "temperature_c": nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
+            "power_w": nvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
+            "throttle_reasons": hex(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)),
+            "other_processes": len(nvml.nvmlDeviceGetComputeRunningProcesses(gpu)),
+        }
+    )
 
 
 def describe_git(root: Path = ROOT) -> Git:
@@ -182,6 +166,17 @@ def worker_environment(
         "PYTHONWARNINGS": "ignore",
         **(variables or {}),
     }
+
+
+def _told_by_driver(facts: Callable[[Any, Any], dict[str, Any]]) -> dict[str, Any]:
+    """What `facts` reads from NVML about torch's first device; without NVML, why it is unknown."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return facts(pynvml, _nvml_handle(pynvml))
+    except Exception as error:  # a driver without NVML still computes
+        return {"unknown": f"{type(error).__name__}: {error}"}
 
 
 def _nvml_handle(pynvml: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A process that has loaded all that cells need, and forks a fresh one for each.
+"""A process that has loaded all that cells need, and forks a fresh process for each.
 
 Loading torch takes ten times as long as measuring a small network. What is forked has never built,
 timed or freed anything. Not for CUDA, whose driver does not outlive a fork.
@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from psannlm.bench.environment import worker_environment
 
@@ -31,7 +30,7 @@ def never() -> bool:
     return False
 
 
-class ForkServer:
+class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
     """Cells of one module, each in a process of its own; used as a context.
 
     Args:
@@ -53,15 +52,7 @@ class ForkServer:
         self.environment = worker_environment(cache, variables)
         self.process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> "ForkServer":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def run(
@@ -112,19 +103,19 @@ class ForkServer:
         return process.wait()
 
 
-def attend(work: Callable[[Sequence[str]], None]) -> None:
+def serve(work: Callable[[Sequence[str]], None]) -> None:
     """Answer every request on standard input with the end of a fresh process."""
     for line in sys.stdin:
         task, result, log, timeout_seconds = json.loads(line)
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            _live(work, task, result, log)
+            _run_forked(work, task, result, log)
         sys.stdout.write(json.dumps(_wait(pid, timeout_seconds)) + "\n")
         sys.stdout.flush()
 
 
-def _live(work: Callable[[Sequence[str]], None], task: str, result: str, log: str) -> None:
+def _run_forked(work: Callable[[Sequence[str]], None], task: str, result: str, log: str) -> None:
     """The forked process: never returns."""
     code = 1
     try:
@@ -160,4 +151,4 @@ def _wait(pid: int, timeout_seconds: float) -> int | None:
 if __name__ == "__main__":
     module, *_ = [importlib.import_module(name) for name in sys.argv[1:]]
     gc.freeze()  # what is loaded stays: no cell need look through it
-    attend(module.main)
+    serve(module.main)

@@ -1,4 +1,4 @@
-"""What autograd keeps for backward: counted storage by storage, exact on any device.
+"""Bytes that autograd saves for backward: counted storage by storage, exact on any device.
 
 Needs torch alone, so that other packages' networks are counted by this same file.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass
 class Saved:
-    """Storages that autograd keeps, each once however many tensors look into it."""
+    """Storages that autograd saves, each once however many tensors view it."""
 
     excluded: frozenset[int] = frozenset()
     """Addresses of storages that are there anyway: those of parameters."""
@@ -47,10 +47,10 @@ class Saved:
 
 @contextlib.contextmanager
 def saved_for_backward(parameters: Iterable[Tensor]) -> Iterator[Saved]:
-    """Count what the forward pass within keeps for its backward pass.
+    """Count what the forward pass within saves for its backward pass.
 
     Of what is checkpointed, torch saves the inputs alone, and these alone are counted. What a
-    function keeps otherwise than by `save_for_backward` is not seen.
+    function saves otherwise than by `save_for_backward` is not seen.
 
     Args:
         parameters: What is not counted, as it is there with or without a backward pass.

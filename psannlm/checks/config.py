@@ -17,7 +17,9 @@ class ValidationConfig(Architecture):
     """Everything that notebooks/validation.ipynb may vary."""
 
     preset: Preset
-    base: OneOrMore[Text]
+    base: AnyOf[Text]
+    """None named means every base: the configuration of a run names them all."""
+
     only: AnyOf[Check]
     """Checks that run; none named means all."""
 

@@ -21,6 +21,9 @@ FEW = 16
 SPREAD = 2
 """How far one draw may lie out: two of its standard errors, by the worst that is known of them."""
 
+LUCK = 4.0
+"""Standard errors by which the logarithm of the ratio of two errors may differ by chance."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -65,9 +68,12 @@ def excesses(problems: Sequence[Problem]) -> Iterator[tuple[str, Excess]]:
 
     * the error of the float64 result rounded once to the dtype of the tensor,
     * u sqrt(n / 6) with float32's unit roundoff u: the standard error of n random numbers that are
-      added one after the other, where the plain path may have added pairs of pairs, and
-    * for tensors of at most `FEW` numbers `SPREAD` times the largest plain error of all tensors of
-      the problem: the plain error of a number or two says little about what it may be.
+      added one after the other, where the plain path may have added pairs of pairs,
+    * for n numbers of all seeds the plain error times exp(`LUCK` / sqrt(n)): if each of them has an
+      independent rounding error of one size, the logarithm of the ratio of two such norms has a
+      standard error of 1 / sqrt(n), whatever order of sums the processor's instructions choose, and
+    * for tensors of at most `FEW` numbers instead `SPREAD` times the largest plain error of all
+      tensors of the problem: the plain error of a number or two says little about what it may be.
 
     Args:
         problems: The same problem for several seeds.
@@ -81,7 +87,13 @@ def excesses(problems: Sequence[Problem]) -> Iterator[tuple[str, Excess]]:
     of_sums = torch.finfo(torch.float32).eps / 2 * math.sqrt(problems[0].n_terms / 6)
     of_few = SPREAD * max(reference.values())
     floors = {
-        name: max(rounding[name], of_sums, of_few if tensor.numel() <= FEW else 0.0)
+        name: max(
+            rounding[name],
+            of_sums,
+            of_few
+            if tensor.numel() <= FEW
+            else reference[name] * math.exp(LUCK / math.sqrt(tensor.numel() * len(problems))),
+        )
         for name, tensor in exact[0].items()
     }
     for path in problems[0].fast:

@@ -29,8 +29,9 @@ from psannlm.train.objective import NextToken
 TWICE = 2.0
 
 WHY = (
-    "computations of one precision round differently but equally much: twice the plain error "
-    "leaves room for another order of sums, and none for a wrong term"
+    "computations of one precision round differently but equally much: twice the plain error, "
+    "which counts for more where it is of few numbers, leaves room for another order of sums, and "
+    "none for a wrong term"
 )
 
 BACKENDS = {

@@ -68,4 +68,4 @@ def tokens_of(path: Path, n_tokens: int) -> Tokens:
             "name a longer corpus, or shorten batch or context_length"
         )
     sha256 = hashlib.sha256(ids.tobytes()).hexdigest()
-    return Tokens(ids, n_bytes=n_tokens, largest=int(ids.max()), sha256=sha256)
+    return Tokens(ids, n_bytes=n_tokens, sha256=sha256)

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import hub, readers
+from psannlm.corpora import readers
 from psannlm.corpora.archives import members, own_files, readable
 from psannlm.corpora.clean import Cleaner
 from psannlm.corpora.corpus import BLOCK_BYTES, COLUMNS, CORPORA, LEAST_BLOCKS, beside
 from psannlm.corpora.duplicates import Exact, PhraseTable, phrases
-from psannlm.corpora.fetch import artefact
+from psannlm.corpora.fetch import fetch_file, rows
 from psannlm.corpora.recipe import (
     RECIPES,
     SPLITS,
@@ -31,7 +31,7 @@ from psannlm.corpora.recipe import (
     Split,
     load_recipe,
 )
-from psannlm.corpora.split import Candidate, assign, drawn_lots
+from psannlm.corpora.split import Candidate, assign, shuffled
 from psannlm.files import replacing, sha256_of, write_atomically
 
 WRITTEN: tuple[Split, ...] = ("validation", "test", "train")
@@ -119,8 +119,8 @@ def build_recipe(recipe: Recipe, out: Path, told: Mapping[str, Any]) -> Path:
             _split(recipe, drafts)
             with replacing(out) as text:
                 written = list(_written(recipe, drafts, spool, text, account))
-        if not written:
-            raise ConfigError(f"{recipe.name}: nothing is left of its sources")
+                if not written:
+                    raise ConfigError(f"{recipe.name}: nothing is left of its sources")
         table, facts = beside(out)
         write_atomically(table, _table(written))
         content = {**told, **_facts(out, table, written, account)}
@@ -164,9 +164,9 @@ def _drafts(recipe: Recipe, spool: BinaryIO, account: Account) -> Iterator[Draft
 def _stream(source: Source, account: Account) -> readers.Stream:
     if isinstance(source, HubSource):
         account.inputs[source.name] = f"{source.dataset}@{source.revision}"
-        yield from readers.articles(hub.rows(source))
+        yield from readers.articles(rows(source))
     elif isinstance(source, PackedSource):
-        path = artefact(source)
+        path = fetch_file(source)
         account.inputs[path.name.partition("-")[2]] = source.sha256
         yield from readers.read(source, members(path, source.members, source.without))
     elif isinstance(source, FilesSource):
@@ -194,10 +194,9 @@ def _written(
 
     Those of a split are shuffled, so that a beginning of it has of all sources.
     """
-    fresh = Novelty(recipe, sum(draft.n_bytes for draft in drafts), account.removed)
-    lots = drawn_lots([_candidate(draft) for draft in drafts], recipe.seed)
-    shuffled = [drafts[i] for i in sorted(range(len(drafts)), key=lots.__getitem__)]
-    ordered = [draft for split in WRITTEN for draft in shuffled if draft.split == split]
+    fresh = DuplicateFilter(recipe, sum(draft.n_bytes for draft in drafts), account.removed)
+    order = shuffled([_candidate(draft) for draft in drafts], recipe.seed)
+    ordered = [drafts[i] for split in WRITTEN for i in order if drafts[i].split == split]
     for draft in tqdm(ordered, desc="duplicates", unit=" documents", mininterval=1):
         final = Draft(draft.title, draft.source, text.tell(), split=draft.split)
         spool.seek(draft.first_byte)
@@ -210,8 +209,8 @@ def _written(
             yield final
 
 
-class Novelty:
-    """Whether a paragraph is new: held-out text is asked about first, and so is never near."""
+class DuplicateFilter:
+    """Whether a paragraph is new; held-out text comes first, and is never a near duplicate."""
 
     def __init__(self, recipe: Recipe, n_bytes: int, removed: Counter[str]) -> None:
         self._bound = recipe.near_duplicate_share

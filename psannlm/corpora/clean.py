@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 _SPACE = re.compile(r"\s+")
@@ -20,31 +21,24 @@ _BODY_ENDS = re.compile(
 )
 
 
+@dataclass(kw_only=True)
 class Cleaner:
-    """Judges paragraphs one by one, and counts what it removes and why."""
+    """Judges paragraphs one by one by a recipe's bounds, and counts what it removes and why."""
 
-    def __init__(
-        self,
-        *,
-        min_characters: int,
-        max_characters: int,
-        min_lowercase: float,
-        boilerplate: Sequence[re.Pattern[str]],
-    ) -> None:
-        """Take the bounds of a recipe.
+    min_characters: int
+    """A shorter paragraph is a heading or a page number."""
 
-        Args:
-            min_characters: A shorter paragraph is a heading or a page number.
-            max_characters: A longer one is cut, where a sentence ends if possible.
-            min_lowercase: Least share of small letters among letters and digits; below it stand
-                headings, tables and casts. 0 lets everything pass.
-            boilerplate: A paragraph in which one of these is found is not the author's.
-        """
-        self._min_characters = min_characters
-        self._max_characters = max_characters
-        self._min_lowercase = min_lowercase
-        self._boilerplate = tuple(boilerplate)
-        self.removed: Counter[str] = Counter()
+    max_characters: int
+    """A longer one is cut, where a sentence ends if possible."""
+
+    min_lowercase: float
+    """Least share of small letters among letters and digits; below it stand headings, tables and
+    casts. 0 lets everything pass."""
+
+    boilerplate: Sequence[re.Pattern[str]]
+    """A paragraph in which one of these is found is not the author's."""
+
+    removed: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, raw: str) -> list[str]:
         """The paragraph in its final form: none if it is removed, several if it is very long."""
@@ -52,14 +46,14 @@ class Cleaner:
         if reason := self._objection(text):
             self.removed[reason] += 1
             return []
-        return list(_pieces(text, self._max_characters))
+        return list(_pieces(text, self.max_characters))
 
     def _objection(self, text: str) -> str:
-        if len(text) < max(self._min_characters, 1):
+        if len(text) < max(self.min_characters, 1):
             return "short"
-        if any(pattern.search(text) for pattern in self._boilerplate):
+        if any(pattern.search(text) for pattern in self.boilerplate):
             return "boilerplate"
-        if self._min_lowercase and _lowercase(text) < self._min_lowercase:
+        if self.min_lowercase and _lowercase(text) < self.min_lowercase:
             return "capitals or figures"
         return ""
 

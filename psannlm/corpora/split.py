@@ -42,8 +42,7 @@ def assign(
     """
     chosen: list[Split] = [document.fixed or "train" for document in documents]
     free = [i for i, document in enumerate(documents) if document.fixed is None]
-    lots = drawn_lots(documents, seed)
-    order = sorted(free, key=lots.__getitem__)
+    order = [i for i in shuffled(documents, seed) if documents[i].fixed is None]
     for split, fraction in (("validation", validation), ("test", test)):
         for source in dict.fromkeys(documents[i].source for i in free):
             stratum = [i for i in order if documents[i].source == source]
@@ -87,24 +86,27 @@ def _fill_empty(
         chosen[min(left, key=lambda i: documents[i].n_bytes)] = split
 
 
-def drawn_lots(documents: Sequence[Candidate], seed: int) -> list[bytes]:
-    """What each document draws; those of equal title and source draw one after the other."""
-    drawn: Counter[tuple[str, str]] = Counter()
-    lots = []
+def shuffled(documents: Sequence[Candidate], seed: int) -> list[int]:
+    """Indices of the documents in an order drawn by the seed, whatever their order is.
+
+    Those of equal title and source are drawn one after the other.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    keys = []
     for document in documents:
         name = document.source, document.title
-        lots.append(_lot(seed, *name, drawn[name]))
-        drawn[name] += 1
-    return lots
+        keys.append(_random_key(seed, *name, seen[name]))
+        seen[name] += 1
+    return sorted(range(len(documents)), key=keys.__getitem__)
 
 
-def _lot(*parts: Hashable) -> bytes:
+def _random_key(*parts: Hashable) -> bytes:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
 def assign_blocks(n_blocks: int, *, seed: int) -> Iterable[Split]:
     """Splits of equal parts: one in twenty for validation, as many for test, at least one each."""
-    order = sorted(range(n_blocks), key=lambda i: _lot(seed, i))
+    order = sorted(range(n_blocks), key=lambda i: _random_key(seed, i))
     share = max(1, n_blocks // 20)
     place = {i: rank for rank, i in enumerate(order)}
     for i in range(n_blocks):

@@ -32,14 +32,10 @@ class Inert:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
-    def append(self, _: Any) -> None:
-        """What a pickle puts into a list of its own kind is let go."""
+    def _ignore(self, *_: Any) -> None:
+        """What a pickle puts into a list or mapping of its own kind is let go."""
 
-    def extend(self, _: Any) -> None:
-        """What a pickle puts into a list of its own kind is let go."""
-
-    def __setitem__(self, _: Any, __: Any) -> None:
-        """What a pickle puts into a mapping of its own kind is let go."""
+    append = extend = __setitem__ = _ignore
 
 
 class InertUnpickler(pickle.Unpickler):

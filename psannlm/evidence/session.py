@@ -220,6 +220,9 @@ def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str
         data: Its parameters.
         source: Where they came from; opens the message.
 
+    Returns:
+        With every base where none is named; a shootout keeps that it was asked for all arms.
+
     Raises:
         ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
     """
@@ -228,7 +231,8 @@ def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str
         page.check_config(config)
     except ConfigError as error:
         raise ConfigError(f"{source}:\n  {error}") from None
-    return config
+    named: tuple[str, ...] = getattr(config, "base", ())
+    return config if named else config.model_copy(update={"base": page.names()})
 
 
 def given_parameters(name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -264,7 +264,9 @@ PRECISION = Column(
     "precision", "Precision of matrix products, fp32 or bf16.", heading="precision", role="key"
 )
 REASON = Column(
-    "reason", "Why it failed, was refused or was skipped; empty otherwise.", role="reason"
+    "reason",
+    "Why it, or a process of it, failed, was refused or was skipped; empty otherwise.",
+    role="reason",
 )
 REPEAT = Column("repeat", "Number of the block that the process belongs to, from 0.")
 STARTED_AT = Column("started_at", "When it began, in UTC.")
@@ -272,7 +274,7 @@ STATUS = Column("status", "ok, failed or refused.", role="status")
 TIMESTAMP = Column("timestamp", "Run folder, named by its start in UTC.")
 VERDICT = Column(
     "verdict",
-    "Faster or slower, better or worse, or not separated.",
+    "What a comparison found, such as faster, worse or not separated; else why there is none.",
     heading="verdict",
     role="verdict",
 )

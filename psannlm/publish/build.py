@@ -21,6 +21,7 @@ from psannlm.evidence.runs import Evidence
 from psannlm.pages.memory import tables as memory_tables
 from psannlm.pages.registry import CONFIGS
 from psannlm.pages.shootout import comparison
+from psannlm.pages.shootout import controls as shootout_controls
 from psannlm.publish import claims, downloads, pieces, soundness
 from psannlm.publish.evidence_pages import LandingData
 from psannlm.rerun import expectation
@@ -199,6 +200,7 @@ def constants() -> dict[str, str]:
         "alpha": f"{comparison.LEVEL:.0%}",
         "fewest_seeds": str(comparison.FEWEST_SEEDS),
         "smallest_loss_effect": f"{comparison.SMALLEST_EFFECT:g}",
+        "fewest_values": str(shootout_controls.FEWEST_VALUES),
         "repeat_level": f"{expectation.LEVEL:.0%}",
         "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,

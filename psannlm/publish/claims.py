@@ -15,7 +15,7 @@ from psannlm.config.schema import AnyOf, ConfigError, Strict, Text
 from psannlm.evidence.rows import Row, selected
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.publish.claim_rows import LatestRuns, Source, joined
-from psannlm.publish.claim_sentences import filled, loose_digits
+from psannlm.publish.claim_sentences import filled, loose_digits, unmeasured
 from psannlm.publish.headline import PLAN, PlanId
 
 CLAIMS = ROOT / "book" / "claims.yaml"
@@ -154,6 +154,7 @@ def parsed(text: str) -> tuple[list[Claim], list[str]]:
 def _hold(claim: Claim, newest: LatestRuns) -> CheckedClaim:
     places = [claim.source, *([claim.beside] if claim.beside else [])]
     wrong = list(loose_digits(claim.sentence, claim.condition, *(place.where for place in places)))
+    wrong += unmeasured(claim.sentence)
     rows: list[Row] = []
     sentence = ""
     try:

@@ -14,6 +14,7 @@ from psannlm.publish.claims_page import claims_page
 from psannlm.publish.headlines import Headline, headlines
 from psannlm.publish.landing import answers
 from psannlm.publish.raw_rows import files_beside, rows_page
+from psannlm.publish.run_facts import complete_runs, machine
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ class LandingData:
         return cls(runs, best, headlines(best), claims.held(path, runs) if path else [])
 
     @property
+    def others(self) -> list[list[Headline]]:
+        """Of each other whole run with the page, preset and device of a best one, newest first."""
+        found = [
+            headlines({name: run})
+            for name, best in self.best.items()
+            for run in reversed(complete_runs(self.runs, name))
+            if run is not best and _kind(run) == _kind(best)
+        ]
+        return [of_run for of_run in found if of_run]
+
+    @property
     def rows(self) -> list[Row]:
         """That it was read from, some of them more than once."""
         return [*(h.row for h in self.found), *(row for held in self.claims for row in held.rows)]
@@ -46,7 +58,7 @@ class LandingData:
     def pieces(self) -> dict[str, str]:
         """Pages and parts of pages, by the name of their file in book/results/."""
         return {
-            "answers.md": refused(self.runs) + answers(self.found),
+            "answers.md": refused(self.runs) + answers(self.found, self.others),
             "cards.md": cards(self.found),
             "claims.md": claims_page(self.claims),
             "rows.md": rows_page(self.rows, self.best),
@@ -56,6 +68,10 @@ class LandingData:
     def files(self) -> dict[str, bytes]:
         """Files that lie beside the page of raw rows, by their place in book/results/."""
         return files_beside(self.rows, self.best)
+
+
+def _kind(run: Evidence) -> tuple[str, str, bool]:
+    return machine(run), run.manifest["preset"], bool(run.manifest["parameters"].get("only"))
 
 
 def refused(runs: Sequence[Evidence | Refused]) -> str:

@@ -1,6 +1,6 @@
 """What the conditions of a published figure imply: a network, its costs, the peak of its device."""
 
-from psannlm.bench.datasheet import stated_peak
+from psannlm.bench.ceiling import stated_peak
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.files import MIB

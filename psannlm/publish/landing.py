@@ -1,7 +1,8 @@
 """The answer in a few lines: one sentence a page, by the verdicts of its headline numbers."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from psannlm.evidence.runs import Evidence
 from psannlm.pages.peer.headlines import WORK
 from psannlm.pages.shootout import gain_control as shootout_gain
 from psannlm.pages.shootout.comparison import Verdict
@@ -13,13 +14,16 @@ from psannlm.publish.phrases import date, machine, measured, page
 NO_RUN = "No complete run yet: `make report` makes the first."
 ORDER = ("faster", "better", "less", "fewer", "not separated", "equal", "slower", "worse", "more")
 SETTINGS = {"best": "each with its fastest choices", "defaults": "each by its defaults"}
+MOST_OTHERS = 3
+"""Other runs of a page whose results are told, the newest first."""
 
 
-def answers(found: Sequence[Headline]) -> str:
+def answers(found: Sequence[Headline], others: Sequence[Sequence[Headline]] = ()) -> str:
     """What was found, as Markdown: a line a page, and one on machine and date.
 
     Args:
         found: The headlines of the best runs.
+        others: Those of each other run that asks the same questions, the newest first.
     """
     pages: dict[str, list[Headline]] = {}
     for headline in found:
@@ -33,9 +37,32 @@ def answers(found: Sequence[Headline]) -> str:
         said = say(here) if here else NO_RUN
         where = f" On {machine(here[0].row)}." if here and len(machines) > 1 else ""
         lines.append(f"1. **{question}** {said}{where} ({page(name)})")
+        if here:
+            lines += _others([other for other in others if other[0].row.page == name], here)
     if found:
         lines += ["", _measured_on(found, machines)]
     return "\n".join(lines) + "\n"
+
+
+def _others(others: Sequence[Sequence[Headline]], best: Sequence[Headline]) -> Iterator[str]:
+    """What other runs found, so that nobody takes the one above for all that is known."""
+    for other in others[:MOST_OTHERS]:
+        said = LINES[other[0].row.page][1](other)
+        run = other[0].row.run
+        differs = _otherwise(run, best[0].row.run)
+        asked = f", asked with other {', '.join(differs)}" if differs else ""
+        yield f"   - Another complete run, `{run.name}`{asked}: {said}"
+    if len(others) > MOST_OTHERS:
+        n = len(others) - MOST_OTHERS
+        yield f"   - Older complete runs: {n}, in the [history](results/history)."
+
+
+def _otherwise(run: Evidence, other: Evidence) -> list[str]:
+    """Names of the parameters in which two runs differ."""
+    mine, theirs = (one.manifest["parameters"] for one in (run, other))
+    return sorted(
+        name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)
+    )
 
 
 def _measured_on(found: Sequence[Headline], machines: set[str]) -> str:
@@ -163,11 +190,11 @@ def _called(verdict: str) -> Verdict | str:
 
 
 def _peer(found: Sequence[Headline]) -> str:
-    """With the fastest choices of both, where these were measured."""
-    best = [h for h in found if h.row.values["setting"] == "best"] or found
-    setting, peer = best[0].row.values["setting"], best[0].row.run.manifest["parameters"]["peer"]
-    here = [h for h in best if h.row.values["setting"] == setting]
-    return f"Ours as a ratio to {peer}, {SETTINGS[setting]}: {_by_verdict(here, _work)}."
+    """In every setting that was measured: neither stands for the other."""
+    peer = found[0].row.run.manifest["parameters"]["peer"]
+    groups = {name: [h for h in found if h.row.values["setting"] == name] for name in SETTINGS}
+    said = (f"*{SETTINGS[name]}*: {_by_verdict(h, _work)}" for name, h in groups.items() if h)
+    return f"Ours as a ratio to {peer}: {'. '.join(said)}."
 
 
 def _work(headline: Headline) -> str:

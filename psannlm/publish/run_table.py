@@ -107,8 +107,10 @@ def _peer(run: Evidence) -> str:
     if not numbers:
         return "nothing was measured"
     steps = [n for n in numbers if n.setting.startswith(MODES["train_step"])] or numbers
-    one = steps[0]
-    return f"{one.base}, {one.setting.partition(',')[0]}: {one.value:.2f} × the published package"
+    base, (work, *_) = steps[0].base, steps[0].setting.split(", ")
+    mine = [(n.value, n.setting.split(", ")) for n in steps if n.base == base]
+    said = " and ".join(f"{value:.2f} ({of[1]})" for value, of in mine if of[0] == work)
+    return f"{base}, {work}: {said} × the published package"
 
 
 FOUND: Mapping[str, Callable[[Evidence], str]] = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from psannlm import REPORTS
-from psannlm.corpora import sums
+from psannlm.corpora import corpus
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.publish import claims, published
 from psannlm.run.check import checked_runs
@@ -30,4 +30,4 @@ def problems_of(runs: Sequence[Evidence | Refused], path: Path | None) -> list[s
     refused = [f"left out of the book: {run.reason}" for run in runs if isinstance(run, Refused)]
     if path is None:
         return refused
-    return [*refused, *claims.problems(path, runs), *published.problems(), *sums.problems()]
+    return [*refused, *claims.problems(path, runs), *published.problems(), *corpus.altered_files()]

@@ -5,6 +5,7 @@ before it, so that every token but the first is predicted once an epoch. Positio
 is window shuffled(k mod N) of epoch k // N: a step's batch follows from its number alone.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from psannlm.config.schema import ConfigError
 from psannlm.model.loss import IGNORED
-from psannlm.train.order import shuffled
 from psannlm.train.shards import Tokens
+
+N_ROUNDS = 6
+"""Of the Feistel network that shuffles windows."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +125,50 @@ def evaluation_windows(
         inputs = torch.nn.functional.pad(part[:-1], (0, missing))
         targets = torch.nn.functional.pad(part[1:], (0, missing), value=IGNORED)
         yield inputs.view(batch, -1), targets.view(batch, -1)
+
+
+def shuffled(positions: NDArray[np.int64], length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """What stands at each of `positions` when the numbers below `length` are shuffled.
+
+    The order is computed position by position and never stored. With m the least number whose
+    square is `length` or more, a position is a pair of digits below m, which Feistel rounds carry
+    to another pair: left, right -> right, left + f(right) mod m. Each round can be undone, so this
+    permutes the m * m pairs; from a pair beyond `length` it goes on until one is not.
+
+    Args:
+        positions: Each below `length`.
+        length: Of the order.
+        seed: Of the training.
+        epoch: Of the training; each has an order of its own.
+
+    Returns:
+        As many numbers, each below `length`.
+    """
+    side = np.uint64(math.isqrt(length - 1) + 1)
+    keys = _keys(seed, epoch)
+    found = _permuted(positions.astype(np.uint64), side, keys)
+    while (beyond := found >= length).any():
+        found[beyond] = _permuted(found[beyond], side, keys)
+    return found.astype(np.int64)
+
+
+@functools.lru_cache(maxsize=4)
+def _keys(seed: int, epoch: int) -> NDArray[np.uint64]:
+    state = np.random.SeedSequence((seed, epoch)).generate_state(N_ROUNDS, np.uint64)
+    return state.astype(np.uint64)
+
+
+def _permuted(
+    numbers: NDArray[np.uint64], side: np.uint64, keys: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    left, right = np.divmod(numbers, side)
+    for key in keys:
+        left, right = right, (left + _hashed(right + key) % side) % side
+    return left * side + right
+
+
+def _hashed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Values whose every bit depends on all bits, by the finish of SplitMix64 (Steele 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -11,7 +11,7 @@ from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora.corpus import Corpus, load
 from psannlm.train.journal import writing
-from psannlm.train.shards import Tokens, prepare_split, split_sha256
+from psannlm.train.shards import Tokens, prepare, split_sha256
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, train_bpe
 
 
@@ -54,7 +54,7 @@ def read(config: TrainingConfig, *, cache: Path | None = None) -> Data:
             "file of all of its ranks"
         )
     splits = {
-        split: prepare_split(corpus, split, tokenizer, max_bytes=limit, cache=cache / "tokens")
+        split: prepare(corpus, split, tokenizer, max_bytes=limit, cache=cache / "tokens")
         for split, limit in within.items()
     }
     return Data(corpus, tokenizer, **splits)
@@ -67,6 +67,30 @@ def limits(config: TrainingConfig) -> dict[str, int | None]:
         for megabytes in (config.train_megabytes, config.validation_megabytes)
     )
     return {"train": training, "validation": held_out, "test": held_out}
+
+
+def sources(config: TrainingConfig, data: Data) -> dict[str, dict[str, object]]:
+    """What the manifest of a run says of text and tokenizer.
+
+    Args:
+        config: Of a training that reads them.
+        data: What it reads.
+    """
+    return {
+        "corpus": {
+            "path": config.corpus,
+            "sha256": data.corpus.sha256,
+            "train_bytes": data.train.n_bytes,
+            "validation_bytes": data.validation.n_bytes,
+            "test_bytes": data.test.n_bytes,
+        },
+        "tokenizer": {
+            "kind": data.tokenizer.kind,
+            "vocab_size": data.tokenizer.vocab_size,
+            "sha256": data.tokenizer.sha256,
+            "bytes_per_token": data.validation.bytes_per_token,
+        },
+    }
 
 
 def _tokenizer(

@@ -11,11 +11,15 @@ from torch import Tensor
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled, Transformer
 
-PARTS = ("amplitude", "frequency", "decay")
+PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
+"""Learned parameters of the damped sine, by the letter of the formula."""
+
+LOW, HIGH = 0.05, 0.95
+"""Quantiles between which most features lie."""
 
 
 @dataclass(frozen=True)
-class Nonlinearity:
+class LearnedNonlinearity:
     """The parameters of one nonlinearity, before a training and after it."""
 
     layer: str
@@ -28,7 +32,7 @@ class Nonlinearity:
     after: dict[str, Tensor]
 
 
-def nonlinearities(before: Transformer, after: Transformer) -> Iterator[Nonlinearity]:
+def nonlinearities(before: Transformer, after: Transformer) -> Iterator[LearnedNonlinearity]:
     """Every nonlinearity of two equal networks that has parameters, in the order of the layers.
 
     Args:
@@ -38,7 +42,7 @@ def nonlinearities(before: Transformer, after: Transformer) -> Iterator[Nonlinea
     for (name, old), new in zip(before.named_modules(), after.modules(), strict=True):
         if isinstance(old, DampedSine | GeluScaled):
             _, number, part, _ = name.split(".")
-            yield Nonlinearity(f"{number} {part}", type(old), _values(old), _values(new))
+            yield LearnedNonlinearity(f"{number} {part}", type(old), _values(old), _values(new))
 
 
 def _values(module: object) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ matrices inside the blocks and AdamW for the rest.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -81,30 +81,19 @@ def rate_at(step: int, n_steps: int, config: TrainingConfig) -> float:
     if step <= n_warmup:
         return config.learning_rate * step / n_warmup
     if config.schedule == "cosine":
-        n_falling, fall = n_steps - n_warmup, _half_cosine
+        n_falling = n_steps - n_warmup
     else:
-        n_falling, fall = round(config.decay_fraction * n_steps), _straight
+        n_falling = round(config.decay_fraction * n_steps)
     done = step - (n_steps - n_falling)
     if done <= 0:
         return config.learning_rate
-    low = config.final_fraction
-    return config.learning_rate * (low + (1 - low) * fall(done / n_falling))
-
-
-def _half_cosine(share: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _straight(share: float) -> float:
-    return 1 - share
+    share, low = done / n_falling, config.final_fraction
+    left = 0.5 * (1 + math.cos(math.pi * share)) if config.schedule == "cosine" else 1 - share
+    return config.learning_rate * (low + (1 - low) * left)
 
 
 def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
     """Make `rate` the learning rate of every group."""
-    for group in _all_groups(optimizers):
-        group["lr"] = rate
-
-
-def _all_groups(optimizers: Iterable[Optimizer]) -> Iterator[dict[str, Any]]:
     for optimizer in optimizers:
-        yield from optimizer.param_groups
+        for group in optimizer.param_groups:
+            group["lr"] = rate

@@ -15,8 +15,8 @@ from psannlm import CHECKPOINTS
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
+from psannlm.device import peak_resident_bytes
 from psannlm.files import MIB, write_atomically
-from psannlm.resident import peak_resident_bytes
 from psannlm.train.checkpoint import differences
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks

@@ -10,18 +10,18 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import Corpus
-from psannlm.files import replacing, write_atomically
+from psannlm.files import replacing, sha256_of, write_atomically
+from psannlm.train.journal import writing
 from psannlm.train.tokenizer import Tokenizer, pieces
 
 FORMAT = 1
-CHUNK = 2**22  # bytes read at once
 BATCH = 2**21  # characters encoded at once, on all cores
 
 
@@ -34,9 +34,6 @@ class Tokens:
 
     n_bytes: int
     """UTF-8 bytes of the text itself; ends of text are none of it."""
-
-    largest: int
-    """The greatest id."""
 
     sha256: str
     """Hash of the ids as they stand in the file."""
@@ -62,41 +59,35 @@ class Tokens:
         Raises:
             ConfigError: An id is `vocab_size` or more.
         """
-        if self.largest >= vocab_size:
+        largest = int(self.ids.max())
+        if largest >= vocab_size:
             raise ConfigError(
-                f"token ids must be below vocab_size {vocab_size}, got {self.largest}; "
+                f"token ids must be below vocab_size {vocab_size}, got {largest}; "
                 "give the network as many ids as the tokenizer has"
             )
 
 
 def prepare(
-    texts: Iterable[str],
-    tokenizer: Tokenizer,
-    *,
-    corpus: str,
-    split: str,
-    max_bytes: int | None,
-    cache: Path,
+    corpus: Corpus, split: str, tokenizer: Tokenizer, *, max_bytes: int | None = None, cache: Path
 ) -> Tokens:
-    """The ids of `texts`, from the cache if they are there and whole, else made and kept there.
+    """The ids of a split, from the cache if they are there and whole, else made and kept there.
 
     Memory does not grow with the text. Several processes may do this at once: each writes a file of
     its own and renames it, and all write the same.
 
     Args:
-        texts: Documents in order; not read if the cache has their ids.
-        tokenizer: What makes ids of them.
-        corpus: Hash that tells where they are from.
-        split: Of the corpus.
-        max_bytes: To which the split was cut; None if it was not.
+        corpus: Its text is not read if the cache has the ids.
+        split: train, validation or test.
+        tokenizer: What makes ids of it.
+        max_bytes: Where the split is cut; None for all of it.
         cache: Folder that keeps the ids; made if it is not there.
 
     Raises:
-        ConfigError: The texts are empty, or the cache cannot be written.
+        ConfigError: The split is empty or none of the corpus, or the cache cannot be written.
     """
     key = {
         "format": FORMAT,
-        "corpus": corpus,
+        "corpus": split_sha256(corpus, split),
         "split": split,
         "max_bytes": max_bytes,
         "tokenizer": tokenizer.sha256,
@@ -106,38 +97,13 @@ def prepare(
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
     kept = _kept(path, dtype)
     if kept is None:
-        try:
+        with writing(cache):
             cache.mkdir(parents=True, exist_ok=True)
-            _make(path, key, dtype, texts, tokenizer)
-        except OSError as error:
-            raise ConfigError(
-                f"{cache} cannot be written: {error}; make room there, make it writable, or name "
-                "another folder"
-            ) from None
+            _make(path, key, dtype, corpus.texts(split, max_bytes), tokenizer)
         kept = _kept(path, dtype)
     if kept is None:
         raise ConfigError(f"{path} reads otherwise than it was written; name another folder")
-    kept.check(tokenizer.vocab_size)
     return kept
-
-
-def prepare_split(
-    corpus: Corpus, split: str, tokenizer: Tokenizer, *, max_bytes: int | None = None, cache: Path
-) -> Tokens:
-    """The ids of a split of a corpus, by `prepare`.
-
-    Args:
-        corpus: Its text and which of its documents the split has are both told apart.
-        split: train, validation or test.
-        tokenizer: What makes ids of it.
-        max_bytes: Where the split is cut; None for all of it.
-        cache: Folder that keeps the ids.
-
-    Raises:
-        ConfigError: As of `prepare`, or the corpus has no such split.
-    """
-    texts, content = corpus.texts(split, max_bytes), split_sha256(corpus, split)
-    return prepare(texts, tokenizer, corpus=content, split=split, max_bytes=max_bytes, cache=cache)
 
 
 def split_sha256(corpus: Corpus, split: str) -> str:
@@ -206,24 +172,13 @@ def _kept(path: Path, dtype: np.dtype[np.unsignedinteger[Any]]) -> Tokens | None
     """What the cache has, if it is whole: the JSON holds the hash of the ids."""
     try:
         beside = json.loads(_beside(path).read_text(encoding="utf-8"))
-        with path.open("rb") as content:
-            sha256, largest = _scan(content, dtype)
-            if beside["sha256"] != sha256:
-                return None
-            ids = np.memmap(content, dtype=dtype, mode="r")
-        return Tokens(ids, n_bytes=beside["n_bytes"], largest=largest, sha256=sha256)
+        sha256 = sha256_of(path)
+        if beside["sha256"] != sha256:
+            return None
+        ids = np.memmap(path, dtype=dtype, mode="r")
+        return Tokens(ids, n_bytes=beside["n_bytes"], sha256=sha256)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _scan(content: BinaryIO, dtype: np.dtype[np.unsignedinteger[Any]]) -> tuple[str, int]:
-    """Hash of a file of ids and the largest of them, read rather than mapped to spare memory."""
-    digest = hashlib.sha256()
-    largest = 0
-    while data := content.read(CHUNK):
-        digest.update(data)
-        largest = max(largest, int(np.frombuffer(data, dtype=dtype).max()))
-    return digest.hexdigest(), largest
 
 
 def _beside(path: Path) -> Path:

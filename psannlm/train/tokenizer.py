@@ -13,9 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tokenizers
-from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from psannlm.config.schema import ConfigError
@@ -121,15 +119,6 @@ class Tokenizer:
                 "decode with the tokenizer that the ids were made with"
             )
         return b"".join(self._bytes[i] for i in ids).decode(errors="replace")
-
-    @cached_property
-    def bytes_per_id(self) -> NDArray[np.int64]:
-        """UTF-8 bytes that each id stands for, (V,); none for end of text."""
-        return np.array([len(token) for token in self._bytes])
-
-    def n_bytes(self, ids: Sequence[int] | NDArray[Any]) -> int:
-        """UTF-8 bytes that `ids` stand for together."""
-        return int(self.bytes_per_id[np.asarray(ids, dtype=np.int64)].sum())
 
     def save(self, path: Path) -> None:
         """Write its file, atomically."""

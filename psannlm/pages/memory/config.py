@@ -23,7 +23,9 @@ class MemoryConfig(Architecture):
     """Everything that notebooks/memory.ipynb may vary."""
 
     preset: Preset
-    base: OneOrMore[Text]
+    base: AnyOf[Text]
+    """None named means every base: the configuration of a run names them all."""
+
     batch_tokens: OneOrMore[Tokens]
     """Tokens per step, B * T; bases are compared at the first, all together make a curve."""
 

@@ -21,8 +21,8 @@ from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.tables import PEAK, kinds_of, main_rows
 from psannlm.pages.memory.worker import DEFAULT
 
-STATE = ("parameters", "gradients", "optimizer")
-"""Parts that a step needs whatever its batch."""
+STATE = ("parameters", "optimizer")
+"""Parts that are there all the time, whatever the batch."""
 
 COLUMNS = {
     "saved": ("saved_mib", "activation memory, MiB"),
@@ -34,6 +34,8 @@ MOST_KINDS = 7
 """Kinds of saved tensors that are told apart; smaller ones are drawn together."""
 
 OTHERS = "saved: others"
+REST = "more at the peak"
+"""What another moment of the step, or working memory, needs beyond the loss."""
 
 
 def breakdown(table: pd.DataFrame, config: MemoryConfig) -> Figure:
@@ -52,16 +54,20 @@ def breakdown(table: pd.DataFrame, config: MemoryConfig) -> Figure:
     return compose(
         "predicted memory of a training step, part by part",
         panels,
-        "Bars are predicted from the configuration: what a step holds whatever its batch (grey), "
-        "what is saved for backward by kind, and logits. They are never all there at one moment: "
-        "gradients come as saved tensors go. The diamond is the measured "
-        f"{PEAK} over a whole step. A bar without one failed.",
+        "Bars are predicted from the configuration, up to the peak that it predicts: what a step "
+        "holds all the time (grey), and what is there beside it when the loss is computed, which "
+        "is all that is saved for backward, by kind, and logits. Where backward, whose gradients "
+        "take the place of saved tensors, or working memory needs more than that, the bar ends in "
+        f"*{REST}*. The diamond is the measured {PEAK} over a whole step; what lies between it "
+        "and the end of its bar is not predicted. A bar without one failed.",
         high=1.4 + 0.55 * shown["base"].nunique() * 2,
     )
 
 
 def parts(row: Mapping[Any, Any], kinds: list[str]) -> dict[str, float]:
     """MiB of each predicted part of a row, in the order in which they are stacked.
+
+    Together they are the predicted peak.
 
     Args:
         row: Of memory.json.
@@ -73,13 +79,16 @@ def parts(row: Mapping[Any, Any], kinds: list[str]) -> dict[str, float]:
     if len(kinds) > MOST_KINDS:
         found[OTHERS] = sum(sizes.get(kind, 0.0) for kind in kinds[MOST_KINDS:])
     found["logits"] = row["predicted_logits_mib"]
-    return {name: 0.0 if pd.isna(size) else size for name, size in found.items()}
+    found = {name: 0.0 if pd.isna(size) else size for name, size in found.items()}
+    peak = row["predicted_peak_mib"]
+    found[REST] = 0.0 if pd.isna(peak) else max(peak - sum(found.values()), 0.0)
+    return found
 
 
 def _stacks(rows: pd.DataFrame, kinds: list[str], axes: Axes) -> None:
     stacks = [parts(row, kinds) for row in rows.to_dict("records")]
     names = list(stacks[0]) if stacks else []
-    colours = shades(names, grey=STATE)
+    colours = shades(names, grey=(*STATE, REST))
     left = [0.0] * len(stacks)
     for name in names:
         sizes = [stack[name] for stack in stacks]

@@ -1,6 +1,5 @@
 """All measurements of memory that a run makes: which cells there are, and what comes of each."""
 
-import random
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from psannlm import CACHE
+from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
 from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
@@ -73,16 +73,12 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
 def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
     """All cells, in the order in which they run.
 
-    The run goes in blocks, one a repeat, each shuffled anew. Every block has the cells whose times
-    are compared; the first has those too of which bytes alone are asked, as these repeat exactly.
+    Every block has the settings whose times are compared; the first has those too of which bytes
+    alone are asked, as these repeat exactly.
     """
-    shuffler = random.Random(config.seed)
-    cells: list[MemoryCell] = []
-    for repeat in range(config.n_repeats):
-        block = main_settings(config) + ([] if repeat else further_settings(config))
-        shuffler.shuffle(block)
-        cells += [MemoryCell(repeat, len(cells) + i, what) for i, what in enumerate(block)]
-    return cells
+    main, further = main_settings(config), further_settings(config)
+    blocks = shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
+    return [MemoryCell(*cell) for cell in blocks]
 
 
 def memory(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from psannlm.bench import child
+from psannlm.bench import processes
 from psannlm.bench.allocation import peak_of_second_step
 from psannlm.bench.saved import Saved, saved_for_backward
 from psannlm.bench.steps import plain_loss, random_batch
@@ -16,13 +16,12 @@ from psannlm.bench.timing import stopwatch_for, time_steps
 from psannlm.bench.training_step import Loss, training_step
 from psannlm.bench.upkeep import release_memory
 from psannlm.config.network import ModelConfig
-from psannlm.device import select_device
+from psannlm.device import peak_resident_bytes, resident_bytes, select_device
 from psannlm.model.activations import training_memory
 from psannlm.model.bases import build
 from psannlm.model.cost import Shape
 from psannlm.model.projection import plain_sine
 from psannlm.model.transformer import Transformer
-from psannlm.resident import peak_resident_bytes, resident_bytes
 from psannlm.train.objective import NextToken
 
 DEFAULT, PLAIN_SINE, PLAIN_LOSS = "default", "plain_sine", "plain_loss"
@@ -118,7 +117,7 @@ def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
     Raises whatever goes wrong, MemoryError before it is tried where it cannot fit.
     """
     device = select_device(task.device)
-    child.refuse_what_cannot_fit(predicted(task)["peak"], "by construction", device)
+    processes.refuse_what_cannot_fit(predicted(task)["peak"], "by construction", device)
     cuda = device.type == "cuda"
     rss_before = None if cuda else resident_bytes()
     training = Training(task, device)
@@ -176,7 +175,7 @@ def _cuda_peaks(step: Callable[[], object]) -> dict[str, int]:
 
 def main(arguments: Sequence[str]) -> None:
     """Measure the task of one file into another."""
-    child.serve(MemoryTask, measure, arguments)
+    processes.serve(MemoryTask, measure, arguments)
 
 
 if __name__ == "__main__":

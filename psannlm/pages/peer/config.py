@@ -28,7 +28,7 @@ class PeerConfig(Architecture):
 
     precision: OneOrMore[Precision]
     work: OneOrMore[Work]
-    """What is measured: a forward pass, a training step, generation, bytes kept for backward."""
+    """What is measured: a forward pass, a training step, generation, bytes saved for backward."""
 
     setting: OneOrMore[Setting]
     """Each package as it comes, and with the fastest choices that it offers."""

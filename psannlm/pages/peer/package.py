@@ -15,9 +15,8 @@ from typing import Any
 import torch
 
 from psannlm import CACHE
-from psannlm.bench.child import refuse_what_cannot_fit
 from psannlm.bench.environment import utc_now
-from psannlm.bench.processes import run_task
+from psannlm.bench.processes import refuse_what_cannot_fit, run_task
 from psannlm.bench.upkeep import reason_of
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device

@@ -1,12 +1,12 @@
 """The comparison with the published package: which processes there are, and what comes of each."""
 
-import random
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from psannlm import CACHE
+from psannlm.bench.blocks import shuffled_blocks
 from psannlm.model.cost import Shape
 from psannlm.pages.peer.cells import OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
 from psannlm.pages.peer.config import PeerConfig
@@ -29,24 +29,16 @@ class Cell(NamedTuple):
 
 
 def plan(config: PeerConfig) -> list[Cell]:
-    """All cells, in the order in which they run.
-
-    The run goes in blocks, one a repeat. A block has every cell once, shuffled anew, so that a
-    machine that grows slower or faster does so for both packages alike.
-    """
-    shuffler = random.Random(config.seed)
-    cells: list[Cell] = []
-    for repeat in range(config.n_repeats):
-        block = [
-            (side, base, setting, precision)
-            for side in SIDES
-            for base in config.base
-            for setting in config.setting
-            for precision in config.precision
-        ]
-        shuffler.shuffle(block)
-        cells += [Cell(repeat, len(cells) + i, *what) for i, what in enumerate(block)]
-    return cells
+    """All cells, in the order in which they run: every block has each once."""
+    settings = [
+        (side, base, setting, precision)
+        for side in SIDES
+        for base in config.base
+        for setting in config.setting
+        for precision in config.precision
+    ]
+    blocks = shuffled_blocks(settings, n_repeats=config.n_repeats, seed=config.seed)
+    return [Cell(repeat, order, *setting) for repeat, order, setting in blocks]
 
 
 def compare(

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from psannlm.bench.child import refuse_what_cannot_fit
 from psannlm.bench.environment import utc_now
-from psannlm.bench.processes import run_task
+from psannlm.bench.processes import refuse_what_cannot_fit, run_task
 from psannlm.bench.upkeep import reason_of
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError

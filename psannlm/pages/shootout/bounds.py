@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
-from psannlm.bench.datasheet import stated_peak
+from psannlm.bench.ceiling import stated_peak
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout.arms import is_scaled

@@ -44,7 +44,7 @@ class ShootoutConfig(TrainingSettings):
     """Arms with a damped sine of which every subset of learned parameters is trained."""
 
     scales: AnyOf[Positive]
-    """Initial scales of the pre-activation: f where there is one, else factors of init_std."""
+    """Initial scales: f where there is one, else factors of init_std of all weights."""
 
     scale_arms: AnyOf[Text]
     """Arms that are trained at every scale."""

@@ -22,11 +22,11 @@ from psannlm.pages.shootout.figures import ordered
 from psannlm.pages.shootout.records import Setting
 from psannlm.pages.shootout.tables import Shootout
 from psannlm.pages.shootout.views import SURE
-from psannlm.pages.tiny_corpus.prose import HIGH, LOW, PARTS
+from psannlm.train.learned import HIGH, LOW, PARTS
 
 
 def scales(shootout: Shootout, asked: Mapping[str, Any]) -> Figure:
-    """Validation loss of each arm by the initial scale of its pre-activation."""
+    """Validation loss of each arm by its initial scale."""
     table = shootout.scales[shootout.scales["val_loss"].notna()]
     label = "validation loss by initial scale"
     if table.empty:
@@ -34,7 +34,7 @@ def scales(shootout: Shootout, asked: Mapping[str, Any]) -> Figure:
     return compose(
         label,
         {"by initial scale": partial(_scales, table, single_seeds(shootout, asked))},
-        "Final validation loss by the initial scale of the pre-activation: f where the "
+        "Final validation loss by the initial scale: f where the "
         "nonlinearity has one, else a factor of the standard deviation of all initial weights. "
         "Lines are means over seeds, rings single seeds, all at the learning rate that the tuning "
         "has chosen. Where gelu_scaled falls as the sine does, the gain is what helps; where the "

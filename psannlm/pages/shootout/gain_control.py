@@ -134,7 +134,7 @@ def _from_scales(shootout: Shootout, asked: Mapping[str, Any]) -> str:
     ends = ", ".join(f"{name} {row['val_loss']:.4f}" for name, row in best.items())
     n = asked["side_seeds"]
     return (
-        f"By the initial scale of the pre-activation alone (at most {n} "
+        f"By the initial scale alone (at most {n} "
         f"seed{'' if n == 1 else 's'}, no verdict): {'; '.join(said)}. Losses at the best scale "
         f"of each: {ends}."
     )

@@ -98,7 +98,7 @@ def subsets() -> list[tuple[str, ...]]:
 
 
 def scales(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
-    """The chosen setting with other initial scales of the pre-activation."""
+    """The chosen setting with other initial scales."""
     named = {arm.name: arm for arm in arms_of(config)}
     return [
         Cell(named[name], scaled(named[name], config, chosen[name], scale), seed)

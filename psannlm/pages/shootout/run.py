@@ -27,8 +27,7 @@ from psannlm.pages.shootout.plan import (
 )
 from psannlm.pages.shootout.records import Setting, TrainingRecord, from_json
 from psannlm.pages.shootout.tables import Shootout, shootout_of
-from psannlm.pages.tiny_corpus.measure import sources
-from psannlm.train.data import read
+from psannlm.train.data import read, sources
 
 
 def measure(page: Page, config: ShootoutConfig) -> Shootout:

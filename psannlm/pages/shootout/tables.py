@@ -47,7 +47,7 @@ TUNING = (
     "base", "learning_rate", "sine_frequency", "seed", "status", "reason", "val_loss", "chosen",
     "grid_edge",
 )  # fmt: skip
-"""One row a tuning; grid_edge: chosen, at an end of its grid of three learning rates or more."""
+"""One row a tuning; grid_edge: chosen, at an end of a grid of three values or more."""
 
 ABLATION = (
     "base", "learnable", "n_seeds", "val_loss", "val_loss_low", "val_loss_high", "difference",
@@ -59,7 +59,7 @@ SCALES = (
     "base", "scale", "learning_rate", "n_seeds", "n_failed", "val_loss", "val_loss_low",
     "val_loss_high",
 )  # fmt: skip
-"""One row an arm and initial scale of the pre-activation."""
+"""One row an arm and initial scale."""
 
 CURVES = ("base", "seed", "step", "tokens", "flops", "seconds", "val_loss")
 """One row an evaluation of a compared training."""

@@ -9,7 +9,7 @@ from psannlm.evidence.text import UNKNOWN, duration, flops, interval, number
 from psannlm.pages.shootout.comparison import LEVEL
 from psannlm.pages.shootout.proportions import smallest_effect
 from psannlm.pages.shootout.tables import Shootout
-from psannlm.pages.tiny_corpus.prose import HIGH, LOW, PARTS
+from psannlm.train.learned import HIGH, LOW, PARTS
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 """What arms can be given equally much of, as people call it."""
@@ -129,7 +129,7 @@ def ablation(shootout: Shootout) -> pd.DataFrame:
 
 
 def scales(shootout: Shootout) -> pd.DataFrame:
-    """One row an arm and initial scale of its pre-activation."""
+    """One row an arm and initial scale."""
     table = shootout.scales
     return pd.DataFrame(
         {

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from psannlm.bench import child
+from psannlm.bench import processes
 from psannlm.checks.formulas import leak
 from psannlm.config.parse import parse
 from psannlm.config.training import TrainingConfig
@@ -203,7 +203,7 @@ def _scores(task: TrainingTask, done: Session) -> tuple[Score, ...]:
 
 def main(arguments: Sequence[str]) -> None:
     """Train what the task of one file says, and tell of it in another."""
-    child.serve(TrainingTask, measure, arguments)
+    processes.serve(TrainingTask, measure, arguments)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from psannlm.config.network import Architecture
-from psannlm.config.schema import Count, OneOrMore, Positive, Rule, Seed, Text, Tokens
+from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Rule, Seed, Text, Tokens
 from psannlm.config.training import Device, Precision, Preset
 
 Mode = Literal["forward", "train_step"]
@@ -13,7 +13,9 @@ class ThroughputConfig(Architecture):
     """Everything that notebooks/throughput.ipynb may vary."""
 
     preset: Preset
-    base: OneOrMore[Text]
+    base: AnyOf[Text]
+    """None named means every base: the configuration of a run names them all."""
+
     baseline: Text
     """The base that every ratio is taken against; it is measured twice, for the noise floor."""
 

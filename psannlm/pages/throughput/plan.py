@@ -1,12 +1,12 @@
 """Plan and run the throughput measurements."""
 
-import random
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import run_task
 from psannlm.pages.throughput.config import ThroughputConfig
@@ -38,24 +38,16 @@ def labels(config: ThroughputConfig) -> dict[str, str]:
 
 
 def plan(config: ThroughputConfig) -> list[Cell]:
-    """All cells, in the order in which they run.
-
-    The run goes in blocks, one a repeat. A block has every cell once, shuffled anew, so that a
-    machine that grows slower or faster does so for all alike.
-    """
-    shuffler = random.Random(config.seed)
-    cells: list[Cell] = []
-    for repeat in range(config.n_repeats):
-        block: list[tuple[str, str, int, str, tuple[str, ...]]] = [
-            (label, base, tokens, precision, config.mode)
-            for label, base in labels(config).items()
-            for tokens in config.batch_tokens
-            for precision in config.precision
-        ]
-        block += [(CEILING, CEILING, 0, precision, (CEILING,)) for precision in config.precision]
-        shuffler.shuffle(block)
-        cells += [Cell(repeat, len(cells) + i, *what) for i, what in enumerate(block)]
-    return cells
+    """All cells, in the order in which they run: every block has each once."""
+    settings: list[tuple[str, str, int, str, tuple[str, ...]]] = [
+        (label, base, tokens, precision, config.mode)
+        for label, base in labels(config).items()
+        for tokens in config.batch_tokens
+        for precision in config.precision
+    ]
+    settings += [(CEILING, CEILING, 0, precision, (CEILING,)) for precision in config.precision]
+    blocks = shuffled_blocks(settings, n_repeats=config.n_repeats, seed=config.seed)
+    return [Cell(repeat, order, *setting) for repeat, order, setting in blocks]
 
 
 def cells_of_row(row: Mapping[str, Any], config: ThroughputConfig) -> list[Cell]:

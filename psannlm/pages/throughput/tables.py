@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.datasheet import stated_peak
+from psannlm.bench.ceiling import stated_peak
 from psannlm.bench.statistics import Interval, median_interval, noise_floor, ratio_interval, verdict
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.table import (

@@ -9,17 +9,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from psannlm.bench import child
+from psannlm.bench import processes
 from psannlm.bench.ceiling import measure_ceiling
 from psannlm.bench.steps import forward_step, plain_loss, random_batch
 from psannlm.bench.timing import stopwatch_for, time_steps
 from psannlm.bench.training_step import training_step
 from psannlm.config.network import ModelConfig
-from psannlm.device import missing_compiler, select_device
+from psannlm.device import missing_compiler, peak_resident_bytes, select_device
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape, training_bytes
 from psannlm.pages.throughput.records import CEILING
-from psannlm.resident import peak_resident_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ def _measure_model(task: Task, mode: str, device: torch.device) -> dict[str, Any
     # The weights and one set of 16-bit logits are a lower bound.
     held = sum(training_bytes(cost.n_parameters, 0)) if training else 4 * cost.n_parameters
     needed = held + 2 * shape.total * config.vocab_size
-    child.refuse_what_cannot_fit(needed, "weights and logits alone", device)
+    processes.refuse_what_cannot_fit(needed, "weights and logits alone", device)
     compiled = task.compile and missing_compiler(device) is None
     step, last_loss = _step(task, config, shape, training, compiled, device)
     if device.type == "cuda":
@@ -142,4 +141,4 @@ def _peaks(device: torch.device) -> dict[str, int | None]:
 
 
 if __name__ == "__main__":
-    child.serve(Task, measure, sys.argv[1:])
+    processes.serve(Task, measure, sys.argv[1:])

@@ -18,7 +18,7 @@ from psannlm.model.transformer import Transformer
 from psannlm.pages.tiny_corpus.records import SAMPLES, SINE, YARDSTICKS, Trained, from_texts
 from psannlm.train import session as training
 from psannlm.train.compression import yardsticks
-from psannlm.train.data import Data, limits
+from psannlm.train.data import Data, limits, sources
 from psannlm.train.distributed import Ranks
 from psannlm.train.learned import nonlinearities
 from psannlm.train.pretrained import TOKENIZER, continuations
@@ -72,30 +72,6 @@ def train_again(folder: Path, config: TrainingConfig, device: torch.device) -> T
     texts |= {table.file: table.write(table.frame([])) for table in (YARDSTICKS, SINE)}
     [trained] = from_texts(texts | {SAMPLES.file: "[]"})
     return trained
-
-
-def sources(config: TrainingConfig, data: Data) -> dict[str, dict[str, object]]:
-    """What the manifest of a run says of text and tokenizer.
-
-    Args:
-        config: Of a training that reads them.
-        data: What it reads.
-    """
-    return {
-        "corpus": {
-            "path": config.corpus,
-            "sha256": data.corpus.sha256,
-            "train_bytes": data.train.n_bytes,
-            "validation_bytes": data.validation.n_bytes,
-            "test_bytes": data.test.n_bytes,
-        },
-        "tokenizer": {
-            "kind": data.tokenizer.kind,
-            "vocab_size": data.tokenizer.vocab_size,
-            "sha256": data.tokenizer.sha256,
-            "bytes_per_token": data.validation.bytes_per_token,
-        },
-    }
 
 
 def _yardsticks(config: TrainingConfig, data: Data) -> Iterator[dict[str, object]]:

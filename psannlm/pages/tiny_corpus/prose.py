@@ -21,12 +21,7 @@ from psannlm.evidence.text import (
 from psannlm.pages.tiny_corpus.records import Trained
 from psannlm.pages.tiny_corpus.tables import beside_yardsticks
 from psannlm.train.journal import bits_per_byte
-
-PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
-"""Learned parameters of the damped sine, by the letter of the formula."""
-
-LOW, HIGH = 0.05, 0.95
-"""Quantiles between which most features lie."""
+from psannlm.train.learned import HIGH, LOW, PARTS
 
 
 def answer(trained: Trained, device: str) -> str:
