@@ -120,7 +120,7 @@ def test_measurements_that_are_evidence_ask_for_all_that_is_compared_and_repeat_
     assert {name: getattr(memory, name) for name in PLANNED["memory"]} == PLANNED["memory"]
     assert set(memory.precision) == {"fp32", "bf16"}
     assert set(memory.variants) == {"plain_sine", "plain_loss"}
-    assert all(goal(precision, memory.model_dump()) for precision in memory.precision)
+    assert all(goal(precision, memory) for precision in memory.precision)
     assert memory.peer
     assert set(peer.work) == {"forward", "train_step", "generate", "saved"}
     assert set(peer.setting) == {"defaults", "best"}
