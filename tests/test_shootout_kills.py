@@ -19,7 +19,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from psannlm.pages.shootout.files import csv_of
 
 from psannlm.bench import fork_server as fork_server
 from psannlm.files import write_atomically
