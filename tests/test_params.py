@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import yaml
 from papermill import inspect_notebook
-from psannlm.pages.memory.peer import goal
 
 from psannlm import ROOT
 from psannlm.config.parse import read_parameters
 from psannlm.corpora.recipe import RECIPES
 from psannlm.evidence.session import NOTEBOOKS, configuration, default_parameters
 from psannlm.model.bases import BASES
-from psannlm.pages.registry import CONFIGS
+from psannlm.pages.memory.tables import goal
+from psannlm.pages.registry import pages
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.run.preset import check_parameters
 
@@ -20,12 +20,12 @@ PARAMS = ROOT / "params"
 EVALS = PARAMS / "evals"  # tasks of lm-eval
 FILES = sorted(p for p in PARAMS.glob("*/*.yaml") if p.parent not in (RECIPES, EVALS))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
-each_notebook = pytest.mark.parametrize("name", CONFIGS)
+each_notebook = pytest.mark.parametrize("name", pages())
 UNREADABLE = {"peer": {"peer"}}  # papermill leaves out a line with a second equals sign
 
 
 def config_of(preset: str, name: str) -> Any:
-    return configuration(name, read_parameters(PARAMS / preset / f"{name}.yaml"), "here")
+    return configuration(pages()[name], read_parameters(PARAMS / preset / f"{name}.yaml"), "here")
 
 
 @each_file
