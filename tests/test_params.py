@@ -41,7 +41,7 @@ def test_what_a_manifest_keeps_of_the_parameters_is_what_resuming_gives_again(pa
     kept = config_of(path.parent.name, path.stem).model_dump(mode="json")
     given = {key: kept[key] for key in default_parameters(path.stem)}
 
-    again = configuration(path.stem, yaml.safe_load(yaml.safe_dump(given)), "run.json")
+    again = configuration(pages()[path.stem], yaml.safe_load(yaml.safe_dump(given)), "run.json")
 
     assert again.model_dump(mode="json") == kept
 
@@ -52,8 +52,10 @@ def test_no_base_named_means_every_base(name, preset):
     parameters = read_parameters(PARAMS / preset / f"{name}.yaml")
 
     assert parameters["base"] == []
-    assert configuration(name, parameters, "here").base == tuple(BASES)
-    assert configuration(name, parameters | {"base": "respsann"}, "here").base == ("respsann",)
+    assert configuration(pages()[name], parameters, "here").base == tuple(BASES)
+    assert configuration(pages()[name], parameters | {"base": "respsann"}, "here").base == (
+        "respsann",
+    )
 
 
 @each_notebook
