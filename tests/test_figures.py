@@ -22,9 +22,12 @@ CONFIG = throughput_config(
     base=("respsann", "sgrpsann"), batch_tokens=(32, 64), mode=("forward", "train_step")
 )
 SPEEDS = {"respsann": 800.0, "sgrpsann": 900.0, "transformer": 1000.0}
-RUN = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
-TABLE = throughput_table(throughput_records(CONFIG, SPEEDS), RunInfo(CONFIG, RUN))
+TABLE = throughput_table(
+    throughput_records(CONFIG, SPEEDS),
+    RunInfo(CONFIG, {"run": "20260101_000000", "environment": {"device": "a CPU"}}),
+)
 MEASURED = memory_config(n_repeats=1, contexts=(), precision=("fp32",))
+RUN = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
 ROWS = tabulate(memory_records(MEASURED), RunInfo(MEASURED, RUN))[MEMORY.file]
 TRAINED = trained(training_config())
 DRAWN = {
