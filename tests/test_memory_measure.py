@@ -17,7 +17,7 @@ from psannlm.pages.memory import plan as memory_plans
 from psannlm.pages.memory.page import PAGE
 from psannlm.pages.memory.plan import has_sine, memory, memory_plan, published, task_of
 from psannlm.pages.memory.records import peers
-from psannlm.pages.peer import plan as peer_plan
+from psannlm.pages.peer import plan as process
 from tests.synthetic import start_manifest
 from tests.synthetic_memory import failed_record, memory_config, memory_record, memory_run
 
@@ -142,8 +142,8 @@ def asked(monkeypatch):
         tasks.append(task)
         return [{"mode": "saved", "status": "ok", "reason": "", "saved_bytes": 25 * MIB}]
 
-    monkeypatch.setattr(peer_plan, "environment", lambda requirement, cache: requirement)
-    monkeypatch.setattr(peer_plan, "run_task", run_task)
+    monkeypatch.setattr(process, "environment", lambda requirement, cache: requirement)
+    monkeypatch.setattr(process, "run_task", run_task)
     return tasks
 
 
@@ -219,7 +219,7 @@ def test_a_package_that_cannot_be_installed_is_a_record_that_says_so(monkeypatch
     def environment(requirement, cache):
         raise ConfigError("cannot install it")
 
-    monkeypatch.setattr(peer_plan, "environment", environment)
+    monkeypatch.setattr(process, "environment", environment)
 
     [record] = published(memory_config(**FEW, **PEER))
 

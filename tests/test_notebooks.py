@@ -264,7 +264,13 @@ def test_a_shootout_that_was_killed_ends_with_the_same_summary(shootout, tmp_pat
     assert again.returncode == 0, again.stderr
     assert load(folder).is_complete
     assert {path: path.stat().st_mtime_ns for path in kept} == written
-    timed = {"train_tokens_per_s", "train_seconds"}
+    timed = (
+        "train_tokens_per_s",
+        "train_seconds",
+        "overhead_seconds",
+        "peak_rss_mib",
+        "started_at",
+    )
     columns = [name for name in SUMMARY.names if name not in timed]
     found, whole = (pd.read_csv(one / "summary.csv")[columns] for one in (folder, shootout))
     pd.testing.assert_frame_equal(found, whole, check_exact=True)

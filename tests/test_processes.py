@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tests.test_worker import task
 
 from psannlm.bench import processes, upkeep
 from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
 from tests.standing_alone import foreign_imports
+from tests.test_throughput_measure import task
 
 HALF = {"mode": "forward", "status": "ok", "reason": ""}
 
