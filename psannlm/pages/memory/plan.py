@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from psannlm import CACHE
 from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
 from psannlm.bench.fork_server import ForkServer
@@ -19,7 +20,7 @@ from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
 from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predicted
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.plan import PACKAGES, saved_bytes
+from psannlm.pages.peer.plan import saved_bytes
 
 PEER_BASE = "respsann"
 """The base of the published package that is measured."""
@@ -166,7 +167,7 @@ def published(
     config: MemoryConfig,
     *,
     done: Collection[tuple[Any, ...]] = (),
-    cache: Path = PACKAGES,
+    cache: Path = CACHE / "peers",
 ) -> Iterator[PeerRecord]:
     """Count what a step of the package that `config.peer` names saves for backward.
 
@@ -187,7 +188,8 @@ def published(
         return
     names = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp", "context_length")
     shape = {name: getattr(config, name) for name in names}
-    for cell in saved_bytes(_peer_config(config, missing), cache=cache):
+    asked = _peer_config(config).model_copy(update={"precision": tuple(missing)})
+    for cell in saved_bytes(asked, cache=cache):
         yield PeerRecord(
             package=package,
             version=version,
@@ -204,10 +206,9 @@ def published(
         )
 
 
-def _peer_config(config: MemoryConfig, precisions: Sequence[str]) -> PeerConfig:
+def _peer_config(config: MemoryConfig) -> PeerConfig:
     """The comparison of the published package of which saved bytes alone are asked."""
     shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
     asked = {"base": (PEER_BASE,), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
-    asked |= {"precision": tuple(precisions)}
     asked |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
     return PeerConfig(**shared | asked | {"prompt_tokens": 1, "new_tokens": 1})
