@@ -126,7 +126,7 @@ def test_the_last_line_is_the_verdict(tmp_path, monkeypatch, verdicts, inside, l
     assert outcome.inside is inside
     lines = outcome.text.splitlines()
     assert lines[-1] == last
-    assert "batch_tokens 32, mode forward, precision fp32" in lines[0]
+    assert "32 tokens a step, forward, fp32" in lines[0]
     assert "a rule" in lines
     assert any(line.startswith("commit") and "0" * 40 in line for line in lines)
     assert said == [lines[0]]
