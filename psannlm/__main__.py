@@ -164,6 +164,14 @@ def pdf() -> None:
 
 
 @app.command()
+def readme() -> None:
+    """Write what was found into README.md: a table and a figure, from the committed evidence."""
+    from psannlm.publish.readme import refresh
+
+    refresh()
+
+
+@app.command()
 def rerun(
     run: Annotated[Path, typer.Argument(help="folder of a run, such as reports/benchmarks/RUN")],
     row: Annotated[int, typer.Option(help="number of the row in its table, from 1")] = 1,

@@ -138,6 +138,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     readme_table: ClassVar[Table | None] = None
     """The one whose best rows README.md shows, if not the first."""
 
+    readme_figure: ClassVar[str] = ""
+    """The figure that README.md of the project may show; the first page that names one gives it."""
+
     readme_columns: ClassVar[tuple[str, ...]] = ()
     """Columns of the table in README.md; all that have a heading if none is named."""
 

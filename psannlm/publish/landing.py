@@ -130,7 +130,7 @@ def answers(found: Mapping[str, Sequence[Number]], others: Sequence[Sequence[Num
         if here:
             lines += _others(page, [one for one in others if _page(one) == page.name], here)
     if runs:
-        lines += ["", _measured_on(runs, machines)]
+        lines += ["", measured_on(runs, machines)]
     return "\n".join(lines) + "\n"
 
 
@@ -199,7 +199,7 @@ def _page_link(name: str) -> str:
     return f"[{name.replace('_', ' ')} page](results/{name})"
 
 
-def _measured_on(runs: Sequence[Evidence], machines: Sequence[str]) -> str:
+def measured_on(runs: Sequence[Evidence], machines: Sequence[str]) -> str:
     """On what, when, and what that is worth."""
     days = sorted(set(map(day, runs)))
     presets = sorted({str(run.manifest["preset"]) for run in runs})

@@ -37,6 +37,7 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     config = ThroughputConfig
     tables = (THROUGHPUT,)
     store = STORE
+    readme_figure = "throughput"
     readme_columns = ("label", "mode", "precision", "batch_tokens", SPEED, RATIO, "verdict")
 
     def total(self, config: ThroughputConfig) -> int:
