@@ -1,14 +1,19 @@
 """Trainings for tests: a generated text, a network of a few thousand weights, a second's course."""
 
+import csv
+import functools
 import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from psannlm.config.training import TrainingConfig
+from psannlm.train import session
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
+from psannlm.train.session import Session
 from psannlm.train.trainer import Trainer
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -57,6 +62,31 @@ def begun(folder: Path, data: Data, config: TrainingConfig, **options: Any) -> T
     """A trainer in `folder`, which is made; it goes on with what it finds there."""
     folder.mkdir(parents=True, exist_ok=True)
     return Trainer(config, data, folder, options.pop("ranks", ALONE), **options)
+
+
+def trained(folder: Path, data: Data, config: TrainingConfig, **options: Any) -> Trainer:
+    """A trainer in `folder` that has come to its end."""
+    trainer = begun(folder, data, config, **options)
+    trainer.run()
+    return trainer
+
+
+def session_in(folder: Path, config: TrainingConfig, cache: Path, **options: Any) -> Session:
+    """A whole session of one process, whose data are kept in `cache`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "read", functools.partial(read, cache=cache))
+        return session.train(config, folder, ALONE, **options)
+
+
+def rows(folder: Path, per: str | None = None, name: str = "loss.csv") -> list[dict[str, str]]:
+    """The rows of a log, or those of one kind."""
+    with (folder / name).open(newline="") as lines:
+        return [row for row in csv.DictReader(lines) if per in (None, row.get("per"))]
+
+
+def column(folder: Path, name: str, per: str | None = "step") -> list[float]:
+    """A column of loss.csv as numbers."""
+    return [float(row[name]) for row in rows(folder, per)]
 
 
 def stopped_after(trainer: Trainer, step: int) -> None:
