@@ -168,9 +168,9 @@ def test_sums_go_on_from_those_of_a_checkpoint_and_begin_anew_with_an_epoch(
         step=4, epoch_loss=10.0, epoch_steps=4, elapsed_seconds=8.0, best_loss=1.0, best_step=2
     )
     noted = recorder(tmp_path, tally=tally)
-    clock.now += 2.0
 
     for step in range(5, 11):
+        clock.now += 2.0
         note(noted, step, float(step))
         if PLAN.evaluates(step):
             noted.evaluated(step, evaluation(1.25))
