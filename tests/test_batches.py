@@ -77,12 +77,6 @@ def test_however_a_step_is_shared_its_rows_are_the_same(world, n_micro, step):
     assert torch.equal(torch.cat([share[1] for share in shares]), targets)
 
 
-@pytest.mark.parametrize("share", [{"micro": 1}, {"rank": 2, "world": 2}, {"micro": -1}])
-def test_a_share_that_does_not_exist_is_refused(share):
-    with pytest.raises(ValueError, match="no share"):
-        made().batch(0, **share)
-
-
 @pytest.mark.parametrize(
     ("epochs", "n_windows", "steps"),
     [(1, 60, 5), (1, 61, 6), (2, 50, 9), (0.5, 50, 3), (1e-9, 50, 1), (1.1, 120, 11)],
@@ -98,6 +92,9 @@ def test_what_cannot_be_shared_or_is_too_short_is_refused_with_the_way_out():
         Batches(numbered(T), T, 1, 0)
     with pytest.raises(ConfigError, match=r"multiple of 8 for 4 processes and 2 micro.*, got 12"):
         made(batch_sequences=12).batch(0, n_micro=2, world=4)
+    for share in ({"micro": 1}, {"rank": 2, "world": 2}, {"micro": -1}):
+        with pytest.raises(ValueError, match="no share"):
+            made().batch(0, **share)
 
 
 @pytest.mark.parametrize("n_tokens", [2, 3, T, T + 1, T + 2, 3 * T, 3 * T + 1, 6 * T + 1, 50])

@@ -3,10 +3,11 @@
 import dataclasses
 import itertools
 import json
-import subprocess
-import sys
+import multiprocessing
 import tracemalloc
 from collections.abc import Iterable
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,10 +15,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
-from psannlm.corpora.corpus import Corpus, Document
+from psannlm.corpora.corpus import Corpus, Document, load
 from psannlm.train import shards
 from psannlm.train.data import Data, read
 from psannlm.train.shards import Tokens, prepare
@@ -201,35 +201,28 @@ def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
     assert peak(400) < 1.5 * peak(100)
 
 
-MAKER = """
-import pathlib, sys
-from psannlm.train.shards import prepare
-from psannlm.train.tokenizer import byte_tokenizer
-from psannlm.corpora.corpus import load
-corpus = load(pathlib.Path(sys.argv[1]) / "text.txt")
-print("ready", flush=True)
-sys.stdin.readline()
-tokens = prepare(corpus, "train", byte_tokenizer(), cache=pathlib.Path(sys.argv[1]) / "cache")
-print(tokens.n_tokens, tokens.n_bytes, tokens.sha256)
-"""
+def make(folder: Path, start: Barrier, said: SimpleQueue) -> None:
+    """What several processes do at once."""
+    corpus = load(folder / "text.txt")
+    start.wait()
+    tokens = prepare(corpus, "train", BYTES, cache=folder / "cache")
+    said.put((tokens.n_tokens, tokens.n_bytes, tokens.sha256))
 
 
 @pytest.mark.slow
 def test_several_makers_at_once_agree(tmp_path):
     (tmp_path / "text.txt").write_text("".join(f"document {i} " * 50 + "\n" for i in range(2000)))
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-c", MAKER, str(tmp_path)]
-    makers = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
-    for maker in makers:
-        assert maker.stdout.readline() == "ready\n"
+    context = multiprocessing.get_context("forkserver")
+    start, said = context.Barrier(2), context.SimpleQueue()
+    makers = [context.Process(target=make, args=(tmp_path, start, said)) for _ in range(2)]
 
     for maker in makers:
-        maker.stdin.write("go\n")
-        maker.stdin.flush()
-    said = {maker.communicate(timeout=120)[0] for maker in makers}
+        maker.start()
+    for maker in makers:
+        maker.join(timeout=120)
 
-    assert [maker.returncode for maker in makers] == [0] * 2
-    assert len(said) == 1
+    assert [maker.exitcode for maker in makers] == [0, 0]
+    assert said.get() == said.get()
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".ids", ".json"]
 
 
@@ -275,36 +268,28 @@ def test_megabytes_bound_what_is_trained_and_evaluated_on(tmp_path) -> None:
     assert text_of(whole, whole.train).startswith(text_of(data, data.train)[:1000])
 
 
-def test_byte_pairs_are_learned_from_the_text_that_is_trained_on(tmp_path) -> None:
-    config = kind_of(tmp_path, "bpe")
-
-    data = read(config, cache=tmp_path / "cache")
-    less = read(config.model_copy(update={"train_megabytes": 0.002}), cache=tmp_path / "cache")
-
-    assert data.train.n_tokens < data.train.n_bytes
-    assert less.tokenizer.sha256 != data.tokenizer.sha256
-
-
-def test_what_was_made_once_is_read_again(tmp_path, monkeypatch) -> None:
-    config = kind_of(tmp_path, "bpe")
-    first = read(config, cache=tmp_path / "cache")
+def test_byte_pairs_are_learned_once_from_the_text_that_is_trained_on(
+    tmp_path, monkeypatch
+) -> None:
+    config, cache = kind_of(tmp_path, "bpe"), tmp_path / "cache"
+    first = read(config, cache=cache)
+    less = read(config.model_copy(update={"train_megabytes": 0.002}), cache=cache)
     monkeypatch.setattr("psannlm.train.data.train_bpe", None)
     monkeypatch.setattr("psannlm.train.shards.stream", None)
 
-    again = read(config, cache=tmp_path / "cache")
+    again = read(config, cache=cache)
 
+    assert first.train.n_tokens < first.train.n_bytes
+    assert less.tokenizer.sha256 != first.tokenizer.sha256
     assert again.identity == first.identity
     assert np.array_equal(again.train.ids, first.train.ids)
 
 
 def test_an_identity_is_of_the_text_and_not_of_its_place(tmp_path) -> None:
-    for name in ("here", "there", "other"):
-        (tmp_path / name).mkdir()
-    here, there = (config_for(tmp_path / name) for name in ("here", "there"))
-    other = training_config(corpus=str(write_text(tmp_path / "other", 6000, seed=1)))
+    paths = (write_text(tmp_path / str(i), 6000, seed) for i, seed in enumerate((0, 0, 1)))
 
     first, same, differing = (
-        read(config, cache=tmp_path / "cache").identity for config in (here, there, other)
+        read(training_config(corpus=str(path)), cache=tmp_path / "cache").identity for path in paths
     )
 
     assert first == same

@@ -120,13 +120,6 @@ def test_a_saved_tokenizer_is_the_same_tokenizer_also_to_the_library(made, kind,
     assert library.token_to_id(END_OF_TEXT) == made[kind].end_of_text
 
 
-def test_bytes_are_their_own_ids():
-    tokenizer = byte_tokenizer()
-
-    assert tokenizer.vocab_size == 257
-    assert tokenizer.encode("aé\n") == [97, 0xC3, 0xA9, 10]
-
-
 def test_the_pair_that_stands_most_often_is_merged_first():
     tokenizer = train_bpe(["qz qz qzx xy"], 258)
 

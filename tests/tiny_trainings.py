@@ -48,6 +48,7 @@ def write_text(folder: Path, n_bytes: int = 1500, seed: int = 0) -> Path:
         line = " ".join(draw.choice(WORDS) for _ in range(6)) + "\n"
         lines.append(line)
         size += len(line)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "text.txt"
     path.write_text("".join(lines))
     return path
@@ -87,24 +88,3 @@ def rows(folder: Path, per: str | None = None, name: str = "loss.csv") -> list[d
 def column(folder: Path, name: str, per: str | None = "step") -> list[float]:
     """A column of loss.csv as numbers."""
     return [float(row[name]) for row in rows(folder, per)]
-
-
-def stopped_after(trainer: Trainer, step: int) -> None:
-    """Run `trainer`, and break off in the middle of the step after `step`."""
-
-    class StoppedError(Exception):
-        pass
-
-    take = trainer._step
-
-    def step_or_stop(number: int) -> None:
-        if number > step:
-            raise StoppedError
-        take(number)
-
-    trainer._step = step_or_stop  # type: ignore[method-assign]
-    try:
-        trainer.run()
-    except StoppedError:
-        return
-    raise AssertionError(f"the training ended before step {step + 1}")
