@@ -54,19 +54,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def recorder(
-    folder: Path, *, ranks: Ranks = ALONE, tally: Tally | None = None, **options: Any
+    folder: Path, ranks: Ranks = ALONE, config: dict[str, Any] | None = None, **options: Any
 ) -> Recorder:
-    return Recorder(
-        training_config(**options.pop("config", {})),
-        PLAN,
-        ranks,
-        tally or Tally(),
-        Journal(folder),
-        flop_per_token=1000.0,
-        ceiling=options.pop("ceiling", None),
-        watch=options.pop("watch", lambda _: None),
-        looked_at=100.0,
-    )
+    given = {"tally": Tally(), "journal": Journal(folder), "ceiling": None, "watch": lambda _: None}
+    constants = {"flop_per_token": 1000.0, "looked_at": 100.0}
+    return Recorder(training_config(**config or {}), PLAN, ranks, **given | options, **constants)
 
 
 def note(
@@ -115,7 +107,7 @@ def test_steps_between_two_looks_share_their_time(tmp_path, clock) -> None:
 
 
 def test_a_cpu_is_looked_at_every_step_and_a_gpu_every_few(tmp_path) -> None:
-    host, gpu = (recorder(tmp_path, ranks=Ranks(0, 1, torch.device(d))) for d in ("cpu", "cuda"))
+    host, gpu = (recorder(tmp_path, Ranks(0, 1, torch.device(name))) for name in ("cpu", "cuda"))
 
     assert not host.is_due
     for one in (host, gpu):
@@ -190,13 +182,13 @@ class Doubled(Ranks):
 
 def test_the_loss_is_the_mean_of_ranks_of_which_the_first_alone_speaks_and_writes(tmp_path) -> None:
     told: list[Progress] = []
-    other = recorder(tmp_path, ranks=Doubled(1, 2, torch.device("cpu")), watch=told.append)
-    other.journal = None
+    second = Doubled(1, 2, torch.device("cpu"))
+    noted = recorder(tmp_path, second, watch=told.append, journal=None)
 
-    note(other, 1, 1.5)
+    note(noted, 1, 1.5)
 
     assert told == rows(tmp_path) == []
-    assert other.tally.epoch_loss == 3.0
+    assert noted.tally.epoch_loss == 3.0
 
 
 def test_the_watcher_is_told_speed_share_of_the_ceiling_and_time_left(tmp_path, clock) -> None:
