@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import tracemalloc
 from collections.abc import Iterable
 from multiprocessing.queues import SimpleQueue
@@ -23,7 +22,7 @@ from psannlm.train.data import Data, read
 from psannlm.train.shards import Tokens, prepare
 from psannlm.train.tokenizer import byte_tokenizer, train_bpe
 from tests.test_tokenizer import write_ranks
-from tests.tiny_trainings import training_config, write_text
+from tests.tiny_trainings import processes, training_config, write_text
 
 TEXTS = ["one é\n", "two\n"]
 BYTES = byte_tokenizer()
@@ -212,7 +211,7 @@ def make(folder: Path, start: Barrier, said: SimpleQueue) -> None:
 @pytest.mark.slow
 def test_several_makers_at_once_agree(tmp_path):
     (tmp_path / "text.txt").write_text("".join(f"document {i} " * 50 + "\n" for i in range(2000)))
-    context = multiprocessing.get_context("forkserver")
+    context = processes()
     start, said = context.Barrier(2), context.SimpleQueue()
     makers = [context.Process(target=make, args=(tmp_path, start, said)) for _ in range(2)]
 

@@ -2,7 +2,9 @@
 
 import csv
 import functools
+import multiprocessing
 import random
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,10 @@ def rows(folder: Path, per: str | None = None, name: str = "loss.csv") -> list[d
 def column(folder: Path, name: str, per: str | None = "step") -> list[float]:
     """A column of loss.csv as numbers."""
     return [float(row[name]) for row in rows(folder, per)]
+
+
+def processes() -> ForkServerContext:
+    """What starts processes at once: they find torch and the trainer loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.tiny_trainings"])
+    return context
