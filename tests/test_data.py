@@ -1,17 +1,228 @@
-"""What a training reads is the corpus it names, in the tokens of the tokenizer it names."""
+"""What a training reads: the corpus it names as token ids, made once and never half there."""
 
+import dataclasses
 import itertools
+import json
+import tracemalloc
+from collections.abc import Iterable
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
+from psannlm.corpora.corpus import Corpus, Document, load
+from psannlm.train import shards
 from psannlm.train.data import Data, read
-from psannlm.train.shards import Tokens
+from psannlm.train.shards import Tokens, prepare
+from psannlm.train.tokenizer import byte_tokenizer, train_bpe
 from tests.test_tokenizer import write_ranks
-from tests.tiny_trainings import training_config, write_text
+from tests.tiny_trainings import processes, training_config, write_text
+
+TEXTS = ["one é\n", "two\n"]
+BYTES = byte_tokenizer()
+END = BYTES.end_of_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts(Corpus):
+    """A corpus that has its documents in memory."""
+
+    content: Iterable[str] = ()
+
+    def texts(self, split: str, max_bytes: int | None = None) -> Any:
+        return self.content
+
+
+def kept(
+    tmp_path: Path, texts: Iterable[str] = TEXTS, tokenizer: Any = BYTES, **changes: Any
+) -> Tokens:
+    corpus = Texts(tmp_path, "", changes.pop("sha256", "abc"), (), texts)
+    options = {"split": "train", "tokenizer": tokenizer, "cache": tmp_path / "cache"} | changes
+    return prepare(cast("Corpus", corpus), **options)
+
+
+def unread():
+    raise AssertionError("the texts were read")
+    yield ""
+
+
+def test_documents_stand_between_ends_of_text(tmp_path):
+    tokens = kept(tmp_path)
+
+    assert tokens.ids.tolist() == [END, *"one é\n".encode(), END, *b"two\n", END]
+    assert (tokens.n_tokens, tokens.n_predicted, tokens.n_bytes) == (14, 13, 11)
+    assert tokens.bytes_per_token == 11 / 13
+    with pytest.raises(ValueError, match="read-only"):
+        tokens.ids[0] = 0
+
+
+def test_a_document_of_many_pieces_is_one_document(tmp_path, monkeypatch):
+    texts = ["a few words " * 9000, "and more", "x " * 9]
+    whole = kept(tmp_path, texts, max_bytes=1)
+    monkeypatch.setattr(shards, "BATCH", 10)
+
+    in_parts = kept(tmp_path, texts, max_bytes=2)
+
+    assert in_parts.ids.tolist() == whole.ids.tolist()
+    assert in_parts.n_bytes == whole.n_bytes == 9000 * 12 + 8 + 18
+    assert np.flatnonzero(whole.ids == END).tolist() == [0, 108001, 108010, 108029]
+
+
+@pytest.mark.parametrize(("vocab_size", "size"), [(2**16, 2), (2**16 + 1, 4)])
+def test_an_id_takes_two_bytes_while_all_ids_fit(tmp_path, vocab_size, size):
+    end = vocab_size - 1
+    tokenizer = SimpleNamespace(
+        vocab_size=vocab_size, end_of_text=end, sha256="", encode_batch=lambda texts: [[0, 258]]
+    )
+
+    tokens = kept(tmp_path, ["a"], tokenizer)
+
+    [path] = (tmp_path / "cache").glob("*.ids")
+    assert tokens.ids.tolist() == [end, 0, 258, end]
+    numbers = b"".join(i.to_bytes(size, "little") for i in (0, 258))
+    assert path.read_bytes()[size : size * 3] == numbers
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": "other"}, {"split": "validation"}, {"max_bytes": 9},
+        {"tokenizer": train_bpe(TEXTS, 257)},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_ids_of_something_else_are_not_taken(tmp_path, change):
+    before = kept(tmp_path)
+
+    other = kept(tmp_path, ["other"], **change)
+
+    again = kept(tmp_path, unread())
+    assert other.n_bytes == 5
+    assert (again.sha256, again.n_bytes) == (before.sha256, before.n_bytes)
+    assert again.ids.tolist() == before.ids.tolist()
+
+
+def damage_beside(change):
+    def damage(ids, beside):
+        beside.write_text(json.dumps(change(json.loads(beside.read_text()))))
+
+    return damage
+
+
+DAMAGES = {
+    "flipped": lambda ids, beside: ids.write_bytes(b"\1" + ids.read_bytes()[1:]),
+    "cut within an id": lambda ids, beside: ids.write_bytes(ids.read_bytes()[:-1]),
+    "empty": lambda ids, beside: ids.write_bytes(b""),
+    "gone": lambda ids, beside: ids.unlink(),
+    "not described": lambda ids, beside: beside.unlink(),
+    "described by no JSON": lambda ids, beside: beside.write_text("{"),
+    "described by a list": lambda ids, beside: beside.write_text("[]"),
+    "of another hash": damage_beside(lambda content: content | {"sha256": "0"}),
+    "of no length": damage_beside(lambda content: {"sha256": content["sha256"]}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_ids_are_made_anew(tmp_path, name):
+    expected = kept(tmp_path).ids.tolist()
+    [ids] = (tmp_path / "cache").glob("*.ids")
+    DAMAGES[name](ids, ids.with_suffix(".json"))
+
+    assert kept(tmp_path).ids.tolist() == expected
+    assert kept(tmp_path, unread()).n_bytes == 11
+
+
+def corpus_of(path, splits: list[str]) -> Corpus:
+    """Paragraphs `text 0`, `text 1`, ... of 7 bytes, each a document of the given split."""
+    path.write_text("".join(f"text {i}\n" for i in range(len(splits))))
+    documents = [
+        Document(f"{i}", "", "", split, first_byte=7 * i, n_bytes=7, n_lines=1)
+        for i, split in enumerate(splits)
+    ]
+    return Corpus(path, "corpus", "abc", tuple(documents))
+
+
+def test_a_split_of_a_corpus_has_the_ids_of_its_documents_also_when_split_anew(tmp_path):
+    corpus = corpus_of(tmp_path / "corpus.txt", ["train", "test", "train"])
+    other = corpus_of(tmp_path / "corpus.txt", ["train", "train", "test"])
+
+    whole = prepare(corpus, "train", BYTES, cache=tmp_path)
+    cut = prepare(corpus, "train", BYTES, max_bytes=3, cache=tmp_path)
+    anew = prepare(other, "train", BYTES, cache=tmp_path)
+
+    assert whole.ids.tolist() == [END, *b"text 0\n", END, *b"text 2\n", END]
+    assert cut.ids.tolist() == [END, *b"text 0\n", END]
+    assert BYTES.decode(anew.ids.tolist()) == "text 0\ntext 1\n"
+    with pytest.raises(ConfigError, match="split validation must hold text"):
+        prepare(corpus, "validation", BYTES, cache=tmp_path)
+    with pytest.raises(ConfigError, match="split must be one of"):
+        prepare(corpus, "nonsense", BYTES, cache=tmp_path)
+
+
+def broken():
+    yield "text " * 10
+    raise RuntimeError("midway")
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "message"),
+    [
+        ([], ConfigError, "split validation must hold text, got none"),
+        (["", ""], ConfigError, "split validation must hold text, got none"),
+        (broken(), RuntimeError, "midway"),
+    ],
+)
+def test_an_empty_split_or_an_error_midway_leaves_nothing_behind(tmp_path, texts, error, message):
+    with pytest.raises(error, match=message):
+        kept(tmp_path, texts, split="validation")
+
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "BATCH", 2**14)
+
+    def peak(n_documents: int) -> int:
+        tracemalloc.start()
+        kept(tmp_path, ("word " * 1000 for _ in range(n_documents)), max_bytes=n_documents)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(10)  # what is made once, at the first use
+
+    assert peak(400) < 1.5 * peak(100)
+
+
+def make(folder: Path, start: Barrier, said: SimpleQueue) -> None:
+    """What several processes do at once."""
+    corpus = load(folder / "text.txt")
+    start.wait()
+    tokens = prepare(corpus, "train", BYTES, cache=folder / "cache")
+    said.put((tokens.n_tokens, tokens.n_bytes, tokens.sha256))
+
+
+@pytest.mark.slow
+def test_several_makers_at_once_agree(tmp_path):
+    (tmp_path / "text.txt").write_text("".join(f"document {i} " * 50 + "\n" for i in range(2000)))
+    context = processes()
+    start, said = context.Barrier(2), context.SimpleQueue()
+    makers = [context.Process(target=make, args=(tmp_path, start, said)) for _ in range(2)]
+
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join(timeout=120)
+
+    assert [maker.exitcode for maker in makers] == [0, 0]
+    assert said.get() == said.get()
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".ids", ".json"]
 
 
 def config_for(folder: Path, n_bytes: int = 6000, **changes: object) -> TrainingConfig:
@@ -22,10 +233,21 @@ def text_of(data: Data, tokens: Tokens) -> str:
     return data.tokenizer.decode(tokens.ids.tolist())
 
 
-def test_splits_are_those_of_the_corpus_in_bytes(tmp_path) -> None:
-    data = read(config_for(tmp_path), cache=tmp_path / "cache")
+def kind_of(folder: Path, kind: str) -> TrainingConfig:
+    """A training that reads `folder` with a tokenizer of that kind."""
+    if kind == "gpt2":
+        return gpt2_config(folder, 50256)
+    return config_for(folder, tokenizer=kind, vocab_size={"bytes": 257, "bpe": 280}[kind])
 
-    assert data.tokenizer.kind == "bytes"
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe", "gpt2"])
+def test_splits_are_those_of_the_corpus_in_tokens_of_the_kind_asked_for(tmp_path, kind) -> None:
+    config = kind_of(tmp_path, kind)
+
+    data = read(config, cache=tmp_path / "cache")
+
+    assert data.tokenizer.kind == kind
+    assert data.tokenizer.vocab_size == config.vocab_size
     for split in ("train", "validation", "test"):
         tokens: Tokens = getattr(data, split)
         assert text_of(data, tokens) == "".join(data.corpus.texts(split))
@@ -45,39 +267,28 @@ def test_megabytes_bound_what_is_trained_and_evaluated_on(tmp_path) -> None:
     assert text_of(whole, whole.train).startswith(text_of(data, data.train)[:1000])
 
 
-def test_byte_pairs_are_learned_from_the_text_that_is_trained_on(tmp_path) -> None:
-    config = config_for(tmp_path, tokenizer="bpe", vocab_size=280)
-
-    data = read(config, cache=tmp_path / "cache")
-    less = read(config.model_copy(update={"train_megabytes": 0.002}), cache=tmp_path / "cache")
-
-    assert data.tokenizer.kind == "bpe"
-    assert data.tokenizer.vocab_size == 280
-    assert data.train.n_tokens < data.train.n_bytes
-    assert text_of(data, data.train) == "".join(data.corpus.texts("train"))
-    assert less.tokenizer.sha256 != data.tokenizer.sha256
-
-
-def test_what_was_made_once_is_read_again(tmp_path, monkeypatch) -> None:
-    config = config_for(tmp_path, tokenizer="bpe", vocab_size=280)
-    first = read(config, cache=tmp_path / "cache")
+def test_byte_pairs_are_learned_once_from_the_text_that_is_trained_on(
+    tmp_path, monkeypatch
+) -> None:
+    config, cache = kind_of(tmp_path, "bpe"), tmp_path / "cache"
+    first = read(config, cache=cache)
+    less = read(config.model_copy(update={"train_megabytes": 0.002}), cache=cache)
     monkeypatch.setattr("psannlm.train.data.train_bpe", None)
     monkeypatch.setattr("psannlm.train.shards.stream", None)
 
-    again = read(config, cache=tmp_path / "cache")
+    again = read(config, cache=cache)
 
+    assert first.train.n_tokens < first.train.n_bytes
+    assert less.tokenizer.sha256 != first.tokenizer.sha256
     assert again.identity == first.identity
     assert np.array_equal(again.train.ids, first.train.ids)
 
 
 def test_an_identity_is_of_the_text_and_not_of_its_place(tmp_path) -> None:
-    for name in ("here", "there", "other"):
-        (tmp_path / name).mkdir()
-    here, there = (config_for(tmp_path / name) for name in ("here", "there"))
-    other = training_config(corpus=str(write_text(tmp_path / "other", 6000, seed=1)))
+    paths = (write_text(tmp_path / str(i), 6000, seed) for i, seed in enumerate((0, 0, 1)))
 
     first, same, differing = (
-        read(config, cache=tmp_path / "cache").identity for config in (here, there, other)
+        read(training_config(corpus=str(path)), cache=tmp_path / "cache").identity for path in paths
     )
 
     assert first == same
@@ -93,33 +304,20 @@ def gpt2_config(folder: Path, n_ranks: int) -> TrainingConfig:
     return config_for(folder, tokenizer="gpt2", tokenizer_file=str(ranks), vocab_size=50257)
 
 
-def test_ranks_of_gpt2_are_read_from_their_file(tmp_path) -> None:
-    data = read(gpt2_config(tmp_path, 50256), cache=tmp_path / "cache")
-
-    assert data.tokenizer.kind == "gpt2"
-    assert data.tokenizer.vocab_size == 50257
-    assert text_of(data, data.test) == "".join(data.corpus.texts("test"))
-
-
-def test_a_vocabulary_that_ranks_or_text_do_not_give_is_refused(tmp_path) -> None:
+def test_what_cannot_be_read_as_asked_is_refused_with_the_way_out(tmp_path) -> None:
+    (tmp_path / "full").touch()
     fewer = gpt2_config(tmp_path, 300)
     missing = fewer.model_copy(update={"tokenizer_file": str(tmp_path / "none")})
     too_many = config_for(tmp_path, tokenizer="bpe", vocab_size=5000)
+    nowhere = training_config(corpus=str(tmp_path / "tiny_books.txt"))
 
-    for config, message in (
-        (fewer, r"got 50257 and 301 of .*gpt2\.tiktoken; give the file"),
-        (missing, "none cannot be read as ranks"),
-        (too_many, r"vocab_size must be at most \d+ for this text, got 5000"),
+    for config, cache, message in (
+        (fewer, "cache", r"got 50257 and 301 of .*gpt2\.tiktoken; give the file"),
+        (missing, "cache", "none cannot be read as ranks"),
+        (too_many, "cache", r"vocab_size must be at most \d+ for this text, got 5000"),
+        (nowhere, "cache", "python -m psannlm corpus build tiny_books"),
+        (kind_of(tmp_path, "bytes"), "full", r"cannot be written: .*or name another folder"),
+        (kind_of(tmp_path, "bpe"), "full", r"cannot be written: .*or name another folder"),
     ):
         with pytest.raises(ConfigError, match=message):
-            read(config, cache=tmp_path / "cache")
-
-
-def test_a_missing_corpus_and_a_cache_that_cannot_be_written_are_messages(tmp_path) -> None:
-    (tmp_path / "cache").touch()
-
-    with pytest.raises(ConfigError, match="python -m psannlm corpus build tiny_books"):
-        read(training_config(corpus=str(tmp_path / "tiny_books.txt")), cache=tmp_path)
-    for changes in ({}, {"tokenizer": "bpe", "vocab_size": 280}):
-        with pytest.raises(ConfigError, match=r"cannot be written: .*or name another folder"):
-            read(config_for(tmp_path, **changes), cache=tmp_path / "cache")
+            read(config, cache=tmp_path / cache)

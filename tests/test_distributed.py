@@ -3,8 +3,6 @@
 The slow tests start two real processes under torchrun; what they train is compared with one.
 """
 
-import dataclasses
-import functools
 import os
 import shutil
 import subprocess
@@ -21,11 +19,9 @@ import yaml
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
-from psannlm.train import session
 from psannlm.train.checkpoint import checkpoints
-from psannlm.train.data import read
-from psannlm.train.distributed import Ranks, join, refuse_disagreement, share, summing, whole
-from tests.tiny_trainings import ALONE, training_config, write_text
+from psannlm.train.distributed import Ranks, join, refuse_disagreement
+from tests.tiny_trainings import ALONE, column, rows, session_in, training_config, write_text
 
 LAUNCHER = """
 import sys
@@ -74,16 +70,12 @@ def written(path: Path, config: TrainingConfig) -> None:
 
 
 def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Two ranks whose cache is `folder` / cache."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-        "PSANNLM_CACHE": str(folder / "cache"),
-    }
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PSANNLM_CACHE": str(folder / "cache")}
     return subprocess.run(
         [*command, *arguments],
-        env=environment,
+        env=os.environ | own,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -99,12 +91,6 @@ def launched(folder: Path, *names: str) -> str:
     return done.stdout
 
 
-def trained_alone(folder: Path, config: TrainingConfig, cache: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "read", functools.partial(read, cache=cache))
-        session.train(config, folder, ALONE)
-
-
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every course trained by two ranks in NAME, and by one process in NAME_alone."""
@@ -115,23 +101,19 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     launched(folder, *COURSES)
     for name, changes in COURSES.items():
         alone = course(folder, **changes | {"compile": False})
-        trained_alone(folder / f"{name}_alone", alone, folder / "cache")
+        session_in(folder / f"{name}_alone", alone, folder / "cache")
     return folder
 
 
-def log(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "loss.csv")
-
-
-def distance(folder: Path, other: Path, column: str) -> float:
+def distance(folder: Path, other: Path, name: str) -> float:
     """Largest difference between two logs, which must have the same rows."""
-    a, b = log(folder), log(other)
+    a, b = (pd.read_csv(path / "loss.csv") for path in (folder, other))
     assert a[["per", "step", "tokens"]].equals(b[["per", "step", "tokens"]])
-    return float((a[column] - b[column]).abs().max())
+    return float((a[name] - b[name]).abs().max())
 
 
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(checkpoints(folder)[-1] / "model.safetensors")
+def weights_of(folder: Path, file: str = "model.safetensors") -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(checkpoints(folder)[-1] / file)
 
 
 def furthest(folder: Path, other: Path) -> float:
@@ -151,29 +133,26 @@ def test_two_ranks_learn_what_one_process_learns_from_the_joined_batch(trainings
     narrow = "muon" in name or "fp16" in name
     tolerance = 2e-3 if narrow else 1e-5
 
-    assert (log(pair)["per"] == "step").sum() == 12
+    losses = column(pair, "train_loss")
+    assert len(losses) == len(rows(pair, name="speed.csv")) == 12
+    assert column(pair, "train_loss", "epoch")[-1] < losses[0] - 0.2
     assert distance(pair, alone, "train_loss") < tolerance
     if "fp16" not in name:
         assert distance(pair, alone, "val_loss") < tolerance
-    assert log(pair)["train_loss"].dropna().iloc[-1] < log(alone)["train_loss"].iloc[0] - 0.2
     if not narrow:
         assert distance(pair, alone, "grad_norm") < tolerance
         assert distance(pair, alone, "top1") == 0
         assert furthest(pair, alone) < tolerance
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddp", "fsdp_muon"])
-def test_the_files_of_two_ranks_are_those_of_one_process(trainings, name) -> None:
-    pair, alone = (checkpoints(trainings / n) for n in (name, f"{name}_alone"))
-
-    assert [path.name for path in pair] == [path.name for path in alone]
+    assert [path.name for path in checkpoints(pair)] == [p.name for p in checkpoints(alone)]
     for file in ("model.safetensors", "optimizer.safetensors"):
-        a, b = (safetensors.torch.load_file(paths[-1] / file) for paths in (pair, alone))
-        assert {n: (t.shape, t.dtype) for n, t in a.items()} == {
-            n: (t.shape, t.dtype) for n, t in b.items()
-        }
-    assert len((trainings / name / "speed.csv").read_text().splitlines()) == 13
+        a, b = (
+            {
+                name: (tensor.shape, tensor.dtype)
+                for name, tensor in weights_of(folder, file).items()
+            }
+            for folder in (pair, alone)
+        )
+        assert a == b
 
 
 def broken_off(source: Path, target: Path) -> None:
@@ -184,26 +163,45 @@ def broken_off(source: Path, target: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def gone_on(trainings: Path) -> Path:
-    """Trainings broken off at step 6 and ended by two ranks in NAME_again or by one in NAME_one."""
+def gone_on(trainings: Path) -> tuple[Path, str]:
+    """Trainings broken off at step 6 and ended by two ranks in NAME_again or by one in NAME_one.
+
+    With what the ranks said of those that are refused meanwhile.
+    """
     for name in ("ddp", "fsdp", "fsdp_muon", "ddp_alone", "fsdp_alone"):
         broken_off(trainings / name, trainings / f"{name}_again")
-        shutil.copy(
-            trainings / f"{name.removesuffix('_alone')}.yaml", trainings / f"{name}_again.yaml"
-        )
+        source = trainings / f"{name.removesuffix('_alone')}.yaml"
+        shutil.copy(source, trainings / f"{name}_again.yaml")
     for name in ("ddp", "fsdp"):
         broken_off(trainings / name, trainings / f"{name}_one")
-        trained_alone(
-            trainings / f"{name}_one", course(trainings, **COURSES[name]), trainings / "cache"
-        )
-    assert "<" not in launched(trainings, *(p.name for p in trainings.glob("*_again")))
-    return trainings
+        alone = course(trainings, **COURSES[name])
+        session_in(trainings / f"{name}_one", alone, trainings / "cache")
+    again = [path.name for path in trainings.glob("*_again")]
+    return trainings, launched(trainings, *refused_courses(trainings), *again)
+
+
+def refused_courses(folder: Path) -> list[str]:
+    """Names of trainings that two ranks cannot do together; their configurations are written."""
+    write_text(folder / "other", seed=1)
+    refused: dict[str, tuple[TrainingConfig, TrainingConfig]] = {
+        "seeds": (course(folder), course(folder, seed=1)),
+        "texts": (course(folder), course(folder / "other")),
+        "odd": (course(folder, pass_tokens=128),) * 2,
+        "apart": (course(folder, **COURSES["ddp"]),) * 2,
+    }
+    for name, pair in refused.items():
+        for rank, config in enumerate(pair):
+            written(folder / f"{name}.{rank}.yaml", config)
+    # As on two machines whose folders are not the same.
+    broken_off(folder / "ddp", folder / "apart.0")
+    (folder / "apart.1").mkdir()
+    return list(refused)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_muon"])
 def test_two_ranks_go_on_from_their_checkpoint_bit_by_bit(gone_on, name) -> None:
-    whole, again = gone_on / name, gone_on / f"{name}_again"
+    whole, again = gone_on[0] / name, gone_on[0] / f"{name}_again"
 
     assert (again / "loss.csv").read_bytes() == (whole / "loss.csv").read_bytes()
     assert furthest(whole, again) == 0
@@ -215,38 +213,24 @@ def test_two_ranks_go_on_from_their_checkpoint_bit_by_bit(gone_on, name) -> None
 def test_one_process_and_two_ranks_go_on_from_the_checkpoint_of_the_other(
     gone_on, kind, whole, again
 ) -> None:
-    folders = gone_on / f"{kind}{whole}", gone_on / f"{kind}{again}"
+    folders = [gone_on[0] / f"{kind}{end}" for end in (whole, again)]
 
     assert distance(*folders, "train_loss") < 1e-5
     assert furthest(*folders) < 1e-5
 
 
 @pytest.mark.slow
-def test_ranks_that_cannot_train_together_say_why(trainings, tmp_path) -> None:
-    write_text(tmp_path)
-    (tmp_path / "other").mkdir()
-    write_text(tmp_path / "other", seed=1)
-    refused: dict[str, tuple[TrainingConfig, TrainingConfig]] = {
-        "seeds": (course(tmp_path), course(tmp_path, seed=1)),
-        "texts": (course(tmp_path), course(tmp_path / "other")),
-        "odd": (course(tmp_path, pass_tokens=128),) * 2,
-        "apart": (course(trainings, **COURSES["ddp"]),) * 2,
-    }
-    for name, pair in refused.items():
-        for rank, config in enumerate(pair):
-            written(tmp_path / f"{name}.{rank}.yaml", config)
-    # As on two machines whose folders are not the same.
-    broken_off(trainings / "ddp", tmp_path / "apart.0")
-    (tmp_path / "apart.1").mkdir()
-
-    said = launched(tmp_path, *refused)
+def test_ranks_that_cannot_train_together_say_why(gone_on) -> None:
+    folder, said = gone_on
 
     for rank in (0, 1):
         assert f"<seeds {rank}: ranks disagree: the configuration of rank 1 is not that of" in said
         assert f"<texts {rank}: ranks disagree: the " in said
         assert f"<odd {rank}: batch_tokens must be a multiple of pass_tokens times" in said
         assert f"<apart {rank}: ranks disagree: the newest checkpoint of rank 1 is not" in said
-    assert not [path for path in tmp_path.rglob("loss.csv") if path.parent.name != "apart.0"]
+    assert said.count("<") == 8
+    assert not [name for name in ("seeds", "texts", "odd") if list(folder.glob(f"{name}*/*.csv"))]
+    assert not (folder / "apart.1" / "loss.csv").exists()
 
 
 @pytest.mark.slow
@@ -299,39 +283,21 @@ def test_ranks_on_gpus_tell_nccl_which_one_is_theirs_and_more_of_them_are_refuse
         pass
 
 
-def heard(mine: torch.Tensor, *others: torch.Tensor) -> Any:
-    def all_gather(everyone: list[torch.Tensor], _: torch.Tensor) -> None:
-        for place, tensor in zip(everyone, (mine, *others), strict=True):
-            place.copy_(tensor)
-
-    return all_gather
-
-
 def test_every_fact_that_differs_is_found_and_the_ranks_at_odds_named(monkeypatch) -> None:
-    facts = {"the seed": 0, "the text": "a"}
+    ranks, facts = Ranks(2, 4, torch.device("cpu")), {"the seed": 0, "the text": "a"}
     told: list[torch.Tensor] = []
 
-    def kept(everyone: list[torch.Tensor], mine: torch.Tensor) -> None:
+    def all_gather(everyone: list[torch.Tensor], mine: torch.Tensor) -> None:
         told.append(mine.clone())
-        for place in everyone:
-            place.copy_(mine)
+        for place, i in zip(everyone, said, strict=True):
+            place.copy_(told[i])
 
-    monkeypatch.setattr("torch.distributed.all_gather", kept)
+    monkeypatch.setattr("torch.distributed.all_gather", all_gather)
+    said = (-1, -1, -1, -1)  # all say what this rank does
     for changed in ({}, {"the seed": 1}, {"the text": "b"}):
-        refuse_disagreement(dataclasses.replace(ALONE, world=4), facts | changed)
-    same, seed, text = told
+        refuse_disagreement(ranks, facts | changed)
 
-    for other, name in ((seed, "the seed"), (text, "the text")):
-        monkeypatch.setattr("torch.distributed.all_gather", heard(same, other, same, other))
+    for other, name in ((1, "the seed"), (2, "the text")):
+        said = (0, other, 0, other)
         with pytest.raises(ConfigError, match=f"{name} of rank 1, 3 is not that of rank 0; start"):
-            refuse_disagreement(Ranks(2, 4, torch.device("cpu")), facts)
-
-
-def test_one_rank_shares_nothing() -> None:
-    module = torch.nn.Linear(2, 2)
-
-    assert share(module, [], ALONE, "fsdp") is module
-    with summing(module, last=False):
-        module(torch.ones(2)).sum().backward()
-    assert module.weight.grad is not None
-    assert whole(module.weight) is module.weight
+            refuse_disagreement(ranks, facts)

@@ -1,7 +1,6 @@
 """The loss is the cross-entropy of the next token, and an evaluation counts each token once."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +10,6 @@ from networks import moved, tiny, tokens_of
 from torch import Tensor
 
 from psannlm.config.network import ModelConfig
-from psannlm.model.loss import IGNORED
 from psannlm.model.transformer import Transformer
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation, evaluate
@@ -33,30 +31,29 @@ def network(config: ModelConfig = CONFIG) -> Transformer:
     return moved(config, seed=5)
 
 
+def document_tokens(*lengths: int, end: int = 4) -> Tokens:
+    """A split of documents of so many tokens, none of them the end of text."""
+    draw = np.random.default_rng(7)
+    ids = [end]
+    for length in lengths:
+        ids += [*((draw.integers(10, size=length) + end + 1) % 11), end]
+    return Tokens(np.array(ids, dtype=np.uint16), n_bytes=100, sha256="")
+
+
 def evaluated(tokens: Tokens, batch: int = 2, ranks: Ranks = ALONE) -> Evaluation:
     objective = NextToken(network(), "fp32", 7)
     return evaluate(objective, tokens, context_length=T, batch=batch, ranks=ranks)
 
 
 @torch.no_grad()
-def logits_before(tokens: Tokens) -> Iterator[tuple[Tensor, int]]:
-    """Each predicted token, and the logits that its own window before it gives, in float64."""
-    model, ids = network(), torch.from_numpy(tokens.ids.astype(np.int64))
+def slow_costs(tokens: Tokens) -> list[tuple[float, bool]]:
+    """Nats of each predicted token after the tokens of its own window before it, and its hit."""
+    model, ids, costs = network(), torch.from_numpy(tokens.ids.astype(np.int64)), []
     for place in range(1, len(ids)):
-        start = (place - 1) // T * T
-        yield model(ids[None, start:place])[0, -1].double(), int(ids[place])
-
-
-def slow_costs(tokens: Tokens) -> list[float]:
-    """Nats of each token."""
-    return [-logits.log_softmax(-1)[i].item() for logits, i in logits_before(tokens)]
-
-
-def slowly(tokens: Tokens) -> tuple[float, float]:
-    """Loss and top-1, token by token, each with the tokens of its own window before it."""
-    costs = slow_costs(tokens)
-    hits = [logits.argmax().item() == i for logits, i in logits_before(tokens)]
-    return sum(costs) / len(costs), sum(hits) / len(hits)
+        logits = model(ids[None, (place - 1) // T * T : place])[0, -1].double()
+        i = int(ids[place])
+        costs.append((-logits.log_softmax(-1)[i].item(), logits.argmax().item() == i))
+    return costs
 
 
 @pytest.mark.parametrize(
@@ -68,10 +65,10 @@ def test_an_evaluation_is_that_of_a_slow_loop_over_every_token(n_tokens: int, ba
 
     found = evaluated(tokens, batch)
 
-    loss, top1 = slowly(tokens)
+    costs, hits = zip(*slow_costs(tokens), strict=True)
     assert found.n_tokens == n_tokens - 1
-    assert found.loss == pytest.approx(loss, rel=1e-6)
-    assert found.top1 == top1
+    assert found.loss == pytest.approx(sum(costs) / len(costs), rel=1e-6)
+    assert found.top1 == sum(hits) / len(hits)
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,8 @@ class OneAfterAnother(Ranks):
 
 @pytest.mark.parametrize("world", [2, 3, 16])
 def test_ranks_share_an_evaluation_without_changing_it(world: int, monkeypatch) -> None:
-    tokens, heard = split_of(9 * T + 4), []
-    calls = [0] * world
-    forward = NextToken.forward
+    tokens, heard = document_tokens(3, 20, 0, 17, T), []
+    alone, calls, forward = evaluated(tokens, 1), [0] * world, NextToken.forward
 
     def counted(self: NextToken, *batch: Tensor) -> Tensor:
         calls[len(heard)] += 1
@@ -98,14 +94,16 @@ def test_ranks_share_an_evaluation_without_changing_it(world: int, monkeypatch) 
     monkeypatch.setattr(NextToken, "forward", counted)
 
     for rank in range(world):
-        found = evaluated(tokens, 2, OneAfterAnother(rank, world, torch.device("cpu"), heard))
+        found = evaluated(tokens, 1, OneAfterAnother(rank, world, torch.device("cpu"), heard))
 
-    monkeypatch.undo()
-    alone = evaluated(tokens)
     assert found.loss == pytest.approx(alone.loss, rel=1e-12)
     assert (found.top1, found.n_tokens) == (alone.top1, alone.n_tokens)
+    nats, n_tokens = zip(*found.documents, strict=True)
+    assert nats == pytest.approx([document.nats for document in alone.documents], rel=1e-12)
+    assert n_tokens == (4, 21, 1, 18, T + 1)
+    assert sum(nats) == pytest.approx(found.loss * found.n_tokens, rel=1e-12)
     # FSDP2 gathers weights in each call: a rank that called less often would be waited for.
-    assert calls == [math.ceil(5 / world)] * world
+    assert calls == [math.ceil(found.n_tokens / T / world)] * world
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -118,45 +116,22 @@ def test_an_evaluation_leaves_mode_and_gradients_as_they_were(training: bool) ->
     assert all(parameter.grad is None for parameter in objective.parameters())
 
 
-def written(*lengths: int, end: int = 4) -> Tokens:
-    """A split of documents of so many tokens, none of them the end of text."""
-    draw = np.random.default_rng(7)
-    ids = [end]
-    for length in lengths:
-        ids += [*((draw.integers(10, size=length) + end + 1) % 11), end]
-    return Tokens(np.array(ids, dtype=np.uint16), n_bytes=100, sha256="")
-
-
 @pytest.mark.parametrize("end", [0, 4])
 @pytest.mark.parametrize("batch", [1, 2, 50])
 def test_each_document_has_the_nats_of_its_tokens_and_of_the_end_after_it(
     float64: None, end: int, batch: int
 ) -> None:
     lengths = (3, 20, 0, 1, T - 1)
-    tokens = written(*lengths, end=end)
+    tokens = document_tokens(*lengths, end=end)
 
     found = evaluated(tokens, batch)
 
-    costs = slow_costs(tokens)
+    costs = [cost for cost, _ in slow_costs(tokens)]
     for document, length in zip(found.documents, lengths, strict=True):
         mine, costs = costs[: length + 1], costs[length + 1 :]
         assert document.n_tokens == len(mine)
         assert document.nats == pytest.approx(sum(mine), rel=1e-12)
     assert costs == []
-
-
-@pytest.mark.parametrize("world", [2, 3])
-def test_ranks_add_up_each_document(world: int) -> None:
-    tokens, heard = written(3, 20, 0, 17, T), []
-
-    for rank in range(world):
-        found = evaluated(tokens, 1, OneAfterAnother(rank, world, torch.device("cpu"), heard))
-
-    nats, n_tokens = zip(*found.documents, strict=True)
-    alone_nats, alone_tokens = zip(*evaluated(tokens, 1).documents, strict=True)
-    assert nats == pytest.approx(alone_nats, rel=1e-12)
-    assert n_tokens == alone_tokens == (4, 21, 1, 18, T + 1)
-    assert sum(nats) == pytest.approx(found.loss * found.n_tokens, rel=1e-12)
 
 
 def test_bits_and_perplexity_are_those_of_the_whole_text() -> None:
@@ -184,25 +159,6 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_token_that_follows(
     costs = [-math.log(probabilities[b, t, text[b, t + 1]]) for b in range(3) for t in range(T)]
     for loss in losses:
         assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-12)
-
-
-def test_an_evaluation_step_tells_nats_and_hit_of_every_token() -> None:
-    model, text = network(), tokens_of(CONFIG, 3, T + 1)
-    targets = text[:, 1:].clone()
-    targets[2, 4:] = IGNORED
-
-    nats, hits = NextToken(model, "fp32", 5).eval()(text[:, :-1], targets).view(2, 3, T)
-
-    with torch.no_grad():
-        logits = model(text[:, :-1]).double()
-    assert (nats[2, 4:] == 0).all()
-    assert (hits[2, 4:] == 0).all()
-    places = [(b, t) for b in range(3) for t in range(T) if targets[b, t] != IGNORED]
-    assert len(places) == 20
-    for b, t in places:
-        assert hits[b, t] == (logits[b, t].argmax() == targets[b, t])
-        cost = -logits[b, t].log_softmax(-1)[targets[b, t]].item()
-        assert nats[b, t].item() == pytest.approx(cost, rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

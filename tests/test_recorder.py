@@ -1,21 +1,26 @@
-"""A training notes each step once, knows its best evaluation, and ends where one is no number."""
+"""A training notes each step once, in rows that outlive a kill, and ends where one is no number."""
 
-import csv
+import errno
+import io
 import math
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from psannlm.config.schema import ConfigError
 from psannlm.train import recorder as recorder_module
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation
-from psannlm.train.journal import Journal
+from psannlm.train.journal import FILES, LOSS, Journal
 from psannlm.train.optimizer import rate_at
 from psannlm.train.plan import Plan
+from psannlm.train.progress import ProgressBar
 from psannlm.train.recorder import CUDA_PATIENCE, DivergenceError, Progress, Recorder, Tally
-from tests.tiny_trainings import ALONE, training_config
+from tests.tiny_trainings import ALONE, column, rows, training_config
 
 PLAN = Plan(
     n_steps=10,
@@ -28,6 +33,7 @@ PLAN = Plan(
     epoch_ends={5: 1, 10: 2},
     checkpoint_steps=5,
 )
+ONE = torch.tensor(1.0)
 
 
 class Clock:
@@ -48,19 +54,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def recorder(
-    folder: Path, *, ranks: Ranks = ALONE, tally: Tally | None = None, **options: Any
+    folder: Path, ranks: Ranks = ALONE, config: dict[str, Any] | None = None, **options: Any
 ) -> Recorder:
-    return Recorder(
-        training_config(**options.pop("config", {})),
-        PLAN,
-        ranks,
-        tally or Tally(),
-        Journal(folder),
-        flop_per_token=options.pop("flop_per_token", 1000.0),
-        ceiling=options.pop("ceiling", None),
-        watch=options.pop("watch", lambda _: None),
-        looked_at=100.0,
-    )
+    given = {"tally": Tally(), "journal": Journal(folder), "ceiling": None, "watch": lambda _: None}
+    constants = {"flop_per_token": 1000.0, "looked_at": 100.0}
+    return Recorder(training_config(**config or {}), PLAN, ranks, **given | options, **constants)
 
 
 def note(
@@ -74,9 +72,8 @@ def evaluation(loss: float) -> Evaluation:
     return Evaluation(loss=loss, top1=0.25, n_tokens=100, n_bytes=300)
 
 
-def rows(folder: Path, per: str | None = None, name: str = "loss.csv") -> list[dict[str, str]]:
-    with (folder / name).open(newline="") as lines:
-        return [row for row in csv.DictReader(lines) if per in (None, row.get("per"))]
+def speed(folder: Path) -> list[dict[str, float]]:
+    return [{k: float(v) for k, v in row.items()} for row in rows(folder, name="speed.csv")]
 
 
 def test_a_step_is_logged_with_all_that_is_known_of_it(tmp_path, clock) -> None:
@@ -91,40 +88,36 @@ def test_a_step_is_logged_with_all_that_is_known_of_it(tmp_path, clock) -> None:
         "val_loss": "", "bits_per_byte": "", "perplexity": "", "top1": "",
         "learning_rate": repr(rate_at(3, 10, training_config())), "grad_norm": "0.75",
     }  # fmt: skip
-    assert rows(tmp_path, name="speed.csv") == [
-        {"step": "3", "step_seconds": "2.0", "wait_seconds": "0.125", "elapsed_seconds": "2.0"}
+    assert speed(tmp_path) == [
+        {"step": 3, "step_seconds": 2.0, "wait_seconds": 0.125, "elapsed_seconds": 2.0}
     ]
 
 
 def test_steps_between_two_looks_share_their_time(tmp_path, clock) -> None:
     noted = recorder(tmp_path)
     for step in (1, 2, 3, 4):
-        noted.add(step, torch.tensor(1.0), torch.tensor(1.0), 0.0)
+        noted.add(step, ONE, ONE, 0.0)
     clock.now += 2.0
 
     noted.look()
     noted.look()  # nothing is left to log
 
-    speed = rows(tmp_path, name="speed.csv")
-    assert [row["step_seconds"] for row in speed] == ["0.5"] * 4
-    assert [row["elapsed_seconds"] for row in speed] == ["0.5", "1.0", "1.5", "2.0"]
+    assert [row["step_seconds"] for row in speed(tmp_path)] == [0.5] * 4
+    assert [row["elapsed_seconds"] for row in speed(tmp_path)] == [0.5, 1.0, 1.5, 2.0]
 
 
 def test_a_cpu_is_looked_at_every_step_and_a_gpu_every_few(tmp_path) -> None:
-    host, gpu = (recorder(tmp_path, ranks=Ranks(0, 1, torch.device(d))) for d in ("cpu", "cuda"))
+    host, gpu = (recorder(tmp_path, Ranks(0, 1, torch.device(name))) for name in ("cpu", "cuda"))
 
-    gpu.add(1, torch.tensor(1.0), torch.tensor(1.0), 0.0)
-    assert gpu.is_due  # what compiles is told apart
-    gpu.pending = [(1, torch.tensor(1.0), torch.tensor(1.0), 0.0)]
+    assert not host.is_due
+    for one in (host, gpu):
+        one.add(1, ONE, ONE, 0.0)
+        assert one.is_due  # what compiles is told apart
     gpu.look()
     for step in range(2, CUDA_PATIENCE + 2):
         assert not gpu.is_due
-        gpu.add(step, torch.tensor(1.0), torch.tensor(1.0), 0.0)
-
+        gpu.add(step, ONE, ONE, 0.0)
     assert gpu.is_due
-    assert not host.is_due
-    host.add(1, torch.tensor(1.0), torch.tensor(1.0), 0.0)
-    assert host.is_due
 
 
 def test_time_of_evaluations_is_spent_but_on_no_step(tmp_path, clock) -> None:
@@ -140,8 +133,8 @@ def test_time_of_evaluations_is_spent_but_on_no_step(tmp_path, clock) -> None:
 
     note(noted, 6, 2.0)
 
-    last = rows(tmp_path, name="speed.csv")[-1]
-    assert (last["step_seconds"], last["elapsed_seconds"]) == ("1.0", "9.5")
+    last = speed(tmp_path)[-1]
+    assert (last["step_seconds"], last["elapsed_seconds"]) == (1.0, 9.5)
     assert noted.tally.elapsed_seconds == 9.5
 
 
@@ -153,39 +146,31 @@ def test_an_evaluation_is_logged_and_the_lowest_loss_remembered(tmp_path) -> Non
         noted.evaluated(step, evaluation(loss))
 
     assert (noted.tally.best_step, noted.tally.best_loss) == (5, 1.5)
-    first = rows(tmp_path, "evaluation")[0]
-    found = evaluation(3.0)
+    first, found = rows(tmp_path, "evaluation")[0], evaluation(3.0)
     assert [float(first[name]) for name in ("val_loss", "bits_per_byte", "perplexity", "top1")] == [
         3.0, found.bits_per_byte, found.perplexity, 0.25,
     ]  # fmt: skip
     assert first["train_loss"] == first["learning_rate"] == ""
 
 
-def test_an_epochs_loss_is_the_mean_of_its_own_steps(tmp_path) -> None:
-    noted = recorder(tmp_path)
-    for step in range(1, 11):
-        note(noted, step, float(step))
-        if PLAN.evaluates(step):
-            noted.evaluated(step, evaluation(1.0))
-
-    epochs = [(row["epoch"], float(row["train_loss"])) for row in rows(tmp_path, "epoch")]
-    assert epochs == [("1", 3.0), ("2", 8.0)]
-
-
-def test_sums_go_on_from_those_of_a_checkpoint(tmp_path, clock) -> None:
+def test_sums_go_on_from_those_of_a_checkpoint_and_begin_anew_with_an_epoch(
+    tmp_path, clock
+) -> None:
     tally = Tally(
         step=4, epoch_loss=10.0, epoch_steps=4, elapsed_seconds=8.0, best_loss=1.0, best_step=2
     )
     noted = recorder(tmp_path, tally=tally)
-    clock.now += 2.0
 
-    note(noted, 5, 5.0)
-    noted.evaluated(5, evaluation(1.25))
+    for step in range(5, 11):
+        clock.now += 2.0
+        note(noted, step, float(step))
+        if PLAN.evaluates(step):
+            noted.evaluated(step, evaluation(1.25))
 
-    [epoch] = rows(tmp_path, "epoch")
-    assert float(epoch["train_loss"]) == 3.0
-    assert rows(tmp_path, name="speed.csv")[0]["elapsed_seconds"] == "10.0"
-    assert (noted.tally.step, noted.tally.best_step, noted.tally.best_loss) == (5, 2, 1.0)
+    assert column(tmp_path, "epoch", "epoch") == [1, 2]
+    assert column(tmp_path, "train_loss", "epoch") == [3.0, 8.0]
+    assert speed(tmp_path)[0]["elapsed_seconds"] == 10.0
+    assert (noted.tally.step, noted.tally.best_step, noted.tally.best_loss) == (10, 2, 1.0)
 
 
 class Doubled(Ranks):
@@ -197,13 +182,13 @@ class Doubled(Ranks):
 
 def test_the_loss_is_the_mean_of_ranks_of_which_the_first_alone_speaks_and_writes(tmp_path) -> None:
     told: list[Progress] = []
-    other = recorder(tmp_path, ranks=Doubled(1, 2, torch.device("cpu")), watch=told.append)
-    other.journal = None
+    second = Doubled(1, 2, torch.device("cpu"))
+    noted = recorder(tmp_path, second, watch=told.append, journal=None)
 
-    note(other, 1, 1.5)
+    note(noted, 1, 1.5)
 
     assert told == rows(tmp_path) == []
-    assert other.tally.epoch_loss == 3.0
+    assert noted.tally.epoch_loss == 3.0
 
 
 def test_the_watcher_is_told_speed_share_of_the_ceiling_and_time_left(tmp_path, clock) -> None:
@@ -223,51 +208,38 @@ def test_the_watcher_is_told_speed_share_of_the_ceiling_and_time_left(tmp_path, 
     assert told[1].mfu is None
 
 
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_names_its_step_and_the_learning_rate(tmp_path, loss) -> None:
-    noted = recorder(tmp_path, config={"learning_rate": 0.5, "warmup_fraction": 0})
-    for step, norm in ((1, 1.0), (2, 2.0), (3, 70.0)):
-        note(noted, step, 2.0, norm)
-
-    message = (
-        f"loss is {loss} at step 4 of 10: over the 3 steps before, gradient norms had a median of "
-        rf"2 and went up to 70 at a learning rate of {rate_at(4, 10, noted.config):.3g}; "
-        "lower learning_rate, or raise warmup_fraction"
-    )
-    with pytest.raises(DivergenceError, match=f"^{message}$"):
-        note(noted, 4, loss)
+LATE = (
+    "at step 4 of 10: over the 3 steps before, gradient norms had a median of 2 and went up to "
+    rf"70 at a learning rate of {rate_at(4, 10, training_config()):.3g}; lower learning_rate, or "
+    "raise warmup_fraction$"
+)
+EARLY = (
+    "at step 1 of 10: the network overflows before it has learned anything; "
+    r"lower init_std \(now 9\.0\) or sine_amplitude \(now 5\.0\)$"
+)
+FP16 = "fp16 has overflowed; use precision: bf16$"
 
 
 @pytest.mark.parametrize(
     ("config", "before", "loss", "norm", "message"),
     [
-        ({}, 1, 2.0, math.nan, "the gradient norm is nan at step 2 of 10: over the"),
-        (
-            {"init_std": 9.0, "sine_amplitude": 5.0}, 0, math.nan, 1.0,
-            "loss is nan at step 1 of 10: the network overflows before it has learned anything; "
-            r"lower init_std \(now 9\.0\) or sine_amplitude \(now 5\.0\)",
-        ),
-        ({"precision": "fp16"}, 0, math.inf, 1.0, "fp16 has overflowed; use precision: bf16"),
-        ({"precision": "fp16"}, 3, math.inf, 1.0, "fp16 has overflowed; use precision: bf16"),
+        ({}, [1.0, 2.0, 70.0], math.nan, 1.0, f"^loss is nan {LATE}"),
+        ({}, [1.0, 2.0, 70.0], math.inf, 1.0, f"^loss is inf {LATE}"),
+        ({}, [1.0, 2.0, 70.0], 2.0, math.nan, f"^the gradient norm is nan {LATE}"),
+        ({"init_std": 9.0, "sine_amplitude": 5.0}, [], math.nan, 1.0, f"^loss is nan {EARLY}"),
+        ({"precision": "fp16"}, [], math.inf, 1.0, FP16),
+        ({"precision": "fp16"}, [1.0, math.inf, 1.0], math.inf, 1.0, FP16),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_number_ends_a_training_and_its_likely_cause_is_named(
-    tmp_path, config, before: int, loss: float, norm: float, message: str
+    tmp_path, config, before: list[float], loss: float, norm: float, message: str
 ) -> None:
     noted = recorder(tmp_path, config=config)
-    for step in range(1, before + 1):
-        note(noted, step, 2.0)
+    for step, earlier in enumerate(before, start=1):
+        note(noted, step, 2.0, earlier)  # fp16 leaves out a step whose gradients overflow
 
     with pytest.raises(DivergenceError, match=message):
-        note(noted, before + 1, loss, norm)
-
-
-def test_a_step_that_fp16_leaves_out_is_no_divergence(tmp_path) -> None:
-    noted = recorder(tmp_path, config={"precision": "fp16"})
-
-    note(noted, 1, 2.0, norm=math.inf)
-
-    assert rows(tmp_path)[0]["grad_norm"] == "inf"
+        note(noted, len(before) + 1, loss, norm)
 
 
 def test_an_evaluation_that_is_no_number_ends_the_training_and_is_not_the_best(tmp_path) -> None:
@@ -281,11 +253,124 @@ def test_an_evaluation_that_is_no_number_ends_the_training_and_is_not_the_best(t
 
 
 def test_a_step_that_is_no_number_is_found_among_those_of_one_look(tmp_path) -> None:
-    noted = recorder(tmp_path, ranks=ALONE)
+    noted = recorder(tmp_path)
     for step, loss in ((1, 2.0), (2, 2.0), (3, math.nan), (4, math.nan)):
-        noted.add(step, torch.tensor(loss), torch.tensor(1.0), 0.0)
+        noted.add(step, torch.tensor(loss), ONE, 0.0)
 
     with pytest.raises(DivergenceError, match="loss is nan at step 3 of 10: over the 2 steps"):
         noted.look()
 
-    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3"]
+    assert column(tmp_path, "step") == [1, 2, 3]
+
+
+def step(number: int) -> dict[str, Any]:
+    return {"per": "step", "step": number, "train_loss": 1 / 3 + number}
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """One begun over what an earlier training left, with one step."""
+    (tmp_path / "loss.csv").write_text("of an earlier training\n" * 9)
+    journal = Journal(tmp_path)
+    journal.add("loss.csv", step(1))
+    return journal
+
+
+def test_a_new_journal_has_its_columns_and_then_each_row_at_once_to_the_last_digit(
+    tmp_path, journal
+) -> None:
+    journal.add("speed.csv", {"step": 1, "step_seconds": 1e-7})
+
+    lines = {path.name: path.read_text().splitlines() for path in tmp_path.iterdir()}
+    assert {name: found[0] for name, found in lines.items()} == {
+        name: ",".join(columns) for name, columns in FILES.items()
+    }
+    assert lines["speed.csv"][1:] == ["1,1e-07,,"]
+    [row] = rows(tmp_path)
+    assert float(row["train_loss"]) == 1 / 3 + 1
+    assert {name for name in LOSS if row[name]} == {"per", "step", "train_loss"}
+    with pytest.raises(ValueError, match="train_lost"):
+        journal.add("loss.csv", {"step": 1, "train_lost": 2.0})
+
+
+def test_going_on_cuts_off_what_came_after_the_checkpoint(tmp_path, journal) -> None:
+    lengths = journal.lengths()
+    before = (tmp_path / "loss.csv").read_bytes()
+    journal.add("loss.csv", step(2))
+    journal.add("speed.csv", {"step": 2})
+    with (tmp_path / "loss.csv").open("a") as file:
+        file.write("step,3,0.0")  # half a line, as a kill leaves it
+
+    again = Journal(tmp_path, lengths)
+
+    assert (tmp_path / "loss.csv").read_bytes() == before
+    assert speed(tmp_path) == []
+    again.add("loss.csv", step(2))
+    assert column(tmp_path, "step") == [1, 2]
+
+
+def test_lengths_are_told_once_they_are_on_disk(tmp_path, journal, monkeypatch) -> None:
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_ino))
+
+    lengths = journal.lengths()
+
+    assert lengths == {name: (tmp_path / name).stat().st_size for name in FILES}
+    assert flushed == [(tmp_path / name).stat().st_ino for name in FILES]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"per,step"])
+def test_a_log_that_has_lost_rows_is_not_gone_on_with(
+    tmp_path, journal, content: bytes | None
+) -> None:
+    lengths = journal.lengths()
+    (tmp_path / "loss.csv").unlink()
+    if content is not None:
+        (tmp_path / "loss.csv").write_bytes(content)
+
+    message = rf"loss\.csv must have the {lengths['loss.csv']} bytes .* got {len(content or b'')};"
+    with pytest.raises(ConfigError, match=message):
+        Journal(tmp_path, lengths)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_folder_that_cannot_be_written_and_a_full_disk_are_messages(
+    tmp_path, journal, monkeypatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(ConfigError, match=f"{tmp_path} cannot be written: No space left on device"):
+        journal.lengths()
+    with pytest.raises(ConfigError, match="csv cannot be written: Not a directory; make room"):
+        Journal(tmp_path / "loss.csv")
+    (tmp_path / "loss.csv").unlink()
+    (tmp_path / "loss.csv").symlink_to("/dev/full")
+    with pytest.raises(ConfigError, match=f"{tmp_path} cannot be written: No space left on device"):
+        journal.add("loss.csv", step(1))
+
+
+def progress(step: int, n_steps: int, mfu: float | None = 0.375) -> Progress:
+    return Progress(step, n_steps, 2.34567, tokens_per_s=12345.6, mfu=mfu, seconds_left=1.0)
+
+
+def test_the_bar_counts_from_where_it_goes_on_and_shows_speed_and_share_of_the_machine() -> None:
+    screen = io.StringIO()
+    bar = ProgressBar(screen)
+    for step in (90, 95, 99, 100):
+        assert bar.bar is None or bar.bar.n == {95: 90, 99: 95, 100: 99}[step]
+        bar(progress(step, 100))
+    first, *_, last = [line for line in re.split(r"[\r\n]", screen.getvalue()) if line.strip()]
+
+    assert " 89/100 " in first
+    assert " 100/100 " in last
+    assert last.startswith("100%")
+    assert "loss 2.346, 12,346 tokens/s, MFU 38%" in last
+
+    bar.file = again = io.StringIO()
+    for step in range(1, 5):  # the share is not always known
+        bar(progress(step, 4, mfu=None))
+    assert " 4/4 " in again.getvalue()
+    assert "MFU" not in again.getvalue()

@@ -1,14 +1,21 @@
 """Trainings for tests: a generated text, a network of a few thousand weights, a second's course."""
 
+import csv
+import functools
+import multiprocessing
 import random
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from psannlm.config.training import TrainingConfig
+from psannlm.train import session
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
+from psannlm.train.session import Session
 from psannlm.train.trainer import Trainer
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -43,6 +50,7 @@ def write_text(folder: Path, n_bytes: int = 1500, seed: int = 0) -> Path:
         line = " ".join(draw.choice(WORDS) for _ in range(6)) + "\n"
         lines.append(line)
         size += len(line)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "text.txt"
     path.write_text("".join(lines))
     return path
@@ -59,22 +67,33 @@ def begun(folder: Path, data: Data, config: TrainingConfig, **options: Any) -> T
     return Trainer(config, data, folder, options.pop("ranks", ALONE), **options)
 
 
-def stopped_after(trainer: Trainer, step: int) -> None:
-    """Run `trainer`, and break off in the middle of the step after `step`."""
+def trained(folder: Path, data: Data, config: TrainingConfig, **options: Any) -> Trainer:
+    """A trainer in `folder` that has come to its end."""
+    trainer = begun(folder, data, config, **options)
+    trainer.run()
+    return trainer
 
-    class StoppedError(Exception):
-        pass
 
-    take = trainer._step
+def session_in(folder: Path, config: TrainingConfig, cache: Path, **options: Any) -> Session:
+    """A whole session of one process, whose data are kept in `cache`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "read", functools.partial(read, cache=cache))
+        return session.train(config, folder, ALONE, **options)
 
-    def step_or_stop(number: int) -> None:
-        if number > step:
-            raise StoppedError
-        take(number)
 
-    trainer._step = step_or_stop  # type: ignore[method-assign]
-    try:
-        trainer.run()
-    except StoppedError:
-        return
-    raise AssertionError(f"the training ended before step {step + 1}")
+def rows(folder: Path, per: str | None = None, name: str = "loss.csv") -> list[dict[str, str]]:
+    """The rows of a log, or those of one kind."""
+    with (folder / name).open(newline="") as lines:
+        return [row for row in csv.DictReader(lines) if per in (None, row.get("per"))]
+
+
+def column(folder: Path, name: str, per: str | None = "step") -> list[float]:
+    """A column of loss.csv as numbers."""
+    return [float(row[name]) for row in rows(folder, per)]
+
+
+def processes() -> ForkServerContext:
+    """What starts processes at once: they find torch and the trainer loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.tiny_trainings"])
+    return context
