@@ -4,15 +4,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from networks import tiny, tokens_of
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import scaled_dot_product_attention
 
-from psannlm.config.network import ModelConfig
 from psannlm.model import blockwise
 from psannlm.model.bases import build
 
 SCALE = 0.25
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # Warnings about what torch's compiler itself does.
 compiles = pytest.mark.filterwarnings(
@@ -29,6 +31,15 @@ def inputs(n_tokens: int, spread: float = 1.0) -> list[Tensor]:
     return [part.bfloat16() for part in parts]
 
 
+def saved_sizes(attention: Attention, n: int) -> list[int]:
+    """Elements of each tensor that is saved for the backward pass."""
+    sizes: list[int] = []
+    leaves = [part.requires_grad_() for part in inputs(n)[:3]]
+    with saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        attention(*leaves)
+    return sizes
+
+
 def explicit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     hidden = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(1)
     scores = (q @ k.mT * SCALE).masked_fill(hidden, float("-inf"))
@@ -43,9 +54,7 @@ def blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return blockwise.causal_attention(q, k, v, SCALE)
 
 
-def results(
-    attention: Callable[[Tensor, Tensor, Tensor], Tensor], parts: list[Tensor], dtype: torch.dtype
-) -> list[Tensor]:
+def results(attention: Attention, parts: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """The output and the gradients of q, k and v, in float64."""
     q, k, v, g = (part.to(dtype) for part in parts)
     leaves = [part.requires_grad_() for part in (q, k, v)]
@@ -105,47 +114,17 @@ def test_compiled_model_agrees_with_the_eager_one(
 ) -> None:
     torch.compiler.reset()
     monkeypatch.setattr(blockwise, "_FAST_PRODUCTS", True)
-    model = build(small(checkpointed), seed=0)
-    tokens = torch.randint(50, (2, 300), generator=torch.Generator().manual_seed(0))
-    exact, y = model(tokens), run(model, tokens)
-    z = run(torch.compile(model), tokens)
-    assert (z - exact).norm() <= 1.5 * (y - exact).norm()
-    gradients = []
-    for logits in (exact, y, z):
+    shape = {"vocab_size": 50, "context_length": 300, "d_model": 32, "d_mlp": 64, "n_layers": 1}
+    config = tiny(**shape, grad_checkpoint=checkpointed)
+    model, tokens = build(config, seed=0), tokens_of(config, 2, 300)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        half = [run(tokens).float() for run in (model, torch.compile(model))]
+
+    found = []
+    for logits in (model(tokens), *half):
         model.zero_grad()
         logits.square().mean().backward()
-        gradients.append(model.blocks[0].attention.to_qkv.weight.grad.clone())
-    x, y, z = gradients
-    assert (z - x).norm() <= 1.5 * (y - x).norm()
-
-
-def saved_sizes(attention: Callable[[Tensor, Tensor, Tensor], Tensor], n: int) -> list[int]:
-    """Elements of each tensor that is saved for the backward pass."""
-    sizes = []
-
-    def note(tensor: Tensor) -> Tensor:
-        sizes.append(tensor.numel())
-        return tensor
-
-    leaves = [part.requires_grad_() for part in inputs(n)[:3]]
-    with saved_tensors_hooks(note, lambda tensor: tensor):
-        attention(*leaves)
-    return sizes
-
-
-def small(checkpointed: bool) -> ModelConfig:
-    return ModelConfig(
-        base="respsann",
-        vocab_size=50,
-        context_length=300,
-        d_model=32,
-        n_layers=1,
-        n_heads=2,
-        d_mlp=64,
-        grad_checkpoint=checkpointed,
-    )
-
-
-def run(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        return model(tokens).float()
+        found.append((logits.detach(), model.blocks[0].attention.to_qkv.weight.grad.clone()))
+    for exact, eager, compiled in zip(*found, strict=True):
+        assert (compiled - exact).norm() <= 1.5 * (eager - exact).norm()

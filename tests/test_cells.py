@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from psannlm.evidence.cells import CELLS
 
 from psannlm.evidence import cells
-from psannlm.evidence.cells import CELLS
 from psannlm.evidence.runs import Run
 from psannlm.evidence.session import Page
 from tests.synthetic import record, start_manifest, throughput_config

@@ -19,17 +19,11 @@ from psannlm.model.cost import (
     training_bytes,
 )
 
-SHAPES = [Shape(1, 1), Shape(2, 6), Shape(3, 24)]
-
 
 def counted(config: ModelConfig, shape: Shape, *, backward: bool) -> dict[str, int]:
     """FLOPs by operator as torch counts them; the math kernel is the one that counts all scores."""
-    model = build(config, seed=0)
-    tokens = tokens_of(config, *shape)
-    with (
-        sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
-    ):
+    model, tokens = build(config, seed=0), tokens_of(config, *shape)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         logits = model(tokens)
         if backward:
             cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()
@@ -37,23 +31,14 @@ def counted(config: ModelConfig, shape: Shape, *, backward: bool) -> dict[str, i
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_the_number_of_parameters_is_that_of_the_network(options: dict[str, Any]) -> None:
+def test_parameters_and_executed_flops_are_those_that_torch_counts(options: dict[str, Any]) -> None:
     config = tiny(**options)
 
-    own = cost_of(config, Shape(1, 1))
+    for shape in (Shape(1, 1), Shape(2, 6), Shape(3, 24)):
+        own = cost_of(config, shape)
 
-    network = build(config, seed=0)
-    assert own.n_parameters == sum(parameter.numel() for parameter in network.parameters())
-
-
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.batch}x{shape.tokens}")
-def test_executed_flops_are_those_that_torch_counts(options: dict[str, Any], shape: Shape) -> None:
-    config = tiny(**options)
-
-    own = cost_of(config, shape)
-
-    assert own.executed_flops == sum(counted(config, shape, backward=False).values())
+        assert own.executed_flops == sum(counted(config, shape, backward=False).values())
+    assert own.n_parameters == sum(p.numel() for p in build(config, seed=0).parameters())
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
@@ -115,7 +100,6 @@ def test_model_flops_are_those_worked_out_by_hand(
     assert own.model_flops == model
     assert own.flops[MASKED] == 2 * 96
     assert own.flops.get(FILTER, 0) == filters
-    assert own.executed_flops == model + 2 * 96 + filters
 
 
 def test_parameters_are_those_worked_out_by_hand() -> None:
@@ -152,16 +136,14 @@ def test_training_bytes_are_those_that_adamw_holds(base: str) -> None:
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_cache_bytes_are_those_of_the_remembered_keys_and_values(
-    options: dict[str, Any], dtype: torch.dtype
-) -> None:
+def test_cache_bytes_are_those_of_the_remembered_keys_and_values(options: dict[str, Any]) -> None:
     config = tiny(**options)
-    model, state = build(config, seed=0).to(dtype), None
-    state = model.state()
 
-    with torch.no_grad():
-        model(tokens_of(config, 3, 2), state)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = build(config, seed=0).to(dtype)
+        state = model.state()
+        with torch.no_grad():
+            model(tokens_of(config, 3, 2), state)
 
-    kept = [rows[name] for rows in state.layers for name in ("keys", "values")]
-    assert cache_bytes(config, 3, dtype.itemsize) == sum(tensor.nbytes for tensor in kept)
+        held = [rows[name] for rows in state.layers for name in ("keys", "values")]
+        assert cache_bytes(config, 3, dtype.itemsize) == sum(tensor.nbytes for tensor in held)

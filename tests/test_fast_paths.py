@@ -25,13 +25,18 @@ def tried(result: Result) -> set[str]:
     return set(result.facts["errors"])
 
 
-def test_a_base_is_tried_on_the_fast_paths_that_it_has() -> None:
-    names = {
-        name.removesuffix(", fp32") for name in tried(checked("transformer", context_length=8))
-    }
+def test_a_base_is_tried_on_its_fast_paths_and_missing_kernels_have_a_reason() -> None:
+    result = checked("transformer", context_length=8)
+    names = {name.removesuffix(", fp32") for name in tried(result)}
 
     assert {"attention layer", "loss in chunks", "loss of each token"} <= names
     assert not any("sine" in name or "convolution" in name for name in names)
+    for precision in ("fp32", "bf16"):
+        for kernel in ("math", "flash", "efficient", "cudnn"):
+            name = f"attention, {kernel} kernel, {precision}"
+            assert (name in tried(result)) == (name not in result.facts["not tried"])
+    assert "attention, math kernel, fp32" in tried(result)
+    assert all(result.facts["not tried"].values())
 
 
 def test_a_precision_that_the_device_refuses_is_a_fact_with_its_reason(
@@ -59,17 +64,6 @@ def test_a_missing_compiler_is_a_fact_with_its_reason(monkeypatch: pytest.Monkey
 
     assert result.facts["not tried"]["compiled network"] == "no compiler found"
     assert not any("compiled network" in name for name in tried(result))
-
-
-def test_kernels_that_torch_has_not_got_here_are_facts_with_a_reason() -> None:
-    result = checked("transformer", context_length=8)
-
-    for precision in ("fp32", "bf16"):
-        for kernel in ("math", "flash", "efficient", "cudnn"):
-            name = f"attention, {kernel} kernel, {precision}"
-            assert (name in tried(result)) == (name not in result.facts["not tried"])
-    assert "attention, math kernel, fp32" in tried(result)
-    assert all(result.facts["not tried"].values())
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """GPU-01: what a short fit shows, and labels by hand."""
 
 import math
-from collections import Counter
 
 import pytest
 import torch
@@ -46,12 +45,9 @@ def test_a_base_without_formulas_is_held_to_all_else(monkeypatch: pytest.MonkeyP
 
 
 def test_the_entropy_of_bytes_is_the_least_loss_of_fixed_probabilities() -> None:
-    tokens = torch.tensor([[3, 3, 3, 5], [5, 7, 7, 3]])
-    counts = Counter(tokens.flatten().tolist())
+    tokens = torch.tensor([[3, 3, 3, 5], [5, 7, 7, 3]])  # of 8, 4, 2 and 2
 
-    wanted = sum(-n / 8 * math.log(n / 8) for n in counts.values())
-
-    assert unigram_entropy(tokens) == pytest.approx(wanted)
+    assert unigram_entropy(tokens) == pytest.approx(1.5 * math.log(2))
     assert unigram_entropy(torch.zeros(4)) == 0
 
 
@@ -69,31 +65,16 @@ def test_a_fit_tells_every_loss_and_leaves_the_network_fitted() -> None:
     assert measures[0].value == pytest.approx(abs(losses[0] - math.log(257)))
     assert measures[1].bound == unigram_entropy(batches.batch(0)[1])
     assert not any(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-
-
-def test_first_losses_far_from_a_blind_guess_fail() -> None:
-    case = case_of("transformer", fit_steps=1, **TINY_FIT)
-    model = build(case.network, seed=0)
     with torch.no_grad():
         model.lm_head.weight *= 100
-
-    measures, _ = fit_measures(case, model, batches_of(case.config, 1, rows=1))
-
-    assert not measures[0].passed
+    far_from_a_blind_guess = fit_measures(case, model, batches)[0][0]
+    assert (measures[0].passed, far_from_a_blind_guess.passed) == (True, False)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "count"),
-    [
-        (lambda g: g, 0),
-        (lambda g: g * 0, 1),
-        (lambda g: g * math.nan, 1),
-        (lambda g: g.fill_(math.inf), 1),
-    ],
-)
-def test_gradients_that_are_zero_or_no_number_are_counted(spoil: object, count: int) -> None:
+@pytest.mark.parametrize(("factor", "count"), [(1.0, 0), (0.0, 1), (math.nan, 1), (math.inf, 1)])
+def test_gradients_that_are_zero_or_no_number_are_counted(factor: float, count: int) -> None:
     model = moved(tiny())
-    model.blocks[1].alpha.register_hook(spoil)
+    model.blocks[1].alpha.register_hook(lambda gradient: gradient * factor)
     rows = tokens_of(model.config, 2, 9)
 
     assert gradient_measure(model, (rows[:, :-1], rows[:, 1:])).value == count

@@ -29,26 +29,22 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_no_parameter_stays_where_it_starts(base: str) -> None:
+def test_no_parameter_stays_where_it_starts_and_bases_share_their_noise(base: str) -> None:
     case = case_of(base, d_model=8, d_mlp=12)
-    fresh, noisy = build(case.network, seed=3), perturbed(case.network, case.device, 3)
+    fresh, noisy = build(case.network, seed=3), perturbed(case.network, CPU, 3)
+    other = dict(perturbed(case.config.network_of("respsann"), CPU, 3).named_parameters())
 
     for before, after in zip(fresh.parameters(), noisy.parameters(), strict=True):
         assert (before != after).all()
+    shared = [(p, other[name]) for name, p in noisy.named_parameters() if name in other]
+    assert len(shared) > 10
+    assert all(torch.equal(one, another) for one, another in shared)
     assert 0.3 < float(noisy(torch.arange(32)[None]).detach().std()) < 10
-
-
-def test_networks_share_the_noise_of_parameters_of_one_name() -> None:
-    case = case_of("respsann", d_model=8, d_mlp=12)
-    one, other = (perturbed(case.config.network_of(b), CPU, 3) for b in ("respsann", "sgrpsann"))
-
-    shared = dict(other.named_parameters())
-    assert all(torch.equal(p, shared[name]) for name, p in one.named_parameters())
 
 
 def test_features_keep_their_size_through_noisy_matrices() -> None:
     case = case_of("respsann", d_model=64, d_mlp=256)
-    up = perturbed(case.network, case.device, 0).blocks[0].mlp.up.weight
+    up = perturbed(case.network, CPU, 0).blocks[0].mlp.up.weight
 
     assert (up @ torch.ones(64)).std().item() == pytest.approx(1.0, rel=0.2)
 

@@ -71,15 +71,15 @@ def test_formulas_in_half_deviate_as_networks_do():
     assert found.full[0].loss == pytest.approx(formulas.full[0].loss, rel=1e-6)
 
 
-def test_a_base_without_formulas_is_not_checked(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(precision, "CHANGES", {})
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("CHANGES", {}, r"respsann has no formulas in checks/reference\.py"),
+        ("_missing", lambda *_: "no such product", "bf16: no such product"),
+    ],
+)
+def test_what_cannot_be_checked_says_why(monkeypatch, name: str, value: object, reason: str):
+    monkeypatch.setattr(precision, name, value)
 
-    with pytest.raises(UncheckableError, match=r"respsann has no formulas in checks/reference\.py"):
-        precision.check(case_of("respsann"))
-
-
-def test_a_device_without_half_precision_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(precision, "_missing", lambda *_: "no such product")
-
-    with pytest.raises(UncheckableError, match="bf16: no such product"):
+    with pytest.raises(UncheckableError, match=reason):
         precision.check(case_of("respsann"))

@@ -58,14 +58,6 @@ def test_leaves_follow_from_the_seed(make: Make) -> None:
         assert not torch.equal(leaf, other.leaves[name])
 
 
-def test_features_have_the_dtype_of_products_and_parameters_float32() -> None:
-    for make in (problems.sines, problems.gates, problems.waves):
-        for problem in drawn(make, "fp16"):
-            features, *parameters = problem.leaves.values()
-            assert features.dtype == torch.float16
-            assert {parameter.dtype for parameter in parameters} == {torch.float32}
-
-
 def test_sines_are_tried_in_every_decay_mode_on_small_z_and_on_large() -> None:
     tried = drawn(problems.sines)
 
@@ -95,9 +87,15 @@ def test_some_chunks_divide_the_tokens_and_some_do_not(monkeypatch: pytest.Monke
     assert {n % size == 0 for size in sizes} == {True, False}
 
 
-def test_the_wave_is_tried_at_every_dilation() -> None:
-    assert len(drawn(problems.waves, n_layers=3)) == 3
-    assert len(drawn(problems.waves, n_layers=6)) == 4
+@pytest.mark.parametrize(("n_layers", "n_dilations"), [(3, 3), (6, 4)])
+def test_the_wave_is_tried_at_every_dilation(n_layers: int, n_dilations: int) -> None:
+    waves = drawn(problems.waves, "fp16", n_layers=n_layers)
+
+    assert len(waves) == n_dilations
+    for problem in waves:
+        features, *parameters = problem.leaves.values()
+        assert features.dtype == torch.float16
+        assert {parameter.dtype for parameter in parameters} == {torch.float32}
 
 
 def test_attention_in_blocks_is_tried_where_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:

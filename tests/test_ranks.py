@@ -66,16 +66,12 @@ def test_ranks_are_started_once_for_all_bases_and_both_ways(started) -> None:
 
     results = [check(case) for check in (ranks.ddp, ranks.fsdp) for case in cases]
 
-    assert started == [["ddp.respsann", "ddp.sgrpsann", "fsdp.respsann", "fsdp.sgrpsann"]]
+    jobs = ["ddp.respsann", "ddp.sgrpsann", "fsdp.respsann", "fsdp.sgrpsann"]
+    assert started == [jobs]
     assert not any(failed(result) for result in results)
     assert results[0].device == "cpu, 2 processes over gloo, as no GPU is used"
-
-
-def test_what_was_asked_for_once_is_made_anew(started) -> None:
-    for _ in range(2):
-        ranks.fsdp(case_of("respsann", only="GPU-06"))
-
-    assert started == [["fsdp.respsann"]] * 2
+    ranks.fsdp(cases[0])  # a result that has been asked for is made anew
+    assert sorted(started[1]) == jobs
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +115,6 @@ def test_a_gradient_that_a_rank_has_not_is_infinitely_off(monkeypatch, alone) ->
     without = {name: t for name, t in alone.items() if name != "gradient.model.norm.weight"}
 
     assert judged(monkeypatch, Outcome((without, without), "")) == [GRADIENTS]
-
-
-def test_ranks_that_leave_nothing_fail_with_their_last_words(monkeypatch) -> None:
     with pytest.raises(ProcessError, match="timed out after 1 s; last words: still here"):
         judged(monkeypatch, Outcome((), "timed out after 1 s; last words: still here"))
 
@@ -145,13 +138,13 @@ def test_two_gpus_are_used_if_there_are_two(monkeypatch, n_gpus, device, words) 
 def group(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What process groups are asked for; an empty set of options where one is left."""
     asked: list[dict[str, Any]] = []
-
-    def init(backend: str, **options: Any) -> None:
-        asked.append({"backend": backend} | options)
-
-    monkeypatch.setattr(dist, "init_process_group", init)
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: asked.append({}))
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append({"device": device}))
+    calls = {
+        (dist, "init_process_group"): lambda backend, **o: asked.append({"backend": backend} | o),
+        (dist, "destroy_process_group"): lambda: asked.append({}),
+        (torch.cuda, "set_device"): lambda device: asked.append({"device": device}),
+    }
+    for (module, name), call in calls.items():
+        monkeypatch.setattr(module, name, call)
     return asked
 
 
@@ -180,17 +173,13 @@ def test_a_network_is_shared_by_its_blocks_in_the_way_that_the_job_names(monkeyp
         asked.append((blocks == list(module.model.blocks), len(blocks), ranks, kind))
         return module
 
+    with pytest.raises(ValueError, match="no way to share a network is called tensor"):
+        train(TINY, "tensor.transformer", ALONE)
     monkeypatch.setattr(ranks, "share", share)
-
     for kind in ("ddp", "fsdp"):
         train(TINY, f"{kind}.transformer", ALONE)
 
     assert asked == [(True, TINY.n_layers, ALONE, kind) for kind in ("ddp", "fsdp")]
-
-
-def test_a_way_of_sharing_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="no way to share a network is called tensor"):
-        train(TINY, "tensor.transformer", ALONE)
 
 
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])

@@ -4,11 +4,11 @@ import math
 from dataclasses import replace
 
 import pytest
+from psannlm.pages.throughput.rerun import cells_of, compared
 
 from psannlm.evidence.rows import rows_of
 from psannlm.evidence.runs import load
 from psannlm.pages.throughput.records import CEILING
-from psannlm.pages.throughput.rerun import cells_of, compared
 from tests.synthetic import throughput_config, throughput_records, throughput_run
 
 SPEEDS = {"respsann": 900.0, "transformer": 1000.0}

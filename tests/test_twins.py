@@ -12,14 +12,10 @@ import torch
 from psannlm.checks import suite
 from psannlm.model import blockwise
 from psannlm.pages.validation import prose as validation_views
+from tests import twins_fast, twins_network, twins_processes  # noqa: F401  # they fill TWINS
 from tests.checked import BASES, case_of, validation_config
 from tests.networks import OPTIONS
-from tests.twins import Twin
-from tests.twins_fast import FAST_TWINS
-from tests.twins_network import NETWORK_TWINS
-from tests.twins_processes import PROCESS_TWINS
-
-TWINS = (*NETWORK_TWINS, *PROCESS_TWINS, *FAST_TWINS)
+from tests.twins import TWINS, Twin
 
 REFUSED = {"checkpoint that skips a parameter": "Missing key"}
 """Twins that no check can judge, and what it says then; all others are seen by their measures."""

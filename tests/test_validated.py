@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
+from psannlm.pages.validation.measure import CheckFailedError
 
 from psannlm.checks import suite
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Run
 from psannlm.evidence.session import Page
 from psannlm.pages.validation import measure as validated
-from psannlm.pages.validation.measure import CheckFailedError
 from tests.synthetic import start_manifest
 from tests.validations import SOUND, made, made_up_checks, validation_config
 

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from psannlm.evidence.wording import differences
 
 TEXT = """# Shootout, 20261122_174654
