@@ -37,7 +37,7 @@ def hooked(hook: Callable[[Any, Any], Any]) -> None:
     shared_and_then(lambda module: module.register_comm_hook(None, hook))
 
 
-def kept(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+def unaveraged(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
     future: torch.futures.Future[Tensor] = torch.futures.Future()
     future.set_result(bucket.buffer())
     return future
@@ -102,7 +102,7 @@ def unseeded_samples() -> None:
 
 
 DAMAGES: Mapping[str, Callable[[], None]] = {
-    "gradients stay with their rank": lambda: hooked(kept),
+    "gradients stay with their rank": lambda: hooked(unaveraged),
     "gradients are summed": lambda: hooked(summed),
     "all but one gradient averaged": all_but_one_averaged,
     "gradients are summed by FSDP2": summed_by_fsdp,

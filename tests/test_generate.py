@@ -75,12 +75,6 @@ def test_in_half_precision_steps_err_no_more_than_twice_as_much_as_a_full_pass(b
     assert 0 < (stepped - exact).norm() < 2 * (whole - exact).norm()
 
 
-def test_equal_prompts_are_continued_each_in_its_own_way(model: Transformer) -> None:
-    new = generate(model, [[1, 2]] * 8, n_tokens=12, sampling=WARM)
-
-    assert len({tuple(row.tolist()) for row in new}) == 8
-
-
 def probabilities_of_pairs(model: Transformer, prompt: Tensor, temperature: float) -> Tensor:
     """The joint distribution of the next two tokens, (V, V)."""
     followed = torch.cat([prompt.expand(7, -1), torch.arange(7)[:, None]], dim=1)

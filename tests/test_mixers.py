@@ -160,18 +160,6 @@ def test_a_wave_reaches_back_by_its_dilation_and_never_ahead(
     assert touched == [5, 5 + dilation, 5 + 2 * dilation]
 
 
-@pytest.mark.parametrize("lengths", PIECES, ids=str)
-def test_a_wave_in_pieces_is_the_whole_one(
-    lengths: tuple[int, ...], generator: torch.Generator
-) -> None:
-    x = torch.randn(2, 9, 8, generator=generator)
-    for layer in (0, 1):
-        wave = CausalWave(tiny(), layer)
-        randomise(wave, generator)
-
-        torch.testing.assert_close(in_pieces(wave, x, lengths), wave(x), atol=EXACT, rtol=0)
-
-
 def test_fresh_taps_keep_the_variance_of_a_white_input(generator: torch.Generator) -> None:
     wave = CausalWave(tiny(d_model=256, wave_kernel=16), layer=0)
 

@@ -179,7 +179,7 @@ def test_an_account_tells_the_state_before_it_goes_on_and_after() -> None:
     assert not torch.equal(greedy, sampled)
 
 
-def test_the_last_checkpoint_is_loaded_bit_by_bit(place) -> None:
+def test_the_last_checkpoint_is_loaded_bit_by_bit_and_a_lost_one_refused(place) -> None:
     first = account(*trained(), TINY)
     assert n_different(loaded(place, "transformer", TINY, CPU), first) == 0
 
@@ -189,11 +189,7 @@ def test_the_last_checkpoint_is_loaded_bit_by_bit(place) -> None:
 
     found = loaded(place, "transformer", TINY, CPU)
     assert n_different(found, account(objective, optimizer, TINY)) == 0
-
-
-def test_a_lost_checkpoint_is_refused(place) -> None:
     place.rename(place.with_name("elsewhere"))
-
     with pytest.raises(ConfigError, match=r"must be a checkpoint below .*, and there is none"):
         loaded(place, "transformer", TINY, CPU)
 

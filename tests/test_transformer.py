@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
+from networks import OPTIONS, moved, tiny, tokens_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -89,14 +89,3 @@ def test_a_scaled_gelu_starts_with_the_sines_gains(generator: torch.Generator) -
     inner = 0.6 * z.double()
     expected = 1.7 * inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
     torch.testing.assert_close(value.double(), expected, atol=1e-6, rtol=0)  # float32
-
-
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_nothing_is_shared_between_layers(options: dict[str, Any]) -> None:
-    model = build(tiny(**options), seed=0)
-
-    modules = [module for block in model.blocks for module in block.modules()]
-    parameters = [parameter for block in model.blocks for parameter in block.parameters()]
-
-    assert len({id(module) for module in modules}) == len(modules)
-    assert len({parameter.data_ptr() for parameter in parameters}) == len(parameters)
