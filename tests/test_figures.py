@@ -5,14 +5,15 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from psannlm.evidence import figures
+from psannlm.evidence.page import RunInfo
 from psannlm.model.bases import BASES
 from psannlm.pages.memory import figures as memory_figures
-from psannlm.pages.memory.tables import memory_tables
+from psannlm.pages.memory.tables import MEMORY, tabulate
 from psannlm.pages.shootout.arms import all_arms
 from psannlm.pages.throughput import figures as throughput_figures
 from psannlm.pages.throughput.tables import throughput_table
 from psannlm.pages.tiny_corpus import figures as training_figures
-from psannlm.publish import pieces
+from psannlm.publish import build
 from tests.synthetic import throughput_config, throughput_records
 from tests.synthetic_memory import memory_config, memory_records
 from tests.trainings import trained, training_config
@@ -22,21 +23,22 @@ CONFIG = throughput_config(
 )
 SPEEDS = {"respsann": 800.0, "sgrpsann": 900.0, "transformer": 1000.0}
 TABLE = throughput_table(
-    throughput_records(CONFIG, SPEEDS), CONFIG, timestamp="20260101_000000", device="a CPU"
+    throughput_records(CONFIG, SPEEDS),
+    RunInfo(CONFIG, {"run": "20260101_000000", "environment": {"device": "a CPU"}}),
 )
 MEASURED = memory_config(n_repeats=1, contexts=(), precision=("fp32",))
-ASKED = MEASURED.model_dump(mode="json")
-MEMORY = memory_tables(memory_records(MEASURED), (), MEASURED, timestamp="t", device="a CPU")
+RUN = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
+ROWS = tabulate(memory_records(MEASURED), RunInfo(MEASURED, RUN))[MEMORY.file]
 TRAINED = trained(training_config())
 DRAWN = {
     "speed": lambda: throughput_figures.speed(TABLE),
     "ceiling": lambda: throughput_figures.ceiling(TABLE),
-    "sine": pieces.sine_figure,
+    "sine": build.sine_figure,
     "losses": lambda: training_figures.losses(TRAINED),
     "yardsticks": lambda: training_figures.yardsticks(TRAINED),
     "sines": lambda: training_figures.sines(TRAINED),
-    "breakdown": lambda: memory_figures.breakdown(MEMORY.rows, ASKED),
-    "growth": lambda: memory_figures.growth(MEMORY.rows, ASKED, "saved"),
+    "breakdown": lambda: memory_figures.breakdown(ROWS, MEASURED),
+    "growth": lambda: memory_figures.growth(ROWS, MEASURED, "saved"),
     "course": lambda: training_figures.course(TRAINED, 1.0),
 }
 each_figure = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)

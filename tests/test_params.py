@@ -11,8 +11,8 @@ from psannlm.config.parse import read_parameters
 from psannlm.corpora.recipe import RECIPES
 from psannlm.evidence.session import NOTEBOOKS, configuration, default_parameters
 from psannlm.model.bases import BASES
-from psannlm.pages.memory.peer import goal
-from psannlm.pages.registry import CONFIGS
+from psannlm.pages.memory.tables import goal
+from psannlm.pages.registry import pages
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.run.preset import check_parameters
 
@@ -20,12 +20,12 @@ PARAMS = ROOT / "params"
 EVALS = PARAMS / "evals"  # tasks of lm-eval
 FILES = sorted(p for p in PARAMS.glob("*/*.yaml") if p.parent not in (RECIPES, EVALS))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
-each_notebook = pytest.mark.parametrize("name", CONFIGS)
+each_notebook = pytest.mark.parametrize("name", pages())
 UNREADABLE = {"peer": {"peer"}}  # papermill leaves out a line with a second equals sign
 
 
 def config_of(preset: str, name: str) -> Any:
-    return configuration(name, read_parameters(PARAMS / preset / f"{name}.yaml"), "here")
+    return configuration(pages()[name], read_parameters(PARAMS / preset / f"{name}.yaml"), "here")
 
 
 @each_file
@@ -41,7 +41,7 @@ def test_what_a_manifest_keeps_of_the_parameters_is_what_resuming_gives_again(pa
     kept = config_of(path.parent.name, path.stem).model_dump(mode="json")
     given = {key: kept[key] for key in default_parameters(path.stem)}
 
-    again = configuration(path.stem, yaml.safe_load(yaml.safe_dump(given)), "run.json")
+    again = configuration(pages()[path.stem], yaml.safe_load(yaml.safe_dump(given)), "run.json")
 
     assert again.model_dump(mode="json") == kept
 
@@ -52,8 +52,10 @@ def test_no_base_named_means_every_base(name, preset):
     parameters = read_parameters(PARAMS / preset / f"{name}.yaml")
 
     assert parameters["base"] == []
-    assert configuration(name, parameters, "here").base == tuple(BASES)
-    assert configuration(name, parameters | {"base": "respsann"}, "here").base == ("respsann",)
+    assert configuration(pages()[name], parameters, "here").base == tuple(BASES)
+    assert configuration(pages()[name], parameters | {"base": "respsann"}, "here").base == (
+        "respsann",
+    )
 
 
 @each_notebook
@@ -120,7 +122,7 @@ def test_measurements_that_are_evidence_ask_for_all_that_is_compared_and_repeat_
     assert {name: getattr(memory, name) for name in PLANNED["memory"]} == PLANNED["memory"]
     assert set(memory.precision) == {"fp32", "bf16"}
     assert set(memory.variants) == {"plain_sine", "plain_loss"}
-    assert all(goal(precision, memory.model_dump()) for precision in memory.precision)
+    assert all(goal(precision, memory) for precision in memory.precision)
     assert memory.peer
     assert set(peer.work) == {"forward", "train_step", "generate", "saved"}
     assert set(peer.setting) == {"defaults", "best"}

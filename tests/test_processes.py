@@ -16,7 +16,7 @@ from psannlm.bench import processes, upkeep
 from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
 from tests.standing_alone import foreign_imports
-from tests.test_worker import task
+from tests.test_throughput_measure import task
 
 HALF = {"mode": "forward", "status": "ok", "reason": ""}
 

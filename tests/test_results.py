@@ -12,7 +12,7 @@ from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Refused
 from psannlm.evidence.session import default_parameters
-from psannlm.pages.registry import CONFIGS
+from psannlm.pages.registry import pages
 from psannlm.publish import results
 from psannlm.publish.results import Results, ResultsConfig
 from tests.histories import history_run
@@ -30,7 +30,7 @@ def runs(tmp_path):
         history_run(tmp_path, "throughput", 1, *BOTH),
         history_run(tmp_path, "throughput", 2, *BOTH),
         history_run(tmp_path, "throughput", 3, *BOTH, machine="another"),
-        history_run(tmp_path, "memory", 4, preset="gpu"),
+        history_run(tmp_path, "validation", 4, preset="gpu"),
         Refused(tmp_path / "x", "x: broken"),
     ]
 
@@ -40,7 +40,7 @@ def runs(tmp_path):
     [
         ({}, [1, 2, 3, 4]),
         ({"page": "throughput"}, [1, 2, 3]),
-        ({"page": "memory"}, [4]),
+        ({"page": "validation"}, [4]),
         ({"base": "transformer"}, [1, 2, 3]),
         ({"machine": "another"}, [3]),
         ({"preset": "gpu"}, [4]),
@@ -74,12 +74,12 @@ def test_a_pair_that_cannot_be_compared_is_told_for_each_of_its_bases(runs, base
 
 
 def test_what_was_chosen_is_said_with_the_number_of_runs(runs):
-    asked = Results(ResultsConfig(**ALL | {"page": "memory", "preset": "gpu"}), runs)
+    asked = Results(ResultsConfig(**ALL | {"page": "validation", "preset": "gpu"}), runs)
 
-    assert asked.about().data == "Chosen: page memory, preset gpu; 2 of 5 runs."
+    assert asked.about().data == "Chosen: page validation, preset gpu; 2 of 5 runs."
     assert Results(ResultsConfig(**ALL), []).about().data == "Chosen: everything; 0 of 0 runs."
     assert "no two of equal" not in asked.trends().data
-    assert "Memory on a machine: one complete run." in asked.trends().data
+    assert "Validation on a machine: one complete run." in asked.trends().data
 
 
 def test_nothing_measured_shows_empty_tables():
@@ -99,7 +99,7 @@ def test_unknown_names_are_refused_all_at_once_with_the_nearest_and_what_there_i
 
     said = str(refused.value)
     assert (
-        f"unknown page 'thruput', did you mean 'throughput'? There are: {', '.join(CONFIGS)}"
+        f"unknown page 'thruput', did you mean 'throughput'? There are: {', '.join(pages())}"
         in (said)
     )
     assert "unknown base 'respsan', did you mean 'respsann'? There are: respsann" in said
