@@ -24,7 +24,9 @@ share = ranks.share
 steps_of = ranks.steps_of
 
 
-def shared_and_then(change: Callable[[Any], None]) -> None:
+def shared_and_then(change: Callable[[Any], object]) -> None:
+    """Change what a network is shared as."""
+
     def broken(*arguments: Any) -> nn.Module:
         module = share(*arguments)
         change(module)
