@@ -9,16 +9,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from psannlm.model import blockwise
+from tests.checked import compiles
 
 SCALE = 0.25
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-# Warnings about what torch's compiler itself does.
-compiles = pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
-    "ignore:.*Function'> should not be instantiated:DeprecationWarning",
-)
 
 
 def inputs(n_tokens: int, spread: float = 1.0) -> list[Tensor]:

@@ -18,13 +18,7 @@ from psannlm.checks.findings import Result
 from psannlm.checks.problems import DECAY_MODES, SPREADS, Draw
 from psannlm.model import blockwise, loss
 from psannlm.model.loss import IGNORED
-from tests.checked import BASES, case_of, failed
-
-# Warnings about what torch's compiler itself does.
-compiles = pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
-    "ignore:.*Function'> should not be instantiated:DeprecationWarning",
-)
+from tests.checked import BASES, case_of, compiles, failed
 
 
 def checked(base: str, **changes: Any) -> Result:

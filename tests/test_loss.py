@@ -13,13 +13,9 @@ from psannlm.config.schema import ConfigError
 from psannlm.device import autocast
 from psannlm.model import loss
 from psannlm.model.loss import IGNORED, linear_cross_entropy, token_losses
+from tests.checked import compiles
 
 N, V, D = 23, 11, 6
-
-# Warnings about what torch's compiler itself does.
-compiles = pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning"
-)
 
 
 def problem(

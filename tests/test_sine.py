@@ -8,10 +8,8 @@ import pytest
 import torch
 from networks import tiny
 from saved_bytes import tensors_saved_by
-from torch import Tensor, nn
+from torch import Tensor
 
-from psannlm.config.network import ModelConfig
-from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine, damped_sine, damped_sine_reference
 
 MODES = ("abs", "relu", "none")
@@ -197,25 +195,20 @@ def test_amplitude_frequency_and_decay_cannot_leave_their_range(raw: float) -> N
     assert math.isfinite(sine(torch.ones(1)).item())
 
 
-def frequencies(seed: int, **overrides: object) -> Tensor:
-    config: ModelConfig = tiny(d_mlp=400, n_layers=1, **overrides)
-    sine: nn.Module = build(config, seed=seed).blocks[0].mlp.nonlinearity  # type: ignore[union-attr,assignment]
-    assert isinstance(sine, DampedSine)
-    return sine.frequency.detach()
+def test_initial_frequencies_have_the_spread_asked_for(generator: torch.Generator) -> None:
+    def drawn(**options: float) -> Tensor:
+        sine = DampedSine(400, tiny(**options))
+        sine.initialise(generator)
+        return sine.frequency.detach()
 
-
-def test_a_spread_of_initial_frequencies_is_drawn_from_the_seed_alone() -> None:
-    drawn, again, other = (
-        frequencies(seed, sine_frequency=3.0, freq_init_std=0.5) for seed in (0, 0, 1)
+    usual, wide, equal = (
+        drawn(sine_frequency=mean, freq_init_std=std)
+        for mean, std in ((3.0, 0.5), (0.5, 5.0), (1.0, 0.0))
     )
 
     # Five standard errors of 400 draws: of the mean 1 / sqrt(400), of the spread 1 / sqrt(800).
-    assert drawn.mean().item() == pytest.approx(3.0, abs=0.5 * 5 / 20)
-    assert drawn.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(800))
-    assert torch.equal(drawn, again)
-    assert not torch.equal(drawn, other)
-    wide = frequencies(0, sine_frequency=0.5, freq_init_std=5.0)
+    assert usual.mean().item() == pytest.approx(3.0, abs=0.5 * 5 / 20)
+    assert usual.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(800))
     assert wide.min().item() >= 1e-3  # where draws are cut off
     assert wide.isfinite().all()
-    equal = frequencies(0, freq_init_std=0.0)
     assert equal.max() - equal.min() < 1e-6  # vectorised and scalar softplus differ in a last bit

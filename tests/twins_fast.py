@@ -26,8 +26,11 @@ def sine_gradient_with_the_decays_sign_wrong(right: Any, ctx: Any, outer: Tensor
 def phase_of_the_sine_in_bfloat16(patch: pytest.MonkeyPatch) -> None:
     right = sine.damped_sine_reference
 
-    def wrong(z: Tensor, *gains: Tensor | None, decay_mode: Any) -> Tensor:
-        return right(z, *(t if t is None else t.to(z.dtype) for t in gains), decay_mode)
+    def wrong(
+        z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None, decay_mode: Any
+    ) -> Tensor:
+        given = (t if t is None else t.to(z.dtype) for t in (amplitude, frequency, decay))
+        return right(z, *given, decay_mode)
 
     patch.setattr(sine, "_wide", lambda dtype: dtype)
     patch.setattr(sine, "damped_sine_reference", wrong)
