@@ -85,9 +85,10 @@ def test_saved_bytes_of_every_option_precision_and_path(
     "learnable", [(), ("frequency",), ("amplitude",), ("decay",), ("amplitude", "decay")]
 )
 @pytest.mark.parametrize("mode", ["abs", "relu", "none"])
-def test_a_plain_sine_saves_less_of_what_it_does_not_learn(learnable: str, mode: str) -> None:
-    names = tuple(filter(None, learnable.split(",")))
-    config = tiny(**SMALL, base="waveresnet", learnable=names, decay_mode=mode)
+def test_a_plain_sine_saves_less_of_what_it_does_not_learn(
+    learnable: tuple[str, ...], mode: str
+) -> None:
+    config = tiny(**SMALL, base="waveresnet", learnable=learnable, decay_mode=mode)
     for precision in ("fp32", "bf16"):
         check_saved(config, Shape(2, 40), precision, "plain_sine")
 
