@@ -24,7 +24,9 @@ share = ranks.share
 steps_of = ranks.steps_of
 
 
-def shared_and_then(change: Callable[[Any], None]) -> None:
+def shared_and_then(change: Callable[[Any], object]) -> None:
+    """Change what a network is shared as."""
+
     def broken(*arguments: Any) -> nn.Module:
         module = share(*arguments)
         change(module)
@@ -37,7 +39,7 @@ def hooked(hook: Callable[[Any, Any], Any]) -> None:
     shared_and_then(lambda module: module.register_comm_hook(None, hook))
 
 
-def kept(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+def unaveraged(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
     future: torch.futures.Future[Tensor] = torch.futures.Future()
     future.set_result(bucket.buffer())
     return future
@@ -102,7 +104,7 @@ def unseeded_samples() -> None:
 
 
 DAMAGES: Mapping[str, Callable[[], None]] = {
-    "gradients stay with their rank": lambda: hooked(kept),
+    "gradients stay with their rank": lambda: hooked(unaveraged),
     "gradients are summed": lambda: hooked(summed),
     "all but one gradient averaged": all_but_one_averaged,
     "gradients are summed by FSDP2": summed_by_fsdp,

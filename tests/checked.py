@@ -11,6 +11,12 @@ from psannlm.checks import launcher
 from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Result
 
+# Warnings about what torch's compiler itself does.
+compiles = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
+    "ignore:.*Function'> should not be instantiated:DeprecationWarning",
+)
+
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
 
 

@@ -21,27 +21,18 @@ TINY: dict[str, Any] = {
 }
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    **{
-        f"transformer-{kind}": {"base": "transformer", "mlp": kind}
-        for kind in ("gelu", "relu_squared", "swiglu", "gelu_scaled")
-    },
-    **{
-        f"respsann-{mode}": {"base": "respsann", "decay_mode": mode}
-        for mode in ("abs", "relu", "none")
-    },
-    **{
-        f"sgrpsann-{mix}": {"base": "sgrpsann", "gate_mix": mix}
-        for mix in ("none", "depthwise", "full")
-    },
-    "sgrpsann-n_fft_2": {"base": "sgrpsann", "gate_n_fft": 2},
-    "sgrpsann-n_fft_64": {"base": "sgrpsann", "gate_n_fft": 64},
-    **{
-        f"waveresnet-{wave}": {"base": "waveresnet", "wave": wave}
-        for wave in ("none", "interleave", "replace")
-    },
-    "waveresnet-replace-no_decay": {"base": "waveresnet", "wave": "replace", "decay_mode": "none"},
-    "waveresnet-one_tap": {"base": "waveresnet", "wave_kernel": 1},
+    f"{base}-{option}-{value}": {"base": base, option: value}
+    for base, option, values in (
+        ("transformer", "mlp", ("gelu", "relu_squared", "swiglu", "gelu_scaled")),
+        ("respsann", "decay_mode", ("abs", "relu", "none")),
+        ("sgrpsann", "gate_mix", ("none", "depthwise", "full")),
+        ("sgrpsann", "gate_n_fft", (2, 64)),
+        ("waveresnet", "wave", ("none", "interleave", "replace")),
+        ("waveresnet", "wave_kernel", (1,)),
+    )
+    for value in values
 }
+OPTIONS["waveresnet-no_decay"] = {"base": "waveresnet", "wave": "replace", "decay_mode": "none"}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     f"{name}-{positions}": {**options, "positions": positions}
@@ -73,6 +64,12 @@ def tokens_of(config: ModelConfig, batch: int, length: int, seed: int = 2) -> Te
     """Random token ids, (batch, length)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(config.vocab_size, (batch, length), generator=generator)
+
+
+def batch_of(config: ModelConfig, batch: int, length: int) -> tuple[Tensor, Tensor]:
+    """Random token ids and those that follow them, (batch, length) each."""
+    rows = tokens_of(config, batch, length + 1)
+    return rows[:, :-1], rows[:, 1:]
 
 
 def randomise(module: nn.Module, generator: torch.Generator) -> None:

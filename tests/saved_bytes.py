@@ -8,20 +8,25 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 
-def saved_by(step: Callable[[], object], model: nn.Module) -> int:
-    """Bytes of all storages but those of parameters that autograd saves for backward."""
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages: dict[int, tuple[int, Tensor]] = {}
+def tensors_saved_by(step: Callable[[], object]) -> list[Tensor]:
+    """All that autograd saves for backward, in that order."""
+    saved: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes(), tensor
+        saved.append(tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        result = step()
-    assert result is not None
-    return sum(size for address, (size, _) in storages.items() if address not in own)
+        step()
+    return saved
+
+
+def saved_by(step: Callable[[], object], model: nn.Module) -> int:
+    """Bytes of all storages but those of parameters that autograd saves for backward."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    storages = [tensor.untyped_storage() for tensor in tensors_saved_by(step)]
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    return sum(size for address, size in sizes.items() if address not in own)
 
 
 def peak_of(loss: Callable[[], Tensor], model: nn.Module) -> int:

@@ -1,13 +1,13 @@
-"""GPU-01: what a short fit shows, and labels by hand."""
+"""GPU-01: networks as built, beside their formulas, without leaks, and what a short fit shows."""
 
 import math
-from collections import Counter
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from psannlm.checks import forward_backward
+from psannlm.checks import forward_backward, structure
+from psannlm.checks.formulas import Exact, formula_measures, leak, leak_measure
 from psannlm.checks.forward_backward import (
     copying,
     fit_measures,
@@ -17,11 +17,21 @@ from psannlm.checks.forward_backward import (
     text_of,
     unigram_entropy,
 )
-from psannlm.checks.networks import batches_of
+from psannlm.checks.networks import batches_of, perturbed
 from psannlm.model.bases import build
+from psannlm.model.sine import DampedSine
+from psannlm.model.transformer import Transformer
 from psannlm.train.batches import Batches
-from tests.checked import case_of, failed
-from tests.networks import moved, tiny, tokens_of
+from tests.checked import BASES, case_of, failed
+from tests.networks import batch_of, moved, tiny, tokens_of
+from tests.twins_network import (
+    Patch,
+    attend_to_all,
+    mask_missing,
+    phase_in_half,
+    residual_scale_dropped,
+    sines_of_layers_tied,
+)
 
 TINY_FIT = {"context_length": 16, "batch": 1}
 
@@ -46,12 +56,9 @@ def test_a_base_without_formulas_is_held_to_all_else(monkeypatch: pytest.MonkeyP
 
 
 def test_the_entropy_of_bytes_is_the_least_loss_of_fixed_probabilities() -> None:
-    tokens = torch.tensor([[3, 3, 3, 5], [5, 7, 7, 3]])
-    counts = Counter(tokens.flatten().tolist())
+    tokens = torch.tensor([[3, 3, 3, 5], [5, 7, 7, 3]])  # of 8, 4, 2 and 2
 
-    wanted = sum(-n / 8 * math.log(n / 8) for n in counts.values())
-
-    assert unigram_entropy(tokens) == pytest.approx(wanted)
+    assert unigram_entropy(tokens) == pytest.approx(1.5 * math.log(2))
     assert unigram_entropy(torch.zeros(4)) == 0
 
 
@@ -69,34 +76,18 @@ def test_a_fit_tells_every_loss_and_leaves_the_network_fitted() -> None:
     assert measures[0].value == pytest.approx(abs(losses[0] - math.log(257)))
     assert measures[1].bound == unigram_entropy(batches.batch(0)[1])
     assert not any(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-
-
-def test_first_losses_far_from_a_blind_guess_fail() -> None:
-    case = case_of("transformer", fit_steps=1, **TINY_FIT)
-    model = build(case.network, seed=0)
     with torch.no_grad():
         model.lm_head.weight *= 100
-
-    measures, _ = fit_measures(case, model, batches_of(case.config, 1, rows=1))
-
-    assert not measures[0].passed
+    far_from_a_blind_guess = fit_measures(case, model, batches)[0][0]
+    assert (measures[0].passed, far_from_a_blind_guess.passed) == (True, False)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "count"),
-    [
-        (lambda g: g, 0),
-        (lambda g: g * 0, 1),
-        (lambda g: g * math.nan, 1),
-        (lambda g: g.fill_(math.inf), 1),
-    ],
-)
-def test_gradients_that_are_zero_or_no_number_are_counted(spoil: object, count: int) -> None:
+@pytest.mark.parametrize(("factor", "count"), [(1.0, 0), (0.0, 1), (math.nan, 1), (math.inf, 1)])
+def test_gradients_that_are_zero_or_no_number_are_counted(factor: float, count: int) -> None:
     model = moved(tiny())
-    model.blocks[1].alpha.register_hook(spoil)
-    rows = tokens_of(model.config, 2, 9)
+    model.blocks[1].alpha.register_hook(lambda gradient: gradient * factor)
 
-    assert gradient_measure(model, (rows[:, :-1], rows[:, 1:])).value == count
+    assert gradient_measure(model, batch_of(model.config, 2, 8)).value == count
 
 
 def test_the_loss_by_hand_is_torchs_cross_entropy_of_the_next_token() -> None:
@@ -130,3 +121,158 @@ def test_labels_that_are_not_shifted_fail_both_measures(monkeypatch: pytest.Monk
     monkeypatch.setattr(Batches, "_rows", lambda self, windows: (right(self, windows)[0],) * 2)
     measures = label_measures(moved(tiny(vocab_size=257)), batches)
     assert [m.passed for m in measures] == [False, False]
+
+
+SMALL = {"d_model": 8, "d_mlp": 12}
+CPU = torch.device("cpu")
+
+
+def built(base: str = "respsann", **changes: object) -> Transformer:
+    return build(case_of(base, **SMALL | changes).network, seed=0)
+
+
+def verdicts(base: str, model: Transformer) -> dict[str, bool]:
+    measures = structure.structure_measures(case_of(base, **SMALL), model)
+    return {m.name: m.passed for m in measures}
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_base_is_built_as_configured(base: str):
+    assert all(verdicts(base, built(base)).values())
+
+
+def test_parameters_shared_between_layers_are_seen(monkeypatch: pytest.MonkeyPatch):
+    sines_of_layers_tied(monkeypatch)
+
+    found = verdicts("respsann", built())
+
+    assert not found["parameters that share their memory with another"]
+    assert not found["parameters more or fewer than its construction has"]
+
+
+@pytest.mark.parametrize("learnable", [(), ("decay",), ("amplitude", "frequency", "decay")])
+def test_only_what_is_learnable_is_learned(learnable: tuple[str, ...]):
+    model = built("waveresnet", learnable=learnable)
+
+    assert structure.wrongly_learned(model) == []
+
+    model.blocks[1].wave.sine.raw_decay.requires_grad_("decay" not in learnable)
+
+    assert structure.wrongly_learned(model) == ["blocks.1.wave.sine.raw_decay"]
+
+
+@pytest.mark.parametrize("value", [0.01, 0.5, 3.0, 40.0])
+def test_initial_values_are_the_configured_ones_to_a_thousandth(value: float):
+    model = built(sine_amplitude=value, sine_frequency=value, sine_decay=value)
+    sine = model.blocks[0].mlp.nonlinearity
+
+    assert structure.sine_measures(model.config, [sine], CPU)[0].passed
+    for parameter in sine.parameters():
+        with torch.no_grad():
+            parameter += 1e-3
+        assert not structure.sine_measures(model.config, [sine], CPU)[0].passed
+        with torch.no_grad():
+            parameter -= 1e-3
+
+
+def test_drawn_frequencies_have_the_mean_of_their_distribution():
+    network = case_of("respsann", freq_init_std=0.7).network
+    sine = DampedSine(2000, network)
+    sine.initialise(torch.Generator().manual_seed(1))
+    measure = structure.sine_measures(network, [sine], CPU)[1]
+    draws = (1 + 0.7 * torch.randn(100_000, dtype=torch.float64)).abs()
+
+    assert measure.passed
+    folded = 0.7 * math.sqrt(2 / math.pi) * math.exp(-1 / 0.98) + math.erf(1 / 0.7 / math.sqrt(2))
+    assert draws.mean().item() == pytest.approx(folded, abs=0.01)
+
+    with torch.no_grad():
+        sine.raw_frequency.add_(0.3)
+
+    assert not structure.sine_measures(network, [sine], CPU)[1].passed
+
+
+@pytest.mark.parametrize("mode", ["abs", "relu", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_phase_is_float32_whatever_comes_in(
+    mode: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    sine = DampedSine(5, case_of("respsann", decay_mode=mode, sine_frequency=1.7).network)
+
+    assert structure.phase_measure(sine, dtype, CPU).passed
+    phase_in_half(monkeypatch)
+    assert structure.phase_measure(sine, dtype, CPU).passed == (dtype == torch.float32)
+
+
+def test_a_base_that_computes_what_another_does_is_seen_unless_configured_so():
+    case = case_of("respsann", **SMALL, wave="none")
+    own, tokens = perturbed(case.network, CPU, 0), torch.arange(8)[None]
+
+    [measure], facts = structure.distinct_measures(case, own, tokens, 1e-6)
+
+    assert facts["the same by configuration"] == "waveresnet: wave is none, difference 0.0e+00"
+    assert measure.passed
+    assert "sgrpsann" in measure.name
+    others, _ = structure.distinct_measures(case_of("sgrpsann", **SMALL), own, tokens, 1e-6)
+    assert not others[0].passed
+    assert "respsann" in others[0].name
+
+
+TOKENS = tokens_of(tiny(), 1, 12)
+
+
+def to_the_last_token_but_one(patch: Patch) -> None:
+    forward = Transformer.forward
+
+    def peeping(self: Transformer, tokens: torch.Tensor) -> torch.Tensor:
+        logits = forward(self, tokens).clone()
+        logits[:, -2, 0] += 1e-3 * tokens[:, -1]
+        return logits
+
+    patch.setattr(Transformer, "forward", peeping)
+
+
+@pytest.mark.parametrize(
+    ("damage", "size"),
+    [
+        (lambda patch: attend_to_all(patch, lambda attention: attention.training), 1e-3),
+        (lambda patch: attend_to_all(patch, lambda attention: not attention.training), 1e-3),
+        (to_the_last_token_but_one, 1e-5),
+    ],
+    ids=["in training", "in evaluation", "to the last token but one"],
+)
+def test_a_leak_is_seen_in_either_mode_and_anywhere(monkeypatch, damage, size) -> None:
+    model = moved(tiny())
+    assert leak(model, TOKENS) == leak(model, TOKENS[:, :1]) == 0
+
+    damage(monkeypatch)
+
+    assert leak(model, TOKENS) > size
+    assert not model.training
+
+
+def test_logits_that_are_no_number_are_a_leak() -> None:
+    model = moved(tiny())
+    with torch.no_grad():
+        model.norm.weight.fill_(torch.inf)
+
+    assert not leak_measure("", model, TOKENS, 1e-6).passed
+
+
+@pytest.mark.parametrize(
+    ("base", "damage", "passed"),
+    [
+        ("sgrpsann", lambda patch: None, [True, True]),
+        ("respsann", residual_scale_dropped, [False, False]),
+        ("transformer", mask_missing, [False, False]),
+    ],
+)
+def test_logits_and_gradients_are_held_to_the_formulas(monkeypatch, base, damage, passed) -> None:
+    damage(monkeypatch)
+    model = moved(tiny(base=base))
+    batch = batch_of(model.config, 2, 12)
+
+    exact = Exact.of(model, batch)
+
+    assert [m.passed for m in formula_measures(model, batch, exact)] == passed
+    assert 0 < exact.logits_rounding < 1e-5

@@ -33,11 +33,9 @@ def slowly(
     model: Transformer, prompt: Tensor, n_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
 ) -> Tensor:
     """What `generate` makes of one prompt, by a pass over all tokens for each new one."""
-    numbers = torch.rand(
-        n_tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
+    own = torch.Generator().manual_seed(seed)
     tokens = prompt[None]
-    for number in numbers:
+    for number in torch.rand(n_tokens, dtype=torch.float64, generator=own):
         seen = torch.zeros(1, model.config.vocab_size, dtype=torch.bool).scatter(1, tokens, True)
         new = pick(model(tokens)[:, -1], sampling, seen, number[None])
         tokens = torch.cat([tokens, new[:, None]], dim=1)
@@ -51,33 +49,16 @@ def test_tokens_are_those_of_repeated_full_passes_over_each_prompt_alone(
     model = lively(options)
     prompts = uneven_prompts(model)
 
-    new = generate(model, prompts, n_tokens=15)  # the longest goes to the end of the context
+    for sampling in (GREEDY, EVERYTHING):
+        # The longest goes to the end of the context.
+        new = generate(model, prompts, n_tokens=15, sampling=sampling, seed=7)
 
-    for prompt, row in zip(prompts, new, strict=True):
-        assert torch.equal(row, slowly(model, prompt, 15))
-    assert max(row.unique().numel() for row in new) > 1
-
-
-@pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
-def test_samples_are_those_of_repeated_full_passes_over_each_prompt_alone(
-    float64: None, base: str
-) -> None:
-    model = lively({"base": base})
-    prompts = uneven_prompts(model)
-
-    new = generate(model, prompts, n_tokens=15, sampling=EVERYTHING, seed=7)
-
-    for i, (prompt, row) in enumerate(zip(prompts, new, strict=True)):
-        assert torch.equal(row, slowly(model, prompt, 15, EVERYTHING, seed=7 + i))
+        for i, (prompt, row) in enumerate(zip(prompts, new, strict=True)):
+            assert torch.equal(row, slowly(model, prompt, 15, sampling, seed=7 + i))
+        assert max(row.unique().numel() for row in new) > 1
 
 
 STEPS = [3, 1, 1, 4, 1, *[1] * 14]
-
-
-def step_by_step(model: Transformer, tokens: Tensor) -> Tensor:
-    """Logits of all tokens, read in `STEPS`."""
-    state = model.state()
-    return torch.cat([model(part, state) for part in tokens.split(STEPS, 1)], 1)
 
 
 @pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
@@ -85,36 +66,17 @@ def step_by_step(model: Transformer, tokens: Tensor) -> Tensor:
 def test_in_half_precision_steps_err_no_more_than_twice_as_much_as_a_full_pass(base: str) -> None:
     model = moved(tiny(base=base))
     tokens = tokens_of(model.config, 3, 24)
-    exact = model(tokens)
+    exact, state = model(tokens), model.state()
 
     with torch.autocast("cpu", torch.bfloat16):
-        stepped, whole = step_by_step(model, tokens), model(tokens)
+        stepped = torch.cat([model(part, state) for part in tokens.split(STEPS, 1)], 1)
+        whole = model(tokens)
 
     assert 0 < (stepped - exact).norm() < 2 * (whole - exact).norm()
 
 
-def test_a_row_does_not_depend_on_those_beside_it(float64: None) -> None:
-    model = lively({"base": "waveresnet"})
-    prompts = uneven_prompts(model)
-
-    together = generate(model, prompts, n_tokens=12, sampling=WARM, seed=3)
-
-    for i, prompt in enumerate(prompts):
-        [alone] = generate(model, [prompt], n_tokens=12, sampling=WARM, seed=3 + i)
-        assert torch.equal(alone, together[i])
-
-
-def test_equal_prompts_are_continued_each_in_its_own_way() -> None:
-    model = lively({})
-
-    new = generate(model, [[1, 2]] * 8, n_tokens=12, sampling=WARM)
-
-    assert len({tuple(row.tolist()) for row in new}) == 8
-
-
-def chances_of_pairs(prompt: Tensor, temperature: float) -> Tensor:
+def probabilities_of_pairs(model: Transformer, prompt: Tensor, temperature: float) -> Tensor:
     """The joint distribution of the next two tokens, (V, V)."""
-    model = moved(tiny())
     followed = torch.cat([prompt.expand(7, -1), torch.arange(7)[:, None]], dim=1)
     with torch.no_grad():
         logits = model(followed) / temperature
@@ -124,22 +86,22 @@ def chances_of_pairs(prompt: Tensor, temperature: float) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
 def test_samples_follow_the_softmax_at_their_temperature(temperature: float) -> None:
-    model, n = moved(tiny()), 20_000
-    prompt = torch.tensor([[1, 4, 2]])
+    model, n, prompt = moved(tiny()), 20_000, torch.tensor([[1, 4, 2]])
     sampling = Sampling(temperature=temperature)
 
     pairs = torch.stack(generate(model, prompt.repeat(n, 1), n_tokens=2, sampling=sampling))
 
     counts = torch.bincount(pairs[:, 0] * 7 + pairs[:, 1], minlength=49).view(7, 7)
 
-    def distance(probabilities: Tensor) -> float:
+    def distance(temperature: float) -> float:
         """In total variation."""
-        return (counts / n - probabilities).abs().sum().item() / 2
+        exact = probabilities_of_pairs(model, prompt, temperature)
+        return (counts / n - exact).abs().sum().item() / 2
 
     # Over 49 cells the mean distance is at most sqrt(48 / n) / 2 = 0.025, and it exceeds its mean
-    # by 0.02 with a chance of exp(-2 n 0.02^2) = 1e-7 at most (McDiarmid).
-    assert distance(chances_of_pairs(prompt, temperature)) < 0.045
-    assert distance(chances_of_pairs(prompt, 1.0)) > 0.09
+    # by 0.02 with a probability of exp(-2 n 0.02^2) = 1e-7 at most (McDiarmid).
+    assert distance(temperature) < 0.045
+    assert distance(1.0) > 0.09
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, EVERYTHING], ids=["greedy", "everything"])
@@ -155,8 +117,14 @@ def test_each_row_ends_where_it_would_write_the_end_of_text(sampling: Sampling) 
         assert [row.tolist() for row in cut] == expected
 
 
-def steps_of(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that is told how many tokens each further step reads."""
+@pytest.fixture
+def model() -> Transformer:
+    return lively({})
+
+
+@pytest.fixture
+def read(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each step of the model reads."""
     read: list[int] = []
     hidden = model.hidden
 
@@ -168,11 +136,10 @@ def steps_of(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return read
 
 
-def test_no_step_is_done_once_every_row_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = lively({})
+def test_no_step_is_done_once_every_row_has_ended(model: Transformer, read: list[int]) -> None:
     [whole] = generate(model, [[1, 2]], n_tokens=15)
     end = int(whole[4])
-    read = steps_of(model, monkeypatch)
+    read.clear()
 
     generate(model, [[1, 2]], n_tokens=15, end_of_text=end)
 
@@ -180,11 +147,8 @@ def test_no_step_is_done_once_every_row_has_ended(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_long_prompt_is_read_at_once_when_nothing_is_left_to_write_before_its_end(
-    monkeypatch: pytest.MonkeyPatch,
+    model: Transformer, read: list[int]
 ) -> None:
-    model = lively({})
-    read = steps_of(model, monkeypatch)
-
     generate(model, uneven_prompts(model, (2, 20, 3)), n_tokens=3)
 
     # Prompts of 2 and 3 are done when 5 tokens are read; the one of 20 has 15 left, then writes 3.
@@ -199,18 +163,16 @@ def test_no_new_tokens_are_none(sampling: Sampling) -> None:
     assert all(row.dtype == torch.long for row in new)
 
 
-def test_generation_keeps_no_graph_and_changes_no_prompt() -> None:
-    model = lively({})
+def test_generation_makes_no_graph_and_changes_no_prompt(model: Transformer) -> None:
     prompts = uneven_prompts(model)
-    kept = [prompt.clone() for prompt in prompts]
+    before = [prompt.clone() for prompt in prompts]
     graphs: list[Any] = []
     model.norm.register_forward_hook(lambda module, inputs, y: graphs.append(y.grad_fn))
 
     new = generate(model, prompts, n_tokens=5)
 
     assert set(graphs) == {None}
-    assert all(torch.equal(a, b) for a, b in zip(prompts, kept, strict=True))
-    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(prompts, before, strict=True))
     assert torch.is_grad_enabled()
     assert not any(row.is_inference() for row in new)
 

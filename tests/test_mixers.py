@@ -19,6 +19,8 @@ from psannlm.model.mixers import (
 pytestmark = pytest.mark.usefixtures("float64")
 
 EXACT = 1e-12  # sums of at most 64 float64 products of size 1
+PIECES = [(9,), (1,) * 9, (3, 1, 5), (8, 1)]
+"""Ways to cut nine tokens."""
 
 
 def filtered_by_hand(x: Tensor, taps: Tensor, dilation: int) -> Tensor:
@@ -34,42 +36,25 @@ def in_pieces(run: Callable[[Tensor, Rows], Tensor], x: Tensor, lengths: tuple[i
     return torch.cat([run(piece, past) for piece in x.split(lengths, dim=1)], dim=1)
 
 
-def compositions(n: int) -> list[tuple[int, ...]]:
-    """Every way to cut n tokens into pieces."""
-    if n == 0:
-        return [()]
-    return [(first, *rest) for first in range(1, n + 1) for rest in compositions(n - first)]
-
-
+@pytest.mark.parametrize(
+    "lengths",
+    [(1,), (2,), (9,), (1,) * 6, (4, 2), (1, 3, 2), (2, 1, 1, 2), (3, 1, 5), (8, 1)],
+    ids=str,
+)
 @pytest.mark.parametrize("dilation", [1, 2, 3, 8])
 @pytest.mark.parametrize("n_taps", [1, 2, 3, 7])
-@pytest.mark.parametrize("length", [1, 2, 9])
-def test_a_causal_convolution_is_its_double_sum(
-    dilation: int, n_taps: int, length: int, generator: torch.Generator
+def test_a_causal_convolution_is_its_double_sum_in_any_pieces(
+    lengths: tuple[int, ...], dilation: int, n_taps: int, generator: torch.Generator
 ) -> None:
-    x = torch.randn(2, length, 3, generator=generator)
+    x = torch.randn(2, sum(lengths), 3, generator=generator)
     taps = torch.randn(3, n_taps, generator=generator)
+    expected = filtered_by_hand(x, taps, dilation)
 
-    y = causal_convolution(x, taps, dilation=dilation, past=None, name="x")
+    def convolved(piece: Tensor, past: Rows | None) -> Tensor:
+        return causal_convolution(piece, taps, dilation=dilation, past=past, name="x")
 
-    torch.testing.assert_close(y, filtered_by_hand(x, taps, dilation), atol=EXACT, rtol=0)
-
-
-@pytest.mark.parametrize("lengths", compositions(6), ids=str)
-@pytest.mark.parametrize(("n_taps", "dilation"), [(1, 1), (3, 1), (3, 2), (5, 3)])
-def test_a_convolution_in_pieces_is_the_whole_one(
-    lengths: tuple[int, ...], n_taps: int, dilation: int, generator: torch.Generator
-) -> None:
-    x = torch.randn(2, 6, 3, generator=generator)
-    taps = torch.randn(3, n_taps, generator=generator)
-
-    pieces = in_pieces(
-        lambda piece, past: causal_convolution(piece, taps, dilation=dilation, past=past, name="x"),
-        x,
-        lengths,
-    )
-
-    torch.testing.assert_close(pieces, filtered_by_hand(x, taps, dilation), atol=EXACT, rtol=0)
+    for y in (convolved(x, None), in_pieces(convolved, x, lengths)):
+        torch.testing.assert_close(y, expected, atol=EXACT, rtol=0)
 
 
 def test_a_convolution_remembers_no_more_rows_than_it_reaches() -> None:
@@ -80,19 +65,7 @@ def test_a_convolution_remembers_no_more_rows_than_it_reaches() -> None:
 
     assert list(past) == ["x"]
     assert past["x"].shape == (2, 4, 4)
-    assert past["x"].untyped_storage().nbytes() == past["x"].nbytes  # it keeps no larger tensor
-
-
-def test_two_convolutions_keep_their_rows_apart(generator: torch.Generator) -> None:
-    x = torch.randn(1, 6, 3, generator=generator)
-    taps = torch.randn(2, 3, 3, generator=generator)
-
-    def both(piece: Tensor, past: Rows) -> Tensor:
-        one = causal_convolution(piece, taps[0], dilation=1, past=past, name="one")
-        return causal_convolution(one, taps[1], dilation=1, past=past, name="two")
-
-    expected = filtered_by_hand(filtered_by_hand(x, taps[0], 1), taps[1], 1)
-    torch.testing.assert_close(in_pieces(both, x, (2, 1, 3)), expected, atol=EXACT, rtol=0)
+    assert past["x"].untyped_storage().nbytes() == past["x"].nbytes  # no view of a larger tensor
 
 
 def gate_of(
@@ -104,25 +77,17 @@ def gate_of(
     return gate
 
 
-@pytest.mark.parametrize("n_fft", [2, 4, 64])
-@pytest.mark.parametrize("mix", ["none", "depthwise"])
-def test_a_fresh_gate_halves_its_input(n_fft: int, mix: str, generator: torch.Generator) -> None:
-    x = torch.randn(2, 70, 8, generator=generator)
-
-    y = gate_of(n_fft, mix)(x)
-
-    torch.testing.assert_close(y, x / 2, atol=EXACT, rtol=0)
-
-
 @pytest.mark.parametrize("n_fft", [2, 4, 6, 64, 128])
 def test_the_real_part_of_the_response_is_the_sigmoid_of_the_mask(
     n_fft: int, generator: torch.Generator
 ) -> None:
-    gate = gate_of(n_fft, generator=generator)
+    gate, fresh = gate_of(n_fft, generator=generator), gate_of(n_fft, "depthwise")
+    x = torch.randn(2, 70, 8, generator=generator)
 
     response = torch.fft.rfft(gate.taps(), n=n_fft)  # zero-padded to n
 
     torch.testing.assert_close(response.real, torch.sigmoid(gate.mask), atol=EXACT, rtol=0)
+    torch.testing.assert_close(fresh(x), x / 2, atol=EXACT, rtol=0)
 
 
 @pytest.mark.parametrize("n_fft", [2, 4, 64])
@@ -144,28 +109,20 @@ def test_a_gate_reads_nothing_ahead(n_fft: int, mix: str, generator: torch.Gener
 
 
 @pytest.mark.parametrize("mix", ["none", "depthwise", "full"])
-@pytest.mark.parametrize("lengths", [(9,), (1,) * 9, (3, 1, 5), (8, 1)], ids=str)
-def test_a_gate_in_pieces_is_the_whole_one(
-    mix: str, lengths: tuple[int, ...], generator: torch.Generator
+def test_a_gate_is_its_filter_and_its_mix_in_any_pieces(
+    mix: str, generator: torch.Generator
 ) -> None:
     gate = gate_of(8, mix, generator)
     x = torch.randn(2, 9, 8, generator=generator)
-
-    torch.testing.assert_close(in_pieces(gate, x, lengths), gate(x), atol=EXACT, rtol=0)
-
-
-@pytest.mark.parametrize("mix", ["none", "depthwise", "full"])
-def test_a_gate_is_its_filter_and_its_mix(mix: str, generator: torch.Generator) -> None:
-    gate = gate_of(8, mix, generator)
-    x = torch.randn(2, 9, 8, generator=generator)
-
     expected = filtered_by_hand(x, gate.taps().detach(), 1)
     if isinstance(gate.mix, torch.nn.Linear):
         expected = expected @ gate.mix.weight.T
     elif gate.mix is not None:
         expected = expected * gate.mix
-    torch.testing.assert_close(gate(x), expected, atol=EXACT, rtol=0)
     assert (gate.mix is None) == (mix == "none")
+
+    for y in (gate(x), *(in_pieces(gate, x, lengths) for lengths in PIECES)):
+        torch.testing.assert_close(y, expected, atol=EXACT, rtol=0)
 
 
 def test_taps_keep_the_masks_precision_under_autocast() -> None:
@@ -184,7 +141,6 @@ def test_dilation_grows_over_four_layers_and_starts_again(growth: int, expected:
     config = tiny(wave_dilation_growth=growth)
 
     assert [wave_dilation(config, layer) for layer in range(6)] == expected
-    assert [CausalWave(config, layer).dilation for layer in range(6)] == expected
 
 
 @pytest.mark.parametrize(("layer", "dilation"), [(0, 1), (1, 2), (3, 8), (4, 1)])
@@ -202,18 +158,6 @@ def test_a_wave_reaches_back_by_its_dilation_and_never_ahead(
     # Elsewhere the same numbers are added: they may differ by rounding.
     touched = [t for t, size in enumerate(difference.tolist()) if size > EXACT]
     assert touched == [5, 5 + dilation, 5 + 2 * dilation]
-
-
-@pytest.mark.parametrize("layer", [0, 1])
-@pytest.mark.parametrize("lengths", compositions(5), ids=str)
-def test_a_wave_in_pieces_is_the_whole_one(
-    layer: int, lengths: tuple[int, ...], generator: torch.Generator
-) -> None:
-    wave = CausalWave(tiny(), layer)
-    randomise(wave, generator)
-    x = torch.randn(2, 5, 8, generator=generator)
-
-    torch.testing.assert_close(in_pieces(wave, x, lengths), wave(x), atol=EXACT, rtol=0)
 
 
 def test_fresh_taps_keep_the_variance_of_a_white_input(generator: torch.Generator) -> None:

@@ -1,10 +1,12 @@
-"""Networks under a check: their noise, their text, their gradients, and how two are compared."""
+"""Networks under a check: noise, text, gradients, short training runs, and how two compare."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from psannlm import ROOT
 from psannlm.checks.networks import (
@@ -16,6 +18,13 @@ from psannlm.checks.networks import (
     passages,
     perturbed,
     tokens_of,
+)
+from psannlm.checks.training_runs import (
+    largest_difference,
+    learn,
+    n_different,
+    parameters_of,
+    start,
 )
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
@@ -29,26 +38,22 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_no_parameter_stays_where_it_starts(base: str) -> None:
+def test_no_parameter_stays_where_it_starts_and_bases_share_their_noise(base: str) -> None:
     case = case_of(base, d_model=8, d_mlp=12)
-    fresh, noisy = build(case.network, seed=3), perturbed(case.network, case.device, 3)
+    fresh, noisy = build(case.network, seed=3), perturbed(case.network, CPU, 3)
+    other = dict(perturbed(case.config.network_of("respsann"), CPU, 3).named_parameters())
 
     for before, after in zip(fresh.parameters(), noisy.parameters(), strict=True):
         assert (before != after).all()
+    shared = [(p, other[name]) for name, p in noisy.named_parameters() if name in other]
+    assert len(shared) > 10
+    assert all(torch.equal(one, another) for one, another in shared)
     assert 0.3 < float(noisy(torch.arange(32)[None]).detach().std()) < 10
-
-
-def test_networks_share_the_noise_of_parameters_of_one_name() -> None:
-    case = case_of("respsann", d_model=8, d_mlp=12)
-    one, other = (perturbed(case.config.network_of(b), CPU, 3) for b in ("respsann", "sgrpsann"))
-
-    shared = dict(other.named_parameters())
-    assert all(torch.equal(p, shared[name]) for name, p in one.named_parameters())
 
 
 def test_features_keep_their_size_through_noisy_matrices() -> None:
     case = case_of("respsann", d_model=64, d_mlp=256)
-    up = perturbed(case.network, case.device, 0).blocks[0].mlp.up.weight
+    up = perturbed(case.network, CPU, 0).blocks[0].mlp.up.weight
 
     assert (up @ torch.ones(64)).std().item() == pytest.approx(1.0, rel=0.2)
 
@@ -80,8 +85,7 @@ def test_a_text_that_cannot_serve_is_refused(tmp_path) -> None:
 
 def test_a_missing_gradient_counts_as_zero_and_a_scale_is_taken_out() -> None:
     model = networks.moved(tiny())
-    rows = networks.tokens_of(model.config, 2, 9)
-    (4.0 * loss_of(model, (rows[:, :-1], rows[:, 1:]))).backward()
+    (4.0 * loss_of(model, networks.batch_of(model.config, 2, 8))).backward()
     plain = model.lm_head.weight.grad / 4
     model.norm.weight.grad = None
 
@@ -107,3 +111,50 @@ def test_tensors_are_joined_in_the_order_of_their_names() -> None:
     found = joined({"b": torch.tensor([[2.0], [3.0]]), "a": torch.tensor(1.0)})
 
     assert found.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_passes_of_a_step_give_the_gradients_of_all_their_text_and_change_the_weights() -> None:
+    case = case_of("respsann")
+    text = passages(case.config, 4, 17)
+    objective, optimizer = start(case.network, case.config, CPU, 0)
+    logits = objective.model(text[:, :-1])
+    mean = cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
+    named = dict(objective.named_parameters())
+    expected = dict(zip(named, torch.autograd.grad(mean, list(named.values())), strict=True))
+    before = parameters_of(objective)
+
+    learned = learn(objective, optimizer, [[*text.split(2)]], CPU)
+
+    assert largest_difference(learned.gradients, expected, {})[0] < 1e-4
+    assert learned.losses.tolist() == pytest.approx([mean.item()], rel=1e-6)
+    assert all(n_different({n: p}, {n: before[n]}) for n, p in parameters_of(objective).items())
+    losses = learn(objective, optimizer, [[text]] * 5, CPU).losses
+    assert bool((losses.diff() < 0).all())
+
+
+def test_the_worst_tensor_is_named_and_a_missing_one_is_infinitely_off() -> None:
+    right = {"a": torch.ones(2), "b": torch.ones(2)}
+    error, terms = torch.tensor([0.5, 0.0]), torch.tensor([3.0, 4.0])
+
+    assert largest_difference(right | {"b": torch.ones(2) * 3}, right, {}) == (2.0, "b")
+    assert largest_difference({"b": torch.ones(2)}, right, right) == (math.inf, "a")
+    assert largest_difference(right, {"a": torch.ones(2)}, {}) == (math.inf, "b")
+    found, _ = largest_difference({"a": error}, {"a": torch.zeros(2)}, {"a": terms})
+    assert found == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("found", "count"),
+    [
+        (torch.tensor([0.0, 1.0, math.nan]), 0),
+        (torch.tensor([-0.0, 1.0, math.nan]), 1),
+        (torch.tensor([0.0, 1.0 + 2**-23, 0.0]), 2),
+        (torch.tensor([0.0, 1.0]), 3),
+        (torch.tensor([0.0, 1.0, math.nan], dtype=torch.float64), 3),
+    ],
+)
+def test_differing_bits_are_counted(found: Tensor, count: int) -> None:
+    right = {"a": torch.tensor([0.0, 1.0, math.nan])}
+
+    assert n_different({"a": found}, right) == count
+    assert n_different({"a": found, "b": torch.ones(5)}, right) == count + 5

@@ -1,15 +1,18 @@
-"""GPU-02: half precision beside full, and both beside their formulas."""
+"""GPU-02 and GPU-04: half precision and checkpointing change no more than they may."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from psannlm.checks import precision
+from psannlm.checks.checkpointing import gradient_measures, peak_measure, step_of
 from psannlm.checks.findings import UncheckableError
 from psannlm.checks.networks import perturbed
 from psannlm.checks.precision import Outcome, Pairs
 from tests.checked import case_of
+from tests.networks import batch_of, moved, tiny
 
 FULL = Outcome(
     2.0, {"blocks.0.a": torch.tensor([3.0]), "blocks.1.a": torch.tensor([4.0])}, torch.full((4,), 2)
@@ -71,15 +74,52 @@ def test_formulas_in_half_deviate_as_networks_do():
     assert found.full[0].loss == pytest.approx(formulas.full[0].loss, rel=1e-6)
 
 
-def test_a_base_without_formulas_is_not_checked(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(precision, "CHANGES", {})
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("CHANGES", {}, r"respsann has no formulas in checks/reference\.py"),
+        ("_missing", lambda *_: "no such product", "bf16: no such product"),
+    ],
+)
+def test_what_cannot_be_checked_says_why(monkeypatch, name: str, value: object, reason: str):
+    monkeypatch.setattr(precision, name, value)
 
-    with pytest.raises(UncheckableError, match=r"respsann has no formulas in checks/reference\.py"):
+    with pytest.raises(UncheckableError, match=reason):
         precision.check(case_of("respsann"))
 
 
-def test_a_device_without_half_precision_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(precision, "_missing", lambda *_: "no such product")
+BATCH = batch_of(tiny(), 2, 12)
 
-    with pytest.raises(UncheckableError, match="bf16: no such product"):
-        precision.check(case_of("respsann"))
+
+def test_most_is_kept_inside_of_blocks_and_some_outside():
+    step = step_of(moved(tiny()).train(), BATCH, checkpointing=False)
+
+    assert step.saved / 2 < step.inside < step.saved
+
+
+def test_a_checkpointed_block_keeps_what_enters_it():
+    off, on = (step_of(moved(tiny()), BATCH, way) for way in (False, True))
+
+    assert on.saved == off.saved - off.inside + 2 * 2 * 12 * 8 * 4
+    assert torch.equal(on.gradients, off.gradients)
+    assert on.loss == off.loss
+
+
+def test_another_loss_or_gradient_fails():
+    step = step_of(moved(tiny()), BATCH, False)
+    other = dataclasses.replace(step, loss=step.loss * 1.001, gradients=step.gradients * 1.001)
+
+    assert [m.passed for m in gradient_measures(step, step, step)] == [True, True]
+    assert [m.passed for m in gradient_measures(step, step, other)] == [False, False]
+
+
+def test_two_plain_steps_that_differ_widen_the_bound():
+    step = step_of(moved(tiny()), BATCH, False)
+    other = dataclasses.replace(step, gradients=step.gradients * 1.001)
+
+    assert gradient_measures(step, other, other)[1].passed
+
+
+def test_a_higher_peak_fails():
+    assert peak_measure(100, 60).passed
+    assert not peak_measure(100, 101).passed

@@ -1,8 +1,7 @@
-"""Ranks are held to one process: what they leave is judged, however they came to it.
+"""Ranks are held to one process; how processes are told what to do, watched and stopped."""
 
-Real processes, sound and broken, are started in test_twins.
-"""
-
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors.torch import load_file
 
 from psannlm.checks import ranks
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import Outcome, ProcessError, Results, Task
+from psannlm.checks.launcher import Outcome, ProcessError, Results, Task, run_jobs
 from psannlm.checks.ranks import join_group, main, steps_of, train
 from psannlm.checks.training_runs import (
     Tensors,
@@ -66,16 +65,12 @@ def test_ranks_are_started_once_for_all_bases_and_both_ways(started) -> None:
 
     results = [check(case) for check in (ranks.ddp, ranks.fsdp) for case in cases]
 
-    assert started == [["ddp.respsann", "ddp.sgrpsann", "fsdp.respsann", "fsdp.sgrpsann"]]
+    jobs = ["ddp.respsann", "ddp.sgrpsann", "fsdp.respsann", "fsdp.sgrpsann"]
+    assert started == [jobs]
     assert not any(failed(result) for result in results)
     assert results[0].device == "cpu, 2 processes over gloo, as no GPU is used"
-
-
-def test_what_was_asked_for_once_is_made_anew(started) -> None:
-    for _ in range(2):
-        ranks.fsdp(case_of("respsann", only="GPU-06"))
-
-    assert started == [["fsdp.respsann"]] * 2
+    ranks.fsdp(cases[0])  # a result that has been asked for is made anew
+    assert sorted(started[1]) == jobs
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +114,6 @@ def test_a_gradient_that_a_rank_has_not_is_infinitely_off(monkeypatch, alone) ->
     without = {name: t for name, t in alone.items() if name != "gradient.model.norm.weight"}
 
     assert judged(monkeypatch, Outcome((without, without), "")) == [GRADIENTS]
-
-
-def test_ranks_that_leave_nothing_fail_with_their_last_words(monkeypatch) -> None:
     with pytest.raises(ProcessError, match="timed out after 1 s; last words: still here"):
         judged(monkeypatch, Outcome((), "timed out after 1 s; last words: still here"))
 
@@ -145,13 +137,13 @@ def test_two_gpus_are_used_if_there_are_two(monkeypatch, n_gpus, device, words) 
 def group(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What process groups are asked for; an empty set of options where one is left."""
     asked: list[dict[str, Any]] = []
-
-    def init(backend: str, **options: Any) -> None:
-        asked.append({"backend": backend} | options)
-
-    monkeypatch.setattr(dist, "init_process_group", init)
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: asked.append({}))
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append({"device": device}))
+    calls = {
+        (dist, "init_process_group"): lambda backend, **o: asked.append({"backend": backend} | o),
+        (dist, "destroy_process_group"): lambda: asked.append({}),
+        (torch.cuda, "set_device"): lambda device: asked.append({"device": device}),
+    }
+    for (module, name), call in calls.items():
+        monkeypatch.setattr(module, name, call)
     return asked
 
 
@@ -180,17 +172,13 @@ def test_a_network_is_shared_by_its_blocks_in_the_way_that_the_job_names(monkeyp
         asked.append((blocks == list(module.model.blocks), len(blocks), ranks, kind))
         return module
 
+    with pytest.raises(ValueError, match="no way to share a network is called tensor"):
+        train(TINY, "tensor.transformer", ALONE)
     monkeypatch.setattr(ranks, "share", share)
-
     for kind in ("ddp", "fsdp"):
         train(TINY, f"{kind}.transformer", ALONE)
 
     assert asked == [(True, TINY.n_layers, ALONE, kind) for kind in ("ddp", "fsdp")]
-
-
-def test_a_way_of_sharing_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="no way to share a network is called tensor"):
-        train(TINY, "tensor.transformer", ALONE)
 
 
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
@@ -217,3 +205,55 @@ def test_every_job_is_left_in_a_file_and_the_group_is_ended(
         left = load_file(tmp_path / f"{job}.0.safetensors")
         assert n_different(left, train(TINY, job, ALONE)) == 0
     assert [options.get("backend") for options in group] == ["gloo", None]
+
+
+WORKER = ("tests.tiny_worker",)
+
+
+def run(worker: tuple[str, ...], *jobs: str, **options: Any) -> dict[str, Outcome]:
+    """What two processes leave, or as many as asked."""
+    given = {"config": validation_config(), "device": "cpu", "world": 2, "threads": 1} | options
+    return dict(run_jobs(worker, jobs, **given))
+
+
+@pytest.mark.slow
+def test_all_ranks_do_all_jobs_and_one_that_ends_costs_its_job_alone(monkeypatch, tmp_path) -> None:
+    saved, temporary = tmp_path / "saved", tmp_path / "temporary"
+    saved.mkdir()
+    temporary.mkdir()
+    (saved / "there.txt").write_text("12345")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    found = run(WORKER, "a", "dies", "b", config=validation_config(seed=7), beside=saved)
+
+    assert list(found) == ["a", "dies", "b"]
+    for job in ("a", "b"):
+        assert found[job].reason == ""
+        told = [found[job].of(rank)["told"].tolist() for rank in (0, 1)]
+        assert told == [[0, 2, 1, 7, 5], [1, 2, 1, 7, 5]]
+    said = "process 1 of 2 ended with status 1; last words: out of ideas"
+    with pytest.raises(ProcessError, match=said):
+        found["dies"].of(0)
+    assert (saved / "there.txt").read_text() == "12345"
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_processes_that_take_too_long_are_stopped() -> None:
+    start = time.monotonic()
+
+    # A module of Python's own, which starts at once and listens for ever.
+    server = ("http.server", "0", "--directory")
+    found = run(server, "a", config=validation_config(timeout_seconds=0.3))
+
+    assert found["a"].reason.startswith("timed out after 0.3 s; ")
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.slow
+def test_processes_that_leave_nothing_are_told_from_those_that_fail() -> None:
+    silent, failed = (run((module,), "a", world=1)["a"] for module in ("this", "nowhere"))
+
+    assert silent == Outcome((), "the processes ended without a result")
+    assert "ended with status 1; last words: " in failed.reason
+    assert failed.reason.endswith("No module named nowhere")

@@ -12,14 +12,7 @@ from psannlm.checks.networks import difference
 from psannlm.checks.reference import Reference, alibi_slopes, cut_to
 from psannlm.model import positions
 from psannlm.model.loss import IGNORED
-from psannlm.model.mixers import SpectralGate
-from psannlm.model.transformer import Attention
-from tests.networks import OPTIONS, VARIANTS, moved, randomise, tiny, tokens_of
-
-
-def draw(*shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(math.prod(shape))
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+from tests.networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
 
 
 @pytest.mark.parametrize(
@@ -29,8 +22,7 @@ def draw(*shape: int) -> Tensor:
 )
 def test_networks_compute_their_formulas_but_for_rounding(options: dict[str, object]) -> None:
     config = tiny(**options)
-    model = moved(config)
-    tokens = tokens_of(config, 2, 24)
+    model, tokens = moved(config), tokens_of(config, 2, 24)
 
     exact, rounded = (Reference.of(model, t).logits(tokens) for t in (torch.float64, torch.float32))
 
@@ -43,44 +35,8 @@ def test_slopes_are_those_of_the_network_for_any_number_of_heads(n_heads: int) -
     assert alibi_slopes(n_heads) == pytest.approx(positions.alibi_slopes(n_heads), rel=1e-15)
 
 
-@pytest.mark.parametrize("mode", ["abs", "relu", "none"])
-def test_damped_sine_is_its_formula(mode: str) -> None:
-    z, a, f, d = draw(4, 3), 1.5, 0.7, 0.3
-    gains = [torch.full((3,), value, dtype=torch.float64) for value in (a, f, d)]
-
-    y = reference.damped_sine(z, *gains[:2], None if mode == "none" else gains[2], mode)
-
-    for value, x in zip(y.flatten().tolist(), z.flatten().tolist(), strict=True):
-        size = {"abs": abs(x), "relu": max(x, 0.0), "none": 0.0}[mode]
-        assert value == pytest.approx(a * math.exp(-d * size) * math.sin(f * x), abs=1e-14)
-
-
-def test_attention_weighs_what_came_before_by_the_softmax_of_the_scores() -> None:
-    q, k, v = (draw(1, 2, 5, 4 + i)[..., :4] for i in range(3))
-
-    y = reference.attention(q, k, v, scale=0.5)
-
-    for head in range(2):
-        for i in range(5):
-            weights = [math.exp(0.5 * float(q[0, head, i] @ k[0, head, j])) for j in range(i + 1)]
-            row = sum(w * v[0, head, j] for j, w in enumerate(weights)) / sum(weights)
-            torch.testing.assert_close(y[0, head, i], row)
-
-
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("length", [1, 9, 300])
-@pytest.mark.parametrize("n_heads", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
-def test_attention_layer_is_that_of_the_networks(positions, n_heads, length, generator) -> None:
-    config = tiny(d_model=4 * n_heads, n_heads=n_heads, positions=positions, context_length=300)
-    layer = Attention(config)
-    randomise(layer, generator)
-    x = torch.randn(2, length, config.d_model, generator=generator)
-
-    y = reference.attention_layer(x, layer.to_qkv.weight, layer.out.weight, config)
-
-    # Scores reach about 300 and are rounded to 1e-16 of that; values to a few units.
-    torch.testing.assert_close(y, layer(x), rtol=0, atol=1e-9)
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -96,27 +52,6 @@ def test_losses_are_those_of_each_token_and_the_mean_of_those_that_count(dtype) 
     torch.testing.assert_close(mean, expected.mean())
     rows = reference.token_losses(logits.view(2, 3, 5), targets.view(2, 3))
     assert torch.equal(rows.flatten(), cross_entropy(logits.to(wide), targets, reduction="none"))
-
-
-@pytest.mark.parametrize("dilation", [1, 3])
-def test_convolution_weighs_each_token_and_those_before_it(dilation: int) -> None:
-    x, taps = draw(2, 9, 3), draw(3, 4)
-
-    y = reference.convolution(x, taps, dilation)
-
-    for t in range(9):
-        reached = [(k, t - k * dilation) for k in range(4) if t >= k * dilation]
-        row = sum(taps[:, k] * x[:, s] for k, s in reached)
-        torch.testing.assert_close(y[:, t], row)
-
-
-@pytest.mark.parametrize("n_fft", [2, 8, 64])
-def test_taps_of_the_gate_are_those_of_the_module(n_fft: int) -> None:
-    gate = SpectralGate(tiny(base="sgrpsann", gate_n_fft=n_fft))
-    with torch.no_grad():
-        gate.mask.copy_(draw(*gate.mask.shape))
-
-    torch.testing.assert_close(reference.gate_taps(gate.mask), gate.taps())
 
 
 def test_a_cut_rounds_values_and_gradients() -> None:

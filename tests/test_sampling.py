@@ -19,7 +19,7 @@ def random_logits(generator: torch.Generator, rows: int = 4, tokens: int = 50) -
     return 3 * torch.randn(rows, tokens, generator=generator)
 
 
-def test_chances_are_the_softmax_of_the_logits_over_the_temperature(
+def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature(
     generator: torch.Generator,
 ) -> None:
     logits = random_logits(generator)
@@ -69,7 +69,7 @@ def test_top_k_keeps_the_k_most_likely_tokens_and_their_ratios(
         (1.0, {0, 1, 2, 3}),
     ],
 )
-def test_top_p_keeps_the_fewest_tokens_that_have_so_much_chance(
+def test_top_p_leaves_the_fewest_tokens_of_that_probability(
     top_p: float, support: set[int]
 ) -> None:
     found = probabilities(KNOWN.log(), Sampling(temperature=1.0, top_p=top_p))
@@ -143,12 +143,9 @@ def test_the_penalty_is_paid_before_a_token_is_picked(temperature: float) -> Non
         ({"top_p": 0.0}, r"top_p must be more than 0 and at most 1, got 0\.0"),
         ({"top_p": 1.5}, r"top_p must be more than 0 and at most 1, got 1\.5"),
         ({"repetition_penalty": 0.0}, "repetition_penalty must be more than 0, got 0"),
-        ({"repetition_penalty": -1}, "repetition_penalty must be more than 0, got -1"),
     ],
     ids=str,
 )
 def test_impossible_sampling_is_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Sampling(**values)
     with pytest.raises(ConfigError, match=f"command line:\n  {message}"):
         parse(Sampling, values, source="command line")

@@ -4,14 +4,12 @@ import itertools
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from networks import tiny
-from torch import Tensor, nn
+from saved_bytes import tensors_saved_by
+from torch import Tensor
 
-from psannlm.config.network import ModelConfig
-from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine, damped_sine, damped_sine_reference
 
 MODES = ("abs", "relu", "none")
@@ -43,34 +41,26 @@ def inputs(
     return z, amplitude, frequency, None if mode == "none" else decay
 
 
-def by_numpy(z: float, amplitude: float, frequency: float, decay: float, mode: str) -> float:
-    size = {"abs": abs(z), "relu": max(z, 0.0), "none": 0.0}[mode]
-    return amplitude * math.exp(-decay * size) * math.sin(frequency * z)
-
-
 def by_hand(
     z: Tensor, amplitude: Tensor, frequency: Tensor, decay: Tensor | None, mode: str
 ) -> Tensor:
     """The formula with other operations than the code's, for autograd."""
-    if decay is None:
-        return amplitude * torch.sin(frequency * z)
-    size = torch.where(z > 0, z, -z if mode == "abs" else torch.zeros_like(z))
-    return amplitude * math.e ** (-decay * size) * torch.sin(frequency * z)
+    size = {"abs": torch.where(z > 0, z, -z), "relu": torch.where(z > 0, z, 0 * z), "none": 0 * z}
+    damping = 1 if decay is None else math.e ** (-decay * size[mode])
+    return amplitude * damping * torch.sin(frequency * z)
 
 
-@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-@pytest.mark.parametrize("mode", MODES)
-def test_values_are_those_of_the_formula(path: Sine, mode: str) -> None:
-    z, amplitude, frequency, decay = inputs(mode)
+def test_values_are_those_of_the_formula_in_numbers() -> None:
+    z, amplitude, frequency, decay = inputs("abs")
+    columns = [t.expand_as(z).flatten().tolist() for t in (z, amplitude, frequency, decay)]
+    numbers = list(zip(*columns, strict=True))
 
-    values = path(z, amplitude, frequency, decay, mode)
-
-    gains = decay if decay is not None else torch.zeros_like(amplitude)
-    expected = np.vectorize(by_numpy)(
-        z.numpy(), amplitude.numpy(), frequency.numpy(), gains.numpy(), mode
-    )
-    # float64 rounds to 1e-16, and the phase is at most about 10.
-    np.testing.assert_allclose(values.numpy(), expected, atol=1e-14, rtol=0)
+    for mode, size in (("abs", abs), ("relu", lambda x: max(x, 0.0)), ("none", lambda x: 0.0)):
+        expected = [a * math.exp(-d * size(x)) * math.sin(f * x) for x, a, f, d in numbers]
+        for path in PATHS.values():
+            values = path(z, amplitude, frequency, None if mode == "none" else decay, mode)
+            # float64 rounds to 1e-16, and the phase is at most about 10.
+            assert values.flatten().tolist() == pytest.approx(expected, abs=1e-14)
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
@@ -81,23 +71,22 @@ def test_values_are_those_of_the_formula(path: Sine, mode: str) -> None:
     [(torch.float64, 1e-12), (torch.float32, 3e-5)],
     ids=["float64", "float32"],
 )
-def test_all_gradients_are_those_of_the_formula(
+def test_values_and_gradients_are_those_of_the_formula(
     path: Sine, mode: str, dtype: torch.dtype, tolerance: float
 ) -> None:
-    given = [tensor for tensor in inputs(mode, dtype) if tensor is not None]
-    leaves = [tensor.clone().requires_grad_() for tensor in given]
-    exact = [tensor.double().requires_grad_() for tensor in given]
+    given = inputs(mode, dtype)
+    leaves = [None if t is None else t.clone().requires_grad_() for t in given]
+    exact = [None if t is None else t.double().requires_grad_() for t in given]
     outer = torch.randn(given[0].shape, dtype=dtype)
 
-    fast = path(*(leaves if len(leaves) == 4 else [*leaves, None]), mode)
-    fast.backward(outer)
-    hand = by_hand(*(exact if len(exact) == 4 else [*exact, None]), mode)
-    hand.backward(outer.double())
+    found, expected = path(*leaves, mode), by_hand(*exact, mode)
+    found.backward(outer)
+    expected.backward(outer.double())
 
-    torch.testing.assert_close(fast.double(), hand, atol=tolerance, rtol=0)
+    torch.testing.assert_close(found.double(), expected, atol=tolerance, rtol=0)
     for leaf, right in zip(leaves, exact, strict=True):
-        assert leaf.grad is not None
-        torch.testing.assert_close(leaf.grad.double(), right.grad, atol=tolerance, rtol=0)
+        if leaf is not None:
+            torch.testing.assert_close(leaf.grad.double(), right.grad, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -146,46 +135,32 @@ def test_of_its_large_tensors_only_z_is_saved_and_in_its_own_dtype(
 ) -> None:
     sine = DampedSine(5, tiny(decay_mode=mode))
     z = torch.randn(64, 5, generator=generator).to(dtype).requires_grad_()
-    saved: list[Tensor] = []
 
-    def note(tensor: Tensor) -> Tensor:
-        saved.append(tensor)
-        return tensor
+    [large] = [tensor for tensor in tensors_saved_by(lambda: sine(z)) if tensor.numel() > 5]
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        sine(z)
-
-    large = [tensor for tensor in saved if tensor.numel() > 5]
-    assert [(tensor.shape, tensor.dtype) for tensor in large] == [(z.shape, dtype)]
-    assert large[0].data_ptr() == z.data_ptr()
+    assert (large.data_ptr(), large.shape, large.dtype) == (z.data_ptr(), z.shape, dtype)
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    "kept", [torch.float32, torch.bfloat16], ids=["float32_parameters", "bfloat16_parameters"]
+    "stored", [torch.float32, torch.bfloat16], ids=["float32_parameters", "bfloat16_parameters"]
 )
-def test_a_bfloat16_phase_is_computed_in_float32(path: Sine, mode: str, kept: torch.dtype) -> None:
-    frequency = torch.tensor([1.7, 0.9, 2.3], dtype=kept)
-    amplitude = torch.ones(3, dtype=kept)
-    decay = None if mode == "none" else torch.full((3,), 1e-3, dtype=kept)
+def test_a_bfloat16_phase_is_computed_in_float32(
+    path: Sine, mode: str, stored: torch.dtype
+) -> None:
+    gains = [torch.ones(3), torch.tensor([1.7, 0.9, 2.3]), torch.full((3,), 1e-3)]
+    given = [t.to(stored) for t in (gains[:2] if mode == "none" else gains)]
+    others = [None] * (3 - len(given))
     z = torch.linspace(-900, 900, 3 * 501).reshape(-1, 3).bfloat16().requires_grad_()
     exact_z = z.detach().double().requires_grad_()
-    exact = by_hand(
-        exact_z,
-        amplitude.double(),
-        frequency.double(),
-        None if decay is None else decay.double(),
-        mode,
-    )
+    exact = by_hand(exact_z, *(t.double() for t in given), *others, mode)
 
-    values = path(z, amplitude, frequency, decay, mode)
+    values = path(z, *given, *others, mode)
     values.sum().backward()
     exact.sum().backward()
 
     assert values.dtype == torch.bfloat16
-    assert z.grad is not None
-    assert exact_z.grad is not None
     # The result is rounded to 2^-9 of at most 1; a phase of 2000 in float32 is off by 2e-4. In
     # bfloat16 the phase would be off by up to 4 radians.
     assert (values.double() - exact).abs().max() < 2**-9 + 3e-4
@@ -220,34 +195,20 @@ def test_amplitude_frequency_and_decay_cannot_leave_their_range(raw: float) -> N
     assert math.isfinite(sine(torch.ones(1)).item())
 
 
-def test_the_module_applies_its_own_amplitude_frequency_and_decay() -> None:
-    sine = DampedSine(3, tiny(sine_amplitude=1.5, sine_frequency=0.7, sine_decay=0.3))
+def test_initial_frequencies_have_the_spread_asked_for(generator: torch.Generator) -> None:
+    def drawn(**options: float) -> Tensor:
+        sine = DampedSine(400, tiny(**options))
+        sine.initialise(generator)
+        return sine.frequency.detach()
 
-    value = sine(torch.tensor([[-2.0, 0.5, 4.0]]))[0].tolist()
-
-    expected = [by_numpy(z, 1.5, 0.7, 0.3, "abs") for z in (-2.0, 0.5, 4.0)]
-    assert value == pytest.approx(expected, abs=1e-6)  # float32
-
-
-def frequencies(seed: int, **overrides: object) -> Tensor:
-    config: ModelConfig = tiny(d_mlp=400, n_layers=1, **overrides)
-    sine: nn.Module = build(config, seed=seed).blocks[0].mlp.nonlinearity  # type: ignore[union-attr,assignment]
-    assert isinstance(sine, DampedSine)
-    return sine.frequency.detach()
-
-
-def test_a_spread_of_initial_frequencies_is_drawn_from_the_seed_alone() -> None:
-    drawn, again, other = (
-        frequencies(seed, sine_frequency=3.0, freq_init_std=0.5) for seed in (0, 0, 1)
+    usual, wide, equal = (
+        drawn(sine_frequency=mean, freq_init_std=std)
+        for mean, std in ((3.0, 0.5), (0.5, 5.0), (1.0, 0.0))
     )
 
     # Five standard errors of 400 draws: of the mean 1 / sqrt(400), of the spread 1 / sqrt(800).
-    assert drawn.mean().item() == pytest.approx(3.0, abs=0.5 * 5 / 20)
-    assert drawn.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(800))
-    assert torch.equal(drawn, again)
-    assert not torch.equal(drawn, other)
-    wide = frequencies(0, sine_frequency=0.5, freq_init_std=5.0)
+    assert usual.mean().item() == pytest.approx(3.0, abs=0.5 * 5 / 20)
+    assert usual.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(800))
     assert wide.min().item() >= 1e-3  # where draws are cut off
     assert wide.isfinite().all()
-    equal = frequencies(0, freq_init_std=0.0)
     assert equal.max() - equal.min() < 1e-6  # vectorised and scalar softplus differ in a last bit

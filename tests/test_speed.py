@@ -36,13 +36,6 @@ class Distorted:
         return [self.tell(s, n_steps) for s in self.inner.lap(step, n_steps)]
 
 
-def verdicts(monkeypatch: pytest.MonkeyPatch, tell: object) -> list[bool]:
-    work = FakeWork()
-    monkeypatch.setattr(speed, "_now", lambda _: work.now)
-    measures = timing_measures("forward", work.step, Distorted(work, tell), 4, CPU)
-    return [m.passed for m in measures]
-
-
 @pytest.mark.parametrize(
     ("tell", "wanted"),
     [
@@ -58,7 +51,12 @@ def verdicts(monkeypatch: pytest.MonkeyPatch, tell: object) -> list[bool]:
 def test_a_stopwatch_is_held_to_the_wall_and_to_twice_the_work(
     tell: object, wanted: list[bool], monkeypatch: pytest.MonkeyPatch
 ):
-    assert verdicts(monkeypatch, tell) == wanted
+    work = FakeWork()
+    monkeypatch.setattr(speed, "_now", lambda _: work.now)
+
+    measures = timing_measures("forward", work.step, Distorted(work, tell), 4, CPU)
+
+    assert [m.passed for m in measures] == wanted
 
 
 @pytest.mark.parametrize(

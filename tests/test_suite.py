@@ -1,7 +1,10 @@
-"""Every check ends in a finding: passed, failed or skipped, each for a reason."""
+"""Checks end in findings: passed, failed or skipped, each for a reason, by their bounds."""
 
+import dataclasses
+import itertools
+import json
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ import torch
 from psannlm import ROOT
 from psannlm.checks import suite
 from psannlm.checks.config import Check
-from psannlm.checks.findings import Result
+from psannlm.checks.findings import Finding, Measure, Result
 from tests.validations import ENTRIES, made, made_up_checks, measure, validation_config
 
 CPU = torch.device("cpu")
@@ -33,52 +36,31 @@ def test_none_named_means_all_and_the_suite_keeps_its_order():
 
 
 @uses_checks
-def test_each_check_is_made_for_every_base_before_the_next():
-    found = [(f.check, f.base) for f in made(validation_config(only=("GPU-01", "GPU-02")))]
+def test_each_check_is_made_for_every_base_before_the_next_but_for_what_is_known():
+    config = validation_config(only=("GPU-01", "GPU-02"))
 
-    bases = ("respsann", "transformer")
-    assert found == [(check, base) for check in ("GPU-01", "GPU-02") for base in bases]
+    found = [(f.check, f.base) for f in suite.validate(config, CPU, done={("GPU-01", "respsann")})]
 
-
-@uses_checks
-def test_what_is_known_is_not_made_again():
-    config = validation_config(only=("GPU-01",))
-
-    [found] = suite.validate(config, CPU, done={("GPU-01", "respsann")})
-
-    assert found.base == "transformer"
+    pairs = [(check, base) for check in ("GPU-01", "GPU-02") for base in config.base]
+    assert [("GPU-01", "respsann"), *found] == pairs
 
 
 @uses_checks
-def test_a_check_within_its_bounds_passes_and_is_timed():
-    found = made(validation_config(only=("GPU-01",)))[0]
+@pytest.mark.parametrize(
+    ("check", "status", "reason"),
+    [
+        ("GPU-01", "passed", ""),
+        ("GPU-02", "failed", "loss is inf, must be at most 0.5"),
+        ("GPU-06", "skipped", "there is one GPU, two are needed"),
+        ("GPU-08", "failed", "ValueError: no such tensor"),
+    ],
+)
+def test_a_check_passes_fails_or_is_skipped_for_a_reason(check, status, reason):
+    found = made(validation_config(only=(check,)))[0]
 
-    assert (found.status, found.reason) == ("passed", "")
+    assert (found.status, found.reason) == (status, reason)
     assert 0 < found.seconds < math.inf
-    assert found.facts["world"] == 2
-
-
-@uses_checks
-def test_a_measure_out_of_bounds_fails_with_value_and_bound():
-    failed, passed = made(validation_config(only=("GPU-02",)))
-
-    assert (failed.status, passed.status) == ("failed", "passed")
-    assert failed.reason == "loss is inf, must be at most 0.5"
-
-
-@uses_checks
-def test_a_check_that_cannot_be_made_is_skipped_with_its_reason():
-    found = made(validation_config(only=("GPU-06",)))[0]
-
-    assert (found.status, found.reason) == ("skipped", "there is one GPU, two are needed")
-    assert found.worst is None
-
-
-@uses_checks
-def test_an_error_in_a_check_fails_it_with_its_first_line():
-    found = made(validation_config(only=("GPU-08",)))[0]
-
-    assert (found.status, found.reason) == ("failed", "ValueError: no such tensor")
+    assert (found.worst is None) == (status == "skipped" or "Error" in reason)
 
 
 def test_a_check_that_judges_nothing_has_not_passed(checks):
@@ -138,3 +120,84 @@ def test_a_reason_names_no_folder_of_the_machine():
 )
 def test_the_worst_of_broken_measures_is_told(measures, said) -> None:
     assert suite.complaint([measure(**changes) for changes in measures]) == said
+
+
+NUMBERS = (-math.inf, -2.0, -1.0, 0.0, 1.0, 2.0, math.inf, math.nan)
+
+
+def at_most(value: float, bound: float) -> Measure:
+    return measure(value=value, bound=bound)
+
+
+def at_least(value: float, bound: float) -> Measure:
+    return measure(value=value, bound=bound, upper=False)
+
+
+def finding(*measures: Measure, **changes: Any) -> Finding:
+    values = {"check": "GPU-01", "base": "respsann", "status": "passed", "device": "cpu"}
+    return Finding(**values | {"seconds": 1.5, "reason": "", "measures": measures} | changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "value", "bound", "passed", "ratio"),
+    [
+        (at_most, 3.0, 4.0, True, 0.75),
+        (at_most, 4.0, 4.0, True, 1.0),
+        (at_most, 6.0, 4.0, False, 1.5),
+        (at_most, -3.0, 4.0, True, 0.0),
+        (at_most, 0.0, 0.0, True, 0.0),
+        (at_most, 1e-30, 0.0, False, math.inf),
+        (at_most, -2.0, -1.0, True, 0.0),
+        (at_most, -0.5, -1.0, False, math.inf),
+        (at_most, 5.0, math.inf, True, 0.0),
+        (at_least, 4.0, 3.0, True, 0.75),
+        (at_least, 4.0, 4.0, True, 1.0),
+        (at_least, 4.0, 6.0, False, 1.5),
+        (at_least, 1.0, 0.0, True, 0.0),
+        (at_least, 0.0, 0.0, True, 0.0),
+        (at_least, 0.0, 1e-30, False, math.inf),
+        (at_least, -0.5, -1.0, True, 0.0),
+        (at_least, -2.0, -1.0, False, math.inf),
+        (at_least, 5.0, math.inf, False, math.inf),
+    ],
+)
+def test_a_value_may_reach_its_bound_and_not_pass_it(make, value, bound, passed, ratio) -> None:
+    found = make(value, bound)
+
+    assert (found.passed, found.bound_ratio) == (passed, ratio)
+
+
+@pytest.mark.parametrize("make", [at_most, at_least])
+def test_a_measure_passes_where_it_has_numbers_and_a_bound_ratio_of_at_most_one(make) -> None:
+    for value, bound in itertools.product(NUMBERS, NUMBERS):
+        found = make(value, bound)
+
+        assert found.passed == (found.bound_ratio <= 1)
+        if math.isnan(bound) or not math.isfinite(value):
+            assert (found.passed, found.bound_ratio) == (False, math.inf)
+
+
+def test_the_worst_measure_is_the_one_nearest_to_its_bound_or_beyond_it() -> None:
+    near, far = at_least(4.0, 3.9), at_most(1.0, 4.0)
+    broken, without_number = at_most(5.0, 4.0), at_most(math.nan, 4.0)
+    without_bound = at_most(1.0, math.nan)
+
+    assert finding(far, near).worst is near
+    assert finding(broken, near, far).worst is broken
+    assert finding(near, without_number, broken).worst is without_number
+    assert finding(near, without_bound, broken).worst is without_bound
+    assert finding().worst is None
+
+
+def test_a_finding_tells_its_worst_measure_and_all_of_them_as_json() -> None:
+    far, near = at_most(1.0, 4.0), measure(name="loss", value=1.0, bound=3.0, upper=False)
+    found = finding(far, near, status="failed", reason="too slow", facts={"steps": 3})
+
+    told = json.loads(json.dumps(found.as_json()))
+
+    head = {"check": "GPU-01", "base": "respsann", "status": "failed", "device": "cpu"}
+    head |= {"value": 1.0, "bound": 3.0, "measure": "loss"}
+    head |= {"seconds": 1.5, "reason": "too slow", "facts": {"steps": 3}}
+    measures = [dataclasses.asdict(far) | {"passed": True}]
+    measures += [dataclasses.asdict(near) | {"passed": False}]
+    assert told == head | {"measures": measures}
