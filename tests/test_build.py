@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import subprocess
 import sys
 import zipfile
@@ -17,9 +16,9 @@ from psannlm.config.schema import ConfigError
 from psannlm.corpora import build as module
 from psannlm.corpora.build import build, build_from
 from psannlm.corpora.corpus import CORPORA, beside, load
-from psannlm.corpora.recipe import RECIPES
+from psannlm.corpora.recipe import RECIPES, SPLITS
 from psannlm.files import sha256_of
-from tests.texts import facts_of, prose, written
+from tests.texts import dataset, facts_of, prose, written
 
 
 def source(name: str, folder: Path, **changes) -> dict:
@@ -51,21 +50,14 @@ def two_registers(tmp_path):
     return source("tales", tales), source("letters", letters)
 
 
-def test_every_register_is_held_out_in_whole_documents(built, two_registers):
-    corpus = load(built(*two_registers))
-
-    by_split = {
-        s: {d.source for d in corpus.documents if d.split == s} for s in ("validation", "test")
-    }
-    assert by_split == {"validation": {"tales", "letters"}, "test": {"tales", "letters"}}
-    assert Counter(d.title for d in corpus.documents).most_common(1)[0][1] == 1
-    assert Counter(d.source for d in corpus.documents) == {"tales": 30, "letters": 40}
-
-
-def test_the_facts_add_up(built, two_registers):
+def test_every_register_is_held_out_in_whole_documents_and_the_facts_add_up(built, two_registers):
     path = built(*two_registers)
     facts, corpus = facts_of(path), load(path)
 
+    for split in ("validation", "test"):
+        assert {d.source for d in corpus.documents if d.split == split} == {"tales", "letters"}
+    assert len({d.title for d in corpus.documents}) == len(corpus.documents)
+    assert Counter(d.source for d in corpus.documents) == {"tales": 30, "letters": 40}
     for parts in (facts["splits"], facts["sources"]):
         for what in ("documents", "bytes", "lines"):
             assert sum(part[what] for part in parts.values()) == facts[what]
@@ -87,14 +79,10 @@ build("mine", Path(sys.argv[1]), Path(sys.argv[2]))
 def test_every_build_is_the_same_to_the_byte(built, two_registers, tmp_path):
     first = built(*two_registers)
     second = tmp_path / "again"
-    arguments = [str(second), str(tmp_path / "recipes")]
+    command = [sys.executable, "-c", BUILD, str(second), str(tmp_path / "recipes")]
 
     done = subprocess.run(
-        [sys.executable, "-c", BUILD, *arguments],
-        cwd=ROOT,
-        env={"PYTHONHASHSEED": "12345"},
-        capture_output=True,
-        text=True,
+        command, cwd=ROOT, env={"PYTHONHASHSEED": "12345"}, capture_output=True, text=True
     )
 
     assert done.returncode == 0, done.stderr
@@ -105,10 +93,7 @@ def test_every_build_is_the_same_to_the_byte(built, two_registers, tmp_path):
 def test_a_near_duplicate_of_held_out_text_is_removed_from_train_and_counted(built, tmp_path):
     held_out = [prose(60) for _ in range(3)]
     words = held_out[1].split()
-    near, far = (
-        " ".join([*words[:45], *prose(15).split()]),
-        " ".join([*words[:15], *prose(45).split()]),
-    )
+    near, far = (" ".join([*words[:n], *prose(60 - n).split()]) for n in (45, 15))
     other = [prose() for _ in range(5)]
     train = source("new", written(tmp_path / "a", {"a": [*other, near, far]}), split="train")
     test = source("old", written(tmp_path / "b", {"b": held_out}), split="test")
@@ -191,23 +176,16 @@ def test_members_of_a_fetched_archive_are_read(built, tmp_path, monkeypatch):
 
 
 def test_rows_of_the_hub_keep_their_split(built, tmp_path):
-    pytest.importorskip("datasets.load", reason="the client of the hub is an extra")
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    for split in ("train", "validation", "test"):
-        rows = [f" = {split} {i} = " if n == 0 else prose(9) for i in range(2) for n in range(4)]
-        lines = [json.dumps({"text": row}) + "\n" for row in rows]
-        (folder / f"{split}.jsonl").write_text("".join(lines))
-    sources = [
-        {"name": s, "kind": "hub", "licence": "x", "dataset": str(folder), "rows": s, "split": s}
-        for s in ("train", "validation", "test")
-    ]
-
-    corpus = load(built(*sources))
-
-    assert {(d.split, d.title) for d in corpus.documents} == {
-        (s, f"{s} {i}") for s in ("train", "validation", "test") for i in range(2)
+    titles = {split: [f"{split} {i}" for i in range(2)] for split in SPLITS}
+    rows = {
+        split: [row for title in titles[split] for row in (f" = {title} = ", prose(9), prose(9))]
+        for split in SPLITS
     }
+    hub = {"kind": "hub", "licence": "x", "dataset": str(dataset(tmp_path / "hub", rows))}
+
+    corpus = load(built(*(hub | {"name": s, "rows": s, "split": s} for s in SPLITS)))
+
+    assert {s: sorted(d.title for d in corpus.documents if d.split == s) for s in SPLITS} == titles
 
 
 def test_a_failed_build_leaves_the_old_corpus_and_nothing_else(built, two_registers, tmp_path):
@@ -256,32 +234,29 @@ def test_the_committed_sample_is_that_of_its_recipe():
     assert all(corpus.n_bytes(split) >= 50_000 for split in ("train", "validation", "test"))
 
 
-def test_few_files_of_ones_own_are_cut_into_parts(tmp_path):
-    written(tmp_path / "a", {"one": [prose() for _ in range(300)], "two": [prose()]})
+def test_few_files_of_ones_own_are_cut_into_parts_and_their_headings_stay(tmp_path):
+    lines = [f"{word} {i}" for i in range(40) for word in ("CHAPTER", "Глава", "第", "ok")]
+    texts = {"one": [*lines, *(prose() for _ in range(300))], "two": [prose()]}
+    written(tmp_path / "a", texts)
 
     path = build_from([tmp_path / "a"], tmp_path / "out" / "mine.txt")
 
-    corpus = load(path)
-    assert 40 <= len(corpus.documents) <= 55
-    assert {d.title for d in corpus.documents} == {"one", "two"}
-    assert facts_of(path)["lines"] == 301
+    documents = load(path).documents
+    assert 40 <= len(documents) <= 55
+    assert {d.title for d in documents} == {"one", "two"}
+    assert sorted(path.read_text().splitlines()) == sorted([*texts["one"], *texts["two"]])
 
 
-def test_many_files_of_ones_own_stay_whole(tmp_path):
-    written(tmp_path / "a", {f"file {i}": [prose() for _ in range(i + 1)] for i in range(50)})
+def test_many_files_stay_whole_under_their_titles_and_no_folder_is_named(tmp_path):
+    texts = {f'He said, "yes" {i}': [prose() for _ in range(i + 1)] for i in range(50)}
+    path = build_from([written(tmp_path / "a", texts)], tmp_path / "mine.txt")
 
-    corpus = load(build_from([tmp_path / "a"], tmp_path / "mine.txt"))
+    rows = csv.DictReader(io.StringIO(beside(path)[0].read_text()))
 
-    assert sorted(d.n_lines for d in corpus.documents) == list(range(1, 51))
-
-
-def test_ones_own_headings_and_other_scripts_stay(tmp_path):
-    lines = [f"{word} {i}" for i in range(40) for word in ("CHAPTER", "Глава", "第", "ok")]
-    written(tmp_path / "a", {"a": lines})
-
-    path = build_from([tmp_path / "a" / "a.txt"], tmp_path / "mine.txt")
-
-    assert sorted(path.read_text().splitlines()) == sorted(lines)
+    assert {row["title"]: int(row["lines"]) for row in rows} == {
+        title: len(paragraphs) for title, paragraphs in texts.items()
+    }
+    assert not any(str(tmp_path) in file.read_text() for file in (path, *beside(path)))
 
 
 @pytest.mark.parametrize(
@@ -298,13 +273,3 @@ def test_what_cannot_be_built_from_files_is_refused(tmp_path, files, out, messag
 
     with pytest.raises(ConfigError, match=message):
         build_from([tmp_path / name for name in files], tmp_path / out)
-
-
-def test_titles_with_commas_survive_the_table_and_no_folder_of_this_machine_is_named(tmp_path):
-    written(tmp_path / "a", {f'He said, "yes" {i}': [prose()] for i in range(50)})
-
-    path = build_from([tmp_path / "a"], tmp_path / "mine.txt")
-
-    rows = list(csv.DictReader(io.StringIO(beside(path)[0].read_text())))
-    assert {row["title"] for row in rows} == {f'He said, "yes" {i}' for i in range(50)}
-    assert not any(str(tmp_path) in file.read_text() for file in (path, *beside(path)))
