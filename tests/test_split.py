@@ -19,7 +19,7 @@ def split(documents=DOCUMENTS, seed=0, validation=0.05, test=0.05):
     return assign(documents, validation=validation, test=test, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_held_out_splits_take_about_their_share_of_every_source(seed):
     held_out = Counter()
     for document, name in zip(DOCUMENTS, split(seed=seed), strict=True):
@@ -52,9 +52,8 @@ def test_documents_of_one_title_are_drawn_one_by_one():
 
 def test_a_fixed_split_stays():
     documents = [Candidate("a", "s", 10, "test"), *DOCUMENTS, Candidate("b", "s", 10, "train")]
-    chosen = split(documents)
 
-    assert (chosen[0], chosen[-1]) == ("test", "train")
+    assert split(documents)[:: len(documents) - 1] == ["test", "train"]
 
 
 def test_few_documents_and_fractions_of_zero_are_shared_out():
@@ -72,17 +71,13 @@ def test_two_documents_are_too_few():
         split(DOCUMENTS[:2])
 
 
-@pytest.mark.parametrize("n_blocks", [3, 4, 20, 50, 1000])
-def test_blocks_are_held_out_one_in_twenty_and_never_none(n_blocks):
-    counts = Counter(assign_blocks(n_blocks, seed=0))
+@pytest.mark.parametrize("n_blocks", [3, 50, 1000])
+def test_blocks_are_held_out_one_in_twenty_and_scattered(n_blocks):
+    chosen = list(assign_blocks(n_blocks, seed=0))
+    counts = Counter(chosen)
+    quarters = [Counter(chosen[i : i + 250])["validation"] for i in range(0, n_blocks, 250)]
 
     assert counts["validation"] == counts["test"] == max(1, n_blocks // 20)
     assert counts["train"] == n_blocks - counts["validation"] - counts["test"] > 0
-
-
-def test_held_out_blocks_are_scattered():
-    chosen = list(assign_blocks(1000, seed=0))
-    quarters = [Counter(chosen[i : i + 250])["validation"] for i in range(0, 1000, 250)]
-
-    assert all(4 <= n <= 25 for n in quarters)
-    assert chosen != list(assign_blocks(1000, seed=1))
+    assert n_blocks < 1000 or all(4 <= n <= 25 for n in quarters)
+    assert chosen != list(assign_blocks(n_blocks, seed=1))
