@@ -1,4 +1,4 @@
-"""A comparison with the published package as tests ask for it, and a stand-in for that package."""
+"""A tiny comparison with the published package, and a stand-in for that package."""
 
 import sys
 from dataclasses import dataclass
@@ -10,40 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from psannlm.bench import saved, timing, training_step, upkeep
-from psannlm.pages.peer import (
-    protocol as peer_protocol,
-)
-from psannlm.pages.peer import (
-    saved_worker as peer_worker,
-)
-from psannlm.pages.peer import (
-    works as peer_works,
-)
+from psannlm.pages.peer import protocol, works
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.process import SideTask
+from psannlm.pages.peer.plan import SideTask
+from tests import synthetic_peer
 
 TOOLS = SimpleNamespace(
     timing=timing,
     saved=saved,
     training_step=training_step,
     upkeep=upkeep,
-    saved_worker=peer_worker,
-    works=peer_works,
-    protocol=peer_protocol,
+    works=works,
+    protocol=protocol,
 )
 
 
 def peer_config(**changes: Any) -> PeerConfig:
+    """A comparison of tiny networks in all kinds of work."""
     values: dict[str, Any] = {
-        "vocab_size": 24, "context_length": 8, "d_model": 8, "n_layers": 2, "n_heads": 2,
-        "d_mlp": 12, "preset": "smoke", "peer": "psannlm==9.9.9",
-        "base": ("respsann", "transformer"), "batch_tokens": 16, "precision": ("fp32",),
-        "work": ("forward", "train_step", "generate", "saved"), "setting": ("defaults", "best"),
-        "prompt_tokens": 3, "new_tokens": 5, "protocol_batch_tokens": (), "device": "cpu",
-        "n_repeats": 2, "min_seconds": 1e-6, "min_steps": 2, "timeout_seconds": 60.0,
-        "learning_rate": 0.01, "seed": 0,
+        "vocab_size": 24, "context_length": 8, "d_model": 8, "n_layers": 2, "d_mlp": 12,
+        "peer": "psannlm==9.9.9", "base": ("respsann", "transformer"), "batch_tokens": 16,
+        "work": ("forward", "train_step", "generate", "saved"), "prompt_tokens": 3,
+        "new_tokens": 5, "protocol_batch_tokens": (), "n_repeats": 2, "min_seconds": 1e-6,
+        "learning_rate": 0.01,
     }  # fmt: skip
-    return PeerConfig(**values | changes)
+    return synthetic_peer.peer_config(**values | changes)
 
 
 def side_task(**changes: Any) -> dict[str, Any]:
@@ -53,7 +44,7 @@ def side_task(**changes: Any) -> dict[str, Any]:
         "python": "", "model": config.network_of(changes.pop("base", "respsann")).model_dump(),
         "batch": 2, "tokens": 8, "setting": "defaults", "precision": "fp32", "prompt_tokens": 3,
         "new_tokens": 5, "device": "cpu", "min_seconds": 1e-6, "min_steps": 2,
-        "learning_rate": 0.01, "seed": 0, "measures": "works", "modes": ("forward",),
+        "learning_rate": 0.01, "seed": 0, "modes": ("forward",),
     }  # fmt: skip
     return vars(SideTask(**values | changes))
 

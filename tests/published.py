@@ -1,4 +1,4 @@
-"""Committed evidence, read once for all tests; runs, rows and headlines made up in memory."""
+"""Committed evidence, read once for all tests; runs, rows and numbers made up in memory."""
 
 import functools
 from collections.abc import Mapping
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from psannlm import ROOT
-from psannlm.evidence.rows import TABLES, Row
-from psannlm.evidence.runs import Evidence, Refused, all_runs, best_run
-from psannlm.publish.headline import Headline
-from psannlm.publish.headlines import headlines
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence, Refused, all_runs
+from psannlm.pages.registry import pages
+from psannlm.publish.run_facts import best_runs
 
 
 @functools.cache
@@ -20,16 +21,8 @@ def committed() -> tuple[Evidence | Refused, ...]:
 
 
 def best() -> dict[str, Evidence]:
-    """The best committed run of each notebook that has one."""
-    sound = [run for run in committed() if isinstance(run, Evidence)]
-    found = {name: best_run(name, sound) for name in TABLES}
-    return {name: run for name, run in found.items() if run is not None}
-
-
-@functools.cache
-def best_headlines() -> tuple[Headline, ...]:
-    """The headlines of the best committed runs."""
-    return tuple(headlines(best()))
+    """The best committed run of each page that has one."""
+    return best_runs(committed())
 
 
 def made_up_run(page: str, *, device: str = "a device", **parameters: Any) -> Evidence:
@@ -45,22 +38,26 @@ def made_up_run(page: str, *, device: str = "a device", **parameters: Any) -> Ev
         "sha256": "f" * 64,
         "parameters": {"baseline": "transformer", "preset": "cpu"} | parameters,
         "environment": {"device": device},
-        "artifacts": {TABLES[page]: "a" * 64, "savings.csv": "b" * 64},
+        "artifacts": {pages()[page].tables[0].file: "a" * 64, "savings.csv": "b" * 64},
     }
     return Evidence(Path("reports") / "benchmarks" / "20260101_000000", manifest)
 
 
 def made_up_row(
-    page: str, values: Mapping[str, Any], number: int = 1, artifact: str = "", **changes: Any
+    page: str, values: Mapping[str, Any], number: int = 1, file: str = "", **changes: Any
 ) -> Row:
-    return Row(made_up_run(page, **changes), number, values, artifact)
+    first = pages()[page].tables[0].file
+    numbered = file in ("", first)
+    return Row(made_up_run(page, **changes), number, values, file or first, numbered)
 
 
-def headline(row: Row, **changes: Any) -> Headline:
+def number(row: Row, column: str = "ratio", **changes: Any) -> Number:
+    """A headline of the throughput page."""
     values: dict[str, Any] = {
-        "name": "throughput.respsann.32.forward.fp32.ratio", "claim": "BMRK-02",
-        "about": "respsann", "quantity": "speed as a ratio to transformer", "value": 0.5,
-        "low": 0.25, "high": 0.75, "unit": "× transformer", "target": "", "verdict": "slower",
+        "run": row.run, "name": f"throughput.respsann.32.forward.fp32.{column}",
+        "column": pages()["throughput"].tables[0][column], "base": "respsann",
+        "quantity": "speed as a ratio to transformer", "setting": "forward", "value": 0.5,
+        "low": 0.25, "high": 0.75, "unit": "× transformer", "verdict": "slower", "status": "ok",
         "row": row,
     }  # fmt: skip
-    return Headline(**values | changes)
+    return Number(**values | changes)

@@ -28,91 +28,51 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-# All that is named of the package; whoever moves it changes these lines and the functions below.
 from psannlm.config.parse import parse
-from psannlm.evidence import cells, runs, session
-from psannlm.pages.memory import cells as memory_cells
-from psannlm.pages.memory import tables as memory_tables
-from psannlm.pages.memory.records import read_peers
-from psannlm.pages.peer import keeping as peer_keeping
-from psannlm.pages.peer import tables as peer_tables
-from psannlm.pages.peer.records import protocol_csv, read_protocol
-from psannlm.pages.registry import CONFIGS
-from psannlm.pages.shootout import files as shootout_files
-from psannlm.pages.throughput import tables
-from psannlm.pages.tiny_corpus import tables as training_tables
-from psannlm.pages.validation import tables as validation_tables
+from psannlm.evidence import runs, session
+from psannlm.evidence.page import run_info
+from psannlm.pages.registry import pages
 from psannlm.publish import build, claims, results
 
 STORED = Path(__file__).with_name("snapshot.json")
 SVG = re.compile(rb"<svg\b.*?</svg>", re.DOTALL)
 
 
-class Replay(session.Page):
-    """A page whose run is there already: it seals nothing, and keeps what it writes in memory."""
+class Replay(session.Session):
+    """A session whose run is there already: it seals nothing, and keeps its files in memory."""
 
     device_name = property(lambda self: self.run.manifest["environment"]["device"])
 
     def __init__(self, run: Any) -> None:
-        config = parse(CONFIGS[run.manifest["notebook"]], run.manifest["parameters"], source="run")
-        self.name, self.config, self.run, self.written = "", config, run, {}
+        self.page, self.run, self.written = pages()[run.manifest["notebook"]], run, {}
+        info = run_info(self.page, run)
+        self.config, self.records = info.config, info.records
+        self.write(self.page.texts(self.records, info))
+        self.tables = self.page.tabulate(self.records, info)
+        self.write(self.page.files(self.tables, info))
 
-    def show(self, name: str, figure: Any, *, pixels: bool = False) -> Any:
-        return SimpleNamespace(data=figure.html)
+    def measure(self) -> None: ...
+
+    def show(self, name: str, *, pixels: bool = False) -> Any:
+        return SimpleNamespace(data=self.page.figures(self.tables, self.info)[name].html)
 
     def write(self, files: Any) -> None:
         self.written |= files
 
     def finish(self) -> None: ...
 
-
-def measured(page: Replay) -> Any:
-    """What the measuring cell of a notebook returns, from the records of its run."""
-    run, config = page.run, page.config
-    named = {"timestamp": run.manifest["run"], "device": page.device_name}
-    kind = run.manifest["notebook"]
-    if kind == "throughput":
-        records = _records(page, cells.CELLS)
-        return tables.throughput_table(records, config, **named)
-    if kind == "memory":
-        records, peers = _records(page, memory_cells.MEMORY), run.text(memory_cells.PEERS)
-        return memory_tables.memory_tables(records, read_peers(peers), config, **named)
-    if kind == "peer":
-        records = _records(page, peer_keeping.PEERS)
-        protocol = read_protocol(run.text(peer_keeping.PROTOCOL_RECORDS))
-        page.write({peer_keeping.PROTOCOL_RECORDS: protocol_csv(protocol)})
-        return peer_tables.comparison(records, protocol, config, **named)
-    if kind == "shootout":
-        shootout = shootout_files.read(run)
-        page.write(shootout_files.files(shootout, run.manifest))
-        return shootout
-    if kind == "tiny_corpus":
-        return training_tables.read(run.folder)
-    findings = validation_tables.of_run(run.folder)
-    page.write({validation_tables.SUMMARY: validation_tables.summary(findings, run.manifest)})
-    return findings
+    def judge(self) -> None: ...
 
 
-def _records(page: Replay, keeping: Any) -> Any:
-    """Records of a run, written once more by the code of today."""
-    records = keeping.records(*map(page.run.text, keeping.files))
-    page.write(dict(zip(keeping.files, keeping.texts(records), strict=True)))
-    return records
-
-
-def replayed(name: str, page: Any, result: Any = None) -> str:
-    """The text of a page: the cells of its notebook as they are now, but for those that measure."""
+def replayed(name: str, page: Any) -> str:
+    """The text of a page: the cells of its notebook as they are now, but for its parameters."""
     shown: list[str] = []
     space: dict[str, Any] = {}
     for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells:
-        tags, tree = set(cell.metadata.get("tags", [])), ast.parse("")
-        if cell.cell_type == "code":
-            tree = ast.parse(cell.source)
         if cell.cell_type != "code":
             shown.append(cell.source)
-        elif result is not None and tags == {"hide-input", "remove-output"}:
-            space[tree.body[-1].targets[0].id] = result
-        elif "parameters" not in tags and "validated.judge" not in cell.source:
+        elif "parameters" not in cell.metadata.get("tags", []):
+            tree = ast.parse(cell.source)
             module = results if name == "results" else session
             with mock.patch.object(module, "start", return_value=page):
                 exec(compile(ast.Module(tree.body[:-1], []), name, "exec"), space)
@@ -123,6 +83,8 @@ def replayed(name: str, page: Any, result: Any = None) -> str:
 
 def staged(reports: Path, home: Path) -> Iterator[tuple[str, str | bytes]]:
     """What a build of the book is given, by path below book/, and what its build warns of."""
+    home.mkdir()
+    shutil.copyfile(ROOT / "book" / "_toc.yml", home / "_toc.yml")
     with mock.patch.object(claims, "claims_about", return_value=claims.CLAIMS):
         yield "warnings", "\n".join(build.stage(home / "results", reports=reports))
     yield "constants.json", json.dumps(build.constants(), indent=1)
@@ -158,7 +120,7 @@ def texts() -> dict[str, bytes]:
         found |= {f"book/{name}": text for name, text in staged(reports, home)}
         for run in runs.all_runs(reports):
             page = Replay(run)
-            text = replayed(run.manifest["notebook"], page, measured(page))
+            text = replayed(run.manifest["notebook"], page)
             written = {"page.md": text, **page.written}
             found |= {f"runs/{run.name}/{name}": text for name, text in written.items()}
         asked = dict.fromkeys(("page", "base", "machine", "preset"), "") | {"reports": str(reports)}

@@ -9,12 +9,12 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from psannlm.bench.environment import describe_environment
+from psannlm.evidence.page import Page, RunInfo
 from psannlm.evidence.runs import Run
-from psannlm.pages.throughput import prose as throughput_views
-from psannlm.pages.throughput import tables
 from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.pages.throughput.page import PAGE
 from psannlm.pages.throughput.plan import labels, plan
-from psannlm.pages.throughput.records import CEILING, CellRecord, cells_csv, samples_csv
+from psannlm.pages.throughput.records import CEILING, CellRecord
 
 
 def throughput_config(**changes: Any) -> ThroughputConfig:
@@ -150,15 +150,27 @@ def throughput_run(
     speeds = speeds or {"respsann": 900.0, "transformer": 1000.0}
     records = throughput_records(config, speeds)
     assert set(labels(config)) >= set(speeds)
-    manifest = start_manifest("throughput", config)
-    run = Run.start("benchmarks", manifest, reports=reports)
-    table = tables.throughput_table(
-        records, config, timestamp=run.folder.name, device=manifest["environment"]["device"]
-    )
-    run.write("cells.csv", cells_csv(records))
-    run.write("samples.csv", samples_csv(records))
-    for name, content in throughput_views.files(table, run.manifest).items():
-        run.write(name, content)
-    run.write("throughput.ipynb", nbformat.writes(executed_notebook()))
+    return sealed_run(PAGE, config, records, reports, status=status)
+
+
+def sealed_run(
+    page: Page[Any, Any],
+    config: Any,
+    records: list[Any],
+    reports: Path,
+    *,
+    status: str = "complete",
+    **facts: Any,
+) -> Path:
+    """A sealed run folder of a page that found these records; returns it."""
+    manifest = start_manifest(page.name, config) | facts
+    run = Run.start(page.folder, manifest, reports=reports, suffix=page.suffix)
+    info = RunInfo(config, run.manifest, records)
+    for name, text in page.texts(records, info).items():
+        run.write(name, text)
+    for name, text in page.files(page.tabulate(records, info), info).items():
+        run.write(name, text)
+    notebook = nbformat.writes(executed_notebook(page.title))
+    run.write(f"{page.name}.ipynb", notebook)
     run.seal(status)
     return run.folder

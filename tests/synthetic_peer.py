@@ -6,17 +6,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from psannlm.evidence.runs import Run
 from psannlm.files import MIB
-from psannlm.pages.peer.cells import AGAIN, OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.keeping import PEERS, PROTOCOL_RECORDS
-from psannlm.pages.peer.records import protocol_csv
-from psannlm.pages.peer.tables import comparison
-from psannlm.pages.peer.views import files
-from tests.synthetic import executed_notebook, start_manifest
+from psannlm.pages.peer.page import PAGE
+from psannlm.pages.peer.records import (
+    AGAIN,
+    OURS,
+    PUBLISHED,
+    SIDES,
+    AnyCell,
+    PeerCell,
+    ProtocolCell,
+)
+from tests.synthetic import sealed_run
 
 SPEEDS = {OURS: 1500.0, AGAIN: 1500.0, PUBLISHED: 1000.0}
 """Tokens/s of each side, whatever the work."""
@@ -112,27 +114,14 @@ def peer_run(
     reports: Path,
     *,
     status: str = "complete",
-    records: list[PeerCell] | None = None,
+    records: Sequence[AnyCell] | None = None,
     protocol: Sequence[ProtocolCell] | None = None,
     **changes: Any,
 ) -> Path:
     """A sealed run folder of made-up records; returns it."""
     config = peer_config(**changes)
-    run = Run.start("benchmarks", start_manifest("peer", config), reports=reports)
-    records = peer_records(config) if records is None else records
-    cells = protocol_cells() if protocol is None else protocol
-    found = comparison(
-        records,
-        cells,
-        config,
-        timestamp=run.folder.name,
-        device=run.manifest["environment"]["device"],
-    )
-    for name, text in zip(PEERS.files, PEERS.texts(records), strict=True):
-        run.write(name, text)
-    run.write(PROTOCOL_RECORDS, protocol_csv(cells))
-    for name, text in files(found, run.manifest).items():
-        run.write(name, text)
-    run.write("peer.ipynb", nbformat.writes(executed_notebook("Against the published package")))
-    run.seal(status)
-    return run.folder
+    found = [
+        *(peer_records(config) if records is None else records),
+        *(protocol_cells() if protocol is None else protocol),
+    ]
+    return sealed_run(PAGE, config, found, reports, status=status)

@@ -8,13 +8,14 @@ from typing import Any
 
 import nbformat
 
+from psannlm.evidence.page import RunInfo
 from psannlm.evidence.runs import Run
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout.arms import arms_of, is_scaled
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.files import cell_file, files
-from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND, Gate
+from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND
+from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.plan import (
     Cell,
     after_tuning,
@@ -24,8 +25,16 @@ from psannlm.pages.shootout.plan import (
     training_of,
     tunings,
 )
-from psannlm.pages.shootout.records import DocumentLoss, Learned, Point, Score, TrainingRecord
-from psannlm.pages.shootout.tables import shootout_of
+from psannlm.pages.shootout.records import (
+    STORE,
+    DocumentLoss,
+    Gate,
+    Learned,
+    Point,
+    Score,
+    ShootoutRecord,
+    TrainingRecord,
+)
 from tests.synthetic import executed_notebook, start_manifest
 
 EFFECTS = {
@@ -138,11 +147,12 @@ def shootout_run(
     config = shootout_config(**changes)
     run = Run.start("benchmarks", start_manifest("shootout", config), reports=reports)
     run.state(corpus={"path": config.corpus, "sha256": "c" * 64})
-    made = records(config) if made is None else made
-    for record in made:
-        run.write(cell_file(record), record.as_json())
-    shootout = shootout_of(made, gates(config) if found is None else found, config)
-    for name, text in files(shootout, run.manifest).items():
+    left: list[ShootoutRecord] = [
+        *(records(config) if made is None else made),
+        *(gates(config) if found is None else found),
+    ]
+    info = RunInfo(config, run.manifest, left)
+    for name, text in (STORE.texts(left) | PAGE.files(PAGE.tabulate(left, info), info)).items():
         run.write(name, text)
     run.write("shootout.ipynb", nbformat.writes(executed_notebook("Shootout")))
     run.seal(status)

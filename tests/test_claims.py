@@ -1,15 +1,31 @@
 """Claims hold on the committed evidence; whatever denies one is named, down to a single digit."""
 
+import dataclasses
 import json
 import shutil
 
+import pandas as pd
 import pytest
 
 from psannlm.evidence.runs import Evidence, Refused, load
-from psannlm.publish.claims import CLAIMS, ClaimChecker, claims_about, held, problems
-from psannlm.publish.headline import PLAN
+from psannlm.publish import soundness
+from psannlm.publish.claims import (
+    CLAIMS,
+    PLAN,
+    ClaimChecker,
+    LatestRuns,
+    Source,
+    claims_about,
+    claims_page,
+    filled,
+    held,
+    joined,
+    loose_digits,
+    problems,
+    unmeasured,
+)
 from tests.forging import forge
-from tests.published import best, committed
+from tests.published import best, committed, made_up_row, made_up_run
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +167,160 @@ def test_no_digit_of_the_claims_can_be_changed_unnoticed(checker):
             other = str((int(text[i]) + step) % 10)
             altered = text[:i] + other + text[i + 1 :]
             assert checker.problems(altered, "claims.yaml"), altered[i - 60 : i + 20]
+
+
+SOURCE = Source(page="throughput", preset="cpu", device="a device")
+
+
+def begun(at, **parameters):
+    run = made_up_run("throughput", **parameters)
+    return dataclasses.replace(run, manifest=run.manifest | {"started_at": at})
+
+
+def test_the_newest_run_of_the_kind_is_taken_and_one_that_left_checks_out_is_not():
+    old, new, partial = begun("2026-01-01"), begun("2026-02-01"), begun("2026-03-01", only=["x"])
+
+    assert LatestRuns([new, old, partial]).run(SOURCE) is new
+
+
+@pytest.mark.parametrize("change", [{"device": "another"}, {"preset": "gpu"}, {"page": "memory"}])
+def test_a_run_of_another_kind_is_no_source(change):
+    with pytest.raises(ValueError, match="no complete run of"):
+        LatestRuns([begun("2026-01-01")]).run(Source(**SOURCE.model_dump() | change))
+
+
+def test_rows_of_another_file_than_the_published_one_keep_its_name():
+    device = best()["memory"].manifest["environment"]["device"]
+    source = Source(
+        page="memory", preset="cpu", device=device, file="savings.csv", where="saver == 'fast_sine'"
+    )
+
+    rows = LatestRuns(committed()).rows(source)
+
+    assert {row.file for row in rows} == {"savings.csv"}
+    assert {row.values["saver"] for row in rows} == {"fast_sine"}
+    assert all("-savings-" in row.label and "papermill" in row.command for row in rows)
+
+
+def test_the_row_beside_stands_in_every_row_under_names_of_its_own():
+    rows = [made_up_row("throughput", {"base": "a", "n": n}, n) for n in (3, 7)]
+
+    table = joined(rows, made_up_row("throughput", {"base": "b", "n": 1}))
+
+    assert list(table.index) == [3, 7]
+    assert list(table["other_base"]) == ["b", "b"]
+    assert list(table["n"]) == [3, 7]
+
+
+TABLE = pd.DataFrame({"base": ["a", "a"], "loss": [1.25, 2.5], "seeds": [5, 5]})
+
+
+def test_a_place_has_the_value_that_all_rows_share_and_ends_of_a_range_their_own():
+    said = filled("{base}: {loss_least:tenths} to {loss_most:hundredths}, {seeds} x {rows}", TABLE)
+
+    assert said == "a: 1.2 to 2.50, 5 x 2"
+
+
+PAIR = pd.DataFrame({"base": ["b", "a"], "ratio": [1.53, 1.26]})
+
+
+def test_names_are_listed_with_the_values_of_their_own_rows():
+    assert filled("{base=ratio:hundredths} times", PAIR) == "b 1.53, a 1.26 times"
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "b and a run at {ratio_least:hundredths} and {ratio_most:hundredths}",
+        "of a and b the fastest runs at {ratio_most:hundredths}",
+    ],
+)
+def test_names_of_rows_beside_sorted_values_are_refused(sentence):
+    with pytest.raises(ValueError, match="a, b of the column base stand beside the ends"):
+        filled(sentence, PAIR)
+
+
+def test_one_name_beside_a_range_is_read_as_its_own():
+    assert filled("a: {ratio_least:tenths} to {ratio_most:tenths}", PAIR) == "a: 1.3 to 1.5"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "message"),
+    [
+        ("{loss:tenths}", "differs between rows; say loss_least or loss_most"),
+        ("{speed:tenths}", "{speed} names no column"),
+        ("{loss_least}", "needs a format: whole"),
+        ("{seeds:nice}", "names no format"),
+        ("{base:tenths}", "is no number here, but 'a'"),
+        ("{base=loss:tenths}", "names several rows alike"),
+        ("{base=speed:tenths}", "{speed} names no column"),
+        ("{name=loss:tenths}", "{name} names no column"),
+        ("{loss", "opens or closes no place"),
+    ],
+)
+def test_a_place_that_cannot_be_filled_is_refused(sentence, message):
+    with pytest.raises(ValueError, match=message.replace("{", r"\{")):
+        filled(sentence, TABLE)
+
+
+@pytest.mark.parametrize("condition", ["tokens == 1024", "top1 > top5", "a == 'bf16' and b < c"])
+def test_digits_of_names_and_of_equalities_are_free_to_stand(condition):
+    assert not list(loose_digits("{top1:percent}", condition))
+
+
+@pytest.mark.parametrize(
+    "condition", ["loss < 4", "tokens == 1024 or base == 'a'", "base != 'bf16'", "a in ['b1']"]
+)
+def test_digits_that_could_be_others_unnoticed_are_refused(condition):
+    assert "has a typed number" in "".join(loose_digits("fine", condition))
+
+
+def test_a_reason_that_no_row_holds_is_refused():
+    [problem] = unmeasured("It is slower: {ratio:tenths}. It computes again what it does not keep.")
+
+    assert problem.startswith("'It computes again what it does not keep.' is filled in from no row")
+    assert not list(unmeasured("It is {ratio:tenths} and {base}. So is {other_base}."))
+
+
+def test_a_number_typed_into_a_sentence_is_refused():
+    assert list(loose_digits("it needs 3 days", "")) == [
+        "its sentence has a typed number; name a column instead"
+    ]
+
+
+@pytest.mark.slow
+def test_a_claim_that_fails_is_shown_as_one_that_does_not_hold(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIMS.read_text().replace("'slower'", "'faster'", 1))
+
+    page = claims_page(held(path, committed()))
+
+    assert page.count("✗ does not hold") == 1
+    assert "row 7: verdict 'slower' does not satisfy" in page
+
+
+def test_a_page_without_claims_says_so():
+    assert "Nothing is claimed" in claims_page([])
+
+
+@pytest.mark.slow
+def test_a_refused_run_and_the_claims_that_it_no_longer_supports_are_named():
+    throughput = next(r for r in committed() if r.manifest["notebook"] == "throughput")
+    runs = [
+        Refused(run.folder, "benchmarks/x: altered") if run is throughput else run
+        for run in committed()
+    ]
+
+    found = soundness.problems_of(runs, CLAIMS)
+
+    assert found[0] == "left out of the book: benchmarks/x: altered"
+    assert len(found) == 4
+    assert all("no complete run of throughput" in problem for problem in found[1:])
+
+
+def test_evidence_that_lies_elsewhere_is_not_claimed_of(tmp_path):
+    (tmp_path / "benchmarks" / "20260101_000000").mkdir(parents=True)
+
+    assert soundness.problems(tmp_path) == [
+        "left out of the book: benchmarks/20260101_000000: run.json is missing"
+    ]

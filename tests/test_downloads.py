@@ -1,17 +1,282 @@
-"""The page of downloads offers every file, says what it holds, and how the report is cited."""
+"""Downloads hold the evidence byte for byte, and describe every file and column with units."""
 
+import hashlib
+import io
+import json
 import re
+import tomllib
+import zipfile
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
+import yaml
 
-from psannlm.evidence.runs import load
+from psannlm import REPORTS, ROOT, __version__
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import Run, all_runs, load
+from psannlm.evidence.text import UNKNOWN
+from psannlm.pages.registry import pages
 from psannlm.publish import build as book
-from psannlm.publish.citation import citation
-from psannlm.publish.data_archive import ZIP, data_files
-from psannlm.publish.downloads import PAGE, size, staged
+from psannlm.publish import history, landing
+from psannlm.publish.downloads import (
+    PAGE,
+    SOURCE,
+    ZIP,
+    Citation,
+    citation,
+    data_files,
+    described,
+    groups,
+    n_rows,
+    names_of,
+    readme,
+    run_facts,
+    size,
+    staged,
+    zipped,
+)
+from psannlm.publish.run_facts import best_runs
 from tests.forging import forge
-from tests.synthetic import throughput_run
-from tests.trainings import training_run
+from tests.synthetic import start_manifest, throughput_config, throughput_run
+
+FOLDER = f"{ZIP.removesuffix('.zip')}/"
+PICTURES = {".svg", ".png"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The best runs of two pages, one with trainings below it, and what is staged beside them."""
+    folder = throughput_run(tmp_path_factory.mktemp("shootout"))
+    (folder / "cells").mkdir()
+    for key in ("0a", "0b", "0c"):
+        (folder / "cells" / f"{key}.json").write_text("{}")
+        forge(folder, f"cells/{key}.json", lambda _: '{"key": "0", "arm": "gelu"}')
+    best = {
+        "throughput": load(throughput_run(tmp_path_factory.mktemp("run"))),
+        "shootout": load(folder),
+    }
+    beside = {
+        "runs.csv": b"base\n1\n",
+        "data/history/rows.csv": b"base\n2\n",
+        "data/throughput/throughput.csv": b"not this one",
+        "data.json": b"{}",
+        "answers.md": b"no data",
+    }
+    return best, beside
+
+
+def unpacked(archive):
+    with zipfile.ZipFile(io.BytesIO(archive)) as found:
+        assert found.testzip() is None
+        return {n.removeprefix(FOLDER): found.read(n) for n in found.namelist()}
+
+
+def test_every_artifact_but_pictures_is_there_with_histories_and_headlines(made):
+    best, beside = made
+
+    files = data_files(best, beside)
+
+    for page, run in best.items():
+        there = {p.relative_to(run.folder).as_posix() for p in run.folder.rglob("*") if p.is_file()}
+        wanted = {n for n in there if not n.endswith(tuple(PICTURES)) and not n.startswith(".")}
+        assert {n.removeprefix(f"{page}/") for n in files if n.startswith(f"{page}/")} == wanted
+        assert any("/" in name for name in wanted) == (page == "shootout")
+    assert files["history/runs.csv"] == b"base\n1\n"
+    assert files["history/rows.csv"] == b"base\n2\n"
+    assert files["data.json"] == b"{}"
+    assert "answers.md" not in files
+    assert files["throughput/throughput.csv"] == best["throughput"].text("throughput.csv").encode()
+
+
+def test_pictures_and_weights_stay_out(tmp_path):
+    folder = throughput_run(tmp_path)
+    run = load(folder)
+    for name in ("a.svg", "b.png", "c.safetensors"):
+        run.manifest["artifacts"][name] = ""
+        (folder / name).write_bytes(b"x")
+
+    assert not [
+        n for n in data_files({"throughput": run}, {}) if n[-4:] in (".svg", ".png", "sors")
+    ]
+
+
+def test_what_the_zip_holds_is_what_was_put_in_with_checksums_and_license(made):
+    best, beside = made
+    files = data_files(best, beside)
+
+    found = unpacked(zipped(files, best))
+
+    assert {name: found[name] for name in files} == files
+    assert set(found) - set(files) == {"README.md", "LICENSE", "SHA256SUMS"}
+    assert found["LICENSE"] == (ROOT / "LICENSE").read_bytes()
+    sums = dict(reversed(line.split("  ")) for line in found["SHA256SUMS"].decode().splitlines())
+    assert sums == {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in found.items()
+        if name != "SHA256SUMS"
+    }
+
+
+def test_equal_data_makes_equal_bytes_in_any_order(made, monkeypatch):
+    best, beside = made
+    files = data_files(best, beside)
+    first = zipped(files, best)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+
+    again = zipped(dict(reversed(files.items())), best)
+
+    assert hashlib.sha256(again).hexdigest() == hashlib.sha256(first).hexdigest()
+    with zipfile.ZipFile(io.BytesIO(first)) as found:
+        assert found.namelist() == sorted(found.namelist())
+        assert {entry.date_time for entry in found.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_the_readme_names_every_file_every_column_and_every_run(made):
+    best, beside = made
+    files = data_files(best, beside)
+    found = groups(files)
+
+    text = readme(best, found)
+
+    headings = [line for line in text.splitlines() if line.startswith("### ")]
+    named = [heading[5:-1].partition(", ")[0] for heading in headings]
+    assert all(any(fnmatchcase(file, name) for name in named) for file in files)
+    assert len(headings) < len(files), "cells share a heading"
+    (many,) = (h for h in headings if "cells/" in h)
+    assert "shootout/cells/*.json, 3 files" in many
+    for group in found:
+        part = text.split(f"### `{group.name}`\n")[1].split("\n### ")[0]
+        assert group.holds in part
+        assert all(f"| `{column.name}` | " in part for column in group.columns)
+    for run in best.values():
+        assert all(fact in text for fact in run_facts(run).values())
+    assert "@software{" in text
+
+
+def test_a_group_of_one_file_counts_its_rows_and_one_of_many_its_files(made):
+    best, beside = made
+    found = {group.pattern: group for group in groups(data_files(best, beside))}
+
+    table, cells = found["throughput/samples.csv"], found["shootout/cells/*.json"]
+
+    assert table.n_rows == best["throughput"].text("samples.csv").count("\n") - 1
+    assert cells.n_rows is None
+    assert cells.n_bytes == sum(
+        p.stat().st_size for p in (best["shootout"].folder / "cells").iterdir()
+    )
+
+
+def test_without_a_run_the_zip_still_says_what_it_is():
+    found = unpacked(zipped({}, {}))
+
+    assert set(found) == {"README.md", "LICENSE", "SHA256SUMS"}
+
+
+@pytest.mark.slow
+def test_the_committed_evidence_is_in_the_zip_byte_for_byte():
+    runs = list(all_runs(REPORTS))
+    best = best_runs(runs)
+
+    found = unpacked(zipped(data_files(best, {}), best))
+
+    for page, run in best.items():
+        manifest = json.loads(found[f"{page}/run.json"])
+        for name, expected in manifest["artifacts"].items():
+            is_picture = name[-4:] in PICTURES
+            assert (f"{page}/{name}" in found) != is_picture
+            if not is_picture:
+                assert hashlib.sha256(found[f"{page}/{name}"]).hexdigest() == expected
+        assert run.folder.name == manifest["run"]
+
+
+# The dictionary
+
+
+UNITS = {
+    "_mib": "MiB",
+    "_bytes": "bytes",
+    "_seconds": "s",
+    "tokens_per_s": "tokens/s",
+    "flop_per_s": "FLOP/s",
+    "_loss": "nats/token",
+    "bits_per_byte": "bits/byte",
+}
+"""What the end of a name says of its unit."""
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Paths, and the names of the columns, of all committed evidence and what is made of it."""
+    runs = list(all_runs(REPORTS))
+    found = {landing.DATA.file: names_of("data.json", landing.document({}, []))}
+    for run in runs:
+        for name in (*run.manifest["artifacts"], "run.json"):
+            if name.endswith((".csv", ".json")):
+                path = f"{run.manifest['notebook']}/{name}"
+                found[path] = found.get(path, []) + names_of(name, run.text(name))
+    for name, text in history.files(runs).items():
+        if name.endswith(".csv"):
+            found[f"history/{Path(name).name}"] = names_of(name, text)
+    manifest = start_manifest("throughput", throughput_config())
+    run = Run.start("benchmarks", manifest, reports=tmp_path_factory.mktemp("resumed"))
+    run.seal("failed", "killed")
+    found["throughput/run.json"] += list(Run.resume(run.folder, manifest).manifest)
+    return found
+
+
+def test_every_file_and_every_column_of_the_committed_evidence_is_described(published):
+    tables = {path: described(path) for path in published}
+
+    assert [path for path, table in tables.items() if table is None] == []
+    missing = {
+        f"{path}: {name}"
+        for path, table in tables.items()
+        for name in set(published[path]) - set(table.names)
+    }
+    assert missing == set()
+
+
+def test_descriptions_are_one_line_with_the_unit_that_a_name_carries(published):
+    columns = {(path, c.name): c for path in published for c in described(path).columns}
+
+    assert [
+        key for key, c in columns.items() if len(c.text) > 100 or not re.search(r"^.+\.$", c.text)
+    ] == []
+    assert [
+        f"{key}: {c.unit}"
+        for key, c in columns.items()
+        for end, unit in UNITS.items()
+        if c.name.endswith(end) and not c.nested and c.unit != unit
+    ] == []
+
+
+def test_what_is_not_described_has_a_dash():
+    [group] = groups({"throughput/other.csv": b"base,colour\n"})
+
+    assert group.holds == UNKNOWN
+    assert [column.text for column in group.columns] == [UNKNOWN, UNKNOWN]
+
+
+def test_a_file_goes_by_what_its_own_page_says_of_it():
+    assert described("throughput/cells.csv").text == "One row a process and mode."
+    assert described("throughput/run.json").file == "run.json"
+    assert described("throughput/throughput.ipynb").file == "*.ipynb"
+    assert described("history/throughput.csv")["ratio"] is pages()["throughput"].tables[0]["ratio"]
+
+
+def test_names_and_rows_are_read_from_tables_lists_and_objects():
+    assert names_of("a.csv", "x,y\n1,2\n") == ["x", "y"]
+    assert names_of("a.json", '[{"x": 1}, {"y": 2, "x": 0}]') == ["x", "y"]
+    assert names_of("a.json", '{"z": [1]}') == ["z"]
+    assert names_of("a.log", "x") == []
+    assert n_rows("a.csv", 'x\n"1\n2"\n3\n') == 2
+    assert n_rows("a.json", "[1, 2, 3]") == 3
+    assert n_rows("a.json", "{}") is None
+    assert n_rows("a.md", "x") is None
+
+
+# The page
 
 
 def test_every_file_has_a_row_with_its_size_rows_and_what_it_holds(tmp_path):
@@ -63,12 +328,12 @@ def test_a_history_is_offered_wherever_it_is_staged():
 
 
 def test_columns_are_tables_that_sort(tmp_path):
-    run = load(training_run(tmp_path))
+    run = load(throughput_run(tmp_path))
 
     text = staged([run], {})[PAGE].decode()
 
-    assert "Columns of tiny_corpus/loss.csv" in text
-    assert "<td>grad_norm</td><td></td><td>Norm of the gradient before it is clipped.</td>" in text
+    assert "Columns of throughput/samples.csv" in text
+    assert "<td>seconds</td><td>s</td><td>Time of the step.</td>" in text
     assert 'class="dataframe sortable"' in text
     assert text.count("```{dropdown}") == 1
 
@@ -109,3 +374,57 @@ def test_sizes_are_said_in_kib_or_mib():
         "1000.0 KiB",
         "3.0 MiB",
     ]
+
+
+def test_the_citation_names_the_version_title_authors_and_license_of_the_project():
+    book = yaml.safe_load((ROOT / "_config.yml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    cited = citation()
+
+    assert cited.version == __version__
+    assert cited.title == book["title"]
+    assert cited.authors == (book["author"],)
+    assert cited.license == project["license"]
+    assert cited.date.startswith(book["copyright"])
+
+
+def test_the_file_has_what_the_format_requires():
+    content = yaml.safe_load(SOURCE.read_text())
+
+    assert content["cff-version"] == "1.2.0"
+    assert set(content) >= {"message", "title", "authors", "abstract", "keywords", "type"}
+
+
+def test_bibtex_says_what_the_file_says():
+    cited = Citation("100% of R&D", ("A B", "C, D"), "1.2", "2031-04-09", "MIT")
+
+    assert cited.bibtex == (
+        "@software{psannlm_report_2031,\n"
+        "  author = {{A B} and {C, D}},\n"
+        "  title = {{100\\% of R\\&D}},\n"
+        "  year = {2031},\n"
+        "  month = {4},\n"
+        "  version = {1.2},\n"
+        "  note = {Software and data, MIT license}\n"
+        "}\n"
+    )
+
+
+def test_persons_are_cited_by_family_and_given_names(tmp_path):
+    path = tmp_path / SOURCE.name
+    person = "  - {family-names: Noether, given-names: Emmy}"
+    text = SOURCE.read_text().replace("  - name: The PSANN-LM benchmark authors", person)
+    path.write_text(text)
+
+    assert citation(path).authors == ("Noether, Emmy",)
+
+
+@pytest.mark.parametrize("gone", ["title:", "version:", "license:", "date-released:"])
+def test_a_file_that_lacks_something_is_refused_by_its_name(tmp_path, gone):
+    path = tmp_path / SOURCE.name
+    lines = SOURCE.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith(gone)))
+
+    with pytest.raises(ConfigError, match=f"CITATION.cff must have .*{gone[:-1]}"):
+        citation(path)

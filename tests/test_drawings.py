@@ -3,7 +3,8 @@
 import re
 from xml.etree import ElementTree
 
-from psannlm.evidence import drawings, figures
+from psannlm.evidence import figures
+from psannlm.evidence import figures as drawings
 
 ONE = """<svg aria-label="0.12345 of all"><metadata><x>1</x></metadata>
  <g id="axes_1"><defs><path id="m1" d="M 1.23456 -0.98765

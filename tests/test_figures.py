@@ -5,9 +5,10 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from psannlm.evidence import figures
+from psannlm.evidence.page import RunInfo
 from psannlm.model.bases import BASES
 from psannlm.pages.memory import figures as memory_figures
-from psannlm.pages.memory.tables import memory_tables
+from psannlm.pages.memory.tables import MEMORY, tabulate
 from psannlm.pages.shootout.arms import all_arms
 from psannlm.pages.throughput import figures as throughput_figures
 from psannlm.pages.throughput.tables import throughput_table
@@ -25,8 +26,8 @@ TABLE = throughput_table(
     throughput_records(CONFIG, SPEEDS), CONFIG, timestamp="20260101_000000", device="a CPU"
 )
 MEASURED = memory_config(n_repeats=1, contexts=(), precision=("fp32",))
-ASKED = MEASURED.model_dump(mode="json")
-MEMORY = memory_tables(memory_records(MEASURED), (), MEASURED, timestamp="t", device="a CPU")
+RUN = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
+ROWS = tabulate(memory_records(MEASURED), RunInfo(MEASURED, RUN))[MEMORY.file]
 TRAINED = trained(training_config())
 DRAWN = {
     "speed": lambda: throughput_figures.speed(TABLE),
@@ -35,8 +36,8 @@ DRAWN = {
     "losses": lambda: training_figures.losses(TRAINED),
     "yardsticks": lambda: training_figures.yardsticks(TRAINED),
     "sines": lambda: training_figures.sines(TRAINED),
-    "breakdown": lambda: memory_figures.breakdown(MEMORY.rows, ASKED),
-    "growth": lambda: memory_figures.growth(MEMORY.rows, ASKED, "saved"),
+    "breakdown": lambda: memory_figures.breakdown(ROWS, MEASURED),
+    "growth": lambda: memory_figures.growth(ROWS, MEASURED, "saved"),
     "course": lambda: training_figures.course(TRAINED, 1.0),
 }
 each_figure = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)

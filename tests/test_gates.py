@@ -1,6 +1,7 @@
 """Leaks refuse an arm by name, and two arms that are one network are known as such."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,14 +19,15 @@ from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import (
     NOISY_BOUND,
     TRAINED_BOUND,
-    Gate,
     gates,
-    gates_csv,
-    read_gates,
-    refused,
-    same,
 )
-from psannlm.pages.shootout.records import Setting, TrainingRecord
+from psannlm.pages.shootout.records import (
+    Gate,
+    Setting,
+    TrainingRecord,
+    from_texts,
+    to_texts,
+)
 from tests.synthetic_shootout import shootout_config
 from tests.twins_network import gate_around_the_window, mask_missing, padded_on_both_sides
 
@@ -39,6 +41,14 @@ def trained(arm: str, seed: int, **changes: Any) -> TrainingRecord:
         "val_loss": 3.0 + seed, "leak": 0.0,
     }  # fmt: skip
     return TrainingRecord(**values | changes)
+
+
+def refused(gates: Sequence[Gate]) -> dict[str, str]:
+    return {gate.arm: gate.refused for gate in gates if gate.refused}
+
+
+def same(gates: Sequence[Gate]) -> dict[str, str]:
+    return {gate.arm: gate.same_as for gate in gates if gate.same_as}
 
 
 def asked(*arms: str, **changes: Any) -> ShootoutConfig:
@@ -185,7 +195,7 @@ def test_logits_that_are_no_numbers_refuse_an_arm(monkeypatch: pytest.MonkeyPatc
     assert list(refused(found)) == ["overflowing"]
     assert "no finite numbers" in refused(found)["overflowing"]
     assert all(gate.nearest != "overflowing" for gate in found)
-    assert read_gates(gates_csv(found)) == found
+    assert from_texts(to_texts(found)) == found
 
 
 @pytest.mark.parametrize("match", ["parameters", "width"])
@@ -289,7 +299,7 @@ def test_gates_survive_their_csv_file() -> None:
         Gate("gelu", float("inf"), 1e-4, "", 0.0, "respsann", ""),
     ]
 
-    assert read_gates(gates_csv(found)) == found
+    assert from_texts(to_texts(found)) == found
 
 
 def test_a_new_base_takes_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from psannlm.config.schema import ConfigError
 from psannlm.model.bases import build
-from psannlm.publish.implied import cost_of_pass, held_mib, network, peak_of, smallest
+from psannlm.publish.plausibility import cost_of_pass, held_mib, network, peak_of, smallest
 from psannlm.publish.published import Conditions
 
 TINY = Conditions(

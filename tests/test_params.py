@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import yaml
 from papermill import inspect_notebook
+from psannlm.pages.memory.peer import goal
 
 from psannlm import ROOT
 from psannlm.config.parse import read_parameters
 from psannlm.corpora.recipe import RECIPES
 from psannlm.evidence.session import NOTEBOOKS, configuration, default_parameters
 from psannlm.model.bases import BASES
-from psannlm.pages.memory.peer import goal
 from psannlm.pages.registry import CONFIGS
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.run.preset import check_parameters

@@ -1,191 +1,540 @@
-"""The published package is installed apart and counted there, or a record says why not."""
+"""The comparison's records, tables, verification, sentences, figure, numbers and repeats."""
 
-import zipfile
-from pathlib import Path
+import csv
+import io
+import json
+import re
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 
-from psannlm import CACHE
-from psannlm.bench import processes
-from psannlm.config.schema import ConfigError
-from psannlm.pages.peer import package as peer
-from psannlm.pages.peer.package import environment, measure_peer
-from tests.synthetic_memory import memory_config
+from psannlm.evidence import verify
+from psannlm.evidence.page import RerunRequest, RunInfo
+from psannlm.evidence.runs import load
+from psannlm.evidence.store import to_csv
+from psannlm.files import MIB
+from psannlm.pages.peer import figures, prose
+from psannlm.pages.peer import page as peer_page
+from psannlm.pages.peer.bounds import impossible
+from psannlm.pages.peer.page import PAGE
+from psannlm.pages.peer.plan import plan
+from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SIDES, STORE
+from psannlm.pages.peer.tables import BESIDE, pairs
+from tests.forging import forge
+from tests.synthetic_peer import (
+    SPEEDS,
+    failed_cell,
+    peer_cell,
+    peer_config,
+    peer_records,
+    peer_run,
+    protocol_cell,
+    protocol_cells,
+)
 
-CONFIG = memory_config(peer="psannlm==9.9.9", precision=("fp32", "bf16"))
+ONE = {"base": ("respsann",), "setting": ("best",)}
+CONFIG = peer_config(**ONE)
+KNOWN = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
 
 
-def wheel(folder: Path, files: dict[str, str], version: str = "9.9.9") -> None:
-    """An installable package `psannlm` of these files."""
-    info = f"psannlm-{version}.dist-info"
-    files = files | {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: psannlm\nVersion: {version}\n"
-        "Requires-Dist: torch\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+def tables(records, config=CONFIG):
+    return PAGE.tabulate(records, RunInfo(config, KNOWN))
+
+
+def table(records, config=CONFIG):
+    return tables(records, config)["peer.csv"]
+
+
+def row(rows, side, work="train_step"):
+    [found] = rows[(rows["side"] == side) & (rows["work"] == work)].to_dict("records")
+    return found
+
+
+def blocks(*seconds, sides=(OURS, AGAIN, PUBLISHED)):
+    """A training step of 32 tokens: of each block the seconds of every side."""
+    return [
+        peer_cell(repeat=block, side=side, seconds=(second,))
+        for block, of_block in enumerate(seconds)
+        for side, second in zip(sides, of_block, strict=True)
+    ]
+
+
+def sizes(*found):
+    """Of each side the bytes that it saves for backward."""
+    return [
+        peer_cell(side=side, work="saved", seconds=(), saved_bytes=size)
+        for side, size in zip(SIDES, found, strict=True)
+    ]
+
+
+# Configuration and records.
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_tokens": 33}, "batch_tokens must be a multiple of context_length, got 33 and 16"),
+        (
+            {"prompt_tokens": 10, "new_tokens": 7},
+            "prompt_tokens and new_tokens must fit in context_length, got 10, 7 and 16",
+        ),
+        ({"work": ()}, "work"),
+        ({"setting": ("fastest",)}, "setting"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(changes, words):
+    with pytest.raises(ValidationError, match=words):
+        peer_config(**changes)
+
+
+def test_records_come_back_from_their_files():
+    records = [
+        *peer_records(peer_config(n_repeats=2)),
+        failed_cell('a comma, a "quote"\nand a second line', repeat=9),
+        *protocol_cells(),
+    ]
+
+    assert STORE.records(STORE.texts(records)) == records
+    assert len({record.key for record in records}) == len(records)
+
+
+# Tables.
+
+
+def test_every_side_base_setting_work_and_precision_is_a_row():
+    config = peer_config(n_repeats=1, precision=("fp32", "bf16"))
+
+    rows = table(peer_records(config), config)
+
+    assert len(rows) == 3 * 2 * 2 * 2 * 2
+    assert not rows.duplicated(["side", "base", "setting", "work", "precision"]).any()
+    assert set(rows["device"]) == {"a CPU"}
+
+
+def test_speeds_and_ratios_are_those_of_the_samples_paired_by_block():
+    # The second block is three times as slow for all, which pairs do not see.
+    rows = table(blocks((1.0, 1.0, 2.0), (3.0, 3.3, 6.0)))
+
+    ours, again, published = (row(rows, side) for side in SIDES)
+    assert ours["value"] == pytest.approx((32 + 32 / 3) / 2)
+    assert published["value"] == pytest.approx((16 + 16 / 3) / 2)
+    assert (ours["unit"], ours["ratio"], ours["verdict"]) == ("tokens/s", 2, "not separated")
+    assert (ours["ratio_low"], ours["ratio_high"]) == (2, 2)
+    assert again["ratio"] == pytest.approx((1 + 3 / 3.3) / 2)
+    assert (again["verdict"], published["verdict"]) == ("noise floor", "baseline")
+    reach = max(abs(again["ratio_low"] - 1), abs(again["ratio_high"] - 1))
+    assert list(rows["noise_floor"]) == [reach] * 3
+    assert reach == pytest.approx(1 - 3 / 3.3)
+
+
+@pytest.mark.parametrize(
+    ("speed", "n_repeats", "word"),
+    [
+        (1500.0, 6, "faster"),
+        (800.0, 6, "slower"),
+        (1004.0, 6, "not separated"),
+        (1500.0, 5, "not separated"),
+    ],
+)
+def test_a_verdict_needs_a_difference_and_repeats(speed, n_repeats, word):
+    config = peer_config(**ONE, n_repeats=n_repeats)
+    speeds = {OURS: speed, AGAIN: speed, PUBLISHED: 1000.0}
+
+    assert row(table(peer_records(config, speeds=speeds), config), OURS)["verdict"] == word
+
+
+@pytest.mark.parametrize(
+    ("ours", "word"), [(4 * MIB, "fewer"), (10 * MIB, "equal"), (10 * MIB + 1, "more")]
+)
+def test_bytes_are_compared_exactly_and_have_no_interval(ours, word):
+    found = row(table(sizes(ours, ours, 10 * MIB)), OURS, "saved")
+
+    assert (found["value"], found["unit"]) == (ours / MIB, "MiB")
+    assert (found["ratio"], found["verdict"]) == (ours / (10 * MIB), word)
+    assert pd.isna([found["value_low"], found["ratio_low"], found["noise_floor"]]).all()
+
+
+def test_of_bytes_that_differ_between_blocks_the_most_is_told():
+    records = [
+        peer_cell(repeat=block, work="saved", seconds=(), saved_bytes=size)
+        for block, size in enumerate((3 * MIB, 5 * MIB, 4 * MIB))
+    ]
+
+    assert row(table(records), OURS, "saved")["value"] == 5
+
+
+def test_a_side_that_failed_stands_there_with_its_reason_and_ours_without_a_ratio():
+    rows = table(peer_records(CONFIG, failing=[PUBLISHED]))
+
+    for work in ("train_step", "saved"):
+        failed, ours = row(rows, PUBLISHED, work), row(rows, OURS, work)
+        assert (failed["status"], failed["reason"]) == ("failed", "cannot be installed")
+        assert (failed["n_ok"], failed["n_failed"]) == (0, 6)
+        assert pd.isna([failed["value"], ours["ratio"]]).all()
+        assert ours["verdict"] == "not compared"
+        assert ours["value"] > 0
+    assert set(pairs(rows)["result"]) == {"published failed: cannot be installed"}
+    both = pairs(table(peer_records(CONFIG, failing=[OURS, PUBLISHED])))
+    assert set(both["result"]) == {
+        "ours failed: cannot be installed; published failed: cannot be installed"
     }
-    listed = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"psannlm-{version}-py3-none-any.whl", "w") as archive:
-        for name, text in (files | {f"{info}/RECORD": listed}).items():
-            archive.writestr(name, text)
+
+
+def test_a_process_that_failed_leaves_the_others_of_its_row():
+    first, *rest = peer_records(CONFIG)
+
+    ours = row(table([failed_cell("killed", work=first.work), *rest]), OURS)
+
+    assert (ours["n_ok"], ours["n_failed"], ours["status"]) == (5, 1, "ok")
+    assert ours["reason"] == "killed"
+    assert ours["verdict"] == "not separated", "five pairs are too few"
+
+
+def test_both_packages_stand_in_one_row_as_people_read_it():
+    view = BESIDE.view(pairs(table([*blocks((0.02, 0.02, 0.04)), *sizes(MIB, MIB, 4 * MIB)])))
+
+    assert list(view["mode"]) == ["training step", "saved for backward"]
+    assert [cell.split(" ")[0] for cell in view["ours"]] == ["1,600.0", "1.0"]
+    assert [cell.split(" ")[0] for cell in view["published"]] == ["800.0", "4.0"]
+    assert list(view["ours / published"]) == ["2.000 (2.000 – 2.000)", "0.250"]
+    assert list(view["verdict"]) == ["not separated", "fewer"]
+
+
+def test_the_protocol_is_a_row_a_measure_with_its_unit():
+    failed = protocol_cell(measure="elapsed_s", value=None, status="failed", reason="no GPU")
+
+    rows = tables([*protocol_cells(), failed])["protocol.csv"]
+
+    assert list(rows["unit"]) == ["tokens/s", "MiB"] * 2 + ["s"]
+    assert list(rows["value"].dropna()) == [SPEEDS[OURS], SPEEDS[PUBLISHED]]
+    view = PAGE.tables[1].view(rows)
+    assert list(view["measure"])[:2] == ["speed", "peak allocated"]
+    assert list(view["value"])[:2] == ["1,500", "—"]
+    assert list(view["why not"])[1:] == ["of a GPU alone", "", "of a GPU alone", "no GPU"]
+
+
+# Verification.
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """An honest run, to be copied."""
+    return peer_run(tmp_path_factory.mktemp("honest"), **ONE)
 
 
 @pytest.fixture
-def index(tmp_path, monkeypatch) -> Path:
-    """A folder of packages, the only one that is looked into."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
+def folder(honest, tmp_path):
+    """A run of the test's own."""
+    mine = tmp_path / "benchmarks" / honest.name
+    mine.mkdir(parents=True)
+    for path in honest.iterdir():
+        (mine / path.name).write_bytes(path.read_bytes())
+    return mine
 
 
-NETWORK = """
-from dataclasses import dataclass
-from torch import nn
+def refusal(folder) -> str:
+    """All problems of a run."""
+    return "\n".join(verify.problems(PAGE, load(folder)))
 
 
-@dataclass
-class ResPSANNTransformerConfig:
-    vocab_size: int
-    d_model: int
-    n_layers: int
-    n_heads: int
-    d_mlp: int
-    positional_encoding: str
-    attn_impl: str
+def nudge(folder, name, column, change=lambda text: repr(float(text) * 1.0001)):
+    """Change the field of a column in the first row of a CSV file that has one."""
+    head, *rows = csv.reader(io.StringIO((folder / name).read_text()))
+    at = head.index(column)
+    row = next(row for row in rows if row[at])
+    row[at] = change(row[at])
+    forge(folder, name, lambda _: to_csv(head, rows))
 
 
-class ResPSANNTransformer(nn.Sequential):
-    def __init__(self, config):
-        super().__init__(
-            nn.Embedding(config.vocab_size, config.d_model),
-            nn.Linear(config.d_model, config.vocab_size, bias=False),
-        )
-"""
-
-
-@pytest.mark.slow
-def test_a_package_is_installed_once_and_counted_in_an_interpreter_of_its_own(index, tmp_path):
-    empty = dict.fromkeys(["psannlm/__init__.py", "psannlm/lm/__init__.py"], "")
-    empty["psannlm/lm/models/__init__.py"] = ""
-    wheel(index, empty | {"psannlm/lm/models/transformer_respsann.py": NETWORK})
-
-    one = memory_config(peer="psannlm==9.9.9", precision=("fp32",))
-    [found] = measure_peer(one, cache=tmp_path / "peers")
-
-    assert found.status == "ok", found.reason
-    assert (found.package, found.version, found.precision) == ("psannlm", "9.9.9", "fp32")
-    assert found.n_parameters == 2 * 64 * 16
-    tokens, text, logits = 32, 2 * 17 * 8, 32 * 64 * 4
-    # Besides, the targets in one piece and the sum of their weights.
-    assert found.saved_bytes == text + tokens * 16 * 4 + logits + tokens * 8 + 4
-    [made] = (tmp_path / "peers").iterdir()
-    assert made.name == "psannlm-9.9.9"
-
-    for package in index.iterdir():
-        package.unlink()  # whoever installs again finds nothing
-
-    assert environment("psannlm==9.9.9", tmp_path / "peers").is_relative_to(made)
-
-
-@pytest.mark.slow
-def test_a_package_that_is_not_found_is_a_record_and_leaves_nothing(index, tmp_path):
-    records = list(measure_peer(CONFIG, cache=tmp_path / "peers"))
-
-    assert [record.status for record in records] == ["failed", "failed"]
-    [reason] = {record.reason for record in records}
-    assert reason.startswith("cannot install psannlm==9.9.9: ERROR: No matching distribution")
-    assert "\n" not in reason
-    assert list((tmp_path / "peers").iterdir()) == []
-
-
-@pytest.fixture
-def installed(monkeypatch):
-    """Installs nothing, and counts how often it would have."""
-    made = []
-
-    def install(requirement: str, folder: Path) -> None:
-        folder.mkdir()
-        made.append(requirement)
-
-    monkeypatch.setattr(peer, "_install", install)
-    return made
-
-
-def test_an_environment_is_made_anew_when_what_it_was_made_for_has_changed(
-    installed, tmp_path, monkeypatch
+def test_an_honest_run_passes_also_one_in_which_the_package_could_not_be_installed(
+    folder, tmp_path
 ):
-    python = environment("psannlm==1.0", tmp_path)
-    environment("psannlm==1.0", tmp_path)
-    environment("psannlm==2.0", tmp_path)
-    assert installed == ["psannlm==1.0", "psannlm==2.0"]
+    records = peer_records(peer_config(), failing=[PUBLISHED])
+    lost = {"value": None, "status": "failed", "reason": "no package"}
+    protocol = [protocol_cell(), protocol_cell(side=PUBLISHED, **lost)]
 
-    monkeypatch.setattr(torch, "__version__", "0.0")
-    assert environment("psannlm==1.0", tmp_path) == python
-
-    assert installed[2:] == ["psannlm==1.0"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["psannlm-1.0", "psannlm-2.0"]
+    assert refusal(folder) == ""
+    assert refusal(peer_run(tmp_path / "b", records=records, protocol=protocol)) == ""
 
 
-def test_half_an_environment_is_not_used(installed, tmp_path):
-    (tmp_path / "psannlm-1.0" / "bin").mkdir(parents=True)
+@pytest.mark.parametrize(
+    "column",
+    ["value", "value_low", "value_high", "ratio", "ratio_low", "ratio_high", "noise_floor"],
+)
+def test_a_forged_number_is_named_with_its_row(folder, column):
+    nudge(folder, "peer.csv", column)
 
-    environment("psannlm==1.0", tmp_path)
-
-    assert installed == ["psannlm==1.0"]
-    assert [p.name for p in (tmp_path / "psannlm-1.0").iterdir()] == [peer.STAMP]
-
-
-@pytest.mark.parametrize("requirement", ["psannlm", "psannlm>=2", "../x==1", "a==", "a==-e .."])
-def test_a_requirement_names_one_version(requirement, installed, tmp_path):
-    with pytest.raises(ConfigError, match="peer must be NAME==VERSION"):
-        environment(requirement, tmp_path)
-
-    assert installed == []
+    assert re.search(
+        rf"peer\.csv: row \d, ours.* respsann best train_step fp32: {column} is .*the records give",
+        refusal(folder),
+    )
 
 
-def test_no_peer_means_no_record(tmp_path):
-    assert list(measure_peer(memory_config(peer=""), cache=tmp_path)) == []
+@pytest.mark.parametrize(
+    ("column", "lie"),
+    [
+        ("verdict", "slower"), ("n_ok", "7"), ("side", "published"), ("choices", "magic"),
+        ("n_parameters", "999"), ("timestamp", "20260101_000000"), ("device", "a faster one"),
+    ],
+)  # fmt: skip
+def test_a_forged_word_or_count_is_named(folder, column, lie):
+    nudge(folder, "peer.csv", column, lambda _: lie)
+
+    assert f"{column} is '{lie}', the records give" in refusal(folder)
 
 
-def test_what_cannot_fit_is_a_record(installed, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 10)
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("samples.csv", "seconds"), ("cells.csv", "saved_bytes"), ("protocol_records.csv", "value")],
+)
+def test_forged_records_are_caught_by_the_table(folder, name, column):
+    nudge(folder, name, column, lambda text: str(json.loads(text) * 2))
 
-    [record, _] = measure_peer(CONFIG, cache=tmp_path)
+    assert re.search(
+        r"(peer|protocol)\.csv: row \d, ours.*: value is .*the records", refusal(folder)
+    )
 
-    assert record.reason.startswith("out of memory: needs at least")
-    assert installed == []
+
+def test_a_forged_readme_is_named(folder):
+    forge(folder, "README.md", lambda text: text.replace("| faster |", "| slower |"))
+
+    assert "verdict is 'slower', the records give 'faster'" in refusal(folder)
 
 
-def test_the_process_measures_the_shape_of_the_main_cells(installed, tmp_path, monkeypatch):
-    asked = []
+def test_a_process_that_is_missing_or_stands_there_twice_or_was_not_asked_for_is_named(tmp_path):
+    first, *rest = peer_records(CONFIG)
+    more = peer_records(peer_config(base=("respsann", "waveresnet"), setting=("best",)))
 
-    def run_task(task, **options):
-        asked.append(task)
-        return [{"mode": "saved", "status": "failed", "reason": "pretended"}]
+    missing = refusal(peer_run(tmp_path / "a", records=rest, **ONE))
+    twice = refusal(peer_run(tmp_path / "b", records=[first, first, *rest], **ONE))
+    unasked = refusal(peer_run(tmp_path / "c", records=more, **ONE))
 
-    monkeypatch.setattr(peer, "run_task", run_task)
+    name = "0, ours, respsann, best, train_step, fp32"
+    assert f"cells.csv: no row for {name}, which was asked for" in missing
+    assert "two of its records have one key" in twice
+    assert re.search(r"cells\.csv: \d, .*, waveresnet, best, .*, fp32 was not asked for", unasked)
 
-    [record, _] = measure_peer(CONFIG, cache=tmp_path)
 
-    assert record.reason == "pretended"
-    assert (record.context_length, record.batch_tokens) == (16, 32)
-    assert (asked[0].batch, asked[0].tokens, asked[0].d_mlp) == (2, 16, 32)
-    assert [task.precision for task in asked] == ["fp32", "bf16"]
-    assert asked[0].worker[:2] == (str(tmp_path / "psannlm-9.9.9" / "bin" / "python"), "-I")
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (peer_cell(seconds=(0.5, -0.1)), "seconds must be finite and positive"),
+        (peer_cell(seconds=(0.5, float("inf"))), "seconds must be finite and positive"),
+        (peer_cell(seconds=()), "no step was timed"),
+        (peer_cell(tokens=32, work="generate"), "tokens is 32, a step has 8"),
+        (peer_cell(tokens=64), "tokens is 64, a step has 32"),
+        (peer_cell(batch_tokens=64), "its shape is not that of the run"),
+        (peer_cell(work="saved", saved_bytes=0), "saved_bytes must be positive, got 0"),
+        (peer_cell(work="saved"), "saved_bytes must be positive, got None"),
+        (peer_cell(reason="slow"), "status ok with reason 'slow'"),
+        (failed_cell(""), "status failed with reason ''"),
+    ],
+)
+def test_what_no_process_could_leave_is_named(cell, message):
+    [problem] = impossible(cell, peer_config())
+
+    assert problem.startswith(message)
+    assert f"cells.csv: 0, ours, respsann, best, {cell.work}, fp32: {problem}" in list(
+        PAGE.bounds([cell], peer_config())
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([], "0 records, which is not what was asked for"),
+        (protocol_cells()[:2], "no row of published for GPU-03, respsann, 32, tokens_per_s"),
+        ([protocol_cell(side=s, value=-1.0) for s in (OURS, PUBLISHED)], "at least 0, got -1.0"),
+        (
+            [protocol_cell(side=s, value=None, status="failed") for s in (OURS, PUBLISHED)],
+            "None, status failed, has reason ''",
+        ),
+        ([protocol_cell(side=s, value=None) for s in (OURS, PUBLISHED)], "None, status ok, has"),
+        ([protocol_cell(side=s, status="failed") for s in (OURS, PUBLISHED)], "status failed, has"),
+    ],
+)
+def test_a_protocol_that_is_not_whole_or_not_possible_is_named(cells, message):
+    problem = "\n".join(PAGE.bounds([*peer_records(CONFIG), *cells], CONFIG))
+
+    assert problem.startswith("protocol_records.csv: ")
+    assert message in problem
+
+
+@pytest.mark.parametrize("name", ["cells.csv", "samples.csv", "peer.csv"])
+def test_a_file_that_cannot_be_read_is_refused_not_a_crash(folder, name):
+    forge(folder, name, lambda text: "")
+
+    assert re.search(r"cannot be computed|no row for|no step was timed", refusal(folder))
+
+
+# Sentences, figure, numbers.
+
+
+def told(config, n_repeats=6, **changes):
+    """Table and run of made-up records."""
+    rows = table(peer_records(config, **changes), config)
+    return rows, config.model_copy(update={"n_repeats": n_repeats})
+
+
+def test_the_answer_tells_best_settings_first_with_the_interval_of_each_row():
+    rows, config = told(peer_config())
+    first = row(rows[(rows["base"] == "respsann") & (rows["setting"] == "best")], OURS)
+
+    best, defaults = prose.answer(rows, config).splitlines()
+
+    opening = "- **Ours as a ratio to psannlm 2.0.1**, "
+    assert best.startswith(f"{opening}each with its fastest choices, fp32 (95% intervals): ")
+    assert defaults.startswith(f"{opening}each by its defaults, fp32 (95% intervals): ")
+    around = "{ratio:.2f} ({ratio_low:.2f} – {ratio_high:.2f})".format(**first)
+    assert f"training step **respsann** {around} × (faster), **sgrpsann** 1.5" in best
+    assert "; saved for backward **respsann** 0.40 × (fewer), **sgrpsann** 0.40" in best
+
+
+def test_slower_is_said_as_plainly_as_faster():
+    speeds = {OURS: 800.0, AGAIN: 800.0, PUBLISHED: 1000.0}
+
+    said = prose.answer(*told(peer_config(), speeds=speeds))
+
+    assert said.count("(slower)") == 4
+    assert "(faster)" not in said
+
+
+def test_what_failed_is_counted_with_its_reason_and_no_ratio_is_made_up():
+    assert prose.answer(*told(peer_config(), failing=[PUBLISHED])) == (
+        "- 8 of 24 rows failed, which leaves 8 of ours without a ratio: cannot be installed."
+    )
+    rows, config = told(peer_config(), failing=SIDES)
+    assert prose.answer(rows, config).startswith("- 24 of 24 rows failed: ")
+    assert "by up to —" in prose.reading(rows, config)
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [(1, "With 1 fresh process a row"), (5, "With 5 fresh processes a row"), (6, "")],
+)
+def test_too_few_repeats_are_said(n, words):
+    said = prose.answer(*told(peer_config(n_repeats=1), n))
+
+    assert words in said
+    assert ("no difference of speed is called one" in said) == bool(words)
 
 
 @pytest.mark.slow
-def test_the_published_package_keeps_what_it_is_known_to_keep():
-    if not (CACHE / "peers" / "psannlm-2.0.1" / peer.STAMP).exists():
-        pytest.skip("psannlm 2.0.1 is not installed in the cache")
-    medium = memory_config(
-        peer="psannlm==2.0.1", vocab_size=32000, d_model=512, n_layers=8, n_heads=8, d_mlp=2048,
-        context_length=512, batch_tokens=(512,), contexts=(), precision=("fp32", "bf16"),
-    )  # fmt: skip
+def test_a_panel_stands_for_each_work_and_precision_with_every_base_and_setting():
+    figure = figures.ratios(told(peer_config())[0])
 
-    fp32, bf16 = measure_peer(medium)
+    assert list(figure.panels) == ["training step, fp32", "saved for backward, fp32"]
+    for name, panel in figure.panels.items():
+        words = set(re.findall(r">([^<>]+)</text>", panel))
+        of = "bytes" if name.startswith("saved") else "speed"
+        assert words >= {"respsann", "sgrpsann", "defaults", "best", f"ours / published, {of}"}
 
-    assert fp32.saved_bytes == pytest.approx(380 * 2**20, rel=0.01)
-    assert bf16.saved_bytes == pytest.approx(390 * 2**20, rel=0.01)
+
+def test_without_anything_to_compare_the_figure_says_so():
+    figure = figures.ratios(told(CONFIG, failing=[PUBLISHED])[0])
+
+    assert not figure.panels
+    assert "could be compared" in figure.caption
+
+
+def test_only_our_own_rows_measured_once_are_numbers(tmp_path):
+    numbers = list(PAGE.numbers(load(peer_run(tmp_path))))
+
+    assert len(numbers) == 2 * 2 * 2
+    speed = next(n for n in numbers if n.name == "peer.sgrpsann.best.train_step.fp32.ratio")
+    assert (speed.column.compare, speed.column.better) == ("noise", "higher")
+    assert (speed.unit, speed.verdict) == ("× psannlm==2.0.1", "faster")
+    assert speed.about == "sgrpsann, best, training step, fp32, 32 tokens a step"
+    size = next(n for n in numbers if n.name == "peer.sgrpsann.best.saved.fp32.ratio")
+    assert (size.value, size.low, size.verdict) == (0.4, None, "fewer")
+    assert (size.column.compare, size.column.better) == ("counted", "lower")
+    assert size.quantity != speed.quantity
+
+
+def test_the_landing_page_and_the_table_of_runs_tell_every_setting(tmp_path):
+    run = load(peer_run(tmp_path))
+    numbers = [n for n in PAGE.numbers(run) if PAGE.is_headline(n.row, n.column)]
+
+    said = PAGE.summary(numbers)
+
+    for name in ("*each with its fastest choices*: ", "*each by its defaults*: "):
+        part = said.split(name)[1].split("*each")[0]
+        assert re.search(r"\*\*faster\*\* respsann training step 1\.(49|50)", part)
+        assert "**fewer** respsann saved for backward 0.400" in part
+    ratios = {
+        s: n.value
+        for s in ("defaults", "best")
+        for n in numbers
+        if f".respsann.{s}.train" in n.name
+    }
+    assert PAGE.found(run) == (
+        f"respsann, training step: {ratios['defaults']:.2f} (defaults) and {ratios['best']:.2f} "
+        "(best) × the published package"
+    )
+
+
+def test_a_run_without_a_ratio_has_no_headline_and_says_so(tmp_path):
+    run = load(peer_run(tmp_path, records=peer_records(peer_config(), failing=[PUBLISHED])))
+
+    assert not [n for n in PAGE.numbers(run) if PAGE.is_headline(n.row, n.column)]
+    assert PAGE.found(run) == "nothing was measured"
+
+
+# Repeats.
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return PAGE.rows(load(peer_run(tmp_path_factory.mktemp("reports"))))
+
+
+def row_of(rows, side, work):
+    return next(r for r in rows if (r.values["side"], r.values["work"]) == (side, work))
+
+
+def test_a_row_is_measured_with_all_sides_but_without_the_works_after_it(rows, monkeypatch):
+    asked = []
+    monkeypatch.setattr(peer_page, "compare", lambda config: asked.append(config) or iter(()))
+    one = row_of(rows, OURS, "train_step")
+
+    PAGE.measure_again(one, RerunRequest(peer_config(), torch.device("cpu"), 2, str), [])
+
+    [config] = asked
+    assert (config.work, config.n_repeats) == (("train_step",), 2)
+    cells = plan(config)
+    assert {(c.base, c.setting) for c in cells} == {(one.values["base"], one.values["setting"])}
+    assert len(cells) == 6
+
+
+@pytest.mark.parametrize(("side", "ratio"), [(OURS, 2.0), (AGAIN, 0.5), (PUBLISHED, None)])
+def test_speeds_are_by_block_and_ratios_to_the_other_side(rows, side, ratio):
+    one = replace(row_of(rows, side, "train_step"), values=vars(peer_cell(side=side)))
+    records = blocks((0.5, 1.0, 1.0), (1.0, 2.0, 2.0))
+
+    found = PAGE.replicates(records, one, CONFIG)
+
+    mine = {r.repeat: r.amount for r in records if r.side == side}
+    assert found == {"value": mine} | ({"ratio": {0: ratio, 1: ratio}} if ratio else {})
+    assert PAGE.replicates(records[:2], one, CONFIG)["value"].keys() <= {0}
+
+
+def test_bytes_are_those_of_the_side_alone_and_failures_tell_their_reason(rows):
+    one = replace(row_of(rows, OURS, "saved"), values=vars(peer_cell(work="saved")))
+
+    assert PAGE.replicates(sizes(MIB, MIB, 3 * MIB), one, CONFIG) == {"value": {0: 1.0}}
+    lost = failed_cell("killed", work="saved")
+    assert PAGE.replicates([lost], one, CONFIG) == {"value": {}}
+    assert PAGE.failures([lost], one) == ["killed"]
+
+
+@pytest.mark.parametrize("work", ["train_step", "saved"])
+def test_a_value_is_judged_as_what_it_is(rows, work):
+    one = row_of(rows, OURS, work)
+
+    column = PAGE.column_of(one, PAGE.tables[0]["value"])
+
+    expected = ("counted", "MiB") if work == "saved" else ("noise", "tokens/s")
+    assert (column.compare, column.unit) == expected

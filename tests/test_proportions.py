@@ -1,4 +1,4 @@
-"""Differences of shares that items can show, and intervals of shares."""
+"""Differences of shares that items can show."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from psannlm.config.schema import ConfigError
-from psannlm.pages.shootout.proportions import smallest_effect, wilson
+from psannlm.pages.shootout.proportions import smallest_effect
 
 
 def power(n: int, p: float, q: float) -> float:
@@ -49,13 +49,3 @@ def test_too_few_items_show_nothing():
 def test_what_has_no_room_for_an_effect_is_refused(n, p, message):
     with pytest.raises(ConfigError, match=message):
         smallest_effect(n, p)
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 10), (3, 10), (64, 256), (10, 10)])
-def test_the_interval_is_where_a_share_is_not_refuted(right, n):
-    low, high = wilson(right, n)
-
-    z = norm.ppf(0.975)
-    for bound in (low, high):  # (share - bound)^2 = z^2 bound (1 - bound) / n
-        assert (right / n - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / n, abs=1e-12)
-    assert low < high

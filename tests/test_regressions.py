@@ -1,9 +1,12 @@
-"""Runs are compared only if they were made alike, and a planted regression is found."""
+"""Runs are compared only if made alike, and a number became worse only beyond a known bound."""
 
 import pytest
 
-from psannlm.evidence.runs import load
-from psannlm.publish.regressions import pairs, regressions, shown, summary
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.runs import Evidence, load
+from psannlm.evidence.table import Column
+from psannlm.pages.registry import pages
+from psannlm.publish.regressions import are_disjoint, judge, pairs, regressions, shown, summary
 from tests.histories import history_run
 from tests.synthetic import throughput_run
 
@@ -36,7 +39,8 @@ def test_a_regression_planted_into_samples_is_found_and_their_noise_is_not(tmp_p
     before = load(throughput_run(tmp_path, speeds={"respsann": 1000.0, "transformer": 1000.0}))
     now = load(throughput_run(tmp_path, speeds={"respsann": 700.0, "transformer": 1002.0}))
 
-    table = regressions([before, now]).set_index("base")
+    table = regressions([before, now])
+    table = table[table["number"] == "speed"].set_index("base")
 
     assert table.loc["respsann", "verdict"] == "regressed"
     assert set(table.loc["transformer", "verdict"]) == {"within the noise"}
@@ -49,7 +53,7 @@ def test_a_regression_planted_into_samples_is_found_and_their_noise_is_not(tmp_p
         ({"torch": "2.1"}, "torch: 2.1, before 2.0"),
         ({"threads": 4}, "threads: 4, before 2"),
         ({"machine": "another"}, "machine: another, before a machine"),
-        ({"d_model": 64, "seed": 3}, "parameters differ (d_model, seed)"),
+        ({"d_model": 65, "seed": 3}, "parameters differ (d_model, seed)"),
         ({"corpus": "other"}, "the text differs"),
     ],
 )
@@ -88,40 +92,147 @@ def test_presets_and_unfinished_runs_are_not_mixed(tmp_path):
 
 def test_a_parameter_that_the_older_run_did_not_know_counts_as_its_default(tmp_path):
     older = history_run(tmp_path, "throughput", 1)
-    del older.manifest["parameters"]["wave_kernel"]
-    newer = history_run(tmp_path, "throughput", 2)
-    other = history_run(tmp_path, "throughput", 3, wave_kernel=5)
+    usual = pages()["throughput"].config.model_fields["wave_kernel"].default
+    newer = history_run(tmp_path, "throughput", 2, wave_kernel=usual)
+    other = history_run(tmp_path, "throughput", 3, wave_kernel=usual + 2)
 
     assert verdicts(regressions([older, newer])) == ["within the noise"]
     assert verdicts(regressions([older, other])) == ["not comparable"]
 
 
+RUN = Evidence(None, {})  # type: ignore[arg-type]
+
+
+def of(compare, better="higher", unit="tokens/s"):
+    """A column of that comparison."""
+    return Column("x", "", unit, better=better, compare=compare)
+
+
+SPEED, TRAINING_SPEED, CHECK = of("noise"), of("single"), of("check")
+KEPT, STEP, BITS, LOSS = (
+    of(compare, "lower") for compare in ("counted", "noise", "counted", "interval")
+)
+
+
+def a(column, value, reach=0.0, *, floor=None, n=8, status="ok") -> Number:
+    low, high = (None, None) if value is None else (value - reach, value + reach)
+    return Number(
+        run=RUN, name="x", column=column, quantity="x", unit=column.unit, base="respsann",
+        setting="", value=value, status=status, verdict="", row=None, low=low, high=high,
+        floor=floor, n=n,
+    )  # fmt: skip
+
+
+def test_a_planted_loss_of_speed_is_found_and_noise_is_not():
+    before = a(SPEED, 1000.0, 20, floor=0.05)
+
+    slow, noisy = a(SPEED, 700.0, 20, floor=0.05), a(SPEED, 970.0, 20, floor=0.05)
+
+    assert judge(slow, before, None).verdict == "regressed"
+    assert judge(slow, before, None).change == pytest.approx(-0.3)
+    assert judge(noisy, before, None).verdict == "within the noise"
+    assert judge(before, slow, None).verdict == "improved"
+
+
+def test_disjoint_intervals_within_the_noise_floor_are_noise():
+    found = judge(a(SPEED, 950.0, 1, floor=0.02), a(SPEED, 1000.0, 1, floor=0.06), None)
+
+    assert found.verdict == "within the noise"
+    assert found.bound.startswith("6.0% (noise floor)")
+
+
+def test_a_change_beyond_the_noise_floor_within_wide_intervals_is_noise():
+    found = judge(a(SPEED, 800.0, 150, floor=0.01), a(SPEED, 1000.0, 150, floor=0.01), None)
+
+    assert found.verdict == "within the noise"
+
+
+def test_the_smallest_effect_bounds_what_has_almost_no_noise():
+    found = judge(a(SPEED, 995.0, 0, floor=0.0001), a(SPEED, 1000.0, 0, floor=0.0001), None)
+
+    assert (found.verdict, found.bound[:4]) == ("within the noise", "1.0%")
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_too_few_processes_on_either_side_compare_nothing(n):
+    found = judge(a(SPEED, 500.0, floor=0.01), a(SPEED, 1000.0, floor=0.01, n=n), None)
+
+    assert found.verdict == "not comparable"
+    assert f"needs 6 processes, these are {n}" in found.reason
+
+
+def test_a_longer_step_is_worse_by_the_noise_floor_of_the_machine():
+    before, longer = a(STEP, 0.5, 0.001), a(STEP, 0.6, 0.001)
+
+    assert judge(longer, before, 0.1).verdict == "regressed"
+    assert judge(before, longer, 0.1).verdict == "improved"
+    assert judge(longer, before, 0.25).verdict == "within the noise"
+    assert judge(longer, before, None).reason == "no noise floor is known of this machine"
+
+
+def test_counted_bytes_have_changed_beyond_one_percent():
+    before = a(KEPT, 100.0, n=3)
+
+    assert judge(a(KEPT, 101.5, n=3), before, None).verdict == "regressed"
+    assert judge(a(KEPT, 98.5, n=3), before, None).verdict == "improved"
+    assert judge(a(KEPT, 100.9, n=3), before, None).verdict == "unchanged"
+    assert judge(a(KEPT, 1.0), a(KEPT, 0.0), None).verdict == "regressed"
+    assert judge(a(KEPT, 0.0), a(KEPT, 0.0), None).verdict == "unchanged"
+
+
+def test_a_single_training_is_bounded_without_an_interval_and_says_so():
+    speed = judge(a(TRAINING_SPEED, 800.0, n=1), a(TRAINING_SPEED, 1000.0, n=1), 0.15)
+    bits = judge(a(BITS, 2.05, n=1), a(BITS, 2.0, n=1), None)
+
+    assert (speed.verdict, bits.verdict) == ("regressed", "regressed")
+    assert "no interval" in speed.bound
+    assert "no interval" in bits.bound
+    assert judge(a(TRAINING_SPEED, 800.0), a(TRAINING_SPEED, 1000.0), None).verdict == (
+        "not comparable"
+    )
+
+
+def test_losses_over_seeds_have_changed_when_their_intervals_do_not_meet():
+    before = a(LOSS, 3.0, 0.1, n=5)
+
+    assert judge(a(LOSS, 3.3, 0.1, n=5), before, None).verdict == "regressed"
+    assert judge(a(LOSS, 2.7, 0.1, n=5), before, None).verdict == "improved"
+    assert judge(a(LOSS, 3.15, 0.1, n=5), before, None).verdict == "within the noise"
+
+
 @pytest.mark.parametrize(
-    ("page", "worse", "expected"),
+    ("now", "then", "verdict"),
     [
-        ("memory", {"saved_mib": 110.0}, ["regressed", "within the noise"]),
-        ("memory", {"elapsed_s": 0.7, "elapsed_s_low": 0.69}, ["unchanged", "regressed"]),
-        ("tiny_corpus", {"bits_per_byte": 2.1}, ["regressed", "within the noise"]),
-        ("tiny_corpus", {"tokens_per_s": 800.0}, ["unchanged", "regressed"]),
-        ("validation", {"status": "failed"}, ["regressed"]),
-        ("shootout", {"val_loss": 3.5, "val_loss_low": 3.4}, ["regressed"]),
-        ("peer", {"ratio": 1.2, "ratio_high": 1.25, "ratio_low": 1.1}, ["regressed"]),
-        ("peer", {"work": "saved", "ratio": 1.6}, ["not comparable"]),
+        ("passed", "passed", "unchanged"),
+        ("failed", "passed", "regressed"),
+        ("skipped", "passed", "regressed"),
+        ("passed", "failed", "improved"),
+        ("failed", "failed", "unchanged"),
+        ("failed", "skipped", "not comparable"),
     ],
 )
-def test_every_page_has_its_regressions(tmp_path, page, worse, expected):
-    floor = history_run(tmp_path, "throughput", 1)
-    worse = worse | ({"elapsed_s_high": 0.71} if "elapsed_s" in worse else {})
-    older, newer = history_run(tmp_path, page, 2), history_run(tmp_path, page, 3, worse)
+def test_a_check_passes_or_does_not(now, then, verdict):
+    values = {"passed": 1.0, "failed": 0.0, "skipped": None}
 
-    table = regressions([floor, older, newer])
+    found = judge(a(CHECK, values[now], status=now), a(CHECK, values[then], status=then), None)
 
-    assert verdicts(table) == expected
+    assert found.verdict == verdict
 
 
-def test_fewer_saved_bytes_beside_the_published_package_are_better(tmp_path):
-    saved = {"work": "saved"}
-    older = history_run(tmp_path, "peer", 1, saved)
-    newer = history_run(tmp_path, "peer", 2, saved | {"ratio": 0.5})
+def test_what_could_be_measured_and_no_longer_can_has_regressed():
+    works, fails = a(SPEED, 1000.0, floor=0.05), a(SPEED, None, status="failed")
 
-    assert verdicts(regressions([older, newer])) == ["improved"]
+    assert judge(fails, works, None).verdict == "regressed"
+    assert judge(works, fails, None).verdict == "improved"
+
+
+def test_a_row_that_the_run_before_has_not_is_not_compared():
+    found = judge(a(SPEED, 1000.0), None, None)
+
+    assert (found.verdict, found.reason) == ("not comparable", "the run before has no such row")
+
+
+def test_intervals_that_touch_are_not_disjoint():
+    assert not are_disjoint(a(LOSS, 3.0, 0.5), a(LOSS, 4.0, 0.5))
+    assert are_disjoint(a(LOSS, 3.0, 0.5), a(LOSS, 4.001, 0.5))
+    assert not are_disjoint(a(LOSS, 3.0), a(LOSS, None))

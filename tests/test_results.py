@@ -12,7 +12,7 @@ from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Refused
 from psannlm.evidence.session import default_parameters
-from psannlm.pages.registry import CONFIGS
+from psannlm.pages.registry import pages
 from psannlm.publish import results
 from psannlm.publish.results import Results, ResultsConfig
 from tests.histories import history_run
@@ -99,7 +99,7 @@ def test_unknown_names_are_refused_all_at_once_with_the_nearest_and_what_there_i
 
     said = str(refused.value)
     assert (
-        f"unknown page 'thruput', did you mean 'throughput'? There are: {', '.join(CONFIGS)}"
+        f"unknown page 'thruput', did you mean 'throughput'? There are: {', '.join(pages())}"
         in (said)
     )
     assert "unknown base 'respsan', did you mean 'respsann'? There are: respsann" in said

@@ -14,11 +14,13 @@ from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import EvidenceError, load
 from psannlm.evidence.session import default_parameters
-from psannlm.pages.registry import CONFIGS
-from psannlm.pages.throughput.records import read_records
+from psannlm.pages.registry import pages
+from psannlm.pages.throughput.records import STORE
 from psannlm.run import check as identities
 from psannlm.run import preset as runner
 from tests.synthetic import throughput_run
+
+FILES = ("samples.csv", "cells.csv")
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():
@@ -81,7 +83,7 @@ def test_a_report_runs_in_the_order_of_the_pre_flight():
 
 
 def test_what_installs_another_package_runs_only_if_it_is_named():
-    assert set(CONFIGS) - set(runner.chosen("smoke")) == {"peer"}
+    assert set(pages()) - set(runner.chosen("smoke")) == {"peer"}
     assert runner.chosen("smoke", ["peer", "memory"]) == ["memory", "peer"]
 
 
@@ -190,7 +192,7 @@ def test_a_killed_run_goes_on_without_measuring_anything_twice(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
     log.close()
     [folder] = (reports / "benchmarks").iterdir()
-    before = read_records((folder / "cells.csv").read_text(), (folder / "samples.csv").read_text())
+    before = STORE.records({name: (folder / name).read_text() for name in FILES})
     assert before
     assert not load(folder).is_complete
 
@@ -199,7 +201,7 @@ def test_a_killed_run_goes_on_without_measuring_anything_twice(tmp_path):
     assert outcome.reason == ""
     evidence = load(folder)
     identities.check(evidence)
-    after = read_records(evidence.text("cells.csv"), evidence.text("samples.csv"))
+    after = STORE.records({name: (folder / name).read_text() for name in FILES})
     assert evidence.is_complete
     assert after[: len(before)] == before
     assert len({record.key for record in after}) == len(after) == 2 * (2 * 2 + 1)

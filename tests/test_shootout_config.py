@@ -6,7 +6,6 @@ import pytest
 
 from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
-from psannlm.pages.registry import CONFIGS
 from psannlm.pages.shootout.config import ShootoutConfig
 from tests.synthetic_shootout import shootout_config
 
@@ -14,7 +13,6 @@ from tests.synthetic_shootout import shootout_config
 def test_the_notebook_takes_this_configuration() -> None:
     config = shootout_config()
 
-    assert CONFIGS["shootout"] is ShootoutConfig
     assert parse(ShootoutConfig, config.model_dump(mode="json"), source="here") == config
 
 

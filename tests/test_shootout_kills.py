@@ -23,14 +23,12 @@ import torch
 from psannlm.bench import fork_server as fork_server
 from psannlm.files import write_atomically
 from psannlm.pages.shootout import plan, pool
-from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.files import csv_of
 from psannlm.pages.shootout.gates import gates
 from psannlm.pages.shootout.measure import run_cells
 from psannlm.pages.shootout.plan import Cell
 from psannlm.pages.shootout.records import TrainingRecord, from_json
-from psannlm.pages.shootout.tables import shootout_of
+from psannlm.pages.shootout.tables import SUMMARY, tabulate
 from psannlm.train import data
 from tests.synthetic_shootout import shootout_config
 from tests.tiny_trainings import write_text
@@ -41,7 +39,6 @@ TIMED = {
     "started_at": "", "train_seconds": None, "train_tokens_per_s": None, "overhead_seconds": None,
     "peak_rss_bytes": None,
 }  # fmt: skip
-COLUMNS = set(shootout_tables.TIMED)
 
 
 class Forked:
@@ -99,8 +96,9 @@ def asked(corpus: str) -> ShootoutConfig:
 def summary(corpus: str, records: Mapping[str, TrainingRecord]) -> str:
     """summary.csv of a run with these records, but for what no run repeats."""
     config, found = asked(corpus), list(records.values())
-    shootout = shootout_of(found, gates(config, plan.choose(config, found), found), config)
-    return csv_of(shootout.summary.drop(columns=list(COLUMNS & set(shootout.summary))))
+    examined = gates(config, plan.choose(config, found), found)
+    summary = tabulate([*found, *examined], config)[SUMMARY.file]
+    return str(summary.drop(columns=["train_seconds", "train_tokens_per_s"]).to_csv())
 
 
 def keep(cells: Mapping[str, Cell], config: Any, folder: Path) -> None:

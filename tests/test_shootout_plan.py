@@ -216,11 +216,3 @@ def test_a_cell_is_the_training_that_its_arm_and_setting_say() -> None:
     assert (sine.sine_frequency, sine.init_std, sine.learnable) == (1.5, 0.04, ("decay",))
     assert (plain.base, plain.mlp) == (("transformer",), "swiglu")
     assert sine.network.d_mlp == config.d_mlp
-
-
-def test_records_come_in_the_order_of_their_cells_as_far_as_they_are_there() -> None:
-    config = shootout_config()
-    cells = [Cell(RESPSANN, SETTING, seed) for seed in (0, 1, 2)]
-    records = [record(cell, config) for cell in (cells[2], cells[0])]
-
-    assert plan.of_keys(cells, config, records) == records[::-1]

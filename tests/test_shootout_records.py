@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from psannlm.evidence.store import types_of
 from psannlm.pages.shootout.records import (
     DocumentLoss,
     Learned,
@@ -36,9 +37,9 @@ def drawn(seed: int) -> TrainingRecord:
         return tuple(make() for _ in range(draw.randint(0, 4)))
 
     numbers = {
-        field.name: number() if "float" in str(field.type) else draw.randint(0, 10**12)
-        for field in dataclasses.fields(TrainingRecord)
-        if str(field.type) in ("float | None", "int | None") and draw.random() < 0.8
+        name: number() if kind == float | None else draw.randint(0, 10**12)
+        for name, kind in types_of(TrainingRecord).items()
+        if kind in (float | None, int | None) and draw.random() < 0.8
     }
     parts = tuple(part for part in ("amplitude", "frequency", "decay") if draw.random() < 0.5)
     rows = {

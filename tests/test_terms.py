@@ -5,7 +5,7 @@ from docutils import nodes
 from docutils.utils import new_document
 from sphinx.addnodes import pending_xref
 
-from psannlm.publish.terms import link_terms
+from psannlm.publish.theme import link_terms
 
 TERMS = ["run", "smoke run", "baseline", "MiB"]
 

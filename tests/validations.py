@@ -3,24 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 import torch
 
 from psannlm.checks import suite
 from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Finding, Measure, Result, UncheckableError
-from psannlm.evidence.runs import Run
-from psannlm.pages.validation import (
-    measure as validated,
-)
-from psannlm.pages.validation import (
-    prose as validation_views,
-)
-from psannlm.pages.validation import (
-    tables as validation_tables,
-)
-from tests.synthetic import executed_notebook, start_manifest
+from psannlm.pages.validation.page import PAGE
+from tests.synthetic import sealed_run
 
 
 def validation_config(**changes: Any) -> ValidationConfig:
@@ -104,13 +94,4 @@ def made(config: ValidationConfig) -> list[Finding]:
 def validation_run(reports: Path, *, status: str = "complete", **changes: Any) -> Path:
     """A sealed run folder of the suite as it stands; returns it."""
     config = validation_config(**changes)
-    run = Run.start("gpu", start_manifest("validation", config), reports=reports)
-    log, findings = validated.Log(run), made(config)
-    for finding in findings:
-        log.say(f"[1/1] {validated.line(finding)}")
-    run.write("summary.json", validation_tables.summary(findings, run.manifest))
-    for name, text in validation_views.files(findings, run.manifest).items():
-        run.write(name, text)
-    run.write("validation.ipynb", nbformat.writes(executed_notebook("Validation")))
-    run.seal(status)
-    return run.folder
+    return sealed_run(PAGE, config, made(config), reports, status=status)

@@ -22,6 +22,7 @@ def stage(app: Any, config: Any) -> None:
     for warning in staged.warnings:
         logger.warning(warning)
     config.myst_substitutions = staged.constants
+    config.external_toc_path = str(Path(app.srcdir) / staging.CONTENTS)
 
 
 def finish(app: Any, error: Exception | None) -> None:

@@ -65,6 +65,38 @@ class RerunRequest(Generic[ConfigT]):
     say: Callable[[str], None]
     """Told, in a sentence, what begins."""
 
+    floor: float = 0.0
+    """Noise floor of times whose run measures nothing twice: that of the machine, if known."""
+
+    same_device: bool = True
+    """Whether this device is like the one that was measured, so that speeds can be compared."""
+
+    same_digits: bool = True
+    """Whether the same training should reach the same digits here."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number, or word, of a row: as published, as expected of the repeat, as it came out."""
+
+    name: str
+    """With its unit."""
+
+    published: str
+    expected: str
+    measured: str
+    inside: bool | None
+    """None where it is shown and not judged."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What a page found when it measured a row again."""
+
+    quantities: tuple[Quantity, ...]
+    rules: tuple[str, ...]
+    """What each kind of quantity is judged by, a sentence each."""
+
 
 class Page(ABC, Generic[ConfigT, RecordT]):
     """One page of the report."""
@@ -98,13 +130,31 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     raw: tuple[Table, ...] = ()
     """Further files of a run, for the dictionary of data."""
 
+    shown: tuple[Table, ...] = ()
+    """Tables that are on the page alone, in no file."""
+
     store: RecordStore[RecordT]
+
+    readme_table: ClassVar[Table | None] = None
+    """The one whose best rows README.md shows, if not the first."""
 
     readme_columns: ClassVar[tuple[str, ...]] = ()
     """Columns of the table in README.md; all that have a heading if none is named."""
 
     usual_repeats: ClassVar[int] = 4
     """Most fresh processes, or trainings, of a repeated row where no number is asked for."""
+
+    repeats_once: ClassVar[bool] = False
+    """Whether a row is one value, which a single repeat decides."""
+
+    smoke_note: ClassVar[str] = (
+        "A smoke run: it proves that this page runs. Its sizes, and its repeats where there are "
+        "any, are too small for its numbers to mean anything."
+    )
+    """What the book says of a run of the smoke preset."""
+
+    constants: ClassVar[Mapping[str, str]] = {}
+    """Numbers of its method, for the prose that explains it, by the name of their place."""
 
     @abstractmethod
     def measure(self, session: "Session[ConfigT, RecordT]") -> Iterator[Sequence[RecordT]]:
@@ -156,7 +206,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
             "",
             f"Preset {run.manifest['preset']}, on {run.device}. {self.readme_note(run)}",
             "",
-            self.tables[0].markdown(self.best(tables, run), self.readme_columns),
+            (self.readme_table or self.tables[0]).markdown(
+                self.best(tables, run), self.readme_columns
+            ),
             "",
             f"Made by `{run.manifest['command']}`.",
             "",
@@ -192,6 +244,20 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         """The table that a row stands in."""
         return next(table for table in self.tables if table.file == row.file)
 
+    @property
+    def items(self) -> set[str]:
+        """Items of the benchmark plan that it answers."""
+        columns = (column for table in self.tables for column in table.columns)
+        return {column.headline for column in columns if column.headline}
+
+    def item_of(self, row: Row) -> str | None:
+        """The item that a row answers alone, or an empty word; None where rows answer together."""
+        return None
+
+    def pieces(self) -> Mapping[str, str]:
+        """Parts of written pages that follow from its settings, by their file in book/results/."""
+        return {}
+
     def is_headline(self, row: Row, column: Column) -> bool:
         """Whether a number stands on the landing page."""
         return bool(column.headline)
@@ -209,6 +275,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         stated = [c.name for c in self.table_of(row).of_role("verdict")]
         return str(row.values.get(stated[0]) or "") if stated else ""
 
+    def column_of(self, row: Row, column: Column) -> Column:
+        """What a column means on a row, where rows are of more than one quantity."""
+        return column
+
     def rows(self, run: Evidence, where: str = "", file: str = "") -> list[Row]:
         """Rows of one of its tables, the first if no file is named; see `rows_of`."""
         first = self.tables[0].file
@@ -224,6 +294,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def number(self, row: Row, column: Column) -> Number:
         """The number in a column of a row."""
+        column = self.column_of(row, column)
         values, asked = row.values, row.run.manifest["parameters"]
         status = str(values.get("status") or "ok")
         value = values.get(column.name) if status == "ok" else None
@@ -250,6 +321,13 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     def summary(self, numbers: Sequence[Number]) -> str:
         """The answer to the page's question in a sentence, from its headline numbers."""
         return text.by_verdict((n.base, n.plain, n.verdict) for n in numbers if n.is_main)
+
+    def cards(self, numbers: Sequence[Number]) -> Mapping[str, Sequence[Number]]:
+        """Headline numbers of each card on the landing page, by the title of the card."""
+        found: dict[str, list[Number]] = {}
+        for number in numbers:
+            found.setdefault(f"{self.title}: {number.base}", []).append(number)
+        return found
 
     def found(self, run: Evidence) -> str:
         """What a complete run is known by, in the table of runs."""
@@ -280,6 +358,16 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     def failures(self, records: Sequence[RecordT], row: Row) -> list[str]:
         """Why records of a row failed."""
         return []
+
+    def compare_again(
+        self,
+        row: Row,
+        request: RerunRequest[ConfigT],
+        old: Sequence[RecordT],
+        new: Sequence[RecordT],
+    ) -> Repeat | None:
+        """What new records say of a row, where that is more than `replicates` tells."""
+        return None
 
 
 def run_info(page: Page[ConfigT, Any], run: Evidence) -> RunInfo[ConfigT]:

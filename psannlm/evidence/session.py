@@ -5,6 +5,7 @@ papermill injected but the notebook does not have is seen, and refused before an
 """
 
 import ast
+import contextlib
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Generic
 
@@ -53,6 +54,7 @@ class Session(Generic[ConfigT, RecordT]):
         self.page, self.config, self.run, self.device = page, config, run, device
         self.records = page.store.read(run.artifacts, self._text_of)
         self.tables: Mapping[str, Any] = {}
+        self._figures: Mapping[str, Figure] = {}
         self._written: dict[str, str] = {}
         self._last_report = -math.inf
 
@@ -62,7 +64,7 @@ class Session(Generic[ConfigT, RecordT]):
         return RunInfo(self.config, self.run.manifest, self.records)
 
     @property
-    def done(self) -> set[tuple[Any, ...]]:
+    def done(self) -> set[Any]:
         """Keys of the records that the run holds."""
         return {record.key for record in self.records}
 
@@ -79,9 +81,12 @@ class Session(Generic[ConfigT, RecordT]):
         """Measure behind a progress bar, save every record as it comes, then make the tables."""
         store, total = self.page.store, self.page.total(self.config)
         batches = self.page.measure(self)
-        with tqdm(
-            batches, total=total, unit=store.unit, file=sys.stdout, ncols=88, initial=0
-        ) as bar:
+        with contextlib.ExitStack() as stack:
+            if isinstance(batches, Generator):  # what it has begun ends with it
+                stack.callback(batches.close)
+            bar = stack.enter_context(
+                tqdm(batches, total=total, unit=store.unit, file=sys.stdout, ncols=88)
+            )
             for batch in bar:
                 self.records += batch
                 self.save()
@@ -118,7 +123,8 @@ class Session(Generic[ConfigT, RecordT]):
 
     def table(self, file: str, *columns: str) -> HTML:
         """A table of the page, as people read it."""
-        [table] = [table for table in self.page.tables if table.file == file]
+        tables = (*self.page.tables, *self.page.shown)
+        [table] = [table for table in tables if table.file == file]
         return HTML(table.html(self.tables[file], columns))
 
     def show(self, name: str, *, pixels: bool = False) -> Figure:
@@ -128,7 +134,8 @@ class Session(Generic[ConfigT, RecordT]):
             name: Of the figure; its files are called so, the panel's name follows.
             pixels: Whether all panels are saved as `name`.png too.
         """
-        figure = self.page.figures(self.tables, self.info)[name]
+        self._figures = self._figures or self.page.figures(self.tables, self.info)
+        figure = self._figures[name]
         for panel, svg in figure.panels.items():
             self.run.write(f"{name}_{re.sub(r'[^a-z0-9]+', '_', panel)}.svg", svg)
         if pixels:

@@ -15,7 +15,7 @@ class Record(Protocol):
     """What one measurement leaves."""
 
     @property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> Any:
         """Names the record within its run."""
 
 
@@ -46,9 +46,10 @@ class RecordStore(Generic[RecordT]):
 
     def files_of(self, artifacts: Collection[str]) -> list[str]:
         """Which files of a run hold records; none before the first is whole."""
-        if self.prefix:
-            return sorted(name for name in artifacts if name.startswith(self.prefix))
         wanted = [table.file for table in self.tables]
+        if self.prefix:
+            own = sorted(name for name in artifacts if name.startswith(self.prefix))
+            return [*own, *(name for name in wanted if name in artifacts)]
         return wanted if set(wanted) <= set(artifacts) else []
 
     def read(self, artifacts: Collection[str], text_of: Callable[[str], str]) -> list[RecordT]:

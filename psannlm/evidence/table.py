@@ -6,6 +6,7 @@ headline numbers, History, and how a repeated row is judged.
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,9 @@ Role = Literal["key", "verdict", "status", "reason", "fact"]
 Compare = Literal["noise", "single", "counted", "interval", "check"]
 """How two measurements of a number are compared: by intervals beyond the noise floor; by the noise
 floor alone, for single runs; beyond a fixed share; by intervals over seeds; by pass or fail."""
+
+REPLICATES = ("n_ok", "n_blocks")
+"""Columns that count what an interval is over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,16 @@ class Column:
     words: Mapping[Any, str] = field(default_factory=dict)
     """Values as people read them; one that reads "" is left out of a row's description."""
 
+    beside: str = ""
+    """Column of which the value is shown in parentheses, as a share beside a size."""
+
     role: Role = "fact"
+    nested: bool = False
+    """Whether its cells are lists or objects, which stand in the file of their run alone."""
+
+    cell: Callable[[Mapping[str, Any]], str] | None = None
+    """Says a whole row's values as people read them, where that takes more than this one."""
+
     value: Callable[[Any], Any] | None = None
     """Computes the cell from what the page groups its records to, one group a row."""
 
@@ -61,8 +74,10 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The heading with its unit, unless that is named already."""
-        named = self.unit in self.heading or "{" in self.format + self.unit
+        """The heading with its unit, unless that is named already, there or in every cell."""
+        if self.cell is not None or not self.unit or "{" in self.format + self.unit:
+            return self.heading
+        named = re.search(rf"(?<!\w){re.escape(self.unit)}(?!\w)", self.heading)
         return self.heading if named else f"{self.heading}, {self.unit}"
 
     def but(self, **changes: Any) -> "Column":
@@ -164,12 +179,19 @@ class Table:
         return text.markdown(list(view.columns), view.itertuples(index=False, name=None))
 
     def _cell(self, row: Mapping[str, Any], column: Column) -> str:
+        if column.cell is not None:
+            return column.cell(row)
         value, low = row.get(column.name), row.get(f"{column.name}_low")
+        if any(row.get(count) == 1 for count in REPLICATES):
+            low = None  # a single process has no interval
         if column.role in ("verdict", "status") and row.get("status") in ("failed", "refused"):
             return f"{row['status']}: {row.get('reason') or ''}"
         if low is not None and value is not None:
             return text.interval(value, low, row.get(f"{column.name}_high"), column.format)
-        return column.show(value)
+        shown = column.show(value)
+        if column.beside and value is not None:
+            return f"{shown} ({self[column.beside].show(row.get(column.beside))})"
+        return shown
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -251,7 +273,9 @@ PRECISION = Column(
     "precision", "Precision of matrix products, fp32 or bf16.", heading="precision", role="key"
 )
 REASON = Column(
-    "reason", "Why it failed, was refused or was skipped; empty otherwise.", role="reason"
+    "reason",
+    "Why it, or a process of it, failed, was refused or was skipped; empty otherwise.",
+    role="reason",
 )
 REPEAT = Column("repeat", "Number of the block that the process belongs to, from 0.")
 STARTED_AT = Column("started_at", "When it began, in UTC.")
@@ -259,7 +283,7 @@ STATUS = Column("status", "ok, failed or refused.", role="status")
 TIMESTAMP = Column("timestamp", "Run folder, named by its start in UTC.")
 VERDICT = Column(
     "verdict",
-    "Faster or slower, better or worse, or not separated.",
+    "What a comparison found, such as faster, worse or not separated; else why there is none.",
     heading="verdict",
     role="verdict",
 )

@@ -21,6 +21,9 @@ VERDICTS = (
 )  # fmt: skip
 """In the order in which a sentence names them."""
 
+GOOD = {"passed", "reached", "faster", "better", "less", "fewer", "holds"}
+BAD = {"failed", "not reached", "slower", "worse", "not less", "more", "refused", "does not hold"}
+SIGNS = {"good": "✓", "bad": "✗", "open": "○"}
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -70,6 +73,14 @@ def by_verdict(found: Iterable[tuple[str, str, str]]) -> str:
         groups.setdefault(verdict or "no verdict", []).append(f"{name} {number}".strip())
     order = sorted(groups, key=lambda word: VERDICTS.index(word) if word in VERDICTS else 99)
     return "; ".join(f"**{word}** {', '.join(groups[word])}" for word in order)
+
+
+def badge(verdict: str) -> str:
+    """HTML of a verdict: a sign and the word, so that colour is never alone."""
+    if not verdict:
+        return ""
+    tone = "good" if verdict in GOOD else "bad" if verdict in BAD else "open"
+    return f'<span class="verdict {tone}">{SIGNS[tone]} {html.escape(verdict)}</span>'
 
 
 def sortable(

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from psannlm.evidence.page import Page, run_info
@@ -43,14 +44,25 @@ def problems(page: Page[Any, Any], run: Evidence) -> Iterator[str]:
         keys = [record.key for record in records]
         if len(set(keys)) < len(keys):
             yield f"{first}: two of its records have one key"
-        for name, content in page.texts(records, info).items():
+        texts = page.texts(records, info)
+        for name, content in texts.items():
             yield from differences(name, run.text(name), content)
         fixed = {name for table in page.tables for name in table.fixed}
-        for name, content in page.files(page.tabulate(records, info), info).items():
+        files = page.files(page.tabulate(records, info), info)
+        for name, content in files.items():
             yield from differences(name, run.text(name), content, fixed=fixed)
+        yield from _of_no_record(run, {*texts, *files})
         yield from page.bounds(records, info.config)
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
         yield f"{first}: cannot be computed from the records: {type(error).__name__}: {error}"
+
+
+def _of_no_record(run: Evidence, made: Collection[str]) -> Iterator[str]:
+    """Files in the folders of records' own files that are of no record."""
+    folders = {PurePosixPath(name).parts[0] for name in made if "/" in name}
+    for name in run.manifest["artifacts"]:
+        if PurePosixPath(name).parts[0] in folders and name not in made:
+            yield f"{name}: follows from no record"
 
 
 def differences(

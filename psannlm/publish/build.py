@@ -8,32 +8,29 @@ changes, so that a build renders only what is new.
 import copy
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
+import yaml
 from nbformat.v4 import new_markdown_cell
 
-from psannlm import REPORTS, __version__
+from psannlm import REPORTS, ROOT, __version__
 from psannlm.bench import statistics, timing
-from psannlm.evidence import drawings
-from psannlm.evidence.runs import Evidence
-from psannlm.pages.memory import tables as memory_tables
-from psannlm.pages.registry import CONFIGS
-from psannlm.pages.shootout import comparison
-from psannlm.pages.shootout import controls as shootout_controls
-from psannlm.publish import claims, downloads, pieces, soundness
-from psannlm.publish.evidence_pages import LandingData
+from psannlm.config.network import Architecture
+from psannlm.evidence.figures import DASHES, Axes, Figure, compose, with_unique_ids
+from psannlm.evidence.page import Page
+from psannlm.evidence.runs import Evidence, Refused
+from psannlm.pages.registry import pages
+from psannlm.publish import claims, downloads, history, published_page, soundness
+from psannlm.publish.landing import LandingData
 from psannlm.rerun import expectation
 from psannlm.run.check import checked_runs
-from psannlm.run.preset import INSTALLING
 from psannlm.train import journal
 
-OF_NUMBERS = (
-    "A smoke run: it proves that this page runs. Its sizes, and its repeats where there are any, "
-    "are too small for its numbers to mean anything."
-)
-OF_CHECKS = "A smoke run: every check is made, on small networks; larger ones round more."
+TOC, STAGED = "_toc.yml", "results/"
 RAW = (".csv", ".json", ".yaml", ".log")
 STUB = """# {title}
 
@@ -58,11 +55,12 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     claimed = claims.claims_about(reports)
     stated = LandingData.of(runs, claimed)
     wanted: dict[Path, bytes] = {}
-    for name in CONFIGS:
-        wanted |= _page(name, stated.best.get(name), target)
-    texts = pieces.computed(runs) | stated.pieces()
+    for page in pages().values():
+        wanted |= _page(page, stated.best.get(page.name), target)
+    texts = computed(runs) | stated.pieces()
     wanted |= {target / name: text.encode() for name, text in texts.items()}
     wanted |= {target / name: content for name, content in stated.files().items()}
+    wanted[target / TOC] = contents(ROOT / "book" / TOC).encode()
     wanted[target.parent / "data.json"] = texts["data.json"].encode()
     beside = {
         path.relative_to(target).as_posix(): text
@@ -81,10 +79,11 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     return soundness.problems_of(runs, claimed)
 
 
-def _page(name: str, run: Evidence | None, target: Path) -> dict[Path, bytes]:
+def _page(page: Page[Any, Any], run: Evidence | None, target: Path) -> dict[Path, bytes]:
     """The page of a notebook and its raw files, or the page that says what is missing."""
+    name = page.name
     if run is None:
-        return {target / f"{name}.md": missing(name).encode()}
+        return {target / f"{name}.md": missing(page).encode()}
     notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
     top = [n for n in sorted(run.manifest["artifacts"]) if "/" not in n]
     raw = [*(n for n in top if n.endswith(RAW)), "run.json"]
@@ -93,13 +92,13 @@ def _page(name: str, run: Evidence | None, target: Path) -> dict[Path, bytes]:
     return {target / f"{name}.ipynb": text.encode(), **files}
 
 
-def missing(name: str) -> str:
+def missing(page: Page[Any, Any]) -> str:
     """The page of a notebook that has no complete run: what makes one."""
     command, full = "`make report`", "`make report PRESET=gpu`"
-    if name in INSTALLING:
-        command = f"`python -m psannlm report --only {name}`"
-        full = f"`python -m psannlm report --preset gpu --only {name}`"
-    return STUB.format(title=pieces.title(name), command=command, full=full)
+    if page.installs:
+        command = f"`python -m psannlm report --only {page.name}`"
+        full = f"`python -m psannlm report --preset gpu --only {page.name}`"
+    return STUB.format(title=page.title, command=command, full=full)
 
 
 def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
@@ -136,7 +135,7 @@ def _slim(output: Any, place: str) -> Any:
     """
     data = output.get("data", {})
     if "text/html" in data:
-        output.data = {"text/html": drawings.with_unique_ids("".join(data["text/html"]), place)}
+        output.data = {"text/html": with_unique_ids("".join(data["text/html"]), place)}
     output.pop("execution_count", None)
     if output.output_type == "execute_result":
         output.output_type = "display_data"
@@ -168,7 +167,7 @@ def provenance(run: Evidence, raw: Sequence[str]) -> str:
         lines += [
             "",
             "```{warning}",
-            OF_CHECKS if manifest["notebook"] == "validation" else OF_NUMBERS,
+            pages()[name].smoke_note,
             "```",
         ]
     if manifest["git"]["dirty"]:
@@ -195,13 +194,63 @@ def constants() -> dict[str, str]:
         "window": str(timing.WINDOW),
         "max_windows": str(timing.MAX_WINDOWS),
         "steady": f"{timing.STEADY:.0%}",
-        "saved_within": f"{memory_tables.SAVED_WITHIN:.0%}",
-        "peak_within": f"{memory_tables.PEAK_WITHIN:.0%}",
-        "alpha": f"{comparison.LEVEL:.0%}",
-        "fewest_seeds": str(comparison.FEWEST_SEEDS),
-        "smallest_loss_effect": f"{comparison.SMALLEST_EFFECT:g}",
-        "fewest_values": str(shootout_controls.FEWEST_VALUES),
         "repeat_level": f"{expectation.LEVEL:.0%}",
         "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,
+    } | {name: said for page in pages().values() for name, said in page.constants.items()}
+
+
+def contents(path: Path) -> str:
+    """The table of contents of the book, the measured pages before the first staged page.
+
+    Args:
+        path: Of the written one, which names no measured page.
+    """
+    toc = yaml.safe_load(path.read_text(encoding="utf-8"))
+    staged = next(
+        part["chapters"]
+        for part in toc["parts"]
+        if any(chapter["file"].startswith(STAGED) for chapter in part["chapters"])
+    )
+    staged[:0] = [{"file": f"{STAGED}{name}"} for name in pages()]
+    text: str = yaml.safe_dump(toc, sort_keys=False)
+    return text
+
+
+def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
+    """Pieces of the written pages that follow from runs and settings, by the name of their file."""
+    sound = [run for run in runs if isinstance(run, Evidence)]
+    of_pages = {name: text for page in pages().values() for name, text in page.pieces().items()}
+    return {
+        "published.md": published_page.page(sound),
+        "sine.md": f"{sine_figure().html}\n",
+        **of_pages,
+        **history.files(runs),
     }
+
+
+def sine_figure() -> Figure:
+    """The damped sine for several parameters, beside its derivative."""
+    fields = Architecture.model_fields
+    start = tuple(fields[f"sine_{p}"].default for p in ("amplitude", "frequency", "decay"))
+    settings = [start, (1.0, 2.25, 0.01), (1.0, 1.0, 0.3), (1.5, 0.5, 0.1)]
+    return compose(
+        "the damped sine and its derivative for four settings",
+        {
+            "s(z)": partial(_curves, settings, slope=False),
+            "ds/dz": partial(_curves, settings, slope=True),
+        },
+        "The damped sine s(z) = A exp(-d |z|) sin(f z) and its derivative. Unlike GELU it is "
+        "bounded, turns back, and passes gradient of either sign at every z.",
+    )
+
+
+def _curves(settings: Sequence[tuple[float, ...]], axes: Axes, *, slope: bool) -> None:
+    z = np.linspace(-12, 12, 801)
+    for i, (a, f, d) in enumerate(settings):
+        y = np.sin(f * z)
+        if slope:
+            y = f * np.cos(f * z) - d * np.sign(z) * np.sin(f * z)
+        name = f"A = {a:g}, f = {f:g}, d = {d:g}" + (" (start)" if i == 0 else "")
+        axes.plot(z, a * np.exp(-d * np.abs(z)) * y, label=name, linestyle=DASHES[i])
+    axes.set_xlabel("pre-activation z")

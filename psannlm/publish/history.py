@@ -5,22 +5,43 @@ from collections.abc import Sequence
 import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import table_of
 from psannlm.evidence.runs import Evidence, Refused
-from psannlm.evidence.text import sortable
-from psannlm.publish import (
-    best_numbers,
-    regressions,
-    trend_figures,
-    trends,
+from psannlm.evidence.table import Column, Table
+from psannlm.evidence.text import UNKNOWN, sortable
+from psannlm.pages.registry import pages
+from psannlm.publish import regressions, trends
+from psannlm.publish.run_facts import (
+    RUNS,
+    complete_runs,
+    machine,
+    numbers_of,
+    runs_table,
+    shape,
+    torch_version,
 )
-from psannlm.publish import (
-    history_files as history,
-)
-from psannlm.publish.run_facts import complete_runs
-from psannlm.publish.run_table import runs_table
+from psannlm.publish.run_facts import page as page_of
 
 FOLDER = "data/history"
 """Below book/results/: the history as files."""
+
+COMMON = (
+    Column("run", "Run folder, named by its start in UTC."),
+    Column("machine", "Device and processor that the run was made on."),
+    Column("preset", "Set of parameter files, smoke, cpu or gpu."),
+    Column("torch", "Version of torch."),
+    Column("commit", "Commit of the code that ran."),
+    Column("path", "Folder of the run, from the project's."),
+    Column("row", "Number of the row in the run's own table, from 1."),
+)
+"""What every row of a history says of its run."""
+
+BEST = (
+    "page", "base", "number", "best", "setting", "machine", "preset", "run", "row", "runs",
+    "network",
+)  # fmt: skip
+"""Columns of the table of best numbers."""
 
 QUESTION = """# History
 
@@ -56,9 +77,10 @@ READING = """The same tables and figures for a choice of runs, on any machine:
 
 def files(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
     """The page and the files of the whole history, by their names in book/results/."""
-    tables = {page: history.history(page, runs) for page in history.OWN}
-    tables |= {"runs": runs_table(runs), "regressions": regressions.regressions(runs)}
-    found = {f"{FOLDER}/{name}.csv": _csv(table) for name, table in tables.items()}
+    tables = {table_of_page(name).file: history(name, runs) for name in pages()}
+    tables[RUNS.file] = runs_table(runs)
+    tables[regressions.REGRESSIONS.file] = regressions.regressions(runs)
+    found = {f"{FOLDER}/{file}": _csv(table) for file, table in tables.items()}
     return {"history.md": page(runs)} | found
 
 
@@ -73,7 +95,7 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
         "## Best numbers",
         "Chosen only among runs that asked the same of networks of one shape; the interval is that "
         "of its run.",
-        best(best_numbers.best_numbers(runs)),
+        best(best_numbers(runs)),
         "## Trends",
         trend(trends.trends(runs)),
         "## Regressions",
@@ -86,6 +108,83 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
         LIMITS,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def table_of_page(name: str) -> Table:
+    """The history of a page as a file: every row of every complete run, without nested cells."""
+    page = pages()[name]
+    own = [column for column in page.tables[0].columns if not column.nested]
+    names = [column.name for column in own]
+    return Table(
+        f"{name}.csv",
+        f"Every row of every complete run, with device and code. {page.tables[0].text}",
+        (*own, *(column for column in COMMON if column.name not in names)),
+    )
+
+
+def history(name: str, runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """The rows of all complete runs of a page, with what tells their runs apart.
+
+    Args:
+        name: Of the page.
+        runs: All there are, oldest first.
+    """
+    columns, file = table_of_page(name).names, pages()[name].tables[0].file
+    frames = []
+    for run in complete_runs(runs, name):
+        manifest = run.manifest
+        frame = table_of(run, file).astype(object)
+        known = {
+            "run": manifest["run"],
+            "machine": machine(run),
+            "preset": manifest["preset"],
+            "torch": torch_version(run),
+            "commit": manifest["git"]["commit"],
+            "path": f"reports/{run.name}",
+            "row": frame.index,
+        }
+        frames.append(frame.assign(**known).reindex(columns=columns).astype(object))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def best_numbers(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """One row a page, base, machine, preset and setting, as people read it; the main numbers only.
+
+    Best is chosen among runs that asked the same of networks of one shape: a smaller network is
+    faster, and no better for it. Of equals the oldest stands.
+    """
+    groups: dict[tuple[str, ...], list[Number]] = {}
+    for run in complete_runs(runs):
+        for number in numbers_of(run):
+            if number.is_main and number.column.better and number.value is not None:
+                asked = (page_of(run), machine(run), str(run.manifest["preset"]), shape(run))
+                groups.setdefault((*asked, *number.key), []).append(number)
+    rows = [_row(group) for group in groups.values()]
+    return pd.DataFrame(rows, columns=list(BEST))
+
+
+def best_of(numbers: Sequence[Number]) -> Number:
+    """The best of numbers of one quantity; of equals the first."""
+    sign = 1 if numbers[0].column.better == "higher" else -1
+    return max(numbers, key=lambda number: sign * (number.value or 0.0))
+
+
+def _row(numbers: Sequence[Number]) -> dict[str, object]:
+    best = best_of(numbers)
+    run = best.run
+    return {
+        "page": page_of(run),
+        "base": best.base,
+        "machine": machine(run),
+        "preset": run.manifest["preset"],
+        "number": best.quantity,
+        "setting": best.setting or UNKNOWN,
+        "best": best.shown,
+        "run": run.manifest["run"],
+        "row": best.row.number if best.row else "all",
+        "runs": len(numbers),
+        "network": shape(run),
+    }
 
 
 def counted(runs: Sequence[Evidence | Refused]) -> str:
@@ -126,7 +225,7 @@ def trend(found: Sequence[trends.Trend], base: str = "") -> str:
         found: What there is over time.
         base: The only one drawn; all if empty.
     """
-    drawn = [figure.html for figure in trend_figures.figures(found, base)]
+    drawn = [figure.html for figure in trends.figures(found, base)]
     lone = "\n".join(f"- {sentence}" for sentence in trends.sentences(found))
     said = "A trend needs two complete runs of one page on one machine with equal parameters."
     return "\n\n".join(part for part in (said, *drawn, lone) if part)
@@ -146,7 +245,7 @@ def _links() -> str:
     """Where the history can be had as files."""
     links = [
         f"{{download}}`{name}.csv <{FOLDER}/{name}.csv>`"
-        for name in ("runs", *history.OWN, "regressions")
+        for name in ("runs", *pages(), "regressions")
     ]
     return (
         "Every published row of every complete run, page by page, each with its machine, preset, "

@@ -1,231 +1,290 @@
-"""The answer in a few lines: one sentence a page, by the verdicts of its headline numbers."""
+"""What the landing page shows of the evidence: an answer and cards a page, and data.json."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from psannlm.evidence.runs import Evidence
-from psannlm.pages.peer.headlines import WORK
-from psannlm.pages.shootout import gain_control as shootout_gain
-from psannlm.pages.shootout.comparison import Verdict
-from psannlm.pages.shootout.headlines import GAIN
-from psannlm.pages.throughput.prose import MODES
-from psannlm.publish.headline import Headline
-from psannlm.publish.phrases import date, machine, measured, page
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.page import Page
+from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence, Refused
+from psannlm.evidence.table import Column, Table
+from psannlm.evidence.text import badge
+from psannlm.pages.registry import pages
+from psannlm.publish import claims
+from psannlm.publish.claims import CheckedClaim
+from psannlm.publish.raw_rows import files_beside, link, rows_page
+from psannlm.publish.run_facts import (
+    best_runs,
+    complete_runs,
+    day,
+    headlines_of,
+    machine,
+    unequal_parameters,
+)
 
+SCHEMA = 1
+DATA = Table(
+    "data.json",
+    "Every headline number and every claim, with verdict and source.",
+    (
+        Column("schema", "Version of this format."),
+        Column("runs", "One entry a run that these are from, with device, code and sha256."),
+        Column(
+            "headlines",
+            "One entry a number, with interval, unit, target, verdict, file and row.",
+        ),
+        Column("claims", "One entry a claim, with its verdict and the rows it rests on."),
+    ),
+)
 NO_RUN = "No complete run yet: `make report` makes the first."
-ORDER = ("faster", "better", "less", "fewer", "not separated", "equal", "slower", "worse", "more")
-SETTINGS = {"best": "each with its fastest choices", "defaults": "each by its defaults"}
 MOST_OTHERS = 3
 """Other runs of a page whose results are told, the newest first."""
 
+GRID = "::::{{grid}} 1 1 2 2\n:gutter: 2\n\n{cards}\n::::\n"
+CARD = ":::{{grid-item-card}} {title} <small>{item}</small>\n{body}\n:::\n"
 
-def answers(found: Sequence[Headline], others: Sequence[Sequence[Headline]] = ()) -> str:
+
+@dataclass(frozen=True)
+class LandingData:
+    """Everything that is stated of the evidence, number by number."""
+
+    runs: Sequence[Evidence | Refused]
+    best: dict[str, Evidence]
+    found: dict[str, list[Number]]
+    """Headline numbers of the best run of each page that has one."""
+
+    claims: list[CheckedClaim]
+
+    @classmethod
+    def of(cls, runs: Sequence[Evidence | Refused], path: Path | None) -> "LandingData":
+        """What is stated of these runs.
+
+        Args:
+            runs: All runs, each checked.
+            path: File of the claims about them, if there is one.
+        """
+        best = best_runs(runs)
+        found = {name: headlines_of(run) for name, run in best.items()}
+        return cls(runs, best, found, claims.held(path, runs) if path else [])
+
+    @property
+    def others(self) -> list[list[Number]]:
+        """Of each other whole run with the page, preset and device of a best one, newest first."""
+        found = [
+            headlines_of(run)
+            for name, best in self.best.items()
+            for run in reversed(complete_runs(self.runs, name))
+            if run is not best and _kind(run) == _kind(best)
+        ]
+        return [of_run for of_run in found if of_run]
+
+    @property
+    def rows(self) -> list[Row]:
+        """That it was read from, some of them more than once."""
+        headlines = (number.row for numbers in self.found.values() for number in numbers)
+        of_claims = (row for held in self.claims for row in held.rows)
+        return [*(row for row in headlines if row), *of_claims]
+
+    def pieces(self) -> dict[str, str]:
+        """Pages and parts of pages, by the name of their file in book/results/."""
+        return {
+            "answers.md": refused(self.runs) + answers(self.found, self.others),
+            "cards.md": cards(self.found),
+            "claims.md": claims.claims_page(self.claims),
+            "rows.md": rows_page(self.rows, self.best),
+            DATA.file: document(self.found, self.claims),
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """Files that lie beside the page of raw rows, by their place in book/results/."""
+        return files_beside(self.rows, self.best)
+
+
+def refused(runs: Sequence[Evidence | Refused]) -> str:
+    """A warning that names every refused run and the reason; nothing where there is none."""
+    reasons = [run.reason for run in runs if isinstance(run, Refused)]
+    if not reasons:
+        return ""
+    said = "\n".join(f"- `{reason}`" for reason in reasons)
+    return f"```{{warning}}\nEvidence that is refused, and used nowhere:\n\n{said}\n```\n\n"
+
+
+def answers(found: Mapping[str, Sequence[Number]], others: Sequence[Sequence[Number]] = ()) -> str:
     """What was found, as Markdown: a line a page, and one on machine and date.
 
     Args:
-        found: The headlines of the best runs.
+        found: The headline numbers of the best runs, by page.
         others: Those of each other run that asks the same questions, the newest first.
     """
-    pages: dict[str, list[Headline]] = {}
-    for headline in found:
-        pages.setdefault(headline.row.page, []).append(headline)
-    machines = {machine(headline.row) for headline in found}
+    runs = [numbers[0].run for numbers in found.values() if numbers]
+    machines = sorted({machine(run) for run in runs})
     lines = []
-    for name, (question, say) in LINES.items():
-        here = pages.get(name, [])
-        if not here and name == "peer":
-            continue
-        said = say(here) if here else NO_RUN
-        where = f" On {machine(here[0].row)}." if here and len(machines) > 1 else ""
-        lines.append(f"1. **{question}** {said}{where} ({page(name)})")
+    for page in _shown(found):
+        here = found.get(page.name, [])
+        said = page.summary(here) if here else NO_RUN
+        where = f" On {machine(here[0].run)}." if here and len(machines) > 1 else ""
+        lines.append(f"1. **{page.question}** {said}{where} ({_page_link(page.name)})")
         if here:
-            lines += _others([other for other in others if other[0].row.page == name], here)
-    if found:
-        lines += ["", _measured_on(found, machines)]
+            lines += _others(page, [one for one in others if _page(one) == page.name], here)
+    if runs:
+        lines += ["", _measured_on(runs, machines)]
     return "\n".join(lines) + "\n"
 
 
-def _others(others: Sequence[Sequence[Headline]], best: Sequence[Headline]) -> Iterator[str]:
+def cards(found: Mapping[str, Sequence[Number]]) -> str:
+    """A grid of cards a page, as Markdown.
+
+    Args:
+        found: The headline numbers of the best runs, by page.
+    """
+    said = []
+    for page in _shown(found):
+        here = found.get(page.name, [])
+        made = [_card(title, mine) for title, mine in page.cards(here).items()]
+        missing = CARD.format(title=page.title, item="", body=NO_RUN)
+        said.append(f"### {page.title}\n\n{GRID.format(cards=chr(10).join(made or [missing]))}")
+    return "\n".join(said)
+
+
+def document(found: Mapping[str, Sequence[Number]], held: Sequence[CheckedClaim]) -> str:
+    """Text of data.json; the same evidence gives the same text.
+
+    Args:
+        found: The headline numbers of the best runs, by page.
+        held: Claims held against the evidence.
+    """
+    headlines = [(n, n.row) for numbers in found.values() for n in numbers if n.row]
+    rows = [*(row for _, row in headlines), *(row for one in held for row in one.rows)]
+    runs = {row.run.name: _run(row) for row in rows}
+    content = {
+        "schema": SCHEMA,
+        "runs": [runs[name] for name in sorted(runs)],
+        "headlines": [_headline(number, row) for number, row in headlines],
+        "claims": [_claim(one) for one in held],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _others(
+    page: Page[Any, Any], others: Sequence[Sequence[Number]], best: Sequence[Number]
+) -> Iterator[str]:
     """What other runs found, so that nobody takes the one above for all that is known."""
     for other in others[:MOST_OTHERS]:
-        said = LINES[other[0].row.page][1](other)
-        run = other[0].row.run
-        differs = _otherwise(run, best[0].row.run)
+        run = other[0].run
+        differs = sorted(unequal_parameters(run, best[0].run))
         asked = f", asked with other {', '.join(differs)}" if differs else ""
-        yield f"   - Another complete run, `{run.name}`{asked}: {said}"
+        yield f"   - Another complete run, `{run.name}`{asked}: {page.summary(other)}"
     if len(others) > MOST_OTHERS:
         n = len(others) - MOST_OTHERS
         yield f"   - Older complete runs: {n}, in the [history](results/history)."
 
 
-def _otherwise(run: Evidence, other: Evidence) -> list[str]:
-    """Names of the parameters in which two runs differ."""
-    mine, theirs = (one.manifest["parameters"] for one in (run, other))
-    return sorted(
-        name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)
-    )
+def _page(numbers: Sequence[Number]) -> str:
+    return str(numbers[0].run.manifest["notebook"])
 
 
-def _measured_on(found: Sequence[Headline], machines: set[str]) -> str:
+def _kind(run: Evidence) -> tuple[str, str, bool]:
+    return machine(run), run.manifest["preset"], bool(run.manifest["parameters"].get("only"))
+
+
+def _shown(found: Mapping[str, Sequence[Number]]) -> Iterator[Page[Any, Any]]:
+    """Pages, but for those without a run that nobody asks for by default."""
+    return (page for page in pages().values() if found.get(page.name) or not page.installs)
+
+
+def _page_link(name: str) -> str:
+    return f"[{name.replace('_', ' ')} page](results/{name})"
+
+
+def _measured_on(runs: Sequence[Evidence], machines: Sequence[str]) -> str:
     """On what, when, and what that is worth."""
-    days = sorted({date(headline.row) for headline in found})
-    presets = sorted({str(headline.row.run.manifest["preset"]) for headline in found})
+    days = sorted(set(map(day, runs)))
+    presets = sorted({str(run.manifest["preset"]) for run in runs})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    said = f"Measured on **{'**, **'.join(sorted(machines))}**, {when}, "
+    said = f"Measured on **{'**, **'.join(machines)}**, {when}, "
     said += f"preset{'s' if len(presets) > 1 else ''} {', '.join(presets)}."
     if "smoke" in presets:
         said += " Numbers of a smoke run mean nothing: they prove that its page runs."
     return f"{said} Intervals in parentheses."
 
 
-def _learning(found: Sequence[Headline]) -> str:
-    perplexity = _ending(found, ".perplexity")[0]
-    bits = _ending(found, ".bits_per_byte")[0]
-    base = perplexity.row.values["base"]
-    return (
-        f"{base} ends at a validation perplexity of {measured(perplexity, unit=False)}, "
-        f"{measured(bits)}; the target of {perplexity.target} is **{perplexity.verdict}** "
-        "(one training, so no interval)."
-    )
+def _card(title: str, numbers: Sequence[Number]) -> str:
+    """A card: target, a line a row, and at its foot where and when."""
+    run = numbers[0].run
+    targets = dict.fromkeys(number.target for number in numbers if number.target)
+    stated = [f"Target: {', '.join(targets)}.", ""] if targets else []
+    rows: dict[str, list[Number]] = {}
+    for number in numbers:
+        rows.setdefault(number.row.label if number.row else "", []).append(number)
+    foot = f"{machine(run)} · {day(run)} · {_page_link(str(run.manifest['notebook']))}"
+    body = "\n".join([*stated, *map(_line, rows.values()), "", f"<small>{foot}</small>"])
+    return CARD.format(title=title, item=numbers[0].column.headline, body=body)
 
 
-def _speed(found: Sequence[Headline]) -> str:
-    """At the largest batch whose ratios are known, a training step before anything else."""
-    ratios = _ending(found, ".ratio")
-    baseline = found[0].row.run.manifest["parameters"]["baseline"]
-    if not ratios:
-        return f"Nothing but {baseline} was measured."
-    known = [ratio for ratio in ratios if ratio.value is not None] or ratios
-    best = max(known, key=lambda h: (h.row.values["mode"] == "train_step", _tokens(h)))
-    setting = _setting(best)
-    here = [ratio for ratio in ratios if _setting(ratio) == setting]
-    mode, tokens, precision = setting
-    said = (
-        f"Speed as a ratio to {baseline} ({MODES[mode]}, {precision}, {tokens:,} tokens): "
-        f"{_by_verdict(here)}."
-    )
-    others = len({_setting(ratio) for ratio in ratios}) - 1
-    return said + (f" {others} more setting{'s' * (others > 1)} on the page." if others else "")
+def _line(numbers: Sequence[Number]) -> str:
+    """The numbers of a row, each verdict once, and a link to the row."""
+    said, verdicts = [], [""]
+    for number in numbers:
+        # What a ratio is to stands in its quantity.
+        value = number.plain if number.unit.startswith("×") else number.shown
+        mark = "" if number.verdict in verdicts else f" {badge(number.verdict)}"
+        verdicts.append(number.verdict)
+        said.append(f"{number.quantity} **{value}**{mark}")
+    first = numbers[0]
+    opening = f"{first.setting}: " if first.setting else ""
+    where = f" ({link(first.row)})" if first.row else ""
+    return f"- {opening}{'; '.join(said)}{where}"
 
 
-def _setting(headline: Headline) -> tuple[str, int, str]:
-    values = headline.row.values
-    return values["mode"], int(values["batch_tokens"]), values["precision"]
+def _run(row: Row) -> dict[str, Any]:
+    manifest = row.run.manifest
+    return {
+        "run": row.run.name,
+        "page": row.page,
+        "preset": manifest["preset"],
+        "device": manifest["environment"]["device"],
+        "measured_at": manifest["started_at"],
+        "commit": manifest["git"]["commit"],
+        "sha256": manifest["sha256"],
+    }
 
 
-def _tokens(headline: Headline) -> int:
-    return _setting(headline)[1]
+def _headline(number: Number, row: Row) -> dict[str, Any]:
+    known = {
+        "name": number.name,
+        "claim": number.column.headline,
+        "about": number.about,
+        "quantity": number.quantity,
+        "value": number.value,
+        "low": number.low,
+        "high": number.high,
+        "unit": number.unit,
+        "target": number.target,
+        "verdict": number.verdict,
+    }
+    run = _run(row)
+    place = {name: run[name] for name in ("page", "run", "preset", "device", "measured_at")}
+    return known | place | _place(row) | {"command": row.command}
 
 
-def _memory(found: Sequence[Headline]) -> str:
-    """In half precision where that was measured: without checkpointing, with it, at what time."""
-    shares = _ending(found, ".saved_less_share")
-    known = [share for share in shares if share.value is not None]
-    if not known:
-        return "No row without checkpointing has one with it beside."
-    precisions = [share.row.values["precision"] for share in known]
-    precision = "bf16" if "bf16" in precisions else precisions[0]
-    times = {headline.row.label: headline for headline in _ending(found, ".time_ratio")}
-    groups: dict[str, list[str]] = {}
-    for share in known:
-        values = share.row.values
-        if values["precision"] == precision:
-            groups.setdefault(share.verdict, []).append(
-                f"{values['base']} {values['saved_without_mib']:,.1f} to "
-                f"{values['saved_with_mib']:,.1f} MiB at "
-                f"{measured(times[share.row.label], unit=False)} × the time"
-            )
-    said = "; ".join(f"**{verdict}** {', '.join(of)}" for verdict, of in groups.items())
-    return f"Kept for backward without and with it, {precision}: {said} of a step."
+def _place(row: Row) -> dict[str, Any]:
+    return {
+        "file": row.file,
+        "row": row.number,
+        "sha256": row.run.manifest["artifacts"][row.file],
+    }
 
 
-def _checks(found: Sequence[Headline]) -> str:
-    counts = {status: _counts(found, status) for status in ("passed", "failed", "skipped")}
-    total = {status: sum(by_check.values()) for status, by_check in counts.items()}
-    made = total["passed"] + total["failed"]
-    if total["failed"]:
-        which = ", ".join(f"{check} on {n}" for check, n in counts["failed"].items() if n)
-        said = f"**{total['failed']} of {made} checks failed** ({which} of its bases)"
-    elif made:
-        said = f"**All {made} checks passed**, a check counted once a base"
-    else:
-        said = "**No check could be made**"
-    if total["skipped"]:
-        which = ", ".join(check for check, n in counts["skipped"].items() if n)
-        said += f"; {total['skipped']} could not be made here ({which})"
-    return f"{said}."
-
-
-def _counts(found: Sequence[Headline], status: str) -> dict[str, int]:
-    return {h.claim: int(h.value or 0) for h in _ending(found, f".{status}")}
-
-
-def _bases(found: Sequence[Headline]) -> str:
-    """Each arm against the baseline, and what is left of the sine where gains are the same."""
-    differences = [h for h in _ending(found, ".difference") if h.value is not None]
-    baseline = found[0].row.run.manifest["parameters"]["baseline"]
-    if not differences:
-        return f"No arm could be compared with {baseline}."
-    said = (
-        f"Validation loss less that of {baseline}, nats per token (less is better): "
-        f"{_by_verdict(differences)}."
-    )
-    gain = next((h for h in found if h.name == GAIN), None)
-    return f"{said} {_gain(gain, differences, baseline)}".strip()
-
-
-def _gain(gain: Headline | None, differences: Iterable[Headline], baseline: str) -> str:
-    if gain is None:
-        return ""
-    said = f"{shootout_gain.SINE} less {shootout_gain.SCALED}: {measured(gain, unit=False)}"
-    said += f", {gain.verdict or 'no verdict'}."
-    verdicts = {h.row.values["base"]: h.verdict for h in differences}
-    key = _called(verdicts.get(shootout_gain.SINE, "")), _called(gain.verdict)
-    if baseline == shootout_gain.PLAIN and key in shootout_gain.HEADLINES:
-        return f"**{shootout_gain.HEADLINES[key]}**: {said}"  # type: ignore[index]
-    return said
-
-
-def _called(verdict: str) -> Verdict | str:
-    return shootout_gain.UNDECIDED if verdict == "A/A" else verdict
-
-
-def _peer(found: Sequence[Headline]) -> str:
-    """In every setting that was measured: neither stands for the other."""
-    peer = found[0].row.run.manifest["parameters"]["peer"]
-    groups = {name: [h for h in found if h.row.values["setting"] == name] for name in SETTINGS}
-    said = (f"*{SETTINGS[name]}*: {_by_verdict(h, _work)}" for name, h in groups.items() if h)
-    return f"Ours as a ratio to {peer}: {'. '.join(said)}."
-
-
-def _work(headline: Headline) -> str:
-    values = headline.row.values
-    return f"{values['base']} {WORK[values['work']]}"
-
-
-def _base(headline: Headline) -> str:
-    return str(headline.row.values["base"])
-
-
-def _by_verdict(found: Iterable[Headline], name: Callable[[Headline], str] = _base) -> str:
-    """Names with their numbers, gathered under the verdicts they share."""
-    groups: dict[str, list[str]] = {}
-    for headline in found:
-        said = f"{name(headline)} {measured(headline, unit=False)}"
-        groups.setdefault(headline.verdict or "no verdict", []).append(said)
-    order = sorted(groups, key=lambda word: ORDER.index(word) if word in ORDER else len(ORDER))
-    return "; ".join(f"**{word}** {', '.join(groups[word])}" for word in order)
-
-
-def _ending(found: Iterable[Headline], end: str) -> list[Headline]:
-    return [headline for headline in found if headline.name.endswith(end)]
-
-
-LINES: Mapping[str, tuple[str, Callable[[Sequence[Headline]], str]]] = {
-    "tiny_corpus": ("Does it learn?", _learning),
-    "throughput": ("Is it as fast?", _speed),
-    "memory": ("What does checkpointing save?", _memory),
-    "validation": ("Does it do what it says?", _checks),
-    "shootout": ("Does it learn more than a plain transformer?", _bases),
-    "peer": ("Is it better than the published package?", _peer),
-}
-"""Of each page: the question, and its answer from the headlines of a run."""
+def _claim(held: CheckedClaim) -> dict[str, Any]:
+    return {
+        "claim": held.claim.claim,
+        "plan": list(held.claim.plan),
+        "sentence": held.sentence,
+        "condition": held.claim.condition,
+        "holds": not held.problems,
+        "problems": list(held.problems),
+        "rows": [{"run": row.run.name} | _place(row) for row in held.rows],
+    }

@@ -1,15 +1,30 @@
 """The page of published figures: each beside ours, with what arithmetic says of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from psannlm.evidence.runs import Evidence, best_run
-from psannlm.evidence.text import UNKNOWN, sortable
+from psannlm.evidence.page import Page
+from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence
+from psannlm.evidence.table import Table
+from psannlm.evidence.text import UNKNOWN, interval, sortable
+from psannlm.pages.registry import pages
 from psannlm.publish import plausibility
-from psannlm.publish.beside import NO_GPU, PEER, Ours, fair, same_protocol
 from psannlm.publish.plausibility import IMPOSSIBLE, NOTHING, POSSIBLE, Judgement, judge
-from psannlm.publish.published import Conditions, Figure, Published, Source, load
+from psannlm.publish.published import Beside, Conditions, Figure, Published, Source, load
+from psannlm.publish.run_facts import best_runs
+
+UNMEASURED = "not measured yet"
+NO_GPU = "no GPU evidence yet"
+NO_MEASURE = "not part of what we repeat"
+PROTOCOL = {"side", "check", "measure", "value"}
+"""Columns by which the table is known that repeats the original's own protocol."""
+
+OF_OURS = {"ours": "ours", "published": "the published package, measured here"}
+"""Sides of the repeated protocol, and what people call them."""
 
 LIMITS = """## What this does not show
 
@@ -25,6 +40,37 @@ the figure.
 """
 
 
+@dataclass(frozen=True)
+class Ours:
+    """One number of ours beside a figure, or what there is instead."""
+
+    about: str
+    """What the number is of; empty where there is none."""
+
+    text: str
+    """The number with its unit and interval, or the word on why there is none."""
+
+    where: str
+    """Its conditions and device; empty where there is no number."""
+
+    link: str
+    """Markdown: page, run and row."""
+
+    on_gpu: bool
+
+    @property
+    def short(self) -> str:
+        """As a cell of a table says it."""
+        parts = [self.text] + ([self.where] if self.where else [])
+        return ", ".join(parts) + ("" if self.on_gpu or not self.where else f"; {NO_GPU}")
+
+    @property
+    def line(self) -> str:
+        """As a section says it, in Markdown."""
+        about = f"{self.about}: " if self.about else ""
+        return f"{about}{self.short}" + (f" ({self.link})" if self.link else "")
+
+
 def page(runs: Sequence[Evidence]) -> str:
     """The page, in Markdown.
 
@@ -35,10 +81,9 @@ def page(runs: Sequence[Evidence]) -> str:
         ConfigError: The file of figures is malformed or was altered.
     """
     published = load()
-    pages = {beside.page for figure in published.figures for beside in figure.beside}
-    best = {name: best_run(name, list(runs)) for name in sorted(pages | {PEER})}
+    best = best_runs(runs)
     judged = {figure.id: judge(figure) for figure in published.figures}
-    ours = {f.id: (same_protocol(f, best[PEER]), fair(f, best)) for f in published.figures}
+    ours = {f.id: (same_protocol(f, best), fair(f, best)) for f in published.figures}
     parts = [
         "# Published figures",
         "",
@@ -202,3 +247,154 @@ def _source(source: Source) -> str:
 
 def _label(figure: Figure) -> str:
     return f"published-{figure.id}"
+
+
+def same_protocol(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:
+    """Rows of the original's own protocol repeated by us, ours first.
+
+    Args:
+        figure: What they stand beside.
+        best: The best run of each page that has one.
+    """
+    if figure.protocol is None:
+        return [_without(NO_MEASURE)]
+    known = _protocol()
+    run = best.get(known[0].name) if known else None
+    if known is None or run is None or known[1].file not in run.manifest["artifacts"]:
+        return [_without(UNMEASURED)]
+    asked, base = figure.protocol, base_of(figure)
+    rows = [
+        row
+        for row in known[0].rows(run, file=known[1].file)
+        if (row.values["check"], row.values["measure"]) == (asked.check, asked.measure)
+        and base in ("", row.values["base"])
+    ]
+    found = []
+    for side, about in OF_OURS.items():
+        mine = [row for row in rows if row.values["side"] == side]
+        found += [_protocol_row(row, about) for row in _nearest(mine, figure)]
+    return found or [_without(UNMEASURED)]
+
+
+def _protocol() -> tuple[Page[Any, Any], Table] | None:
+    """The page and the table that repeat the original's own protocol, if there are such."""
+    tables = ((page, table) for page in pages().values() for table in page.tables)
+    return next(((page, table) for page, table in tables if set(table.names) >= PROTOCOL), None)
+
+
+def fair(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:
+    """Rows of ours that answer the question that the figure was taken to answer.
+
+    Args:
+        figure: What they stand beside.
+        best: The best run of each page that has one.
+
+    Raises:
+        ValueError: A figure selects rows by a column that the page's table does not have.
+    """
+    return [_of_page(figure, beside, best.get(beside.page)) for beside in figure.beside]
+
+
+def base_of(figure: Figure) -> str:
+    """The base that a figure is of; empty where it is of none in particular."""
+    return figure.stated.base or figure.used.base
+
+
+def tokens_of(figure: Figure) -> int | None:
+    """Tokens of a step of what was measured."""
+    used = figure.used
+    return used.batch * used.context_length if used.batch and used.context_length else None
+
+
+def _of_page(figure: Figure, beside: Beside, run: Evidence | None) -> Ours:
+    if run is None:
+        return _without(UNMEASURED, beside.about)
+    rows = pages()[beside.page].rows(run, beside.where.format(base=base_of(figure)))
+    if beside.measure:
+        return _measure(rows, beside)
+    context = run.manifest["parameters"].get("context_length")
+    rows = [row for row in rows if row.values["context_length"] == context]
+    for row in _nearest(rows, figure):
+        return _page_row(row, beside)
+    return _without(UNMEASURED, beside.about)
+
+
+def _nearest(rows: Sequence[Row], figure: Figure) -> list[Row]:
+    """Rows of the figure's batch, else of the most processes, then the largest; bf16 if any is."""
+    if not rows:
+        return []
+    wanted = tokens_of(figure)
+    known = [row.values for row in rows]
+    best = max((v["batch_tokens"] == wanted, v.get("n_ok") or 0, v["batch_tokens"]) for v in known)
+    chosen = [row for row in rows if row.values["batch_tokens"] == best[-1]]
+    half = [row for row in chosen if _precision(row.values) == "bf16"]
+    return half or chosen
+
+
+def _precision(values: Mapping[str, Any]) -> str:
+    return str(values.get("precision") or values.get("amp") or "")
+
+
+def _page_row(row: Row, beside: Beside) -> Ours:
+    values = row.values
+    if values[beside.column] is None:
+        word = str(values["reason"]) if values["status"] != "ok" else _absent(row.run)
+        return _without(word, beside.about)
+    low, high = (values[name] if name else None for name in (beside.low, beside.high))
+    text = interval(values[beside.column], low, high, _pattern(values[beside.column]))
+    return _found(row, f"{text} {beside.unit}", beside.about)
+
+
+def _protocol_row(row: Row, about: str) -> Ours:
+    values = row.values
+    value = values["value"]
+    if value is None:
+        failed = values["status"] != "ok" and values["reason"] is not None
+        return _without(str(values["reason"]) if failed else _absent(row.run), about)
+    return _found(row, f"{value:{_pattern(value)}} {values['unit'] or ''}".strip(), about)
+
+
+def _measure(rows: Sequence[Row], beside: Beside) -> Ours:
+    """The worst of a measure over all bases, with its bound."""
+    found = list(_measures(rows, beside.measure))
+    if not found:
+        return _without(UNMEASURED, beside.about)
+    upper = found[0][1]["upper"]
+    row, worst = (max if upper else min)(found, key=lambda one: float(one[1]["value"]))
+    word = "at most" if upper else "at least"
+    value, bound = (f"{float(worst[n]):{_pattern(float(worst[n]))}}" for n in ("value", "bound"))
+    bases = len({one.values["base"] for one, _ in found})
+    text = f"{value} in the worst of {bases} base{'s' * (bases > 1)}, bound {word} {bound}"
+    return _found(row, text, beside.about)
+
+
+def _measures(rows: Sequence[Row], name: str) -> Iterator[tuple[Row, Mapping[str, Any]]]:
+    for row in rows:
+        for measure in row.values["measures"] or ():
+            if measure["name"] == name:
+                yield row, measure
+
+
+def _found(row: Row, text: str, about: str) -> Ours:
+    values, environment = row.values, row.run.manifest["environment"]
+    where = [_precision(values)] if _precision(values) else []
+    if values.get("batch_tokens"):
+        where.append(f"{int(values['batch_tokens']):,} batch tokens")
+    if values.get("context_length"):
+        where.append(f"context {int(values['context_length']):,}")
+    link = f"[{row.page}]({row.page}.ipynb), run {row.run.folder.name}, row {row.number}"
+    link += "" if row.numbered else f" of {row.file}"
+    device = f"on {environment['device']}"
+    return Ours(about, text, ", ".join([*where, device]), link, bool(environment["gpu"]))
+
+
+def _absent(run: Evidence) -> str:
+    return UNKNOWN if run.manifest["environment"]["gpu"] else NO_GPU
+
+
+def _without(word: str, about: str = "") -> Ours:
+    return Ours(about, word, "", "", on_gpu=False)
+
+
+def _pattern(value: float) -> str:
+    return ",.0f" if abs(value) >= 1000 else ".4g"

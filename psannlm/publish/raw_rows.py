@@ -6,17 +6,11 @@ from typing import Any
 
 from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
-from psannlm.evidence.text import facts_table, printable
+from psannlm.evidence.text import facts_table, literal, printable
+from psannlm.pages.registry import pages
 
 LONGEST = 60
 """Characters of a value on the page; the file has all of it."""
-
-NAMES = (
-    "check", "saver", "name", "package", "side", "label", "base", "setting", "work", "mode", "amp",
-    "precision", "variant",
-)  # fmt: skip
-SIZES = ("batch_tokens", "context_length", "grad_checkpoint")
-"""Columns that tell rows apart: what stands for itself, and what needs its name beside it."""
 
 HEAD = """# Raw rows
 
@@ -55,6 +49,11 @@ def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
     return "\n".join(lines)
 
 
+def link(row: Row, text: str = "raw row") -> str:
+    """A link, in Markdown, to a row on the page of raw rows."""
+    return f"[{text}](#{row.label})"
+
+
 def location(row: Row, best: Mapping[str, Evidence]) -> str:
     """Where the file of a row lies in the book, below results/."""
     shown = best.get(row.page)
@@ -85,7 +84,7 @@ def _entry(row: Row) -> str:
     }
     known = {name: shown(value) for name, value in row.values.items() if value not in (None, "")}
     return (
-        f"({row.label})=\n**Row {row.number}**: {_plain(about(row))}\n\n"
+        f"({row.label})=\n**Row {row.number}**: {literal(about(row))}\n\n"
         "<details><summary>All of it, and the command that measures it again</summary>"
         f"{facts_table(facts | known)}</details>\n"
     )
@@ -93,9 +92,15 @@ def _entry(row: Row) -> str:
 
 def about(row: Row) -> str:
     """What a row is of, in words, from the columns that tell rows apart."""
-    values = row.values
-    said = [str(values[name]) for name in NAMES if values.get(name) not in (None, "")]
-    said += [f"{name} {values[name]}" for name in SIZES if values.get(name) is not None]
+    page = pages()[row.page]
+    known = {table.file: table for table in (*page.raw, *page.tables)}.get(row.file)
+    columns = known.of_role("key") if known else []
+    found = [(column, row.values.get(column.name)) for column in columns]
+    said = [
+        f"{column.name} {value}" if isinstance(value, int | float) else str(value)
+        for column, value in found
+        if value not in (None, "")
+    ]
     return ", ".join(dict.fromkeys(said))
 
 
@@ -104,7 +109,3 @@ def shown(value: Any) -> str:
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
     text = printable(text).replace("\n", " ")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} characters)"
-
-
-def _plain(text: str) -> str:
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#$|~" else c for c in text)

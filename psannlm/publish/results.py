@@ -5,19 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from IPython.core.getipython import get_ipython
 from IPython.display import HTML, Markdown
 
 from psannlm import REPORTS
 from psannlm.config.parse import nearest, parse
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.evidence.runs import PRESETS, Evidence, Refused
-from psannlm.evidence.session import given_parameters
-from psannlm.pages.registry import CONFIGS
-from psannlm.publish import best_numbers, regressions, trends
-from psannlm.publish import history as history_page
-from psannlm.publish.run_facts import machine, page
-from psannlm.publish.run_table import bases_of, runs_table
+from psannlm.evidence.session import given_parameters, running_notebook
+from psannlm.pages.registry import pages
+from psannlm.publish import history, regressions, trends
+from psannlm.publish.run_facts import bases_of, machine, page, runs_table
 from psannlm.run.check import checked_runs
 
 NAME = "results"
@@ -55,20 +52,20 @@ class Results:
 
     def all_runs(self) -> HTML:
         """The table of runs."""
-        return HTML(history_page.all_runs(runs_table(self.chosen)))
+        return HTML(history.all_runs(runs_table(self.chosen)))
 
     def best(self) -> HTML:
         """The table of best numbers."""
-        return HTML(history_page.best(self._rows(best_numbers.best_numbers(self.runs))))
+        return HTML(history.best(self._rows(history.best_numbers(self.runs))))
 
     def trends(self) -> Markdown:
         """Figures of what was run at least twice, and a list of what was not."""
-        return Markdown(history_page.trend(trends.trends(self.chosen), self.config.base))
+        return Markdown(history.trend(trends.trends(self.chosen), self.config.base))
 
     def regressions(self) -> Markdown:
         """How many numbers changed, and the table of them."""
         rows = self._rows(regressions.regressions(self.runs))
-        return Markdown(f"{regressions.summary(rows)}\n\n{history_page.regressed(rows)}")
+        return Markdown(f"{regressions.summary(rows)}\n\n{history.regressed(rows)}")
 
     def _has(self, run: Evidence) -> bool:
         asked = self.config
@@ -94,12 +91,7 @@ def start() -> Results:
     Raises:
         ConfigError: A parameter is unknown, or names what there is not; all are listed.
     """
-    shell = get_ipython()
-    if shell is None:
-        raise ConfigError(
-            f"notebooks/{NAME}.ipynb must be run as a notebook, with papermill or in Jupyter"
-        )
-    given = given_parameters(NAME, shell.user_ns)
+    given = given_parameters(NAME, running_notebook(NAME).user_ns)
     return results(parse(ResultsConfig, given, source=f"parameters of {NAME}.ipynb"))
 
 
@@ -128,7 +120,7 @@ def _unknown(config: ResultsConfig, runs: Collection[Evidence | Refused]) -> Ite
     """Names that are not among what there is."""
     sound = [run for run in runs if isinstance(run, Evidence)]
     known = {
-        "page": list(dict.fromkeys([*CONFIGS, *map(page, sound)])),
+        "page": list(dict.fromkeys([*pages(), *map(page, sound)])),
         "base": list(dict.fromkeys(base for run in sound for base in bases_of(run))),
         "machine": list(dict.fromkeys(map(machine, sound))),
         "preset": list(PRESETS),

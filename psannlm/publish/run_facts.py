@@ -1,11 +1,33 @@
-"""What a run was: its page, machine, software, parameters and shape, and whether two are alike."""
+"""What a run was: page, machine, parameters, shape; whether two are alike; the table of all."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from psannlm.evidence.runs import Evidence, Refused
-from psannlm.pages.registry import CONFIGS
+import pandas as pd
+
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.runs import Evidence, Refused, best_run
+from psannlm.evidence.table import Column, Table
+from psannlm.evidence.text import UNKNOWN
+from psannlm.pages.registry import pages
+
+RUNS = Table(
+    "runs.csv",
+    "One row a run, whatever became of it.",
+    (
+        Column("run", "Run folder, named by its start in UTC."),
+        Column("page", "Page that the run is of."),
+        Column("found", "What the run found, in words."),
+        Column("status", "What became of the run, with the reason."),
+        Column("bases", "Bases that the run measured."),
+        Column("machine", "Device and processor that the run was made on."),
+        Column("preset", "Set of parameter files, smoke, cpu or gpu."),
+        Column("torch", "Version of torch."),
+        Column("code", "Commit of the code that ran, and whether files had been changed."),
+        Column("started (UTC)", "When the run began."),
+    ),
+)
 
 
 def page(run: Evidence) -> str:
@@ -34,6 +56,29 @@ def started(run: Evidence) -> str:
     return str(run.manifest["started_at"])[:16].replace("T", " ")
 
 
+def day(run: Evidence) -> str:
+    """The day on which it began, in UTC."""
+    return str(run.manifest["started_at"])[:10]
+
+
+def best_runs(runs: Sequence[Evidence | Refused]) -> dict[str, Evidence]:
+    """The best run of each page that has one, by name."""
+    sound = [run for run in runs if isinstance(run, Evidence)]
+    chosen = {name: best_run(name, sound) for name in pages()}
+    return {name: run for name, run in chosen.items() if run is not None}
+
+
+def numbers_of(run: Evidence) -> list[Number]:
+    """Every number of a complete run, in the order of its tables."""
+    return list(pages()[page(run)].numbers(run))
+
+
+def headlines_of(run: Evidence) -> list[Number]:
+    """Those that stand on the landing page and in data.json."""
+    mine = pages()[page(run)]
+    return [n for n in numbers_of(run) if n.row and mine.is_headline(n.row, n.column)]
+
+
 def complete_runs(runs: Sequence[Evidence | Refused], notebook: str = "") -> list[Evidence]:
     """The complete runs of a notebook, or of all, in the order given."""
     return [
@@ -46,12 +91,13 @@ def complete_runs(runs: Sequence[Evidence | Refused], notebook: str = "") -> lis
 def shape(run: Evidence) -> str:
     """What size of network, and of training, its numbers hold for."""
     asked = run.manifest["parameters"]
-    said = [
-        f"d_model {asked['d_model']:,}",
-        f"{asked['n_layers']} layers",
-        f"vocabulary {asked['vocab_size']:,}",
-        f"context {asked['context_length']:,}",
-    ]
+    names = {
+        "d_model": "d_model {:,}",
+        "n_layers": "{} layers",
+        "vocab_size": "vocabulary {:,}",
+        "context_length": "context {:,}",
+    }
+    said = [pattern.format(asked[name]) for name, pattern in names.items() if name in asked]
     if "epochs" in asked:
         said += [
             PurePosixPath(asked["corpus"]).name,
@@ -89,11 +135,52 @@ def unequal_parameters(newer: Evidence, older: Evidence) -> Iterator[str]:
             yield name
 
 
+def runs_table(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
+    """One row a run, newest first; of a refused run nothing but its reason is used."""
+    rows = [_refused(run) if isinstance(run, Refused) else _known(run) for run in reversed(runs)]
+    return pd.DataFrame(rows, columns=RUNS.names)
+
+
+def bases_of(run: Evidence) -> tuple[str, ...]:
+    """The bases, or arms, of a run: those in its table once it is complete."""
+    if run.is_complete:
+        rows = pages()[page(run)].rows(run)
+        named = [str(row.values["base"]) for row in rows if row.values.get("base")]
+    else:
+        named = list(run.manifest["parameters"].get("base", ()))
+    return tuple(dict.fromkeys(named))
+
+
+def _refused(run: Refused) -> dict[str, object]:
+    unknown: dict[str, object] = dict.fromkeys(RUNS.names, UNKNOWN)
+    return unknown | {"run": run.folder.name, "status": f"refused: {run.reason}"}
+
+
+def _known(run: Evidence) -> dict[str, object]:
+    status = run.manifest["status"]
+    if status == "running":
+        status = "interrupted (or still running)"
+    elif status == "failed" and run.manifest.get("reason"):
+        status = f"failed: {run.manifest['reason']}"
+    return {
+        "run": run.manifest["run"],
+        "page": page(run),
+        "preset": run.manifest["preset"],
+        "bases": bases_of(run),
+        "machine": machine(run),
+        "torch": torch_version(run),
+        "code": code(run),
+        "started (UTC)": started(run),
+        "status": status,
+        "found": pages()[page(run)].found(run) if run.is_complete else UNKNOWN,
+    }
+
+
 def _defaults(notebook: str) -> Mapping[str, Any]:
-    config = CONFIGS.get(notebook)
-    if config is None:
+    known = pages().get(notebook)
+    if known is None:
         return {}
-    found = {name: field.default for name, field in config.model_fields.items()}
+    found = {name: field.default for name, field in known.config.model_fields.items()}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from psannlm import REPORTS, ROOT
 
 STAMP = ".staged.json"
+CONTENTS = "results/_toc.yml"
+"""The table of contents with all measured pages, below the book."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _inputs() -> Iterator[Path]:
         (ROOT / "params", "*.yaml"),
     ):
         yield from (path for path in sorted(folder.rglob(pattern)) if path.is_file())
-    yield from sorted((ROOT / "book").glob("*.yaml"))
+    yield from sorted((ROOT / "book").glob("*.y*ml"))
     beside = (ROOT / "CITATION.cff", ROOT / "LICENSE")
     yield from (path for path in beside if path.is_file())
 

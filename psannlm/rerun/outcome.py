@@ -1,57 +1,44 @@
-"""What became of repeating a row: each quantity inside or outside, and the report of it as text."""
+"""A row measured again: each quantity inside or outside, and the report of it as text.
 
-from collections.abc import Sequence
+Columns say by `compare` how a repeat is judged: a rate, a time or a ratio by the prediction
+interval of the geometric mean over processes; a loss by that of the mean over seeds; what is
+counted by a share that it may differ by; what was measured once is shown alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, geometric_mean
+from typing import Any
 
+from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest
 from psannlm.evidence.rows import Row
+from psannlm.evidence.table import Column, Compare
 from psannlm.evidence.text import number
-from psannlm.rerun.expectation import Expected
-from psannlm.rerun.surroundings import EnvironmentDiff
+from psannlm.rerun.environment_diff import EnvironmentDiff
+from psannlm.rerun.expectation import SURE, Expected, expected_mean, expected_rate
 
 WORDS = {True: "INSIDE", False: "OUTSIDE", None: "not judged"}
 HEAD = ("quantity", "published", "expected of this repeat", "measured here", "verdict")
-
-KEYS = {
-    "validation": ("check", "base"),
-    "throughput": ("label", "batch_tokens", "mode", "precision"),
-    "memory": ("base", "context_length", "batch_tokens", "grad_checkpoint", "amp", "variant"),
-    "tiny_corpus": ("base",),
-    "shootout": ("base",),
-    "peer": ("side", "base", "setting", "work", "precision"),
+RULES: Mapping[Compare, str] = {
+    "noise": "speeds, times and ratios: the geometric mean of the new processes must lie in the "
+    f"{SURE} prediction interval that the published processes give for so many new ones, widened "
+    "by the noise floor of the run, or of this machine where the run measures nothing twice; one "
+    "process gives none",
+    "interval": "losses: a seed gives the same digits on the same processor and torch; elsewhere, "
+    f"as the mean does, it lies within the {SURE} prediction interval of the published seeds",
+    "counted": "what is counted: the same, or within the share that is named",
+    "check": "checks: as they came out when published",
 }
-"""Of each page: the columns that tell what a row measures."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number, or word, of a row: as published, as expected of the repeat, as it came out."""
-
-    name: str
-    """With its unit."""
-
-    published: str
-    expected: str
-    measured: str
-    inside: bool | None
-    """None where it is shown and not judged."""
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """What a page found when it measured a row again."""
-
-    quantities: tuple[Quantity, ...]
-    rules: tuple[str, ...]
-    """What each kind of quantity is judged by, a sentence each."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A row that was measured again."""
 
+    page: Page[Any, Any]
     row: Row
     repeat: Repeat
-    surroundings: EnvironmentDiff
+    environment: EnvironmentDiff
 
     @property
     def inside(self) -> bool | None:
@@ -63,65 +50,164 @@ class Outcome:
     def text(self) -> str:
         """The report: quantities, rules, what differs here, and the verdict as its last line."""
         lines = [
-            *_opening(self.row, self.surroundings),
+            *_opening(self),
             "",
-            *columns(HEAD, [_cells(quantity) for quantity in self.repeat.quantities]),
+            *text_table(HEAD, [_cells(quantity) for quantity in self.repeat.quantities]),
             "",
             *self.repeat.rules,
             "",
-            *_environment(self.surroundings),
+            *_environment(self.environment),
             "",
             _verdict(self),
         ]
         return "\n".join(lines)
 
 
-def key_text(row: Row) -> str:
+@dataclass(frozen=True)
+class _Compared:
+    """One column of a row: its values by process or seed, then and now."""
+
+    row: Row
+    request: RerunRequest[Any]
+    column: Column
+    then: Mapping[Any, float]
+    now: Mapping[Any, float]
+    judged: int
+    """How many columns are judged together."""
+
+    @property
+    def name(self) -> str:
+        """What it is, with its unit."""
+        asked = self.row.run.manifest["parameters"]
+        column = self.column
+        said = column.quantity or column.text.removesuffix(".")
+        return f"{said}, {column.unit}".rstrip(", ").format(**asked)
+
+    def show(self, value: Any) -> str:
+        """A number in the column's format."""
+        return number(value, self.column.format or ".6g")
+
+
+def compared(
+    page: Page[Any, Any],
+    row: Row,
+    request: RerunRequest[Any],
+    old: Sequence[Any],
+    new: Sequence[Any],
+) -> Repeat:
+    """What new records say of a row.
+
+    Args:
+        page: Of the row.
+        row: As published.
+        request: What the new records were made for.
+        old: All records of the run.
+        new: Those of the repeat.
+    """
+    if own := page.compare_again(row, request, old, new):
+        return own
+    then, now = (page.replicates(records, row, request.config) for records in (old, new))
+    columns = page.table_of(row).columns
+    shared = [column for column in columns if then.get(column.name) and now.get(column.name)]
+    judged = [column for column in shared if column.compare not in (None, "single")]
+    known = (_Compared(row, request, c, then[c.name], now[c.name], len(judged)) for c in shared)
+    reason = "; ".join(dict.fromkeys(page.failures(new, row)))
+    measured = "ok" if any(now.get(c.name) for c in columns if c.compare) else "failed"
+    stated = str(row.values.get("status") or "ok"), str(row.values.get("reason") or "")
+    quantities = [*status(*stated, measured, reason)]
+    for one in known:
+        quantities += JUDGES.get(one.column.compare, _shown)(one)
+    kinds = dict.fromkeys(column.compare for column in judged if column.compare)
+    return Repeat(tuple(quantities), tuple(RULES[kind] for kind in kinds if kind in RULES))
+
+
+def _rate(one: _Compared) -> list[Quantity]:
+    """A rate, a time or a ratio beside the interval that the published processes predict."""
+    values, name = one.row.values, one.column.name
+    floor = values.get("noise_floor") or one.request.floor
+    then, now = list(one.then.values()), list(one.now.values())
+    expected = expected_rate(then, len(now), judged=one.judged, floor=floor)
+    said, low = one.show(values.get(name)), values.get(f"{name}_low")
+    if low is not None:
+        said += f" ({one.show(low)} to {one.show(values.get(f'{name}_high'))})"
+    measured = geometric_mean(now)
+    inside = expected.covers(measured) if expected and one.request.same_device else None
+    within = _between(one, expected)
+    if not one.request.same_device:
+        within = "not comparable: another device"
+    return [Quantity(one.name, said, within, one.show(measured), inside)]
+
+
+def _counted(one: _Compared) -> list[Quantity]:
+    """Processes count alike; what differs between them by its nature is the most of all."""
+    share = one.column.within
+    if not share:
+        said, here = (
+            ", ".join(f"{value:,.15g}" for value in sorted(set(values.values())))
+            for values in (one.then, one.now)
+        )
+        return [exact(one.name, said, here)]
+    then, now = max(one.then.values()), max(one.now.values())
+    bound = Expected(then * (1 - share), then * (1 + share))
+    inside = bound.covers(now)
+    return [Quantity(one.name, one.show(then), _between(one, bound), one.show(now), inside)]
+
+
+def _seeds(one: _Compared) -> list[Quantity]:
+    """Each seed, and their mean."""
+    losses, found = list(one.then.values()), []
+    for seed in sorted(one.then.keys() & one.now.keys()):
+        name, then, now = f"{one.name}, seed {seed}", one.then[seed], one.now[seed]
+        if one.request.same_digits:
+            found.append(exact(name, repr(then), repr(now)))
+            continue
+        single = expected_mean(losses, 1)
+        inside = single.covers(now) if single else None
+        found.append(Quantity(name, repr(then), _between(one, single), repr(now), inside))
+    new = list(one.now.values())
+    if expected := expected_mean(losses, len(new)):
+        name, mean = f"mean {one.name}, {len(new)} seeds", fmean(new)
+        within, inside = _between(one, expected), expected.covers(mean)
+        found.append(Quantity(name, one.show(fmean(losses)), within, one.show(mean), inside))
+    return found
+
+
+def _check(one: _Compared) -> list[Quantity]:
+    said, here = ("passed" if all(values.values()) else "failed" for values in (one.then, one.now))
+    return [exact(one.name, said, here)]
+
+
+def _shown(one: _Compared) -> list[Quantity]:
+    """What nothing judges: it tells a slower machine from a slower network."""
+    then, now = (one.show(geometric_mean(values.values())) for values in (one.then, one.now))
+    return [Quantity(one.name, then, "shown only", now, None)]
+
+
+JUDGES: Mapping[Compare | None, Callable[[_Compared], list[Quantity]]] = {
+    "noise": _rate,
+    "counted": _counted,
+    "interval": _seeds,
+    "check": _check,
+}
+
+
+def _between(one: _Compared, expected: Expected | None) -> str:
+    if expected is None:
+        return "no interval"
+    return f"{one.show(expected.low)} to {one.show(expected.high)}"
+
+
+def key_text(page: Page[Any, Any], row: Row) -> str:
     """What a row measures, in words."""
-    named = ((name, row.values.get(name)) for name in KEYS[row.page])
+    named = ((c.name, row.values.get(c.name)) for c in page.table_of(row).of_role("key"))
     return ", ".join(f"{name} {'unknown' if v is None else v}" for name, v in named)
 
 
-def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table in plain text, its columns two blanks apart."""
     table = [head, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     return ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in table]
-
-
-def rate(
-    name: str,
-    published: tuple[float | None, float | None, float | None],
-    measured: float,
-    expected: Expected | None,
-    *,
-    pattern: str,
-    comparable: bool,
-) -> Quantity:
-    """A rate, a time or a ratio beside the interval that the published processes predict.
-
-    Args:
-        name: With its unit.
-        published: The number and the ends of its interval.
-        measured: Geometric mean of the new processes.
-        expected: Where it should lie; None where one process alone was published.
-        pattern: Format of all numbers.
-        comparable: Whether this machine is the one that was measured.
-    """
-    middle, low, high = published
-    said = number(middle, pattern)
-    if low is not None:
-        said += f" ({between(low, high, pattern)})"
-    inside = expected.covers(measured) if expected and comparable else None
-    within = between(expected.low, expected.high, pattern) if expected else "no interval"
-    if not comparable:
-        within = "not comparable: another device"
-    return Quantity(name, said, within, format(measured, pattern), inside)
-
-
-def between(low: float | None, high: float | None, pattern: str) -> str:
-    """Both ends of an interval."""
-    return f"{number(low, pattern)} to {number(high, pattern)}"
 
 
 def exact(name: str, published: str, measured: str) -> Quantity:
@@ -138,9 +224,11 @@ def status(published: str, reason: str, measured: str, reason_here: str) -> tupl
     return (Quantity("status", then, published, here, published == measured),)
 
 
-def _opening(row: Row, found: EnvironmentDiff) -> list[str]:
+def _opening(outcome: Outcome) -> list[str]:
+    row, found = outcome.row, outcome.environment
+    said = key_text(outcome.page, row)
     lines = [
-        f"row {row.number} of {row.file}, run {row.run.name}, page {row.page}: {key_text(row)}",
+        f"row {row.number} of {row.file}, run {row.run.name}, page {row.page}: {said}",
         f"published on {found.then['device']} by a run that began "
         f"{row.run.manifest['started_at']}; measured again here, on {found.here['device']}",
     ]
@@ -172,7 +260,7 @@ def _environment(found: EnvironmentDiff) -> list[str]:
     if not found.differing:
         return [*lines, "differences of the environment: none"]
     facts = [(fact.name, fact.published, fact.here) for fact in found.differing]
-    return [*lines, *columns(("differs in the environment", "published", "here"), facts)]
+    return [*lines, *text_table(("differs in the environment", "published", "here"), facts)]
 
 
 def _verdict(outcome: Outcome) -> str:

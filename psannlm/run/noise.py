@@ -3,31 +3,33 @@
 from collections.abc import Iterable
 from typing import Any
 
-from psannlm.evidence.rows import rows_of
 from psannlm.evidence.runs import Evidence, Refused
+from psannlm.evidence.table import NOISE_FLOOR
+from psannlm.pages.registry import pages
 
 
 def machine_floor(runs: Iterable[Evidence | Refused], like: Evidence) -> float | None:
-    """The widest noise floor of the newest throughput run like another: device, torch, preset.
+    """The widest noise floor of the newest run like another: device, torch, preset.
 
     Args:
         runs: To choose from, oldest first.
-        like: What the throughput run has these three in common with.
+        like: What the run has these three in common with.
 
     Returns:
-        None where there is no such run, or it measured nothing twice.
+        That of the first page whose rows state one; None where no run of it is alike, or it
+        measured nothing twice.
     """
+    complete = [run for run in runs if isinstance(run, Evidence) and run.is_complete]
+    column = NOISE_FLOOR.name
+    page = next((page for page in pages().values() if column in page.tables[0].names), None)
     alike = [
         run
-        for run in runs
-        if isinstance(run, Evidence)
-        and run.is_complete
-        and run.manifest["notebook"] == "throughput"
-        and _kind(run) == _kind(like)
+        for run in complete
+        if page and run.manifest["notebook"] == page.name and _kind(run) == _kind(like)
     ]
-    if not alike:
+    if page is None or not alike:
         return None
-    floors = (row.values["noise_floor"] for row in rows_of(alike[-1]))
+    floors = (row.values.get(column) for row in page.rows(alike[-1]))
     return max((floor for floor in floors if floor is not None), default=None)
 
 

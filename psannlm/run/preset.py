@@ -25,18 +25,15 @@ from psannlm.config.parse import nearest, read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build, recipe
 from psannlm.corpora.corpus import CORPORA
-from psannlm.evidence import places
-from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load
+from psannlm.evidence.page import Page
+from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, configuration, default_parameters
-from psannlm.pages.registry import CONFIGS
+from psannlm.pages.registry import pages
 
 EXECUTED = ROOT / "_build" / "executed"
 INDEX = ROOT / "_build" / "html" / "index.html"
 POLL_SECONDS = 0.2
 LOG_SECONDS = 10.0
-
-INSTALLING = ("peer",)
-"""Notebooks that install another package, which nobody asked for who did not name them."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +55,17 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
 
     Raises:
         ConfigError: Before anything runs: no such preset or notebook, or any parameter file that
-            is wrong, the one that TINY_CONFIG names among them; all problems of all files together.
+            is wrong, one that the environment names among them; all problems of all files together.
     """
-    jobs = {name: places.parameter_file(preset, name, root=ROOT) for name in chosen(preset, only)}
+    jobs = {name: parameter_file(preset, pages()[name]) for name in chosen(preset, only)}
     problems = []
     for name, path in jobs.items():
         try:
             check_parameters(name, path)
         except ConfigError as error:
             usual = path.parent == ROOT / "params" / preset
-            problems.append(str(error) if usual else f"{places.TINY_CONFIG}: {error}")
+            variable = pages()[name].parameters_variable
+            problems.append(str(error) if usual else f"{variable}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
     outcomes = []
@@ -79,8 +77,14 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
             outcomes.append(Outcome(name, time.monotonic() - start, str(error)))
             continue
         output = EXECUTED / f"{preset}_{name}.ipynb"
-        outcomes.append(run_notebook(name, ["-f", _shown(path)], output, places.pinned()))
+        outcomes.append(run_notebook(name, ["-f", _shown(path)], output, pinned()))
     return outcomes
+
+
+def parameter_file(preset: str, page: Page[Any, Any]) -> Path:
+    """The file that holds a page's parameters: as the environment says, or as usual."""
+    named = os.environ.get(page.parameters_variable) if page.parameters_variable else None
+    return Path(named).absolute() if named else ROOT / "params" / preset / f"{page.name}.yaml"
 
 
 def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
@@ -101,19 +105,19 @@ def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
     None named means all but those that install another package.
     """
     folder = ROOT / "params"
-    presets = sorted({p.parent.name for name in CONFIGS for p in folder.glob(f"*/{name}.yaml")})
+    presets = sorted({p.parent.name for name in pages() for p in folder.glob(f"*/{name}.yaml")})
     if preset not in presets:
         raise ConfigError(
             f"unknown preset {preset!r}{nearest(preset, presets)} There are: {', '.join(presets)}"
         )
     for name in only:
-        if name not in CONFIGS:
-            known = ", ".join(CONFIGS)
+        if name not in pages():
+            known = ", ".join(pages())
             raise ConfigError(
-                f"unknown notebook {name!r}{nearest(name, CONFIGS)} There are: {known}"
+                f"unknown notebook {name!r}{nearest(name, pages())} There are: {known}"
             )
-    wanted = only or [name for name in CONFIGS if name not in INSTALLING]
-    return [name for name in CONFIGS if name in wanted]
+    wanted = only or [name for name, page in pages().items() if not page.installs]
+    return [name for name in pages() if name in wanted]
 
 
 def check_parameters(name: str, path: Path) -> None:
@@ -123,7 +127,7 @@ def check_parameters(name: str, path: Path) -> None:
     declared = default_parameters(name)
     missing = [f"  {key}: missing" for key in declared if key not in data]
     try:
-        configuration(name, declared | data, shown)
+        configuration(pages()[name], declared | data, shown)
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *missing])) from None
     if missing:

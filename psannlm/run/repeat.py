@@ -1,32 +1,19 @@
 """A published row measured again: from a run folder and a number to inside or outside."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from psannlm import REPORTS
 from psannlm.config.schema import ConfigError
-from psannlm.evidence.rows import Row, rows_of
+from psannlm.evidence.page import Page, RerunRequest, run_info
+from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import MANIFEST, Evidence, all_runs, load
-from psannlm.pages.memory import rerun as memory_again
-from psannlm.pages.peer import rerun as peer_again
-from psannlm.pages.shootout import rerun as shootout_again
-from psannlm.pages.throughput import rerun as throughput_again
-from psannlm.pages.tiny_corpus import rerun as training_again
-from psannlm.pages.validation import rerun as validation_again
-from psannlm.rerun.asked import RerunRequest
-from psannlm.rerun.outcome import Outcome, Repeat, key_text
-from psannlm.rerun.surroundings import surroundings
-from psannlm.run import check as identities
-
-PAGES: Mapping[str, Callable[[Row, RerunRequest], Repeat]] = {
-    "validation": validation_again.measure_again,
-    "throughput": throughput_again.measure_again,
-    "memory": memory_again.measure_again,
-    "tiny_corpus": training_again.measure_again,
-    "shootout": shootout_again.measure_again,
-    "peer": peer_again.measure_again,
-}
-"""Of each page: what measures one of its rows again."""
+from psannlm.pages.registry import pages
+from psannlm.rerun.environment_diff import EnvironmentDiff, environment_diff, refuse_other_text
+from psannlm.rerun.outcome import Outcome, compared, key_text
+from psannlm.run import check as evidence
+from psannlm.run.noise import machine_floor
 
 
 def silent(_: str) -> None:
@@ -47,31 +34,57 @@ def rerun(
     Args:
         folder: Of the run.
         number: Of the row in its table, from 1.
-        repeats: Fresh processes, or seeds of a shootout; None for what is usual of the page.
+        repeats: Fresh processes, or seeds of trainings; None for what is usual of the page.
         say: Told, in a sentence, what begins.
 
     Raises:
         ConfigError: There is no such run or row, the run is refused or not complete, its device
-            or its text is not here, or its page cannot be repeated row by row.
+            or its text is not here, or more repeats are asked for than the page can make.
     """
     if repeats is not None and repeats < 1:
         raise ConfigError(f"repeats must be at least 1, got {repeats}")
     run = sound_run(folder)
-    row = row_of(run, number)
-    measure = PAGES.get(row.page)
-    if measure is None:
+    page = pages()[run.manifest["notebook"]]
+    if page.repeats_once and repeats not in (None, 1):
         raise ConfigError(
-            f"{run.name}: rows of the page {row.page} cannot be measured again one by one; "
-            f"`python -m psannlm report --preset {run.manifest['preset']} --only {row.page}` "
-            "measures the page"
+            f"repeats must be 1 on the page {page.name}, whose rows are one value each, got "
+            f"{repeats}; leave --repeats out"
         )
-    found = surroundings(run)
-    say(f"row {number} of {row.file}, run {run.name}, page {row.page}: {key_text(row)}")
-    return Outcome(row, measure(row, RerunRequest(run, found, repeats, say)), found)
+    row = row_of(page, run, number)
+    refuse_other_text(run)
+    here = environment_diff(run)
+    say(f"row {number} of {row.file}, run {run.name}, page {page.name}: {key_text(page, row)}")
+    info = run_info(page, run)
+    request = _request(page, row, info.config, here, repeats, say)
+    new = page.measure_again(row, request, info.records)
+    return Outcome(page, row, compared(page, row, request, info.records, new), here)
+
+
+def _request(
+    page: Page[Any, Any],
+    row: Row,
+    config: Any,
+    here: EnvironmentDiff,
+    repeats: int | None,
+    say: Callable[[str], None],
+) -> RerunRequest[Any]:
+    """What the page is asked for: as many repeats as were published, up to what is usual."""
+    values, run = row.values, row.run
+    processes = (values.get("n_ok") or 0) + (values.get("n_failed") or 0)
+    published = processes or values.get("n_seeds") or 1
+    return RerunRequest(
+        config=config.model_copy(update={"device": here.device.type}),
+        device=here.device,
+        repeats=repeats or min(published, page.usual_repeats),
+        say=say,
+        floor=machine_floor(all_runs(run.folder.parent.parent), run) or 0.0,
+        same_device=here.same_device,
+        same_digits=here.same_digits,
+    )
 
 
 def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
-    """The complete run in a folder, its hashes and identities checked.
+    """The complete run in a folder, its hashes and numbers checked.
 
     Args:
         folder: Of the run.
@@ -93,19 +106,19 @@ def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
             f"{run.name} is not complete ({run.manifest['status']}), so it publishes no rows; "
             "name a complete run"
         )
-    identities.check(run)
+    evidence.check(run)
     return run
 
 
-def row_of(run: Evidence, number: int) -> Row:
+def row_of(page: Page[Any, Any], run: Evidence, number: int) -> Row:
     """A row of a run by its number.
 
     Raises:
         ConfigError: There is none of that number; the message tells those there are.
     """
-    rows = rows_of(run)
+    rows = page.rows(run)
     if not 1 <= number <= len(rows):
-        listed = "\n".join(f"  {row.number}: {key_text(row)}" for row in rows)
+        listed = "\n".join(f"  {row.number}: {key_text(page, row)}" for row in rows)
         raise ConfigError(
             f"row must be from 1 to {len(rows)} in {run.name}, got {number}; "
             f"its rows are:\n{listed}"

@@ -17,15 +17,15 @@ from psannlm.evidence.figures import (
     shades,
     show_short,
 )
-from psannlm.pages.memory.tables import main_rows
-from psannlm.pages.memory.views import PEAK, kinds_of
+from psannlm.pages.memory.config import MemoryConfig
+from psannlm.pages.memory.tables import PEAK, kinds_of, main_rows
 from psannlm.pages.memory.worker import DEFAULT
 
 STATE = ("parameters", "optimizer")
 """Parts that are there all the time, whatever the batch."""
 
 COLUMNS = {
-    "saved": ("saved_mib", "saved for backward, MiB"),
+    "saved": ("saved_mib", "activation memory, MiB"),
     "peak": ("peak_allocated_mib", f"{PEAK}, MiB"),
 }
 """Of what can be drawn against the size of a step: its column, and its name on an axis."""
@@ -38,14 +38,14 @@ REST = "more at the peak"
 """What another moment of the step, or working memory, needs beyond the loss."""
 
 
-def breakdown(table: pd.DataFrame, parameters: Mapping[str, Any]) -> Figure:
+def breakdown(table: pd.DataFrame, config: MemoryConfig) -> Figure:
     """Predicted bytes part by part, checkpointing off beside on, with the measured peak.
 
     Args:
         table: Rows of memory.json.
-        parameters: Of the run.
+        config: Of the run.
     """
-    shown = table[main_rows(table, parameters) & (table["variant"] == DEFAULT)]
+    shown = main_rows(table[table["variant"] == DEFAULT], config)
     kinds = kinds_of(shown)  # of all panels, so that a kind has one colour
     panels: dict[str, Draw] = {
         str(precision): partial(_stacks, rows, kinds)
@@ -114,20 +114,18 @@ def _stacks(rows: pd.DataFrame, kinds: list[str], axes: Axes) -> None:
     axes.invert_yaxis()
 
 
-def growth(
-    table: pd.DataFrame, parameters: Mapping[str, Any], what: Literal["saved", "peak"]
-) -> Figure:
+def growth(table: pd.DataFrame, config: MemoryConfig, what: Literal["saved", "peak"]) -> Figure:
     """Bytes against batch tokens and against context, off and on; no panel without a curve.
 
     Args:
         table: Rows of memory.json.
-        parameters: Of the run.
+        config: Of the run.
         what: What is drawn.
     """
     good = table[(table["status"] == "ok") & (table["variant"] == DEFAULT)]
     curves = {
-        "batch tokens": good[good["context_length"] == parameters["context_length"]],
-        "context": good[good["batch_tokens"] == parameters["batch_tokens"][0]],
+        "batch tokens": good[good["context_length"] == config.context_length],
+        "context": good[good["batch_tokens"] == config.batch_tokens[0]],
     }
     columns = {"batch tokens": "batch_tokens", "context": "context_length"}
     column, name = COLUMNS[what]
@@ -147,8 +145,8 @@ def growth(
         f"{name} by batch tokens and context",
         panels,
         f"{name[0].upper()}{name[1:]}, counted or measured: solid lines without checkpointing, "
-        f"dotted ones with it. By batch tokens at a context of {parameters['context_length']:,}; "
-        f"by context at {parameters['batch_tokens'][0]:,} tokens a step. "
+        f"dotted ones with it. By batch tokens at a context of {config.context_length:,}; "
+        f"by context at {config.batch_tokens[0]:,} tokens a step. "
         "Sizes that did not fit have no point, and a row in the table that says so.",
     )
 

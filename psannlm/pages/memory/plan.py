@@ -1,5 +1,6 @@
 """All measurements of memory that a run makes: which cells there are, and what comes of each."""
 
+import random
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from psannlm.bench.blocks import shuffled_blocks
+from psannlm import CACHE
 from psannlm.bench.environment import utc_now
 from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
@@ -16,19 +17,13 @@ from psannlm.device import select_device
 from psannlm.model.bases import base_of, cost_of
 from psannlm.model.sine import DampedSine
 from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.records import MemoryRecord
+from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
 from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predicted
+from psannlm.pages.peer.config import PeerConfig
+from psannlm.pages.peer.plan import saved_bytes
 
-
-class Setting(NamedTuple):
-    """What is measured; the `setting` of its records."""
-
-    base: str
-    context_length: int
-    batch_tokens: int
-    grad_checkpoint: bool
-    precision: str
-    variant: str
+PEER_BASE = "respsann"
+"""The base of the published package that is measured."""
 
 
 class MemoryCell(NamedTuple):
@@ -75,12 +70,16 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
 def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
     """All cells, in the order in which they run.
 
-    Every block has the settings whose times are compared; the first has those too of which bytes
-    alone are asked, as these repeat exactly.
+    The run goes in blocks, one a repeat, each shuffled anew. Every block has the cells whose times
+    are compared; the first has those too of which bytes alone are asked, as these repeat exactly.
     """
-    main, further = main_settings(config), further_settings(config)
-    blocks = shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
-    return [MemoryCell(*cell) for cell in blocks]
+    shuffler = random.Random(config.seed)
+    cells: list[MemoryCell] = []
+    for repeat in range(config.n_repeats):
+        block = main_settings(config) + ([] if repeat else further_settings(config))
+        shuffler.shuffle(block)
+        cells += [MemoryCell(repeat, len(cells) + i, what) for i, what in enumerate(block)]
+    return cells
 
 
 def memory(
@@ -166,3 +165,51 @@ def _measure(
         predicted=dict(predicted(task)),
         **values | {"seconds": tuple(values["seconds"])},
     )
+
+
+def published(
+    config: MemoryConfig,
+    *,
+    done: Collection[tuple[Any, ...]] = (),
+    cache: Path = CACHE / "peers",
+) -> Iterator[PeerRecord]:
+    """Count what a step of the package that `config.peer` names saves for backward.
+
+    In the shape of the run's main cells, with fused attention; none if no package is named. What
+    goes wrong is a record with its reason.
+
+    Args:
+        config: The run's.
+        done: Keys of records that an interrupted run has already.
+        cache: Folder of the environments of packages, each kept for the next run.
+
+    Yields:
+        A record a precision.
+    """
+    package, _, version = config.peer.partition("==")
+    missing = [p for p in config.precision if (package, version, p) not in done]
+    if not config.peer or not missing:
+        return
+    names = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp", "context_length")
+    shape = {name: getattr(config, name) for name in names}
+    asked = _peer_config(config, tuple(missing))
+    for cell in saved_bytes(asked, cache=cache):
+        names = ("base", "batch_tokens", "precision", "status", "reason", "started_at")
+        yield PeerRecord(
+            package=package,
+            version=version,
+            **{name: getattr(cell, name) for name in names},
+            **shape,
+            n_parameters=cell.n_parameters,
+            saved_bytes=cell.saved_bytes,
+            saved_kinds={},
+        )
+
+
+def _peer_config(config: MemoryConfig, precision: tuple[str, ...]) -> PeerConfig:
+    """The comparison of the published package of which saved bytes alone are asked."""
+    shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
+    asked = {"base": (PEER_BASE,), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
+    asked |= {"precision": precision}
+    asked |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
+    return PeerConfig(**shared | asked | {"prompt_tokens": 1, "new_tokens": 1})

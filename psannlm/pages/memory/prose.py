@@ -1,133 +1,133 @@
-"""The sentences of the memory page, from what its run states."""
+"""The sentences of the memory page whose words depend on the result."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS
-from psannlm.pages.memory.tables import PEAK_WITHIN, SAVED_WITHIN, Memory, main_rows
-from psannlm.pages.memory.views import PEAK, SAVER_NAMES, less, time_ratio
+from psannlm.evidence import text
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.page import Tables
+from psannlm.evidence.table import plain_rows
+from psannlm.pages.memory.config import MemoryConfig
+from psannlm.pages.memory.tables import (
+    MEMORY,
+    PEAK,
+    PEAK_WITHIN,
+    PEER,
+    SAVED_WITHIN,
+    SAVINGS,
+    Values,
+    checkpointing_rows,
+    main_rows,
+)
 
 
-def answer(memory: Memory, parameters: Mapping[str, Any]) -> str:
+def answer(tables: Tables, config: MemoryConfig) -> str:
     """What the run found; every number is taken from its tables."""
+    memory, savings = tables[MEMORY.file], tables[SAVINGS.file]
+    good = savings[savings["status"] == "ok"]
+    failed = int((memory["status"] != "ok").sum())
     lines = [
-        *_checkpointing(memory, parameters),
-        *_savers(memory, parameters),
+        *_checkpointing(checkpointing_rows(good, config), config),
+        *_savers(main_rows(good[~good["grad_checkpoint"].astype(bool)], config)),
         *_predictions(memory),
-        *_peer(memory),
-        *_failures(memory),
+        *map(_peer, plain_rows(tables[PEER.file])),
     ]
-    n_repeats = parameters["n_repeats"]
-    if n_repeats < FEWEST_REPEATS:
+    if failed:
         lines.append(
-            f"With {_processes(n_repeats)} a row, a ratio of times is an indication and no more: "
-            f"a verdict needs {FEWEST_REPEATS}."
+            f"{failed} of {len(memory)} rows failed; each is in the table with its reason."
+        )
+    if config.n_repeats < FEWEST_REPEATS:
+        lines.append(
+            f"With {_processes(config.n_repeats)} a row, a ratio of times is an indication and no "
+            f"more: a verdict needs {FEWEST_REPEATS}."
         )
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _checkpointing(memory: Memory, parameters: Mapping[str, Any]) -> Iterator[str]:
+def _checkpointing(savings: pd.DataFrame, config: MemoryConfig) -> Iterator[str]:
     """A sentence a precision, at the first batch."""
-    savings = memory.savings
-    good = savings[
-        (savings["saver"] == "checkpointing")
-        & (savings["status"] == "ok")
-        & main_rows(savings, parameters)
-    ]
-    for precision, pairs in good.groupby("precision", sort=False):
-        said = "; ".join(_pair(row) for row in pairs.to_dict("records"))
+    for precision, pairs in savings.groupby("precision", sort=False):
+        said = "; ".join(map(_pair, plain_rows(pairs)))
         yield (
-            f"{precision}, {parameters['batch_tokens'][0]:,} tokens a step in sequences of "
-            f"{parameters['context_length']:,}, checkpointing off against on: {said}."
+            f"{precision}, {config.batch_tokens[0]:,} tokens a step in sequences of "
+            f"{config.context_length:,}, checkpointing off against on: {said}."
         )
 
 
-def _pair(row: Mapping[Any, Any]) -> str:
-    saved = f"**{row['base']}** keeps {row['saved_without_mib']:,.1f} MiB for backward against "
-    saved += f"{row['saved_with_mib']:,.1f}, {less(row['saved_less_mib'], row['saved_less_share'])}"
-    if not pd.isna(row["peak_less_mib"]):
-        saved += f", {PEAK} {less(row['peak_less_mib'], row['peak_less_share'])}"
-    return f"{saved}, at {time_ratio(row)} × the time of a step"
+def _pair(row: Values) -> str:
+    said = f"**{row['base']}** saves {row['saved_without_mib']:,.1f} MiB for backward against "
+    said += f"{row['saved_with_mib']:,.1f}, {_less(row, 'saved')}"
+    if row["peak_less_mib"] is not None:
+        said += f", {PEAK} {_less(row, 'peak')}"
+    return f"{said}, at {_time_ratio(row)} × the time of a step"
 
 
-def _savers(memory: Memory, parameters: Mapping[str, Any]) -> Iterator[str]:
+def _less(row: Values, what: str) -> str:
+    """How much less is needed, in MiB and as a share; plainly so if it is not less."""
+    mib, share = row[f"{what}_less_mib"], row[f"{what}_less_share"]
+    if mib is None:
+        return text.UNKNOWN
+    if round(mib, 1) == 0:
+        return "no less"
+    word = "less" if mib > 0 else "more"
+    return f"{abs(mib):,.1f} MiB {word} ({abs(share):.0%})"
+
+
+def _time_ratio(row: Values) -> str:
+    """An interval where there are repeats."""
+    low = row["time_ratio_low"] if row["n_blocks"] > 1 else None
+    return text.interval(row["time_ratio"], low, row["time_ratio_high"], ".2f")
+
+
+def _savers(savings: pd.DataFrame) -> Iterator[str]:
     """A sentence for what else saves, at the first batch, without checkpointing."""
-    savings = memory.savings
-    good = savings[
-        (savings["saver"] != "checkpointing")
-        & (savings["status"] == "ok")
-        & ~savings["grad_checkpoint"].astype(bool)
-        & main_rows(savings, parameters)
-    ]
-    for (saver, precision), rows in good.groupby(["saver", "precision"], sort=False):
-        said = "; ".join(
-            f"**{row['base']}** {less(row['saved_less_mib'], row['saved_less_share'])}"
-            for row in rows.to_dict("records")
-        )
-        name = SAVER_NAMES[str(saver)]
+    for (saver, precision), rows in savings.groupby(["saver", "precision"], sort=False):
+        said = "; ".join(f"**{row['base']}** {_less(row, 'saved')}" for row in plain_rows(rows))
+        name = SAVINGS["saver"].show(saver)
         yield f"{name[0].upper()}{name[1:]} against the plain one, {precision}: {said}."
 
 
-def _predictions(memory: Memory) -> Iterator[str]:
+def _predictions(memory: pd.DataFrame) -> Iterator[str]:
     """How many rows were foreseen from the configuration alone."""
     said = []
     for name, what, within in (
         ("bytes saved for backward", "saved", SAVED_WITHIN),
         (PEAK, "peak", PEAK_WITHIN),
     ):
-        errors = memory.rows[f"{what}_error"].dropna().astype(float)
+        errors = memory[f"{what}_error"].dropna().astype(float).abs()
         if len(errors):
-            good = int((errors.abs() <= within).sum())
             said.append(
-                f"{name} within {within:.0%} in {good} of {len(errors)} rows "
-                f"(largest error {errors.abs().max():.1%})"
+                f"{name} within {within:.0%} in {int((errors <= within).sum())} of {len(errors)} "
+                f"rows (largest error {errors.max():.1%})"
             )
     if said:
         yield f"Predicted from the configuration alone: {'; '.join(said)}."
 
 
-def _peer(memory: Memory) -> Iterator[str]:
+def _peer(row: Values) -> str:
     """How our bytes compare with the published package's, against the goal where there is one."""
-    for row in memory.peer.to_dict("records"):
-        package = row["package"]
-        where = f"{row['precision']}, {row['base']} without checkpointing"
-        if row["status"] != "ok" or pd.isna(row["ratio"]):
-            reason = f": {row['reason']}" if row["status"] != "ok" else ""
-            yield f"{where}: no ratio to the published {package}{reason}."
-            continue
-        goal = ""
-        if not pd.isna(row["goal"]):
-            goal = f" (goal: at most {row['goal']:.2f}, {row['verdict']})"
-        yield (
-            f"{where}: {row['saved_mib']:,.1f} MiB for backward, **{row['ratio']:.3f} ×** the "
-            f"{row['peer_saved_mib']:,.1f} MiB of the published {package}{goal}."
-        )
+    where = f"{row['precision']}, {row['base']} without checkpointing"
+    if row["ratio"] is None:
+        reason = f": {row['reason']}" if row["status"] != "ok" else ""
+        return f"{where}: no ratio to the published {row['package']}{reason}."
+    goal = f" (goal: at most {row['goal']:.2f}, {row['verdict']})" if row["goal"] else ""
+    return (
+        f"{where}: {row['saved_mib']:,.1f} MiB for backward, **{row['ratio']:.3f} ×** the "
+        f"{row['peer_saved_mib']:,.1f} MiB of the published {row['package']}{goal}."
+    )
 
 
-def _failures(memory: Memory) -> Iterator[str]:
-    failed = int((memory.rows["status"] != "ok").sum())
-    if failed:
-        yield f"{failed} of {len(memory.rows)} rows failed; each is in the table with its reason."
-
-
-def reading(memory: Memory, parameters: Mapping[str, Any]) -> str:
-    """How to read the tables: what each number is on the device of the run."""
-    lines = [
-        "**Saved for backward** are all storages that autograd keeps between forward and backward, "
-        "each counted once, parameters left out. The count is exact on any device.",
-        f"**Predicted** is computed from the configuration before anything runs. A prediction "
-        f"counts as right within {SAVED_WITHIN:.0%} of the bytes counted, and within "
-        f"{PEAK_WITHIN:.0%} of the peak measured.",
-    ]
-    if memory.rows["max_memory_mb"].notna().any():
-        lines.append(
+def reading(memory: pd.DataFrame, config: MemoryConfig) -> str:
+    """What the peak and the times are on the device of the run."""
+    if memory["max_memory_mb"].notna().any():
+        peak = (
             "**The peak** is the most that torch's allocator had handed out on the GPU in a whole "
             "training step; *reserved* is what it had taken from the driver for it."
         )
     else:
-        lines.append(
+        peak = (
             "**The peak** is the most that torch's allocator had handed out in a whole training "
             "step, from its own record of every allocation: main memory, not that of a GPU. "
             "`max_memory_mb` of memory.json, which is CUDA's, is therefore empty. **Peak RSS** is "
@@ -135,13 +135,49 @@ def reading(memory: Memory, parameters: Mapping[str, Any]) -> str:
             "threads' stacks and freed pages are in it, which were there before the network, as "
             "*RSS before* says."
         )
-    lines.append(
-        f"**Time** is per training step: at the first batch over "
-        f"{_processes(parameters['n_repeats'])} a row, elsewhere of one. Ratios are paired within "
-        "blocks; nothing is measured twice for a noise floor here, so that no ratio is called a "
-        "difference."
+    return (
+        f"- {peak}\n- **Time** is per training step: at the first batch over "
+        f"{_processes(config.n_repeats)} a row, elsewhere of one. Ratios are paired within blocks; "
+        "nothing is measured twice for a noise floor here, so that no ratio is called a difference."
     )
-    return "\n".join(f"- {line}" for line in lines)
+
+
+def summary(numbers: Sequence[Number]) -> str:
+    """In half precision where that was measured: without checkpointing, with it, at what time."""
+    of_pairs = [n for n in numbers if n.is_main and "saver" in _values(n)]
+    known = [n for n in of_pairs if n.column.name == "saved_less_share" and n.value is not None]
+    if not known:
+        return "No row without checkpointing has one with it beside."
+    times = {n.about: n.plain for n in of_pairs if n.column.name == "time_ratio"}
+    precisions = [_values(n)["precision"] for n in known]
+    precision = "bf16" if "bf16" in precisions else precisions[0]
+    said = text.by_verdict(
+        (n.base, f"{_off_and_on(_values(n))} at {times[n.about]} × the time", n.verdict)
+        for n in known
+        if _values(n)["precision"] == precision
+    )
+    return f"Activation memory without and with it, {precision}: {said} of a step."
+
+
+def _off_and_on(row: Values) -> str:
+    return f"{row['saved_without_mib']:,.1f} to {row['saved_with_mib']:,.1f} MiB"
+
+
+def found(numbers: Sequence[Number]) -> str:
+    """What the first base saves for backward, without checkpointing and with it."""
+    saved = [n for n in numbers if n.column.name == "saved_mib" and n.value is not None]
+    if not saved:
+        return "nothing was measured"
+    said = ", ".join(
+        f"{n.shown} {MEMORY['grad_checkpoint'].show(_values(n)['grad_checkpoint'])}"
+        for n in saved[:2]
+        if n.base == saved[0].base
+    )
+    return f"{saved[0].base} saves for backward {said}"
+
+
+def _values(number: Number) -> Values:
+    return number.row.values if number.row else {}
 
 
 def _processes(n: int) -> str:

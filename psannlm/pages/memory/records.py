@@ -1,10 +1,62 @@
-"""What a measurement of memory leaves: one frozen record a process, and the JSON that keeps it."""
+"""What a measurement of memory leaves: one frozen record a process, and its files."""
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
+
+from psannlm.evidence.store import RecordStore, about, columns_of, to_csv, to_json_lines
+from psannlm.evidence.table import (
+    BASE,
+    BATCH_TOKENS,
+    CONTEXT_LENGTH,
+    ORDER,
+    PEAK_ALLOCATED_BYTES,
+    PEAK_RESERVED_BYTES,
+    PEAK_RSS_BYTES,
+    PRECISION,
+    REASON,
+    REPEAT,
+    STARTED_AT,
+    STATUS,
+    Column,
+    Table,
+)
+
+GRAD_CHECKPOINT = Column(
+    "grad_checkpoint",
+    "Whether only the input of each block was kept for backward.",
+    heading="checkpointing",
+    words={False: "not checkpointed", True: "checkpointed"},
+    role="key",
+)
+VARIANT = Column(
+    "variant",
+    "default, or the plain path taken instead, plain_sine or plain_loss.",
+    heading="variant",
+    words={"default": "", "plain_sine": "plain sine", "plain_loss": "plain loss"},
+    role="key",
+)
+N_PARAMETERS = Column("n_parameters", "Parameters of the network.")
+D_MODEL = Column("d_model", "Width of the residual stream.", "features")
+N_LAYERS = Column("n_layers", "Blocks of the network.")
+VOCAB_SIZE = Column("vocab_size", "Tokens that the vocabulary has.")
+SAVED_BYTES = about(
+    "Counted bytes that a training step keeps for backward, parameters left out.", "bytes"
+)
+SAVED_KINDS = about("What was counted as kept for backward, by dtype and shape.", "bytes")
+
+
+class Setting(NamedTuple):
+    """What is measured; repeats of a row have it in common."""
+
+    base: str
+    context_length: int
+    batch_tokens: int
+    grad_checkpoint: bool
+    precision: str
+    variant: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,56 +66,35 @@ class MemoryRecord:
     Bytes that were not or could not be measured are None.
     """
 
-    repeat: int
-    """Number of the block that the process belongs to, from 0."""
-
-    order: int
-    """Position of the process in the run, from 0."""
-
-    base: str
-    context_length: int
-    batch_tokens: int
-    grad_checkpoint: bool
-    precision: str
-    variant: str
-    """`default`, or the plain path that was taken instead: plain_sine, plain_loss."""
-
-    status: Literal["ok", "failed"]
-    reason: str
-    """Why it failed; empty otherwise."""
-
-    started_at: str
-    """UTC."""
-
-    n_parameters: int
-    predicted: Mapping[str, int]
-    """Bytes by construction: parameters, gradients, optimizer, logits, peak, and `saved: KIND` of
-    each kind of tensor that backward needs."""
-
-    saved_bytes: int | None
-    """Counted: of all storages, but those of parameters, that autograd keeps for backward."""
-
-    saved_kinds: Mapping[str, int]
-    """The same by shape and dtype, as a check on the prediction."""
-
-    peak_allocated_bytes: int | None
-    """Of the device's allocator over the counted steps, whole training step. On CPU that of
-    torch's allocator, from its own record of every allocation."""
-
-    peak_reserved_bytes: int | None
-    """CUDA only."""
-
-    rss_before_bytes: int | None
-    """Resident set before the network was built, on CPU."""
-
-    peak_rss_bytes: int | None
-    """Resident set at its largest, of the process, since it started."""
-
-    loss: float | None
-    """Of the last step, nats per token."""
-
-    seconds: tuple[float, ...]
-    """Each timed step, in order."""
+    repeat: Annotated[int, REPEAT]
+    order: Annotated[int, ORDER]
+    base: Annotated[str, BASE]
+    context_length: Annotated[int, CONTEXT_LENGTH]
+    batch_tokens: Annotated[int, BATCH_TOKENS]
+    grad_checkpoint: Annotated[bool, GRAD_CHECKPOINT]
+    precision: Annotated[str, PRECISION]
+    variant: Annotated[str, VARIANT]
+    status: Annotated[Literal["ok", "failed"], STATUS]
+    reason: Annotated[str, REASON]
+    started_at: Annotated[str, STARTED_AT]
+    n_parameters: Annotated[int, N_PARAMETERS]
+    predicted: Annotated[
+        Mapping[str, int],
+        about(
+            "By construction, of parameters, gradients, optimizer, logits, peak, kept kinds.",
+            "bytes",
+        ),
+    ]
+    saved_bytes: Annotated[int | None, SAVED_BYTES]
+    saved_kinds: Annotated[Mapping[str, int], SAVED_KINDS]
+    peak_allocated_bytes: Annotated[int | None, PEAK_ALLOCATED_BYTES]
+    peak_reserved_bytes: Annotated[int | None, PEAK_RESERVED_BYTES]
+    rss_before_bytes: Annotated[
+        int | None, about("Resident set before the network was built, on a CPU.", "bytes")
+    ]
+    peak_rss_bytes: Annotated[int | None, PEAK_RSS_BYTES]
+    loss: Annotated[float | None, about("Of the last step.", "nats/token")]
+    seconds: Annotated[tuple[float, ...], about("Time of each timed step, in order.", "s")]
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -71,76 +102,90 @@ class MemoryRecord:
         return (self.repeat, *self.setting)
 
     @property
-    def setting(self) -> tuple[Any, ...]:
-        """What repeats of a row have in common."""
-        return (
-            self.base,
-            self.context_length,
-            self.batch_tokens,
-            self.grad_checkpoint,
-            self.precision,
-            self.variant,
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """For the file that keeps the run's records."""
-        return dataclasses.asdict(self)
-
-
-def from_json(values: Mapping[str, Any]) -> MemoryRecord:
-    """The record that `as_json` took apart."""
-    return MemoryRecord(**dict(values) | {"seconds": tuple(values["seconds"])})
-
-
-def records_json(records: Iterable[MemoryRecord]) -> str:
-    """A JSON list with a line for each record."""
-    return _lines(record.as_json() for record in records)
-
-
-def read_records(text: str) -> list[MemoryRecord]:
-    """The records whose JSON this is."""
-    return [from_json(values) for values in json.loads(text)]
+    def setting(self) -> Setting:
+        """What its row is about."""
+        return Setting(*(getattr(self, name) for name in Setting._fields))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeerRecord:
-    """What a training step of the published package keeps for backward; a failure is one too."""
+    """What a training step of the published package saves for backward; a failure is one too."""
 
-    package: str
-    version: str
-    base: str
-    vocab_size: int
-    d_model: int
-    n_layers: int
-    n_heads: int
-    d_mlp: int
-    context_length: int
-    batch_tokens: int
-    precision: str
-    status: Literal["ok", "failed"]
-    reason: str
-    """Why it failed; empty otherwise."""
+    package: Annotated[str, about("The published package, by name.")]
+    version: Annotated[str, about("Version of the published package.")]
+    base: Annotated[str, BASE]
+    vocab_size: Annotated[int, VOCAB_SIZE]
+    d_model: Annotated[int, D_MODEL]
+    n_layers: Annotated[int, N_LAYERS]
+    n_heads: Annotated[int, about("Attention heads of a layer.")]
+    d_mlp: Annotated[int, about("Width of the hidden layer of the MLP.", "features")]
+    context_length: Annotated[int, CONTEXT_LENGTH]
+    batch_tokens: Annotated[int, BATCH_TOKENS]
+    precision: Annotated[str, PRECISION]
+    status: Annotated[Literal["ok", "failed"], STATUS]
+    reason: Annotated[str, REASON]
+    started_at: Annotated[str, STARTED_AT]
+    n_parameters: Annotated[int | None, N_PARAMETERS]
+    saved_bytes: Annotated[int | None, SAVED_BYTES]
+    saved_kinds: Annotated[Mapping[str, int], SAVED_KINDS]
 
-    started_at: str
-    """UTC."""
-
-    n_parameters: int | None
-    saved_bytes: int | None
-    """Counted as a MemoryRecord's, by the same code, with the plain loss of the package's kind."""
-
-    saved_kinds: Mapping[str, int]
-
-
-def peers_json(peers: Iterable[PeerRecord]) -> str:
-    """A JSON list with a line for each record."""
-    return _lines(dataclasses.asdict(peer) for peer in peers)
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Names the record within its run."""
+        return (self.package, self.version, self.precision)
 
 
-def read_peers(text: str) -> list[PeerRecord]:
-    """The records whose JSON this is."""
-    return [PeerRecord(**values) for values in json.loads(text)]
+AnyRecord = MemoryRecord | PeerRecord
+
+_COLUMNS = {column.name: column for column in columns_of(MemoryRecord)}
+SAMPLES = Table(
+    "samples.csv",
+    "One row a timed step.",
+    (
+        *(_COLUMNS[name] for name in ("repeat", *Setting._fields)),
+        Column("step", "Number of the timed step, from 0."),
+        Column("seconds", "Time of the step.", "s"),
+    ),
+)
+PEERS = Table(
+    "peer_records.json", "What was counted of the published package.", columns_of(PeerRecord)
+)
+RECORDS = Table(
+    "memory_records.json",
+    "One record a process, all that was counted, measured and predicted.",
+    tuple(_COLUMNS.values()),
+)
 
 
-def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-    return f"[\n{lines}\n]\n"
+def ours(records: Sequence[AnyRecord]) -> list[MemoryRecord]:
+    """Those of this project's networks."""
+    return [record for record in records if isinstance(record, MemoryRecord)]
+
+
+def peers(records: Sequence[AnyRecord]) -> list[PeerRecord]:
+    """Those of the published package."""
+    return [record for record in records if isinstance(record, PeerRecord)]
+
+
+def to_texts(records: Sequence[AnyRecord]) -> dict[str, str]:
+    """Timed steps as a table, which are in the records too; all records, each in a line."""
+    steps = ((*r.key, step, s) for r in ours(records) for step, s in enumerate(r.seconds))
+    return {
+        SAMPLES.file: to_csv(SAMPLES.names, steps),
+        PEERS.file: to_json_lines(map(dataclasses.asdict, peers(records))),
+        RECORDS.file: to_json_lines(map(dataclasses.asdict, ours(records))),
+    }
+
+
+def from_texts(texts: Mapping[str, str]) -> list[AnyRecord]:
+    """The records whose files these are."""
+    found: list[AnyRecord] = [
+        MemoryRecord(**values | {"seconds": tuple(values["seconds"])})
+        for values in json.loads(texts[RECORDS.file])
+    ]
+    return found + [PeerRecord(**values) for values in json.loads(texts[PEERS.file])]
+
+
+STORE = RecordStore(
+    (SAMPLES, PEERS, RECORDS), to_texts, from_texts, lambda r: f"{r.base}, {r.precision}"
+)

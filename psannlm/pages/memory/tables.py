@@ -1,105 +1,318 @@
-"""The tables of the memory page: one row a setting, and one row a pair of them that is compared.
+"""The tables of memory: a row a setting, a pair that is compared, and the published package.
 
-They are computed in one place, and everything that shows a number of memory takes it from there:
-the files, the page, its sentences, the figures.
+Everything that shows a number of memory takes it from here: the files, the page, its sentences,
+the figures, the check of the evidence.
 """
 
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.statistics import median_interval
-from psannlm.evidence.runs import Evidence
+from psannlm.bench.statistics import CONFIDENCE, median_interval, ratio_interval
+from psannlm.evidence.page import RunInfo, Tables
+from psannlm.evidence.table import (
+    BASE,
+    BATCH_TOKENS,
+    CONTEXT_LENGTH,
+    DEVICE,
+    N_FAILED,
+    N_OK,
+    PRECISION,
+    REASON,
+    STATUS,
+    TIMESTAMP,
+    VERDICT,
+    Column,
+    Table,
+    interval_columns,
+)
 from psannlm.files import MIB
 from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.peer import peer_table
-from psannlm.pages.memory.records import MemoryRecord, PeerRecord
-from psannlm.pages.memory.savings import Side, savings_table
-from psannlm.pages.memory.worker import DEFAULT
+from psannlm.pages.memory.records import (
+    D_MODEL,
+    GRAD_CHECKPOINT,
+    N_LAYERS,
+    N_PARAMETERS,
+    VARIANT,
+    VOCAB_SIZE,
+    AnyRecord,
+    MemoryRecord,
+    PeerRecord,
+    Setting,
+    ours,
+    peers,
+)
+from psannlm.pages.memory.worker import DEFAULT, PLAIN_LOSS, PLAIN_SINE
 
-ROWS = (
-    "base", "d_model", "n_layers", "grad_checkpoint", "amp",  # as the original plan orders them
-    "max_memory_mb", "elapsed_s",
-    "elapsed_s_low", "elapsed_s_high", "vocab_size", "context_length", "batch_tokens", "variant",
-    "status", "reason", "n_ok", "n_failed", "saved_mib", "predicted_saved_mib", "saved_error",
-    "saved_verdict", "peak_allocated_mib", "predicted_peak_mib", "peak_error", "peak_verdict",
-    "max_reserved_mb", "rss_before_mib", "peak_rss_mib", "n_parameters",
-    "predicted_parameters_mib", "predicted_gradients_mib", "predicted_optimizer_mib",
-    "predicted_logits_mib", "predicted_kinds_mib", "device", "timestamp",
-)  # fmt: skip
-"""Of memory.json. A `mb` is 2**20 bytes, as torch counts it; both are None but on CUDA."""
+Values = Mapping[str, Any]
 
 KIND = "saved: "
 """Opens the name of a predicted kind of saved tensor."""
 
-PLAIN = ("context_length", "batch_tokens", "grad_checkpoint", "variant")
-
 SAVED_WITHIN, PEAK_WITHIN = 0.02, 0.10
 """How far a prediction may lie from what was counted or measured, as a share of that."""
 
+PEAK = "peak of torch's allocator"
+"""The same on every device: on CPU torch's record of its allocations, on a GPU its own peak."""
 
-@dataclass(frozen=True)
-class Memory:
-    """What a run of the memory page states."""
+SAVERS = {"checkpointing": DEFAULT, "fast_sine": PLAIN_SINE, "chunked_loss": PLAIN_LOSS}
+"""What saves memory, and the variant that goes without; checkpointing goes by its own switch."""
 
-    rows: pd.DataFrame
-    """One a setting, as ROWS names the columns."""
+GOALS = {"fp32": 0.45, "bf16": 0.40}
+"""Largest ratio of our bytes to the package's that this project wants, by precision."""
 
-    savings: pd.DataFrame
-    """One a pair of settings, as memory_savings.SAVINGS names the columns."""
+GOAL_SHAPE = {"vocab_size": 32_000, "d_model": 512, "n_layers": 8, "context_length": 512}
+"""Where the goals hold: another shape has other shares of logits, and so no goal."""
 
-    peer: pd.DataFrame
-    """One a precision of the published package, as memory_peer.PEER names the columns."""
+HEADLINE = "BMRK-03"
+RESULT = STATUS.but(heading="result")
+CONTEXT = CONTEXT_LENGTH.but(heading="context", format="{:,} tokens a sequence", role="key")
+_number = partial(Column.but, better="lower", headline=HEADLINE)
 
 
-def memory_tables(
-    records: Iterable[MemoryRecord],
-    peers: Iterable[PeerRecord],
-    config: MemoryConfig,
-    *,
-    timestamp: str,
-    device: str,
-) -> Memory:
+def _counted(name: str, text: str, heading: str = "", **more: Any) -> Column:
+    return Column(name, text, "MiB", heading, ",.1f", **more)
+
+
+def _measured(name: str, text: str, heading: str = "", **more: Any) -> Column:
+    return Column(name, text, "MiB", heading, ",.0f", **more)
+
+
+def _seconds(name: str, text: str, heading: str) -> Column:
+    return Column(name, text, "s", heading, ".3f")
+
+
+def _error_of(name: str, text: str, verdict: str) -> tuple[Column, Column]:
+    said = f"{name}_verdict"
+    error = Column(f"{name}_error", text, "", f"{name}: error", "+.1%", beside=said)
+    return error, Column(said, verdict)
+
+
+MEMORY = Table(
+    "memory.json",
+    "One entry a base, batch, context, precision and variant, checkpointing off and on.",
+    (
+        BASE,
+        D_MODEL,
+        N_LAYERS,
+        GRAD_CHECKPOINT,
+        PRECISION.but(name="amp"),
+        _number(
+            _counted("max_memory_mb", "peak_allocated_mib on CUDA; null elsewhere."),
+            quantity="torch.cuda.max_memory_allocated",
+        ),
+        _number(
+            _seconds("elapsed_s", "Time of a training step, median of the processes.", "step"),
+            quantity="time of a step",
+            compare="noise",
+        ),
+        *interval_columns("elapsed_s", "the time of a step", "s"),
+        VOCAB_SIZE,
+        CONTEXT,
+        BATCH_TOKENS,
+        VARIANT,
+        RESULT,
+        REASON,
+        N_OK.but(heading="processes"),
+        N_FAILED.but(heading="failed"),
+        _number(
+            _counted(
+                "saved_mib",
+                "Counted memory that a training step keeps for backward, parameters left out.",
+            ),
+            heading="activation memory",
+            quantity="saved for backward",
+            compare="counted",
+        ),
+        _counted("predicted_saved_mib", "What is kept for backward, by construction.", "predicted"),
+        *_error_of(
+            "saved",
+            "Predicted bytes kept for backward over the counted ones, less 1.",
+            "Whether that prediction lies as near as it must.",
+        ),
+        _number(
+            _measured(
+                "peak_allocated_mib", "Most memory that the allocator had handed out at one time."
+            ),
+            heading=PEAK,
+            quantity="peak allocated",
+            compare="counted",
+            within=PEAK_WITHIN,
+        ),
+        _measured(
+            "predicted_peak_mib",
+            "Peak of a training step, by construction.",
+            "predicted peak",
+        ),
+        *_error_of(
+            "peak",
+            "Predicted peak over the measured one, less 1.",
+            "Whether the prediction of the peak lies as near as it must.",
+        ),
+        _measured(
+            "max_reserved_mb",
+            "Most memory taken from the driver of a GPU; null on a CPU.",
+            "reserved on the GPU",
+        ),
+        _measured(
+            "rss_before_mib",
+            "Resident set before the network was built, on a CPU.",
+            "RSS before",
+        ),
+        _measured(
+            "peak_rss_mib",
+            "Largest resident set of the process since it started.",
+            "peak RSS",
+        ),
+        N_PARAMETERS,
+        _counted("predicted_parameters_mib", "Parameters, by construction.", "parameters"),
+        _counted("predicted_gradients_mib", "Gradients, by construction.", "gradients"),
+        _counted(
+            "predicted_optimizer_mib", "State of the optimizer, by construction.",
+            "optimizer",
+        ),
+        _counted(
+            "predicted_logits_mib", "Logits of one chunk and their gradients, by construction.",
+            "logits",
+        ),
+        Column(
+            "predicted_kinds_mib",
+            "What is kept for backward, by construction, by kind of tensor.",
+            "MiB",
+            nested=True,
+        ),
+        DEVICE,
+        TIMESTAMP,
+    ),
+    caption="Memory of every row",
+    shown=(
+        "base", "amp", "grad_checkpoint", "variant", "batch_tokens", "context_length", "saved_mib",
+        "predicted_saved_mib", "peak_allocated_mib", "predicted_peak_mib", "max_reserved_mb",
+        "rss_before_mib", "peak_rss_mib", "elapsed_s", "n_ok", "n_failed", "status",
+    ),
+    fixed=("base", "d_model", "n_layers", "grad_checkpoint", "amp", "max_memory_mb", "elapsed_s"),
+)  # fmt: skip
+
+SAVINGS = Table(
+    "savings.csv",
+    "One row a pair, what checkpointing, the fast sine and the chunked loss save and cost.",
+    (
+        Column(
+            "saver",
+            "What saves, checkpointing, fast_sine or chunked_loss.",
+            heading="what saves",
+            words={"fast_sine": "the fast sine", "chunked_loss": "the chunked loss"},
+            role="key",
+        ),
+        BASE,
+        PRECISION,
+        CONTEXT,
+        BATCH_TOKENS,
+        GRAD_CHECKPOINT.but(role="fact"),
+        RESULT,
+        REASON,
+        _counted(
+            "saved_without_mib", "Kept for backward without it.",
+            "activation memory: without",
+        ),
+        _counted("saved_with_mib", "Kept for backward with the saver.", "with"),
+        _counted(
+            "saved_less_mib", "How much less is kept for backward with the saver.",
+            "less", beside="saved_less_share",
+        ),
+        Column(
+            "saved_less_share", "The same as a share of what is kept without it.", "of all",
+            format=".0%",
+            quantity="less saved for backward",
+            better="higher",
+            headline=HEADLINE,
+        ),
+        _measured("peak_without_mib", "Peak without it.", f"{PEAK}: without"),
+        _measured("peak_with_mib", "Peak with the saver.", f"{PEAK}: with"),
+        _counted(
+            "peak_less_mib", "How much lower the peak is with the saver.",
+            "peak: less", beside="peak_less_share",
+        ),
+        Column("peak_less_share", "The same as a share of the peak without it.", format=".0%"),
+        _seconds("elapsed_without_s", "Time of a training step without it.", "step: without" ),
+        _seconds("elapsed_with_s", "Time of a training step with the saver.", "step: with"),
+        _number(
+            Column(
+                "time_ratio", "Time of a step with the saver over that without, paired by block.",
+                "× without", format=".2f",
+            ),
+            heading=f"time ratio ({CONFIDENCE:.0%} interval)",
+            quantity="time of a step",
+        ),
+        *interval_columns("time_ratio", "that ratio"),
+        Column("n_blocks", "Blocks in which both sides succeeded."),
+    ),
+)  # fmt: skip
+
+PEER = Table(
+    "peer.csv",
+    "One row a precision, the published package beside ours.",
+    (
+        Column(
+            "package", "The published package, by name and version.", heading="package", role="key"
+        ),
+        BASE,
+        PRECISION,
+        CONTEXT,
+        BATCH_TOKENS,
+        RESULT,
+        REASON,
+        _counted(
+            "peer_saved_mib", "What a training step of the package keeps for backward.",
+            "activation memory: package",
+        ),
+        _counted(
+            "saved_mib", "What ours keeps for backward, without checkpointing.",
+            "activation memory: ours",
+        ),
+        Column("ratio", "Our bytes over the package's.", heading="ratio", format=".3f"),
+        Column(
+            "goal", "Largest ratio that this project wants; empty in another shape.",
+            heading="goal: at most", format=".2f",
+        ),
+        VERDICT.but(text="Whether the goal was reached."),
+    ),
+    caption="Activation memory of a training step, beside the published package",
+)  # fmt: skip
+
+
+def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables:
     """All rows of a run, failed ones too.
 
     Args:
         records: Of all processes.
-        peers: Of the published package.
-        config: Of the run.
-        timestamp: Name of the run folder.
-        device: Name of the measured device.
+        run: That they are of.
     """
-    settings = by_setting(records, config)
+    config = run.config
     known = {
-        "d_model": config.d_model,
-        "n_layers": config.n_layers,
-        "vocab_size": config.vocab_size,
-        "device": device,
-        "timestamp": timestamp,
+        column.name: getattr(config, column.name) for column in (D_MODEL, N_LAYERS, VOCAB_SIZE)
     }
+    known |= {"device": run.device, "timestamp": run.name}
+    settings = by_setting(ours(records), config)
     rows = {setting: _row(mine) | known for setting, mine in settings.items()}
-    sides = {s: Side(row, step_seconds(settings[s])) for s, row in rows.items()}
-    plain = (config.context_length, config.batch_tokens[0], False, DEFAULT)
-    ours = {
-        (row["base"], row["amp"]): row["saved_mib"]
-        for row in rows.values()
-        if plain == tuple(row[name] for name in PLAIN)
+    seconds = {setting: step_seconds(mine) for setting, mine in settings.items()}
+    savings = [
+        _saving(saver, rows[without], rows[with_]) | _time_ratio(seconds[without], seconds[with_])
+        for saver, without, with_ in pairs_of(list(rows))
+    ]
+    return {
+        MEMORY.file: MEMORY.frame(rows.values()),
+        SAVINGS.file: SAVINGS.frame(savings),
+        PEER.file: PEER.frame(_beside(peer, rows, config) for peer in peers(records)),
     }
-    return Memory(
-        pd.DataFrame(rows.values(), columns=list(ROWS)),
-        savings_table(sides),
-        peer_table(peers, ours, config),
-    )
 
 
 def by_setting(
     records: Iterable[MemoryRecord], config: MemoryConfig
-) -> dict[tuple[Any, ...], list[MemoryRecord]]:
+) -> dict[Setting, list[MemoryRecord]]:
     """Records of equal settings together, in the order of tables."""
 
     def place(record: MemoryRecord) -> tuple[Any, ...]:
@@ -115,7 +328,7 @@ def by_setting(
             record.repeat,
         )
 
-    found: dict[tuple[Any, ...], list[MemoryRecord]] = {}
+    found: dict[Setting, list[MemoryRecord]] = {}
     for record in sorted(records, key=place):
         found.setdefault(record.setting, []).append(record)
     return found
@@ -127,51 +340,45 @@ def step_seconds(records: Iterable[MemoryRecord]) -> dict[int, float]:
 
 
 def _row(mine: Sequence[MemoryRecord]) -> dict[str, Any]:
-    one = mine[0]
     good = [r for r in mine if r.status == "ok"]
-    row: dict[str, Any] = dict.fromkeys(ROWS) | {
-        "base": one.base,
-        "grad_checkpoint": one.grad_checkpoint,
-        "amp": one.precision,
-        "context_length": one.context_length,
-        "batch_tokens": one.batch_tokens,
-        "variant": one.variant,
+    row = mine[0].setting._asdict()
+    row |= {
+        "amp": row.pop("precision"),
         "status": "ok" if good else "failed",
         "reason": "; ".join(dict.fromkeys(r.reason for r in mine if r.status != "ok")),
         "n_ok": len(good),
         "n_failed": len(mine) - len(good),
-        "n_parameters": one.n_parameters,
-        **_predicted(one.predicted),
+        "n_parameters": mine[0].n_parameters,
     }
-    if good:
-        row |= _measured(good)
-        row |= _error(row, "saved", "saved_mib", SAVED_WITHIN)
-        row |= _error(row, "peak", "peak_allocated_mib", PEAK_WITHIN)
-    return row
+    row |= _of_prediction(mine[0].predicted) | _of_processes(good)
+    row |= _error(row, "saved", row["saved_mib"], SAVED_WITHIN)
+    return row | _error(row, "peak", row["peak_allocated_mib"], PEAK_WITHIN)
 
 
-def _predicted(predicted: Mapping[str, int]) -> dict[str, Any]:
+def _of_prediction(predicted: Mapping[str, int]) -> dict[str, Any]:
     sizes = {name: size / MIB for name, size in predicted.items()}
     kinds = {k.removeprefix(KIND): size for k, size in sizes.items() if k.startswith(KIND)}
-    parts = ("parameters", "gradients", "optimizer", "logits", "peak")
-    return {
-        "predicted_saved_mib": sum(kinds.values()) if kinds else None,
-        "predicted_kinds_mib": kinds,
-        **{f"predicted_{name}_mib": sizes.get(name) for name in parts},
-    }
+    found = {f"predicted_{k}_mib": size for k, size in sizes.items() if not k.startswith(KIND)}
+    total = sum(kinds.values()) if kinds else None
+    return found | {"predicted_saved_mib": total, "predicted_kinds_mib": kinds}
 
 
-def _measured(good: Sequence[MemoryRecord]) -> dict[str, Any]:
+def _of_processes(good: Sequence[MemoryRecord]) -> dict[str, Any]:
     """The largest of the processes, in MiB; seconds are their median with its interval."""
-    on_cuda = any(r.peak_reserved_bytes is not None for r in good)
-    allocated = _most(r.peak_allocated_bytes for r in good)
-    found = {
-        "saved_mib": _most(r.saved_bytes for r in good),
+
+    def most(name: str) -> float | None:
+        known = [value / MIB for r in good if (value := getattr(r, name)) is not None]
+        return max(known, default=None)
+
+    allocated, reserved = most("peak_allocated_bytes"), most("peak_reserved_bytes")
+    found: dict[str, Any] = {
+        "saved_mib": most("saved_bytes"),
         "peak_allocated_mib": allocated,
-        "max_memory_mb": allocated if on_cuda else None,
-        "max_reserved_mb": _most(r.peak_reserved_bytes for r in good),
-        "rss_before_mib": _most(r.rss_before_bytes for r in good),
-        "peak_rss_mib": _most(r.peak_rss_bytes for r in good),
+        "max_memory_mb": None if reserved is None else allocated,
+        "max_reserved_mb": reserved,
+        "rss_before_mib": most("rss_before_bytes"),
+        "peak_rss_mib": most("peak_rss_bytes"),
+        "elapsed_s": None,
     }
     if seconds := step_seconds(good):
         elapsed = median_interval(list(seconds.values()))
@@ -180,56 +387,111 @@ def _measured(good: Sequence[MemoryRecord]) -> dict[str, Any]:
     return found
 
 
-def _most(values: Iterable[int | None]) -> float | None:
-    known = [value / MIB for value in values if value is not None]
-    return max(known, default=None)
-
-
-def _error(row: Mapping[str, Any], what: str, measured: str, within: float) -> dict[str, Any]:
-    predicted, found = row[f"predicted_{what}_mib"], row[measured]
+def _error(row: Values, what: str, found: float | None, within: float) -> dict[str, Any]:
+    """Of a prediction, and in words whether it is one that a prediction may have."""
+    predicted = row.get(f"predicted_{what}_mib")
     if predicted is None or not found:
         return {}
     error = predicted / found - 1
-    return {f"{what}_error": error, f"{what}_verdict": error_verdict(error, within)}
+    said = f"within {within:.0%}" if abs(error) <= within else f"not within {within:.0%}"
+    return {f"{what}_error": error, f"{what}_verdict": said}
 
 
-def error_verdict(error: float, within: float) -> str:
-    """Whether a relative error is one that a prediction may have, in words."""
-    return f"within {within:.0%}" if abs(error) <= within else f"not within {within:.0%}"
+def pairs_of(settings: Sequence[Setting]) -> Iterator[tuple[str, Setting, Setting]]:
+    """Each saver, with the setting that lacks it and the one that has it."""
+    for with_ in settings:
+        for saver, plain in SAVERS.items():
+            without = with_._replace(variant=plain)
+            if saver == "checkpointing":
+                without = without._replace(grad_checkpoint=False)
+            if with_.variant == DEFAULT and without != with_ and without in settings:
+                yield saver, without, with_
 
 
-def main_rows(rows: pd.DataFrame, config: Mapping[str, Any]) -> pd.Series:
-    """Which rows have the first batch and the run's own context: those that bases are compared at.
-
-    Args:
-        rows: Any table with these two columns.
-        config: Parameters of the run.
-    """
-    found: pd.Series = (rows["batch_tokens"] == config["batch_tokens"][0]) & (
-        rows["context_length"] == config["context_length"]
-    )
-    return found
-
-
-def rows_json(rows: pd.DataFrame) -> str:
-    """Text of memory.json: a list of objects, None where a value is unknown."""
-    plain = rows.astype(object).where(rows.notna(), None)
-    return json.dumps(plain.to_dict("records"), indent=1, allow_nan=False) + "\n"
+def _saving(saver: str, before: Values, after: Values) -> dict[str, Any]:
+    row = {**after} | {
+        "saver": saver,
+        "precision": after["amp"],
+        "status": "ok" if before["status"] == after["status"] == "ok" else "failed",
+        "reason": "; ".join(r for r in (before["reason"], after["reason"]) if r),
+        "elapsed_without_s": before["elapsed_s"],
+        "elapsed_with_s": after["elapsed_s"],
+    }
+    for what, column in (("saved", "saved_mib"), ("peak", "peak_allocated_mib")):
+        row |= {f"{what}_without_mib": before[column], f"{what}_with_mib": after[column]}
+        if before[column] and after[column] is not None:
+            less = before[column] - after[column]
+            row |= {f"{what}_less_mib": less, f"{what}_less_share": less / before[column]}
+    return row
 
 
-def read_rows(text: str) -> pd.DataFrame:
-    """The rows whose JSON this is.
-
-    Raises:
-        ValueError: It is no list of objects with the keys of ROWS.
-    """
-    rows = json.loads(text)
-    if not isinstance(rows, list) or any(set(row) != set(ROWS) for row in rows):
-        raise ValueError("memory.json must be a list of objects with the keys of a row")
-    return pd.DataFrame(rows, columns=list(ROWS))
+def _time_ratio(before: dict[int, float], after: dict[int, float]) -> dict[str, Any]:
+    """Paired by block."""
+    ratio = ratio_interval(after, before)
+    if ratio is None:
+        return {"n_blocks": 0}
+    ends = {"time_ratio_low": ratio.low, "time_ratio_high": ratio.high}
+    return ends | {"time_ratio": ratio.median, "n_blocks": ratio.n}
 
 
-def read(run: Evidence) -> Memory:
-    """What a run states."""
-    tables = (pd.read_csv(io.StringIO(run.text(name))) for name in ("savings.csv", "peer.csv"))
-    return Memory(read_rows(run.text("memory.json")), *tables)
+def _beside(
+    peer: PeerRecord, rows: Mapping[Setting, Values], config: MemoryConfig
+) -> dict[str, Any]:
+    """The package beside ours at the same shape, without checkpointing."""
+    row = {column.name: getattr(peer, column.name, None) for column in PEER.columns}
+    place = (peer.base, peer.context_length, peer.batch_tokens, False, peer.precision, DEFAULT)
+    saved = rows.get(Setting(*place), {}).get("saved_mib")
+    theirs = None if peer.saved_bytes is None else peer.saved_bytes / MIB
+    ratio = saved / theirs if saved is not None and theirs else None
+    wanted = goal(peer.precision, config)
+    reached = None
+    if ratio is not None and wanted is not None:
+        reached = "reached" if ratio <= wanted else "not reached"
+    return row | {
+        "package": f"{peer.package} {peer.version}",
+        "peer_saved_mib": theirs,
+        "saved_mib": saved,
+        "ratio": ratio,
+        "goal": wanted,
+        "verdict": reached,
+    }
+
+
+def goal(precision: str, config: MemoryConfig) -> float | None:
+    """The goal in that precision, if the run has the shape that it is for."""
+    fits = all(getattr(config, name) == value for name, value in GOAL_SHAPE.items())
+    return GOALS.get(precision) if fits else None
+
+
+def main_rows(rows: pd.DataFrame, config: MemoryConfig) -> pd.DataFrame:
+    """The rows at which bases are compared: of the first batch and the run's own context."""
+    first = rows["batch_tokens"] == config.batch_tokens[0]
+    return rows[first & (rows["context_length"] == config.context_length)]
+
+
+def checkpointing_rows(savings: pd.DataFrame, config: MemoryConfig) -> pd.DataFrame:
+    """What checkpointing saves there."""
+    return main_rows(savings[savings["saver"] == "checkpointing"], config)
+
+
+def kinds_of(rows: pd.DataFrame) -> list[str]:
+    """Kinds of saved tensors, those first that need most over all rows."""
+    together: dict[str, float] = {}
+    for kinds in rows["predicted_kinds_mib"]:
+        for kind, size in kinds.items():
+            together[kind] = together.get(kind, 0) + size
+    return sorted((k for k, size in together.items() if size), key=lambda k: -together[k])
+
+
+def parts(rows: pd.DataFrame) -> pd.DataFrame:
+    """What is predicted, part by part, beside what was counted and measured, for people."""
+    names = (
+        "base", "amp", "grad_checkpoint", "predicted_parameters_mib", "predicted_gradients_mib",
+        "predicted_optimizer_mib", "predicted_logits_mib", "predicted_saved_mib", "saved_mib",
+        "saved_error", "predicted_peak_mib", "peak_allocated_mib", "peak_error",
+    )  # fmt: skip
+    view = MEMORY.view(rows, names)
+    for kind in kinds_of(rows):
+        sizes = [kinds.get(kind) for kinds in rows["predicted_kinds_mib"]]
+        view[f"saved: {kind}"] = [MEMORY["saved_mib"].show(size) for size in sizes]
+    return view

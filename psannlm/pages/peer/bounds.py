@@ -1,55 +1,36 @@
-"""What must hold between the files of a comparison with the published package and its records."""
+"""What no comparison could have left: records that are impossible, or that nobody asked for."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
-from psannlm.config.parse import parse
-from psannlm.evidence.runs import Evidence
-from psannlm.evidence.verify import differences
-from psannlm.pages.peer.cells import SIDES, PeerCell, ProtocolCell
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.keeping import PEERS, PROTOCOL_RECORDS
-from psannlm.pages.peer.records import protocol_csv, read_protocol
-from psannlm.pages.peer.tables import SAVED, comparison
-from psannlm.pages.peer.views import SHOWN, files
+from psannlm.pages.peer.records import (
+    CELLS,
+    OURS,
+    PROTOCOL_RECORDS,
+    PUBLISHED,
+    SAVED,
+    SIDES,
+    AnyCell,
+    PeerCell,
+    ProtocolCell,
+    compared,
+    repeated,
+)
 
 
-def problems(run: Evidence) -> Iterator[str]:
-    """What a run states that its records do not bear out, or that no machine could measure.
-
-    Every file that follows from the records is made once more and compared, intervals too.
-    """
-    try:
-        config = parse(PeerConfig, run.manifest["parameters"], source="parameters")
-        records = PEERS.records(*map(run.text, PEERS.files))
-        protocol = read_protocol(run.text(PROTOCOL_RECORDS))
-        for found in (
-            _asked_problems(records, config),
-            _protocol_problems(protocol, config),
-            _raw_problems(run, records, protocol, config),
-            _file_problems(run, records, protocol, config),
-        ):
-            yield from found
-    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-        yield f"cannot be checked: {type(error).__name__}: {error}"
-
-
-def _raw_problems(
-    run: Evidence,
-    records: Sequence[PeerCell],
-    protocol: Sequence[ProtocolCell],
-    config: PeerConfig,
-) -> Iterator[str]:
-    """Records that do not read back as they stand, or that are impossible."""
-    texts = dict(zip(PEERS.files, PEERS.texts(records), strict=True))
-    for name, text in (texts | {PROTOCOL_RECORDS: protocol_csv(protocol)}).items():
-        yield from differences(name, run.text(name), text)
-    for record in records:
+def problems(records: Iterable[AnyCell], config: PeerConfig) -> Iterator[str]:
+    """What is wrong with the records of a complete run: file, record and rule."""
+    records = list(records)
+    cells, protocol = compared(records), repeated(records)
+    yield from _requested(cells, config)
+    yield from _both_sides(protocol, config)
+    for record in cells:
         for problem in impossible(record, config):
-            yield f"cells.csv: {_name(record)}: {problem}"
+            yield f"{CELLS.file}: {_named(record.key)}: {problem}"
     for cell in protocol:
-        where = f"{PROTOCOL_RECORDS}: {cell.check}, {cell.side}, {cell.base}, {cell.measure}"
+        where = f"{PROTOCOL_RECORDS.file}: {_named(cell.key)}"
         if cell.value is not None and not (math.isfinite(cell.value) and cell.value >= 0):
             yield f"{where}: value must be finite and at least 0, got {cell.value!r}"
         is_unknown = cell.value is None
@@ -59,6 +40,8 @@ def _raw_problems(
 
 def impossible(record: PeerCell, config: PeerConfig) -> Iterator[str]:
     """What no process could have left."""
+    if (record.batch_tokens, record.context_length) != (config.batch_tokens, config.context_length):
+        yield "its shape is not that of the run"
     if (record.status == "failed") != bool(record.reason):
         yield f"status {record.status} with reason {record.reason!r}"
     if not all(math.isfinite(second) and second > 0 for second in record.seconds):
@@ -74,52 +57,28 @@ def impossible(record: PeerCell, config: PeerConfig) -> Iterator[str]:
         yield "no step was timed, and yet it did not fail"
 
 
-def _asked_problems(records: Sequence[PeerCell], config: PeerConfig) -> Iterator[str]:
-    """Each side does each work with each base, setting and precision once a block."""
-    blocks = range(config.n_repeats)
-    wanted = list(
-        product(blocks, SIDES, config.base, config.setting, config.work, config.precision)
-    )
-    keys = [record.key for record in records]
-    for key in wanted:
-        if keys.count(key) != 1:
-            yield f"cells.csv: {keys.count(key)} rows for {_named(key)}, which was asked for once"
-    for key in set(keys) - set(wanted):
-        yield f"cells.csv: {_named(key)} was not asked for"
-    shape = (config.batch_tokens, config.context_length)
-    for record in records:
-        if (record.batch_tokens, record.context_length) != shape:
-            yield f"cells.csv: {_name(record)}: its shape is not that of the run"
+def _requested(cells: Sequence[PeerCell], config: PeerConfig) -> Iterator[str]:
+    """Each side does each work with each base, setting and precision in each block."""
+    named = (config.base, config.setting, config.work, config.precision)
+    wanted = set(product(range(config.n_repeats), SIDES, *named))
+    there = {cell.key for cell in cells}
+    for key in sorted(wanted - there):
+        yield f"{CELLS.file}: no row for {_named(key)}, which was asked for"
+    for key in sorted(there - wanted):
+        yield f"{CELLS.file}: {_named(key)} was not asked for"
 
 
-def _protocol_problems(protocol: Sequence[ProtocolCell], config: PeerConfig) -> Iterator[str]:
-    """Both sides stand there with the same measures, each once, if there is a protocol at all."""
+def _both_sides(protocol: Sequence[ProtocolCell], config: PeerConfig) -> Iterator[str]:
+    """Both sides stand there with the same measures, if there is a protocol at all."""
     if bool(protocol) != bool(config.protocol_batch_tokens):
-        yield f"{PROTOCOL_RECORDS}: {len(protocol)} records, which is not what was asked for"
-    stated = [(c.side, c.check, c.base, c.batch_tokens, c.measure) for c in protocol]
-    for key in dict.fromkeys(key[1:] for key in stated):
-        for side in SHOWN:
-            if stated.count((side, *key)) != 1:
-                n = stated.count((side, *key))
-                yield f"{PROTOCOL_RECORDS}: {n} rows of {side} for {_named(key)}"
+        n = len(protocol)
+        yield f"{PROTOCOL_RECORDS.file}: {n} records, which is not what was asked for"
+    there = {cell.key for cell in protocol}
+    for measure in dict.fromkeys(cell.key[1:] for cell in protocol):
+        for side in (OURS, PUBLISHED):
+            if (side, *measure) not in there:
+                yield f"{PROTOCOL_RECORDS.file}: no row of {side} for {_named(measure)}"
 
 
-def _file_problems(
-    run: Evidence,
-    records: Sequence[PeerCell],
-    protocol: Sequence[ProtocolCell],
-    config: PeerConfig,
-) -> Iterator[str]:
-    """Files that are not what the records give."""
-    device = run.manifest["environment"]["device"]
-    found = comparison(records, protocol, config, timestamp=run.folder.name, device=device)
-    for name, text in files(found, run.manifest).items():
-        yield from differences(name, run.text(name), text)
-
-
-def _name(record: PeerCell) -> str:
-    return _named(record.key)
-
-
-def _named(key: Sequence[object]) -> str:
+def _named(key: Iterable[object]) -> str:
     return ", ".join(map(str, key))

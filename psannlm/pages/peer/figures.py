@@ -8,9 +8,7 @@ import pandas as pd
 
 from psannlm.bench.statistics import CONFIDENCE
 from psannlm.evidence.figures import QUIET, Axes, Draw, Figure, compose, markers, palette
-from psannlm.pages.peer.cells import OURS
-from psannlm.pages.peer.tables import SAVED
-from psannlm.pages.peer.views import WORKS
+from psannlm.pages.peer.records import OURS, SAVED, WORK
 
 APART = 0.24
 """Between the marks of one base, of the distance between bases."""
@@ -22,14 +20,14 @@ def ratios(rows: pd.DataFrame) -> Figure:
     panels: dict[str, Draw] = {}
     for (work, precision), mine in ours.groupby(["work", "precision"], sort=False):
         of = "bytes" if work == SAVED else "speed"
-        panels[f"{WORKS[str(work)]}, {precision}"] = partial(_marks, mine, of)
+        panels[f"{WORK.show(work)}, {precision}"] = partial(_marks, mine, of)
     return compose(
         "ours to the published package by base and setting",
         panels,
-        "Ratio of ours to the published package's: above 1 ours is faster, and of what is kept for "
-        f"backward, below 1 ours keeps less. Bars are {CONFIDENCE:.0%} bootstrap intervals over "
-        "fresh processes, paired by block; bytes have none. The filled mark is each package with "
-        "its fastest settings, the open one each as it comes."
+        "Ratio of ours to the published package's: above 1 ours is faster, and of what is saved "
+        "for backward, below 1 ours saves less. The filled mark is each package with its fastest "
+        f"choices, the open one each by its defaults. Bars are {CONFIDENCE:.0%} bootstrap "
+        "intervals over fresh processes, paired by block; bytes have none."
         if panels
         else "No base of either package could be compared; the tables have the reasons.",
         high=3.0,

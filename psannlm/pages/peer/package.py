@@ -1,81 +1,20 @@
-"""The published package as a peer: installed apart, and its kept bytes counted by the same file."""
+"""The published package, installed into an environment of its own."""
 
-import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from psannlm import CACHE
-from psannlm.bench.environment import utc_now
-from psannlm.bench.processes import refuse_what_cannot_fit, run_task
-from psannlm.bench.upkeep import reason_of
 from psannlm.config.schema import ConfigError
-from psannlm.device import select_device
 from psannlm.files import write_atomically
-from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.records import PeerRecord
-
-BASE = "respsann"
-"""The base of the package that is measured."""
 
 STAMP = "peer.json"
 INSTALL_SECONDS = 600.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PeerTask:
-    """What one process of the other interpreter measures."""
-
-    python: str
-    """The interpreter of the environment that has the package."""
-
-    vocab_size: int
-    d_model: int
-    n_layers: int
-    n_heads: int
-    d_mlp: int
-    batch: int
-    tokens: int
-    precision: str
-    device: str
-    seed: int
-    modes: tuple[str, ...] = ("saved",)
-
-    @property
-    def worker(self) -> tuple[str, ...]:
-        """Isolated (-I): neither this project's folder nor PYTHONPATH is searched for modules."""
-        return (self.python, "-I", str(Path(__file__).with_name("saved_worker.py")))
-
-
-def measure_peer(config: MemoryConfig, *, cache: Path = CACHE / "peers") -> Iterator[PeerRecord]:
-    """Count what a step of the package that `config.peer` names keeps for backward.
-
-    In the shape of the run's main cells, one record a precision; none if no peer is named. What
-    goes wrong is a record with its reason.
-
-    Args:
-        config: The run's.
-        cache: Folder of the environments of packages, each kept for the next run.
-    """
-    if not config.peer:
-        return
-    python, reason = "", ""
-    try:
-        _refuse_what_cannot_fit(config)
-        python = str(environment(config.peer, cache))
-    except (ConfigError, MemoryError, OSError, subprocess.SubprocessError) as error:
-        reason = str(error) if isinstance(error, ConfigError) else reason_of(error)
-    for precision in config.precision:
-        yield _record(config, precision, python, reason)
 
 
 def environment(requirement: str, cache: Path) -> Path:
@@ -141,41 +80,3 @@ def _packages_of_torch() -> Path:
 
 def _is_word(text: str) -> bool:
     return bool(text) and all(c.isalnum() or c in "._-+" for c in text) and text[0].isalnum()
-
-
-def _refuse_what_cannot_fit(config: MemoryConfig) -> None:
-    # A lower bound: cross-entropy keeps float32 log-chances of the whole batch.
-    kept = 4 * config.batch_tokens[0] * config.vocab_size
-    refuse_what_cannot_fit(kept, "what its loss keeps alone", select_device(config.device))
-
-
-def _record(config: MemoryConfig, precision: str, python: str, reason: str) -> PeerRecord:
-    package, _, version = config.peer.partition("==")
-    shape = {name: getattr(config, name) for name in ("vocab_size", "d_model", "n_layers")}
-    shape |= {name: getattr(config, name) for name in ("n_heads", "d_mlp")}
-    found: dict[str, Any] = {"version": version, "status": "failed", "reason": reason}
-    found |= {"n_parameters": None, "saved_bytes": None, "saved_kinds": {}}
-    started_at = utc_now().isoformat()
-    if not reason:
-        task = PeerTask(
-            python=python,
-            **shape,
-            batch=config.batch_tokens[0] // config.context_length,
-            tokens=config.context_length,
-            precision=precision,
-            device=select_device(config.device).type,
-            seed=config.seed,
-        )
-        cache = Path(os.devnull)  # nothing is compiled
-        [row] = run_task(task, cache=cache, timeout_seconds=config.timeout_seconds)
-        found |= {name: value for name, value in row.items() if name != "mode"}
-    return PeerRecord(
-        package=package,
-        base=BASE,
-        **shape,
-        context_length=config.context_length,
-        batch_tokens=config.batch_tokens[0],
-        precision=precision,
-        started_at=started_at,
-        **found,
-    )

@@ -1,87 +1,60 @@
-"""The sentences of the comparison with the published package, from what its run states."""
+"""The sentences of the comparison with the published package whose words depend on the result."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from psannlm.bench.statistics import CONFIDENCE, FEWEST_REPEATS, SMALLEST_EFFECT
-from psannlm.evidence.text import interval, number
-from psannlm.pages.peer.tables import NOT_COMPARED, SAVED, Comparison
-from psannlm.pages.peer.views import WORKS, package, pairs
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.table import plain_rows
+from psannlm.evidence.text import by_verdict, interval, number
+from psannlm.pages.peer.config import PeerConfig
+from psannlm.pages.peer.records import WORK
+from psannlm.pages.peer.tables import NOT_COMPARED, pairs
 
-SETTINGS = {
-    "best": "each with the fastest settings it offers",
-    "defaults": "each as it comes",
-}
+SETTINGS = {"best": "each with its fastest choices", "defaults": "each by its defaults"}
 """What people call a setting, the one that is told first first."""
 
 
-def answer(found: Comparison, parameters: Mapping[str, Any]) -> str:
-    """What the run found; every number is taken from its tables.
+def package(config: PeerConfig) -> str:
+    """The published package as prose names it: `psannlm 2.0.1`."""
+    return config.peer.replace("==", " ")
 
-    Args:
-        found: The tables of the run.
-        parameters: Of the run.
-    """
-    both = pairs(found.rows)
-    compared = both[(both["status"] == "ok") & (both["status_published"] == "ok")]
+
+def answer(table: pd.DataFrame, config: PeerConfig) -> str:
+    """What the table says, a sentence a setting and precision; every number is taken from it."""
+    both = pairs(table)
+    good = both[(both["status"] == "ok") & (both["published_status"] == "ok")]
     lines = [
-        *_speeds(compared[compared["work"] != SAVED], parameters),
-        *_bytes(compared[compared["work"] == SAVED], parameters),
-        *_failures(found),
+        f"**Ours as a ratio to {package(config)}**, {name}, {precision} ({CONFIDENCE:.0%} "
+        f"intervals): {_ratios(rows)}."
+        for setting, name in SETTINGS.items()
+        for precision, rows in good[good["setting"] == setting].groupby("precision", sort=False)
     ]
-    n_repeats = parameters["n_repeats"]
-    if n_repeats < FEWEST_REPEATS:
+    lines += _failures(table)
+    if config.n_repeats < FEWEST_REPEATS:
         lines.append(
-            f"With {_processes(n_repeats)} a row, no difference of speed is called one: a verdict "
-            f"needs {FEWEST_REPEATS}. These numbers prove that the page runs, no more."
+            f"With {_processes(config.n_repeats)} a row, no difference of speed is called one: a "
+            f"verdict needs {FEWEST_REPEATS}. These numbers prove that the page runs, no more."
         )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _ratios(rows: pd.DataFrame) -> str:
+    """Of each kind of work the ratio of every base, with its interval and its verdict."""
+    said: dict[str, list[str]] = {}
+    for row in plain_rows(rows):
+        ratio = interval(row["ratio"], row["ratio_low"], row["ratio_high"], ".2f")
+        told = f"**{row['base']}** {ratio} × ({row['verdict']})"
+        said.setdefault(WORK.show(row["work"]), []).append(told)
+    return "; ".join(f"{work} {', '.join(told)}" for work, told in said.items())
 
 
 def _processes(n: int) -> str:
     return f"{n} fresh process{'' if n == 1 else 'es'}"
 
 
-def _speeds(compared: pd.DataFrame, parameters: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence a setting and precision: the ratio of every work and base."""
-    for setting, name in SETTINGS.items():
-        of_setting = compared[compared["setting"] == setting]
-        for precision, rows in of_setting.groupby("precision", sort=False):
-            said = "; ".join(
-                f"{WORKS[str(work)]} " + ", ".join(_ratio(row) for row in mine.to_dict("records"))
-                for work, mine in rows.groupby("work", sort=False)
-            )
-            yield (
-                f"**Speed of ours to that of {package(parameters)}**, {name}, {precision} "
-                f"({CONFIDENCE:.0%} intervals): {said}."
-            )
-
-
-def _ratio(row: Mapping[Any, Any]) -> str:
-    ratio = interval(row["ratio"], row["ratio_low"], row["ratio_high"], ".2f")
-    return f"**{row['base']}** {ratio} × ({row['verdict']})"
-
-
-def _bytes(compared: pd.DataFrame, parameters: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence a setting and precision: what a training step keeps for backward."""
-    for setting, name in SETTINGS.items():
-        of_setting = compared[compared["setting"] == setting]
-        for precision, rows in of_setting.groupby("precision", sort=False):
-            said = "; ".join(
-                f"**{row['base']}** {row['value']:,.1f} MiB against "
-                f"{row['value_published']:,.1f} ({row['ratio']:.2f} ×, {row['verdict']})"
-                for row in rows.to_dict("records")
-            )
-            yield (
-                f"**Kept for backward**, ours against {package(parameters)}, {name}, {precision}: "
-                f"{said}."
-            )
-
-
-def _failures(found: Comparison) -> Iterator[str]:
-    rows = found.rows
+def _failures(rows: pd.DataFrame) -> Iterator[str]:
     failed = rows[rows["status"] != "ok"]
     if failed.empty:
         return
@@ -91,24 +64,45 @@ def _failures(found: Comparison) -> Iterator[str]:
     yield f"{len(failed)} of {len(rows)} rows failed{without}: {reasons}."
 
 
-def reading(found: Comparison, parameters: Mapping[str, Any]) -> str:
-    """How to read the tables: what was chosen, how both sides were measured, and the noise."""
-    rows = found.rows
-    lines = [
-        "**Defaults** are what a package does when it is asked for nothing but the shape; **best** "
-        "is the fastest that it offers for the same work. What each chose stands beside its rows.",
-        f"**Noise.** Ours was measured twice under two names. The ratio of the two strayed from 1 "
-        f"by up to {number(rows['noise_floor'].max(), '.1%')}, its interval included; a "
+def reading(table: pd.DataFrame, config: PeerConfig) -> str:
+    """How to read the tables: the noise, and how often all was measured."""
+    return (
+        "- **Noise.** Ours was measured twice under two names. The ratio of the two strayed from 1 "
+        f"by up to {number(table['noise_floor'].max(), '.1%')}, its interval included; a "
         f"difference within that of its own row, or below {SMALLEST_EFFECT:.0%}, is "
-        "*not separated*.",
-        f"**Replication.** Each row is {_processes(parameters['n_repeats'])}, in blocks "
-        "shuffled anew, both packages in each block; intervals are over processes, ratios are "
-        "paired within blocks. Both are timed by the same loop, in interpreters of their own with "
-        "the same torch.",
-        "**Kept for backward** are all storages that autograd keeps between forward and backward, "
-        "each counted once, parameters left out. They are counted, not timed: there is no "
-        "interval, and any difference is one.",
-        "**Bases of one name** are two implementations of one idea; how far their sizes agree is "
-        "in the column of parameters.",
-    ]
-    return "\n".join(f"- {line}" for line in lines)
+        "*not separated*.\n"
+        f"- **Replication.** Each row is {_processes(config.n_repeats)}, in blocks shuffled anew, "
+        "both packages in each block; intervals are over processes, ratios are paired within "
+        "blocks."
+    )
+
+
+def summary(numbers: Sequence[Number]) -> str:
+    """In every setting that was measured: neither stands for the other."""
+    said = []
+    for setting, name in SETTINGS.items():
+        here = [n for n in numbers if n.row and n.row.values["setting"] == setting]
+        verdicts = by_verdict((f"{n.base} {_work(n)}", n.plain, n.verdict) for n in here)
+        said += [f"*{name}*: {verdicts}"] if here else []
+    peer = numbers[0].run.manifest["parameters"]["peer"]
+    return f"Ours as a ratio to {peer}: {'. '.join(said)}."
+
+
+def found(numbers: Sequence[Number]) -> str:
+    """The first base's training step, or else its first work, in every setting."""
+    known = [n for n in numbers if n.value is not None]
+    steps = [n for n in known if _work(n) == WORK.show("train_step")] or known
+    if not steps:
+        return "nothing was measured"
+    base, work = steps[0].base, _work(steps[0])
+    said = " and ".join(
+        f"{n.value:.2f} ({n.row.values['setting']})"
+        for n in steps
+        if n.row and (n.base, _work(n)) == (base, work)
+    )
+    return f"{base}, {work}: {said} × the published package"
+
+
+def _work(number: Number) -> str:
+    assert number.row is not None
+    return WORK.show(number.row.values["work"])

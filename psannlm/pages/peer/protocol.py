@@ -18,6 +18,8 @@ N_WARMUP, N_STEPS = 5, 20
 Values = dict[str, tuple[float | None, str]]
 """A value a measure, or why this device has none."""
 
+Found = dict[str, Values]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -67,19 +69,7 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
-def measure(side: Any, task: Mapping[str, Any], check: str, tools: Any) -> dict[str, Any]:
-    """The values of one check, by measure; raises whatever goes wrong.
-
-    Args:
-        side: A Side of works.
-        task: Fields of a SideTask.
-        check: Name of a check.
-        tools: Modules that both sides share.
-    """
-    return {"values": REPEATED[check](side, task, tools)}
-
-
-def parity(side: Any, task: Mapping[str, Any], tools: Any) -> Values:
+def parity(side: Any, task: Mapping[str, Any], tools: Any) -> Found:
     """|loss in bf16 - loss in fp32| / loss in fp32 of one sequence that predicts itself, unshifted.
 
     The original's weights are unseeded; these are seeded.
@@ -88,13 +78,13 @@ def parity(side: Any, task: Mapping[str, Any], tools: Any) -> Values:
     tokens, _ = tools.works.batch_of(task)
     with torch.no_grad():
         plain, half = (
-            tools.saved_worker.next_token_loss(model, tokens, tokens, dtype).item()
-            for dtype in (None, torch.bfloat16)
+            tools.works.next_token_loss(model, tokens, tokens, precision).item()
+            for precision in ("fp32", "bf16")
         )
-    return {"rel_diff": (abs(half - plain) / plain, "")}
+    return _found(rel_diff=abs(half - plain) / plain)
 
 
-def speed(side: Any, task: Mapping[str, Any], tools: Any) -> Values:
+def speed(side: Any, task: Mapping[str, Any], tools: Any) -> Found:
     """Tokens/s of forward passes in fp32 without gradients: one window, by wall clock."""
     model = side.network().eval()
     tokens, _ = tools.works.batch_of(task)
@@ -107,10 +97,10 @@ def speed(side: Any, task: Mapping[str, Any], tools: Any) -> Values:
             model(tokens)
         _wait(task)
         seconds = time.perf_counter() - start
-    return {"tokens_per_s": (N_STEPS * tokens.numel() / seconds, "")}
+    return _found(tokens_per_s=N_STEPS * tokens.numel() / seconds)
 
 
-def checkpointed_step(side: Any, task: Mapping[str, Any], tools: Any) -> Values:
+def checkpointed_step(side: Any, task: Mapping[str, Any], tools: Any) -> Found:
     """Memory and time of one training step of one sequence with gradient checkpointing, in bf16.
 
     Peaks are those of the whole process. The time is that of making the optimizer and of the first
@@ -128,24 +118,31 @@ def checkpointed_step(side: Any, task: Mapping[str, Any], tools: Any) -> Values:
     step()
     _wait(task)
     elapsed = time.perf_counter() - start
-    peaks: Values = dict.fromkeys(
-        ("max_allocated_mib", "max_reserved_mib"), (None, "only a GPU's allocator tells its peak")
-    )
+    peaks: list[float | None] = [None, None]
     if cuda:
-        peaks = {
-            "max_allocated_mib": (torch.cuda.max_memory_allocated() / MIB, ""),
-            "max_reserved_mib": (torch.cuda.max_memory_reserved() / MIB, ""),
-        }
-    with tools.saved.saved_for_backward(model.parameters()) as kept:
+        peaks = [torch.cuda.max_memory_allocated() / MIB, torch.cuda.max_memory_reserved() / MIB]
+    with tools.saved.saved_for_backward(model.parameters()) as counted:
         loss_of(*batch)
-    return peaks | {"saved_mib": (kept.total / MIB, ""), "elapsed_s": (elapsed, "")}
+    allocated, reserved = peaks
+    return _found(
+        max_allocated_mib=allocated,
+        max_reserved_mib=reserved,
+        saved_mib=counted.total / MIB,
+        elapsed_s=elapsed,
+    )
 
 
-REPEATED: Mapping[str, Callable[[Any, Mapping[str, Any], Any], Values]] = {
+MODES: Mapping[str, Callable[[Any, Mapping[str, Any], Any], Found]] = {
     "GPU-02": parity,
     "GPU-03": speed,
     "GPU-04": checkpointed_step,
 }
+"""Each takes what those of works take, and gives the values by measure."""
+
+
+def _found(**values: float | None) -> Found:
+    lacking = "only a GPU's allocator tells its peak"
+    return {"values": {k: (v, lacking if v is None else "") for k, v in values.items()}}
 
 
 def _wait(task: Mapping[str, Any]) -> None:

@@ -26,13 +26,13 @@ class Published:
     Args:
         task: Fields of a SideTask.
         package: The package.
-        plain: The module that has the plain loss.
+        works: The module of what is measured, which has the plain loss.
     """
 
     loss = "loss of all logits"
 
-    def __init__(self, task: Mapping[str, Any], package: ModuleType, plain: ModuleType) -> None:
-        self.task, self.package, self.plain = task, package, plain
+    def __init__(self, task: Mapping[str, Any], package: ModuleType, works: ModuleType) -> None:
+        self.task, self.package, self.works = task, package, works
         self.best = task["setting"] == "best"
         network = task["model"]
         shape = {name: network[name] for name in SHAPE}
@@ -60,13 +60,8 @@ class Published:
 
     def loss_of(self, model: nn.Module, *, compiled: bool) -> Loss:
         """Nats of the next token, of all logits at once."""
-        dtype = self.plain.DTYPES[self.task["precision"]]
-
-        def loss_of(tokens: Tensor, targets: Tensor) -> Tensor:
-            loss: Tensor = self.plain.next_token_loss(model, tokens, targets, dtype)
-            return loss
-
-        return loss_of
+        precision = self.task["precision"]
+        return lambda tokens, targets: self.works.next_token_loss(model, tokens, targets, precision)
 
     def generator(self, prompt: list[int]) -> Callable[[], int]:
         """Greedy generation by the package's own function, which never sees an end of text."""

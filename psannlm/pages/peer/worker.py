@@ -22,7 +22,6 @@ TOOLS = {
     "saved": PACKAGE / "bench",
     "training_step": PACKAGE / "bench",
     "upkeep": PACKAGE / "bench",
-    "saved_worker": HERE,
     "works": HERE,
     "protocol": HERE,
 }
@@ -53,7 +52,7 @@ def side_of(task: dict[str, Any], tools: SimpleNamespace) -> Any:
         return importlib.import_module("psannlm.pages.peer.ours").Ours(task)
     if not found.is_relative_to(Path(sys.prefix).resolve()):
         raise ImportError("the package that was imported is not the one that was installed")
-    return load("published").Published(task, package, tools.saved_worker)
+    return load("published").Published(task, package, tools.works)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -63,13 +62,13 @@ def main(arguments: Sequence[str]) -> None:
     task = json.loads(task_path.read_text(encoding="utf-8"))
     tools = SimpleNamespace(**{stem: load(stem) for stem in TOOLS})
     tools.upkeep.stop_when_orphaned()
-    measure = getattr(tools, task["measures"]).measure
+    measures = tools.works.MODES | tools.protocol.MODES
     with result_path.open("a", encoding="utf-8") as out:
         for mode in task["modes"]:
             now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
             row = {"mode": mode, "started_at": now.isoformat()}
             try:
-                found = measure(side_of(task, tools), task, mode, tools)
+                found = measures[mode](side_of(task, tools), task, tools)
                 row |= {"status": "ok", "reason": ""} | found
             except Exception as error:
                 row |= {"status": "failed", "reason": tools.upkeep.reason_of(error)}

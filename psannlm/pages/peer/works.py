@@ -1,4 +1,4 @@
-"""What is measured of either side: a forward pass, a training step, kept bytes, generation.
+"""What is measured of either side: a forward pass, a training step, saved bytes, generation.
 
 Needs torch alone, so that both interpreters run this same file.
 Shape letters: B batch, T tokens, V vocabulary.
@@ -10,11 +10,14 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Found = dict[str, Any]
 Task = Mapping[str, Any]
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of matrix products in a precision other than that of the weights."""
 
 
 class Side(Protocol):
@@ -42,18 +45,6 @@ class Side(Protocol):
         """What continues the prompt greedily, and tells how many tokens it made."""
 
 
-def measure(side: Side, task: Task, work: str, tools: Any) -> Found:
-    """What a PeerCell needs to know of `work`; raises whatever goes wrong.
-
-    Args:
-        side: Whose network it is.
-        task: Fields of a SideTask.
-        work: What is measured.
-        tools: Modules that both sides share: timing, saved, training_step, upkeep.
-    """
-    return WORKS[work](side, task, tools)
-
-
 def batch_of(task: Task) -> tuple[Tensor, Tensor]:
     """Tokens and the tokens that follow them, each (B, T), the same for both sides."""
     generator = torch.Generator().manual_seed(task["seed"])
@@ -63,10 +54,17 @@ def batch_of(task: Task) -> tuple[Tensor, Tensor]:
     return text[:, :-1].contiguous().to(device), text[:, 1:].contiguous().to(device)
 
 
-def autocast(task: Task) -> torch.autocast:
-    """Matrix products in the task's precision."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(task["precision"])
-    return torch.autocast(task["device"], dtype, enabled=dtype is not None)
+def autocast(device_type: str, precision: str) -> torch.autocast:
+    """Matrix products in the precision."""
+    dtype = DTYPES.get(precision)
+    return torch.autocast(device_type, dtype, enabled=dtype is not None)
+
+
+def next_token_loss(model: nn.Module, tokens: Tensor, targets: Tensor, precision: str) -> Tensor:
+    """Cross-entropy of the float32 logits of the whole batch; tokens and targets are (B, T)."""
+    with autocast(tokens.device.type, precision):
+        logits = model(tokens)  # (B, T, V)
+    return cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -80,7 +78,7 @@ def forward(side: Side, task: Task, tools: Any) -> Found:
     tokens, _ = batch_of(task)
 
     def logits_of(tokens: Tensor) -> Tensor:
-        with autocast(task):
+        with autocast(task["device"], task["precision"]):
             logits: Tensor = model(tokens)  # (B, T, V)
         return logits
 
@@ -116,14 +114,14 @@ def train_step(side: Side, task: Task, tools: Any) -> Found:
 
 
 def saved(side: Side, task: Task, tools: Any) -> Found:
-    """Bytes that an eager training step keeps for backward, without parameters."""
+    """Bytes that an eager training step saves for backward, without parameters."""
     model = side.network().train()
     batch = batch_of(task)
     loss_of = side.loss_of(model, compiled=False)
-    with tools.saved.saved_for_backward(model.parameters()) as kept:
+    with tools.saved.saved_for_backward(model.parameters()) as counted:
         loss_of(*batch)
     chosen = _words(side.attention, side.loss, "eager", side.note)
-    return _found(model, chosen, batch[0].numel(), ()) | {"saved_bytes": kept.total}
+    return _found(model, chosen, batch[0].numel(), ()) | {"saved_bytes": counted.total}
 
 
 def generate(side: Side, task: Task, tools: Any) -> Found:
@@ -133,7 +131,7 @@ def generate(side: Side, task: Task, tools: Any) -> Found:
     continue_it = side.generator(prompt)
 
     def step() -> int:
-        with autocast(task):
+        with autocast(task["device"], task["precision"]):
             n_made = continue_it()
         if n_made != task["new_tokens"]:
             raise ArithmeticError(f"made {n_made} tokens where {task['new_tokens']} were asked for")
@@ -144,12 +142,14 @@ def generate(side: Side, task: Task, tools: Any) -> Found:
     return _found(model, chosen, task["new_tokens"], seconds)
 
 
-WORKS: Mapping[str, Callable[[Side, Task, Any], Found]] = {
+MODES: Mapping[str, Callable[[Side, Task, Any], Found]] = {
     "forward": forward,
     "train_step": train_step,
     "generate": generate,
     "saved": saved,
 }
+"""Each takes the side, the fields of a SideTask, and the modules that both sides share, and gives
+what a PeerCell needs to know; it raises whatever goes wrong."""
 
 
 def _fastest(

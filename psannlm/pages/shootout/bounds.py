@@ -1,17 +1,34 @@
-"""What must hold within one training of a shootout, and what none could reach."""
+"""What no shootout could have measured, and trainings and gates that contradict each other."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
 from psannlm.bench.ceiling import stated_peak
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.pages.shootout.arms import is_scaled
+from psannlm.pages.shootout.arms import arms_of, is_scaled
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.plan import Cell, training_of
-from psannlm.pages.shootout.records import TrainingRecord
+from psannlm.pages.shootout.gates import FEWEST_SEEDS, NOISY_BOUND, TRAINED_BOUND
+from psannlm.pages.shootout.plan import (
+    Cell,
+    after_tuning,
+    choose,
+    distinct,
+    training_of,
+    tunings,
+)
+from psannlm.pages.shootout.records import (
+    GATES,
+    PREFIX,
+    Gate,
+    ShootoutRecord,
+    TrainingRecord,
+    gates_of,
+    trainings_of,
+)
+from psannlm.pages.shootout.results import by_seed
 from psannlm.train.journal import UNSTEADY_SHARE
 
 TOLERANCE = 1e-9
@@ -33,6 +50,28 @@ TEST = ("test_loss", "test_top1", "test_tokens", "test_bytes")
 """Fields of those that are compared, and of no others."""
 
 
+def problems(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Iterator[str]:
+    """What a complete shootout states that its request does not ask for, or that cannot be.
+
+    Leaks and distances of untrained networks are taken as they are: there are no weights to
+    measure them again.
+    """
+    trainings, gates = trainings_of(records), gates_of(records)
+    cells = distinct([*tunings(config), *after_tuning(config, choose(config, trainings))], config)
+    for record in trainings:
+        where = f"{PREFIX}{record.key}.json"
+        if record.key not in cells:
+            yield f"{where}: key {record.key!r} is that of no training of this shootout"
+        else:
+            found = impossible(record, cells[record.key], config)
+            yield from (f"{where}: {problem}" for problem in found)
+    for key in cells.keys() - {record.key for record in trainings}:
+        cell = cells[key]
+        yield f"{PREFIX}{key}.json: is missing, {cell.arm.name} with seed {cell.seed}"
+    yield from unequal(trainings)
+    yield from (f"{GATES.file}: {found}" for found in _gate_problems(gates, trainings, config))
+
+
 def impossible(record: TrainingRecord, cell: Cell, config: ShootoutConfig) -> Iterator[str]:
     """What a training states that cannot be.
 
@@ -52,37 +91,32 @@ def impossible(record: TrainingRecord, cell: Cell, config: ShootoutConfig) -> It
     if missing := [name for name in needed if getattr(record, name) is None]:
         yield f"{', '.join(missing)} must be known of a training that came to its end"
         return
-    parts: tuple[Callable[[TrainingRecord, ShootoutConfig], Iterator[str]], ...] = (
-        _bounds, _course, _clocks, _documents, _sides,
-    )  # fmt: skip
-    for part in parts:
+    for part in (_bounds, _course, _clocks, _documents, _sides):
         yield from part(record, config)
     if bool(record.learned) != is_scaled(cell.arm, config):
         yield "learned must hold the parameters of the nonlinearity, if it has any"
 
 
 def unequal(records: Iterable[TrainingRecord]) -> Iterator[str]:
-    """Budgets and texts that differ between trainings which should have them in common.
-
-    Args:
-        records: All of a shootout.
-    """
+    """Budgets and texts that differ between trainings which should have them in common."""
     ended = [record for record in records if record.status == "ok"]
-    shared: dict[str, Callable[[TrainingRecord], Any]] = {
-        name: lambda record, name=name: getattr(record, name)  # type: ignore[misc]
-        for name in ("n_steps", "val_tokens", "val_bytes", "test_tokens", "test_bytes")
-    }
-    shared["tokens of documents"] = lambda record: tuple(d.n_tokens for d in record.documents)
-    for name, value_of in shared.items():
-        found = [(record, value_of(record)) for record in ended]
+    for name in ("n_steps", "val_tokens", "val_bytes", "test_tokens", "test_bytes", "documents"):
+        found = [(record, _shared(record, name)) for record in ended]
         known = [(record, value) for record, value in found if value not in (None, ())]
         for record, value in known[1:]:
             first, right = known[0]
             if value != right:
                 yield (
-                    f"cells/{record.key}.json: {name} must be the same in all trainings, got "
+                    f"{PREFIX}{record.key}.json: {name} must be the same in all trainings, got "
                     f"{_short(value)} and {_short(right)} of {first.key}"
                 )
+
+
+def _shared(record: TrainingRecord, name: str) -> Any:
+    """What all trainings have in common: of documents, their tokens."""
+    if name == "documents":
+        return tuple(document.n_tokens for document in record.documents)
+    return getattr(record, name)
 
 
 def differs(name: str, stated: Any, expected: Any, source: str) -> Iterator[str]:
@@ -220,3 +254,51 @@ def _short(value: Any) -> str:
     if isinstance(value, Sequence):
         return f"{len(value)} with {sum(chain(value))} together"
     return repr(value)
+
+
+def _gate_problems(
+    gates: Sequence[Gate], records: Sequence[TrainingRecord], config: ShootoutConfig
+) -> Iterator[str]:
+    names = [arm.name for arm in arms_of(config)]
+    if [gate.arm for gate in gates] != names:
+        yield f"its arms are not {', '.join(names)}, each once"
+        return
+    for i, gate in enumerate(gates):
+        yield from (f"{gate.arm}: {found}" for found in _leak_problems(gate, records))
+        if gate.nearest not in ("", *names) or gate.nearest == gate.arm:
+            yield f"{gate.arm}: nearest must be another arm, got {gate.nearest!r}"
+        if not gate.distance >= 0:
+            yield f"{gate.arm}: distance must be at least 0, got {gate.distance!r}"
+        firsts = [other.arm for other in gates[:i] if not other.same_as]
+        if gate.same_as and gate.same_as not in firsts:
+            yield f"{gate.arm}: same_as must be an arm before it, got {gate.same_as!r}"
+    first = {gate.arm: gate.same_as or gate.arm for gate in gates}
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if _end_alike(one, other, records) and first[one] != first[other]:
+                yield f"{other} ends as {one} does with every seed, and is not its same"
+
+
+def _leak_problems(gate: Gate, records: Sequence[TrainingRecord]) -> Iterator[str]:
+    """A leak that is refused or passed against its bound, or hides that of a training."""
+    if gate.bound not in (NOISY_BOUND, TRAINED_BOUND):
+        yield f"bound must be {NOISY_BOUND!r} or {TRAINED_BOUND!r}, got {gate.bound!r}"
+    is_leaking = not gate.leak <= gate.bound
+    if is_leaking != bool(gate.refused):
+        yield f"leak is {gate.leak!r} with bound {gate.bound!r}, refused says {gate.refused!r}"
+    leaks = [r.leak for r in records if r.arm == gate.arm and r.final and r.leak is not None]
+    if gate.bound == TRAINED_BOUND and gate.leak not in leaks:
+        yield f"leak is {gate.leak!r}, which is that of no compared training"
+    worst = max(leaks, default=0.0)
+    if gate.leak / gate.bound < worst / TRAINED_BOUND * (1 - TOLERANCE):
+        yield f"leak is {gate.leak!r}, a training's is nearer to its bound with {worst!r}"
+
+
+def _end_alike(one: str, other: str, records: Sequence[TrainingRecord]) -> bool:
+    """Whether two arms have the same losses to the last bit, with every seed that both have."""
+    mine, theirs = (
+        by_seed(record for record in records if record.arm == name and record.final)
+        for name in (one, other)
+    )
+    shared = mine.keys() & theirs.keys()
+    return len(shared) >= FEWEST_SEEDS and all(mine[seed] == theirs[seed] for seed in shared)

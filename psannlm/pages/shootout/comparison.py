@@ -4,8 +4,10 @@ Two things are drawn at random: seeds, which decide what is learned, and documen
 what is asked. An arm differs from another only if other seeds and other documents would say so.
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -117,11 +119,6 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return found.mean, found.low, found.high
 
 
-def versus(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> Difference:
-    """Validation losses of `arm` less those of `other`, over the seeds that both have finished."""
-    return _of_losses(_pairs(arm, other), "val_loss")
-
-
 def over_documents(
     arm: Sequence[Sequence[DocumentLoss]], other: Sequence[Sequence[DocumentLoss]]
 ) -> Difference:
@@ -215,6 +212,44 @@ def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> list[Comp
         )
         for arm, mine in found.items()
     ]
+
+
+def places(finals: Finals, same: Mapping[str, str], refused: Collection[str]) -> dict[str, int]:
+    """Place of each arm: one more than the networks that are separated from it as better.
+
+    All pairs of networks are tested as arms are against the baseline, corrected for their number.
+    A place says who is surely better, and nothing of those that share it: of three arms, the first
+    may be separated from the third while the second is from neither; first and second then share
+    place 1, and the third has place 2. An arm with too few seeds is separated from none, so place 1
+    is no victory. As there are more pairs than comparisons with the baseline, an arm may be better
+    than the baseline and share its place.
+
+    Args:
+        finals: Finished and failed trainings, by arm.
+        same: As for `compare`; arms of one network count once, and share the place of the first.
+        refused: Arms without a place.
+
+    Returns:
+        By arm; those that are refused or have finished no training are missing.
+
+    Raises:
+        ValueError: Documents do not pair.
+    """
+    ranked = {
+        arm: same.get(arm, arm)
+        for arm, records in finals.items()
+        if arm not in refused and finished(records)
+    }
+    first = {network: arm for arm, network in reversed(ranked.items())}
+    first |= {network: network for network in first if network in ranked}
+    pairs = list(itertools.combinations(first, 2))
+    found = [contrast(finals[first[one]], finals[first[other]]) for one, other in pairs]
+    n_better: Counter[str] = Counter()
+    for (one, other), mine, p in zip(pairs, found, holm([f.p for f in found]), strict=True):
+        verdict = verdict_of(mine, p)
+        n_better[other] += verdict == "better"
+        n_better[one] += verdict == "worse"
+    return {arm: 1 + n_better[network] for arm, network in ranked.items()}
 
 
 def contrast(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> Contrast:

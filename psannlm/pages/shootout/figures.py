@@ -1,9 +1,10 @@
-"""The figures of the shootout page that compare arms: paired differences, and losses on the way."""
+"""The figures of the shootout page: differences, losses on the way, and the controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from psannlm.evidence.figures import (
@@ -16,12 +17,16 @@ from psannlm.evidence.figures import (
     compose,
     markers,
     palette,
+    show_few,
     show_short,
 )
+from psannlm.evidence.page import Tables
+from psannlm.evidence.table import plain_rows
 from psannlm.pages.shootout.arms import all_arms
+from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.prose import compared
-from psannlm.pages.shootout.tables import Shootout
-from psannlm.pages.shootout.views import BUDGETS, SURE, text
+from psannlm.pages.shootout.tables import BUDGETS, SURE
+from psannlm.train.learned import HIGH, LOW, PARTS
 
 SHORT_FROM = 10_000
 """Numbers of an axis are shortened that go beyond it: tokens and FLOPs, not seconds."""
@@ -32,41 +37,53 @@ CUT = 0.25
 AXES = {"tokens": "tokens trained on", "flops": "FLOPs", "seconds": "time of steps, s"}
 """What losses are drawn against, by the column of the curves."""
 
+LOSS, LESS = "validation loss, nats per token", "nats per token, less is better"
 
-def ordered(names: Sequence[str]) -> list[str]:
+Row = Mapping[str, Any]
+
+
+def all_figures(tables: Tables, config: ShootoutConfig) -> dict[str, Figure]:
+    """Every figure of the page, by name."""
+    return {
+        "forest": forest(tables, config.baseline),
+        "curves": curves(tables),
+        "scales": scales(tables["scales.csv"], tables["single scales"]),
+        "ablation": ablation(tables["ablation.csv"]),
+        "learned": learned(tables["learned.csv"]),
+    }
+
+
+def ordered(names: Iterable[str]) -> list[str]:
     """Arms in the order that all pages share, whatever their place."""
     known = list(all_arms())
     return sorted(dict.fromkeys(names), key=lambda n: known.index(n) if n in known else len(known))
 
 
-def refused(shootout: Shootout) -> list[str]:
+def refused(tables: Tables) -> list[str]:
     """Arms without a place: they are left out of figures that compare."""
-    table = shootout.summary
-    return [base for base, why in zip(table["base"], table["refused"], strict=True) if text(why)]
+    return [row["base"] for row in plain_rows(tables["summary.csv"]) if row["refused"]]
 
 
-def _left_out(shootout: Shootout) -> str:
-    names = refused(shootout)
+def _left_out(tables: Tables) -> str:
+    names = refused(tables)
     return f" Left out, because refused a place: {', '.join(names)}." if names else ""
 
 
-def forest(shootout: Shootout, asked: Mapping[str, Any]) -> Figure:
+def forest(tables: Tables, baseline: str) -> Figure:
     """Paired differences of every arm to the baseline, over seeds and over documents."""
-    rows = {row["base"]: row for row in compared(shootout)}
-    label = f"difference of validation loss to {asked['baseline']}"
+    rows = {row["base"]: row for row in compared(tables)}
+    label = f"difference of validation loss to {baseline}"
     if not rows:
-        return compose(
-            label, {}, f"No arm has a difference to {asked['baseline']} that could be drawn."
-        )
-    shown = [rows[name] for name in ordered(list(rows))]
-    seeds = paired_by_seed(shootout.runs, asked["baseline"])
+        return compose(label, {}, f"No arm has a difference to {baseline} that could be drawn.")
+    shown = [rows[name] for name in ordered(rows)]
+    seeds = paired_by_seed(tables["runs.csv"], baseline)
     return compose(
         label,
-        {f"against {asked['baseline']}": partial(_forest, shown, seeds)},
-        f"Validation loss of each arm less that of {asked['baseline']}, nats per token: left of "
+        {f"against {baseline}": partial(_forest, shown, seeds)},
+        f"Validation loss of each arm less that of {baseline}, nats per token: left of "
         f"the line is better. Markers and coloured lines: mean over seeds with its "
         f"{SURE} interval. Grey lines below: the same mean with its interval over "
-        f"documents. Small rings: single seeds.{_left_out(shootout)}",
+        f"documents. Small rings: single seeds.{_left_out(tables)}",
         high=1.4 + 0.5 * len(shown),
     )
 
@@ -78,44 +95,54 @@ def paired_by_seed(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return losses.sub(losses[baseline], axis=0) if baseline in losses else losses.iloc[:0]
 
 
-def _forest(rows: list[Mapping[Any, Any]], seeds: pd.DataFrame, axes: Axes) -> None:
+def _forest(rows: Sequence[Row], seeds: pd.DataFrame, axes: Axes) -> None:
+    colours = palette([row["base"] for row in rows])
+    for y, row in enumerate(rows):
+        name, low = row["base"], row["documents_low"]
+        if low is not None:
+            axes.hlines(y + 0.2, low, row["documents_high"], color=QUIET, linewidth=2)
+        points = list(seeds[name].dropna()) if name in seeds else []
+        _rings(axes, points, [y - 0.2] * len(points), colours[name])
+    _differences(rows, [_named(row) for row in rows], axes)
+
+
+def _differences(rows: Sequence[Row], labels: Sequence[str], axes: Axes) -> None:
+    """A line below another: a difference with its interval over seeds, left of zero is better."""
     names = [row["base"] for row in rows]
     colours, signs = palette(names), markers(names)
     axes.axvline(0, color=INK, linewidth=1)
     for y, row in enumerate(rows):
-        name = row["base"]
-        low, high = row["difference_low"], row["difference_high"]
-        axes.hlines(y, low, high, color=colours[name], linewidth=2.4)
-        axes.plot(row["difference"], y, marker=signs[name], color=colours[name], markersize=7)
-        axes.hlines(y + 0.2, row["documents_low"], row["documents_high"], color=QUIET, linewidth=2)
-        points = seeds[name].dropna() if name in seeds else []
-        axes.plot(
-            points,
-            [y - 0.2] * len(points),
-            linestyle="",
-            marker="o",
-            markersize=4,
-            markerfacecolor="none",
-            color=colours[name],
-        )
-    axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
+        colour = colours[row["base"]]
+        if row["difference_low"] is not None:
+            axes.hlines(
+                y, row["difference_low"], row["difference_high"], color=colour, linewidth=2.2
+            )
+        at = row["difference"] or 0.0  # of what others are compared with, zero
+        axes.plot(at, y, marker=signs[row["base"]], color=colour, markersize=6.5)
+    axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("nats per token, less is better")
+    axes.set_xlabel(LESS)
     axes.grid(visible=False, axis="y")
 
 
-def _named(row: Mapping[Any, Any]) -> str:
+def _rings(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+    """Single trainings."""
+    axes.scatter(x, y, s=16, facecolors="none", edgecolors=colour)
+
+
+def _named(row: Row) -> str:
     """An arm's name, below it whose network it is too."""
-    twin = text(row["same_as"])
+    twin = row["same_as"]
     return f"{row['base']}\n(same as {twin})" if twin else str(row["base"])
 
 
-def curves(shootout: Shootout) -> Figure:
+def curves(tables: Tables) -> Figure:
     """Validation loss against tokens, FLOPs and seconds: mean and span of the seeds."""
-    table = shootout.curves[~shootout.curves["base"].isin(refused(shootout))]
+    table = tables["curves.csv"]
+    table = table[~table["base"].isin(refused(tables))]
     label = "validation loss by tokens, FLOPs and seconds"
     if table.empty:
-        return compose(label, {}, f"No curve of a loss was recorded.{_left_out(shootout)}")
+        return compose(label, {}, f"No curve of a loss was recorded.{_left_out(tables)}")
     panels: dict[str, Draw] = {
         f"by {BUDGETS[by]}": partial(_curves, over_seeds(table, by), name)
         for by, name in AXES.items()
@@ -127,7 +154,7 @@ def curves(shootout: Shootout) -> Figure:
         "means over seeds, bands reach from the least to the greatest; solid: bases, dashed: the "
         "transformer with other nonlinearities. Higher losses of the first quarter are cut off at "
         "the top. On the way every arm is inside its own schedule: only ends are what a training "
-        f"of that length gives.{_left_out(shootout)}",
+        f"of that length gives.{_left_out(tables)}",
         high=3.8,
     )
 
@@ -145,12 +172,12 @@ def over_seeds(table: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def _curves(points: pd.DataFrame, name: str, axes: Axes) -> None:
-    names = ordered(list(points["base"]))
+    names = ordered(points["base"])
     colours, signs = palette(names), markers(names)
     for arm in names:
         mine = points[points["base"] == arm]
-        axes.fill_between(mine["at"], mine["low"], mine["high"], color=colours[arm], alpha=0.15,
-                          linewidth=0)  # fmt: skip
+        band = {"color": colours[arm], "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(mine["at"], mine["low"], mine["high"], **band)
         axes.plot(
             mine["at"],
             mine["mean"],
@@ -169,4 +196,114 @@ def _curves(points: pd.DataFrame, name: str, axes: Axes) -> None:
     if points["at"].max() >= SHORT_FROM:
         show_short(axes.xaxis)
     axes.set_xlabel(name)
-    axes.set_ylabel("validation loss, nats per token")
+    axes.set_ylabel(LOSS)
+
+
+def scales(table: pd.DataFrame, singles: pd.DataFrame) -> Figure:
+    """Validation loss of each arm by its initial scale.
+
+    Args:
+        table: Means over seeds.
+        singles: The trainings behind them.
+    """
+    table = table[table["val_loss"].notna()]
+    label = "validation loss by initial scale"
+    if table.empty:
+        return compose(label, {}, "No arm was trained at other initial scales.")
+    return compose(
+        label,
+        {"by initial scale": partial(_scales, table, singles)},
+        "Final validation loss by the initial scale: f where the "
+        "nonlinearity has one, else a factor of the standard deviation of all initial weights. "
+        "Lines are means over seeds, rings single seeds, all at the learning rate that the tuning "
+        "has chosen. Where gelu_scaled falls as the sine does, the gain is what helps; where the "
+        "sine stays lower at every scale, it is more than that.",
+        high=3.8,
+    )
+
+
+def _scales(table: pd.DataFrame, singles: pd.DataFrame, axes: Axes) -> None:
+    names = ordered(table["base"])
+    colours, signs = palette(names), markers(names)
+    for arm in names:
+        mine = table[table["base"] == arm].sort_values("scale")
+        losses = mine["val_loss"].astype(float)
+        style = {"color": colours[arm], "marker": signs[arm], "markersize": 6}
+        axes.plot(mine["scale"], losses, label=arm, **style)
+        rings = singles[singles["base"] == arm]
+        _rings(axes, list(rings["scale"]), list(rings["val_loss"]), colours[arm])
+    axes.set_xscale("log")
+    at = sorted(set(table["scale"]))
+    axes.set_xticks(at, [f"{scale:g}" for scale in at])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("initial scale")
+    axes.set_ylabel(LOSS)
+
+
+def ablation(table: pd.DataFrame) -> Figure:
+    """Difference of each subset of learned parameters to all of them learned."""
+    table = table[table["val_loss"].notna()]
+    label = "the damped sine with some of its parameters frozen"
+    panels: dict[str, Draw] = {
+        str(base): partial(_ablation, plain_rows(rows))
+        for base, rows in table.groupby("base", sort=False)
+    }
+    if not panels:
+        return compose(label, {}, "No arm was trained with parameters of its sine frozen.")
+    return compose(
+        label,
+        panels,
+        "Validation loss with only the named parameters of the damped sine learned, the others "
+        "frozen at their start, less that with all learned, nats per token: right of the line, "
+        f"learning all helps. A is amplitude, f frequency, d decay. Lines are {SURE} "
+        "intervals over seeds.",
+        high=1.2 + 0.3 * table["learnable"].nunique(),
+    )
+
+
+def _ablation(rows: Sequence[Row], axes: Axes) -> None:
+    _differences(rows, [_letters(row["learnable"]) for row in rows], axes)
+    show_few(axes.xaxis)
+
+
+def _letters(subset: str) -> str:
+    """A subset of learned parameters by its letters."""
+    return " ".join(letter for part, letter in PARTS.items() if part in subset) or "none"
+
+
+def learned(table: pd.DataFrame) -> Figure:
+    """Learned amplitude, frequency and decay of each arm by layer, beside their start."""
+    label = "learned parameters of nonlinearities by layer"
+    panels: dict[str, Draw] = {
+        f"{part} {letter}": partial(_learned, table[table["part"] == part], letter)
+        for part, letter in PARTS.items()
+        if (table["part"] == part).any()
+    }
+    if not panels:
+        return compose(label, {}, "No arm has learned parameters in its nonlinearity.")
+    return compose(
+        label,
+        panels,
+        "Parameters of the nonlinearities by layer, averaged over seeds: markers are means over "
+        f"features after the training, lines hold the {HIGH - LOW:.0%} in the middle, grey dashes "
+        "are where they started.",
+        high=3.2,
+    )
+
+
+def _learned(rows: pd.DataFrame, letter: str, axes: Axes) -> None:
+    names, layers = ordered(rows["base"]), list(dict.fromkeys(rows["layer"]))
+    colours, signs = palette(names), markers(names)
+    shifts = np.linspace(-0.3, 0.3, len(names) + 2)[1:-1]
+    for arm, shift in zip(names, shifts, strict=True):
+        mine = rows[rows["base"] == arm].groupby("layer", sort=False)
+        means = mine[["before", "after", "low", "high"]].mean()
+        x = np.array([layers.index(layer) for layer in means.index]) + shift
+        axes.hlines(means["before"], x - 0.12, x + 0.12, color=QUIET, linewidth=2)
+        axes.vlines(x, means["low"], means["high"], color=colours[arm], linewidth=1.4)
+        style = {"linestyle": "", "marker": signs[arm], "markersize": 5, "color": colours[arm]}
+        axes.plot(x, means["after"], label=arm, **style)
+    axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
+    axes.set_xlim(-0.5, len(layers) - 0.5)
+    axes.set_xlabel("layer")
+    axes.set_ylabel(letter)

@@ -1,23 +1,23 @@
 """Whether the sine's advantage over gelu is gain alone: what the control arm says, in sentences."""
 
-import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from psannlm.evidence.page import Tables
 from psannlm.evidence.text import interval
-from psannlm.pages.shootout.comparison import Comparison, Verdict, compare
-from psannlm.pages.shootout.prose import SEPARATED, has_verdict
-from psannlm.pages.shootout.tables import Shootout
-from psannlm.pages.shootout.views import text
+from psannlm.pages.shootout.comparison import FEWEST_SEEDS, Comparison, Finals, Verdict, compare
+from psannlm.pages.shootout.config import ShootoutConfig
 
 SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"
 """The damped sine; gelu with the same learned gains, before and after it; gelu by itself."""
 
 UNDECIDED: Verdict = "not separated"
+SEPARATED = ("better", "worse")
 
-HEADLINES: Mapping[tuple[Verdict, Verdict], str] = {
+HEADLINES: Mapping[tuple[str, str], str] = {
     ("better", "better"): "The sine's advantage over gelu is not gain alone",
     ("better", "not separated"): "Gain alone may be all of the sine's advantage over gelu",
     ("better", "worse"): "Gain alone does more than the sine",
@@ -32,123 +32,119 @@ HEADLINES: Mapping[tuple[Verdict, Verdict], str] = {
 """By the verdict on the sine against gelu, and that against the scaled gelu."""
 
 
-def control(shootout: Shootout, asked: Mapping[str, Any]) -> str:
-    """How much of the sine's difference to gelu is left against gelu with the same gains.
-
-    Args:
-        shootout: Of the run.
-        asked: Parameters of the run, by name.
-    """
-    lines = [_finding(shootout, asked), _from_scales(shootout, asked)]
-    return "\n".join(f"- {line}" for line in lines if line)
-
-
-def contrast(shootout: Shootout, arm: str, other: str) -> Comparison:
+def contrast(finals: Finals, arm: str, other: str) -> Comparison:
     """Two arms compared as arms are with the baseline; one comparison alone, so not corrected."""
-    keys = set(shootout.runs["key"])
-    finals = {
-        name: [record for record in shootout.records if record.arm == name and record.key in keys]
-        for name in (arm, other)
-    }
-    (found,) = compare(finals, other, {})
+    (found,) = compare({name: finals.get(name, ()) for name in (arm, other)}, other, {})
     return found
 
 
-def _finding(shootout: Shootout, asked: Mapping[str, Any]) -> str:
+def gain_rows(finals: Finals) -> Iterator[dict[str, Any]]:
+    """The sine against gelu and the scaled gelu, and that against gelu: one row each."""
+    for arm, other in ((SINE, PLAIN), (SINE, SCALED), (SCALED, PLAIN)):
+        found = contrast(finals, arm, other)
+        seeds = found.seeds
+        yield {
+            "arm": arm,
+            "other": other,
+            "mean": seeds.mean,
+            "low": seeds.low,
+            "high": seeds.high,
+            "n": seeds.n,
+            "verdict": found.verdict,
+        }
+
+
+def has_verdict(config: ShootoutConfig) -> bool:
+    """Whether there are seeds enough, in a run that is no smoke test, to call arms separated."""
+    return len(config.seeds) >= FEWEST_SEEDS and config.preset != "smoke"
+
+
+def called(verdict: str) -> str:
+    """A verdict on arms that are not one network: A/A, and none, are not separated."""
+    return verdict if verdict in SEPARATED else UNDECIDED
+
+
+def control(tables: Tables, config: ShootoutConfig) -> str:
+    """How much of the sine's difference to gelu is left against gelu with the same gains."""
+    lines = [_finding(tables, config), _from_scales(tables["scales.csv"], config)]
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _finding(tables: Tables, config: ShootoutConfig) -> str:
     """The sine against gelu, against the scaled gelu, and the scaled gelu against gelu."""
-    if lacking := _lacking(shootout):
+    rows = {row["base"]: row for row in tables["summary.csv"].to_dict("records")}
+    found = tables["gain"].to_dict("records")
+    if lacking := _lacking(rows, found):
         return f"Whether the sine's advantage is gain alone is not answered here: {lacking}."
-    whole = _as_ranked(shootout, SINE, asked)
-    rest = contrast(shootout, SINE, SCALED)
-    gain = _as_ranked(shootout, SCALED, asked)
-    decided = has_verdict(asked)
+    whole, rest, gain = found
+    if config.baseline == PLAIN:  # the leaderboard's verdicts are corrected for all arms
+        whole, gain = (one | {"verdict": rows[one["arm"]]["verdict"]} for one in (whole, gain))
+    decided = has_verdict(config)
     said = (
-        f"{SINE} less {PLAIN}: {said_of(whole, decided)}. {SINE} less {SCALED}, what is left "
-        f"where gains are the same: {said_of(rest, decided)}. {SCALED} less {PLAIN}, gain alone: "
-        f"{said_of(gain, decided)}."
+        f"{SINE} less {PLAIN}: {_said_of(whole, decided)}. {SINE} less {SCALED}, what is left "
+        f"where gains are the same: {_said_of(rest, decided)}. {SCALED} less {PLAIN}, gain alone: "
+        f"{_said_of(gain, decided)}."
     )
-    if decided and asked["baseline"] == PLAIN:
-        said += f" Verdicts against {PLAIN} are those of the leaderboard; that against {SCALED} "
-        said += "is one planned comparison, so it is not corrected."
     if not decided:
         return f"No verdict on whether the sine's advantage is gain alone. {said}"
-    said = f"**{HEADLINES[_called(whole), _called(rest)]}.** {said}"
-    if _called(rest) == UNDECIDED:
+    if config.baseline == PLAIN:
+        said += f" Verdicts against {PLAIN} are those of the leaderboard; that against {SCALED} "
+        said += "is one planned comparison, so it is not corrected."
+    left = called(rest["verdict"])
+    if left == UNDECIDED:
         said += " Not separated is not equal: the interval says what is still possible."
-    return said
+    return f"**{HEADLINES[called(whole['verdict']), left]}.** {said}"
 
 
-def _as_ranked(shootout: Shootout, arm: str, asked: Mapping[str, Any]) -> Comparison:
-    """An arm against gelu, with the corrected verdict of the leaderboard where that has it."""
-    found = contrast(shootout, arm, PLAIN)
-    if asked["baseline"] != PLAIN:
-        return found
-    verdicts = dict(zip(shootout.summary["base"], shootout.summary["verdict"], strict=True))
-    return dataclasses.replace(found, verdict=verdicts[arm])
-
-
-def _lacking(shootout: Shootout) -> str:
+def _lacking(rows: Mapping[str, Mapping[Any, Any]], found: Sequence[Mapping[Any, Any]]) -> str:
     """What the comparison lacks; nothing if all three arms can be compared."""
-    rows = {row["base"]: row for row in shootout.summary.to_dict("records")}
-    said = [f"{name} was not compared; `base` must name it" for name in _absent(rows)]
+    said = []
     for name in (SINE, SCALED, PLAIN):
-        if name in rows and text(rows[name]["refused"]):
-            said.append(f"{name} is refused a place, {text(rows[name]['refused'])}")
-        elif name in rows and not rows[name]["n_seeds"]:
+        if name not in rows:
+            said.append(f"{name} was not compared; `base` must name it")
+        elif rows[name]["refused"]:
+            said.append(f"{name} is refused a place, {rows[name]['refused']}")
+        elif not rows[name]["n_seeds"]:
             said.append(f"no compared training of {name} came to its end")
-    if not said and any(not contrast(shootout, SINE, other).seeds.n for other in (SCALED, PLAIN)):
+    if not said and any(not one["n"] for one in found):
         said.append("no seed was finished by both arms")
     return "; ".join(said)
 
 
-def _absent(rows: Mapping[str, Any]) -> list[str]:
-    return [name for name in (SINE, SCALED, PLAIN) if name not in rows]
-
-
-def said_of(found: Comparison, decided: bool) -> str:
+def _said_of(found: Mapping[Any, Any], decided: bool) -> str:
     """A difference of two arms with its interval over seeds, signed, and its verdict if any."""
-    seeds = found.seeds
-    said = f"{interval(seeds.mean, seeds.low, seeds.high, '+.4f')} nats"
-    return f"{said}, {_called(found)}" if decided else said
+    said = f"{interval(found['mean'], found['low'], found['high'], '+.4f')} nats"
+    return f"{said}, {called(found['verdict'])}" if decided else said
 
 
-def _called(found: Comparison) -> Verdict:
-    """A/A stands for networks that are known to be one; these are not."""
-    verdict: Verdict = found.verdict
-    return verdict if verdict in SEPARATED else UNDECIDED
-
-
-def _from_scales(shootout: Shootout, asked: Mapping[str, Any]) -> str:
+def _from_scales(scales: pd.DataFrame, config: ShootoutConfig) -> str:
     """What the initial scale alone changes in each arm, and the arms at their best scales."""
-    table = shootout.scales[shootout.scales["val_loss"].notna()]
-    best: dict[str, dict[Any, Any]] = {}
-    said = []
+    said, best = [], []
     for name in (SINE, SCALED, PLAIN):
-        rows = table[table["base"] == name]
-        if rows.empty:
-            continue
-        best[name] = rows.loc[rows["val_loss"].astype(float).idxmin()].to_dict()
-        said.append(_of_scale(name, best[name], rows))
+        rows = scales[(scales["base"] == name) & scales["val_loss"].notna()]
+        losses = dict(zip(rows["scale"], rows["val_loss"].astype(float), strict=True))
+        if losses:
+            scale = min(losses, key=losses.__getitem__)
+            best.append(f"{name} {losses[scale]:.4f}")
+            said.append(_of_scale(name, scale, losses))
     if not said:
         return ""
-    ends = ", ".join(f"{name} {row['val_loss']:.4f}" for name, row in best.items())
-    n = asked["side_seeds"]
+    n = config.side_seeds
     return (
         f"By the initial scale alone (at most {n} "
         f"seed{'' if n == 1 else 's'}, no verdict): {'; '.join(said)}. Losses at the best scale "
-        f"of each: {ends}."
+        f"of each: {', '.join(best)}."
     )
 
 
-def _of_scale(name: str, best: Mapping[Any, Any], rows: pd.DataFrame) -> str:
+def _of_scale(name: str, best: float, losses: Mapping[float, float]) -> str:
     """An arm at its best scale against scale 1."""
-    at = _scale(name, best["scale"])
-    usual = rows[rows["scale"] == 1.0]
-    if usual.empty:
-        return f"{name} is best at {at}"
-    if best["scale"] == 1.0:
+    at = _scale(name, best)
+    if best == 1.0:
         return f"{name} is best at {at} itself"
-    gained = float(usual["val_loss"].iloc[0]) - float(best["val_loss"])
+    gained = losses.get(1.0, math.nan) - losses[best]
+    if math.isnan(gained):
+        return f"{name} is best at {at}"
     return f"{name} is {gained:.4f} nats better at {at} than at {_scale(name, 1.0)}"
 
 

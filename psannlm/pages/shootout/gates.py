@@ -3,14 +3,10 @@
 Shape letters: T tokens, V vocabulary.
 """
 
-import csv
-import dataclasses
-import io
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +19,7 @@ from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.arms import Arm, arms_of, network_of
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.plan import Cell, Chosen, grid, training_of
-from psannlm.pages.shootout.records import TrainingRecord
-from psannlm.pages.throughput.records import to_csv
+from psannlm.pages.shootout.records import Gate, TrainingRecord
 
 LENGTH = 256
 """Tokens of the sequence on which networks are compared, at most."""
@@ -42,32 +37,6 @@ SAME_WITHIN = 1e-9
 
 FEWEST_SEEDS = 2
 """Trainings that have to end in one loss to the last bit before it is no coincidence."""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What the gates found of one arm."""
-
-    arm: str
-    leak: float
-    """How far changed tokens move logits before them, over the largest logit: of the network with
-    noisy parameters or of a finished training, whichever comes nearest to its bound."""
-
-    bound: float
-    """More is no rounding."""
-
-    nearest: str
-    """The other arm whose logits are nearest, with equal seeds; empty if there is no other."""
-
-    distance: float
-    """Norm of the difference of their logits, over the norm of the logits; 0 without another."""
-
-    same_as: str
-    """The first arm, in the order of arms, if this one is the same network; empty if it is none, or
-    the first itself."""
-
-    refused: str
-    """Why the arm gets no rank; empty if it gets one."""
 
 
 @dataclass(frozen=True)
@@ -101,37 +70,6 @@ def gates(config: ShootoutConfig, chosen: Chosen, records: Sequence[TrainingReco
     outputs = {arm.name: _output(network_of(arm, config), config, tokens) for arm in arms}
     first = _firsts(outputs, lambda one, other: _one_network(one, other, outputs, records))
     return [_gate(arm.name, leaks[arm.name], outputs, first) for arm in arms]
-
-
-def same(gates: Sequence[Gate]) -> dict[str, str]:
-    """Of each arm that is the same network as one before it, the first such arm."""
-    return {gate.arm: gate.same_as for gate in gates if gate.same_as}
-
-
-def refused(gates: Sequence[Gate]) -> dict[str, str]:
-    """Of each arm that gets no rank, why."""
-    return {gate.arm: gate.refused for gate in gates if gate.refused}
-
-
-def gates_csv(gates: Sequence[Gate]) -> str:
-    """One row an arm."""
-    columns = [field.name for field in dataclasses.fields(Gate)]
-    return to_csv(columns, (dataclasses.astuple(gate) for gate in gates))
-
-
-def read_gates(text: str) -> list[Gate]:
-    """The gates that `gates_csv` wrote.
-
-    Raises:
-        TypeError: A column is missing or unknown.
-        ValueError: A number is none.
-    """
-    return [Gate(**_typed(row)) for row in csv.DictReader(io.StringIO(text))]
-
-
-def _typed(row: Mapping[str, str]) -> dict[str, Any]:
-    numbers = {field.name for field in dataclasses.fields(Gate) if field.type is float}
-    return {name: float(text) if name in numbers else text for name, text in row.items()}
 
 
 def _noisy(network: ModelConfig, config: ShootoutConfig) -> Transformer:

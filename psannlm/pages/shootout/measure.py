@@ -1,24 +1,81 @@
-"""All trainings that a shootout makes: from cells to records, each as soon as it has ended."""
+"""Measure a shootout: tunings, what they have chosen, and the gates, each kept when it ends."""
 
 import contextlib
 import json
 import shutil
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from psannlm import CHECKPOINTS
 from psannlm.bench.environment import utc_now
+from psannlm.evidence.session import Session
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout import cluster
 from psannlm.pages.shootout.arms import arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.plan import Cell, training_of, tunings
+from psannlm.pages.shootout.gates import gates
+from psannlm.pages.shootout.plan import (
+    Cell,
+    after_tuning,
+    choose,
+    distinct,
+    grid,
+    training_of,
+    tunings,
+)
 from psannlm.pages.shootout.pool import Found, Job, on_this_machine, slots
-from psannlm.pages.shootout.records import TUPLES, TrainingRecord, from_json
+from psannlm.pages.shootout.records import (
+    TUPLES,
+    ShootoutRecord,
+    TrainingRecord,
+    from_json,
+    gates_of,
+    trainings_of,
+)
 from psannlm.pages.shootout.worker import TrainingTask
-from psannlm.train.data import read
+from psannlm.train.data import read, sources
 from psannlm.train.journal import writing
+
+
+def measure(
+    session: Session[ShootoutConfig, ShootoutRecord],
+) -> Iterator[Sequence[ShootoutRecord]]:
+    """Tune every arm, train what is compared, and examine the networks.
+
+    A killed run, resumed, repeats no training that has ended. Logs and checkpoints of those under
+    way lie below checkpoints/, under the name of the run, until all is measured.
+
+    Raises:
+        ConfigError: An arm, the corpus, the device, the cluster or lm-eval is not there.
+    """
+    config, place = session.config, CHECKPOINTS / session.run.folder.name
+    refuse_early(config)
+    one = training_of(tunings(config)[0], config)
+    session.run.state(**sources(one, read(one)))
+    yield from _trained(distinct(tunings(config), config), session, place)
+    chosen = choose(config, trainings_of(session.records))
+    yield from _trained(distinct(after_tuning(config, chosen), config), session, place)
+    if not gates_of(session.records):
+        yield gates(config, chosen, trainings_of(session.records))
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def n_cells(config: ShootoutConfig) -> int:
+    """Trainings of a run, as if every tuning chose the first setting of its grid."""
+    first = {arm.name: grid(arm, config)[0] for arm in arms_of(config)}
+    return len(distinct([*tunings(config), *after_tuning(config, first)], config))
+
+
+def _trained(
+    cells: Mapping[str, Cell], session: Session[ShootoutConfig, ShootoutRecord], place: Path
+) -> Iterator[list[ShootoutRecord]]:
+    """The records of the cells that the session does not hold yet."""
+    ended = run_cells(cells, session.config, done=session.done, place=place)
+    with contextlib.closing(ended):
+        for record in ended:
+            yield [record]
 
 
 def refuse_early(config: ShootoutConfig) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
@@ -166,12 +166,3 @@ def _changes(setting: Setting) -> dict[str, object]:
         "init_std": setting.init_std,
         "learnable": setting.learnable,
     }
-
-
-def of_keys(
-    cells: Sequence[Cell], config: ShootoutConfig, records: Iterable[TrainingRecord]
-) -> list[TrainingRecord]:
-    """The records of those cells, in their order, as far as they are there."""
-    found = {record.key: record for record in records}
-    keys = [key_of(cell, config) for cell in cells]
-    return [found[key] for key in keys if key in found]

@@ -1,9 +1,9 @@
-"""What shares of right answers can show: intervals, and the smallest difference to be seen."""
+"""The smallest difference that shares of right answers can show."""
 
 import math
 
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from psannlm.config.schema import ConfigError
 
@@ -46,14 +46,3 @@ def smallest_effect(n_items: int, p: float) -> float:
     if lack(1 - p) > 0:
         return math.inf
     return float(brentq(lack, 0, 1 - p))
-
-
-def wilson(n_right: int, n_items: int) -> tuple[float, float]:
-    """Interval of a share, 95% (Wilson 1927).
-
-    Args:
-        n_right: Right answers.
-        n_items: Answers.
-    """
-    interval = binomtest(n_right, n_items).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)

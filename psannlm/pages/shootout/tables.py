@@ -1,138 +1,621 @@
-"""The tables of a shootout, each computed from the records of its trainings."""
+"""The tables of a shootout: every column that is published, and how records become rows."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from psannlm.pages.shootout import (
-    controls as shootout_controls,
+from psannlm.bench.statistics import CONFIDENCE
+from psannlm.evidence.page import RunInfo, Tables
+from psannlm.evidence.table import (
+    BASE,
+    DEVICE,
+    N_FAILED,
+    PEAK_RSS_BYTES,
+    REASON,
+    STARTED_AT,
+    STATUS,
+    VERDICT,
+    Column,
+    Table,
+    interval_columns,
+    plain_rows,
 )
-from psannlm.pages.shootout import (
-    curves as shootout_curves,
-)
-from psannlm.pages.shootout import (
-    summary as shootout_summary,
-)
+from psannlm.evidence.text import UNKNOWN, duration, flops, interval
+from psannlm.pages.shootout import controls, gain_control
+from psannlm.pages.shootout.arms import arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.gates import Gate
-from psannlm.pages.shootout.records import TrainingRecord
-from psannlm.pages.shootout.results import Trainings
+from psannlm.pages.shootout.plan import grid
+from psannlm.pages.shootout.proportions import smallest_effect
+from psannlm.pages.shootout.records import (
+    D_MLP,
+    FLOPS_PER_TOKEN,
+    GATES,
+    KEY,
+    LEAK,
+    N_PARAMETERS,
+    OVERHEAD_SECONDS,
+    REFUSED,
+    SAME_AS,
+    SEED,
+    TEST_LOSS,
+    TRAIN_LOSS,
+    TRAIN_SECONDS,
+    TRAIN_TOKENS,
+    TRAIN_TOKENS_PER_S,
+    VAL_LOSS,
+    ShootoutRecord,
+)
+from psannlm.pages.shootout.results import Trainings, run_rows, summary_rows, tuned
+from psannlm.train.learned import HIGH, LOW, PARTS
 
-RUNS = (
-    "base", "seed", "status", "reason", "key", "val_loss", "val_ppl", "val_bits_per_byte",
-    "val_top1_acc", "test_loss", "test_ppl", "test_bits_per_byte", "test_top1_acc", "train_loss",
-    "train_tokens_per_s", "train_seconds", "overhead_seconds", "train_tokens", "train_flops",
-    "n_parameters", "d_mlp", "flops_per_token", "peak_cuda_mem_gb", "peak_rss_mib",
-    "learning_rate", "sine_frequency", "leak", "device", "started_at",
+SURE = f"{CONFIDENCE:.0%}"
+"""How often an interval holds what it is for."""
+
+BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
+"""What arms can be given equally much of, as people call it."""
+
+FIRST = ("val_loss", "val_ppl", "val_top1_acc", "train_tokens_per_s", "peak_cuda_mem_gb")
+"""Names that open metrics.json."""
+
+SHARES = ("acc", "exact_match")
+"""How the metrics of lm-eval begin that are shares of right answers."""
+
+SIGNED = "+.4f"
+LEARNED_MARK, FROZEN = "✓ learned", "frozen"
+
+
+def amount(budget: str, size: float) -> str:
+    """A budget as people say it: 3,276,800 tokens, 1.2 PFLOP, 4 min 3 s."""
+    if budget == "seconds":
+        return duration(size)
+    return f"{size:,.0f} tokens" if budget == "tokens" else flops(size)
+
+
+def is_true(value: Any) -> bool:
+    """Whether a cell holds a yes; an empty one does not."""
+    return not pd.isna(value) and bool(value)
+
+
+def _arm_cell(row: Mapping[str, Any]) -> str:
+    """An arm's name, and whose network it is too where two arms are one."""
+    twin = row["same_as"]
+    return f"{row['base']} (same network as {twin})" if twin else str(row["base"])
+
+
+def _verdict_cell(row: Mapping[str, Any]) -> str:
+    return f"refused: {row['refused']}" if row["refused"] else row["verdict"] or UNKNOWN
+
+
+def _documents_cell(row: Mapping[str, Any]) -> str:
+    return interval(row["difference"], row["documents_low"], row["documents_high"], SIGNED)
+
+
+def _time_cell(row: Mapping[str, Any]) -> str:
+    seconds = row["train_seconds"]
+    return UNKNOWN if seconds is None else duration(seconds)
+
+
+def _seeds_cell(row: Mapping[str, Any]) -> str:
+    failed = row.get("n_failed")
+    return f"{row['n_seeds']:.0f}" + (f" ({failed:.0f} failed)" if failed else "")
+
+
+def _chosen_cell(row: Mapping[str, Any]) -> str:
+    edge = ", edge of its grid" if row["grid_edge"] else ""
+    return f"chosen{edge}" if row["chosen"] else ""
+
+
+def _smallest_cell(row: Mapping[str, Any]) -> str:
+    """The least difference of shares above chance, or above the score where chance gets nowhere."""
+    chance, value = row["chance"], row["value"]
+    if not row["metric"].startswith(SHARES) or (chance is None and value >= 1):
+        return UNKNOWN
+    return f"{smallest_effect(row['n_items'], value if chance is None else chance):.4f}"
+
+
+ARM = BASE.but(text="Name of the arm.", heading="arm")
+N_SEEDS = Column(
+    "n_seeds", "Seeds whose trainings came to their end.", heading="seeds", cell=_seeds_cell
+)
+LOSS = VAL_LOSS.but(
+    quantity="validation loss", better="lower", compare="interval", headline="BMRK-04"
+)
+LOSS_ENDS = interval_columns("val_loss", "the loss, over seeds", "nats/token")
+VAL_PPL = Column(
+    "val_ppl", "Exponential of the loss on the validation split.", heading="perplexity",
+    format=",.2f",
 )  # fmt: skip
-"""One row a compared training; `base` is the name of its arm, peak_cuda_mem_gb in 10**9 bytes."""
-
-SUMMARY = (
-    "place", "base", "verdict", "refused", "same_as", "n_seeds", "n_failed", "val_loss",
-    "val_loss_low", "val_loss_high", "val_ppl", "val_bits_per_byte", "val_top1_acc", "test_loss",
-    "test_ppl", "test_bits_per_byte", "difference", "difference_low", "difference_high",
-    "documents_low", "documents_high", "p", "p_holm", "test_difference", "test_difference_low",
-    "test_difference_high", "train_tokens_per_s", "train_seconds", "train_tokens", "train_flops",
-    "n_parameters", "d_mlp", "peak_cuda_mem_gb", "learning_rate", "sine_frequency", "grid_edge",
+VAL_BITS = Column(
+    "val_bits_per_byte",
+    "Validation loss over ln 2 and the bytes of a token.",
+    "bits/byte",
+    heading="validation text",
+    format=".4f",
+)
+VAL_TOP1 = Column(
+    "val_top1_acc",
+    "Share of tokens of the validation split that were the likeliest to the network.",
+    heading="top-1",
+    format=".2%",
+)
+TEST_PPL = Column("test_ppl", "Exponential of the loss on the test split.")
+TEST_BITS = Column(
+    "test_bits_per_byte", "Loss on the test split over ln 2 and the bytes of a token.", "bits/byte"
+)
+DIFFERENCE = Column(
+    "difference",
+    "Mean loss less that of the arm compared against, paired by seed.",
+    "nats/token",
+    heading="difference to the baseline, over seeds",
+    format=SIGNED,
+    quantity="validation loss less that of {baseline}",
+    better="lower",
+    headline="BMRK-04",
+)
+DIFFERENCE_ENDS = interval_columns("difference", "the difference, over seeds", "nats/token")
+P = Column("p", "Chance of such a difference if there were none, over seeds.")
+P_HOLM = Column(
+    "p_holm", "The same, corrected by Holm for all subsets of the arm.",
+    heading="p (Holm)", format=".3g",
 )  # fmt: skip
-"""One row an arm, by place and then by loss; means over seeds, `difference` to the baseline.
-val_ppl is the exponential of the mean loss. Refused arms have no place."""
-
-TIMED = ("train_tokens_per_s", "train_seconds", "overhead_seconds", "peak_rss_mib", "started_at")
-"""Columns that a repetition cannot reproduce to the last digit."""
-
-TUNING = (
-    "base", "learning_rate", "sine_frequency", "seed", "status", "reason", "val_loss", "chosen",
-    "grid_edge",
+TRAIN_FLOPS = Column("train_flops", "Matrix products of the whole training.", "FLOP")
+PEAK_CUDA = Column(
+    "peak_cuda_mem_gb",
+    "Most CUDA memory handed out at one time; empty on a CPU.",
+    "10**9 bytes",
+    heading="peak CUDA memory",
+    format=".3f",
+)
+RATE = Column(
+    "learning_rate", "Largest learning rate of the schedule.", heading="learning rate", format="g"
+)
+FREQUENCY = Column(
+    "sine_frequency", "Initial frequency f of the damped sine; empty without one.", heading="f",
+    format="g",
 )  # fmt: skip
-"""One row a tuning; grid_edge: chosen, at an end of a grid of three values or more."""
 
-ABLATION = (
-    "base", "learnable", "n_seeds", "val_loss", "val_loss_low", "val_loss_high", "difference",
-    "difference_low", "difference_high", "p", "p_holm", "verdict",
+SUMMARY = Table(
+    "summary.csv",
+    "One row an arm, by place; means over seeds.",
+    (
+        Column(
+            "place",
+            "One more than the arms separated as better; empty if not ranked.",
+            heading="place",
+            format=".0f",
+        ),
+        ARM.but(cell=_arm_cell),
+        VERDICT.but(cell=_verdict_cell),
+        REFUSED,
+        SAME_AS,
+        N_SEEDS,
+        N_FAILED,
+        LOSS,
+        *LOSS_ENDS,
+        VAL_PPL.but(text="Exponential of the mean validation loss."),
+        VAL_BITS.but(quantity="validation text", better="lower", headline="BMRK-04"),
+        VAL_TOP1,
+        TEST_LOSS,
+        TEST_PPL.but(text="Exponential of the mean loss on the test split."),
+        TEST_BITS,
+        DIFFERENCE,
+        *DIFFERENCE_ENDS,
+        Column(
+            "documents_low",
+            "Lower end of the interval of the difference, over documents.",
+            "nats/token",
+            heading="difference to the baseline, over documents",
+            cell=_documents_cell,
+        ),
+        Column(
+            "documents_high",
+            "Upper end of the interval of the difference, over documents.",
+            "nats/token",
+        ),
+        P.but(
+            text="Largest p of three tests, over seeds, over documents, and over both drawn anew."
+        ),
+        P_HOLM.but(
+            text="The same, corrected by Holm for all arms that are compared with the baseline."
+        ),
+        Column(
+            "test_difference",
+            "The difference on the test split.",
+            "nats/token",
+            heading="difference on the test split",
+            format=SIGNED,
+        ),
+        Column("test_difference_low", "Lower end of its interval, over seeds.", "nats/token"),
+        Column("test_difference_high", "Upper end of its interval, over seeds.", "nats/token"),
+        TRAIN_TOKENS_PER_S,
+        TRAIN_SECONDS.but(heading="time", unit="s", cell=_time_cell),
+        TRAIN_TOKENS,
+        TRAIN_FLOPS,
+        N_PARAMETERS,
+        D_MLP,
+        PEAK_CUDA,
+        RATE,
+        FREQUENCY,
+        Column(
+            "grid_edge",
+            "Whether the chosen setting lies at an end of its grid, along three values or more.",
+            heading="edge of its grid",
+            cell=lambda row: "yes" if row["grid_edge"] else "",
+        ),
+    ),
+    caption="Arms by place",
+    shown=(
+        "place", "base", "verdict", "val_loss", "difference", "documents_low", "p_holm", "val_ppl",
+        "val_bits_per_byte", "val_top1_acc", "test_loss", "test_difference", "train_tokens_per_s",
+        "train_seconds", "peak_cuda_mem_gb", "n_parameters", "d_mlp", "learning_rate",
+        "sine_frequency", "grid_edge", "n_seeds",
+    ),
+    fixed=("base", *FIRST),
 )  # fmt: skip
-"""One row a subset of learned parameters; `difference` to all of them learned, paired by seed."""
-
-SCALES = (
-    "base", "scale", "learning_rate", "n_seeds", "n_failed", "val_loss", "val_loss_low",
-    "val_loss_high",
+RUNS = Table(
+    "runs.csv",
+    "One row a compared training.",
+    (
+        ARM, SEED, STATUS.but(heading="result"), REASON, KEY,
+        VAL_LOSS.but(text="Loss on the validation split at the end."),
+        VAL_PPL, VAL_BITS, VAL_TOP1, TEST_LOSS, TEST_PPL, TEST_BITS,
+        Column(
+            "test_top1_acc",
+            "Share of tokens of the test split that were the likeliest to the network.",
+        ),
+        TRAIN_LOSS, TRAIN_TOKENS_PER_S, TRAIN_SECONDS.but(heading="time", cell=_time_cell),
+        OVERHEAD_SECONDS, TRAIN_TOKENS, TRAIN_FLOPS.but(heading="matrix products", format=".3g"),
+        N_PARAMETERS, D_MLP, FLOPS_PER_TOKEN, PEAK_CUDA,
+        PEAK_RSS_BYTES.but(name="peak_rss_mib", unit="MiB", heading="peak RSS", format=",.0f"),
+        RATE, FREQUENCY, LEAK, DEVICE, STARTED_AT,
+    ),
+    caption="One row a training",
+    shown=(
+        "base", "seed", "val_loss", "val_ppl", "val_bits_per_byte", "val_top1_acc", "test_loss",
+        "train_loss", "train_tokens", "train_flops", "train_tokens_per_s", "train_seconds",
+        "overhead_seconds", "peak_cuda_mem_gb", "peak_rss_mib", "leak", "status",
+    ),
+    fixed=("base", "seed", *FIRST),
 )  # fmt: skip
-"""One row an arm and initial scale."""
-
-CURVES = ("base", "seed", "step", "tokens", "flops", "seconds", "val_loss")
-"""One row an evaluation of a compared training."""
-
-MATCHED = (
-    "budget", "amount", "base", "n_seeds", "val_loss", "val_loss_low", "val_loss_high",
-    "difference", "difference_low", "difference_high",
+TUNING = Table(
+    "tuning.csv",
+    "One row a tuning.",
+    (
+        ARM, RATE, FREQUENCY, SEED, STATUS.but(heading="result"), REASON, VAL_LOSS,
+        Column(
+            "chosen", "Whether this setting was chosen for the arm.", heading="chosen",
+            cell=_chosen_cell,
+        ),
+        Column(
+            "grid_edge",
+            "Whether it was chosen and lies at an end of its grid, along three values or more.",
+        ),
+    ),
+    caption="Every setting of every arm",
+    shown=("base", "learning_rate", "sine_frequency", "seed", "val_loss", "chosen", "status"),
 )  # fmt: skip
-"""Loss of each arm at one budget for all: `tokens`, `flops` or `seconds`, the largest amount that
-all compared trainings reach, interpolated between evaluations."""
+ABLATION = Table(
+    "ablation.csv",
+    "One row a subset of learned parameters of the damped sine.",
+    (
+        BASE.but(heading="arm"),
+        Column(
+            "learnable",
+            "Parameters of the damped sine that learn; none, if none does.",
+            heading="learned",
+        ),
+        N_SEEDS, VAL_LOSS, *LOSS_ENDS,
+        DIFFERENCE.but(
+            text="Mean loss less that with all parameters learned, paired by seed.",
+            heading="difference to all learned", quantity="", headline="",
+        ),
+        *DIFFERENCE_ENDS, P, P_HOLM, VERDICT,
+    ),
+    caption="Subsets of learned parameters",
+    shown=("base", "learnable", "n_seeds", "val_loss", "difference", "p_holm", "verdict"),
+)  # fmt: skip
+SCALES = Table(
+    "scales.csv",
+    "One row an arm and initial scale.",
+    (
+        ARM,
+        Column(
+            "scale",
+            "Initial frequency, or without one a factor of the deviation of all initial weights.",
+            heading="initial scale",
+            format="g",
+        ),
+        RATE, N_SEEDS, N_FAILED, VAL_LOSS, *LOSS_ENDS,
+    ),
+    caption="Loss at other initial scales",
+    shown=("base", "scale", "learning_rate", "val_loss", "n_seeds"),
+)  # fmt: skip
+CURVES = Table(
+    "curves.csv",
+    "One row an evaluation of a compared training.",
+    (
+        ARM,
+        SEED,
+        Column("step", "Number of the step."),
+        Column("tokens", "Trained on so far.", "tokens"),
+        Column("flops", "Matrix products so far.", "FLOP"),
+        Column("seconds", "Time of all steps so far.", "s"),
+        VAL_LOSS,
+    ),
+)
+MATCHED = Table(
+    "matched.csv",
+    "One row an arm and budget, losses at equal tokens, FLOPs and seconds.",
+    (
+        Column(
+            "budget", "What is equal, tokens, flops or seconds.", heading="equal", words=BUDGETS
+        ),
+        Column(
+            "amount", "Largest amount that all reach, in units of the budget.", heading="amount",
+            cell=lambda row: amount(row["budget"], row["amount"]),
+        ),
+        ARM, N_SEEDS, VAL_LOSS, *LOSS_ENDS,
+        DIFFERENCE.but(heading="difference to the baseline", quantity="", headline=""),
+        *DIFFERENCE_ENDS,
+    ),
+    caption="Loss at one budget for all",
+    shown=("budget", "amount", "base", "val_loss", "difference", "n_seeds"),
+)  # fmt: skip
+LEARNED = Table(
+    "learned.csv",
+    "One row a parameter of the nonlinearities of a layer, before and after.",
+    (
+        ARM,
+        SEED,
+        Column("layer", "Number of the block, and the part of it.", heading="layer"),
+        Column("part", "amplitude, frequency or decay."),
+        Column("before", "Mean over features before the training."),
+        Column("after", "Mean over features after the training."),
+        Column("low", "5% of the features lie below, after."),
+        Column("high", "5% of the features lie above, after."),
+    ),
+)
+SCORES = Table(
+    "scores.csv",
+    "One row a task of lm-eval and training; no rows if none was asked for.",
+    (
+        ARM,
+        SEED,
+        Column("task", "Name of the task.", heading="task"),
+        Column("metric", "What the task counts.", heading="metric"),
+        Column("value", "Result of the task."),
+        Column(
+            "stderr", "Standard error of the value.", heading="standard error of one", format=".4f"
+        ),
+        Column("n_items", "Items of the task.", heading="items", format=",d"),
+        Column(
+            "chance",
+            "Of a blind guess; empty where guessing gets nowhere.",
+            heading="chance",
+            format=".4f",
+        ),
+    ),
+)
+DOCUMENTS = Table(
+    "documents.csv",
+    "One row a validation document and compared training.",
+    (
+        ARM,
+        SEED,
+        Column("document", "Number of the document in its split, from 0."),
+        Column("nats", "Loss of the whole document.", "nats"),
+        Column("n_tokens", "Tokens of the document.", "tokens"),
+    ),
+)
+PUBLISHED = (
+    SUMMARY, RUNS, TUNING, ABLATION, SCALES, CURVES, MATCHED, LEARNED, SCORES, DOCUMENTS,
+)  # fmt: skip
+RAW = (
+    Table(
+        "summary.json",
+        "The arms and their trainings, with the settings that were chosen.",
+        (
+            Column("arms", "One entry an arm, with the columns of summary.csv."),
+            Column("runs", "One entry a compared training, with the columns of runs.csv."),
+            Column(
+                "settings", "Baseline, seeds, grids of the tuning, and what it has chosen."
+            ),
+        ),
+    ),
+    Table("runs/*/metrics.json", "One compared training.", RUNS.columns),
+    Table("leaderboard.md", "The summary as a table to read.", ()),
+)  # fmt: skip
 
-LEARNED = ("base", "seed", "layer", "part", "before", "after", "low", "high")
-DOCUMENTS = ("base", "seed", "document", "nats", "n_tokens")
-SCORES = ("base", "seed", "task", "metric", "value", "stderr", "n_items", "chance")
+LAYERS = Table(
+    "layers",
+    "One row an arm and layer, means over seeds.",
+    (
+        ARM,
+        LEARNED["layer"],
+        *(
+            Column(part, "Before and after.", heading=f"{letter} ({LOW:.0%} – {HIGH:.0%} after)")
+            for part, letter in PARTS.items()
+        ),
+        N_SEEDS.but(cell=None),
+    ),
+    caption="Learned parameters by layer",
+)
+TASKS = Table(
+    "tasks",
+    "One row an arm and metric of a task, means over seeds.",
+    (
+        SCORES["task"],
+        SCORES["metric"],
+        ARM,
+        Column("value", "Mean, least and most.", heading="mean (least – most)", format=".4f"),
+        SCORES["stderr"],
+        SCORES["chance"],
+        SCORES["n_items"],
+        Column(
+            "smallest", "Of shares.", heading="smallest effect they can show", cell=_smallest_cell
+        ),
+        N_SEEDS,
+        Column("value_low", "Least."),
+        Column("value_high", "Most."),
+    ),
+    caption="Tasks of lm-eval, means over seeds",
+)
+FAILURES = Table(
+    "failures",
+    "One row a training that failed.",
+    (
+        ARM,
+        Column("part", "compared, tuning or control.", heading="part"),
+        SEED,
+        RATE,
+        FREQUENCY,
+        Column("init_std", "Deviation of the initial weights.", heading="init_std", format="g"),
+        Column("learned", "What the sine learns.", heading="learned"),
+        REASON.but(heading="reason"),
+        KEY.but(heading="key"),
+        STATUS,
+        TRAIN_SECONDS,
+    ),
+    caption="Trainings that failed",
+    shown=(
+        "base", "part", "seed", "learning_rate", "sine_frequency", "init_std", "learned", "reason",
+        "key",
+    ),
+)  # fmt: skip
+SINGLE_SCALES = Table("single scales", "", (ARM, SCALES["scale"], SEED, VAL_LOSS))
+GAIN = Table(
+    "gain",
+    "",
+    tuple(Column(name, "") for name in ("arm", "other", "mean", "low", "high", "n", "verdict")),
+)
 
 
-@dataclass(frozen=True)
-class Shootout:
-    """Everything that the page, its files and its sentences are made of."""
-
-    records: list[TrainingRecord]
-    gates: list[Gate]
-    runs: pd.DataFrame
-    summary: pd.DataFrame
-    tuning: pd.DataFrame
-    ablation: pd.DataFrame
-    scales: pd.DataFrame
-    curves: pd.DataFrame
-    matched: pd.DataFrame
-    learned: pd.DataFrame
-    scores: pd.DataFrame
-
-
-def shootout_of(
-    records: Sequence[TrainingRecord], gates: Sequence[Gate], config: ShootoutConfig
-) -> Shootout:
+def tabulate(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Tables:
     """All tables of a shootout, also of one that is not finished.
 
     No arm has a place of which a tuning or a seed is still to come, or that no gate has examined.
-
-    Args:
-        records: Of all trainings so far, in any order.
-        gates: Of the arms.
-        config: Of the shootout.
     """
-    trainings = Trainings.of(records, gates, config)
-    return Shootout(
-        records=list(records),
-        gates=list(gates),
-        runs=frame(shootout_summary.run_rows(trainings), RUNS),
-        summary=frame(shootout_summary.summary_rows(trainings, gates), SUMMARY),
-        tuning=frame(shootout_controls.tuning_rows(trainings), TUNING),
-        ablation=frame(shootout_controls.ablation_rows(trainings), ABLATION),
-        scales=frame(shootout_controls.scale_rows(trainings), SCALES),
-        curves=frame(shootout_curves.curve_rows(trainings), CURVES),
-        matched=frame(shootout_curves.matched_rows(trainings), MATCHED),
-        learned=frame(shootout_curves.learned_rows(trainings), LEARNED),
-        scores=frame(shootout_curves.score_rows(trainings), SCORES),
-    )
+    trainings = Trainings.of(records, config)
+    rows: Mapping[Table, Iterable[Mapping[str, Any]]] = {
+        SUMMARY: summary_rows(trainings),
+        RUNS: run_rows(trainings),
+        TUNING: controls.tuning_rows(trainings),
+        ABLATION: controls.ablation_rows(trainings),
+        SCALES: controls.scale_rows(trainings),
+        CURVES: controls.curve_rows(trainings),
+        MATCHED: controls.matched_rows(trainings),
+        LEARNED: controls.learned_rows(trainings),
+        SCORES: controls.score_rows(trainings),
+        DOCUMENTS: controls.document_rows(trainings),
+        GATES: map(vars, trainings.gates),
+        SINGLE_SCALES: controls.scale_seed_rows(trainings),
+        GAIN: gain_control.gain_rows(trainings.compared),
+        FAILURES: controls.training_rows(trainings),
+    }
+    tables = {table.file: table.frame(found) for table, found in rows.items()}
+    every = tables[FAILURES.file]
+    return tables | {
+        "trainings": every,
+        FAILURES.file: every[every["status"] != "ok"],
+        LAYERS.file: LAYERS.frame(controls.layer_rows(tables[LEARNED.file])),
+        TASKS.file: TASKS.frame(controls.task_rows(tables[SCORES.file])),
+    }
 
 
-def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """A table of those columns; what a row does not have is unknown.
+def json_files(tables: Tables, run: RunInfo[ShootoutConfig]) -> dict[str, str]:
+    """summary.json, and metrics.json of each compared training."""
+    runs = plain_rows(tables[RUNS.file])
+    summary = {
+        "arms": plain_rows(tables[SUMMARY.file]),
+        "runs": runs,
+        "settings": _settings(tables, run.config),
+    }
+    metrics = {
+        f"runs/{row['base']}_seed{row['seed']}/metrics.json": _json(
+            {name: row[name] for name in FIRST} | row
+        )
+        for row in runs
+    }
+    return {"summary.json": _json(summary), **metrics}
 
-    Whole numbers stay whole where some of a column are unknown: it then holds None.
-    """
-    found = list(rows)
-    table = {name: _column([row.get(name) for row in found]) for name in columns}
-    return pd.DataFrame(table, columns=list(columns))
+
+def _settings(tables: Tables, config: ShootoutConfig) -> dict[str, Any]:
+    """How arms were tuned and compared, and what the tuning has chosen."""
+    names = ("learning_rate", "sine_frequency")
+    chosen = {
+        row["base"]: {name: row[name] for name in names}
+        for row in plain_rows(tables[TUNING.file])
+        if row["chosen"]
+    }
+    return {
+        "baseline": config.baseline,
+        "match": config.match,
+        "tuning_seed": config.tuning_seed,
+        "seeds": list(config.seeds),
+        "side_seeds": list(config.seeds[: config.side_seeds]),
+        "grids": {
+            arm.name: [tuned(arm.name, setting, config) for setting in grid(arm, config)]
+            for arm in arms_of(config)
+        },
+        "chosen": chosen,
+    }
 
 
-def _column(values: list[Any]) -> pd.Series:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) and all(isinstance(value, int) for value in known):
-        return pd.Series(values, dtype=object)
-    return pd.Series(values)
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+BOARD = Table(
+    "leaderboard.md",
+    "The summary as a table to read.",
+    (
+        SUMMARY["place"],
+        BASE,
+        LOSS.but(heading=f"val loss, nats/token ({SURE} interval)"),
+        VAL_PPL.but(heading="val ppl"),
+        VAL_BITS.but(heading="bits/byte"),
+        VAL_TOP1.but(format=".1%"),
+        DIFFERENCE.but(heading="difference to {baseline} (interval)", unit=""),
+        VERDICT.but(cell=lambda row: row["verdict"] or ("refused" if row["refused"] else UNKNOWN)),
+        TRAIN_TOKENS_PER_S,
+        PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
+        N_PARAMETERS,
+        N_SEEDS,
+    ),
+)
+"""Columns of leaderboard.md and README.md."""
+
+
+def leaderboard(summary: pd.DataFrame, baseline: str) -> str:
+    """Arms by place in Markdown, refused ones at the end, and what must be known beside."""
+    view = BOARD.view(summary)
+    lines = [
+        _line(heading.format(baseline=baseline) for heading in view),
+        _line("---" for _ in view),
+        *map(_line, view.itertuples(index=False, name=None)),
+        "",
+        "A place is one more than the number of arms that are separated as better, all pairs "
+        "corrected together. Losses are means over seeds on the validation split; a negative "
+        "difference is a lower loss. A verdict needs a difference over seeds and over documents, "
+        "corrected for all arms: one may be better than the baseline and share its place.",
+    ]
+    for row in plain_rows(summary):
+        if row["refused"]:
+            lines.append(f"\n{row['base']} has no place: {_plain(row['refused'])}.")
+        if row["same_as"]:
+            lines.append(
+                f"\n{row['base']} is the same network as {row['same_as']}: the two are an A/A "
+                "comparison, and share a place."
+            )
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """The text on one line, and in one cell."""
+    return " ".join(text.split()).replace("|", "\\|").removesuffix(".")

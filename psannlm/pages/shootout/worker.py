@@ -28,7 +28,7 @@ from psannlm.pages.shootout.records import DocumentLoss, Learned, Point, Score
 from psannlm.train import session
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation
-from psannlm.train.learned import nonlinearities
+from psannlm.train.learned import HIGH, LOW, nonlinearities
 from psannlm.train.recorder import Progress
 from psannlm.train.session import Session
 from psannlm.train.shards import Tokens
@@ -44,9 +44,6 @@ COMPILER = (
     "torch.utils.cpp_extension",
 )
 """What compiling loads: a fork server that has it spares each compiled training seconds."""
-
-TAILS = 0.05, 0.95
-"""Shares of the features that lie below what is told of a learned parameter."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ def learned(before: Transformer, after: Transformer) -> Iterator[Learned]:
     for one in nonlinearities(before, after):
         for part, values in one.after.items():
             wide = values.double()
-            tails = torch.quantile(wide, wide.new_tensor(TAILS)).tolist()
+            tails = torch.quantile(wide, wide.new_tensor((LOW, HIGH))).tolist()
             means = one.before[part].double().mean().item(), wide.mean().item()
             yield Learned(one.layer, part, *means, *tails)
 

@@ -10,11 +10,14 @@ from psannlm.evidence.figures import Figure
 from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
+from psannlm.evidence.table import Column
 from psannlm.pages.throughput import figures, prose
 from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.pages.throughput.costs import costs
 from psannlm.pages.throughput.plan import cells_of_row, plan, throughput
-from psannlm.pages.throughput.records import STORE, CellRecord
+from psannlm.pages.throughput.records import CEILING, STORE, CellRecord
 from psannlm.pages.throughput.tables import (
     RATIO,
     SPEED,
@@ -68,13 +71,28 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
         second = row.values["label"] != row.values["base"]
         return super().setting(row) + (", measured again" if second else "")
 
+    def stem(self, row: Row) -> str:
+        return super().stem(row) + ("" if self.is_main(row) else ".again")
+
+    def is_headline(self, row: Row, column: Column) -> bool:
+        return super().is_headline(row, column) and self.is_main(row)
+
+    def numbers(self, run: Evidence) -> Iterator[Number]:
+        """All but the ratio of the baseline to itself, which was not measured twice."""
+        for number in super().numbers(run):
+            if number.column.name != RATIO or number.verdict != "baseline":
+                yield number
+
     def is_main(self, row: Row) -> bool:
         return bool(row.values["label"] == row.values["base"])
+
+    def pieces(self) -> Mapping[str, str]:
+        return {"costs.md": costs()}
 
     def summary(self, numbers: Sequence[Number]) -> str:
         return prose.summary(numbers)
 
-    def found(self, run: Any) -> str:
+    def found(self, run: Evidence) -> str:
         return prose.found([n for n in self.numbers(run) if n.is_main])
 
     def measure_again(
@@ -95,9 +113,15 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
             return rates_of(r for r in records if r.row == (label, *setting))
 
         mine, baseline = rates(row.values["label"]), rates(config.baseline)
+        ceiling = {
+            r.repeat: r.flop_per_s
+            for r in records
+            if (r.mode, r.precision, r.status) == (CEILING, row.values["precision"], "ok")
+        }
+        found = {SPEED: mine, "ceiling_flop_per_s": ceiling}
         if row.values["label"] == config.baseline:
-            return {SPEED: mine}
-        return {SPEED: mine, RATIO: {b: mine[b] / baseline[b] for b in mine.keys() & baseline}}
+            return found
+        return found | {RATIO: {b: mine[b] / baseline[b] for b in mine.keys() & baseline}}
 
     def failures(self, records: Sequence[CellRecord], row: Row) -> list[str]:
         key = tuple(row.values[name] for name in ("label", "batch_tokens", "mode", "precision"))

@@ -109,6 +109,8 @@ def _speed(trained: Trained) -> Iterator[str]:
 def _outcome(trained: Trained, config: TrainingConfig) -> Iterator[str]:
     """Numbers that no machine and no text could give."""
     metrics = trained.metrics
+    if not 0 < metrics["vocab_size"] <= config.vocab_size:
+        yield f"metrics.json: vocab_size {metrics['vocab_size']} is more than was asked for"
     for name in ("val_loss", "test_loss", "best_val_loss", "bits_per_byte", "test_bits_per_byte"):
         if not 0 < metrics[name] < math.inf:
             yield f"metrics.json: {name} must be positive and finite, got {metrics[name]}"

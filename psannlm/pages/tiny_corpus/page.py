@@ -4,21 +4,21 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.numbers import Number
-from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
+from psannlm.evidence.page import Page, Repeat, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
 from psannlm.pages.tiny_corpus import bounds, figures, measure, prose
 from psannlm.pages.tiny_corpus.records import STORE, Trained
-from psannlm.pages.tiny_corpus.tables import METRICS, metrics_of
+from psannlm.pages.tiny_corpus.rerun import compared
+from psannlm.pages.tiny_corpus.tables import METRICS, STATED, metrics_of
 
 
 class TinyCorpusPage(Page[TrainingConfig, Trained]):
@@ -30,6 +30,7 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     parameters_variable = "TINY_CONFIG"
     config = TrainingConfig
     tables = (METRICS,)
+    raw = (STATED,)
     store = STORE
     usual_repeats = 1
 
@@ -100,11 +101,14 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
         with tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as folder:
             return [measure.train_again(Path(folder, "training"), request.config, request.device)]
 
-    def replicates(
-        self, records: Sequence[Trained], row: Row, config: TrainingConfig
-    ) -> Mapping[str, Mapping[Any, float]]:
-        names = ("val_loss", "test_loss", "tokens_per_s")
-        return {name: {0: records[0].metrics[name]} for name in names}
+    def compare_again(
+        self,
+        row: Row,
+        request: RerunRequest[TrainingConfig],
+        old: Sequence[Trained],
+        new: Sequence[Trained],
+    ) -> Repeat:
+        return compared(row, new[0].metrics, same_digits=request.same_digits)
 
 
 PAGE = TinyCorpusPage()

@@ -1,8 +1,11 @@
 """The row of the tiny-corpus page again: the whole training, from the same seed."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from psannlm.evidence.page import Quantity, Repeat
 from psannlm.evidence.rows import Row
 from psannlm.pages.shootout.comparison import SMALLEST_EFFECT
-from psannlm.rerun.outcome import Quantity, Repeat
 
 SAME = (
     "validation loss: the same to the digit, as the same seed on the same processor and torch gives"
@@ -14,7 +17,7 @@ NEAR = (
 )
 
 
-def compared(row: Row, metrics: dict[str, float], *, same_digits: bool) -> Repeat:
+def compared(row: Row, metrics: Mapping[str, Any], *, same_digits: bool) -> Repeat:
     """What the new training's metrics say of the row.
 
     Args:

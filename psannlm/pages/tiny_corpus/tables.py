@@ -115,6 +115,17 @@ METRICS = Table(
     ),
     fixed=("train_loss", "val_loss", "perplexity", "corpus_path"),
 )
+STATED = Table(
+    METRICS.file,
+    METRICS.text,
+    (
+        *METRICS.columns,
+        Column("compiled", "Whether the step was compiled."),
+        Column("train_sha256", "Hash of the tokens of the training split."),
+        Column("validation_sha256", "Hash of the tokens of the validation split."),
+    ),
+)
+"""The file as a training writes it, which states more than is published of it."""
 
 
 def metrics_of(trained: Trained, run: RunInfo[TrainingConfig]) -> dict[str, Any]:

@@ -8,15 +8,20 @@ from psannlm import ROOT
 from psannlm.checks import suite
 from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Finding
+from psannlm.checks.suite import CHECKS
 from psannlm.corpora.corpus import load
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.numbers import Number
-from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
+from psannlm.evidence.page import Page, Repeat, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.pages.validation import bounds, figures, numbers, prose, records
+from psannlm.pages.validation.rerun import compared
 from psannlm.pages.validation.tables import FINDINGS, MEASURES, tabulate
+
+UNPLANNED = {"FAST"}
+"""Checks that the benchmark plan does not ask for."""
 
 
 class CheckFailedError(Exception):
@@ -39,7 +44,8 @@ class ValidationPage(Page[ValidationConfig, Finding]):
     raw = (records.SUMMARY, records.LOG)
     store = records.STORE
     readme_columns = ("check", "base", "status", "measure", "value", "bound", "device")
-    usual_repeats = 1
+    repeats_once = True
+    smoke_note = "A smoke run: every check is made, on small networks; larger ones round more."
 
     def total(self, config: ValidationConfig) -> int:
         return len(suite.plan(config))
@@ -85,6 +91,22 @@ class ValidationPage(Page[ValidationConfig, Finding]):
     def readme_note(self, run: RunInfo[ValidationConfig]) -> str:
         return prose.readme_note(run.records)
 
+    @property
+    def items(self) -> set[str]:
+        return set(CHECKS) - UNPLANNED
+
+    def item_of(self, row: Row) -> str:
+        check = str(row.values.get("check") or "")
+        return "" if check in UNPLANNED else check
+
+    def cards(self, numbers_: Sequence[Number]) -> Mapping[str, Sequence[Number]]:
+        """A card a check."""
+        found: dict[str, list[Number]] = {}
+        for number in numbers_:
+            title = CHECKS[number.column.headline].title
+            found.setdefault(title[0].upper() + title[1:], []).append(number)
+        return found
+
     def numbers(self, run: Evidence) -> Iterator[Number]:
         rows = self.rows(run)
         yield from numbers.headlines(rows)
@@ -115,6 +137,15 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         seconds = row.values["seconds"]
         request.say(f"making {check} of {base}, which took {seconds:.0f} s when published")
         return list(suite.validate(one, request.device))
+
+    def compare_again(
+        self,
+        row: Row,
+        request: RerunRequest[ValidationConfig],
+        old: Sequence[Finding],
+        new: Sequence[Finding],
+    ) -> Repeat:
+        return compared(old[row.number - 1], new[0])
 
 
 PAGE = ValidationPage()

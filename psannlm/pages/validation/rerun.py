@@ -1,7 +1,7 @@
 """A finding of the validation page again: the same status, its measure within its bound."""
 
 from psannlm.checks.findings import Finding, Measure
-from psannlm.rerun.outcome import Quantity, Repeat, exact
+from psannlm.evidence.page import Quantity, Repeat
 
 RULES = (
     "status: the same",
@@ -26,7 +26,7 @@ def compared(old: Finding, new: Finding) -> Repeat:
 
 def _measure(old: Measure, new: Measure | None) -> Quantity:
     if new is None:
-        return exact(old.name, f"{old.value:.6g}", "not measured")
+        return Quantity(old.name, f"{old.value:.6g}", "the same", "not measured", False)
     expected = f"{'at most' if new.upper else 'at least'} {new.bound:.4g}"
     if not old.passed:
         expected = f"not {expected}, as published"

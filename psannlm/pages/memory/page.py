@@ -1,0 +1,190 @@
+"""The memory page: the bytes of a training step, predicted and measured, checkpointed or not."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import pandas as pd
+
+from psannlm.evidence import text
+from psannlm.evidence.figures import Figure
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
+from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence
+from psannlm.evidence.session import Session
+from psannlm.evidence.table import Column
+from psannlm.files import MIB
+from psannlm.pages.memory import bounds, figures, prose
+from psannlm.pages.memory.config import MemoryConfig
+from psannlm.pages.memory.plan import MemoryCell, memory, memory_plan, published
+from psannlm.pages.memory.records import STORE, AnyRecord, MemoryRecord, Setting, ours
+from psannlm.pages.memory.tables import (
+    MEMORY,
+    PEAK_WITHIN,
+    PEER,
+    SAVED_WITHIN,
+    SAVINGS,
+    checkpointing_rows,
+    main_rows,
+    parts,
+    step_seconds,
+    tabulate,
+)
+from psannlm.pages.memory.worker import DEFAULT
+
+SIZES = tuple(
+    f"{what}_{name}_mib" for what in ("saved", "peak") for name in ("without", "with", "less")
+)
+COST = (*SIZES, "elapsed_without_s", "elapsed_with_s", "time_ratio", "status")
+
+
+class MemoryPage(Page[MemoryConfig, AnyRecord]):
+    """Bytes of a step of every base with and without checkpointing, and what that costs in time."""
+
+    name = "memory"
+    title = "Memory"
+    question = "What does checkpointing save?"
+    config = MemoryConfig
+    tables = (MEMORY, SAVINGS, PEER)
+    store = STORE
+    readme_table = SAVINGS
+    constants: ClassVar[Mapping[str, str]] = {
+        "saved_within": f"{SAVED_WITHIN:.0%}",
+        "peak_within": f"{PEAK_WITHIN:.0%}",
+    }
+    readme_columns = ("base", "precision", *COST)
+
+    def total(self, config: MemoryConfig) -> int:
+        return len(memory_plan(config)) + (len(config.precision) if config.peer else 0)
+
+    def measure(self, session: Session[MemoryConfig, AnyRecord]) -> Iterator[list[AnyRecord]]:
+        for record in memory(session.config, done=session.done):
+            yield [record]
+        for peer in published(session.config, done=session.done):
+            yield [peer]
+
+    def tabulate(self, records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables:
+        return tabulate(records, run)
+
+    def bounds(self, records: Sequence[AnyRecord], config: MemoryConfig) -> Iterator[str]:
+        return bounds.problems(records, config)
+
+    def figures(self, tables: Tables, run: RunInfo[MemoryConfig]) -> Mapping[str, Figure]:
+        rows = tables[MEMORY.file]
+        return {
+            "breakdown": figures.breakdown(rows, run.config),
+            "saved": figures.growth(rows, run.config, "saved"),
+            "peak": figures.growth(rows, run.config, "peak"),
+        }
+
+    def answer(self, tables: Tables, run: RunInfo[MemoryConfig]) -> str:
+        return prose.answer(tables, run.config)
+
+    def reading(self, tables: Tables, run: RunInfo[MemoryConfig]) -> str:
+        return prose.reading(tables[MEMORY.file], run.config)
+
+    def section(self, name: str, tables: Tables, run: RunInfo[MemoryConfig]) -> str:
+        """`pairs` of checkpointing, `savers` besides it, or the `parts` of each prediction."""
+        rows, savings = tables[MEMORY.file], tables[SAVINGS.file]
+        others = savings[savings["saver"] != "checkpointing"]
+        views = {
+            "pairs": (
+                SAVINGS.view(self.best(tables, run), self.readme_columns),
+                "What checkpointing saves, and what it costs",
+            ),
+            "savers": (
+                SAVINGS.view(others, ("saver", "base", "precision", "grad_checkpoint", *COST)),
+                "Fast paths against plain ones",
+            ),
+            "parts": (
+                parts(main_rows(rows[rows["variant"] == DEFAULT], run.config)),
+                "Predicted memory part by part, beside what was counted and measured",
+            ),
+        }
+        return text.sortable(*views[name])
+
+    def best(self, tables: Tables, run: RunInfo[MemoryConfig]) -> pd.DataFrame:
+        return checkpointing_rows(tables[SAVINGS.file], run.config)
+
+    def readme_note(self, run: RunInfo[MemoryConfig]) -> str:
+        return (
+            f"Training steps of {run.config.batch_tokens[0]:,} tokens in sequences of "
+            f"{run.config.context_length:,}, checkpointing off beside on."
+        )
+
+    def stem(self, row: Row) -> str:
+        values, own = row.values, row.run.manifest["parameters"]["context_length"]
+        if "saver" in values:
+            what, precision = values["saver"], values["precision"]
+        else:
+            what = f"checkpointing_{'on' if values['grad_checkpoint'] else 'off'}"
+            precision = values["amp"]
+        named = [self.name, values["base"], precision, values["batch_tokens"], what]
+        if values["context_length"] != own:
+            named.append(values["context_length"])
+        if values.get("variant", DEFAULT) != DEFAULT:
+            named.append(values["variant"])
+        return ".".join(map(str, named))
+
+    def is_main(self, row: Row) -> bool:
+        values, asked = row.values, row.run.manifest["parameters"]
+        place = (values["context_length"], values["batch_tokens"])
+        known = values.get("variant", DEFAULT), values.get("saver", "checkpointing")
+        is_first = place == (asked["context_length"], asked["batch_tokens"][0])
+        return is_first and known == (DEFAULT, "checkpointing")
+
+    def is_headline(self, row: Row, column: Column) -> bool:
+        return super().is_headline(row, column) and self.is_main(row)
+
+    def verdict(self, row: Row, column: Column) -> str:
+        value = row.values.get(column.name)
+        if column.name != "saved_less_share" or value is None:
+            return ""
+        return "less" if value > 0 else "not less"
+
+    def numbers(self, run: Evidence) -> Iterator[Number]:
+        for number in super().numbers(run):
+            if number.column.name != "max_memory_mb" or number.value is not None:
+                yield number
+
+    def summary(self, numbers: Sequence[Number]) -> str:
+        return prose.summary(numbers)
+
+    def found(self, run: Evidence) -> str:
+        return prose.found([n for n in self.numbers(run) if n.is_main])
+
+    def measure_again(
+        self, row: Row, request: RerunRequest[MemoryConfig], records: Sequence[AnyRecord]
+    ) -> list[AnyRecord]:
+        cells = [MemoryCell(block, block, setting_of(row)) for block in range(request.repeats)]
+        request.say(f"measuring in {len(cells)} fresh processes")
+        return list(memory(request.config, cells=cells))
+
+    def replicates(
+        self, records: Sequence[AnyRecord], row: Row, config: MemoryConfig
+    ) -> Mapping[str, Mapping[int, float]]:
+        """Each process counts alike, so that all must say one number of saved bytes."""
+        mine = _of_row(records, row)
+        good = [r for r in mine if r.status == "ok"]
+        fields = {"saved_mib": "saved_bytes", "peak_allocated_mib": "peak_allocated_bytes"}
+        counted = {
+            name: {r.repeat: v / MIB for r in good if (v := getattr(r, field)) is not None}
+            for name, field in fields.items()
+        }
+        return {**counted, "elapsed_s": step_seconds(mine)}
+
+    def failures(self, records: Sequence[AnyRecord], row: Row) -> list[str]:
+        return [record.reason for record in _of_row(records, row) if record.reason]
+
+
+def setting_of(row: Row) -> Setting:
+    """What the processes of a row measured."""
+    names = ("amp" if name == "precision" else name for name in Setting._fields)
+    return Setting(*(row.values[name] for name in names))
+
+
+def _of_row(records: Sequence[AnyRecord], row: Row) -> list[MemoryRecord]:
+    return [record for record in ours(records) if record.setting == setting_of(row)]
+
+
+PAGE = MemoryPage()

@@ -1,0 +1,170 @@
+"""The shootout page: every base and nonlinearity, tuned alike, trained alike and compared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from psannlm.evidence.figures import Figure
+from psannlm.evidence.numbers import Number
+from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
+from psannlm.evidence.rows import Row
+from psannlm.evidence.runs import Evidence
+from psannlm.evidence.session import Session
+from psannlm.evidence.table import Column
+from psannlm.pages.shootout import bounds, figures, gain_control, prose, rerun
+from psannlm.pages.shootout import tables as shootout_tables
+from psannlm.pages.shootout.arms import all_arms, arms_of
+from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.measure import measure, n_cells
+from psannlm.pages.shootout.records import (
+    PREFIX,
+    STORE,
+    ShootoutRecord,
+    TrainingRecord,
+    from_json,
+    trainings_of,
+)
+from psannlm.pages.shootout.results import FEWEST_VALUES
+from psannlm.pages.shootout.tables import DIFFERENCE, RUNS, SUMMARY
+
+HEADLINES = ("difference", "val_loss", "val_bits_per_byte")
+"""Columns of an arm's row whose numbers stand outside it, in that order."""
+
+
+class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
+    """Arms by place, with the controls that tell what their differences come from."""
+
+    name = "shootout"
+    title = "Shootout"
+    question = "Does it learn more than a plain transformer?"
+    suffix = "_base_shootout"
+    config = ShootoutConfig
+    tables = shootout_tables.PUBLISHED
+    raw = shootout_tables.RAW
+    shown = (shootout_tables.LAYERS, shootout_tables.TASKS, shootout_tables.FAILURES)
+    store = STORE
+    constants: ClassVar[Mapping[str, str]] = {
+        "alpha": f"{LEVEL:.0%}",
+        "fewest_seeds": str(FEWEST_SEEDS),
+        "smallest_loss_effect": f"{SMALLEST_EFFECT:g}",
+        "fewest_values": str(FEWEST_VALUES),
+    }
+    usual_repeats = 1
+
+    def names(self) -> Sequence[str]:
+        return tuple(all_arms())
+
+    def check_config(self, config: ShootoutConfig) -> None:
+        arms_of(config)
+
+    def total(self, config: ShootoutConfig) -> int:
+        return n_cells(config) + 1
+
+    def measure(
+        self, session: Session[ShootoutConfig, ShootoutRecord]
+    ) -> Iterator[Sequence[ShootoutRecord]]:
+        return measure(session)
+
+    def tabulate(self, records: Sequence[ShootoutRecord], run: RunInfo[ShootoutConfig]) -> Tables:
+        return shootout_tables.tabulate(records, run.config)
+
+    def figures(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> Mapping[str, Figure]:
+        return figures.all_figures(tables, run.config)
+
+    def answer(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
+        return prose.answer(tables, run.config)
+
+    def reading(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
+        return prose.reading(tables, run.config)
+
+    def section(self, name: str, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
+        say = {"gain": gain_control.control, "tasks": prose.tasks}[name]
+        return say(tables, run.config)
+
+    def readme(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
+        return prose.readme(tables, run)
+
+    def files(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> Mapping[str, str]:
+        return {
+            **super().files(tables, run),
+            **shootout_tables.json_files(tables, run),
+            "leaderboard.md": prose.board(tables, run),
+        }
+
+    def bounds(self, records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Iterator[str]:
+        return bounds.problems(records, config)
+
+    def numbers(self, run: Evidence) -> Iterator[Number]:
+        baseline, rows = run.manifest["parameters"]["baseline"], self.rows(run)
+        for row in rows:
+            for name in HEADLINES:
+                if (name, row.values["base"]) != ("difference", baseline):
+                    yield self.number(row, SUMMARY[name])
+        yield from self._gain(run, {row.values["base"]: row for row in rows})
+
+    def number(self, row: Row, column: Column) -> Number:
+        if row.values["refused"]:
+            row = replace(row, values={**row.values, "status": "refused"})
+        return super().number(row, column)
+
+    def stem(self, row: Row) -> str:
+        return f"{self.name}.{row.values['base']}"
+
+    def summary(self, numbers: Sequence[Number]) -> str:
+        return prose.summary(numbers)
+
+    def found(self, run: Evidence) -> str:
+        return prose.found(dict(row.values) for row in self.rows(run))
+
+    def _gain(self, run: Evidence, rows: Mapping[str, Row]) -> Iterator[Number]:
+        """The sine against gelu with the same learned gains, one planned comparison."""
+        sine, other = gain_control.SINE, gain_control.SCALED
+        if not {sine, other} <= rows.keys():
+            return
+        finals: dict[str, list[TrainingRecord]] = {sine: [], other: []}
+        for row in self.rows(run, file=RUNS.file):
+            if row.values["base"] in finals:
+                text = run.text(f"{PREFIX}{row.values['key']}.json")
+                finals[row.values["base"]].append(from_json(text))
+        found = gain_control.contrast(finals, sine, other)
+        seeds = found.seeds
+        if not seeds.n:
+            return
+        decided = gain_control.has_verdict(self.config(**run.manifest["parameters"]))
+        yield replace(
+            self.number(rows[sine], DIFFERENCE),
+            name=prose.GAIN,
+            quantity=f"validation loss less that of {other}",
+            setting=f"against {other}",
+            value=seeds.mean,
+            status="ok",
+            verdict=found.verdict if decided else "",
+            low=seeds.low,
+            high=seeds.high,
+            n=seeds.n,
+            is_main=False,
+        )
+
+    def measure_again(
+        self,
+        row: Row,
+        request: RerunRequest[ShootoutConfig],
+        records: Sequence[ShootoutRecord],
+    ) -> list[ShootoutRecord]:
+        return list(rerun.measure_again(row, request, trainings_of(records)))
+
+    def replicates(
+        self, records: Sequence[ShootoutRecord], row: Row, config: ShootoutConfig
+    ) -> Mapping[str, Mapping[int, float]]:
+        return {"val_loss": rerun.losses(trainings_of(records), row.values["base"])}
+
+    def failures(self, records: Sequence[ShootoutRecord], row: Row) -> list[str]:
+        return [
+            record.reason
+            for record in trainings_of(records)
+            if record.final and record.arm == row.values["base"] and record.reason
+        ]
+
+
+PAGE = ShootoutPage()

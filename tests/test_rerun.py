@@ -1,0 +1,175 @@
+"""A row is found by run and number, measured by its page, judged by its columns, and reported."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.page import Quantity, Repeat, RerunRequest
+from psannlm.evidence.runs import EvidenceError, load
+from psannlm.evidence.table import Column
+from psannlm.files import sha256_of
+from psannlm.pages.throughput.page import PAGE, ThroughputPage
+from psannlm.rerun.environment_diff import Differing, EnvironmentDiff
+from psannlm.rerun.outcome import Outcome, compared, exact, status, text_table
+from psannlm.run import repeat
+from tests.synthetic import throughput_config, throughput_run
+
+HERE = EnvironmentDiff(
+    torch.device("cpu"), (), {"device": "A, 2 cores", "load_1min": 0.5}, {"device": "A, 2 cores"}
+)
+REQUEST = RerunRequest(throughput_config(), torch.device("cpu"), 2, print)
+
+
+@pytest.fixture
+def row(tmp_path):
+    return PAGE.rows(load(throughput_run(tmp_path)))[0]
+
+
+class Judged(ThroughputPage):
+    """A page of one column, whose records are its values by process."""
+
+    def __init__(self, column):
+        self.tables = (replace(PAGE.tables[0], columns=(column,)),)
+
+    def replicates(self, records, row, config):
+        return {"x": dict(enumerate(records))}
+
+    def failures(self, records, row):
+        return [] if records else ["killed"]
+
+
+def quantities(row, compare, old, new, *, within=0.0, **changes):
+    column = Column("x", "A number.", "s", format=".2f", compare=compare, within=within)
+    row = replace(row, values={"x": old[0], "status": "ok", "noise_floor": 0.0})
+    request = replace(REQUEST, **changes)
+    return [q.inside for q in compared(Judged(column), row, request, old, new).quantities]
+
+
+@pytest.mark.parametrize(
+    ("compare", "old", "new", "inside"),
+    [
+        ("noise", [1.0, 1.1, 0.9], [1.05, 1.0], [True]),
+        ("noise", [1.0, 1.01, 0.99], [2.0, 2.1], [False]),
+        ("noise", [1.0], [1.0], [None]),
+        ("counted", [5.0, 5.0], [5.0], [True]),
+        ("counted", [5.0, 5.0], [5.0, 6.0], [False]),
+        ("interval", [1.0, 2.0, 3.0], [1.0], [True, True]),
+        ("interval", [1.0, 1.01, 1.02], [9.0], [False, False]),
+        ("check", [1.0], [0.0], [False]),
+        ("single", [1.0], [7.0], [None]),
+        ("noise", [1.0, 1.1], [], [False]),
+    ],
+)
+def test_a_column_says_how_its_repeat_is_judged(row, compare, old, new, inside):
+    assert quantities(row, compare, old, new) == inside
+
+
+def test_a_share_a_device_and_another_rounding_widen_what_is_asked(row):
+    assert quantities(row, "counted", [100.0], [104.0], within=0.05) == [True]
+    assert quantities(row, "counted", [100.0], [106.0], within=0.05) == [False]
+    assert quantities(row, "noise", [1.0, 1.01], [9.0], same_device=False) == [None]
+    assert quantities(row, "noise", [1.0, 1.001, 1.002], [1.1], floor=0.2) == [True]
+    assert quantities(row, "interval", [1.0, 2.0, 3.0], [1.1], same_digits=False) == [True, True]
+
+
+def test_columns_stand_below_one_another():
+    assert text_table(("a", "long"), [("wide", "1")]) == ["a     long", "wide  1"]
+
+
+def test_a_status_is_told_only_where_something_failed():
+    assert status("ok", "", "ok", "") == ()
+    [failed] = status("failed", "killed", "ok", "")
+    assert failed.inside is False
+    assert failed.published == "failed: killed"
+
+
+@pytest.fixture
+def outcome(row):
+    return Outcome(PAGE, row, Repeat((exact("bytes", "5", "5"),), ("bytes: the same",)), HERE)
+
+
+def test_the_report_names_what_differs_and_what_failed(outcome):
+    other = replace(HERE, differing=(Differing("device", "A, 2 cores", "B"),))
+    values = dict(outcome.row.values) | {"status": "failed", "reason": "out of memory"}
+
+    text = replace(outcome, environment=other, row=replace(outcome.row, values=values)).text
+
+    assert "differs in the environment  published   here" in text
+    assert "device                      A, 2 cores  B" in text
+    assert "the published interval is that of A, 2 cores" in text
+    assert "when published this row failed: out of memory; tried again" in text
+    assert "differences of the environment: none" in outcome.text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "inside", "last"),
+    [
+        ((True, None), True, "overall: INSIDE"),
+        ((True, False), False, "overall: OUTSIDE, in q1"),
+        ((None,), None, "overall: NOT COMPARABLE, nothing of this row can be judged here"),
+    ],
+)
+def test_the_last_line_is_the_verdict(tmp_path, monkeypatch, verdicts, inside, last):
+    folder = throughput_run(tmp_path)
+    found = Repeat(
+        tuple(Quantity(f"q{i}", "1", "1", "1", v) for i, v in enumerate(verdicts)), ("a rule",)
+    )
+    monkeypatch.setattr(PAGE, "measure_again", lambda *_: [], raising=False)
+    monkeypatch.setattr(PAGE, "compare_again", lambda *_: found, raising=False)
+    before = {path: sha256_of(path) for path in tmp_path.rglob("*") if path.is_file()}
+    said = []
+
+    outcome = repeat.rerun(folder, 2, say=said.append)
+
+    assert outcome.inside is inside
+    lines = outcome.text.splitlines()
+    assert lines[-1] == last
+    assert "batch_tokens 32, mode forward, precision fp32" in lines[0]
+    assert "a rule" in lines
+    assert any(line.startswith("commit") and "0" * 40 in line for line in lines)
+    assert said == [lines[0]]
+    assert {path: sha256_of(path) for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_is_usual_is_repeated_up_to_what_was_published(tmp_path, monkeypatch):
+    folder, asked = throughput_run(tmp_path), []
+    monkeypatch.setattr(PAGE, "measure_again", lambda row, r, old: asked.append(r.repeats) or [])
+
+    for repeats in (None, 9):
+        repeat.rerun(folder, 1, repeats=repeats)
+    monkeypatch.setattr(PAGE, "repeats_once", True, raising=False)
+
+    assert asked == [PAGE.usual_repeats, 9]
+    with pytest.raises(ConfigError, match="repeats must be 1 on the page throughput"):
+        repeat.rerun(folder, 1, repeats=2)
+
+
+def test_a_row_out_of_range_is_refused_with_the_rows_there_are(tmp_path):
+    run = load(throughput_run(tmp_path))
+
+    with pytest.raises(ConfigError, match=r"row must be from 1 to 3 .* got 0; its rows") as told:
+        repeat.row_of(PAGE, run, 0)
+
+    assert "1: batch_tokens 32, mode forward, precision fp32" in str(told.value)
+
+
+def test_what_is_no_run_folder_is_refused_with_the_runs_there_are(tmp_path):
+    folder = throughput_run(tmp_path)
+
+    with pytest.raises(ConfigError, match=f"is no run folder.*benchmarks/{folder.name}"):
+        repeat.sound_run(tmp_path / "nowhere", reports=tmp_path)
+
+
+def test_a_refused_run_an_unfinished_one_and_no_repeat_at_all_are_refused(tmp_path):
+    altered = throughput_run(tmp_path / "a")
+    failed = throughput_run(tmp_path / "b", status="failed")
+    (altered / "throughput.csv").write_text("altered")
+
+    with pytest.raises(EvidenceError, match=r"throughput\.csv was altered"):
+        repeat.rerun(altered)
+    with pytest.raises(ConfigError, match=r"is not complete \(failed\)"):
+        repeat.rerun(failed)
+    with pytest.raises(ConfigError, match="repeats must be at least 1, got 0"):
+        repeat.rerun(failed, repeats=0)

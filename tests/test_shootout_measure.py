@@ -1,0 +1,183 @@
+"""A shootout is measured training by training, each kept at once; an arm again, seed by seed."""
+
+import pytest
+import torch
+
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.page import RerunRequest
+from psannlm.evidence.runs import Run, load
+from psannlm.evidence.session import Session
+from psannlm.evidence.verify import problems
+from psannlm.pages.shootout import measure as measured
+from psannlm.pages.shootout import rerun
+from psannlm.pages.shootout.page import PAGE
+from psannlm.pages.shootout.plan import distinct, key_of, tunings
+from psannlm.pages.shootout.records import label
+from tests.synthetic import start_manifest
+from tests.synthetic_shootout import gates, records, shootout_config, shootout_run
+
+FEW = {"base": ("respsann",), "ablation": (), "scale_arms": ("gelu",)}
+CONFIG = shootout_config(**FEW)
+TRAINED = {record.key: record for record in records(CONFIG)}
+
+
+class Trainings:
+    """Stands in for the processes: gives what a training has left, and remembers the order."""
+
+    def __init__(self, session: Session, place) -> None:
+        self.session, self.place = session, place
+        self.trained: list[str] = []
+        self.kept: list[bool] = []
+        self.closed = 0
+        self.ends_after = len(TRAINED)
+
+    def run(self, cells, config, *, done, place):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            for key in [key for key in cells if key not in done]:
+                if len(self.trained) == self.ends_after:
+                    raise KeyboardInterrupt
+                if self.trained:
+                    before = self.session.run.folder / "cells" / f"{self.trained[-1]}.json"
+                    self.kept.append(before.is_file())
+                self.trained.append(key)
+                yield TRAINED[key]
+        finally:
+            self.closed += 1
+
+
+def opened(folder, run=None) -> Session:
+    run = run or Run.start("benchmarks", start_manifest("shootout", CONFIG), reports=folder)
+    return Session(PAGE, CONFIG, run, torch.device("cpu"))
+
+
+@pytest.fixture
+def session(tmp_path):
+    return opened(tmp_path / "reports")
+
+
+@pytest.fixture
+def trainings(session, tmp_path, monkeypatch):
+    stand_in = Trainings(session, tmp_path / "checkpoints")
+    facts = {"corpus": {"path": CONFIG.corpus, "sha256": "c"}, "tokenizer": {"kind": "bpe"}}
+    for name, value in {
+        "CHECKPOINTS": stand_in.place,
+        "run_cells": stand_in.run,
+        "refuse_early": lambda config: None,
+        "read": lambda config: None,
+        "sources": lambda config, data: facts,
+        "gates": lambda config, chosen, records: gates(config),
+    }.items():
+        monkeypatch.setattr(measured, name, value)
+    return stand_in
+
+
+def test_a_run_trains_every_cell_once_and_keeps_each_before_the_next(session, trainings):
+    session.measure()
+
+    first = list(distinct(tunings(CONFIG), CONFIG))
+    assert trainings.trained[: len(first)] == first
+    assert sorted(trainings.trained) == sorted(TRAINED)
+    assert trainings.kept
+    assert all(trainings.kept)
+    assert PAGE.total(CONFIG) >= len(TRAINED)
+
+
+def test_a_complete_run_holds_all_its_files_and_what_was_read_and_no_checkpoints(
+    session, trainings
+):
+    session.measure()
+
+    session.run.seal("complete")
+    assert list(problems(PAGE, load(session.run.folder))) == []
+    assert session.run.manifest["corpus"]["path"] == CONFIG.corpus
+    assert session.run.manifest["tokenizer"]["kind"] == "bpe"
+    assert not (trainings.place / session.run.folder.name).exists()
+
+
+@pytest.mark.parametrize("after", [0, 3, 9])
+def test_a_run_that_was_killed_and_resumed_repeats_nothing_and_ends_alike(
+    session, trainings, after, tmp_path
+):
+    trainings.ends_after = after
+    with pytest.raises(KeyboardInterrupt):
+        session.measure()
+    assert not (session.run.folder / "summary.csv").exists()
+    assert trainings.closed == 1 + (after > 4)
+    trainings.session = opened(tmp_path, Run.resume(session.run.folder, session.run.manifest))
+
+    trainings.ends_after = len(TRAINED)
+    trainings.session.measure()
+
+    assert sorted(trainings.trained) == sorted(TRAINED)
+    trainings.session.run.seal("complete")
+    assert list(problems(PAGE, load(session.run.folder))) == []
+
+
+def test_what_has_begun_ends_with_an_error_of_the_session(session, trainings, monkeypatch):
+    def full() -> None:
+        raise OSError("no space is left")
+
+    monkeypatch.setattr(session, "save", full)
+
+    with pytest.raises(OSError, match="no space"):
+        session.measure()
+    assert trainings.closed == 1
+
+
+def test_a_training_is_called_by_its_arm_its_seed_and_what_came_of_it():
+    [record, *_] = TRAINED.values()
+    failed = records(CONFIG, fails=lambda cell: True)[0]
+
+    assert label(record) == f"respsann, seed 100: {record.val_loss:.3f}"
+    assert label(failed) == "respsann, seed 100: failed"
+    assert label(gates(CONFIG)[0]) == "gates"
+
+
+@pytest.fixture(scope="module")
+def row(tmp_path_factory):
+    run = load(shootout_run(tmp_path_factory.mktemp("reports"), **FEW))
+    return next(row for row in PAGE.rows(run) if row.values["base"] == "respsann")
+
+
+def again(row, monkeypatch, repeats, made=TRAINED):
+    """An arm trained again, and what was asked of the processes."""
+    asked: dict[str, object] = {}
+
+    def run_cells(cells, config, *, done, place):
+        asked.update(cells=cells, config=config)
+        yield from (made[key] for key in cells)
+
+    monkeypatch.setattr(rerun, "run_cells", run_cells)
+    monkeypatch.setattr(rerun, "refuse_other_text", lambda run: None)
+    config = CONFIG.model_copy(update={"with_lm_eval": True, "scheduler": "tcp://there:1"})
+    request = RerunRequest(
+        config=config, device=torch.device("cpu"), repeats=repeats, say=lambda said: None
+    )
+    return PAGE.measure_again(row, request, list(made.values())), asked
+
+
+def test_an_arm_is_trained_again_with_the_first_of_its_seeds(row, monkeypatch):
+    new, asked = again(row, monkeypatch, 2)
+
+    published = {r.seed: r for r in TRAINED.values() if r.final and r.arm == "respsann"}
+    assert [record.key for record in new] == [published[seed].key for seed in (0, 1)]
+    assert [key_of(cell, CONFIG) for cell in asked["cells"].values()] == list(asked["cells"])
+    assert (asked["config"].with_lm_eval, asked["config"].scheduler) == (False, "")
+    losses = PAGE.replicates(list(TRAINED.values()), row, CONFIG)
+    assert losses == {"val_loss": {seed: r.val_loss for seed, r in published.items()}}
+
+
+def test_failures_of_the_compared_trainings_have_their_reasons(row):
+    made = records(CONFIG, fails=lambda cell: cell.final and cell.seed == 1)
+
+    assert PAGE.failures(made, row) == ["ConfigError: the loss is not finite"]
+
+
+def test_what_cannot_be_trained_again_is_refused(row, monkeypatch):
+    failed = {r.key: r for r in records(CONFIG, fails=lambda cell: cell.arm.name == "respsann")}
+
+    with pytest.raises(ConfigError, match="at most the number of published seeds, 3, got 4"):
+        again(row, monkeypatch, 4)
+    with pytest.raises(ConfigError, match="all tunings of respsann failed"):
+        again(row, monkeypatch, 1, failed)

@@ -1,0 +1,418 @@
+"""The throughput page: what is planned, tabulated of records, said, refused and repeated."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from psannlm.evidence.page import RerunRequest, RunInfo
+from psannlm.evidence.runs import EvidenceError, Refused, load
+from psannlm.pages.throughput import figures, plan, prose
+from psannlm.pages.throughput.page import PAGE
+from psannlm.pages.throughput.plan import cells_of_row, labels, throughput
+from psannlm.pages.throughput.records import CEILING, STORE
+from psannlm.pages.throughput.tables import THROUGHPUT, best_rows
+from psannlm.rerun.outcome import compared
+from psannlm.run.check import check, checked_runs
+from tests.forging import forge
+from tests.synthetic import record, throughput_config, throughput_records, throughput_run
+
+BASES = ("respsann", "sgrpsann", "waveresnet")
+CONFIG = throughput_config(base=BASES, mode=("train_step",))
+SPEEDS = {"respsann": 800.0, "sgrpsann": 1001.0, "waveresnet": 1200.0, "transformer": 1000.0}
+SETTINGS = throughput_config(
+    base=("respsann", "sgrpsann", "transformer"), batch_tokens=(32, 64), n_repeats=3
+)
+AWKWARD = record(
+    label="transformer (again)",
+    status="failed",
+    reason='out of memory: "tried", 3\nlines',
+    seconds=(),
+    loss=None,
+    steady=False,
+)
+
+
+def info(config=CONFIG):
+    manifest = {"run": "20260101_000000", "environment": {"device": "a CPU"}, "preset": "cpu"}
+    return RunInfo(config, manifest | {"command": "papermill x y"})
+
+
+def table_of(records, config=CONFIG):
+    return PAGE.tabulate(records, info(config))[THROUGHPUT.file]
+
+
+def by_label(records, config=CONFIG):
+    return table_of(records, config).set_index("label", drop=False)
+
+
+def changed(records, **changes):
+    """Those of respsann, changed."""
+    return [replace(r, **changes) if r.label == "respsann" else r for r in records]
+
+
+# Records
+
+
+def test_records_survive_their_files():
+    exact = record(repeat=1, seconds=(0.1, 1 / 3, 2e-7), loss=1 / 7, compile_seconds=0.0)
+
+    assert STORE.records(STORE.texts([AWKWARD, exact])) == [AWKWARD, exact]
+
+
+def test_samples_of_a_cell_that_has_no_row_are_left_out():
+    measured, torn = record(repeat=0), record(repeat=1)
+    texts = STORE.texts([measured]) | {"samples.csv": STORE.texts([measured, torn])["samples.csv"]}
+
+    assert STORE.records(texts) == [measured]
+
+
+def test_throughput_is_all_tokens_over_all_time():
+    uneven = record(batch_tokens=100, flops=1000, seconds=(1.0, 3.0))
+
+    # The mean of 100 and 33.3 tokens/s would be 66.7.
+    assert (uneven.tokens_per_s, uneven.flop_per_s) == (50.0, 500.0)
+
+
+# The table
+
+
+def test_a_small_run_is_tabulated_as_by_hand():
+    config = throughput_config(n_repeats=2)
+    rates = {"respsann": (40, 60), "transformer": (80, 80), "transformer (again)": (80, 80)}
+    records = [
+        record(
+            repeat=repeat, label=label, base=label.split()[0], flops=640, seconds=(32 / rate,) * 2
+        )
+        for label, speeds in rates.items()
+        for repeat, rate in enumerate(speeds)
+    ]
+    ceiling = {"label": CEILING, "base": CEILING, "mode": CEILING, "batch_tokens": 0}
+    records += [record(**ceiling, flops=4000, seconds=(1.0,))]
+
+    row = by_label(records, config).loc["respsann"]
+
+    assert row["tokens_per_s"] == 50.0  # median of 40 and 60
+    assert row["ratio"] == pytest.approx(0.625)  # of 0.5 and 0.75
+    assert row["step_seconds"] == pytest.approx(0.64)
+    assert row["flop_per_s"] == pytest.approx(1000.0)  # 640 FLOP at 0.8 s and at 0.533 s
+    assert row["mfu"] == pytest.approx(0.25)
+    assert row["noise_floor"] == 0.0
+    assert row["peak_rss_mib"] == 256.0
+    assert (row["n_ok"], row["status"]) == (2, "ok")
+
+
+def test_verdicts_follow_the_true_speeds():
+    table = by_label(throughput_records(CONFIG, SPEEDS))
+
+    assert table["verdict"].to_dict() == {
+        "respsann": "slower",
+        "sgrpsann": "not separated",
+        "waveresnet": "faster",
+        "transformer": "baseline",
+        "transformer (again)": "noise floor",
+    }
+    # Noise of 0.2% a process: medians of six lie within 1%.
+    assert table.loc["waveresnet", "ratio"] == pytest.approx(1.2, rel=0.01)
+    assert list(table.columns)[:4] == ["timestamp", "base", "batch_tokens", "tokens_per_s"]
+
+
+def test_a_noisy_baseline_takes_the_verdict_away():
+    noisy = throughput_records(CONFIG, SPEEDS | {"transformer (again)": 700.0})
+
+    assert by_label(noisy).loc["waveresnet", "verdict"] == "not separated"
+
+
+def test_without_a_ceiling_the_share_of_it_is_unknown():
+    records = [r for r in throughput_records(CONFIG, SPEEDS) if r.mode != CEILING]
+
+    assert table_of(records)["mfu"].isna().all()
+
+
+def test_a_row_faster_than_its_ceiling_is_refused():
+    row = by_label(changed(throughput_records(CONFIG, SPEEDS), flops=10**15)).loc["respsann"]
+
+    assert (row["status"], row["reason"]) == ("refused", "faster than the measured matmul ceiling")
+
+
+def test_failures_are_counted_and_a_base_that_always_failed_says_why():
+    records = throughput_records(CONFIG, SPEEDS)
+    failure = {"status": "failed", "reason": "out of memory", "seconds": ()}
+    once = [r if r.repeat else changed([r], **failure)[0] for r in records]
+
+    always, sometimes = (
+        by_label(found).loc["respsann"] for found in (changed(records, **failure), once)
+    )
+
+    assert (always["status"], always["reason"], always["n_failed"]) == (
+        "failed", "out of memory", 6
+    )  # fmt: skip
+    assert (sometimes["n_ok"], sometimes["n_failed"], sometimes["status"]) == (5, 1, "ok")
+    assert sometimes["verdict"] == "not separated", "five processes give no verdict"
+
+
+def test_the_best_rows_are_the_fastest_batch_of_each_base():
+    config = throughput_config(batch_tokens=(32, 64), n_repeats=1)
+    records = [
+        replace(r, seconds=(r.seconds[0] / 2,)) if r.batch_tokens == 64 else r
+        for r in throughput_records(config, SPEEDS)
+    ]
+
+    best = best_rows(table_of(records, config))
+
+    assert set(best["label"]) == {"respsann", "transformer"}
+    assert set(best["batch_tokens"]) == {64}
+
+
+# The plan
+
+
+def test_every_block_has_every_cell_once_in_an_order_of_its_own():
+    cells = plan.plan(SETTINGS)
+    seen = Counter((c.repeat, c.label, c.batch_tokens, c.precision) for c in cells)
+    orders = {tuple(c.label for c in cells if c.repeat == repeat) for repeat in range(3)}
+
+    assert set(seen.values()) == {1}
+    assert len(cells) == 3 * (4 * 2 + 1)
+    assert len(orders) == 3
+    assert cells == plan.plan(SETTINGS)
+    assert [c.repeat for c in cells if c.base == CEILING] == [0, 1, 2]
+
+
+def test_a_baseline_that_was_not_asked_for_is_measured_all_the_same_and_twice():
+    assert set(labels(throughput_config())) == {"respsann", "transformer", "transformer (again)"}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Records which tasks would have run, and answers each with a failure."""
+    tasks = []
+
+    def run_task(task, **options):
+        tasks.append(task)
+        return [{"mode": mode, "status": "failed", "reason": "pretended"} for mode in task.modes]
+
+    monkeypatch.setattr(plan, "run_task", run_task)
+    return tasks
+
+
+def test_a_failed_cell_is_a_record_with_its_reason(measured):
+    records = [record for cell in throughput(SETTINGS) for record in cell]
+
+    assert len(records) == PAGE.total(SETTINGS)
+    assert {r.reason for r in records} == {"pretended"}
+
+
+def test_cells_that_are_done_are_not_measured_again_unless_a_mode_is_missing(measured):
+    both = throughput_config(mode=("forward", "train_step"), n_repeats=1)
+    whole = {(0, "respsann", 32, mode, "fp32") for mode in both.mode}
+
+    list(throughput(both, done=whole))
+    n_measured = len(measured)
+    list(throughput(both, done={(0, "respsann", 32, "forward", "fp32")}))
+
+    assert n_measured == PAGE.total(both) - 1
+    assert len(measured) == n_measured + PAGE.total(both)
+
+
+# What is said
+
+
+TABLE = table_of(throughput_records(throughput_config(), SPEEDS, noise=0.0), throughput_config())
+ANSWERED = throughput_config()
+
+
+def test_the_answer_states_speed_ratio_and_verdict():
+    said = prose.answer(TABLE, ANSWERED)
+
+    assert "**transformer** runs at 1,000 tokens/s" in said
+    assert "**respsann** at 0.80 (0.80 – 0.80) × that speed (slower)" in said
+    assert "a verdict needs 6" not in said
+    assert "a verdict needs 6" in prose.answer(TABLE, throughput_config(n_repeats=2))
+    failed = TABLE.assign(status=["failed", "ok", "ok"])
+    assert "1 of 3 rows failed" in prose.answer(failed, ANSWERED)
+
+
+def test_bases_are_compared_at_the_largest_batch_that_the_baseline_could_run():
+    larger = TABLE.assign(batch_tokens=64)
+    larger.loc[larger["base"] == "transformer", "status"] = "failed"
+
+    said = prose.answer(pd.concat([TABLE, larger], ignore_index=True), ANSWERED)
+
+    assert "32 tokens a step" in said
+    assert "64 tokens" not in said
+
+
+def test_compilation_that_did_not_happen_is_said():
+    assert "rows are eager" in prose.reading(TABLE, throughput_config(compile=True))
+    assert "rows are eager" not in prose.reading(TABLE, ANSWERED)
+
+
+def test_on_the_page_what_is_unknown_is_a_dash_and_a_failure_its_reason():
+    rows = THROUGHPUT.view(TABLE)
+    failed = THROUGHPUT.view(TABLE.assign(status="failed", reason="out of memory"))
+
+    assert set(rows["of stated peak"]) == set(rows["peak allocated, MiB"]) == {"—"}
+    assert rows.iloc[0]["tokens/s"] == "800 (800 – 800)"
+    assert set(failed["verdict"]) == {"failed: out of memory"}
+
+
+def test_the_readme_of_a_run_has_its_best_numbers():
+    text = PAGE.readme({THROUGHPUT.file: TABLE}, info(ANSWERED))
+
+    assert "| respsann | forward | fp32 | 32 tokens a step | 800 (800 – 800) |" in text
+
+
+def test_figures_show_every_label_and_draw_whatever_became_of_the_rows():
+    words = set(re.findall(r">([^<>]+)</text>", figures.speed(TABLE).html))
+
+    assert set(TABLE["label"]) <= words
+    assert "<svg" in figures.speed(TABLE.assign(status="failed")).html
+    assert "<svg" in figures.ceiling(TABLE.assign(status="failed")).html
+
+
+def test_numbers_are_named_once_and_the_baseline_has_no_ratio(tmp_path):
+    run = load(throughput_run(tmp_path))
+    found = {number.name: number for number in PAGE.numbers(run)}
+
+    assert set(found) == {
+        f"throughput.{base}.32.forward.fp32.{column}"
+        for base, column in (
+            ("respsann", "tokens_per_s"), ("respsann", "ratio"), ("transformer", "tokens_per_s"),
+        )
+    } | {
+        "throughput.transformer.32.forward.fp32.again.tokens_per_s",
+        "throughput.transformer.32.forward.fp32.again.ratio",
+    }  # fmt: skip
+    ratio = found["throughput.respsann.32.forward.fp32.ratio"]
+    assert (ratio.unit, ratio.verdict, ratio.row.number) == ("× transformer", "slower", 1)
+    assert ratio.about == "respsann, 32 tokens a step, forward, fp32"
+    headlines = [n for n in found.values() if PAGE.is_headline(n.row, n.column)]
+    assert len(headlines) == 3
+    assert "**slower** respsann" in PAGE.summary(headlines)
+    assert PAGE.found(run).startswith("forward: up to ")
+
+
+# What is refused
+
+
+def field(folder, column) -> str:
+    """The text of a field of the first row, which is respsann's."""
+    head, row = (folder / "throughput.csv").read_text().splitlines()[:2]
+    return row.split(",")[head.split(",").index(column)]
+
+
+def test_an_honest_run_passes(tmp_path):
+    check(load(throughput_run(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "column", ["tokens_per_s", "step_seconds", "flop_per_s", "mfu", "ratio", "noise_floor"]
+)
+def test_a_forged_number_is_named(tmp_path, column):
+    folder = throughput_run(tmp_path)
+    old = field(folder, column)
+    forge(folder, "throughput.csv", lambda text: text.replace(old, repr(float(old) * 1.0001)))
+
+    with pytest.raises(EvidenceError, match=rf"throughput\.csv: row 1, respsann.*{column} is"):
+        check(load(folder))
+
+
+def halved(text):
+    return re.sub(
+        r"(,respsann,.*),([^,]+)$", lambda m: f"{m[1]},{float(m[2]) / 2!r}", text, flags=re.M
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("throughput.csv", lambda t: t.replace(",slower,", ",faster,"), "verdict is 'faster'"),
+        ("samples.csv", halved, "respsann.*tokens_per_s is"),
+        ("throughput.csv", lambda t: t.rsplit("\n", 2)[0] + "\n", "2 rows, the records give 3"),
+    ],
+    ids=["verdict", "samples", "row"],
+)
+def test_what_contradicts_the_samples_is_named(tmp_path, file, change, message):
+    folder = throughput_run(tmp_path)
+    forge(folder, file, change)
+
+    with pytest.raises(EvidenceError, match=message):
+        check(load(folder))
+
+
+def test_a_table_that_is_no_table_is_refused_not_a_crash(tmp_path):
+    forge(throughput_run(tmp_path), "throughput.csv", lambda text: "")
+
+    [refused] = checked_runs(tmp_path)
+
+    assert isinstance(refused, Refused)
+    assert "cannot be computed" in refused.reason
+
+
+# What is repeated
+
+
+@pytest.fixture
+def row(tmp_path):
+    return PAGE.rows(load(throughput_run(tmp_path)))[0]
+
+
+def repeated(row, speeds, *, same_device=True, change=lambda record: record):
+    """What three new processes a row say, by the name of the quantity."""
+    config = throughput_config()
+    old = throughput_records(config, {"respsann": 900.0, "transformer": 1000.0})
+    few = config.model_copy(update={"n_repeats": 3})
+    new = [change(r) for r in throughput_records(few, speeds, seed=1)]
+    request = RerunRequest(config, torch.device("cpu"), 3, print, same_device=same_device)
+    return {q.name: q.inside for q in compared(PAGE, row, request, old, new).quantities}
+
+
+SPEED, RATIO = "speed, tokens/s", "speed as a ratio to transformer, × transformer"
+CEILING_SHOWN = "Fastest matrix product measured in the same run, FLOP/s"
+
+
+@pytest.mark.parametrize(
+    ("speeds", "inside"),
+    [
+        ({"respsann": 900.0, "transformer": 1000.0}, (True, True)),
+        ({"respsann": 450.0, "transformer": 500.0}, (False, True)),
+        ({"respsann": 800.0, "transformer": 1000.0}, (False, False)),
+    ],
+    ids=["the same", "a slower machine", "a slower base"],
+)
+def test_a_repeat_is_held_to_the_published_processes(row, speeds, inside):
+    assert repeated(row, speeds) == {SPEED: inside[0], RATIO: inside[1], CEILING_SHOWN: None}
+
+
+def test_on_another_device_speeds_are_shown_and_not_judged(row):
+    found = repeated(row, {"respsann": 1.0, "transformer": 9.0}, same_device=False)
+
+    assert set(found.values()) == {None}
+
+
+def test_a_row_that_fails_now_is_outside(row):
+    def fail(one):
+        return changed([one], status="failed", reason="killed", seconds=())[0]
+
+    found = repeated(row, {"respsann": 900.0, "transformer": 1000.0}, change=fail)
+
+    assert found == {"status": False, CEILING_SHOWN: None}
+
+
+def test_the_cells_of_a_row_are_it_the_baseline_and_the_ceiling_interleaved(row):
+    config = throughput_config(
+        base=("respsann", "waveresnet"), batch_tokens=(32, 64), mode=("forward", "train_step"),
+        n_repeats=2,
+    )  # fmt: skip
+
+    cells = cells_of_row(row.values, config)
+
+    assert {(cell.label, cell.batch_tokens) for cell in cells} == {
+        ("respsann", 32), ("transformer", 32), (CEILING, 0)
+    }  # fmt: skip
+    assert [cell.repeat for cell in cells] == [0, 0, 0, 1, 1, 1]
+    assert {cell.modes for cell in cells} == {("forward",), (CEILING,)}

@@ -1,0 +1,441 @@
+"""The tiny-corpus page: a training whose files agree, told truly, refused where they do not."""
+
+import dataclasses
+import io
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from psannlm.bench import ceiling
+from psannlm.model.bases import build
+from psannlm.pages.tiny_corpus import figures, measure, prose, tables
+from psannlm.pages.tiny_corpus.page import PAGE
+from psannlm.pages.tiny_corpus.records import from_texts
+from psannlm.pages.tiny_corpus.rerun import NEAR, SAME, compared
+from psannlm.train import data
+from tests.forging import forge
+from tests.pages import numbers_of, open_session, problems
+from tests.trainings import changed, trained, training_config, training_run
+
+CONFIG = training_config()
+TRAINED = trained(CONFIG)
+NUMBERS = [
+    name
+    for name, value in TRAINED.metrics.items()
+    if isinstance(value, int | float) and not isinstance(value, bool)
+]
+HASH_ALONE = {"train_split_tokens", "train_split_bytes", "peak_rss_mib"}
+"""Fields that follow from nothing else in the folder; only bounds hold them, and the hash."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A session whose network was trained for a few steps, in folders of these tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "CHECKPOINTS", folder / "checkpoints")
+        patch.setattr(measure, "CEILING_SECONDS", 0.001)
+        patch.setattr(measure, "CEILING_STEPS", 1)
+        patch.setattr(ceiling, "SIZES", {"cpu": (256,)})
+        patch.setattr(data, "CACHE", folder / "cache")
+        few = {"vocab_size": 257, "tokenizer": "bytes", "train_megabytes": 0.002, "ngram_order": 3}
+        few |= {"validation_megabytes": 0.0005, "batch_tokens": 256, "sample_tokens": 9}
+        session = open_session(PAGE, training_config(**few), folder / "reports")
+        session.measure()
+        yield session
+
+
+def test_a_training_leaves_files_that_agree(finished):
+    [found] = finished.records
+
+    finished.run.seal("complete")
+    assert problems(PAGE, finished.run.folder) == []
+    assert found.metrics["n_steps"] == len(found.rows("step"))
+    assert 0 < found.metrics["mfu"] < 1
+    manifest = finished.run.manifest
+    assert manifest["corpus"]["sha256"] == found.metrics["corpus_sha256"]
+    assert manifest["tokenizer"]["bytes_per_token"] == found.metrics["bytes_per_token"]
+
+
+def test_yardsticks_and_samples_are_of_the_text_and_prompts_of_the_network(finished):
+    [found] = finished.records
+
+    read = dict(zip(found.yardsticks["name"], found.yardsticks["training_bytes"], strict=True))
+    assert read["3-gram model"] == found.metrics["train_split_bytes"]
+    assert read["zlib"] == 0
+    assert [sample["prompt"] for sample in found.samples] == ["The ", "It was "]
+    assert all(sample["text"] for sample in found.samples)
+
+
+def test_sines_are_told_before_and_after(finished):
+    [found], config = finished.records, finished.config
+
+    start = build(config.network, seed=config.seed).blocks[0].mlp.nonlinearity
+    assert list(found.sine["layer"].unique()) == ["0 mlp", "1 mlp"]
+    assert len(found.sine) == config.n_layers * config.d_mlp
+    first = found.sine.iloc[0]
+    assert first["frequency_before"] == pytest.approx(start.frequency[0].item())
+    assert (found.sine["frequency_after"] != found.sine["frequency_before"]).any()
+
+
+def test_a_run_goes_on_in_the_folder_of_its_training(finished):
+    [found] = finished.records
+    weights = sorted((measure.CHECKPOINTS / finished.run.folder.name).rglob("*.safetensors"))
+    written = [path.stat().st_mtime_ns for path in weights]
+
+    again = measure.train(finished)
+
+    assert again.texts["loss.csv"] == found.texts["loss.csv"]
+    assert [path.stat().st_mtime_ns for path in weights] == written
+
+
+def nudged(value):
+    """The value with a digit changed."""
+    return value + 1 if isinstance(value, int) else value * (1 + 1e-6)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A sound run, made once."""
+    return training_run(tmp_path_factory.mktemp("reports"), result=TRAINED)
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    """A copy of it to forge."""
+    return shutil.copytree(original, tmp_path / "benchmarks" / original.name)
+
+
+def state(folder, **metrics):
+    """Forge fields of metrics.json."""
+    forge(folder, "metrics.json", lambda text: json.dumps(json.loads(text) | metrics))
+
+
+def edit(folder, name, change):
+    """Forge a CSV file, as a table."""
+    forge(folder, name, lambda text: change(pd.read_csv(io.StringIO(text))).to_csv(index=False))
+
+
+def set_value(row, column, value):
+    """A change of a table: the field of the first row of that kind, or of that number."""
+
+    def change(frame):
+        index = row if isinstance(row, int) else frame.index[frame["per"] == row][0]
+        frame[column] = frame[column].astype(object)
+        frame.loc[index, column] = nudged(frame.loc[index, column]) if value is None else value
+        return frame
+
+    return change
+
+
+def refused(folder):
+    found = problems(PAGE, folder)
+    assert found
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"base": "transformer"},
+        {"base": "sgrpsann", "epochs": 1.5},
+        {"epochs": 3.0, "evaluations": 1, "ngram_order": 4, "prompts": ()},
+    ],
+    ids=["plain", "no sine", "half an epoch", "others"],
+)
+def test_an_honest_training_passes(tmp_path, changes):
+    assert problems(PAGE, training_run(tmp_path, **changes)) == []
+
+
+def test_an_honest_training_without_a_known_ceiling_passes(tmp_path):
+    unknown = changed(TRAINED, mfu=None, ceiling_flop_per_s=None)
+
+    assert problems(PAGE, training_run(tmp_path, result=unknown)) == []
+
+
+@pytest.mark.parametrize("name", [n for n in NUMBERS if n not in HASH_ALONE])
+def test_a_forged_number_is_refused_with_its_file(folder, name):
+    state(folder, **{name: nudged(TRAINED.metrics[name])})
+
+    assert re.search(r"metrics\.json: |loss\.csv: ", refused(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("perplexity", 7.0, r"metrics.json: perplexity is 7.0, the records give 6"),
+        ("target_reached", False, "target_reached is False, the records give True"),
+        ("best_step", 1, "best_step is 1, the records give 40"),
+        ("base", "waveresnet", "base is 'waveresnet', the records give 'respsann'"),
+        ("corpus_sha256", "e" * 64, "corpus_sha256 is 'eee"),
+        ("tokenizer_sha256", "e" * 64, "tokenizer_sha256 is 'eee"),
+        ("n_parameters", 10, "n_parameters is 10, the records give"),
+        ("mfu", None, "mfu is None, the records give 0.25"),
+        ("ceiling_flop_per_s", None, "mfu is 0.25, the records give None"),
+        ("vocab_size", 65, "vocab_size 65 is more than was asked for"),
+        ("peak_rss_mib", 0.001, "peak_rss_mib 0.001 cannot hold the parameters"),
+        ("peak_allocated_mib", 0.001, "peak_allocated_mib 0.001 cannot hold the parameters"),
+        ("train_split_tokens", 100, "train_tokens 2560 is more than its epochs hold"),
+        ("test_loss", "low", "cannot be computed from the records: TypeError"),
+        ("val_tokens", 0, "cannot be computed from the records: ZeroDivisionError"),
+    ],
+)
+def test_what_contradicts_the_rest_is_named(folder, name, value, message):
+    state(folder, **{name: value})
+
+    assert re.search(message, refused(folder))
+
+
+def test_a_rate_above_the_ceiling_is_refused(folder):
+    state(folder, mfu=2.5, ceiling_flop_per_s=TRAINED.metrics["ceiling_flop_per_s"] / 10)
+
+    assert "mfu 2.5 is more than the measured ceiling" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "message"),
+    [
+        ("step", "step", 7, "the steps are not 1, 2, 3"),
+        ("step", "tokens", None, "step at step 1: tokens is"),
+        ("step", "train_loss", None, "epoch 1: train_loss is"),
+        ("step", "train_loss", math.inf, "train_loss must be positive and finite"),
+        ("step", "learning_rate", -1.0, "learning_rate and grad_norm must be at least 0"),
+        ("step", "grad_norm", math.nan, "learning_rate and grad_norm must be at least 0"),
+        ("evaluation", "val_loss", None, "evaluation at step 10: perplexity is"),
+        ("evaluation", "val_loss", -1.0, "val_loss must be positive and finite"),
+        ("evaluation", "bits_per_byte", None, "evaluation at step 10: bits_per_byte is"),
+        ("evaluation", "top1", 1.5, "top1 must lie between 0 and 1"),
+        ("epoch", "epoch", 3, "epoch 3: epoch is 3.0, the order gives 1.0"),
+        ("epoch", "train_loss", None, "epoch 1: train_loss is"),
+        ("epoch", "top1", None, "epoch 1: top1 is"),
+    ],
+)
+def test_a_forged_row_of_the_losses_is_named(folder, row, column, value, message):
+    edit(folder, "loss.csv", set_value(row, column, value))
+
+    assert re.search(rf"loss\.csv: .*{message}", refused(folder))
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (lambda rows: rows[rows["step"] < 40], "the last epoch ends at step 20"),
+        (lambda rows: rows[(rows["per"] != "epoch") | (rows["step"] < 40)], "the last epoch ends"),
+        (lambda rows: rows[(rows["per"] != "step") | (rows["step"] != 9)], "the steps are not"),
+        (lambda rows: rows[(rows["per"] != "evaluation") | (rows["step"] != 20)], "KeyError"),
+    ],
+    ids=["end", "epoch", "step", "evaluation of an epoch"],
+)
+def test_rows_that_were_dropped_are_missed(folder, keep, message):
+    edit(folder, "loss.csv", keep)
+
+    assert message in refused(folder)
+
+
+def test_an_earlier_evaluation_cannot_pass_for_the_last(folder):
+    def put_last(rows):
+        better = (rows["per"] == "evaluation") & (rows["step"] == 30)
+        return pd.concat([rows[~better], rows[better]])
+
+    edit(folder, "loss.csv", put_last)
+
+    assert "metrics.json: val_loss is" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("step", 9, "its steps are not those of loss.csv"),
+        ("step_seconds", 0.0, "step 21: waited 0.001 of 0.0 seconds"),
+        ("step_seconds", 30.0, "step 21: elapsed_seconds .* is less than its steps took"),
+        ("wait_seconds", 0.002, "metrics.json: wait_share is"),
+        ("elapsed_seconds", 0.1, "step 21: elapsed_seconds 0.1 is less"),
+    ],
+)
+def test_a_forged_time_is_named(folder, column, value, message):
+    edit(folder, "speed.csv", set_value(20, column, value))
+
+    assert re.search(message, refused(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("yardsticks.csv", lambda rows: rows.iloc[:-1], "no row for 6-gram model"),
+        ("yardsticks.csv", set_value(0, "bits_per_byte", 0.0), "zlib: bits_per_byte must be"),
+        ("sine.csv", set_value(33, "decay_after", 0.0),
+         "layer 1, feature 1: decay_after must be positive"),
+        ("sine.csv", set_value(0, "frequency_after", math.nan),
+         "layer 0, feature 0: frequency_after must be positive"),
+    ],
+)  # fmt: skip
+def test_a_yardstick_or_sine_that_cannot_be_is_named(folder, name, change, message):
+    edit(folder, name, change)
+
+    assert f"{name}: {message}" in refused(folder)
+
+
+def test_a_prompt_whose_sample_is_gone_is_named(folder):
+    forge(folder, "samples.json", lambda text: json.dumps(json.loads(text)[:1]))
+
+    assert "samples.json: no sample of the prompt 'It was '" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("loss.csv", "per,step\nstep,1\n"), ("speed.csv", ""), ("metrics.json", "[]"),
+     ("samples.json", "nothing"), ("sine.csv", "")],
+)  # fmt: skip
+def test_a_file_that_is_no_table_is_refused_not_a_crash(folder, name, text):
+    forge(folder, name, lambda _: text)
+
+    assert "cannot be computed from the records" in refused(folder)
+
+
+def test_a_training_is_told_by_perplexity_against_its_target(folder):
+    found = numbers_of(PAGE, folder)
+
+    perplexity = found["tiny_corpus.respsann.perplexity"]
+    assert perplexity.value == TRAINED.metrics["perplexity"]
+    assert (perplexity.target, perplexity.verdict) == ("at most 8", "reached")
+    missed = changed(TRAINED, target_reached=False)
+    assert "at most 8, is **not reached**" in prose.answer(missed, "a CPU")
+
+
+@pytest.mark.parametrize(
+    ("bits", "verdict"),
+    [
+        (1.1, "Fewer bits per byte than every yardstick: zlib (3.100), xz (2.600), bz2 (2.300), "
+              "xz after training text (2.200), 6-gram model (1.900)."),
+        (2.25, "Fewer bits per byte than zlib (3.100), xz (2.600), bz2 (2.300); **not** fewer "
+               "than xz after training text (2.200), 6-gram model (1.900)."),
+        (1.9, "xz after training text (2.200); **not** fewer than 6-gram model (1.900)."),
+        (3.2, "**No** fewer bits per byte than any yardstick: zlib (3.100)"),
+    ],
+)  # fmt: skip
+def test_every_yardstick_is_told_to_be_beaten_or_not(bits, verdict):
+    assert verdict in prose.answer(changed(TRAINED, bits_per_byte=bits), "a CPU")
+
+
+def test_a_loss_that_rose_again_is_said():
+    risen = changed(TRAINED, best_step=30, best_val_loss=1.8765)
+
+    said = prose.answer(risen, "a CPU")
+    assert "lowest validation loss, 1.8765 nats a token, was at step 30 of 40" in said
+    assert "lowest" not in prose.answer(TRAINED, "a CPU")
+
+
+def test_the_network_is_a_row_among_its_yardsticks():
+    table = prose.yardstick_rows(TRAINED)
+
+    assert table["model"].iloc[0] == "respsann, the network"
+    assert table["over the network's"].iloc[0] == "1.00 ×"
+    ordered = tables.beside_yardsticks(TRAINED)["bits_per_byte"]
+    assert list(ordered) == sorted(ordered)
+
+
+def test_sine_parameters_are_medians_with_the_span_of_most():
+    table = prose.sine_rows(TRAINED)
+    layer = TRAINED.sine[TRAINED.sine["layer"] == 1]["frequency_after"]
+
+    low, high = layer.quantile([0.05, 0.95])
+    assert table["f after"].iloc[1] == f"{layer.median():.3f} ({low:.3f} – {high:.3f})"
+    assert "no damped sine" in prose.learned(trained(training_config(base="transformer")))
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.words = [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.words += data
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["</p></blockquote><script>alert(1)</script>", "a\n\n```{note}\n$x$", "\x00\x1b[31m", "\ud800"],
+    ids=["html", "markdown", "control", "surrogate"],
+)
+def test_whatever_the_network_writes_stays_text(text):
+    sample = {"prompt": "<i>", "temperature": 0.8, "top_p": 0.95, "text": text}
+
+    shown = prose.samples(dataclasses.replace(TRAINED, samples=[sample]))
+
+    tags = Tags()
+    tags.feed(shown)
+    assert tags.tags == ["blockquote", "p", "b", "footer"]
+    assert tags.words.startswith("<i>" + re.sub(r"[\x00\x1b\ud800]", "\ufffd", text))
+    shown.encode()
+
+
+@pytest.mark.parametrize("n", [1, 240, 241, 10_000])
+def test_a_line_is_short_whatever_the_number_of_steps(n):
+    rows = pd.DataFrame({"at": np.arange(n, dtype=float), "train_loss": np.ones(n)})
+
+    line = figures.binned(rows)
+
+    together = -(-n // figures.POINTS)
+    assert len(line) == -(-n // together) <= figures.POINTS
+    assert line["at"].iloc[0] == (together - 1) / 2
+    assert set(line["train_loss"]) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit"), [(4, "s"), (299, "s"), (300, "min"), (17_999, "min"), (18_000, "h")]
+)
+def test_time_is_told_in_a_unit_that_fits(seconds, unit):
+    assert figures._unit(seconds)[0] == unit
+
+
+def test_figures_show_every_yardstick_every_layer_and_no_gradient_that_overflowed():
+    frame = TRAINED.losses.copy()
+    frame.loc[frame["step"].between(2, 4), "grad_norm"] = np.inf
+
+    def words(figure):
+        return set(re.findall(r">([^<>]+)</text>", figure.html))
+
+    assert {*TRAINED.yardsticks["name"], "respsann"} <= words(figures.yardsticks(TRAINED))
+    sines = figures.sines(TRAINED)
+    assert list(sines.panels) == ["amplitude", "frequency", "decay"]
+    assert {"0", "1", "before", "after"} <= words(sines)
+    drawn = figures.course(dataclasses.replace(TRAINED, losses=frame), 1.0).html
+    assert "inf" not in drawn
+    assert "nan" not in drawn
+    losses = words(figures.losses(TRAINED))
+    assert {"perplexity 8 (loss 2.079)", "tokens trained on", "time, s", "validation"} <= losses
+
+
+@pytest.mark.parametrize(
+    ("shift", "same_digits", "inside"),
+    [(0.0, True, True), (1e-12, True, False), (0.004, False, True), (-0.006, False, False)],
+)
+def test_a_repeat_reaches_the_same_digits_or_is_near_elsewhere(folder, shift, same_digits, inside):
+    row = next(n.row for n in numbers_of(PAGE, folder).values())
+    metrics = dict(row.values) | {"val_loss": row.values["val_loss"] + shift}
+
+    found = compared(row, metrics, same_digits=same_digits)
+
+    assert [quantity.inside for quantity in found.quantities] == [inside, True, None]
+    assert found.rules == ((SAME,) if same_digits else (NEAR,))
+
+
+def test_speed_time_and_metrics_follow_from_the_log():
+    speed = pd.DataFrame({"step": [1, 2, 3], "elapsed_seconds": [1.0, 2.5, 4.0]})
+
+    assert list(tables.elapsed_at(speed, pd.Series([3, 2]))) == [4.0, 2.5]
+    [back] = from_texts(TRAINED.texts)
+    assert back.metrics == TRAINED.metrics
+    assert {kind: len(back.rows(kind)) for kind in ("step", "evaluation", "epoch")} == {
+        "step": 40, "evaluation": 4, "epoch": 2,
+    }  # fmt: skip
