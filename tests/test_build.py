@@ -90,74 +90,50 @@ def test_every_build_is_the_same_to_the_byte(built, two_registers, tmp_path):
         assert (second / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_near_duplicate_of_held_out_text_is_removed_from_train_and_counted(built, tmp_path):
-    held_out = [prose(60) for _ in range(3)]
-    words = held_out[1].split()
-    near, far = (" ".join([*words[:n], *prose(60 - n).split()]) for n in (45, 15))
-    other = [prose() for _ in range(5)]
-    train = source("new", written(tmp_path / "a", {"a": [*other, near, far]}), split="train")
-    test = source("old", written(tmp_path / "b", {"b": held_out}), split="test")
-    path = built(train, test, validation=0.0)
-
-    corpus = load(path)
-
-    assert "".join(corpus.texts("test")).splitlines() == held_out
-    assert "".join(corpus.texts("train")).splitlines() == [*other, far]
-    assert facts_of(path)["removed_paragraphs"] == {"near duplicates of held-out text": 1}
-
-
-FIRST, MORE = prose(60), [prose(30) for _ in range(4)]
+FIRST, MORE, WORDS = prose(60), [prose(30) for _ in range(4)], prose(60).split()
+NEAR, FAR = (" ".join([*WORDS[:n], *prose(60 - n).split()]) for n in (45, 15))
+KEEP_ALL = {"drop_exact_duplicates": False, "near_duplicate_share": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("texts", "settings", "left", "removed"),
+    ("train", "test", "settings", "left", "removed"),
     [
         (
-            {"a": [FIRST, MORE[0], f"{prose(10)} {FIRST}"]},
+            [*MORE, NEAR, FAR],
+            [FIRST, " ".join(WORDS)],
+            {},
+            [*MORE, FAR],
+            {"near duplicates of held-out text": 1},
+        ),
+        (
+            [FIRST, MORE[0], f"{prose(10)} {FIRST}"],
+            [],
             {},
             [FIRST, MORE[0]],
             {"near duplicates within train": 1},
         ),
-        (
-            {"a": [MORE[0]] * 3},
-            {"drop_exact_duplicates": False, "near_duplicate_share": 1.0},
-            [MORE[0]] * 3,
-            {},
-        ),
-        ({"a": ["IV", "***"], "b": MORE}, {"min_characters": 5}, MORE, {"short": 2}),
+        ([FIRST, MORE[0]], [FIRST.upper(), MORE[1]], {}, [MORE[0]], {"exact duplicates": 1}),
+        ([MORE[0]] * 3, [], KEEP_ALL, [MORE[0]] * 3, {}),
+        (["IV", "***", *MORE], [], {"min_characters": 5}, MORE, {"short": 2}),
     ],
-    ids=["near", "kept where the recipe says so", "no document is left"],
+    ids=["near held out", "near within train", "exact", "as the recipe says", "short"],
 )
-def test_what_is_removed_from_train_is_counted(built, tmp_path, texts, settings, left, removed):
-    found = source("s", written(tmp_path / "a", texts), split="train")
-    path = built(found, validation=0.0, test=0.0, **settings)
+def test_what_is_removed_from_train_and_never_from_what_is_held_out_is_counted(
+    built, tmp_path, train, test, settings, left, removed
+):
+    sources = [
+        source(split, written(tmp_path / split, {"a": texts}), split=split)
+        for split, texts in (("train", train), ("test", test))
+        if texts
+    ]
+    path = built(*sources, **{"validation": 0.0, "test": 0.0} | settings)
 
-    assert path.read_text().splitlines() == left
-    assert len(load(path).documents) == 1
+    corpus = load(path)
+
+    assert "".join(corpus.texts("train")).splitlines() == left
+    assert "".join(corpus.texts("test")).splitlines() == test
+    assert len(corpus.documents) == len(sources)
     assert facts_of(path)["removed_paragraphs"] == removed
-
-
-def test_the_same_paragraph_stands_once_and_rather_in_what_is_held_out(built, tmp_path):
-    shared = prose(5)
-    train = source("new", written(tmp_path / "a", {"a": [shared, prose()]}), split="train")
-    test = source("old", written(tmp_path / "b", {"b": [shared.upper(), prose()]}), split="test")
-    path = built(train, test, validation=0.0)
-
-    assert path.read_text().lower().count(shared.lower()) == 1
-    assert shared.upper() in "".join(load(path).texts("test"))
-    assert facts_of(path)["removed_paragraphs"] == {"exact duplicates": 1}
-
-
-def test_a_long_document_is_cut_at_paragraphs(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": [prose() for _ in range(40)]})
-    path = built(source("s", texts), max_document_bytes=500)
-
-    documents = load(path).documents
-
-    assert len(documents) > 10
-    assert {d.title for d in documents} == {"a"}
-    assert sum(d.n_bytes < 500 for d in documents) <= 1  # the end
-    assert max(d.n_bytes for d in documents) < 1000
 
 
 def test_members_of_a_fetched_archive_are_read(built, tmp_path, monkeypatch):

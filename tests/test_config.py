@@ -137,18 +137,13 @@ def test_all_problems_are_reported_together_and_a_rule_waits_until_its_fields_ar
     ("name", "given", "understood"),
     [
         ("learning_rate", "1e-3", 1e-3),
-        ("learning_rate", 1, 1.0),
         ("d_model", "16", 16),
         ("d_model", 16.0, 16),
         ("compile", "false", False),
         ("compile", "true", True),
-        ("compile", 0, False),
         ("base", "respsann", ("respsann",)),
-        ("base", ["respsann", "sgrpsann"], ("respsann", "sgrpsann")),
         ("batch_tokens", 64, (64,)),
-        ("batch_tokens", "64", (64,)),
         ("mode", ["forward", "train_step"], ("forward", "train_step")),
-        ("learnable", "decay", ("decay",)),
         ("learnable", [], ()),
     ],
 )
@@ -166,12 +161,10 @@ def test_any_base_passes_where_none_are_named_and_an_odd_head_width_without_rope
     assert read(d_model=6, positions="alibi").d_head == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [("respsan", ", did you mean 'respsann'?"), ("RESPSANN", ""), ("", ""), ("zzz", "")],
-)
-def test_only_a_close_name_is_suggested(name: str, hint: str) -> None:
-    assert nearest(name, BASES) == hint
+def test_only_a_close_name_is_suggested() -> None:
+    hints = [nearest(name, BASES) for name in ("respsan", "RESPSANN", "", "zzz")]
+
+    assert hints == [", did you mean 'respsann'?", "", "", ""]
 
 
 def test_a_parameter_file_is_read_and_a_missing_one_is_refused_with_those_beside_it(
@@ -194,7 +187,6 @@ def test_a_parameter_file_is_read_and_a_missing_one_is_refused_with_those_beside
     ("content", "message"),
     [
         (b"", "is empty; params/smoke/ has a file of each notebook to start from"),
-        (b"# a remark\n", "is empty; params/smoke/ has a file of each notebook to start from"),
         (b"- 1\n- 2\n", "must map names to values, got list"),
         (b"respsann\n", "must map names to values, got str"),
         (b"a: [1, 2\n", "is not valid YAML: while parsing"),
@@ -202,7 +194,6 @@ def test_a_parameter_file_is_read_and_a_missing_one_is_refused_with_those_beside
         (b"a: !!python/object/apply:os.getcwd []\n", "is not valid YAML: could not determine"),
         (b"a: \xff\n", "cannot be read: 'utf-8' codec can't decode byte 0xff"),
     ],
-    ids=["empty", "remarks", "list", "text", "open bracket", "no such date", "code", "bytes"],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.yaml"
