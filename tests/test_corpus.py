@@ -62,13 +62,6 @@ def test_the_splits_together_are_the_text_and_add_up(which, request):
         assert corpus.n_bytes(split) == sum(d.n_bytes for d in documents) > 0
 
 
-def test_titles_sources_and_licences_are_kept(built):
-    documents = load(built).documents
-
-    assert {d.title for d in documents} == {f"{i:02}" for i in range(20)}
-    assert {(d.source, d.licence) for d in documents} == {("own", "CC0")}
-
-
 @pytest.mark.parametrize("max_bytes", [1, 46, 47, 2000, 10**9])
 def test_a_bound_ends_with_the_paragraph_that_reaches_it(built, max_bytes):
     corpus = load(built)
@@ -82,6 +75,13 @@ def test_a_bound_ends_with_the_paragraph_that_reaches_it(built, max_bytes):
     assert sum(map(len, lines[:-1])) < max_bytes
     assert len(part.encode()) >= min(max_bytes, len(whole.encode()))
     assert list(corpus.texts("train", 0)) == []
+
+
+def test_documents_keep_their_titles_sources_and_licences(whole):
+    documents = load(whole).documents
+
+    assert {d.title for d in documents} == {f"{i:02}" for i in range(20)}
+    assert {(d.source, d.licence) for d in documents} == {("own", "CC0")}
 
 
 def test_a_text_alone_has_blocks_of_whole_lines_for_documents(plain):

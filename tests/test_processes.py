@@ -80,7 +80,6 @@ def test_a_process_without_a_result_is_ended_and_has_a_reason(script, options, r
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (None, "timed out after 5 s"),
         (-9, "killed by signal SIGKILL, as the system does when memory runs out"),
         (-11, "killed by signal SIGSEGV"),
         (1, f"{NO_RESULT}: it said nothing"),

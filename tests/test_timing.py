@@ -139,9 +139,7 @@ def test_products_are_square_drawn_by_their_seed_and_in_the_precision_asked_for(
     ("name", "peak"),
     [
         ("NVIDIA H200", 989e12),
-        ("NVIDIA H100 PCIe", 756e12),
         ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("NVIDIA L4", 121e12),
         ("NVIDIA L40S", 362e12),
         ("NVIDIA H200 NVL", None),
         ("NVIDIA L40", None),
