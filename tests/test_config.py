@@ -39,9 +39,7 @@ def problems(**changes: Any) -> list[str]:
 WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("d_model", "wide", "expected a whole number"),
     ("n_layers", 2.5, "expected a whole number"),
-    ("seed", None, "expected a whole number"),
     ("d_model", True, "expected a whole number"),
-    ("learning_rate", True, "expected a number"),
     ("batch_tokens", [64, True], "expected a list, each item a whole number"),
     ("learning_rate", float("inf"), "expected a number"),
     ("gate_strength", float("nan"), "expected a number"),
@@ -79,9 +77,7 @@ THERE_ARE = "There are: respsann, sgrpsann, waveresnet, transformer"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"d_modle": 8}, "d_modle: unknown, did you mean 'd_model'?"),
         ({"zzzzzz": 8}, "zzzzzz: unknown"),
-        ({"n_heads": 3}, "d_model must be a multiple of n_heads, got 8 and 3"),
         (
             {"d_model": 6},
             "positions: rope needs an even head width, got d_model / n_heads = 6 / 2",
@@ -90,17 +86,8 @@ THERE_ARE = "There are: respsann, sgrpsann, waveresnet, transformer"
             {"positions": "sinusoidal", "d_model": 7, "n_heads": 1},
             "positions: sinusoidal needs an even d_model, got 7",
         ),
-        ({"gate_n_fft": 5}, "gate_n_fft must be even, got 5"),
         ({"sine_frequency": 1e-6}, "sine_frequency must be more than 1e-5, got 1e-06"),
-        (
-            {"batch_tokens": [64, 100]},
-            "batch_tokens must be multiples of context_length, got 64, 100 and 32",
-        ),
-        ({"base": ["respsann", "zzz"]}, f"base: unknown base 'zzz'. {THERE_ARE}"),
-        (
-            {"baseline": "Transformer"},
-            f"baseline: unknown base 'Transformer', did you mean 'transformer'? {THERE_ARE}",
-        ),
+        ({"baseline": "zzz"}, f"baseline: unknown base 'zzz'. {THERE_ARE}"),
     ],
 )
 def test_an_unknown_name_and_a_broken_rule_are_refused_in_one_line(
@@ -119,15 +106,15 @@ def test_missing_values_are_refused_by_their_names() -> None:
 
 
 def test_all_problems_are_reported_together_and_a_rule_waits_until_its_fields_are_valid() -> None:
-    changes = {"d_modle": 8, "d_model": "wide", "n_heads": 3, "n_layers": 0, "batch_tokens": 33}
+    changes = {"d_modle": 8, "d_model": "wide", "n_heads": 3, "n_layers": 0}
 
-    assert problems(**changes, base="respsan", gate_n_fft=7) == [
+    assert problems(**changes, batch_tokens=[64, 33], base="respsan", gate_n_fft=7) == [
         "a.yaml:",
         "  d_modle: unknown, did you mean 'd_model'?",
         "  d_model: expected a whole number, got 'wide'",
         "  n_layers: must be at least 1, got 0",
         "  gate_n_fft must be even, got 7",
-        "  batch_tokens must be multiples of context_length, got 33 and 32",
+        "  batch_tokens must be multiples of context_length, got 64, 33 and 32",
         f"  base: unknown base 'respsan', did you mean 'respsann'? {THERE_ARE}",
     ]
 
