@@ -191,11 +191,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, me
     assert str(refusal.value).startswith(f"{path} {message}")
 
 
-SOUND = {
-    name: value
-    for name, value in dict(shootout_config()).items()
-    if name in TrainingSettings.model_fields
-}
+SOUND = shootout_config().model_dump(include=set(TrainingSettings.model_fields))
 GPT2 = {"tokenizer": "gpt2", "tokenizer_file": "ranks", "vocab_size": 50257}
 
 

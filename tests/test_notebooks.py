@@ -18,7 +18,10 @@ from psannlm.run.check import check
 PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 ONE_BASE = ["-p", "base", "respsann", "-p", "min_seconds", "0.01", "-p", "min_steps", "2"]
-FEW_STEPS = ["-y", "{train_megabytes: 0.02, validation_megabytes: 0.02, vocab_size: 300}"]
+FEW_STEPS = [
+    "-y", "{train_megabytes: 0.02, validation_megabytes: 0.02, vocab_size: 300, d_model: 16}",
+    "-y", "{context_length: 32, ngram_order: 2, sample_tokens: 8}",
+]  # fmt: skip
 NO_PACKAGE = [
     "-y", "{peer: psannlm, base: respsann, d_model: 16, setting: defaults, work: [forward, saved]}",
 ]  # fmt: skip
