@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from psannlm import ROOT
+from psannlm.pages.registry import pages
 
 PACKAGE = ROOT / "psannlm"
 SOURCES = {
@@ -21,8 +22,6 @@ ORDER = [
     "checks", "evidence", "rerun", "pages", "run", "publish", "__main__.py",
 ]  # fmt: skip
 """A folder imports only from those before it."""
-
-PENDING = {"evidence/cells.py", "evidence/session.py", "rerun/asked.py"}
 
 
 def imports_of_ours(name: str) -> set[str]:
@@ -43,9 +42,7 @@ def packages_of(name: str) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in SOURCES if n not in PENDING and not n.endswith("headlines.py")]
-)
+@each_source
 def test_a_room_imports_only_from_those_before_it(name):
     def place(module: str) -> int:
         return ORDER.index(module.split("/")[0])
@@ -72,6 +69,20 @@ def test_a_configuration_needs_no_torch():
         for name in SOURCES
         if name.startswith("config/") or name.endswith("/config.py")
     )
+
+
+@pytest.mark.parametrize("folder", ["bench", "evidence", "rerun", "run", "publish"])
+def test_what_serves_every_page_names_none(folder):
+    names = "|".join(pages())
+    named = re.compile(rf"""["'](?:{names})["']|pages[./](?:{names})\b""")
+
+    found = {
+        f"{path.name}: {match.group()}"
+        for path in (ROOT / "psannlm" / folder).rglob("*.py")
+        for match in named.finditer(path.read_text())
+    }
+
+    assert found == set()
 
 
 def test_the_clock_knows_no_model():

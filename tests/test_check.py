@@ -59,4 +59,4 @@ def test_a_refused_run_comes_with_its_name_and_file(tmp_path):
 
     assert isinstance(refused, Refused)
     assert f"benchmarks/{folder.name}: " in refused.reason
-    assert "loss.csv" in refused.reason
+    assert "cannot be computed from the records" in refused.reason

@@ -99,7 +99,7 @@ def test_a_row_that_a_run_does_not_have_is_refused_with_those_it_has(called):
     code, _, said = called("rerun", str(run), "--row", "99")
 
     assert code == 2
-    assert "got 99; its rows are:\n  1: " in said
+    assert "got 99; its rows are:\n  1: respsann, 1,024 tokens a step, " in said
 
 
 def test_a_corpus_of_ones_own_files_is_built_and_shown(called, tmp_path):

@@ -13,7 +13,7 @@ from psannlm.pages.shootout.arms import all_arms
 from psannlm.pages.throughput import figures as throughput_figures
 from psannlm.pages.throughput.tables import throughput_table
 from psannlm.pages.tiny_corpus import figures as training_figures
-from psannlm.publish import pieces
+from psannlm.publish import build
 from tests.synthetic import throughput_config, throughput_records
 from tests.synthetic_memory import memory_config, memory_records
 from tests.trainings import trained, training_config
@@ -23,7 +23,8 @@ CONFIG = throughput_config(
 )
 SPEEDS = {"respsann": 800.0, "sgrpsann": 900.0, "transformer": 1000.0}
 TABLE = throughput_table(
-    throughput_records(CONFIG, SPEEDS), CONFIG, timestamp="20260101_000000", device="a CPU"
+    throughput_records(CONFIG, SPEEDS),
+    RunInfo(CONFIG, {"run": "20260101_000000", "environment": {"device": "a CPU"}}),
 )
 MEASURED = memory_config(n_repeats=1, contexts=(), precision=("fp32",))
 RUN = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
@@ -32,7 +33,7 @@ TRAINED = trained(training_config())
 DRAWN = {
     "speed": lambda: throughput_figures.speed(TABLE),
     "ceiling": lambda: throughput_figures.ceiling(TABLE),
-    "sine": pieces.sine_figure,
+    "sine": build.sine_figure,
     "losses": lambda: training_figures.losses(TRAINED),
     "yardsticks": lambda: training_figures.yardsticks(TRAINED),
     "sines": lambda: training_figures.sines(TRAINED),

@@ -285,8 +285,9 @@ def test_runs_that_were_asked_the_same_make_a_trend_in_their_order(tmp_path):
 @pytest.mark.parametrize("facts", [{"machine": "b"}, {"seed": 5}, {"corpus": "x"}, {"d_mlp": 8}])
 def test_runs_that_were_asked_something_else_are_no_trend(tmp_path, facts):
     runs = [
-        history_run(tmp_path, "validation", 1, {}), history_run(tmp_path, "validation", 2, {}, **facts)
-    ]  # fmt: skip
+        history_run(tmp_path, "validation", 1),
+        history_run(tmp_path, "validation", 2, **facts),
+    ]
 
     found = trends.trends(runs)
 

@@ -15,6 +15,7 @@ from psannlm.pages.memory.records import Setting, from_texts, to_texts
 from psannlm.pages.memory.tables import (
     GOALS,
     MEMORY,
+    PEAK_WITHIN,
     PEER,
     SAVINGS,
     checkpointing_rows,
@@ -386,7 +387,7 @@ def test_every_part_and_base_stands_in_the_breakdown():
     figure = figures.breakdown(FP32, ALL)
 
     assert list(figure.panels) == ["fp32"]
-    named = {"parameters", "gradients", "optimizer", "saved: mlp", "saved: attention", "logits"}
+    named = {"parameters", "optimizer", "saved: mlp", "saved: attention", "logits"}
     assert words_of(figure) >= named | {"measured peak", "respsann, off", "transformer, on"}
 
 
@@ -417,8 +418,26 @@ def test_many_kinds_are_drawn_together_and_none_is_lost():
     saved = {name: size for name, size in parts.items() if name.startswith("saved: ")}
     assert len(saved) == figures.MOST_KINDS + 1
     assert sum(saved.values()) == sum(kinds.values())
-    assert sum(parts.values()) - sum(saved.values()) == 2 + 2 + 4 + 1
     assert kinds_of(FP32) == ["mlp", "attention"], "those first that need most"
+
+
+def test_a_bar_ends_at_the_peak_that_is_predicted():
+    row = FP32.iloc[0].to_dict() | {"predicted_peak_mib": 20.0}
+
+    parts = figures.parts(row, ["mlp", "attention"])
+
+    at_the_loss = 2 + 4 + 10 + 1
+    assert parts[figures.REST] == pytest.approx(20 - at_the_loss)
+    assert sum(parts.values()) == pytest.approx(20)
+
+
+def test_bars_of_the_committed_run_end_near_the_measured_points():
+    rows = pd.DataFrame(json.loads(committed_run().text("memory.json")))
+    rows = rows[(rows["status"] == "ok") & (rows["variant"] == "default")]
+
+    ends = [sum(figures.parts(row, kinds_of(rows)).values()) for row in rows.to_dict("records")]
+
+    assert ends == pytest.approx(list(rows["peak_allocated_mib"]), rel=PEAK_WITHIN)
 
 
 def test_growth_has_a_panel_for_what_was_varied():

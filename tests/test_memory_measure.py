@@ -17,7 +17,7 @@ from psannlm.pages.memory import plan as memory_plans
 from psannlm.pages.memory.page import PAGE
 from psannlm.pages.memory.plan import has_sine, memory, memory_plan, published, task_of
 from psannlm.pages.memory.records import peers
-from psannlm.pages.peer import process
+from psannlm.pages.peer import plan as process
 from tests.synthetic import start_manifest
 from tests.synthetic_memory import failed_record, memory_config, memory_record, memory_run
 

@@ -2,31 +2,29 @@
 
 import json
 import re
-from typing import get_args
+from pathlib import Path
 
 import pytest
 import torch
 
-from psannlm.config.network import Nonlinearity
+from psannlm import REPORTS
 from psannlm.config.schema import ConfigError
-from psannlm.evidence import figures, places
+from psannlm.evidence import figures
 from psannlm.evidence import session as notebook
-from psannlm.evidence.runs import Run
+from psannlm.evidence.runs import Run, home, pinned
 from psannlm.evidence.session import (
     PROGRESS,
-    Page,
+    Session,
     assigned,
     command_line,
     configuration,
     default_parameters,
     given_parameters,
-    names_of,
 )
 from psannlm.model.bases import BASES
-from psannlm.pages.registry import CONFIGS
-from tests.synthetic import start_manifest
-from tests.synthetic_shootout import shootout_config
-from tests.trainings import training_config
+from psannlm.pages.registry import pages
+from psannlm.pages.throughput.page import PAGE
+from tests.synthetic import record, start_manifest, throughput_config, throughput_records
 
 
 def test_assignments_are_read_with_and_without_annotation():
@@ -64,49 +62,44 @@ def test_the_command_of_a_process_that_is_gone_is_unknown():
     assert command_line(2**22 + 1) == "unknown"
 
 
-def test_a_shootout_names_arms_and_every_other_notebook_bases():
-    assert names_of("throughput") == names_of("memory") == tuple(BASES)
-    assert set(names_of("shootout")) == {*BASES, *get_args(Nonlinearity)} - {"transformer"}
+def test_a_configuration_is_refused_with_its_source_and_an_open_base_means_all():
+    data = throughput_config().model_dump(mode="json")
+
+    with pytest.raises(ConfigError, match="base: unknown base 'respsan', did you mean 'respsann'"):
+        configuration(PAGE, data | {"base": ["respsan"]}, "here")
+    assert configuration(PAGE, data | {"base": []}, "here").base == tuple(BASES)
+
+
+def test_a_run_opens_in_the_folder_of_its_page_and_states_what_was_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_OUT", str(tmp_path / "benchmarks"))
+    monkeypatch.setattr(notebook.environment, "describe_environment", lambda device: {})
+    monkeypatch.setattr(notebook.environment, "conditions", lambda device: {})
+    monkeypatch.setattr(PAGE, "suffix", "_x", raising=False)
+
+    run = notebook._open_run(PAGE, throughput_config(), torch.device("cpu"))
+
+    assert re.fullmatch(r"\d{8}_\d{6}_x", run.folder.name)
+    assert run.manifest["run"] == run.folder.name
+    assert run.manifest["seeds"] == [0]
+    assert run.artifacts == {"config_used.yaml", "system.json"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("kind", "usual", "named"),
     [
-        ({"base": ["respsan"]}, "base: unknown base 'respsan', did you mean 'respsann'"),
-        ({"baseline": "transformer"}, "baseline: unknown base 'transformer'"),
-        ({"scale_arms": ["gelu", "geluu"]}, "scale_arms: unknown arm 'geluu', did you mean 'gelu'"),
-        ({"ablation": ["gelu"]}, "ablation must name arms with a damped sine, got 'gelu'"),
+        ("gpu", REPORTS / "gpu", Path("/elsewhere/a")),
+        ("benchmarks", REPORTS / "benchmarks", Path("b")),
     ],
 )
-def test_a_shootout_is_refused_before_it_has_a_folder(changes, message):
-    data = shootout_config().model_dump(mode="json") | changes
+def test_the_environment_moves_the_runs_of_a_kind(kind, usual, named):
+    elsewhere = {"OUT_DIR": "/elsewhere/a", "BENCH_OUT": "b"}
 
-    with pytest.raises(ConfigError, match=message) as refusal:
-        configuration("shootout", data, "here")
-    assert str(refusal.value).startswith("here:\n  ")
-
-
-def test_a_shootout_that_names_no_base_means_all_arms():
-    asked = shootout_config()
-
-    assert configuration("shootout", asked.model_dump(mode="json"), "here") == asked
+    assert home(kind, {}) == home(kind, {"OUT_DIR": "", "BENCH_OUT": ""}) == usual
+    assert home(kind, elsewhere) == named
+    assert pinned(elsewhere) == {"OUT_DIR": "/elsewhere/a", "BENCH_OUT": str(Path.cwd() / "b")}
 
 
-def test_a_shootout_opens_a_folder_that_says_so(tmp_path, monkeypatch):
-    monkeypatch.setenv(places.OTHER_HOME, str(tmp_path / "benchmarks"))
-    monkeypatch.setattr(notebook.environment, "describe_environment", lambda device: {})
-    monkeypatch.setattr(notebook.environment, "conditions", lambda device: {})
-
-    run = notebook._open_run("shootout", shootout_config(), torch.device("cpu"))
-    other = notebook._open_run("tiny_corpus", training_config(), torch.device("cpu"))
-
-    assert re.fullmatch(r"\d{8}_\d{6}_base_shootout", run.folder.name)
-    assert re.fullmatch(r"\d{8}_\d{6}", other.folder.name)
-    assert run.manifest["run"] == run.folder.name
-    assert (run.manifest["seeds"], other.manifest["seeds"]) == ([0, 1, 2], [training_config().seed])
-
-
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", pages())
 def test_a_notebook_declares_its_parameters(name):
     declared = set(default_parameters(name))
 
@@ -116,9 +109,45 @@ def test_a_notebook_declares_its_parameters(name):
 
 @pytest.fixture
 def page(tmp_path):
-    config = training_config()
-    run = Run.start("benchmarks", start_manifest("tiny_corpus", config), reports=tmp_path)
-    return Page("tiny_corpus", config, run, torch.device("cpu"))
+    """A session of a run that has measured nothing yet."""
+    config = throughput_config()
+    run = Run.start("benchmarks", start_manifest("throughput", config), reports=tmp_path)
+    return Session(PAGE, config, run, torch.device("cpu"))
+
+
+def test_each_batch_is_saved_before_the_next_is_measured_and_tables_follow(page, monkeypatch):
+    found = throughput_records(page.config, {"respsann": 900.0, "transformer": 1000.0})
+
+    def measure(session):
+        for one in found:
+            yield [one]
+            held = Session(PAGE, page.config, page.run, page.device)
+            assert held.records[-1] == one
+            assert one.key in held.done
+
+    monkeypatch.setattr(PAGE, "measure", measure, raising=False)
+
+    page.measure()
+
+    assert {"cells.csv", "samples.csv", "throughput.csv", "README.md"} <= page.run.artifacts
+    assert "slower" in page.table("throughput.csv").data
+    assert "that speed" in page.answer().data
+    assert page.reading().data.startswith("- **Noise.**")
+
+
+def test_a_run_without_all_files_of_its_records_has_measured_nothing(page):
+    page.records = [record()]
+    page.save()
+    page.run.artifacts.discard("samples.csv")
+
+    assert Session(PAGE, page.config, page.run, page.device).records == []
+
+
+def test_outside_papermill_a_run_is_not_complete(page):
+    said = page.finish().data
+
+    assert "not made by papermill" in said
+    assert page.run.manifest["status"] == "interactive"
 
 
 def test_the_runner_is_told_how_far_a_run_is(page, tmp_path, monkeypatch):
@@ -138,7 +167,7 @@ def test_the_runner_is_told_how_far_a_run_is(page, tmp_path, monkeypatch):
 
 def test_a_fast_run_does_not_tell_every_step_but_always_the_last(page, tmp_path, monkeypatch):
     monkeypatch.setenv(PROGRESS, str(tmp_path / "progress.json"))
-    monkeypatch.setattr(notebook, "TELL_SECONDS", 3600)
+    monkeypatch.setattr(notebook, "PROGRESS_SECONDS", 3600)
     told = []
 
     for step in (1, 2, 3):
@@ -158,11 +187,12 @@ def test_a_run_that_nobody_follows_tells_nothing(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("pixels", [False, True])
-def test_a_figure_is_saved_panel_by_panel_and_as_pixels_if_asked_for(page, pixels):
+def test_a_figure_is_saved_panel_by_panel_and_as_pixels_if_asked_for(page, monkeypatch, pixels):
     figure = figures.Figure({"by tokens": "<svg/>", "s(z), all": "<svg></svg>"}, b"PNG", "")
+    monkeypatch.setattr(PAGE, "figures", lambda tables, info: {"curve": figure}, raising=False)
 
-    assert page.show("loss_curve", figure, pixels=pixels) is figure
+    assert page.show("curve", pixels=pixels) is figure
 
-    names = {"loss_curve_by_tokens.svg", "loss_curve_s_z_all.svg"}
-    assert page.run.artifacts == names | ({"loss_curve.png"} if pixels else set())
-    assert (page.run.folder / "loss_curve_by_tokens.svg").read_text() == "<svg/>"
+    names = {"curve_by_tokens.svg", "curve_s_z_all.svg"}
+    assert page.run.artifacts == names | ({"curve.png"} if pixels else set())
+    assert (page.run.folder / "curve_by_tokens.svg").read_text() == "<svg/>"

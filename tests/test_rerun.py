@@ -152,7 +152,7 @@ def test_a_row_out_of_range_is_refused_with_the_rows_there_are(tmp_path):
     with pytest.raises(ConfigError, match=r"row must be from 1 to 3 .* got 0; its rows") as told:
         repeat.row_of(PAGE, run, 0)
 
-    assert "1: batch_tokens 32, mode forward, precision fp32" in str(told.value)
+    assert "1: respsann, 32 tokens a step, forward, fp32" in str(told.value)
 
 
 def test_what_is_no_run_folder_is_refused_with_the_runs_there_are(tmp_path):

@@ -30,7 +30,7 @@ def runs(tmp_path):
         history_run(tmp_path, "throughput", 1, *BOTH),
         history_run(tmp_path, "throughput", 2, *BOTH),
         history_run(tmp_path, "throughput", 3, *BOTH, machine="another"),
-        history_run(tmp_path, "memory", 4, preset="gpu"),
+        history_run(tmp_path, "validation", 4, preset="gpu"),
         Refused(tmp_path / "x", "x: broken"),
     ]
 
@@ -40,7 +40,7 @@ def runs(tmp_path):
     [
         ({}, [1, 2, 3, 4]),
         ({"page": "throughput"}, [1, 2, 3]),
-        ({"page": "memory"}, [4]),
+        ({"page": "validation"}, [4]),
         ({"base": "transformer"}, [1, 2, 3]),
         ({"machine": "another"}, [3]),
         ({"preset": "gpu"}, [4]),
@@ -74,12 +74,12 @@ def test_a_pair_that_cannot_be_compared_is_told_for_each_of_its_bases(runs, base
 
 
 def test_what_was_chosen_is_said_with_the_number_of_runs(runs):
-    asked = Results(ResultsConfig(**ALL | {"page": "memory", "preset": "gpu"}), runs)
+    asked = Results(ResultsConfig(**ALL | {"page": "validation", "preset": "gpu"}), runs)
 
-    assert asked.about().data == "Chosen: page memory, preset gpu; 2 of 5 runs."
+    assert asked.about().data == "Chosen: page validation, preset gpu; 2 of 5 runs."
     assert Results(ResultsConfig(**ALL), []).about().data == "Chosen: everything; 0 of 0 runs."
     assert "no two of equal" not in asked.trends().data
-    assert "Memory on a machine: one complete run." in asked.trends().data
+    assert "Validation on a machine: one complete run." in asked.trends().data
 
 
 def test_nothing_measured_shows_empty_tables():

@@ -149,7 +149,6 @@ def again(row, monkeypatch, repeats, made=TRAINED):
         yield from (made[key] for key in cells)
 
     monkeypatch.setattr(rerun, "run_cells", run_cells)
-    monkeypatch.setattr(rerun, "refuse_other_text", lambda run: None)
     config = CONFIG.model_copy(update={"with_lm_eval": True, "scheduler": "tcp://there:1"})
     request = RerunRequest(
         config=config, device=torch.device("cpu"), repeats=repeats, say=lambda said: None

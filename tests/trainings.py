@@ -6,36 +6,39 @@ import random
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 
 from psannlm.config.training import TrainingConfig
-from psannlm.evidence.runs import Run
 from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.pages.tiny_corpus import prose as training_views
-from psannlm.pages.tiny_corpus import tables as training_tables
-from psannlm.pages.tiny_corpus.tables import Trained
+from psannlm.pages.tiny_corpus.page import PAGE
+from psannlm.pages.tiny_corpus.records import SINE, YARDSTICKS, Trained, from_texts
 from psannlm.train import journal
 from psannlm.train.journal import bits_per_byte, perplexity
-from tests import tiny_trainings
-from tests.synthetic import executed_notebook, start_manifest
+from tests.synthetic import sealed_run
 
 VAL_BYTES, VAL_TOKENS, TEST_BYTES, TEST_TOKENS = 25_000, 10_000, 20_100, 8_000
 
 
 def training_config(**changes: Any) -> TrainingConfig:
-    """A training on the committed sample; keywords override."""
     values: dict[str, Any] = {
-        "vocab_size": 64, "d_mlp": 32, "gate_n_fft": 64, "preset": "cpu",
-        "corpus": "datasets/lm/sample.txt",
-        "train_megabytes": 0.3, "validation_megabytes": 0.05, "tokenizer": "bpe", "epochs": 2.0,
-        "batch_tokens": 64, "pass_tokens": 32, "loss_chunk_tokens": 32, "learning_rate": 0.001,
-        "checkpoint_steps": 10, "keep_checkpoints": 1, "target_perplexity": 8.0, "ngram_order": 6,
-        "prompts": ("The ", "It was "), "sample_tokens": 20,
+        "vocab_size": 64, "context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2,
+        "d_mlp": 32, "preset": "cpu", "base": "respsann", "corpus": "datasets/lm/sample.txt",
+        "train_megabytes": 0.3, "validation_megabytes": 0.05, "tokenizer": "bpe",
+        "tokenizer_file": "", "epochs": 2.0, "batch_tokens": 64, "pass_tokens": 32,
+        "loss_chunk_tokens": 32, "optimizer": "adamw", "learning_rate": 0.001,
+        "schedule": "cosine", "warmup_fraction": 0.1, "decay_fraction": 0.2,
+        "final_fraction": 0.1, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0,
+        "precision": "fp32", "compile": False, "device": "cpu", "parallel": "ddp",
+        "evaluations": 2, "checkpoint_steps": 10, "keep_checkpoints": 1,
+        "target_perplexity": 8.0, "ngram_order": 6, "prompts": ("The ", "It was "),
+        "sample_tokens": 20, "temperature": 0.8, "top_p": 0.95, "seed": 0,
     }  # fmt: skip
-    return tiny_trainings.training_config(**values | changes)
+    changes.setdefault("base", "respsann")
+    merged = values | changes
+    merged["base"] = (merged["base"],) if isinstance(merged["base"], str) else merged["base"]
+    return TrainingConfig(**merged)
 
 
 def trained(
@@ -62,14 +65,35 @@ def trained(
             ("xz after training text", 5_000, True, 2.2, 4.5),
             (f"{config.ngram_order}-gram model", 5_000, True, 1.9, 12.5),
         ],
-        columns=list(training_tables.YARDSTICKS),
+        columns=YARDSTICKS.names,
     )
     samples = [
         {"prompt": p, "temperature": 0.8, "top_p": 0.95, "text": "house was old.\n\nSo it stood."}
         for p in config.prompts
     ]
-    metrics = _metrics(config, losses, speed)
-    return Trained(losses, speed, metrics, yardsticks, _sine(config, draw), samples)
+    texts = {
+        "loss.csv": _csv(losses),
+        "speed.csv": _csv(speed),
+        "yardsticks.csv": _csv(yardsticks),
+        "sine.csv": _csv(_sine(config, draw)),
+        "metrics.json": json.dumps(_metrics(config, losses, speed), indent=2) + "\n",
+        "samples.json": json.dumps(samples, indent=2) + "\n",
+        "tokenizer.json": "{}\n",
+    }
+    [result] = from_texts(texts)
+    return result
+
+
+def changed(result: Trained, **metrics: Any) -> Trained:
+    """The same training with other metrics."""
+    text = json.dumps({**result.metrics, **metrics}, indent=2) + "\n"
+    [result] = from_texts({**result.texts, "metrics.json": text})
+    return result
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def _losses(config: TrainingConfig, n: int, end: float, draw: random.Random) -> pd.DataFrame:
@@ -167,20 +191,11 @@ def _sine(config: TrainingConfig, draw: random.Random) -> pd.DataFrame:
         for layer in range(layers)
         for feature in range(config.d_mlp)
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(training_tables.SINE))
+    return pd.DataFrame(rows, columns=SINE.names)
 
 
-def training_files(result: Trained) -> dict[str, str]:
-    """The files that the trainer writes, by name."""
-    return {
-        "loss.csv": result.losses.to_csv(index=False, lineterminator="\n"),
-        "speed.csv": result.speed.to_csv(index=False, lineterminator="\n"),
-        "yardsticks.csv": result.yardsticks.to_csv(index=False, lineterminator="\n"),
-        "sine.csv": result.sine.to_csv(index=False, lineterminator="\n"),
-        "metrics.json": json.dumps(result.metrics, indent=2) + "\n",
-        "samples.json": json.dumps(result.samples, indent=2) + "\n",
-        "tokenizer.json": "{}\n",
-    }
+CORPUS = {"path": "datasets/lm/sample.txt", "sha256": "c" * 64, "bytes": 10**6}
+TOKENIZER = {"kind": "bpe", "sha256": "d" * 64, "bytes_per_token": 2.5}
 
 
 def training_run(
@@ -188,16 +203,5 @@ def training_run(
 ) -> Path:
     """A sealed run folder of a made-up training; returns it."""
     config = training_config(**changes)
-    run = Run.start("benchmarks", start_manifest("tiny_corpus", config), reports=reports)
-    result = result or trained(config)
-    run.state(
-        corpus={"path": config.corpus, "sha256": "c" * 64, "bytes": 10**6},
-        tokenizer={"kind": config.tokenizer, "sha256": "d" * 64, "bytes_per_token": 2.5},
-    )
-    for name, text in training_files(result).items():
-        run.write(name, text)
-    for name, text in training_views.files(result, run.manifest).items():
-        run.write(name, text)
-    run.write("tiny_corpus.ipynb", nbformat.writes(executed_notebook("Tiny corpus")))
-    run.seal(status)
-    return run.folder
+    records, facts = [result or trained(config)], {"corpus": CORPUS, "tokenizer": TOKENIZER}
+    return sealed_run(PAGE, config, records, reports, status=status, **facts)

@@ -199,8 +199,7 @@ def _between(one: _Compared, expected: Expected | None) -> str:
 
 def key_text(page: Page[Any, Any], row: Row) -> str:
     """What a row measures, in words."""
-    named = ((c.name, row.values.get(c.name)) for c in page.table_of(row).of_role("key"))
-    return ", ".join(f"{name} {'unknown' if v is None else v}" for name, v in named)
+    return ", ".join(part for part in (row.values.get("base"), page.setting(row)) if part)
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,6 +1,5 @@
 """All measurements of memory that a run makes: which cells there are, and what comes of each."""
 
-import random
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from psannlm import CACHE
+from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
 from psannlm.bench.fork_server import ForkServer
 from psannlm.bench.processes import run_task
@@ -70,16 +70,12 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
 def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
     """All cells, in the order in which they run.
 
-    The run goes in blocks, one a repeat, each shuffled anew. Every block has the cells whose times
-    are compared; the first has those too of which bytes alone are asked, as these repeat exactly.
+    Every block has the settings whose times are compared; the first has those too of which bytes
+    alone are asked, as these repeat exactly.
     """
-    shuffler = random.Random(config.seed)
-    cells: list[MemoryCell] = []
-    for repeat in range(config.n_repeats):
-        block = main_settings(config) + ([] if repeat else further_settings(config))
-        shuffler.shuffle(block)
-        cells += [MemoryCell(repeat, len(cells) + i, what) for i, what in enumerate(block)]
-    return cells
+    main, further = main_settings(config), further_settings(config)
+    blocks = shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
+    return [MemoryCell(*cell) for cell in blocks]
 
 
 def memory(
@@ -192,24 +188,27 @@ def published(
         return
     names = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp", "context_length")
     shape = {name: getattr(config, name) for name in names}
-    asked = _peer_config(config, tuple(missing))
+    asked = _peer_config(config).model_copy(update={"precision": tuple(missing)})
     for cell in saved_bytes(asked, cache=cache):
-        names = ("base", "batch_tokens", "precision", "status", "reason", "started_at")
         yield PeerRecord(
             package=package,
             version=version,
-            **{name: getattr(cell, name) for name in names},
+            base=PEER_BASE,
             **shape,
+            batch_tokens=config.batch_tokens[0],
+            precision=cell.precision,
+            saved_kinds={},
             n_parameters=cell.n_parameters,
             saved_bytes=cell.saved_bytes,
-            saved_kinds={},
+            status=cell.status,
+            reason=cell.reason,
+            started_at=cell.started_at,
         )
 
 
-def _peer_config(config: MemoryConfig, precision: tuple[str, ...]) -> PeerConfig:
+def _peer_config(config: MemoryConfig) -> PeerConfig:
     """The comparison of the published package of which saved bytes alone are asked."""
     shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
     asked = {"base": (PEER_BASE,), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
-    asked |= {"precision": precision}
     asked |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
     return PeerConfig(**shared | asked | {"prompt_tokens": 1, "new_tokens": 1})

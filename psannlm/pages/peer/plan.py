@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import random
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psannlm import CACHE
+from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
 from psannlm.bench.upkeep import reason_of
@@ -143,18 +143,10 @@ class Cell(NamedTuple):
 
 
 def plan(config: PeerConfig) -> list[Cell]:
-    """All cells, in the order in which they run.
-
-    The run goes in blocks, one a repeat. A block has every cell once, shuffled anew, so that a
-    machine that grows slower or faster does so for both packages alike.
-    """
-    shuffler = random.Random(config.seed)
-    cells: list[Cell] = []
-    for repeat in range(config.n_repeats):
-        block = list(product(SIDES, config.base, config.setting, config.precision))
-        shuffler.shuffle(block)
-        cells += [Cell(repeat, len(cells) + i, *what) for i, what in enumerate(block)]
-    return cells
+    """All cells, in the order in which they run: every block has each once."""
+    settings = list(product(SIDES, config.base, config.setting, config.precision))
+    blocks = shuffled_blocks(settings, n_repeats=config.n_repeats, seed=config.seed)
+    return [Cell(repeat, order, *setting) for repeat, order, setting in blocks]
 
 
 def compare(
