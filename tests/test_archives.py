@@ -1,8 +1,11 @@
-"""Members are read from archives in the order of their names, and nothing is unpacked."""
+"""Files are written whole or not at all, and read from archives without unpacking them."""
 
+import contextlib
 import gzip
+import hashlib
 import io
 import lzma
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import archives
 from psannlm.corpora.archives import members, own_files, readable
+from psannlm.files import replacing, sha256_of, write_atomically
 
 FILES = {"p/b.txt": b"bee", "p/a.txt": b"ay", "p/c.md": b"sea", "a/../../escape.txt": b"out"}
 
@@ -23,9 +27,9 @@ def zipped(path: Path, files=FILES) -> Path:
     return path
 
 
-def tarred(path: Path, files=FILES) -> Path:
+def tarred(path: Path) -> Path:
     with tarfile.open(path, f"w:{path.suffix[1:].replace('tgz', 'gz')}") as archive:
-        for name, content in files.items():
+        for name, content in FILES.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
@@ -45,26 +49,15 @@ def contents(found) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.whl", "x.tgz", "x.tar.gz", "x.tar.xz"])
-def test_chosen_members_are_read_by_name(tmp_path, name):
-    path = (zipped if name.endswith(("zip", "whl")) else tarred)(tmp_path / name)
-
-    found = contents(members(path, ["p/*.txt"], ["*/b.txt"]))
-
-    assert found == {"p/a.txt": b"ay"}
-    assert list(contents(members(path, ["p/*"]))) == ["p/a.txt", "p/b.txt", "p/c.md"]
-
-
-@pytest.mark.parametrize("name", ["x.zip", "x.tgz"])
-def test_a_path_that_leads_out_of_an_archive_leads_nowhere(tmp_path, name):
+def test_members_are_read_by_name_and_no_path_leads_out_of_an_archive(tmp_path, name):
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)
-    path = (zipped if name.endswith("zip") else tarred)(inside / name)
+    path = (zipped if name.endswith(("zip", "whl")) else tarred)(inside / name)
 
-    found = contents(members(path))
-
-    assert found["a/../../escape.txt"] == b"out"
-    assert list(tmp_path.rglob("*escape*")) == []
-    assert "p/link.txt" not in found
+    assert contents(members(path, ["p/*.txt"], ["*/b.txt"])) == {"p/a.txt": b"ay"}
+    assert list(contents(members(path, ["p/*"]))) == ["p/a.txt", "p/b.txt", "p/c.md"]
+    assert contents(members(path))["a/../../escape.txt"] == b"out"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
 
 
 def test_packed_files_and_members_are_unpacked(tmp_path):
@@ -80,11 +73,14 @@ def test_packed_files_and_members_are_unpacked(tmp_path):
     assert [member.title for member in found] == ["a", "b", "c", "d"]
 
 
-def test_a_pattern_that_fits_nothing_is_refused_with_what_there_is(tmp_path):
+def test_a_pattern_that_fits_nothing_and_a_member_too_large_are_refused(tmp_path, monkeypatch):
     path = zipped(tmp_path / "x.zip")
 
     with pytest.raises(ConfigError, match=r"x\.zip has no member 'q/\*\.txt'; it begins with a/"):
         list(members(path, ["p/*.txt", "q/*.txt"]))
+    monkeypatch.setattr(archives, "LARGEST_MEMBER", 2)
+    with pytest.raises(ConfigError, match=r"p/b\.txt in x\.zip must have at most 2 bytes, got 3"):
+        list(members(path, ["p/*.txt"]))
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tgz", "x.tar"])
@@ -96,22 +92,17 @@ def test_a_damaged_archive_is_named(tmp_path, name):
 
 
 def test_a_file_that_may_not_be_read_is_named():
-    refused = pytest.raises(
-        ConfigError, match=r"a\.txt cannot be read: Permission denied; fetch it"
-    )
+    refused = pytest.raises(ConfigError, match=r"a\.txt cannot be read: Permission denied; fetch")
 
     with refused, readable("a.txt"):
         raise PermissionError(13, "Permission denied")
 
 
-def test_a_member_too_large_for_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "LARGEST_MEMBER", 2)
-
-    with pytest.raises(ConfigError, match=r"p/b\.txt in x\.zip must have at most 2 bytes, got 3"):
-        list(members(zipped(tmp_path / "x.zip"), ["p/*.txt"]))
-
-
 def test_folders_are_searched_for_texts_by_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere does not exist; name files or folders"):
+        list(own_files([tmp_path / "nowhere"]))
+    with pytest.raises(ConfigError, match=r"holds no file that ends in \.txt"):
+        list(own_files([tmp_path]))
     (tmp_path / "deep").mkdir()
     for name in ("b.txt", "deep/a.TXT.gz", "c.pdf", ".hidden.txt"):
         (tmp_path / name).touch()
@@ -121,8 +112,37 @@ def test_folders_are_searched_for_texts_by_name(tmp_path):
     assert [p.name for p in found] == ["b.txt", "a.TXT.gz", "c.pdf"]
 
 
-def test_what_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere does not exist; name files or folders"):
-        list(own_files([tmp_path / "nowhere"]))
-    with pytest.raises(ConfigError, match=r"holds no file that ends in \.txt"):
-        list(own_files([tmp_path]))
+def test_text_and_bytes_are_written_as_they_are(tmp_path):
+    write_atomically(tmp_path / "text", "é\r\n")
+    write_atomically(tmp_path / "bytes", b"\xff\n")
+
+    assert (tmp_path / "text").read_bytes() == b"\xc3\xa9\r\n"
+    assert (tmp_path / "bytes").read_bytes() == b"\xff\n"
+
+
+@pytest.mark.parametrize("breaks", ["", "in the block", "on the disk"])
+def test_what_is_written_piece_by_piece_appears_at_the_end_or_never(tmp_path, monkeypatch, breaks):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail_if(place: str) -> None:
+        if breaks == place:
+            raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", lambda fd: fail_if("on the disk"))
+    with contextlib.suppress(OSError), replacing(path) as out:
+        out.write(b"new ")
+        assert path.read_text() == "old"
+        fail_if("in the block")
+        out.write(b"text")
+
+    assert path.read_text() == ("old" if breaks else "new text")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**18 + 1])
+def test_a_hash_is_that_of_the_whole_content(tmp_path, size):
+    path = tmp_path / "file"
+    path.write_bytes(b"\x00\x0a" * size)
+
+    assert sha256_of(path) == hashlib.sha256(b"\x00\x0a" * size).hexdigest()

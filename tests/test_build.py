@@ -1,8 +1,7 @@
-"""A corpus is the same wherever it is built, of whole documents, with nothing in it twice."""
+"""A corpus is the same wherever it is built: whole documents, drawn by a seed, nothing twice."""
 
 import csv
 import io
-import json
 import subprocess
 import sys
 import zipfile
@@ -17,9 +16,10 @@ from psannlm.config.schema import ConfigError
 from psannlm.corpora import build as module
 from psannlm.corpora.build import build, build_from
 from psannlm.corpora.corpus import CORPORA, beside, load
-from psannlm.corpora.recipe import RECIPES
+from psannlm.corpora.recipe import RECIPES, SPLITS
+from psannlm.corpora.split import SLACK, Candidate, assign, assign_blocks
 from psannlm.files import sha256_of
-from tests.texts import facts_of, prose, written
+from tests.texts import dataset, facts_of, prose, written
 
 
 def source(name: str, folder: Path, **changes) -> dict:
@@ -51,21 +51,14 @@ def two_registers(tmp_path):
     return source("tales", tales), source("letters", letters)
 
 
-def test_every_register_is_held_out_in_whole_documents(built, two_registers):
-    corpus = load(built(*two_registers))
-
-    by_split = {
-        s: {d.source for d in corpus.documents if d.split == s} for s in ("validation", "test")
-    }
-    assert by_split == {"validation": {"tales", "letters"}, "test": {"tales", "letters"}}
-    assert Counter(d.title for d in corpus.documents).most_common(1)[0][1] == 1
-    assert Counter(d.source for d in corpus.documents) == {"tales": 30, "letters": 40}
-
-
-def test_the_facts_add_up(built, two_registers):
+def test_every_register_is_held_out_in_whole_documents_and_the_facts_add_up(built, two_registers):
     path = built(*two_registers)
     facts, corpus = facts_of(path), load(path)
 
+    for split in ("validation", "test"):
+        assert {d.source for d in corpus.documents if d.split == split} == {"tales", "letters"}
+    assert len({d.title for d in corpus.documents}) == len(corpus.documents)
+    assert Counter(d.source for d in corpus.documents) == {"tales": 30, "letters": 40}
     for parts in (facts["splits"], facts["sources"]):
         for what in ("documents", "bytes", "lines"):
             assert sum(part[what] for part in parts.values()) == facts[what]
@@ -87,14 +80,10 @@ build("mine", Path(sys.argv[1]), Path(sys.argv[2]))
 def test_every_build_is_the_same_to_the_byte(built, two_registers, tmp_path):
     first = built(*two_registers)
     second = tmp_path / "again"
-    arguments = [str(second), str(tmp_path / "recipes")]
+    command = [sys.executable, "-c", BUILD, str(second), str(tmp_path / "recipes")]
 
     done = subprocess.run(
-        [sys.executable, "-c", BUILD, *arguments],
-        cwd=ROOT,
-        env={"PYTHONHASHSEED": "12345"},
-        capture_output=True,
-        text=True,
+        command, cwd=ROOT, env={"PYTHONHASHSEED": "12345"}, capture_output=True, text=True
     )
 
     assert done.returncode == 0, done.stderr
@@ -102,77 +91,50 @@ def test_every_build_is_the_same_to_the_byte(built, two_registers, tmp_path):
         assert (second / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_near_duplicate_of_held_out_text_is_removed_from_train_and_counted(built, tmp_path):
-    held_out = [prose(60) for _ in range(3)]
-    words = held_out[1].split()
-    near, far = (
-        " ".join([*words[:45], *prose(15).split()]),
-        " ".join([*words[:15], *prose(45).split()]),
-    )
-    other = [prose() for _ in range(5)]
-    train = source("new", written(tmp_path / "a", {"a": [*other, near, far]}), split="train")
-    test = source("old", written(tmp_path / "b", {"b": held_out}), split="test")
-    path = built(train, test, validation=0.0)
-
-    corpus = load(path)
-
-    assert "".join(corpus.texts("test")).splitlines() == held_out
-    assert "".join(corpus.texts("train")).splitlines() == [*other, far]
-    assert facts_of(path)["removed_paragraphs"] == {"near duplicates of held-out text": 1}
-
-
-FIRST, MORE = prose(60), [prose(30) for _ in range(4)]
+FIRST, MORE, WORDS = prose(60), [prose(30) for _ in range(4)], prose(60).split()
+NEAR, FAR = (" ".join([*WORDS[:n], *prose(60 - n).split()]) for n in (45, 15))
+KEEP_ALL = {"drop_exact_duplicates": False, "near_duplicate_share": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("texts", "settings", "left", "removed"),
+    ("train", "test", "settings", "left", "removed"),
     [
         (
-            {"a": [FIRST, MORE[0], f"{prose(10)} {FIRST}"]},
+            [*MORE, NEAR, FAR],
+            [FIRST, " ".join(WORDS)],
+            {},
+            [*MORE, FAR],
+            {"near duplicates of held-out text": 1},
+        ),
+        (
+            [FIRST, MORE[0], f"{prose(10)} {FIRST}"],
+            [],
             {},
             [FIRST, MORE[0]],
             {"near duplicates within train": 1},
         ),
-        (
-            {"a": [MORE[0]] * 3},
-            {"drop_exact_duplicates": False, "near_duplicate_share": 1.0},
-            [MORE[0]] * 3,
-            {},
-        ),
-        ({"a": ["IV", "***"], "b": MORE}, {"min_characters": 5}, MORE, {"short": 2}),
+        ([FIRST, MORE[0]], [FIRST.upper(), MORE[1]], {}, [MORE[0]], {"exact duplicates": 1}),
+        ([MORE[0]] * 3, [], KEEP_ALL, [MORE[0]] * 3, {}),
+        (["IV", "***", *MORE], [], {"min_characters": 5}, MORE, {"short": 2}),
     ],
-    ids=["near", "kept where the recipe says so", "no document is left"],
+    ids=["near held out", "near within train", "exact", "as the recipe says", "short"],
 )
-def test_what_is_removed_from_train_is_counted(built, tmp_path, texts, settings, left, removed):
-    found = source("s", written(tmp_path / "a", texts), split="train")
-    path = built(found, validation=0.0, test=0.0, **settings)
+def test_what_is_removed_from_train_and_never_from_what_is_held_out_is_counted(
+    built, tmp_path, train, test, settings, left, removed
+):
+    sources = [
+        source(split, written(tmp_path / split, {"a": texts}), split=split)
+        for split, texts in (("train", train), ("test", test))
+        if texts
+    ]
+    path = built(*sources, **{"validation": 0.0, "test": 0.0} | settings)
 
-    assert path.read_text().splitlines() == left
-    assert len(load(path).documents) == 1
+    corpus = load(path)
+
+    assert "".join(corpus.texts("train")).splitlines() == left
+    assert "".join(corpus.texts("test")).splitlines() == test
+    assert len(corpus.documents) == len(sources)
     assert facts_of(path)["removed_paragraphs"] == removed
-
-
-def test_the_same_paragraph_stands_once_and_rather_in_what_is_held_out(built, tmp_path):
-    shared = prose(5)
-    train = source("new", written(tmp_path / "a", {"a": [shared, prose()]}), split="train")
-    test = source("old", written(tmp_path / "b", {"b": [shared.upper(), prose()]}), split="test")
-    path = built(train, test, validation=0.0)
-
-    assert path.read_text().lower().count(shared.lower()) == 1
-    assert shared.upper() in "".join(load(path).texts("test"))
-    assert facts_of(path)["removed_paragraphs"] == {"exact duplicates": 1}
-
-
-def test_a_long_document_is_cut_at_paragraphs(built, tmp_path):
-    texts = written(tmp_path / "a", {"a": [prose() for _ in range(40)]})
-    path = built(source("s", texts), max_document_bytes=500)
-
-    documents = load(path).documents
-
-    assert len(documents) > 10
-    assert {d.title for d in documents} == {"a"}
-    assert sum(d.n_bytes < 500 for d in documents) <= 1  # the end
-    assert max(d.n_bytes for d in documents) < 1000
 
 
 def test_members_of_a_fetched_archive_are_read(built, tmp_path, monkeypatch):
@@ -191,23 +153,16 @@ def test_members_of_a_fetched_archive_are_read(built, tmp_path, monkeypatch):
 
 
 def test_rows_of_the_hub_keep_their_split(built, tmp_path):
-    pytest.importorskip("datasets.load", reason="the client of the hub is an extra")
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    for split in ("train", "validation", "test"):
-        rows = [f" = {split} {i} = " if n == 0 else prose(9) for i in range(2) for n in range(4)]
-        lines = [json.dumps({"text": row}) + "\n" for row in rows]
-        (folder / f"{split}.jsonl").write_text("".join(lines))
-    sources = [
-        {"name": s, "kind": "hub", "licence": "x", "dataset": str(folder), "rows": s, "split": s}
-        for s in ("train", "validation", "test")
-    ]
-
-    corpus = load(built(*sources))
-
-    assert {(d.split, d.title) for d in corpus.documents} == {
-        (s, f"{s} {i}") for s in ("train", "validation", "test") for i in range(2)
+    titles = {split: [f"{split} {i}" for i in range(2)] for split in SPLITS}
+    rows = {
+        split: [row for title in titles[split] for row in (f" = {title} = ", prose(9), prose(9))]
+        for split in SPLITS
     }
+    hub = {"kind": "hub", "licence": "x", "dataset": str(dataset(tmp_path / "hub", rows))}
+
+    corpus = load(built(*(hub | {"name": s, "rows": s, "split": s} for s in SPLITS)))
+
+    assert {s: sorted(d.title for d in corpus.documents if d.split == s) for s in SPLITS} == titles
 
 
 def test_a_failed_build_leaves_the_old_corpus_and_nothing_else(built, two_registers, tmp_path):
@@ -221,21 +176,14 @@ def test_a_failed_build_leaves_the_old_corpus_and_nothing_else(built, two_regist
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
 
 
-@pytest.mark.parametrize(
-    ("texts", "settings", "message"),
-    [
-        ({"a": [prose()], "b": [prose()]}, {}, "a corpus must have at least 3 documents"),
-        (
-            {"a": ["x"]},
-            {"min_characters": 5, "validation": 0.0, "test": 0.0},
-            "mine: nothing is left of its sources",
-        ),
-    ],
-)
-def test_too_little_text_is_refused(built, tmp_path, texts, settings, message):
-    with pytest.raises(ConfigError, match=message):
-        built(source("s", written(tmp_path / "a", texts)), **settings)
+def test_too_little_text_is_refused(built, tmp_path):
+    two = source("s", written(tmp_path / "two", {"a": [prose()], "b": [prose()]}))
+    none = source("s", written(tmp_path / "none", {"a": ["x"]}))
 
+    with pytest.raises(ConfigError, match="a corpus must have at least 3 documents"):
+        built(two)
+    with pytest.raises(ConfigError, match="mine: nothing is left of its sources"):
+        built(none, min_characters=5, validation=0.0, test=0.0)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -256,32 +204,29 @@ def test_the_committed_sample_is_that_of_its_recipe():
     assert all(corpus.n_bytes(split) >= 50_000 for split in ("train", "validation", "test"))
 
 
-def test_few_files_of_ones_own_are_cut_into_parts(tmp_path):
-    written(tmp_path / "a", {"one": [prose() for _ in range(300)], "two": [prose()]})
+def test_few_files_of_ones_own_are_cut_into_parts_and_their_headings_stay(tmp_path):
+    lines = [f"{word} {i}" for i in range(40) for word in ("CHAPTER", "Глава", "第", "ok")]
+    texts = {"one": [*lines, *(prose() for _ in range(300))], "two": [prose()]}
+    written(tmp_path / "a", texts)
 
     path = build_from([tmp_path / "a"], tmp_path / "out" / "mine.txt")
 
-    corpus = load(path)
-    assert 40 <= len(corpus.documents) <= 55
-    assert {d.title for d in corpus.documents} == {"one", "two"}
-    assert facts_of(path)["lines"] == 301
+    documents = load(path).documents
+    assert 40 <= len(documents) <= 55
+    assert {d.title for d in documents} == {"one", "two"}
+    assert sorted(path.read_text().splitlines()) == sorted([*texts["one"], *texts["two"]])
 
 
-def test_many_files_of_ones_own_stay_whole(tmp_path):
-    written(tmp_path / "a", {f"file {i}": [prose() for _ in range(i + 1)] for i in range(50)})
+def test_many_files_stay_whole_under_their_titles_and_no_folder_is_named(tmp_path):
+    texts = {f'He said, "yes" {i}': [prose() for _ in range(i + 1)] for i in range(50)}
+    path = build_from([written(tmp_path / "a", texts)], tmp_path / "mine.txt")
 
-    corpus = load(build_from([tmp_path / "a"], tmp_path / "mine.txt"))
+    rows = csv.DictReader(io.StringIO(beside(path)[0].read_text()))
 
-    assert sorted(d.n_lines for d in corpus.documents) == list(range(1, 51))
-
-
-def test_ones_own_headings_and_other_scripts_stay(tmp_path):
-    lines = [f"{word} {i}" for i in range(40) for word in ("CHAPTER", "Глава", "第", "ok")]
-    written(tmp_path / "a", {"a": lines})
-
-    path = build_from([tmp_path / "a" / "a.txt"], tmp_path / "mine.txt")
-
-    assert sorted(path.read_text().splitlines()) == sorted(lines)
+    assert {row["title"]: int(row["lines"]) for row in rows} == {
+        title: len(paragraphs) for title, paragraphs in texts.items()
+    }
+    assert not any(str(tmp_path) in file.read_text() for file in (path, *beside(path)))
 
 
 @pytest.mark.parametrize(
@@ -300,11 +245,77 @@ def test_what_cannot_be_built_from_files_is_refused(tmp_path, files, out, messag
         build_from([tmp_path / name for name in files], tmp_path / out)
 
 
-def test_titles_with_commas_survive_the_table_and_no_folder_of_this_machine_is_named(tmp_path):
-    written(tmp_path / "a", {f'He said, "yes" {i}': [prose()] for i in range(50)})
+SOURCES = {"novels": [40, 90, 150, 400, 900, 1200], "letters": [10] * 80, "verse": [70] * 300}
+DOCUMENTS = [
+    Candidate(f"{source} {i}", source, n_bytes)
+    for source, sizes in SOURCES.items()
+    for i, n_bytes in enumerate(sizes)
+]
 
-    path = build_from([tmp_path / "a"], tmp_path / "mine.txt")
 
-    rows = list(csv.DictReader(io.StringIO(beside(path)[0].read_text())))
-    assert {row["title"] for row in rows} == {f'He said, "yes" {i}' for i in range(50)}
-    assert not any(str(tmp_path) in file.read_text() for file in (path, *beside(path)))
+def split(documents=DOCUMENTS, seed=0, validation=0.05, test=0.05):
+    return assign(documents, validation=validation, test=test, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_held_out_splits_take_about_their_share_of_every_source(seed):
+    held_out = Counter()
+    for document, name in zip(DOCUMENTS, split(seed=seed), strict=True):
+        held_out[document.source, name] += document.n_bytes
+
+    for source, sizes in SOURCES.items():
+        least = 0 if source == "novels" else 0.05  # a single novel may be more than its share
+        for name in ("validation", "test"):
+            share = held_out[source, name] / sum(sizes)
+            assert least <= share <= (1 + SLACK) * 0.05
+
+
+def test_the_same_seed_draws_the_same_documents_and_another_seed_others():
+    assert split(seed=1) == split(seed=1) != split(seed=2)
+
+
+def test_each_source_is_drawn_from_as_if_it_were_alone():
+    alone = [d for d in DOCUMENTS if d.source == "verse"]
+
+    assert split(alone) == split(DOCUMENTS)[-len(alone) :]
+
+
+def test_documents_of_one_title_are_drawn_one_by_one():
+    chosen = split([Candidate("part", "s", 10)] * 200)
+    first = [i for i, name in enumerate(chosen) if name == "validation"]
+
+    assert len(first) == 10
+    assert max(first) - min(first) > 50
+
+
+def test_a_fixed_split_stays():
+    documents = [Candidate("a", "s", 10, "test"), *DOCUMENTS, Candidate("b", "s", 10, "train")]
+
+    assert split(documents)[:: len(documents) - 1] == ["test", "train"]
+
+
+def test_few_documents_and_fractions_of_zero_are_shared_out():
+    equal = [Candidate(str(i), "s", 1) for i in range(4)]
+    unequal = [Candidate("a", "s", 500), Candidate("b", "s", 300), Candidate("c", "s", 400)]
+
+    held_out = Counter(split(equal, validation=0.45, test=0.45))
+    assert held_out == {"validation": 2, "test": 1, "train": 1}, "something to train on"
+    assert split(unequal) == ["train", "validation", "test"], "the smallest where nothing fits"
+    assert set(split(validation=0.0, test=0.0)) == {"train"}
+
+
+def test_two_documents_are_too_few():
+    with pytest.raises(ConfigError, match=r"at least 3 documents, .* got 2; add text"):
+        split(DOCUMENTS[:2])
+
+
+@pytest.mark.parametrize("n_blocks", [3, 50, 1000])
+def test_blocks_are_held_out_one_in_twenty_and_scattered(n_blocks):
+    chosen = list(assign_blocks(n_blocks, seed=0))
+    counts = Counter(chosen)
+    quarters = [Counter(chosen[i : i + 250])["validation"] for i in range(0, n_blocks, 250)]
+
+    assert counts["validation"] == counts["test"] == max(1, n_blocks // 20)
+    assert counts["train"] == n_blocks - counts["validation"] - counts["test"] > 0
+    assert n_blocks < 1000 or all(4 <= n <= 25 for n in quarters)
+    assert chosen != list(assign_blocks(n_blocks, seed=1))

@@ -34,28 +34,15 @@ def test_a_paragraph_is_one_line_of_visible_characters(raw, text):
     assert unicodedata.is_normalized("NFC", normalised(raw))
 
 
-def test_blank_lines_part_paragraphs_and_line_breaks_stay_within():
-    lines = ["a", "b", "", "  \t", "c", ""]
-
-    assert list(paragraphs(lines)) == ["a\nb", "c"]
+GUTENBERG = re.compile("(?i)project gutenberg")
 
 
 @pytest.mark.parametrize(
     ("settings", "removed", "stays", "reason"),
     [
         ({"min_characters": 5}, ["four", "  \n "], "fives", "short"),
-        (
-            {"min_lowercase": 0.5},
-            ["CHAPTER XII. THE DUEL", "1850 ... 17,311 ... 4,411", "* * *"],
-            "In 1850 the duty was five cents",
-            "capitals or figures",
-        ),
-        (
-            {"boilerplate": [re.compile("(?i)project gutenberg")]},
-            ["This is a Project\nGutenberg text"],
-            "A project of Gutenberg",
-            "boilerplate",
-        ),
+        ({"min_lowercase": 0.5}, ["CHAP. I", "1 ... 7"], "in 1850 they", "capitals or figures"),
+        ({"boilerplate": [GUTENBERG]}, ["A Project\nGutenberg text"], "Gutenberg", "boilerplate"),
     ],
 )
 def test_what_is_no_text_is_removed_and_counted(settings, removed, stays, reason):
@@ -67,13 +54,9 @@ def test_what_is_no_text_is_removed_and_counted(settings, removed, stays, reason
 
 
 def test_a_long_paragraph_is_cut_where_a_sentence_ends():
-    clean = cleaner(max_characters=100)
-    text = "word " * 12 + 'end." ' + "more " * 12 + "end."
+    sentences = ["word " * 12 + 'end."', "more " * 12 + "end."]
 
-    first, second = clean(text)
-
-    assert first == "word " * 12 + 'end."'
-    assert f"{first} {second}" == text
+    assert cleaner(max_characters=100)(" ".join(sentences)) == sentences
 
 
 @pytest.mark.parametrize("text", ["no stop " * 100, "x" * 1000, "a. b? " * 100, "é" * 350 + " y"])
@@ -106,7 +89,8 @@ def test_only_what_stands_between_the_markers_is_the_body(found, kept):
     assert list(body(found)) == (found if kept is None else kept)
 
 
-def test_short_paragraphs_are_joined_until_they_are_long_enough():
+def test_blank_lines_part_paragraphs_and_short_ones_are_joined():
+    assert list(paragraphs(["a", "b", "", "  \t", "c", ""])) == ["a\nb", "c"]
     assert list(joined(["aaa", "bb", "c", "dddd", "e"], 4)) == ["aaa\nbb", "c\ndddd", "e"]
     assert list(joined(["a", "b"], 0)) == ["a", "b"]
 
@@ -119,14 +103,12 @@ def text(n_words: int) -> str:
     return " ".join(RNG.choice(WORDS) for _ in range(n_words))
 
 
-@pytest.mark.parametrize(
-    "again", ["Yes, he said.", "yes he said", '"YES," -- he  said!', "yeshesaid"]
-)
-def test_case_spaces_and_punctuation_make_no_new_paragraph(again):
+def test_case_spaces_and_punctuation_make_no_new_paragraph():
     exact = Exact()
 
     assert not exact.seen_before("Yes, he said.")
-    assert exact.seen_before(again)
+    assert exact.seen_before("yes he said")
+    assert exact.seen_before('"YES," -- he  said!')
     assert not exact.seen_before("Yes, she said.")
 
 
@@ -146,34 +128,22 @@ def test_equal_phrases_have_equal_numbers_wherever_they_stand():
     assert len({*first.tolist(), *second.tolist()}) == len(first) + len(second) - 1
 
 
-def shared(first: str, second: str) -> float:
-    """The share of the second text's phrases in the first, by sets of words."""
-    sets = []
-    for words in (first.split(), second.split()):
-        sets.append([tuple(words[i : i + PHRASE]) for i in range(len(words) - PHRASE + 1)])
-    return sum(p in set(sets[0]) for p in sets[1]) / len(sets[1])
-
-
-@pytest.mark.parametrize("kept", [0, 50, 100, 150, 200])
-def test_the_share_is_that_of_common_phrases(kept):
+@pytest.mark.parametrize("common", [0, 50, 200])
+def test_the_share_is_that_of_common_phrases(common):
     first = text(200)
-    second = " ".join([*first.split()[:kept], *text(200 - kept).split()])
+    second = " ".join([*first.split()[:common], *text(200 - common).split()])
     table = PhraseTable(10_000)
     table.add(phrases(first))
 
-    assert table.share(phrases(second)) == pytest.approx(shared(first, second), abs=0.02)
-
-
-def test_a_text_without_phrases_shares_nothing():
-    table = PhraseTable(100)
-    table.add(phrases("too short"))
-
-    assert table.share(phrases("too short")) == 0.0
+    n_shared, n_phrases = max(0, common - PHRASE + 1), 200 - PHRASE + 1
+    # A table of 2**16 bits holds 193 phrases: one that was never seen passes for seen in 1 of 340.
+    assert table.share(phrases(second)) == pytest.approx(n_shared / n_phrases, abs=0.02)
 
 
 def test_few_unseen_phrases_are_taken_for_seen_in_a_full_table():
-    n_words = 200_000
+    n_words = 50_000
     table = PhraseTable(5 * n_words)
     table.add(phrases(text(n_words)))
 
-    assert table.share(phrases(text(50_000))) < 1 / 32
+    assert table.share(phrases(text(20_000))) < 1 / 32
+    assert table.share(phrases("too short")) == 0.0

@@ -1,15 +1,14 @@
 """A request is understood, or refused with each problem's key, value and expectation."""
 
-import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from pydantic import StringConstraints, ValidationError
+from pydantic import ValidationError
 
 from psannlm.config.network import ModelConfig
 from psannlm.config.parse import nearest, parse, read_parameters
-from psannlm.config.schema import ConfigError, Strict
+from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingSettings
 from psannlm.pages.throughput.config import ThroughputConfig
 from tests.networks import tiny
@@ -40,34 +39,20 @@ def problems(**changes: Any) -> list[str]:
 WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("d_model", "wide", "expected a whole number"),
     ("n_layers", 2.5, "expected a whole number"),
-    ("seed", [1], "expected a whole number"),
-    ("seed", None, "expected a whole number"),
     ("d_model", True, "expected a whole number"),
-    ("learning_rate", True, "expected a number"),
     ("batch_tokens", [64, True], "expected a list, each item a whole number"),
-    ("batch_tokens", True, "expected a list, each item a whole number"),
-    ("learning_rate", "fast", "expected a number"),
     ("learning_rate", float("inf"), "expected a number"),
     ("gate_strength", float("nan"), "expected a number"),
     ("compile", "maybe", "expected true or false"),
-    ("compile", 2, "expected true or false"),
-    ("baseline", 3, "expected a name"),
     ("baseline", "", "expected a name"),
     ("base", 3, "expected a list, each item a name"),
     ("mode", [], "must name at least one item"),
     ("device", "cudo", "must be one of auto, cpu, cuda, did you mean 'cuda'?"),
-    ("preset", "zzz", "must be one of smoke, cpu, gpu"),
-    (
-        "mode",
-        ["forward", "train"],
-        "must be one of forward, train_step, did you mean 'train_step'?",
-    ),
+    ("mode", ["train"], "must be one of forward, train_step, did you mean 'train_step'?"),
     ("device", 1, "expected one of auto, cpu, cuda"),
-    ("d_model", -8, "must be at least 1"),
     ("n_layers", 0, "must be at least 1"),
     ("learning_rate", 0, "must be more than 0"),
     ("freq_init_std", -0.5, "must be at least 0"),
-    ("seed", -1, "must be at least 0"),
     ("d_model", 2**16 + 2, "must be at most 65,536"),
     ("n_layers", 1025, "must be at most 1,024"),
     ("context_length", 2**20 + 1, "must be at most 1,048,576"),
@@ -77,10 +62,7 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
     ("d_model", "9" * 30, "must be at most 65,536"),
     ("gate_n_fft", 1, "must be at least 2"),
     ("base", ["respsann", "respsann"], "must not name an item twice"),
-    ("batch_tokens", [64, 64], "must not name an item twice"),
     ("batch_tokens", [64, "64"], "must not name an item twice"),
-    ("batch_tokens", [64, 64.0], "must not name an item twice"),
-    ("learnable", ["decay", "decay"], "must not name an item twice"),
 ]
 
 
@@ -95,9 +77,7 @@ THERE_ARE = "There are: respsann, sgrpsann, waveresnet, transformer"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"d_modle": 8}, "d_modle: unknown, did you mean 'd_model'?"),
         ({"zzzzzz": 8}, "zzzzzz: unknown"),
-        ({"n_heads": 3}, "d_model must be a multiple of n_heads, got 8 and 3"),
         (
             {"d_model": 6},
             "positions: rope needs an even head width, got d_model / n_heads = 6 / 2",
@@ -106,21 +86,8 @@ THERE_ARE = "There are: respsann, sgrpsann, waveresnet, transformer"
             {"positions": "sinusoidal", "d_model": 7, "n_heads": 1},
             "positions: sinusoidal needs an even d_model, got 7",
         ),
-        ({"gate_n_fft": 5}, "gate_n_fft must be even, got 5"),
         ({"sine_frequency": 1e-6}, "sine_frequency must be more than 1e-5, got 1e-06"),
-        (
-            {"batch_tokens": [64, 100]},
-            "batch_tokens must be multiples of context_length, got 64, 100 and 32",
-        ),
-        (
-            {"base": "respsan"},
-            f"base: unknown base 'respsan', did you mean 'respsann'? {THERE_ARE}",
-        ),
-        ({"base": ["respsann", "zzz"]}, f"base: unknown base 'zzz'. {THERE_ARE}"),
-        (
-            {"baseline": "Transformer"},
-            f"baseline: unknown base 'Transformer', did you mean 'transformer'? {THERE_ARE}",
-        ),
+        ({"baseline": "zzz"}, f"baseline: unknown base 'zzz'. {THERE_ARE}"),
     ],
 )
 def test_an_unknown_name_and_a_broken_rule_are_refused_in_one_line(
@@ -129,60 +96,26 @@ def test_an_unknown_name_and_a_broken_rule_are_refused_in_one_line(
     assert problems(**changes) == ["a.yaml:", f"  {message}"]
 
 
-class Patterned(Strict):
-    """Fields of kinds that no configuration of a notebook has."""
+def test_missing_values_are_refused_by_their_names() -> None:
+    required = [n for n, field in ThroughputConfig.model_fields.items() if field.is_required()]
 
-    pattern: re.Pattern[str] | None = None
-    code: Annotated[str, StringConstraints(pattern="^[a-f]+$")] = "a"
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"pattern": "("}, "pattern: expected a regular expression, got '('"),
-        ({"pattern": 3}, "pattern: expected a regular expression, got 3"),
-        ({"code": "x"}, "code: must have the form ^[a-f]+$, got 'x'"),
-        ({"code": 3}, "code: expected a name, got 3"),
-    ],
-)
-def test_a_wrong_pattern_or_form_is_refused_in_one_line(values: Any, message: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        parse(Patterned, values, source="a.yaml")
+        parse(ThroughputConfig, {}, source="a.yaml")
 
-    assert str(refusal.value) == f"a.yaml:\n  {message}"
-
-
-@pytest.mark.parametrize(
-    "name", [name for name, field in ThroughputConfig.model_fields.items() if field.is_required()]
-)
-def test_a_missing_value_is_refused_by_its_name(name: str) -> None:
-    data = {key: value for key, value in REQUEST.items() if key != name}
-
-    with pytest.raises(ConfigError, match=f"^a.yaml:\n  {name}: missing$"):
-        parse(ThroughputConfig, data, source="a.yaml")
+    assert str(refusal.value).splitlines() == ["a.yaml:", *(f"  {n}: missing" for n in required)]
 
 
-def test_all_problems_are_reported_together() -> None:
-    found = problems(
-        d_modle=8, d_model="wide", n_layers=0, batch_tokens=33, base="respsan", gate_n_fft=7
-    )
+def test_all_problems_are_reported_together_and_a_rule_waits_until_its_fields_are_valid() -> None:
+    changes = {"d_modle": 8, "d_model": "wide", "n_heads": 3, "n_layers": 0}
 
-    assert found == [
+    assert problems(**changes, batch_tokens=[64, 33], base="respsan", gate_n_fft=7) == [
         "a.yaml:",
         "  d_modle: unknown, did you mean 'd_model'?",
         "  d_model: expected a whole number, got 'wide'",
         "  n_layers: must be at least 1, got 0",
         "  gate_n_fft must be even, got 7",
-        "  batch_tokens must be multiples of context_length, got 33 and 32",
-        "  base: unknown base 'respsan', did you mean 'respsann'? "
-        "There are: respsann, sgrpsann, waveresnet, transformer",
-    ]
-
-
-def test_a_rule_between_fields_waits_until_each_is_valid() -> None:
-    assert problems(d_model="wide", n_heads=3) == [
-        "a.yaml:",
-        "  d_model: expected a whole number, got 'wide'",
+        "  batch_tokens must be multiples of context_length, got 64, 33 and 32",
+        f"  base: unknown base 'respsan', did you mean 'respsann'? {THERE_ARE}",
     ]
 
 
@@ -190,18 +123,13 @@ def test_a_rule_between_fields_waits_until_each_is_valid() -> None:
     ("name", "given", "understood"),
     [
         ("learning_rate", "1e-3", 1e-3),
-        ("learning_rate", 1, 1.0),
         ("d_model", "16", 16),
         ("d_model", 16.0, 16),
         ("compile", "false", False),
         ("compile", "true", True),
-        ("compile", 0, False),
         ("base", "respsann", ("respsann",)),
-        ("base", ["respsann", "sgrpsann"], ("respsann", "sgrpsann")),
         ("batch_tokens", 64, (64,)),
-        ("batch_tokens", "64", (64,)),
         ("mode", ["forward", "train_step"], ("forward", "train_step")),
-        ("learnable", "decay", ("decay",)),
         ("learnable", [], ()),
     ],
 )
@@ -219,45 +147,32 @@ def test_any_base_passes_where_none_are_named_and_an_odd_head_width_without_rope
     assert read(d_model=6, positions="alibi").d_head == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [("respsan", ", did you mean 'respsann'?"), ("RESPSANN", ""), ("", ""), ("zzz", "")],
-)
-def test_only_a_close_name_is_suggested(name: str, hint: str) -> None:
-    assert nearest(name, BASES) == hint
+def test_only_a_close_name_is_suggested() -> None:
+    hints = [nearest(name, BASES) for name in ("respsan", "RESPSANN", "", "zzz")]
+
+    assert hints == [", did you mean 'respsann'?", "", "", ""]
 
 
-def test_a_parameter_file_is_read_as_names_and_values(tmp_path: Path) -> None:
+def test_a_parameter_file_is_read_and_a_missing_one_is_refused_with_those_beside_it(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.yaml"
+    with pytest.raises(ConfigError, match=r"not exist; parameter files beside it: none$"):
+        read_parameters(path)
     path.write_text("d_model: 8\nbase: [a, b]\n1: x\n", encoding="utf-8")
+    (tmp_path / "notes.txt").touch()
 
     assert read_parameters(path) == {"d_model": 8, "base": ["a", "b"], "1": "x"}
+    with pytest.raises(ConfigError, match=r"parameter files beside it: a\.yaml$"):
+        read_parameters(tmp_path / "b.yaml")
     with pytest.raises(ConfigError, match="cannot be read: "):
         read_parameters(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("there", "named"),
-    [
-        (["memory.yaml", "throughput.yaml", "notes.txt"], "memory.yaml, throughput.yaml"),
-        ([], "none"),
-    ],
-)
-def test_a_missing_file_is_refused_with_those_beside_it(
-    tmp_path: Path, there: list[str], named: str
-) -> None:
-    for name in there:
-        (tmp_path / name).write_text("a: 1", encoding="utf-8")
-
-    with pytest.raises(ConfigError, match=f"does not exist; parameter files beside it: {named}$"):
-        read_parameters(tmp_path / "thruput.yaml")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is empty; params/smoke/ has a file of each notebook to start from"),
-        (b"# a remark\n", "is empty; params/smoke/ has a file of each notebook to start from"),
         (b"- 1\n- 2\n", "must map names to values, got list"),
         (b"respsann\n", "must map names to values, got str"),
         (b"a: [1, 2\n", "is not valid YAML: while parsing"),
@@ -265,7 +180,6 @@ def test_a_missing_file_is_refused_with_those_beside_it(
         (b"a: !!python/object/apply:os.getcwd []\n", "is not valid YAML: could not determine"),
         (b"a: \xff\n", "cannot be read: 'utf-8' codec can't decode byte 0xff"),
     ],
-    ids=["empty", "remarks", "list", "text", "open bracket", "no such date", "code", "bytes"],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.yaml"
@@ -277,11 +191,8 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, me
     assert str(refusal.value).startswith(f"{path} {message}")
 
 
-SOUND = {
-    name: value
-    for name, value in dict(shootout_config()).items()
-    if name in TrainingSettings.model_fields
-}
+SOUND = shootout_config().model_dump(include=set(TrainingSettings.model_fields))
+GPT2 = {"tokenizer": "gpt2", "tokenizer_file": "ranks", "vocab_size": 50257}
 
 
 @pytest.mark.parametrize(
@@ -293,11 +204,8 @@ SOUND = {
             "pass_tokens must be a multiple of context_length, got 1000 and 16",
         ),
         ({"tokenizer": "bytes"}, r"tokenizer bytes has a vocab_size of its own \(bytes 257"),
-        (
-            {"tokenizer": "gpt2", "tokenizer_file": "ranks", "vocab_size": 257},
-            "tokenizer gpt2 has a vocab_size of its own .*, got 257",
-        ),
-        ({"tokenizer": "gpt2", "vocab_size": 50257}, "gpt2 needs the file of its ranks"),
+        (GPT2 | {"vocab_size": 257}, "tokenizer gpt2 has a vocab_size of its own .*, got 257"),
+        (GPT2 | {"tokenizer_file": ""}, "gpt2 needs the file of its ranks"),
         ({"tokenizer_file": "ranks"}, "tokenizer bpe and tokenizer_file 'ranks': .*others none"),
         ({"warmup_fraction": 0.6, "decay_fraction": 0.5}, "at most 1 together, got 0.6 and 0.5"),
         ({"n_heads": 3}, "d_model must be a multiple of n_heads, got 16 and 3"),
@@ -313,31 +221,21 @@ def test_settings_of_a_training_that_do_not_fit_together_are_refused(
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"tokenizer": "bytes", "vocab_size": 257},
-        {"tokenizer": "gpt2", "vocab_size": 50257, "tokenizer_file": "ranks"},
-        {"warmup_fraction": 0.5, "decay_fraction": 0.5},
-        {"batch_tokens": 4096},
+        {"tokenizer": "bytes", "vocab_size": 257, "batch_tokens": 4096},
+        GPT2 | {"warmup_fraction": 0.5, "decay_fraction": 0.5},
     ],
 )
 def test_settings_of_a_training_that_fit_together_are_taken(changes: dict[str, Any]) -> None:
     assert dict(parse(TrainingSettings, SOUND | changes, source="here")) == SOUND | changes
 
 
-def test_a_configuration_cannot_be_changed() -> None:
-    config = throughput_config(d_model=8)
-
-    with pytest.raises(ValidationError, match="frozen"):
-        config.d_model = 16  # type: ignore[misc]
-
-    assert config.d_model == 8
-
-
-def test_a_network_made_by_hand_is_held_to_the_same_rules() -> None:
+def test_a_configuration_made_by_hand_is_held_to_the_same_rules_and_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="d_model must be a multiple of n_heads, got 9 and 2"):
         tiny(d_model=9)
     with pytest.raises(ValidationError, match="d_modle"):
         tiny(d_modle=8)
+    with pytest.raises(ValidationError, match="frozen"):
+        tiny().d_model = 16  # type: ignore[misc]
 
 
 def test_an_error_shows_its_message_alone_in_a_notebook() -> None:
@@ -349,7 +247,6 @@ def test_a_run_hands_its_shape_and_options_to_each_network() -> None:
 
     network = config.network_of("sgrpsann")
 
-    assert isinstance(network, ModelConfig)
     assert network.base == "sgrpsann"
     shared = set(ModelConfig.model_fields) - {"base"}
     assert network.model_dump(include=shared) == config.model_dump(include=shared)

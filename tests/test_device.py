@@ -1,5 +1,6 @@
-"""Device, precision and compiler are chosen in one place, and refused with the way out."""
+"""Device, precision and compiler are chosen in one place, and the machine is described."""
 
+import json
 import subprocess
 import sys
 
@@ -7,24 +8,21 @@ import pytest
 import torch
 
 from psannlm import device
+from psannlm.bench import environment
 from psannlm.config.schema import ConfigError
 
 CPU = torch.device("cpu")
 
 
-def test_without_a_gpu_cuda_is_refused_with_the_way_out_and_auto_is_the_cpu(monkeypatch):
+def test_a_missing_gpu_or_compiler_is_named_and_auto_is_then_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(device.shutil, "which", lambda name: None)
 
     assert device.select_device("auto") == CPU
     with pytest.raises(ConfigError, match="use device: cpu or auto"):
         device.select_device("cuda")
-
-
-def test_a_missing_compiler_is_named(monkeypatch):
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(device.shutil, "which", lambda name: None)
-
-    assert device.missing_compiler(CPU) == ("no C++ compiler found (looked for g++, clang++, c++)")
+    assert device.missing_compiler(CPU) == "no C++ compiler found (looked for g++, clang++, c++)"
 
 
 @pytest.mark.parametrize("precision", device.DTYPES)
@@ -44,13 +42,44 @@ def test_a_cpu_sums_in_a_fixed_order_for_as_long_as_it_is_asked_to_and_a_gpu_nev
         assert not torch.are_deterministic_algorithms_enabled()
 
 
+WITHOUT_TORCH = """
+import sys
+from unittest.mock import MagicMock
+
+sys.modules["torch"] = MagicMock()
+from psannlm import device
+
+print(device.peak_resident_bytes())
+"""
+
+
 def test_the_peak_of_memory_is_of_this_process_and_not_of_the_one_that_started_it():
-    ballast = bytearray(b"x" * 2**28)
-    script = "from psannlm import device; print(device.peak_resident_bytes())"
-    before = device.resident_bytes()
+    told = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
 
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    # Without torch the new process is much the smaller one.
+    assert 0 < int(told.stdout) < device.resident_bytes() // 2
+    assert device.resident_bytes() <= device.peak_resident_bytes()
 
-    assert len(ballast) < before <= device.peak_resident_bytes()
-    # The process that imports this much and no ballast is the smaller one.
-    assert int(told.stdout) < before - len(ballast) // 2
+
+def test_the_description_is_json_and_names_what_matters():
+    described = json.loads(json.dumps(environment.describe_environment(CPU)))
+
+    assert described["software"]["packages"]["torch"] == torch.__version__
+    assert described["settings"]["threads"] == torch.get_num_threads()
+    assert described["cpu"]["cores"] >= 1
+    assert described["gpu"] is None
+    assert environment.version_of("no-such-package-anywhere") is None
+
+
+def test_a_changed_file_makes_the_tree_dirty_and_without_git_nothing_is_known(tmp_path):
+    assert environment.describe_git(tmp_path) == (None, None)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "file").write_text("one")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *command], check=True)
+    clean = environment.describe_git(tmp_path)
+    (tmp_path / "file").write_text("two")
+
+    assert clean.commit
+    assert not clean.dirty
+    assert environment.describe_git(tmp_path) == (clean.commit, True)

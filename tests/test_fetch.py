@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import http.server
-import json
 import os
 import sys
 import threading
@@ -16,31 +15,25 @@ from psannlm.config.schema import ConfigError
 from psannlm.corpora import fetch
 from psannlm.corpora.fetch import KEY, download, fetch_file, rows
 from psannlm.corpora.recipe import HubSource, NpmSource, PipSource, UrlSource
+from tests.texts import dataset
 
 CONTENT = b"what the registry has"
 SHA = hashlib.sha256(CONTENT).hexdigest()
 COMMON = {"name": "books", "licence": "public domain", "sha256": SHA, "members": ("*",)}
 
 
-def pip_source(**changes) -> PipSource:
-    return PipSource(**(COMMON | {"kind": "pip", "package": "books", "version": "1.0"} | changes))
+PACKED = COMMON | {"package": "books", "version": "1.0"}
+WHEEL, SDIST = (PipSource(**PACKED, kind="pip", form=form) for form in ("wheel", "sdist"))
+NPM = NpmSource(**PACKED, kind="npm")
+ADDRESS = UrlSource(**COMMON, kind="url", url="https://example.org/books.zip?download=1")
 
-
-def npm_source(**changes) -> NpmSource:
-    return NpmSource(**(COMMON | {"kind": "npm", "package": "books", "version": "1.0"} | changes))
-
-
-def url_source() -> UrlSource:
-    address = "https://example.org/books.zip?download=1"
-    return UrlSource(**(COMMON | {"kind": "url", "url": address}))
-
-
-each_client = pytest.mark.parametrize("source", [pip_source(), npm_source()], ids=["pip", "npm"])
+each_client = pytest.mark.parametrize("source", [WHEEL, NPM], ids=["pip", "npm"])
+each_way = pytest.mark.parametrize("source", [WHEEL, NPM, ADDRESS], ids=["pip", "npm", "url"])
 
 
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
-    """Both clients replaced by a script; returns the folder where it writes down its calls."""
+    """Clients and server replaced; a folder of what is served, and of the calls of the clients."""
     folder = tmp_path / "registry"
     folder.mkdir()
     for name in ("npm", "python"):
@@ -50,32 +43,39 @@ def registry(tmp_path, monkeypatch):
             f'echo {name} "$@" >> {folder}/calls\n'
             f"cat *.requirements >> {folder}/calls 2>/dev/null\n"
             f"[ -e {folder}/fails ] && {{ echo WARNING: old >&2; echo no network >&2; exit 1; }}\n"
-            f"cp {folder}/served/* . 2>/dev/null\n"
+            f"cp {folder}/served . 2>/dev/null\n"
             f"exit 0\n"
         )
         script.chmod(0o755)
-    (folder / "served").mkdir()
-    (folder / "served" / "books-1.0.whl").write_bytes(CONTENT)
+    served = folder / "served"
+    served.write_bytes(CONTENT)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setattr(fetch, "download", lambda _, part: part.write_bytes(served.read_bytes()))
     return folder
 
 
-@each_client
-def test_a_package_is_fetched_once_and_kept_under_its_hash(registry, tmp_path, source):
+def name_of(source) -> str:
+    return "books.zip" if source is ADDRESS else "served"
+
+
+@each_way
+def test_a_source_is_fetched_once_and_cached_under_its_hash(registry, tmp_path, source):
     cache = tmp_path / "cache"
 
-    first, second = fetch_file(source, cache), fetch_file(source, cache)
+    first = fetch_file(source, cache)
+    (registry / "served").unlink()
+    second = fetch_file(source, cache)
 
-    assert first == second == cache / f"{SHA[:KEY]}-books-1.0.whl"
+    assert first == second == cache / f"{SHA[:KEY]}-{name_of(source)}"
     assert list(cache.iterdir()) == [first]
-    assert len((registry / "calls").read_text().splitlines()) <= 2
     first.write_bytes(b"damaged")
+    (registry / "served").write_bytes(CONTENT)
     assert fetch_file(source, cache).read_bytes() == CONTENT
 
 
 def test_clients_are_told_the_hash_and_install_nothing(registry, tmp_path):
-    for number, source in enumerate((pip_source(), pip_source(form="sdist"), npm_source())):
+    for number, source in enumerate((WHEEL, SDIST, NPM)):
         fetch_file(source, tmp_path / str(number))
 
     wheel, wanted, sdist, _, packed = (registry / "calls").read_text().splitlines()
@@ -86,15 +86,16 @@ def test_clients_are_told_the_hash_and_install_nothing(registry, tmp_path):
     assert packed == "npm pack --ignore-scripts --loglevel=error books@1.0"
 
 
-@each_client
+@each_way
 def test_another_content_is_refused_and_removed(registry, tmp_path, source):
-    (registry / "served" / "books-1.0.whl").write_bytes(b"something else")
+    (registry / "served").write_bytes(b"something else")
     got = hashlib.sha256(b"something else").hexdigest()
 
     with pytest.raises(ConfigError) as refused:
         fetch_file(source, tmp_path / "cache")
 
-    assert f"books-1.0.whl of books must have the sha256 {SHA}, got {got}" in str(refused.value)
+    wanted = f"{name_of(source)} of books must have the sha256 {SHA}, got {got}"
+    assert wanted in str(refused.value)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -112,18 +113,14 @@ def test_a_client_that_fails_is_quoted_without_its_warnings(registry, tmp_path, 
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_missing_client_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    with pytest.raises(ConfigError, match=r"books 1\.0 cannot be fetched: npm is missing; install"):
-        fetch_file(npm_source(), tmp_path / "cache")
-
-
-def test_a_client_that_leaves_nothing_is_refused(registry, tmp_path):
-    (registry / "served" / "books-1.0.whl").unlink()
-
+def test_a_client_that_is_missing_or_leaves_nothing_is_named(registry, tmp_path, monkeypatch):
+    (registry / "served").unlink()
     with pytest.raises(ConfigError, match="books: expected one file to come, got none"):
-        fetch_file(npm_source(), tmp_path / "cache")
+        fetch_file(NPM, tmp_path / "cache")
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"books 1\.0 cannot be fetched: npm is missing; install"):
+        fetch_file(NPM, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -137,36 +134,21 @@ def test_a_disk_that_takes_nothing_is_named(tmp_path, monkeypatch, number, way_o
     monkeypatch.setattr(fetch, "_npm_command", refuse)
 
     with pytest.raises(ConfigError, match=f"cache cannot be written: .*; {way_out}, or name ano"):
-        fetch_file(npm_source(), tmp_path / "cache")
+        fetch_file(NPM, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("there", [b"", CONTENT[:5]], ids=["anew", "going on"])
-def test_an_address_is_fetched_under_its_own_name_and_a_part_is_no_whole(
-    tmp_path, monkeypatch, there
-):
-    seen = []
+def test_a_part_of_a_file_is_no_whole_and_is_gone_on_with(tmp_path, monkeypatch):
+    (tmp_path / f"{SHA[:KEY]}-books.zip.part").write_bytes(CONTENT[:5])
 
     def go_on(url: str, part: Path) -> None:
-        seen.append(part.read_bytes())
-        part.write_bytes(CONTENT)
+        part.write_bytes(part.read_bytes() + CONTENT[5:])
 
     monkeypatch.setattr(fetch, "download", go_on)
-    (tmp_path / f"{SHA[:KEY]}-books.zip.part").write_bytes(there)
 
-    path = fetch_file(url_source(), tmp_path)
+    path = fetch_file(ADDRESS, tmp_path)
 
-    assert seen == [there]
-    assert path == tmp_path / f"{SHA[:KEY]}-books.zip"
+    assert path.read_bytes() == CONTENT
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_wrong_file_from_an_address_is_refused_and_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "download", lambda url, part: part.write_bytes(b"x"))
-
-    with pytest.raises(ConfigError, match=r"books\.zip of books must have the sha256 .*, got 2d71"):
-        fetch_file(url_source(), tmp_path)
-
-    assert list(tmp_path.iterdir()) == []
 
 
 SERVED = bytes(range(256)) * 4000
@@ -187,18 +169,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers.get("Range", "")
         self.server.ranges.append(asked)
-        if self.path != "/file":
-            self.send_error(404)
+        partial = bool(asked) and self.server.knows_ranges
+        start = int(asked[6:-1]) if partial else 0
+        if self.path != "/file" or start >= len(SERVED):
+            self.send_error(416 if self.path == "/file" else 404)
             return
-        start = int(asked[6:-1]) if asked and self.server.knows_ranges else 0
-        if start >= len(SERVED):
-            self.send_error(416)
-            return
-        start = 0 if self.server.sends_all else start
-        rest = SERVED[start:]
-        self.send_response(206 if asked and self.server.knows_ranges else 200)
-        if asked and self.server.knows_ranges:
-            self.send_header("Content-Range", f"bytes {start}-{len(SERVED) - 1}/{len(SERVED)}")
+        rest = SERVED[0 if self.server.sends_all else start :]
+        self.send_response(206 if partial else 200)
+        if partial:
+            first = len(SERVED) - len(rest)
+            self.send_header("Content-Range", f"bytes {first}-{len(SERVED) - 1}/{len(SERVED)}")
         self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         limit = self.server.limits.pop(0) if self.server.limits else len(rest)
@@ -248,30 +228,23 @@ def test_a_file_comes_whole_and_nothing_twice(
     assert server.ranges == asked
 
 
-def test_a_server_that_always_breaks_off_is_given_up(server, tmp_path):
-    server.limits = [1000] * 9
-
-    with pytest.raises(ConfigError, match=r"/file broke off after 3,000 bytes: .*; check the netw"):
-        download(url(server), tmp_path / "a.part")
-
-    assert (tmp_path / "a.part").read_bytes() == SERVED[:3000]
-
-
-def test_a_file_that_is_not_there_is_refused_at_once(server, tmp_path):
+def test_what_always_breaks_off_or_is_not_there_is_given_up(server, tmp_path, monkeypatch):
+    part, address = tmp_path / "a.part", url(server)
     with pytest.raises(ConfigError, match=r"/none cannot be fetched: the server answered 404 Not"):
-        download(url(server, "none"), tmp_path / "a.part")
-
+        download(url(server, "none"), part)
     assert len(server.ranges) == 1
     assert list(tmp_path.iterdir()) == []
 
+    server.limits = [1000] * 9
+    with pytest.raises(ConfigError, match=r"/file broke off after 3,000 bytes: .*; check the netw"):
+        download(address, part)
+    assert part.read_bytes() == SERVED[:3000]
+    part.unlink()
 
-def test_a_server_that_is_not_there_is_named(server, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.5)
-    address = url(server)
     server.server_close()
-
     with pytest.raises(ConfigError, match=r"broke off after 0 bytes: .*; check the network"):
-        download(address.replace("127.0.0.1", "127.0.0.2"), tmp_path / "a.part")
+        download(address.replace("127.0.0.1", "127.0.0.2"), part)
 
 
 TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}
@@ -279,15 +252,8 @@ TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A dataset of this machine in two splits."""
-    pytest.importorskip("datasets.load", reason="the client of the hub is an extra")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = tmp_path / "dataset"
-    found.mkdir()
-    for split, texts in TEXTS.items():
-        lines = [json.dumps({"text": text, "n": i}) + "\n" for i, text in enumerate(texts)]
-        (found / f"{split}.jsonl").write_text("".join(lines))
-    return found
+    return dataset(tmp_path / "dataset", TEXTS)
 
 
 def hub_source(folder, **changes) -> HubSource:
@@ -295,9 +261,8 @@ def hub_source(folder, **changes) -> HubSource:
     return HubSource(**(common | {"dataset": str(folder)} | changes))
 
 
-@pytest.mark.parametrize("split", TEXTS)
-def test_rows_of_a_split_come_in_order(folder, split):
-    assert list(rows(hub_source(folder, rows=split))) == TEXTS[split]
+def test_rows_of_a_split_come_in_order(folder):
+    assert {split: list(rows(hub_source(folder, rows=split))) for split in TEXTS} == TEXTS
 
 
 @pytest.mark.parametrize(

@@ -24,50 +24,47 @@ each_notebook = pytest.mark.parametrize("name", pages())
 UNREADABLE = {"peer": {"peer"}}  # papermill leaves out a line with a second equals sign
 
 
+def parameters_of(preset: str, name: str) -> dict[str, Any]:
+    return read_parameters(PARAMS / preset / f"{name}.yaml")
+
+
+def understood(name: str, parameters: dict[str, Any]) -> Any:
+    return configuration(pages()[name], parameters, "here")
+
+
 def config_of(preset: str, name: str) -> Any:
-    return configuration(pages()[name], read_parameters(PARAMS / preset / f"{name}.yaml"), "here")
+    return understood(name, parameters_of(preset, name))
 
 
 @each_file
-def test_a_parameter_file_names_its_preset_and_is_what_its_notebook_takes(path):
+def test_a_parameter_file_is_what_its_notebook_takes_and_a_manifest_keeps_it_whole(path):
     check_parameters(path.stem, path)
-
-    assert path.read_text().startswith("# "), "what it is for"
-    assert read_parameters(path)["preset"] == path.parent.name
-
-
-@each_file
-def test_what_a_manifest_keeps_of_the_parameters_is_what_resuming_gives_again(path):
     kept = config_of(path.parent.name, path.stem).model_dump(mode="json")
     given = {key: kept[key] for key in default_parameters(path.stem)}
 
-    again = configuration(pages()[path.stem], yaml.safe_load(yaml.safe_dump(given)), "run.json")
+    again = understood(path.stem, yaml.safe_load(yaml.safe_dump(given)))
 
-    assert again.model_dump(mode="json") == kept
+    assert path.read_text().startswith("# "), "what it is for"
+    assert read_parameters(path)["preset"] == path.parent.name
+    assert again.model_dump(mode="json") == kept, "resuming gives it again"
 
 
 @pytest.mark.parametrize("preset", ["smoke", "cpu", "gpu"])
 @pytest.mark.parametrize("name", ["validation", "throughput", "memory"])
 def test_no_base_named_means_every_base(name, preset):
-    parameters = read_parameters(PARAMS / preset / f"{name}.yaml")
+    parameters = parameters_of(preset, name)
 
     assert parameters["base"] == []
-    assert configuration(pages()[name], parameters, "here").base == tuple(BASES)
-    assert configuration(pages()[name], parameters | {"base": "respsann"}, "here").base == (
-        "respsann",
-    )
+    assert understood(name, parameters).base == tuple(BASES)
+    assert understood(name, parameters | {"base": "respsann"}).base == ("respsann",)
 
 
 @each_notebook
-def test_presets_have_equal_keys_in_equal_order(name):
-    keys = [list(read_parameters(p)) for p in FILES if p.stem == name]
+def test_presets_have_equal_keys_in_equal_order_and_the_notebooks_values_are_smoke(name):
+    default = default_parameters(name)
 
-    assert keys == [list(default_parameters(name))] * 3
-
-
-@each_notebook
-def test_the_notebooks_own_values_are_the_smoke_preset(name):
-    assert default_parameters(name) == read_parameters(PARAMS / "smoke" / f"{name}.yaml")
+    assert [list(read_parameters(p)) for p in FILES if p.stem == name] == [list(default)] * 3
+    assert default == parameters_of("smoke", name)
 
 
 @each_notebook

@@ -23,10 +23,13 @@ def member(content: str | bytes, name: str = "texts/emma.txt") -> Member:
     return Member(name, lambda: io.BytesIO(data))
 
 
+def files_source(**settings) -> FilesSource:
+    return FilesSource(kind="files", name="s", licence="l", paths=("x",), **settings)
+
+
 def documents(content: str | bytes, **settings) -> list[tuple[str, list[str]]]:
     """Titles and normalised paragraphs as a source with `settings` reads them."""
-    source = FilesSource(kind="files", name="s", licence="l", paths=("x",), **settings)
-    return grouped(read(source, [member(content)]))
+    return grouped(read(files_source(**settings), [member(content)]))
 
 
 def grouped(stream) -> list[tuple[str, list[str]]]:
@@ -39,53 +42,52 @@ def grouped(stream) -> list[tuple[str, list[str]]]:
     return found
 
 
-def test_prose_has_paragraphs_between_blank_lines_and_the_name_of_its_file():
-    assert documents("a\r\nb\r\n\r\nc\n \nd") == [("emma", ["a b", "c", "d"])]
+PLAY = "title\n\ncast\n\nACT I\n\nspeech\n\nNOTES\n\nnote"
+CHAPTERS = "preface\n\nCHAPTER I\n\na\n\nb\n\nCHAPTER II\n\nc\n"
+SPEECHES = "Ber.\nWho?\n\nFran.\nNay.\n\nBer.\nLong live!\n"
+CUT = ["_", r"(?m)[ \t]{2,}\d+[ \t]*$"]
 
 
-def test_the_first_line_can_be_the_title():
-    text = "[Emma by Jane Austen 1816]\n\nEmma Woodhouse\n"
+@pytest.mark.parametrize(
+    ("content", "settings", "expected"),
+    [
+        ("a\r\nb\r\n\r\nc\n \nd", {}, ["a b", "c", "d"]),
+        (PLAY, {"begin": "^ACT", "end": "^NOTES"}, ["ACT I", "speech"]),
+        ("\ufeffACT I", {"begin": "^ACT"}, ["ACT I"]),
+        ("_Yes_, he    10\nsaid  2", {"cut": CUT}, ["Yes, he said"]),  # before lines are joined
+        (SPEECHES, {"join_characters": 20}, ["Ber. Who? Fran. Nay.", "Ber. Long live!"]),
+        ("a\nb\nc\n", {"reader": "own"}, ["a", "b", "c"]),
+        ("a\nb\n\nc\n", {"reader": "own"}, ["a b", "c"]),
+        ("a\nb\n\n\n", {"reader": "own"}, ["a", "b", "", ""]),
+        ("a\nb\n\nc\n", {"reader": "lines"}, ["a", "b", "", "c"]),
+        ("Br\u00fbte!".encode("latin-1"), {"fallback_encoding": "latin-1"}, ["Br\u00fbte!"]),
+    ],
+)
+def test_a_file_is_a_document_of_its_name_in_paragraphs(content, settings, expected):
+    assert documents(content, **settings) == [("emma", expected)]
+
+
+def test_the_first_line_can_be_the_title_and_chapters_can_be_documents():
+    text = "\ufeff[Emma by Jane Austen 1816]\n\nEmma Woodhouse\n"
 
     assert documents(text, title="first_line") == [("Emma by Jane Austen 1816", ["Emma Woodhouse"])]
-
-
-def test_text_begins_and_ends_where_the_recipe_says():
-    text = "title\n\ncast\n\nACT I\n\nspeech\n\nNOTES\n\nnote"
-
-    assert documents(text, begin="^ACT", end="^NOTES") == [("emma", ["ACT I", "speech"])]
-    with pytest.raises(ConfigError, match=r"emma\.txt has no paragraph with '\^ACT', where its te"):
-        documents("a\n\nb", begin="^ACT")
-
-
-def test_what_is_to_be_cut_is_cut_before_lines_are_joined():
-    cut = ["_", r"(?m)[ \t]{2,}\d+[ \t]*$"]
-
-    assert documents("_Yes_, he    10\nsaid  2", cut=cut) == [("emma", ["Yes, he said"])]
-
-
-def test_chapters_can_be_documents():
-    text = "preface\n\nCHAPTER I\n\na\n\nb\n\nCHAPTER II\n\nc\n"
-
-    assert documents(text, new_document="^CHAPTER") == [
+    assert documents(CHAPTERS, new_document="^CHAPTER") == [
         ("emma", ["preface"]),
         ("emma: CHAPTER I", ["a", "b"]),
         ("emma: CHAPTER II", ["c"]),
     ]
 
 
-def test_speeches_are_joined_within_a_document():
-    text = "Ber.\nWho's there?\n\nFran.\nNay, answer me.\n\nBer.\nLong live the king!\n"
+def test_a_file_without_its_beginning_in_another_encoding_or_damaged_is_named():
+    whole = gzip.compress(b"text " * 10_000)
+    broken = Member("a.txt.gz", lambda: gzip.GzipFile(fileobj=io.BytesIO(whole[:-20])))
 
-    [(_, found)] = documents(text, join_characters=20)
-
-    assert found == ["Ber. Who's there? Fran. Nay, answer me.", "Ber. Long live the king!"]
-
-
-def test_a_file_without_blank_lines_has_a_paragraph_a_line():
-    assert documents("a\nb\nc\n", reader="own") == [("emma", ["a", "b", "c"])]
-    assert documents("a\nb\n\nc\n", reader="own") == [("emma", ["a b", "c"])]
-    assert documents("a\nb\n\nc\n", reader="lines") == [("emma", ["a", "b", "", "c"])]
-    assert documents("a\nb\n\n\n", reader="own") == [("emma", ["a", "b", "", ""])]
+    with pytest.raises(ConfigError, match=r"emma\.txt has no paragraph with '\^ACT', where its te"):
+        documents("a\n\nb", begin="^ACT")
+    with pytest.raises(ConfigError, match=r"emma\.txt must be utf-8 text, got .* at byte 9; save"):
+        documents("Et tu, Br\u00fbte!".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"a\.txt\.gz cannot be read"):
+        list(read(files_source(), [broken]))
 
 
 SCRIPTURE = """[The Bible]
@@ -158,38 +160,15 @@ def test_rows_are_grouped_into_articles():
     assert grouped(articles(["a", "b"])) == [("untitled", ["a", "b"])]
 
 
-def test_latin_1_is_read_where_the_recipe_allows_it():
-    content = "Et tu, Br\u00fbte!".encode("latin-1")
-
-    assert documents(content, fallback_encoding="latin-1") == [("emma", ["Et tu, Br\u00fbte!"])]
-    with pytest.raises(ConfigError, match=r"emma\.txt must be utf-8 text, got .* at byte 9; save"):
-        documents(content)
-
-
-def test_a_byte_order_mark_is_no_part_of_the_text():
-    assert documents("\ufeffEmma\n\na", title="first_line") == [("Emma", ["a"])]
-    assert documents("\ufeffACT I", begin="^ACT") == [("emma", ["ACT I"])]
-
-
-def test_a_damaged_file_is_named():
-    whole = gzip.compress(b"text " * 10_000)
-    broken = Member("a.txt.gz", lambda: gzip.GzipFile(fileobj=io.BytesIO(whole[:-20])))
-    source = FilesSource(kind="files", name="s", licence="l", paths=("x",))
-
-    with pytest.raises(ConfigError, match=r"a\.txt\.gz cannot be read"):
-        list(read(source, [broken]))
-
-
 @pytest.mark.parametrize("offset", [0, 1, 2**20 - 1, 2**20, 2**20 + 1])
 def test_the_first_bad_byte_is_found_wherever_blocks_end(offset):
-    good = "\u20ac" * (2**20 // 3 + 10)
-    data = bytearray(good.encode())
+    good = ("\u20ac" * (2**20 // 3 + 10)).encode()
+    bad = good[:offset] + b"\xff" + good[offset:]
 
-    assert first_bad_byte(io.BytesIO(bytes(data))) is None
-    data[offset:offset] = b"\xff"
+    assert first_bad_byte(io.BytesIO(good)) is None
     place = offset - offset % 3  # the sign that the bad byte breaks begins there
-    assert first_bad_byte(io.BytesIO(bytes(data))) == place
-    assert first_bad_byte(io.BytesIO(good.encode()[:-1])) == len(good.encode()) - 3
+    assert first_bad_byte(io.BytesIO(bad)) == place
+    assert first_bad_byte(io.BytesIO(good[:-1])) == len(good) - 3
 
 
 LINES = [f"line {i}, and so on" for i in range(5)]
@@ -211,7 +190,7 @@ def array_state(lines: list[str]):
     return pickle.dumps({"table": [block, np.arange(3)], "other": OrderedDict(a=1)})
 
 
-def test_the_first_column_of_text_comes_out_in_order_without_the_library_of_its_table():
+def test_the_first_column_of_text_is_read_without_the_library_of_its_table():
     frame = pd.DataFrame({"text": LINES, "meter": "iambic", "n": range(5)})
     frame = frame.astype({"text": object, "meter": object})
 
@@ -246,20 +225,15 @@ def test_a_file_without_verse_is_refused(content, message):
         lines_of_table(io.BytesIO(content), "data.pkl")
 
 
-def test_a_paragraph_ends_where_a_sentence_does():
-    lines = ["the one,", "and the two,", "and the three.", "and the four,", "and the five;"]
+def test_verse_is_parted_where_a_sentence_ends_or_after_a_quarter_more():
+    lines = ["the one,", "and the two,", "and the three.", "and the four,", "and the five;"] * 2
 
-    found = list(verse_paragraphs(lines * 2, 4, 0.0))
+    found = list(verse_paragraphs(lines, 4, 0.0))
+    endless = verse_paragraphs(["and the line"] * 45, 16, 0.0)
 
-    assert found[0] == "the one,\nand the two,\nand the three."
-    assert "\n".join(found) == "\n".join(lines * 2)
+    assert "\n".join(found) == "\n".join(lines)
     assert [len(p.split("\n")) for p in found] == [3, 5, 2]
-
-
-def test_a_sentence_without_an_end_is_cut_after_a_quarter_more():
-    sizes = [len(p.split("\n")) for p in verse_paragraphs(["and the line"] * 45, 16, 0.0)]
-
-    assert sizes == [20, 20, 5]
+    assert [len(p.split("\n")) for p in endless] == [20, 20, 5]
 
 
 def test_other_languages_are_left_out():

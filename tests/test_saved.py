@@ -1,4 +1,4 @@
-"""What backward needs is counted once, whole, and as the allocator sees it."""
+"""What backward needs is counted once, whole, and as the allocator sees it; so is a step's peak."""
 
 import json
 from collections.abc import Callable
@@ -8,43 +8,36 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils.checkpoint import checkpoint
 
+from psannlm.bench.allocation import MARK, _peak, peak_of_second_step
 from psannlm.bench.saved import saved_for_backward
 from psannlm.device import autocast
-from psannlm.train.objective import NextToken
 from tests.networks import moved, tiny, tokens_of
 
 
-def test_each_factor_of_a_product_is_kept():
+def test_each_factor_of_a_product_is_kept_but_parameters_are_not_counted():
     a, b = torch.randn(3, 5, requires_grad=True), torch.randn(3, 5, requires_grad=True)
-
-    with saved_for_backward([]) as saved:
-        _ = a * b
-
-    assert saved.total == 2 * 3 * 5 * 4
-    assert saved.kinds == {"float32 3x5": 2 * 3 * 5 * 4}
-
-
-def test_parameters_are_not_counted_though_they_are_kept():
     layer, x = nn.Linear(4, 6), torch.randn(2, 4)
 
-    with saved_for_backward(layer.parameters()) as saved:
+    with saved_for_backward([]) as product:
+        _ = a * b
+    with saved_for_backward(layer.parameters()) as linear:
         layer(layer.weight.new_zeros(2, 4) + x)
 
-    assert saved.kinds == {"float32 2x4": 2 * 4 * 4}
+    assert product.total == 2 * 3 * 5 * 4
+    assert product.kinds == {"float32 3x5": 2 * 3 * 5 * 4}
+    assert linear.kinds == {"float32 2x4": 2 * 4 * 4}
 
 
 def test_views_are_one_storage_and_count_as_the_whole_of_it():
     x = torch.randn(8, 10, requires_grad=True).sin()
 
-    with saved_for_backward([x]) as saved:
+    with saved_for_backward([x]) as excluded:
         _ = x[:2] * x[2:4]
-    assert saved.total == 0
-
     with saved_for_backward([]) as saved:
         _ = x[:1] * x[2:4]
 
+    assert excluded.total == 0
     assert saved.kinds == {"float32 2x10": 8 * 10 * 4}
 
 
@@ -59,35 +52,14 @@ def test_what_is_freed_at_once_does_not_lend_its_address_to_another():
     assert all(t.untyped_storage().data_ptr() == place for place, t in saved.storages.items())
 
 
-def test_of_what_is_checkpointed_the_input_alone_counts():
+def test_gradients_are_those_without_counting():
     x = torch.randn(100, requires_grad=True)
 
-    def deep(y: Tensor) -> Tensor:
-        return y.sin().exp().sin().exp()
+    expected = torch.autograd.grad((x.sin().exp() * x).sum(), x)
+    with saved_for_backward([x]):
+        counted = (x.sin().exp() * x).sum()
 
-    with saved_for_backward([]) as plain:
-        deep(x * 1.0)
-    with saved_for_backward([]) as checkpointed:
-        y = x * 1.0
-        checkpoint(deep, y, use_reentrant=False)
-
-    assert plain.total == 3 * 400  # a sine keeps what it is given, an exponential what it gives
-    assert checkpointed.total == 400
-
-
-def test_gradients_are_those_without_counting():
-    model, text = moved(tiny()).train(), tokens_of(tiny(), 2, 9)
-    objective = NextToken(model, "fp32", 4)
-
-    objective(text[:, :-1], text[:, 1:]).backward()
-    before = [p.grad.clone() for p in model.parameters() if p.grad is not None]
-    model.zero_grad()
-    with saved_for_backward(model.parameters()):
-        loss = objective(text[:, :-1], text[:, 1:])
-    loss.backward()
-
-    after = [p.grad for p in model.parameters() if p.grad is not None]
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert torch.equal(torch.autograd.grad(counted, x)[0], expected[0])
 
 
 def held_after(forward: Callable[[], Tensor], trace: Path) -> int:
@@ -134,3 +106,59 @@ def test_the_count_is_what_the_allocator_still_holds_after_a_forward_pass(
     states = config.n_layers * torch.get_rng_state().nbytes if checkpointed else 0
 
     assert held_after(forward, tmp_path / "trace.json") == new + loss.nbytes + states
+
+
+def test_the_peak_counts_what_was_built_what_is_kept_and_what_lives_at_one_time():
+    def make():
+        built, kept = torch.zeros(1000), []
+        torch.zeros(10**6)  # dropped before the step
+
+        def step():
+            if not kept:
+                kept.append(torch.zeros(70))
+                torch.zeros(10**6)  # of the first step alone
+            a = torch.zeros(2000)
+            b = torch.zeros(3000)
+            del a
+            c = torch.zeros(2500)
+            del b, c
+            return built
+
+        return step
+
+    # The largest pair is 3000 with 2500, not 2000 with 3000.
+    assert peak_of_second_step(make) == 4 * (1000 + 70 + 3000 + 2500)
+
+
+def test_memory_of_a_backward_pass_is_seen():
+    def make():
+        x = torch.zeros(1000, requires_grad=True)
+
+        def step():
+            x.grad = None
+            y = x.exp()  # kept for backward
+            y.backward(torch.ones(()).expand(1000))
+
+        return step
+
+    # The parameter, the result, and the gradient by it, which is there before the old one is.
+    assert peak_of_second_step(make) == 4 * 3000 + 4
+
+
+def memory(ts: float, address: int, size: int) -> dict[str, object]:
+    return {"name": "[memory]", "ts": ts, "args": {"Addr": address, "Bytes": size}}
+
+
+@pytest.mark.parametrize(
+    ("events", "peak"),
+    [
+        ([(1, 1, 100), (2, 7, -5000), (12, 3, 40), (15, 3, -40)], 140),
+        ([(1, 1, 100), (2, 2, 900), (4, 2, -900), (12, 3, 40), (25, 4, 700)], 140),
+        ([(1, 1, 600), (2, 2, 400), (12, 1, -600), (15, 3, 500)], 1000),
+    ],
+    ids=["freed from before the record", "outside the step", "at its beginning"],
+)
+def test_only_the_step_counts_and_frees_only_what_was_given_out_on_record(events, peak):
+    mark = {"name": MARK, "cat": "user_annotation", "ts": 10.0, "dur": 10.0}
+
+    assert _peak([*(memory(*event) for event in events), mark]) == peak

@@ -4,6 +4,8 @@ import json
 import random
 from pathlib import Path
 
+import pytest
+
 from psannlm.corpora.corpus import beside
 
 RNG = random.Random(0)
@@ -24,3 +26,13 @@ def written(folder: Path, texts: dict[str, list[str]]) -> Path:
 
 def facts_of(path: Path) -> dict:
     return json.loads(beside(path)[1].read_text())
+
+
+def dataset(folder: Path, texts: dict[str, list[str]]) -> Path:
+    """A dataset for the client of the hub, its rows by split; skips where there is no client."""
+    pytest.importorskip("datasets.load", reason="the client of the hub is an extra")
+    folder.mkdir()
+    for split, rows in texts.items():
+        lines = [json.dumps({"text": text, "n": i}) + "\n" for i, text in enumerate(rows)]
+        (folder / f"{split}.jsonl").write_text("".join(lines))
+    return folder
