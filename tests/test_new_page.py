@@ -142,7 +142,7 @@ def test_a_row_is_measured_again(project, run):
     said = python(project, "-m", "psannlm", "rerun", str(run), "--row", "2")
 
     assert "row 2 of toy.csv" in said
-    assert "base transformer" in said
+    assert "page toy: transformer" in said
     assert "overall: INSIDE" in said
 
 

@@ -79,6 +79,7 @@ def test_a_loss_that_is_not_finite_is_a_failure(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_compilation_is_timed_apart():
     found = measure(task(compile=True), "forward")
 
