@@ -180,3 +180,45 @@ def test_a_column_of_one_line_stands_wherever_its_table_does(project):
     assert lines["dictionary"] == "Records."
     assert "'cells'" in lines["history"]
     assert lines["problems"] == "[]"
+
+
+BASE = """
+
+class Doubled(Respsann):
+    \"\"\"respsann whose MLP counts twice.\"\"\"
+
+    def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
+        return super().forward(x, past, position) + x
+
+
+BASES: """
+
+
+@pytest.mark.slow
+def test_a_base_of_one_class_and_one_line_stands_on_every_page_that_measures_bases(project):
+    bases = project / "psannlm" / "model" / "bases.py"
+    text = bases.read_text()
+    more = text.replace("\n\nBASES: ", BASE, 1)
+    more = more.replace('    "transformer": ', '    "doubled": Doubled,\n    "transformer": ', 1)
+    bases.write_text(more)
+    show = (
+        "from psannlm.evidence.session import configuration, default_parameters as given; "
+        "from psannlm.pages.registry import pages; from psannlm.checks import suite; "
+        "from psannlm.pages.throughput.plan import plan, throughput; "
+        "from psannlm.pages.memory.plan import memory_plan; "
+        "from psannlm.pages.shootout.arms import arms_of; "
+        "of = lambda name: configuration(pages()[name], given(name), name); "
+        "config = of('throughput').model_copy(update={'min_seconds': 0.01}); "
+        "print('validation', sum(base == 'doubled' for _, base in suite.plan(of('validation')))); "
+        "print('memory', sum(c.setting.base == 'doubled' for c in memory_plan(of('memory')))); "
+        "print('shootout', sum(arm.base == 'doubled' for arm in arms_of(of('shootout')))); "
+        "cells = [c for c in plan(config) if c.base == 'doubled'][:1]; "
+        "[found] = throughput(config, cells=cells); "
+        "print('throughput', *(r.status for r in found))"
+    )
+    said = python(project, "-c", show)
+    bases.write_text(text)
+
+    counts = dict(line.split(" ", 1) for line in said.splitlines())
+    assert counts["throughput"] == "ok ok", said
+    assert all(int(counts[page]) > 0 for page in ("validation", "memory", "shootout")), said
