@@ -122,7 +122,14 @@ def test_what_failed_is_a_row_with_its_reasons_and_what_was_predicted():
 
 
 @pytest.mark.parametrize(
-    ("counted", "said"), [(1000, "within 2%"), (985, "within 2%"), (980, "not within 2%")]
+    ("counted", "said"),
+    [
+        (1000, "within 2%"),
+        (985, "within 2%"),
+        (980, "not within 2%"),
+        (1015, "within 2%"),
+        (1030, "not within 2%"),
+    ],
 )
 def test_a_prediction_stands_beside_what_was_counted_with_its_error(counted, said):
     row = row_of([memory_record(predicted={"saved: mlp": 1000}, saved_bytes=counted)])

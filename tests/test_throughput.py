@@ -132,10 +132,16 @@ def test_without_a_ceiling_the_share_of_it_is_unknown():
     assert table_of(records)["mfu"].isna().all()
 
 
-def test_a_row_faster_than_its_ceiling_is_refused():
-    row = by_label(changed(throughput_records(CONFIG, SPEEDS), flops=10**15)).loc["respsann"]
+@pytest.mark.parametrize(("share", "status"), [(0.9, "ok"), (1.1, "refused"), (5.0, "refused")])
+def test_a_row_faster_than_its_ceiling_is_refused(share, status):
+    records = throughput_records(CONFIG, SPEEDS)
+    one = by_label(records).loc["respsann"]
+    flops = round(share / one["mfu"] * next(r for r in records if r.label == "respsann").flops)
 
-    assert (row["status"], row["reason"]) == ("refused", "faster than the measured matmul ceiling")
+    row = by_label(changed(records, flops=flops)).loc["respsann"]
+
+    assert row["status"] == status
+    assert (row["reason"] == "faster than the measured matmul ceiling") == (status == "refused")
 
 
 def test_failures_are_counted_and_a_base_that_always_failed_says_why():
