@@ -136,7 +136,7 @@ def test_memory_of_a_backward_pass_is_seen():
 
         def step():
             x.grad = None
-            y = x.exp()  # kept for backward
+            y = x.exp()  # saved for backward
             y.backward(torch.ones(()).expand(1000))
 
         return step

@@ -26,7 +26,7 @@ from psannlm.evidence.table import (
 
 GRAD_CHECKPOINT = Column(
     "grad_checkpoint",
-    "Whether only the input of each block was kept for backward.",
+    "Whether only the input of each block was saved for backward.",
     heading="checkpointing",
     words={False: "not checkpointed", True: "checkpointed"},
     role="key",
@@ -43,9 +43,9 @@ D_MODEL = Column("d_model", "Width of the residual stream.", "features")
 N_LAYERS = Column("n_layers", "Blocks of the network.")
 VOCAB_SIZE = Column("vocab_size", "Tokens that the vocabulary has.")
 SAVED_BYTES = about(
-    "Counted bytes that a training step keeps for backward, parameters left out.", "bytes"
+    "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
 )
-SAVED_KINDS = about("What was counted as kept for backward, by dtype and shape.", "bytes")
+SAVED_KINDS = about("What was counted as saved for backward, by dtype and shape.", "bytes")
 
 
 class Setting(NamedTuple):

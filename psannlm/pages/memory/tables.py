@@ -121,16 +121,16 @@ MEMORY = Table(
         _number(
             _counted(
                 "saved_mib",
-                "Counted memory that a training step keeps for backward, parameters left out.",
+                "Counted memory that a training step saves for backward, parameters left out.",
             ),
             heading="activation memory",
             quantity="saved for backward",
             compare="counted",
         ),
-        _counted("predicted_saved_mib", "What is kept for backward, by construction.", "predicted"),
+        _counted("predicted_saved_mib", "What is saved for backward by construction.", "predicted"),
         *_error_of(
             "saved",
-            "Predicted bytes kept for backward over the counted ones, less 1.",
+            "Predicted bytes saved for backward over the counted ones, less 1.",
             "Whether that prediction lies as near as it must.",
         ),
         _number(
@@ -180,7 +180,7 @@ MEMORY = Table(
         ),
         Column(
             "predicted_kinds_mib",
-            "What is kept for backward, by construction, by kind of tensor.",
+            "What is saved for backward, by construction, by kind of tensor.",
             "MiB",
             nested=True,
         ),
@@ -215,16 +215,16 @@ SAVINGS = Table(
         RESULT,
         REASON,
         _counted(
-            "saved_without_mib", "Kept for backward without it.",
+            "saved_without_mib", "Saved for backward without it.",
             "activation memory: without",
         ),
-        _counted("saved_with_mib", "Kept for backward with the saver.", "with"),
+        _counted("saved_with_mib", "Saved for backward with the saver.", "with"),
         _counted(
-            "saved_less_mib", "How much less is kept for backward with the saver.",
+            "saved_less_mib", "How much less is saved for backward with the saver.",
             "less", beside="saved_less_share",
         ),
         Column(
-            "saved_less_share", "The same as a share of what is kept without it.", "of all",
+            "saved_less_share", "The same as a share of what is saved without it.", "of all",
             format=".0%",
             quantity="less saved for backward",
             better="higher",
@@ -266,11 +266,11 @@ PEER = Table(
         RESULT,
         REASON,
         _counted(
-            "peer_saved_mib", "What a training step of the package keeps for backward.",
+            "peer_saved_mib", "What a training step of the package saves for backward.",
             "activation memory: package",
         ),
         _counted(
-            "saved_mib", "What ours keeps for backward, without checkpointing.",
+            "saved_mib", "What ours saves for backward, without checkpointing.",
             "activation memory: ours",
         ),
         Column("ratio", "Our bytes over the package's.", heading="ratio", format=".3f"),

@@ -99,7 +99,7 @@ class Training:
         )
 
     def saved(self) -> Saved:
-        """What a forward pass keeps for backward."""
+        """What a forward pass saves for backward."""
         with saved_for_backward(self.model.parameters()) as saved:
             self.loss_of(*self.batch)
         return saved

@@ -93,7 +93,7 @@ class PeerCell:
     saved_bytes: Annotated[
         int | None,
         about(
-            "Counted bytes that a training step keeps for backward, parameters left out.", "bytes"
+            "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
         ),
     ]
 

@@ -118,7 +118,7 @@ RATIO_COLUMN = Column(
 )
 VALUE_COLUMN = Column(
     VALUE,
-    "Speed, or what work `saved` keeps for backward; the column unit names its unit.",
+    "Speed, or what work `saved` saves for backward; the column unit names its unit.",
     heading="value",
     format=",.1f",
     value=_ends(VALUE)("median"),
