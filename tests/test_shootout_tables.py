@@ -17,6 +17,7 @@ from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.shootout import results
 from psannlm.pages.shootout.arms import all_arms
+from psannlm.pages.shootout.columns import FIRST, amount
 from psannlm.pages.shootout.comparison import paired
 from psannlm.pages.shootout.controls import BUDGETS, task_rows
 from psannlm.pages.shootout.page import PAGE
@@ -26,11 +27,9 @@ from psannlm.pages.shootout.records import Point
 from psannlm.pages.shootout.results import Trainings, mean_of, on_edge, run_row
 from psannlm.pages.shootout.tables import (
     FAILURES,
-    FIRST,
     SUMMARY,
     TASKS,
     TUNING,
-    amount,
     tabulate,
 )
 from tests.shown_shootouts import all_failed, shown, with_summary

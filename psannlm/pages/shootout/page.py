@@ -11,9 +11,10 @@ from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
-from psannlm.pages.shootout import bounds, figures, gain_control, prose, rerun
+from psannlm.pages.shootout import bounds, figures, files, gain_control, prose, rerun
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.arms import all_arms, arms_of
+from psannlm.pages.shootout.columns import DIFFERENCE
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import measure, n_cells
@@ -26,7 +27,7 @@ from psannlm.pages.shootout.records import (
     trainings_of,
 )
 from psannlm.pages.shootout.results import FEWEST_VALUES
-from psannlm.pages.shootout.tables import DIFFERENCE, RUNS, SUMMARY
+from psannlm.pages.shootout.tables import RUNS, SUMMARY
 
 HEADLINES = ("difference", "val_loss", "val_bits_per_byte")
 """Columns of an arm's row whose numbers stand outside it, in that order."""
@@ -88,7 +89,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
     def files(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> Mapping[str, str]:
         return {
             **super().files(tables, run),
-            **shootout_tables.json_files(tables, run),
+            **files.json_files(tables, run),
             "leaderboard.md": prose.board(tables, run),
         }
 

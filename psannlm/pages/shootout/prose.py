@@ -10,8 +10,10 @@ from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import RunInfo, Tables
 from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import by_verdict, duration, interval, number
+from psannlm.pages.shootout.columns import SURE, amount
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, SMALLEST_EFFECT
 from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.files import leaderboard
 from psannlm.pages.shootout.gain_control import (
     HEADLINES,
     PLAIN,
@@ -21,7 +23,6 @@ from psannlm.pages.shootout.gain_control import (
     UNDECIDED,
     has_verdict,
 )
-from psannlm.pages.shootout.tables import SURE, amount, leaderboard
 
 Row = dict[str, Any]
 

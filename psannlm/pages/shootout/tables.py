@@ -1,13 +1,9 @@
 """The tables of a shootout: every column that is published, and how records become rows."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
-from psannlm.bench.statistics import CONFIDENCE
-from psannlm.evidence.page import RunInfo, Tables
+from psannlm.evidence.page import Tables
 from psannlm.evidence.table import (
     BASE,
     DEVICE,
@@ -19,15 +15,40 @@ from psannlm.evidence.table import (
     VERDICT,
     Column,
     Table,
-    interval_columns,
-    plain_rows,
 )
-from psannlm.evidence.text import UNKNOWN, duration, flops, interval
+from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.shootout import controls, gain_control
-from psannlm.pages.shootout.arms import arms_of
+from psannlm.pages.shootout.columns import (
+    ARM,
+    BUDGETS,
+    DIFFERENCE,
+    DIFFERENCE_ENDS,
+    FIRST,
+    FREQUENCY,
+    LOSS,
+    LOSS_ENDS,
+    N_SEEDS,
+    P_HOLM,
+    PEAK_CUDA,
+    RATE,
+    SIGNED,
+    SURE,
+    TEST_BITS,
+    TEST_PPL,
+    TRAIN_FLOPS,
+    VAL_BITS,
+    VAL_PPL,
+    VAL_TOP1,
+    P,
+    amount,
+    arm_cell,
+    chosen_cell,
+    documents_cell,
+    smallest_cell,
+    time_cell,
+    verdict_cell,
+)
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.plan import grid
-from psannlm.pages.shootout.proportions import smallest_effect
 from psannlm.pages.shootout.records import (
     D_MLP,
     FLOPS_PER_TOKEN,
@@ -47,134 +68,8 @@ from psannlm.pages.shootout.records import (
     VAL_LOSS,
     ShootoutRecord,
 )
-from psannlm.pages.shootout.results import Trainings, run_rows, summary_rows, tuned
+from psannlm.pages.shootout.results import Trainings, run_rows, summary_rows
 from psannlm.train.learned import HIGH, LOW, PARTS
-
-SURE = f"{CONFIDENCE:.0%}"
-"""How often an interval holds what it is for."""
-
-BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
-"""What arms can be given equally much of, as people call it."""
-
-FIRST = ("val_loss", "val_ppl", "val_top1_acc", "train_tokens_per_s", "peak_cuda_mem_gb")
-"""Names that open metrics.json."""
-
-SHARES = ("acc", "exact_match")
-"""How the metrics of lm-eval begin that are shares of right answers."""
-
-SIGNED = "+.4f"
-LEARNED_MARK, FROZEN = "✓ learned", "frozen"
-
-
-def amount(budget: str, size: float) -> str:
-    """A budget as people say it: 3,276,800 tokens, 1.2 PFLOP, 4 min 3 s."""
-    if budget == "seconds":
-        return duration(size)
-    return f"{size:,.0f} tokens" if budget == "tokens" else flops(size)
-
-
-def is_true(value: Any) -> bool:
-    """Whether a cell holds a yes; an empty one does not."""
-    return not pd.isna(value) and bool(value)
-
-
-def _arm_cell(row: Mapping[str, Any]) -> str:
-    """An arm's name, and whose network it is too where two arms are one."""
-    twin = row["same_as"]
-    return f"{row['base']} (same network as {twin})" if twin else str(row["base"])
-
-
-def _verdict_cell(row: Mapping[str, Any]) -> str:
-    return f"refused: {row['refused']}" if row["refused"] else row["verdict"] or UNKNOWN
-
-
-def _documents_cell(row: Mapping[str, Any]) -> str:
-    return interval(row["difference"], row["documents_low"], row["documents_high"], SIGNED)
-
-
-def _time_cell(row: Mapping[str, Any]) -> str:
-    seconds = row["train_seconds"]
-    return UNKNOWN if seconds is None else duration(seconds)
-
-
-def _seeds_cell(row: Mapping[str, Any]) -> str:
-    failed = row.get("n_failed")
-    return f"{row['n_seeds']:.0f}" + (f" ({failed:.0f} failed)" if failed else "")
-
-
-def _chosen_cell(row: Mapping[str, Any]) -> str:
-    edge = ", edge of its grid" if row["grid_edge"] else ""
-    return f"chosen{edge}" if row["chosen"] else ""
-
-
-def _smallest_cell(row: Mapping[str, Any]) -> str:
-    """The least difference of shares above chance, or above the score where chance gets nowhere."""
-    chance, value = row["chance"], row["value"]
-    if not row["metric"].startswith(SHARES) or (chance is None and value >= 1):
-        return UNKNOWN
-    return f"{smallest_effect(row['n_items'], value if chance is None else chance):.4f}"
-
-
-ARM = BASE.but(text="Name of the arm.", heading="arm")
-N_SEEDS = Column(
-    "n_seeds", "Seeds whose trainings came to their end.", heading="seeds", cell=_seeds_cell
-)
-LOSS = VAL_LOSS.but(
-    quantity="validation loss", better="lower", compare="interval", headline="BMRK-04"
-)
-LOSS_ENDS = interval_columns("val_loss", "the loss, over seeds", "nats/token")
-VAL_PPL = Column(
-    "val_ppl", "Exponential of the loss on the validation split.", heading="perplexity",
-    format=",.2f",
-)  # fmt: skip
-VAL_BITS = Column(
-    "val_bits_per_byte",
-    "Validation loss over ln 2 and the bytes of a token.",
-    "bits/byte",
-    heading="validation text",
-    format=".4f",
-)
-VAL_TOP1 = Column(
-    "val_top1_acc",
-    "Share of tokens of the validation split that were the likeliest to the network.",
-    heading="top-1",
-    format=".2%",
-)
-TEST_PPL = Column("test_ppl", "Exponential of the loss on the test split.")
-TEST_BITS = Column(
-    "test_bits_per_byte", "Loss on the test split over ln 2 and the bytes of a token.", "bits/byte"
-)
-DIFFERENCE = Column(
-    "difference",
-    "Mean loss less that of the arm compared against, paired by seed.",
-    "nats/token",
-    heading="difference to the baseline, over seeds",
-    format=SIGNED,
-    quantity="validation loss less that of {baseline}",
-    better="lower",
-    headline="BMRK-04",
-)
-DIFFERENCE_ENDS = interval_columns("difference", "the difference, over seeds", "nats/token")
-P = Column("p", "Chance of such a difference if there were none, over seeds.")
-P_HOLM = Column(
-    "p_holm", "The same, corrected by Holm for all subsets of the arm.",
-    heading="p (Holm)", format=".3g",
-)  # fmt: skip
-TRAIN_FLOPS = Column("train_flops", "Matrix products of the whole training.", "FLOP")
-PEAK_CUDA = Column(
-    "peak_cuda_mem_gb",
-    "Most CUDA memory handed out at one time; empty on a CPU.",
-    "10**9 bytes",
-    heading="peak CUDA memory",
-    format=".3f",
-)
-RATE = Column(
-    "learning_rate", "Largest learning rate of the schedule.", heading="learning rate", format="g"
-)
-FREQUENCY = Column(
-    "sine_frequency", "Initial frequency f of the damped sine; empty without one.", heading="f",
-    format="g",
-)  # fmt: skip
 
 SUMMARY = Table(
     "summary.csv",
@@ -186,8 +81,8 @@ SUMMARY = Table(
             heading="place",
             format=".0f",
         ),
-        ARM.but(cell=_arm_cell),
-        VERDICT.but(cell=_verdict_cell),
+        ARM.but(cell=arm_cell),
+        VERDICT.but(cell=verdict_cell),
         REFUSED,
         SAME_AS,
         N_SEEDS,
@@ -207,7 +102,7 @@ SUMMARY = Table(
             "Lower end of the interval of the difference, over documents.",
             "nats/token",
             heading="difference to the baseline, over documents",
-            cell=_documents_cell,
+            cell=documents_cell,
         ),
         Column(
             "documents_high",
@@ -230,7 +125,7 @@ SUMMARY = Table(
         Column("test_difference_low", "Lower end of its interval, over seeds.", "nats/token"),
         Column("test_difference_high", "Upper end of its interval, over seeds.", "nats/token"),
         TRAIN_TOKENS_PER_S,
-        TRAIN_SECONDS.but(heading="time", unit="s", cell=_time_cell),
+        TRAIN_SECONDS.but(heading="time", unit="s", cell=time_cell),
         TRAIN_TOKENS,
         TRAIN_FLOPS,
         N_PARAMETERS,
@@ -265,7 +160,7 @@ RUNS = Table(
             "test_top1_acc",
             "Share of tokens of the test split that were the likeliest to the network.",
         ),
-        TRAIN_LOSS, TRAIN_TOKENS_PER_S, TRAIN_SECONDS.but(heading="time", cell=_time_cell),
+        TRAIN_LOSS, TRAIN_TOKENS_PER_S, TRAIN_SECONDS.but(heading="time", cell=time_cell),
         OVERHEAD_SECONDS, TRAIN_TOKENS, TRAIN_FLOPS.but(heading="matrix products", format=".3g"),
         N_PARAMETERS, D_MLP, FLOPS_PER_TOKEN, PEAK_CUDA,
         PEAK_RSS_BYTES.but(name="peak_rss_mib", unit="MiB", heading="peak RSS", format=",.0f"),
@@ -286,7 +181,7 @@ TUNING = Table(
         ARM, RATE, FREQUENCY, SEED, STATUS.but(heading="result"), REASON, VAL_LOSS,
         Column(
             "chosen", "Whether this setting was chosen for the arm.", heading="chosen",
-            cell=_chosen_cell,
+            cell=chosen_cell,
         ),
         Column(
             "grid_edge",
@@ -454,7 +349,7 @@ TASKS = Table(
         SCORES["chance"],
         SCORES["n_items"],
         Column(
-            "smallest", "Of shares.", heading="smallest effect they can show", cell=_smallest_cell
+            "smallest", "Of shares.", heading="smallest effect they can show", cell=smallest_cell
         ),
         N_SEEDS,
         Column("value_low", "Least."),
@@ -490,6 +385,25 @@ GAIN = Table(
     "",
     tuple(Column(name, "") for name in ("arm", "other", "mean", "low", "high", "n", "verdict")),
 )
+BOARD = Table(
+    "leaderboard.md",
+    "The summary as a table to read.",
+    (
+        SUMMARY["place"],
+        BASE,
+        LOSS.but(heading=f"val loss, nats/token ({SURE} interval)"),
+        VAL_PPL.but(heading="val ppl"),
+        VAL_BITS.but(heading="bits/byte"),
+        VAL_TOP1.but(format=".1%"),
+        DIFFERENCE.but(heading="difference to {baseline} (interval)", unit=""),
+        VERDICT.but(cell=lambda row: row["verdict"] or ("refused" if row["refused"] else UNKNOWN)),
+        TRAIN_TOKENS_PER_S,
+        PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
+        N_PARAMETERS,
+        N_SEEDS,
+    ),
+)
+"""Columns of leaderboard.md and README.md."""
 
 
 def tabulate(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Tables:
@@ -522,100 +436,3 @@ def tabulate(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Table
         LAYERS.file: LAYERS.frame(controls.layer_rows(tables[LEARNED.file])),
         TASKS.file: TASKS.frame(controls.task_rows(tables[SCORES.file])),
     }
-
-
-def json_files(tables: Tables, run: RunInfo[ShootoutConfig]) -> dict[str, str]:
-    """summary.json, and metrics.json of each compared training."""
-    runs = plain_rows(tables[RUNS.file])
-    summary = {
-        "arms": plain_rows(tables[SUMMARY.file]),
-        "runs": runs,
-        "settings": _settings(tables, run.config),
-    }
-    metrics = {
-        f"runs/{row['base']}_seed{row['seed']}/metrics.json": _json(
-            {name: row[name] for name in FIRST} | row
-        )
-        for row in runs
-    }
-    return {"summary.json": _json(summary), **metrics}
-
-
-def _settings(tables: Tables, config: ShootoutConfig) -> dict[str, Any]:
-    """How arms were tuned and compared, and what the tuning has chosen."""
-    names = ("learning_rate", "sine_frequency")
-    chosen = {
-        row["base"]: {name: row[name] for name in names}
-        for row in plain_rows(tables[TUNING.file])
-        if row["chosen"]
-    }
-    return {
-        "baseline": config.baseline,
-        "match": config.match,
-        "tuning_seed": config.tuning_seed,
-        "seeds": list(config.seeds),
-        "side_seeds": list(config.seeds[: config.side_seeds]),
-        "grids": {
-            arm.name: [tuned(arm.name, setting, config) for setting in grid(arm, config)]
-            for arm in arms_of(config)
-        },
-        "chosen": chosen,
-    }
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-BOARD = Table(
-    "leaderboard.md",
-    "The summary as a table to read.",
-    (
-        SUMMARY["place"],
-        BASE,
-        LOSS.but(heading=f"val loss, nats/token ({SURE} interval)"),
-        VAL_PPL.but(heading="val ppl"),
-        VAL_BITS.but(heading="bits/byte"),
-        VAL_TOP1.but(format=".1%"),
-        DIFFERENCE.but(heading="difference to {baseline} (interval)", unit=""),
-        VERDICT.but(cell=lambda row: row["verdict"] or ("refused" if row["refused"] else UNKNOWN)),
-        TRAIN_TOKENS_PER_S,
-        PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
-        N_PARAMETERS,
-        N_SEEDS,
-    ),
-)
-"""Columns of leaderboard.md and README.md."""
-
-
-def leaderboard(summary: pd.DataFrame, baseline: str) -> str:
-    """Arms by place in Markdown, refused ones at the end, and what must be known beside."""
-    view = BOARD.view(summary)
-    lines = [
-        _line(heading.format(baseline=baseline) for heading in view),
-        _line("---" for _ in view),
-        *map(_line, view.itertuples(index=False, name=None)),
-        "",
-        "A place is one more than the number of arms that are separated as better, all pairs "
-        "corrected together. Losses are means over seeds on the validation split; a negative "
-        "difference is a lower loss. A verdict needs a difference over seeds and over documents, "
-        "corrected for all arms: one may be better than the baseline and share its place.",
-    ]
-    for row in plain_rows(summary):
-        if row["refused"]:
-            lines.append(f"\n{row['base']} has no place: {_plain(row['refused'])}.")
-        if row["same_as"]:
-            lines.append(
-                f"\n{row['base']} is the same network as {row['same_as']}: the two are an A/A "
-                "comparison, and share a place."
-            )
-    return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
-
-
-def _plain(text: str) -> str:
-    """The text on one line, and in one cell."""
-    return " ".join(text.split()).replace("|", "\\|").removesuffix(".")

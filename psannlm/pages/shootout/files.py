@@ -1,0 +1,94 @@
+"""The files of a shootout beside its tables: summary.json, metrics.json and leaderboard.md."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from psannlm.evidence.page import RunInfo, Tables
+from psannlm.evidence.table import (
+    plain_rows,
+)
+from psannlm.pages.shootout.arms import arms_of
+from psannlm.pages.shootout.columns import FIRST
+from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.plan import grid
+from psannlm.pages.shootout.results import tuned
+from psannlm.pages.shootout.tables import BOARD, RUNS, SUMMARY, TUNING
+
+
+def json_files(tables: Tables, run: RunInfo[ShootoutConfig]) -> dict[str, str]:
+    """summary.json, and metrics.json of each compared training."""
+    runs = plain_rows(tables[RUNS.file])
+    summary = {
+        "arms": plain_rows(tables[SUMMARY.file]),
+        "runs": runs,
+        "settings": _settings(tables, run.config),
+    }
+    metrics = {
+        f"runs/{row['base']}_seed{row['seed']}/metrics.json": _json(
+            {name: row[name] for name in FIRST} | row
+        )
+        for row in runs
+    }
+    return {"summary.json": _json(summary), **metrics}
+
+
+def _settings(tables: Tables, config: ShootoutConfig) -> dict[str, Any]:
+    """How arms were tuned and compared, and what the tuning has chosen."""
+    names = ("learning_rate", "sine_frequency")
+    chosen = {
+        row["base"]: {name: row[name] for name in names}
+        for row in plain_rows(tables[TUNING.file])
+        if row["chosen"]
+    }
+    return {
+        "baseline": config.baseline,
+        "match": config.match,
+        "tuning_seed": config.tuning_seed,
+        "seeds": list(config.seeds),
+        "side_seeds": list(config.seeds[: config.side_seeds]),
+        "grids": {
+            arm.name: [tuned(arm.name, setting, config) for setting in grid(arm, config)]
+            for arm in arms_of(config)
+        },
+        "chosen": chosen,
+    }
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def leaderboard(summary: pd.DataFrame, baseline: str) -> str:
+    """Arms by place in Markdown, refused ones at the end, and what must be known beside."""
+    view = BOARD.view(summary)
+    lines = [
+        _line(heading.format(baseline=baseline) for heading in view),
+        _line("---" for _ in view),
+        *map(_line, view.itertuples(index=False, name=None)),
+        "",
+        "A place is one more than the number of arms that are separated as better, all pairs "
+        "corrected together. Losses are means over seeds on the validation split; a negative "
+        "difference is a lower loss. A verdict needs a difference over seeds and over documents, "
+        "corrected for all arms: one may be better than the baseline and share its place.",
+    ]
+    for row in plain_rows(summary):
+        if row["refused"]:
+            lines.append(f"\n{row['base']} has no place: {_plain(row['refused'])}.")
+        if row["same_as"]:
+            lines.append(
+                f"\n{row['base']} is the same network as {row['same_as']}: the two are an A/A "
+                "comparison, and share a place."
+            )
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """The text on one line, and in one cell."""
+    return " ".join(text.split()).replace("|", "\\|").removesuffix(".")
