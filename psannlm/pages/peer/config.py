@@ -5,18 +5,16 @@ Knows nothing of torch, nor of files.
 
 from typing import ClassVar, Literal
 
-from psannlm.config.network import Architecture
-from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Rule, Seed, Text, Tokens
-from psannlm.config.training import Device, Precision, Preset
+from psannlm.config.measurement import ProcessSettings
+from psannlm.config.schema import AnyOf, OneOrMore, Rule, Text, Tokens
 
 Work = Literal["forward", "train_step", "generate", "saved"]
 Setting = Literal["defaults", "best"]
 
 
-class PeerConfig(Architecture):
+class PeerConfig(ProcessSettings):
     """Everything that notebooks/peer.ipynb may vary."""
 
-    preset: Preset
     peer: Text
     """The published package by name and version, such as `psannlm==2.0.1`."""
 
@@ -26,7 +24,6 @@ class PeerConfig(Architecture):
     batch_tokens: Tokens
     """Tokens per step, B * T with T = context_length."""
 
-    precision: OneOrMore[Precision]
     work: OneOrMore[Work]
     """What is measured: a forward pass, a training step, generation, bytes saved for backward."""
 
@@ -40,24 +37,8 @@ class PeerConfig(Architecture):
     protocol_batch_tokens: AnyOf[Tokens]
     """Batches at which both packages repeat the original's own protocol; none leaves it out."""
 
-    device: Device
-    n_repeats: Count
-    """Fresh processes per row; ours is measured twice, for the noise floor."""
-
-    min_seconds: Positive
-    """Least time that the timed steps of one process take together."""
-
-    min_steps: Count
-    """Least number of timed steps of one process."""
-
-    timeout_seconds: Positive
-    """A process that runs longer is stopped and becomes a row that says so."""
-
-    learning_rate: Positive
-    seed: Seed
-
     rules: ClassVar[tuple[Rule, ...]] = (
-        *Architecture.rules,
+        *ProcessSettings.rules,
         Rule(
             ("batch_tokens", "context_length"),
             lambda tokens, context: tokens % context == 0,
