@@ -9,20 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from psannlm.bench import saved, timing, training_step, upkeep
+from psannlm.bench import memory, timing, worker
 from psannlm.pages.peer import protocol, works
 from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.plan import SideTask
 from tests import synthetic_peer
 
-TOOLS = SimpleNamespace(
-    timing=timing,
-    saved=saved,
-    training_step=training_step,
-    upkeep=upkeep,
-    works=works,
-    protocol=protocol,
-)
+TOOLS = SimpleNamespace(timing=timing, memory=memory, worker=worker, works=works, protocol=protocol)
 
 
 def peer_config(**changes: Any) -> PeerConfig:

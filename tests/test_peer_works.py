@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import psannlm
-from psannlm.bench import saved, timing, training_step, upkeep
+from psannlm.bench import memory, timing
+from psannlm.bench import worker as shared
 from psannlm.bench.timing import Timing
 from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, cost_of
@@ -26,7 +27,7 @@ from psannlm.pages.peer.works import batch_of, n_parameters, next_token_loss
 from tests.peers import TOOLS, side_task, stand_in, text_of
 from tests.standing_alone import foreign_imports
 
-ALONE = (timing, saved, training_step, upkeep, works, protocol, published, worker)
+ALONE = (timing, memory, shared, works, protocol, published, worker)
 
 
 class Known:
@@ -59,8 +60,7 @@ def time_steps(step, *, stopwatch, min_seconds, min_steps) -> Timing:
 
 
 FAST = SimpleNamespace(
-    **vars(TOOLS)
-    | {"timing": SimpleNamespace(time_steps=time_steps, stopwatch_for=lambda device: None)}
+    **vars(TOOLS) | {"timing": SimpleNamespace(**vars(timing) | {"time_steps": time_steps})}
 )
 
 
@@ -420,10 +420,10 @@ def test_the_other_package_is_the_one_of_its_interpreter(package, monkeypatch, t
 def test_what_is_shared_is_loaded_from_its_file(monkeypatch):
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
 
-    loaded = worker.load("saved")
+    loaded = worker.load("memory")
 
-    assert loaded is not saved
-    assert Path(str(loaded.__file__)) == Path(str(saved.__file__))
+    assert loaded is not memory
+    assert Path(str(loaded.__file__)) == Path(str(memory.__file__))
 
 
 @pytest.fixture
@@ -431,14 +431,8 @@ def rows(monkeypatch, tmp_path):
     """Runs a task of these modes with these measures; tells its lines."""
 
     def run(**measures: Callable) -> list[dict]:
-        stubs = {
-            "works": SimpleNamespace(MODES=measures),
-            "upkeep": SimpleNamespace(
-                stop_when_orphaned=lambda: None,
-                release_memory=lambda: None,
-                reason_of=upkeep.reason_of,
-            ),
-        }
+        stubs = {"works": SimpleNamespace(MODES=measures)}
+        monkeypatch.setattr("psannlm.bench.worker.stop_when_orphaned", lambda: None)
         monkeypatch.setattr(worker, "load", lambda stem: stubs.get(stem, getattr(TOOLS, stem)))
         (tmp_path / "task").write_text(json.dumps(side_task(modes=list(measures))))
         worker.main([str(tmp_path / "task"), str(tmp_path / "result")])

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from psannlm.bench import processes, upkeep
-from psannlm.bench.fork_server import ForkServer
-from psannlm.bench.processes import run_task
-from tests.standing_alone import foreign_imports
+from psannlm.bench import processes, worker
+from psannlm.bench.processes import ForkServer, run_task
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,8 @@ def test_a_process_without_a_result_is_ended_and_has_a_reason(script, options, r
 )
 def test_a_fork_server_runs_the_task_and_its_end_is_the_reason(code, reason):
     class Answering:
-        def run(self, task_path, result_path, log_path, timeout_seconds, stopped):
+        def run(self, paths, timeout_seconds, stopped):
+            task_path, result_path, _ = paths
             assert json.loads(task_path.read_text())["factor"] == 3
             assert timeout_seconds == 5
             result_path.write_text(json.dumps(HALF) + "\n")
@@ -103,8 +102,8 @@ def test_modes_are_measured_one_by_one_and_a_failed_one_takes_no_other_with_it(
     monkeypatch, tmp_path
 ):
     collected, arrived = [], []
-    monkeypatch.setattr(processes, "stop_when_orphaned", lambda: None)
-    monkeypatch.setattr(upkeep.gc, "collect", lambda: collected.append(1))
+    monkeypatch.setattr(worker, "stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(worker.gc, "collect", lambda: collected.append(1))
     task, result = tmp_path / "task", tmp_path / "result"
     task.write_text(json.dumps(asdict(Errand())))
 
@@ -135,11 +134,10 @@ def test_what_is_more_than_free_is_refused(monkeypatch):
         processes.refuse_what_cannot_fit(3 * 2**30, "all of it", cpu)
 
 
-def test_a_reason_names_the_kind_of_error_and_needs_torch_alone():
-    assert upkeep.reason_of(ValueError("bad\nworse")) == "ValueError: bad"
-    assert upkeep.reason_of(MemoryError("full")) == "out of memory: full"
-    assert upkeep.reason_of(KeyboardInterrupt()) == "KeyboardInterrupt: "
-    assert foreign_imports(upkeep) == set()
+def test_a_reason_names_the_kind_of_error():
+    assert worker.reason_of(ValueError("bad\nworse")) == "ValueError: bad"
+    assert worker.reason_of(MemoryError("full")) == "out of memory: full"
+    assert worker.reason_of(KeyboardInterrupt()) == "KeyboardInterrupt: "
 
 
 WORK = """
@@ -165,14 +163,14 @@ def main(paths):
 @pytest.mark.slow
 def test_every_cell_has_a_process_of_its_own_and_every_end_is_told(tmp_path):
     (tmp_path / "work_of_cells.py").write_text(WORK)
-    task, result, log = (tmp_path / name for name in ("task", "result", "log"))
+    task, result, log = paths = [tmp_path / name for name in ("task", "result", "log")]
     server = ForkServer("work_of_cells", tmp_path)
-    paths = os.pathsep.join([server.environment["PYTHONPATH"], str(tmp_path)])
-    server.environment = {**server.environment, "PYTHONPATH": paths}
+    found = os.pathsep.join([server.environment["PYTHONPATH"], str(tmp_path)])
+    server.environment = {**server.environment, "PYTHONPATH": found, "PYTHONUNBUFFERED": ""}
 
     def run(what: str, timeout_seconds: float = 50.0) -> int | None:
         task.write_text(what)
-        return server.run(task, result, log, timeout_seconds)
+        return server.run(paths, timeout_seconds)
 
     with server:
         lives = []

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import torch
 
-from psannlm.bench import fork_server as fork_server
+from psannlm.bench import processes
 from psannlm.files import write_atomically
 from psannlm.pages.shootout import plan, pool
 from psannlm.pages.shootout.config import ShootoutConfig
@@ -54,7 +54,7 @@ class Forked:
                 os.dup2(answered, 1)
                 os.closerange(3, 1024)  # no end of another fork server's pipes
                 sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
-                fork_server.serve(importlib.import_module(command[3]).main)
+                processes.answer_requests(importlib.import_module(command[3]).main)
             finally:
                 os._exit(0)
         os.close(asked)
@@ -69,7 +69,7 @@ def shootout(corpus: str, folder: Path, cache: Path) -> None:
     """What a process of its own does: all trainings of a shootout that are not yet kept."""
     torch.set_num_threads(1)
     data.CACHE = cache
-    fork_server.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)
+    processes.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)
     train = pool.train
 
     def noted(job, *places, **how):

@@ -124,7 +124,7 @@ def test_a_gpu_trains_every_base_and_tells_its_memory(base, precision, compiled)
 @pytest.mark.gpu
 @on_gpu
 def test_memory_that_runs_out_on_a_gpu_is_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "stop_when_orphaned", lambda: None)
+    monkeypatch.setattr("psannlm.bench.worker.stop_when_orphaned", lambda: None)
     monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 2**60)
     huge = task(device="cuda", batch_tokens=2**26, model={"vocab_size": 2**16})
     (tmp_path / "task.json").write_text(json.dumps(dataclasses.asdict(huge)))

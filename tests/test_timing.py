@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from psannlm.bench import ceiling, statistics, timing, training_step
-from psannlm.bench.blocks import shuffled_blocks
+from psannlm.bench import ceiling, statistics
 from psannlm.bench.ceiling import measure_ceiling, rate, stated_peak
 from psannlm.bench.statistics import (
     FEWEST_REPEATS,
@@ -15,6 +14,7 @@ from psannlm.bench.statistics import (
     median_interval,
     noise_floor,
     ratio_interval,
+    shuffled_blocks,
     verdict,
 )
 from psannlm.bench.steps import forward_step, plain_loss, random_batch
@@ -25,12 +25,12 @@ from psannlm.bench.timing import (
     HostStopwatch,
     Timing,
     time_steps,
+    training_step,
 )
 from psannlm.model.bases import build
 from psannlm.model.cost import Shape
 from psannlm.train.objective import NextToken
 from tests.networks import moved, tiny
-from tests.standing_alone import foreign_imports
 
 CPU = torch.device("cpu")
 
@@ -87,11 +87,6 @@ def test_cuda_steps_are_timed_to_their_end():
 
     # 2 * 8192**3 FLOPs take milliseconds on any GPU, the small product microseconds.
     assert long > 10 * short
-
-
-@pytest.mark.parametrize("module", [timing, training_step])
-def test_what_other_interpreters_load_needs_torch_alone(module):
-    assert foreign_imports(module) == set()
 
 
 def took(*seconds: float) -> Timing:
@@ -191,7 +186,7 @@ def test_the_plain_loss_is_the_chunked_one():
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_training_step_learns_and_leaves_no_gradient(precision):
     model = build(CONFIG, seed=0)
-    step, last_loss = training_step.training_step(
+    step, last_loss = training_step(
         model, plain_loss(model, precision), *BATCH, precision=precision, learning_rate=0.02
     )
 

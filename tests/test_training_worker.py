@@ -14,8 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from psannlm.bench.fork_server import ForkServer
-from psannlm.bench.processes import run_task
+from psannlm.bench.processes import ForkServer, run_task
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.model.bases import build
@@ -305,7 +304,7 @@ def served(folder: Path, task: TrainingTask) -> dict[str, Any]:
 
 
 def test_a_training_that_diverges_gives_its_reason(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(training_worker.processes, "stop_when_orphaned", lambda: None)
+    monkeypatch.setattr("psannlm.bench.worker.stop_when_orphaned", lambda: None)
 
     found = served(tmp_path, task_of(tmp_path, learning_rate=1e30, warmup_fraction=0.0))
 

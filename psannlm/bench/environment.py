@@ -47,7 +47,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             "os": platform.system() + " " + platform.release(),
             "python": platform.python_version(),
             "cuda": torch.version.cuda,
-            "compiler": _first_line("c++", "--version"),
+            "compiler": (_output("c++", "--version") or "").partition("\n")[0].strip() or None,
             "packages": {name: version_of(name) for name in PACKAGES},
         },
         "settings": {
@@ -127,10 +127,11 @@ def conditions(device: torch.device) -> dict[str, Any]:
 
 def describe_git(root: Path = ROOT) -> Git:
     """The commit checked out at `root`, and whether tracked files differ from it."""
-    commit = _first_line("git", "-C", str(root), "rev-parse", "HEAD")
-    if commit is None:
+    git = ("git", "-C", str(root))
+    commit = _output(*git, "rev-parse", "HEAD")
+    if not commit:
         return Git(None, None)
-    changes = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    changes = _output(*git, "status", "--porcelain", "--untracked-files=no")
     return Git(commit, bool(changes))
 
 
@@ -174,27 +175,17 @@ def _told_by_driver(facts: Callable[[Any, Any], dict[str, Any]]) -> dict[str, An
         import pynvml
 
         pynvml.nvmlInit()
-        return facts(pynvml, _nvml_handle(pynvml))
+        # Found by UUID, as CUDA_VISIBLE_DEVICES may reorder.
+        uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+        return facts(pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid.encode()))
     except Exception as error:  # a driver without NVML still computes
         return {"unknown": f"{type(error).__name__}: {error}"}
 
 
-def _nvml_handle(pynvml: Any) -> Any:
-    """NVML's handle of torch's first device, found by UUID as CUDA_VISIBLE_DEVICES may reorder."""
-    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
-    if uuid is None:
-        return pynvml.nvmlDeviceGetHandleByIndex(0)
-    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-
-
 def _output(*command: str) -> str | None:
+    """What a command prints; None if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout
-
-
-def _first_line(*command: str) -> str | None:
-    output = _output(*command)
-    return output.splitlines()[0].strip() if output and output.strip() else None
+    return done.stdout.strip()

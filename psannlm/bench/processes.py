@@ -1,23 +1,40 @@
-"""A cell in a fresh process: started, watched and read from outside, served within."""
+"""A cell in a fresh process: started or forked, watched and read from outside, served within.
+
+A fork server is a process that has loaded all that cells need, and forks a fresh process for each:
+loading torch takes ten times as long as measuring a small network. What is forked has never built,
+timed or freed anything. Not for CUDA, whose driver does not outlive a fork. It is started as
+`python -m psannlm.bench.processes MODULE LOADS...`.
+"""
 
 import contextlib
 import dataclasses
+import gc
+import importlib
 import json
+import multiprocessing
+import os
+import select
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
-from psannlm.bench.environment import available_memory_bytes, utc_now, worker_environment
-from psannlm.bench.fork_server import ASK_SECONDS, ForkServer, never
-from psannlm.bench.upkeep import reason_of, release_memory, stop_when_orphaned
+from psannlm.bench.environment import available_memory_bytes, worker_environment
+from psannlm.bench.worker import measure_modes
+
+ASK_SECONDS = 0.2
+"""How often it is asked whether a process is to be stopped; more often would disturb it."""
 
 TaskT = TypeVar("TaskT", bound="Task")
+Work = Callable[[Sequence[str]], None]
+"""Given the paths of a task and of its result, as text."""
 
 
 class Task(Protocol):
@@ -32,6 +49,104 @@ class Task(Protocol):
     @property
     def modes(self) -> tuple[str, ...]:
         """What is measured, one after the other."""
+
+
+def never() -> bool:
+    """Says of nothing that it is to be stopped."""
+    return False
+
+
+class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
+    """Cells of one module, each in a process of its own; used as a context.
+
+    Args:
+        module: Its `main` is the work.
+        cache: Where compiled code is kept.
+        loads: Further modules that cells would load each for itself.
+        variables: Further variables of the environment.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        cache: Path,
+        *,
+        loads: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.command = [sys.executable, "-m", "psannlm.bench.processes", module, *loads]
+        self.environment = worker_environment(cache, variables)
+        self.process: subprocess.Popen[str] | None = None
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def run(
+        self, paths: Sequence[Path], timeout_seconds: float, stopped: Callable[[], bool] = never
+    ) -> int | None:
+        """Exit code of a fresh process, negative for a signal.
+
+        None if it ran out of time, or if `stopped`, asked again and again, said so.
+
+        Args:
+            paths: Of the task, of its result, and of the log of the process.
+            timeout_seconds: The process is stopped when it takes longer.
+            stopped: Whether nobody waits for it any more.
+        """
+        pipe = subprocess.PIPE
+        self.process = self.process or subprocess.Popen(
+            self.command, stdin=pipe, stdout=pipe, text=True, env=self.environment
+        )
+        asked, answered = self.process.stdin, self.process.stdout
+        assert asked is not None
+        assert answered is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died, and there will be no answer
+            print(json.dumps([*map(str, paths), timeout_seconds]), file=asked, flush=True)
+        while not select.select([answered], [], [], ASK_SECONDS)[0]:
+            if stopped():
+                self._close()
+                return None
+        answer = answered.readline()
+        code: int | None = json.loads(answer) if answer else self._close()
+        return code
+
+    def _close(self) -> int:
+        """End the process, if there is one, by ending its input; returns its exit code."""
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.read()  # until it has ended the cell that may still run
+        process.stdout.close()
+        return process.wait()
+
+
+def answer_requests(work: Work) -> None:
+    """Be a fork server: answer every line of standard input with the end of a fresh process."""
+    for line in sys.stdin:
+        *paths, timeout_seconds = json.loads(line)
+        process = multiprocessing.get_context("fork").Process(target=_forked, args=(work, *paths))
+        process.start()
+        # Nothing is asked while a cell runs: input that can be read has ended.
+        ended = process.sentinel in wait([process.sentinel, sys.stdin.fileno()], timeout_seconds)
+        if not ended:
+            process.kill()
+        process.join()
+        sys.stdout.write(json.dumps(process.exitcode if ended else None) + "\n")
+        sys.stdout.flush()
+
+
+def _forked(work: Work, task: str, result: str, log: str) -> None:
+    said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for descriptor in (1, 2):
+        os.dup2(said, descriptor)
+    try:
+        work([task, result])
+    finally:
+        sys.stdout.flush()  # before the traceback, which the log ends with
 
 
 def run_task(
@@ -59,15 +174,14 @@ def run_task(
         of time has status "failed" and says why.
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-cell-") as folder:
-        task_path, result_path = Path(folder, "task.json"), Path(folder, "result.jsonl")
-        log_path = Path(folder, "log.txt")
+        names = ("task.json", "result.jsonl", "log.txt")
+        task_path, result_path, log_path = paths = [Path(folder, name) for name in names]
         task_path.write_text(json.dumps(dataclasses.asdict(task)), encoding="utf-8")
         if fork_server is not None:
-            code = fork_server.run(task_path, result_path, log_path, timeout_seconds, stopped)
+            code = fork_server.run(paths, timeout_seconds, stopped)
         else:
-            command = [*task.worker, str(task_path), str(result_path)]
             environment = worker_environment(cache, variables)
-            code = _execute(command, log_path, environment, timeout_seconds, stopped)
+            code = _execute(task.worker, paths, environment, timeout_seconds, stopped)
         found = {}
         if result_path.exists():
             for line in result_path.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -81,16 +195,17 @@ def run_task(
 
 
 def _execute(
-    command: list[str],
-    log_path: Path,
+    command: Sequence[str],
+    paths: Sequence[Path],
     environment: Mapping[str, str],
     timeout_seconds: float,
     stopped: Callable[[], bool],
 ) -> int | None:
-    """Exit code of the command, negative for a signal; None if it had to be ended."""
+    """Exit code of a new interpreter, negative for a signal; None if it had to be ended."""
     last = time.monotonic() + timeout_seconds
+    *given, log_path = paths
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen([*command, *given], stdout=log, stderr=log, env=environment)
         try:
             while not stopped() and (left := last - time.monotonic()) > 0:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -111,12 +226,8 @@ def _reason(code: int | None, log_path: Path, timeout_seconds: float) -> str:
     if code < 0:
         return f"killed by signal {signal.Signals(-code).name}"
     said = log_path.read_text(encoding="utf-8", errors="replace") if log_path.exists() else ""
-    return f"process ended without a result: {_last_line(said)}"
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"
+    last = said.strip().rpartition("\n")[2].strip()[:300]
+    return f"process ended without a result: {last or 'it said nothing'}"
 
 
 def serve(
@@ -124,31 +235,18 @@ def serve(
     measure: Callable[[TaskT, str], dict[str, Any]],
     arguments: Sequence[str],
 ) -> None:
-    """Measure every mode of the task, a failed one too.
-
-    A line of JSON is appended to the result as soon as a mode is done, so that what was measured
-    outlives a crash of what comes next.
+    """Measure every mode of the task that a file holds, a failed one too.
 
     Args:
         task_type: Makes the task from its fields.
-        measure: Tells what a record needs to know of a mode; raises whatever goes wrong.
+        measure: What a record needs to know of a mode; raises whatever goes wrong.
         arguments: Paths of the task, a JSON file, and of the result.
     """
     task_path, result_path = map(Path, arguments)
-    stop_when_orphaned()
     values = json.loads(task_path.read_text(encoding="utf-8"))
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     task = task_type(**values | lists)
-    with result_path.open("a", encoding="utf-8") as out:
-        for mode in task.modes:
-            started_at = utc_now().isoformat()
-            try:
-                found = {"status": "ok", "reason": ""} | measure(task, mode)
-            except Exception as error:
-                found = {"status": "failed", "reason": reason_of(error)}
-            out.write(json.dumps({"mode": mode, "started_at": started_at} | found) + "\n")
-            out.flush()
-            release_memory()
+    measure_modes(task.modes, lambda mode: measure(task, mode), result_path)
 
 
 def refuse_what_cannot_fit(needed: int, what: str, device: torch.device) -> None:
@@ -167,3 +265,9 @@ def refuse_what_cannot_fit(needed: int, what: str, device: torch.device) -> None
         raise MemoryError(
             f"needs at least {needed / 2**30:.1f} GiB ({what}), {free / 2**30:.1f} GiB are free"
         )
+
+
+if __name__ == "__main__":
+    module, *_ = [importlib.import_module(name) for name in sys.argv[1:]]
+    gc.freeze()  # what is loaded stays: no cell need look through it
+    answer_requests(module.main)

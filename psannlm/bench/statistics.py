@@ -1,11 +1,12 @@
-"""What samples mean: medians with intervals, paired ratios, and a verdict in three values.
+"""In which order cells are measured, and what their samples mean: intervals, ratios, verdicts.
 
 The unit of replication is the fresh process: each gives one value, and intervals are over these.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,13 @@ from scipy.stats import bootstrap
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 9999
-SMALLEST_EFFECT = 0.01
-"""A ratio closer to 1 than this is never called a difference."""
-
+SMALLEST_EFFECT = 0.01  # a ratio closer to 1 than this is never called a difference
 FEWEST_REPEATS = 6
 """Below this many processes no verdict separates: the widest interval of five values, from the
 least to the greatest, covers a median with less than 95% (1 - 2 / 2**5)."""
 
 Verdict = Literal["faster", "slower", "not separated", "baseline", "noise floor"]
+SettingT = TypeVar("SettingT")
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,33 @@ def verdict(ratio: Interval | None, floor: float | None) -> Verdict:
     if abs(ratio.median - 1) <= max(floor, SMALLEST_EFFECT):
         return "not separated"
     return "faster" if ratio.median > 1 else "slower"
+
+
+def shuffled_blocks(
+    settings: Sequence[SettingT],
+    *,
+    n_repeats: int,
+    seed: int,
+    once: Sequence[SettingT] = (),
+) -> list[tuple[int, int, SettingT]]:
+    """The cells of a run, in the order in which they are measured: in blocks, each shuffled anew.
+
+    A machine that grows slower or faster during a run does so for all settings alike, and a ratio
+    is taken within a block.
+
+    Args:
+        settings: What every block measures, each once.
+        n_repeats: Number of blocks.
+        seed: Of the shuffling.
+        once: What the first block measures beside them, as it repeats exactly.
+
+    Returns:
+        Of each cell the number of its block, its own number in the run, and its setting.
+    """
+    shuffler = random.Random(seed)
+    cells: list[tuple[int, int, SettingT]] = []
+    for repeat in range(n_repeats):
+        block = [*settings, *(once if repeat == 0 else ())]
+        shuffler.shuffle(block)
+        cells += [(repeat, len(cells) + i, setting) for i, setting in enumerate(block)]
+    return cells

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from psannlm.bench.training_step import Loss
+from psannlm.bench.timing import Loss
 from psannlm.device import autocast
 from psannlm.model.cost import Shape
 from psannlm.model.transformer import Transformer

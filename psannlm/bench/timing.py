@@ -1,6 +1,8 @@
-"""How long a step takes: the one timing loop of the project.
+"""How long a step takes: the one timing loop of the project, and the training step it times.
 
-Knows nothing of models: it times a callable. Samples are kept as they fell; none is dropped.
+The loop knows nothing of models: it times a callable. Samples are kept as they fell; none is
+dropped. Needs torch alone, so that the interpreter of another package uses this same file.
+Shape letters: B batch, T tokens.
 """
 
 import itertools
@@ -9,18 +11,18 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
-WINDOW = 3
-"""Steps of one warm-up window."""
-
+WINDOW = 3  # steps of one warm-up window
 MAX_WINDOWS = 10
-STEADY = 0.05
-"""Two windows whose medians differ by less than this fraction are called steady."""
+STEADY = 0.05  # two windows are steady whose medians differ by less than this fraction
 
 Step = Callable[[], object]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Tokens and targets, each (B, T), to nats per token, ()."""
 
 
 class Stopwatch(Protocol):
@@ -65,17 +67,10 @@ class CudaStopwatch:
 class Timing:
     """What one measurement saw."""
 
-    first_seconds: float
-    """The first call, with whatever it had to compile or allocate."""
-
-    n_warmup: int
-    """Untimed steps after the first and before the samples."""
-
-    steady: bool
-    """Whether the last two warm-up windows agreed."""
-
-    seconds: tuple[float, ...]
-    """Each timed step, in order."""
+    first_seconds: float  # the first call, with whatever it had to compile or allocate
+    n_warmup: int  # untimed steps after the first and before the samples
+    steady: bool  # whether the last two warm-up windows agreed
+    seconds: tuple[float, ...]  # each timed step, in order
 
 
 def stopwatch_for(device: torch.device) -> Stopwatch:
@@ -105,3 +100,32 @@ def time_steps(step: Step, *, stopwatch: Stopwatch, min_seconds: float, min_step
         steady=steady,
         seconds=tuple(stopwatch.lap(step, n_steps)),
     )
+
+
+def training_step(
+    model: nn.Module,
+    loss_of: Loss,
+    tokens: Tensor,
+    targets: Tensor,
+    *,
+    precision: str,
+    learning_rate: float,
+) -> tuple[Callable[[], object], Callable[[], Tensor]]:
+    """Forward, backward and AdamW on one batch; also a function that tells the latest loss."""
+    model.train()
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=learning_rate, fused=True)
+    scaler = torch.amp.GradScaler(tokens.device.type, enabled=precision == "fp16")
+    latest: list[Tensor] = []
+
+    def step() -> object:
+        loss = loss_of(tokens, targets)
+        backward: Any = scaler.scale(loss).backward
+        backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        latest[:] = [loss.detach()]
+        return loss
+
+    return step, lambda: latest[0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from psannlm.bench.saved import Saved, saved_for_backward
+from psannlm.bench.memory import Saved, saved_for_backward
 from psannlm.bench.timing import stopwatch_for
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.networks import (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from psannlm import ROOT
-from psannlm.bench.upkeep import stop_when_orphaned
+from psannlm.bench.worker import stop_when_orphaned
 from psannlm.checks.config import ValidationConfig
 
 TASK = "task.json"

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from psannlm import CACHE
-from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
-from psannlm.bench.fork_server import ForkServer
-from psannlm.bench.processes import run_task
+from psannlm.bench.processes import ForkServer, run_task
+from psannlm.bench.statistics import shuffled_blocks
 from psannlm.config.network import ModelConfig
 from psannlm.device import select_device
 from psannlm.model.bases import base_of, cost_of

@@ -9,12 +9,10 @@ from typing import Any, ClassVar
 import torch
 
 from psannlm.bench import processes
-from psannlm.bench.allocation import peak_of_second_step
-from psannlm.bench.saved import Saved, saved_for_backward
+from psannlm.bench.memory import Saved, peak_of_second_step, saved_for_backward
 from psannlm.bench.steps import plain_loss, random_batch
-from psannlm.bench.timing import stopwatch_for, time_steps
-from psannlm.bench.training_step import Loss, training_step
-from psannlm.bench.upkeep import release_memory
+from psannlm.bench.timing import Loss, stopwatch_for, time_steps, training_step
+from psannlm.bench.worker import release_memory
 from psannlm.config.network import ModelConfig
 from psannlm.device import peak_resident_bytes, resident_bytes, select_device
 from psannlm.model.activations import training_memory

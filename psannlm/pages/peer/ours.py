@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from psannlm.bench.training_step import Loss
+from psannlm.bench.timing import Loss
 from psannlm.config.network import ModelConfig
 from psannlm.model.bases import build
 from psannlm.model.generate import generate

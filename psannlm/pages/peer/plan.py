@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psannlm import CACHE
-from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
-from psannlm.bench.upkeep import reason_of
+from psannlm.bench.statistics import shuffled_blocks
+from psannlm.bench.worker import reason_of
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device

@@ -112,7 +112,7 @@ def checkpointed_step(side: Any, task: Mapping[str, Any], tools: Any) -> Found:
     loss_of = side.loss_of(model, compiled=False)
     _wait(task)
     start = time.perf_counter()
-    step, _ = tools.training_step.training_step(
+    step, _ = tools.timing.training_step(
         model, loss_of, *batch, precision=task["precision"], learning_rate=task["learning_rate"]
     )
     step()
@@ -121,7 +121,7 @@ def checkpointed_step(side: Any, task: Mapping[str, Any], tools: Any) -> Found:
     peaks: list[float | None] = [None, None]
     if cuda:
         peaks = [torch.cuda.max_memory_allocated() / MIB, torch.cuda.max_memory_reserved() / MIB]
-    with tools.saved.saved_for_backward(model.parameters()) as counted:
+    with tools.memory.saved_for_backward(model.parameters()) as counted:
         loss_of(*batch)
     allocated, reserved = peaks
     return _found(

@@ -4,7 +4,6 @@ Both packages have one name, and an interpreter sees one of them. What both side
 from its file: it needs torch alone.
 """
 
-import datetime
 import importlib
 import importlib.util
 import json
@@ -19,9 +18,8 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[1]
 TOOLS = {
     "timing": PACKAGE / "bench",
-    "saved": PACKAGE / "bench",
-    "training_step": PACKAGE / "bench",
-    "upkeep": PACKAGE / "bench",
+    "memory": PACKAGE / "bench",
+    "worker": PACKAGE / "bench",
     "works": HERE,
     "protocol": HERE,
 }
@@ -61,20 +59,13 @@ def main(arguments: Sequence[str]) -> None:
     task_path, result_path = map(Path, arguments)
     task = json.loads(task_path.read_text(encoding="utf-8"))
     tools = SimpleNamespace(**{stem: load(stem) for stem in TOOLS})
-    tools.upkeep.stop_when_orphaned()
     measures = tools.works.MODES | tools.protocol.MODES
-    with result_path.open("a", encoding="utf-8") as out:
-        for mode in task["modes"]:
-            now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-            row = {"mode": mode, "started_at": now.isoformat()}
-            try:
-                found = measures[mode](side_of(task, tools), task, tools)
-                row |= {"status": "ok", "reason": ""} | found
-            except Exception as error:
-                row |= {"status": "failed", "reason": tools.upkeep.reason_of(error)}
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-            tools.upkeep.release_memory()
+
+    def measure(mode: str) -> dict[str, Any]:
+        found: dict[str, Any] = measures[mode](side_of(task, tools), task, tools)
+        return found
+
+    tools.worker.measure_modes(task["modes"], measure, result_path)
 
 
 if __name__ == "__main__":

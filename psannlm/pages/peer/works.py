@@ -102,7 +102,7 @@ def train_step(side: Side, task: Task, tools: Any) -> Found:
     compiled, how = _fastest(whole, differentiate, task, tools)
     model.zero_grad(set_to_none=True)
     loss_of = side.loss_of(model, compiled=False) if compiled is whole else compiled
-    step, last_loss = tools.training_step.training_step(
+    step, last_loss = tools.timing.training_step(
         model, loss_of, *batch, precision=task["precision"], learning_rate=task["learning_rate"]
     )
     seconds = _seconds(step, task, tools)
@@ -118,7 +118,7 @@ def saved(side: Side, task: Task, tools: Any) -> Found:
     model = side.network().train()
     batch = batch_of(task)
     loss_of = side.loss_of(model, compiled=False)
-    with tools.saved.saved_for_backward(model.parameters()) as counted:
+    with tools.memory.saved_for_backward(model.parameters()) as counted:
         loss_of(*batch)
     chosen = _words(side.attention, side.loss, "eager", side.note)
     return _found(model, chosen, batch[0].numel(), ()) | {"saved_bytes": counted.total}
@@ -165,7 +165,7 @@ def _fastest(
         raise
     except Exception as error:
         torch.compiler.reset()
-        return function, f"eager, as it does not compile ({tools.upkeep.reason_of(error)[:200]})"
+        return function, f"eager, as it does not compile ({tools.worker.reason_of(error)[:200]})"
     return compiled, "compiled"
 
 

@@ -12,7 +12,7 @@ import torch
 
 from psannlm import CHECKPOINTS, ROOT
 from psannlm.bench.environment import device_name
-from psannlm.bench.upkeep import reason_of
+from psannlm.bench.worker import reason_of
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
 from psannlm.device import select_device

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from psannlm.bench.environment import device_name
-from psannlm.bench.fork_server import ForkServer, never
-from psannlm.bench.processes import run_task
+from psannlm.bench.processes import ForkServer, never, run_task
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
 from psannlm.pages.shootout.config import ShootoutConfig

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from psannlm.bench.blocks import shuffled_blocks
 from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import run_task
+from psannlm.bench.statistics import shuffled_blocks
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.records import CEILING, CellRecord
 from psannlm.pages.throughput.worker import Task

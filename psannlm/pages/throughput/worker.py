@@ -12,8 +12,7 @@ from torch import Tensor
 from psannlm.bench import processes
 from psannlm.bench.ceiling import measure_ceiling
 from psannlm.bench.steps import forward_step, plain_loss, random_batch
-from psannlm.bench.timing import stopwatch_for, time_steps
-from psannlm.bench.training_step import training_step
+from psannlm.bench.timing import stopwatch_for, time_steps, training_step
 from psannlm.config.network import ModelConfig
 from psannlm.device import missing_compiler, peak_resident_bytes, select_device
 from psannlm.model.bases import build, cost_of
