@@ -60,7 +60,7 @@ def test_the_peak_holds_weights_their_optimizer_and_what_is_saved():
 
 
 def test_what_is_not_compared_is_timed_without_waiting_for_steady_steps(monkeypatch):
-    monkeypatch.setattr(memory, "time_steps", None)
+    monkeypatch.setattr(MemoryTask, "timing_of", None)
 
     found = measure(task(compared=False, min_steps=3, min_seconds=9.0), "train_step")
 

@@ -6,7 +6,7 @@ The unit of replication is the fresh process: each gives one value, and interval
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,13 +100,21 @@ def verdict(ratio: Interval | None, floor: float | None) -> Verdict:
     return "faster" if ratio.median > 1 else "slower"
 
 
+class Cell(NamedTuple, Generic[SettingT]):
+    """What one process measures, and its place in the run."""
+
+    repeat: int  # number of its block
+    order: int  # its own number in the run
+    setting: SettingT
+
+
 def shuffled_blocks(
     settings: Sequence[SettingT],
     *,
     n_repeats: int,
     seed: int,
     once: Sequence[SettingT] = (),
-) -> list[tuple[int, int, SettingT]]:
+) -> list[Cell[SettingT]]:
     """The cells of a run, in the order in which they are measured: in blocks, each shuffled anew.
 
     A machine that grows slower or faster during a run does so for all settings alike, and a ratio
@@ -117,14 +125,11 @@ def shuffled_blocks(
         n_repeats: Number of blocks.
         seed: Of the shuffling.
         once: What the first block measures beside them, as it repeats exactly.
-
-    Returns:
-        Of each cell the number of its block, its own number in the run, and its setting.
     """
     shuffler = random.Random(seed)
-    cells: list[tuple[int, int, SettingT]] = []
+    cells: list[Cell[SettingT]] = []
     for repeat in range(n_repeats):
         block = [*settings, *(once if repeat == 0 else ())]
         shuffler.shuffle(block)
-        cells += [(repeat, len(cells) + i, setting) for i, setting in enumerate(block)]
+        cells += [Cell(repeat, len(cells) + i, setting) for i, setting in enumerate(block)]
     return cells

@@ -90,6 +90,74 @@ def types_of(record: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(record)}
 
 
+@dataclass(frozen=True)
+class TimedRecords(Generic[RecordT]):
+    """Two CSV files of records with timed steps: a row a step, and a row a record with all else."""
+
+    record: type[RecordT]  # a dataclass whose field `seconds` has the time of each step
+    key: tuple[str, ...]  # fields whose values are the key of a record
+    text: str  # what a row of cells.csv is
+
+    @property
+    def samples(self) -> Table:
+        """Of the steps."""
+        return samples_table(self.record, self.key)
+
+    @property
+    def cells(self) -> Table:
+        """Of the records."""
+        columns = (column for column in columns_of(self.record) if column.name != "seconds")
+        return Table("cells.csv", self.text, tuple(columns))
+
+    def texts(self, records: Sequence[RecordT]) -> dict[str, str]:
+        """The content of both files, by name."""
+        return {
+            self.samples.file: samples_csv(self.samples, records),
+            self.cells.file: records_csv(self.cells, records),
+        }
+
+    def records(self, texts: Mapping[str, str]) -> list[RecordT]:
+        """The records whose files these are; samples of no cell are left out."""
+        make: Callable[..., RecordT] = self.record
+        seconds: dict[tuple[Any, ...], list[float]] = {}
+        for row in fields_of_csv(self.record, texts[self.samples.file]):
+            seconds.setdefault(tuple(row[name] for name in self.key), []).append(row["seconds"])
+        return [
+            make(**row, seconds=tuple(seconds.get(tuple(row[n] for n in self.key), ())))
+            for row in fields_of_csv(self.record, texts[self.cells.file])
+        ]
+
+
+def samples_table(record: type, key: Sequence[str]) -> Table:
+    """The file of timed steps: a row a step, named by the key of its record."""
+    columns = {column.name: column for column in columns_of(record)}
+    step = Column("step", "Number of the timed step, from 0.")
+    seconds = Column("seconds", "Time of the step.", "s")
+    named = tuple(columns[name] for name in key)
+    return Table("samples.csv", "One row a timed step.", (*named, step, seconds))
+
+
+def samples_csv(table: Table, records: Iterable[Any]) -> str:
+    """Text of the file of timed steps."""
+    return to_csv(
+        table.names, ((*r.key, step, s) for r in records for step, s in enumerate(r.seconds))
+    )
+
+
+def records_csv(table: Table, records: Iterable[Any]) -> str:
+    """Text of a CSV file whose columns are fields of the records."""
+    return to_csv(table.names, ([getattr(r, name) for name in table.names] for r in records))
+
+
+def fields_of_csv(record: type, text: str) -> list[dict[str, Any]]:
+    """The rows of such a file, each field in the type that the record has it in."""
+    kinds = types_of(record)
+    return [
+        {name: parse_field(kinds.get(name, str), field) for name, field in row.items()}
+        for row in csv.DictReader(io.StringIO(text))
+    ]
+
+
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Text of a CSV file; None is an empty field, floats keep every digit."""
     out = io.StringIO()

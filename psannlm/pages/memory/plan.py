@@ -1,16 +1,17 @@
-"""All measurements of memory that a run makes: which cells there are, and what comes of each."""
+"""Plan and run the measurements of memory, and count what the published package saves."""
 
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from psannlm import CACHE
 from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import ForkServer, run_task
-from psannlm.bench.statistics import shuffled_blocks
+from psannlm.bench.statistics import Cell, shuffled_blocks
+from psannlm.bench.steps import SETTINGS
 from psannlm.config.network import ModelConfig
 from psannlm.device import select_device
 from psannlm.model.bases import base_of, cost_of
@@ -21,16 +22,7 @@ from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predict
 from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.plan import saved_bytes
 
-PEER_BASE = "respsann"
-"""The base of the published package that is measured."""
-
-
-class MemoryCell(NamedTuple):
-    """What one process measures, and its place in the run."""
-
-    repeat: int
-    order: int
-    setting: Setting
+MemoryCell = Cell[Setting]
 
 
 def main_settings(config: MemoryConfig) -> list[Setting]:
@@ -73,8 +65,7 @@ def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
     alone are asked, as these repeat exactly.
     """
     main, further = main_settings(config), further_settings(config)
-    blocks = shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
-    return [MemoryCell(*cell) for cell in blocks]
+    return shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
 
 
 def memory(
@@ -106,23 +97,16 @@ def memory(
 
 def task_of(setting: Setting, config: MemoryConfig) -> MemoryTask:
     """What the process of a cell is told."""
-    model = config.network_of(
-        setting.base,
-        context_length=setting.context_length,
-        grad_checkpoint=setting.grad_checkpoint,
-    )
+    names = ("context_length", "grad_checkpoint")
+    changes = {name: getattr(setting, name) for name in names}
     return MemoryTask(
-        model=model.model_dump(),
+        model=config.network_of(setting.base, **changes).model_dump(),
         batch_tokens=setting.batch_tokens,
         precision=setting.precision,
         variant=setting.variant,
         chunk_tokens=config.loss_chunk_tokens,
-        device=config.device,
-        min_seconds=config.min_seconds,
-        min_steps=config.min_steps,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
         compared=setting in main_settings(config),
+        **config.model_dump(include=SETTINGS),
     )
 
 
@@ -136,37 +120,23 @@ def has_sine(config: ModelConfig) -> bool:
 def _measure(
     cell: MemoryCell, config: MemoryConfig, cache: Path, server: ForkServer | None
 ) -> MemoryRecord:
-    task = task_of(cell.setting, config)
-    unknown: dict[str, Any] = {
-        "started_at": utc_now().isoformat(),
-        "saved_bytes": None,
-        "saved_kinds": {},
-        "peak_allocated_bytes": None,
-        "peak_reserved_bytes": None,
-        "rss_before_bytes": None,
-        "peak_rss_bytes": None,
-        "loss": None,
-        "seconds": (),
-    }
+    task, started_at = task_of(cell.setting, config), utc_now().isoformat()
     [found] = run_task(
         task, cache=cache, timeout_seconds=config.timeout_seconds, fork_server=server
     )
-    values = unknown | {name: value for name, value in found.items() if name != "mode"}
+    del found["mode"]
     return MemoryRecord(
         repeat=cell.repeat,
         order=cell.order,
         **cell.setting._asdict(),
         n_parameters=cost_of(task.config, task.shape).n_parameters,
         predicted=dict(predicted(task)),
-        **values | {"seconds": tuple(values["seconds"])},
+        **{"started_at": started_at} | found | {"seconds": tuple(found.get("seconds", ()))},
     )
 
 
 def published(
-    config: MemoryConfig,
-    *,
-    done: Collection[tuple[Any, ...]] = (),
-    cache: Path = CACHE / "peers",
+    config: MemoryConfig, *, done: Collection[tuple[Any, ...]] = ()
 ) -> Iterator[PeerRecord]:
     """Count what a step of the package that `config.peer` names saves for backward.
 
@@ -176,38 +146,24 @@ def published(
     Args:
         config: The run's.
         done: Keys of records that an interrupted run has already.
-        cache: Folder of the environments of packages, each kept for the next run.
 
     Yields:
         A record a precision.
     """
     package, _, version = config.peer.partition("==")
-    missing = [p for p in config.precision if (package, version, p) not in done]
+    missing = tuple(p for p in config.precision if (package, version, p) not in done)
     if not config.peer or not missing:
         return
-    names = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp", "context_length")
-    shape = {name: getattr(config, name) for name in names}
-    asked = _peer_config(config).model_copy(update={"precision": tuple(missing)})
-    for cell in saved_bytes(asked, cache=cache):
-        yield PeerRecord(
-            package=package,
-            version=version,
-            base=PEER_BASE,
-            **shape,
-            batch_tokens=config.batch_tokens[0],
-            precision=cell.precision,
-            saved_kinds={},
-            n_parameters=cell.n_parameters,
-            saved_bytes=cell.saved_bytes,
-            status=cell.status,
-            reason=cell.reason,
-            started_at=cell.started_at,
-        )
+    named = {"package": package, "version": version, "saved_kinds": {}}
+    for cell in saved_bytes(_peer_config(config, missing)):
+        values = config.model_dump() | asdict(cell) | named
+        yield PeerRecord(**{field.name: values[field.name] for field in fields(PeerRecord)})
 
 
-def _peer_config(config: MemoryConfig) -> PeerConfig:
+def _peer_config(config: MemoryConfig, precision: tuple[str, ...]) -> PeerConfig:
     """The comparison of the published package of which saved bytes alone are asked."""
     shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
-    asked = {"base": (PEER_BASE,), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
+    asked = {"base": ("respsann",), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
     asked |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
-    return PeerConfig(**shared | asked | {"prompt_tokens": 1, "new_tokens": 1})
+    asked |= {"precision": precision, "prompt_tokens": 1, "new_tokens": 1}
+    return PeerConfig(**shared | asked)

@@ -1,28 +1,14 @@
 """What a measurement of memory leaves: one frozen record a process, and its files."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
-from psannlm.evidence.store import RecordStore, about, columns_of, to_csv, to_json_lines
-from psannlm.evidence.table import (
-    BASE,
-    BATCH_TOKENS,
-    CONTEXT_LENGTH,
-    ORDER,
-    PEAK_ALLOCATED_BYTES,
-    PEAK_RESERVED_BYTES,
-    PEAK_RSS_BYTES,
-    PRECISION,
-    REASON,
-    REPEAT,
-    STARTED_AT,
-    STATUS,
-    Column,
-    Table,
-)
+from psannlm.evidence import store
+from psannlm.evidence import table as shared
+from psannlm.evidence.store import about
+from psannlm.evidence.table import Column, Table
 
 GRAD_CHECKPOINT = Column(
     "grad_checkpoint",
@@ -46,6 +32,9 @@ SAVED_BYTES = about(
     "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
 )
 SAVED_KINDS = about("What was counted as saved for backward, by dtype and shape.", "bytes")
+PREDICTED = about(
+    "By construction, of parameters, gradients, optimizer, logits, peak, kept kinds.", "bytes"
+)
 
 
 class Setting(NamedTuple):
@@ -66,35 +55,29 @@ class MemoryRecord:
     Bytes that were not or could not be measured are None.
     """
 
-    repeat: Annotated[int, REPEAT]
-    order: Annotated[int, ORDER]
-    base: Annotated[str, BASE]
-    context_length: Annotated[int, CONTEXT_LENGTH]
-    batch_tokens: Annotated[int, BATCH_TOKENS]
+    repeat: Annotated[int, shared.REPEAT]
+    order: Annotated[int, shared.ORDER]
+    base: Annotated[str, shared.BASE]
+    context_length: Annotated[int, shared.CONTEXT_LENGTH]
+    batch_tokens: Annotated[int, shared.BATCH_TOKENS]
     grad_checkpoint: Annotated[bool, GRAD_CHECKPOINT]
-    precision: Annotated[str, PRECISION]
+    precision: Annotated[str, shared.PRECISION]
     variant: Annotated[str, VARIANT]
-    status: Annotated[Literal["ok", "failed"], STATUS]
-    reason: Annotated[str, REASON]
-    started_at: Annotated[str, STARTED_AT]
+    status: Annotated[Literal["ok", "failed"], shared.STATUS]
+    reason: Annotated[str, shared.REASON]
+    started_at: Annotated[str, shared.STARTED_AT]
     n_parameters: Annotated[int, N_PARAMETERS]
-    predicted: Annotated[
-        Mapping[str, int],
-        about(
-            "By construction, of parameters, gradients, optimizer, logits, peak, kept kinds.",
-            "bytes",
-        ),
-    ]
-    saved_bytes: Annotated[int | None, SAVED_BYTES]
-    saved_kinds: Annotated[Mapping[str, int], SAVED_KINDS]
-    peak_allocated_bytes: Annotated[int | None, PEAK_ALLOCATED_BYTES]
-    peak_reserved_bytes: Annotated[int | None, PEAK_RESERVED_BYTES]
+    predicted: Annotated[Mapping[str, int], PREDICTED]
+    saved_bytes: Annotated[int | None, SAVED_BYTES] = None
+    saved_kinds: Annotated[Mapping[str, int], SAVED_KINDS] = field(default_factory=dict)
+    peak_allocated_bytes: Annotated[int | None, shared.PEAK_ALLOCATED_BYTES] = None
+    peak_reserved_bytes: Annotated[int | None, shared.PEAK_RESERVED_BYTES] = None
     rss_before_bytes: Annotated[
         int | None, about("Resident set before the network was built, on a CPU.", "bytes")
-    ]
-    peak_rss_bytes: Annotated[int | None, PEAK_RSS_BYTES]
-    loss: Annotated[float | None, about("Of the last step.", "nats/token")]
-    seconds: Annotated[tuple[float, ...], about("Time of each timed step, in order.", "s")]
+    ] = None
+    peak_rss_bytes: Annotated[int | None, shared.PEAK_RSS_BYTES] = None
+    loss: Annotated[float | None, about("Of the last step.", "nats/token")] = None
+    seconds: Annotated[tuple[float, ...], about("Time of each timed step, in order.", "s")] = ()
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -113,18 +96,18 @@ class PeerRecord:
 
     package: Annotated[str, about("The published package, by name.")]
     version: Annotated[str, about("Version of the published package.")]
-    base: Annotated[str, BASE]
+    base: Annotated[str, shared.BASE]
     vocab_size: Annotated[int, VOCAB_SIZE]
     d_model: Annotated[int, D_MODEL]
     n_layers: Annotated[int, N_LAYERS]
     n_heads: Annotated[int, about("Attention heads of a layer.")]
     d_mlp: Annotated[int, about("Width of the hidden layer of the MLP.", "features")]
-    context_length: Annotated[int, CONTEXT_LENGTH]
-    batch_tokens: Annotated[int, BATCH_TOKENS]
-    precision: Annotated[str, PRECISION]
-    status: Annotated[Literal["ok", "failed"], STATUS]
-    reason: Annotated[str, REASON]
-    started_at: Annotated[str, STARTED_AT]
+    context_length: Annotated[int, shared.CONTEXT_LENGTH]
+    batch_tokens: Annotated[int, shared.BATCH_TOKENS]
+    precision: Annotated[str, shared.PRECISION]
+    status: Annotated[Literal["ok", "failed"], shared.STATUS]
+    reason: Annotated[str, shared.REASON]
+    started_at: Annotated[str, shared.STARTED_AT]
     n_parameters: Annotated[int | None, N_PARAMETERS]
     saved_bytes: Annotated[int | None, SAVED_BYTES]
     saved_kinds: Annotated[Mapping[str, int], SAVED_KINDS]
@@ -137,23 +120,14 @@ class PeerRecord:
 
 AnyRecord = MemoryRecord | PeerRecord
 
-_COLUMNS = {column.name: column for column in columns_of(MemoryRecord)}
-SAMPLES = Table(
-    "samples.csv",
-    "One row a timed step.",
-    (
-        *(_COLUMNS[name] for name in ("repeat", *Setting._fields)),
-        Column("step", "Number of the timed step, from 0."),
-        Column("seconds", "Time of the step.", "s"),
-    ),
-)
+SAMPLES = store.samples_table(MemoryRecord, ("repeat", *Setting._fields))
 PEERS = Table(
-    "peer_records.json", "What was counted of the published package.", columns_of(PeerRecord)
+    "peer_records.json", "What was counted of the published package.", store.columns_of(PeerRecord)
 )
 RECORDS = Table(
     "memory_records.json",
     "One record a process, all that was counted, measured and predicted.",
-    tuple(_COLUMNS.values()),
+    store.columns_of(MemoryRecord),
 )
 
 
@@ -169,11 +143,10 @@ def peers(records: Sequence[AnyRecord]) -> list[PeerRecord]:
 
 def to_texts(records: Sequence[AnyRecord]) -> dict[str, str]:
     """Timed steps as a table, which are in the records too; all records, each in a line."""
-    steps = ((*r.key, step, s) for r in ours(records) for step, s in enumerate(r.seconds))
     return {
-        SAMPLES.file: to_csv(SAMPLES.names, steps),
-        PEERS.file: to_json_lines(map(dataclasses.asdict, peers(records))),
-        RECORDS.file: to_json_lines(map(dataclasses.asdict, ours(records))),
+        SAMPLES.file: store.samples_csv(SAMPLES, ours(records)),
+        PEERS.file: store.to_json_lines(map(asdict, peers(records))),
+        RECORDS.file: store.to_json_lines(map(asdict, ours(records))),
     }
 
 
@@ -186,6 +159,6 @@ def from_texts(texts: Mapping[str, str]) -> list[AnyRecord]:
     return found + [PeerRecord(**values) for values in json.loads(texts[PEERS.file])]
 
 
-STORE = RecordStore(
+STORE = store.RecordStore(
     (SAMPLES, PEERS, RECORDS), to_texts, from_texts, lambda r: f"{r.base}, {r.precision}"
 )

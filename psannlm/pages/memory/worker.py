@@ -1,64 +1,34 @@
 """Memory of one network in its own process: `python -m psannlm.pages.memory.worker TASK OUT`."""
 
-import dataclasses
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from psannlm.bench import processes
+from psannlm.bench import processes, steps
 from psannlm.bench.memory import Saved, peak_of_second_step, saved_for_backward
-from psannlm.bench.steps import plain_loss, random_batch
-from psannlm.bench.timing import Loss, stopwatch_for, time_steps, training_step
+from psannlm.bench.timing import Loss, stopwatch_for, training_step
 from psannlm.bench.worker import release_memory
-from psannlm.config.network import ModelConfig
 from psannlm.device import peak_resident_bytes, resident_bytes, select_device
 from psannlm.model.activations import training_memory
 from psannlm.model.bases import build
-from psannlm.model.cost import Shape
 from psannlm.model.projection import plain_sine
 from psannlm.model.transformer import Transformer
 from psannlm.train.objective import NextToken
 
 DEFAULT, PLAIN_SINE, PLAIN_LOSS = "default", "plain_sine", "plain_loss"
-STEP = "train_step"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryTask:
+@dataclass(frozen=True, kw_only=True)
+class MemoryTask(steps.NetworkTask):
     """What one process measures."""
 
-    worker: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "psannlm.pages.memory.worker")
-
-    model: dict[str, Any]
-    """A ModelConfig; sequences are as long as its context_length."""
-
-    batch_tokens: int
-    precision: str
     variant: str
     chunk_tokens: int
-    device: str
-    min_seconds: float
-    min_steps: int
-    learning_rate: float
-    seed: int
-    compared: bool = True
-    """Whether its time is compared, and so is taken of steady steps; else of the next ones."""
-
-    modes: tuple[str, ...] = (STEP,)
-
-    @property
-    def config(self) -> ModelConfig:
-        """The network."""
-        return ModelConfig(**self.model)
-
-    @property
-    def shape(self) -> Shape:
-        """Of the batch."""
-        length = self.config.context_length
-        return Shape(self.batch_tokens // length, length)
+    compared: bool = True  # whether its time is compared, and so taken of steady steps
+    modes: tuple[str, ...] = ("train_step",)
 
 
 def predicted(task: MemoryTask) -> Mapping[str, int]:
@@ -74,25 +44,22 @@ def predicted(task: MemoryTask) -> Mapping[str, int]:
 
 
 class Training:
-    """A network in training, as the task wants it.
-
-    Args:
-        task: What is measured.
-        device: Where.
-    """
+    """A network in training on a device, as the task wants it."""
 
     def __init__(self, task: MemoryTask, device: torch.device) -> None:
-        config = task.config
+        config, precision = task.config, task.precision
         self.model = build(config, seed=task.seed, device=device)
         if task.variant == PLAIN_SINE:
             plain_sine(self.model)
         self.loss_of = _loss_of(task, self.model)
-        self.batch = random_batch(config.vocab_size, task.shape, seed=task.seed, device=device)
+        self.batch = steps.random_batch(
+            config.vocab_size, task.shape, seed=task.seed, device=device
+        )
         self.step, self.last_loss = training_step(
             self.model,
             self.loss_of,
             *self.batch,
-            precision=task.precision,
+            precision=precision,
             learning_rate=task.learning_rate,
         )
 
@@ -105,7 +72,7 @@ class Training:
 
 def _loss_of(task: MemoryTask, model: Transformer) -> Loss:
     if task.variant == PLAIN_LOSS:
-        return plain_loss(model, task.precision)
+        return steps.plain_loss(model, task.precision)
     return NextToken(model, task.precision, task.chunk_tokens)
 
 
@@ -116,59 +83,38 @@ def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
     """
     device = select_device(task.device)
     processes.refuse_what_cannot_fit(predicted(task)["peak"], "by construction", device)
-    cuda = device.type == "cuda"
-    rss_before = None if cuda else resident_bytes()
+    is_cpu = device.type == "cpu"
+    found: dict[str, Any] = {"rss_before_bytes": resident_bytes() if is_cpu else None}
     training = Training(task, device)
     training.step()  # makes the optimizer's state
-    peaks = _cuda_peaks(training.step) if cuda else {}
+    if not is_cpu:
+        found |= _cuda_peaks(training.step, device)
     training.step()
-    peak_rss = peak_resident_bytes()  # before counting adds to it
+    found["peak_rss_bytes"] = peak_resident_bytes()  # before counting adds to it
     saved = training.saved()
-    found = {"saved_bytes": saved.total, "saved_kinds": dict(saved.kinds)}
+    found |= {"saved_bytes": saved.total, "saved_kinds": dict(saved.kinds)}
     del saved
-    seconds = _seconds(task, training.step, device)
-    loss = float(training.last_loss())
-    if not math.isfinite(loss):
-        raise ArithmeticError(f"loss is {loss} after {len(seconds)} timed steps")
+    if task.compared:
+        found["seconds"] = task.timing_of(training.step, device).seconds
+    else:
+        found["seconds"] = tuple(stopwatch_for(device).lap(training.step, task.min_steps))
+    found["loss"] = steps.finite_loss(training.last_loss, len(found["seconds"]))
     del training
     release_memory()
-    if not cuda:
-        peaks = {"peak_allocated_bytes": peak_of_second_step(lambda: Training(task, device).step)}
-    return (
-        found
-        | peaks
-        | {
-            "rss_before_bytes": rss_before,
-            "peak_rss_bytes": peak_rss,
-            "loss": loss,
-            "seconds": seconds,
-        }
-    )
+    if is_cpu:
+        peak = peak_of_second_step(lambda: Training(task, device).step)
+        found["peak_allocated_bytes"] = peak
+    return found
 
 
-def _seconds(
-    task: MemoryTask, step: Callable[[], object], device: torch.device
-) -> tuple[float, ...]:
-    """Of each timed step, in order."""
-    stopwatch = stopwatch_for(device)
-    if not task.compared:
-        return tuple(stopwatch.lap(step, task.min_steps))
-    return time_steps(
-        step, stopwatch=stopwatch, min_seconds=task.min_seconds, min_steps=task.min_steps
-    ).seconds
-
-
-def _cuda_peaks(step: Callable[[], object]) -> dict[str, int]:
+def _cuda_peaks(step: Callable[[], object], device: torch.device) -> dict[str, int]:
     """Of the allocator over a step of which all memory has been asked for before."""
     step()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     step()
     torch.cuda.synchronize()
-    return {
-        "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
-        "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
-    }
+    return steps.cuda_peaks(device)
 
 
 def main(arguments: Sequence[str]) -> None:

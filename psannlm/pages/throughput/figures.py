@@ -17,7 +17,7 @@ from psannlm.evidence.figures import (
     show_percent,
     show_short,
 )
-from psannlm.pages.throughput.records import MODES
+from psannlm.pages.throughput.records import MODE
 from psannlm.pages.throughput.tables import compared_rows
 
 
@@ -26,7 +26,7 @@ def speed(table: pd.DataFrame) -> Figure:
     panels: dict[str, Draw] = {}
     for (mode, precision), rows in table.groupby(["mode", "precision"], sort=False):
         good = rows[rows["status"] == "ok"]
-        panels[f"{MODES[str(mode)]}, {precision}"] = partial(_speed_lines, good)
+        panels[f"{MODE.show(mode)}, {precision}"] = partial(_speed_lines, good)
     return compose(
         "tokens per second by base and batch tokens",
         panels,
@@ -75,7 +75,7 @@ def ceiling(table: pd.DataFrame) -> Figure:
     panels: dict[str, Draw] = {}
     for (mode, precision), _ in table.groupby(["mode", "precision"], sort=False):
         bars = best[(best["mode"] == mode) & (best["precision"] == precision)]
-        panels[f"{MODES[str(mode)]}, {precision}"] = partial(_share_bars, bars, str(precision))
+        panels[f"{MODE.show(mode)}, {precision}"] = partial(_share_bars, bars, str(precision))
     return compose(
         "share of the measured matmul ceiling by base",
         panels,

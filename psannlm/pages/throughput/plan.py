@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import run_task
 from psannlm.bench.statistics import shuffled_blocks
+from psannlm.bench.steps import SETTINGS
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.records import CEILING, CellRecord
 from psannlm.pages.throughput.worker import Task
@@ -58,12 +59,12 @@ def cells_of_row(row: Mapping[str, Any], config: ThroughputConfig) -> list[Cell]
         config: Of the run, with the repeats that are wanted now.
     """
     wanted = {(label, row["batch_tokens"]) for label in (row["label"], config.baseline)}
+    wanted.add((CEILING, 0))
     modes = config.mode[: config.mode.index(row["mode"]) + 1]
     return [
         cell if cell.base == CEILING else cell._replace(modes=modes)
         for cell in plan(config)
-        if cell.precision == row["precision"]
-        and ((cell.label, cell.batch_tokens) in wanted or cell.base == CEILING)
+        if cell.precision == row["precision"] and (cell.label, cell.batch_tokens) in wanted
     ]
 
 
@@ -85,47 +86,23 @@ def throughput(
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as cache:
         for cell in plan(config) if cells is None else cells:
-            keys = {
-                (cell.repeat, cell.label, cell.batch_tokens, mode, cell.precision)
-                for mode in cell.modes
-            }
-            if not keys <= set(done):
+            row = cell.repeat, cell.label, cell.batch_tokens
+            if not {(*row, mode, cell.precision) for mode in cell.modes} <= set(done):
                 yield _measure(cell, config, Path(cache))
 
 
 def _measure(cell: Cell, config: ThroughputConfig, cache: Path) -> list[CellRecord]:
+    place = cell._asdict()
     task = Task(
         model={} if cell.base == CEILING else config.network_of(cell.base).model_dump(),
         batch_tokens=cell.batch_tokens,
-        modes=cell.modes,
+        modes=place.pop("modes"),
         precision=cell.precision,
         compile=config.compile,
-        device=config.device,
-        min_seconds=config.min_seconds,
-        min_steps=config.min_steps,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
+        **config.model_dump(include=SETTINGS),
     )
-    started_at = utc_now().isoformat()
+    place |= {"context_length": config.context_length, "started_at": utc_now().isoformat()}
     # A label compiles for itself, so that the first process of each is seen cold.
     cache = cache / re.sub(r"\W+", "_", cell.label)
     found = run_task(task, cache=cache, timeout_seconds=config.timeout_seconds)
-    unknown: dict[str, Any] = {
-        "compiled": False,
-        "started_at": started_at,
-        "flops": 0,
-        "compile_seconds": None,
-        "n_warmup": 0,
-        "steady": False,
-        "loss": None,
-        "peak_allocated_bytes": None,
-        "peak_reserved_bytes": None,
-        "peak_rss_bytes": None,
-        "seconds": (),
-    }
-    place = cell._asdict()
-    del place["modes"]
-    return [
-        CellRecord(**place, context_length=config.context_length, **unknown | values)
-        for values in found
-    ]
+    return [CellRecord(**place | values) for values in found]

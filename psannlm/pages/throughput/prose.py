@@ -9,7 +9,7 @@ from psannlm.evidence import text
 from psannlm.evidence.numbers import Number
 from psannlm.evidence.text import interval, number
 from psannlm.pages.throughput.config import ThroughputConfig
-from psannlm.pages.throughput.records import MODES
+from psannlm.pages.throughput.records import MODE
 from psannlm.pages.throughput.tables import RATIO, SPEED, compared_rows
 
 
@@ -31,7 +31,7 @@ def answer(table: pd.DataFrame, config: ThroughputConfig) -> str:
             for row in others.itertuples()
         )
         lines.append(
-            f"- {MODES[str(mode)].capitalize()}, {precision}, {top.batch_tokens:,} tokens a step: "
+            f"- {MODE.show(mode).capitalize()}, {precision}, {top.batch_tokens:,} tokens a step: "
             f"**{baseline}** runs at {top.tokens_per_s:,.0f} tokens/s, {number(top.mfu, '.0%')} "
             f"of the measured matmul ceiling{said}."
         )
@@ -97,4 +97,4 @@ def found(numbers: Sequence[Number]) -> str:
     steps = [n for n in speeds if _weight(n)[0]] or speeds
     best = max(steps, key=lambda n: n.value or 0.0)
     assert best.row is not None
-    return f"{MODES[best.row.values['mode']]}: up to {best.shown} ({best.base})"
+    return f"{MODE.show(best.row.values['mode'])}: up to {best.shown} ({best.base})"

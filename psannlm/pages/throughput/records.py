@@ -1,85 +1,61 @@
 """What a measurement of speed leaves: one frozen record a process and mode, and its CSV files."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from psannlm.evidence.store import (
-    RecordStore,
-    about,
-    columns_of,
-    parse_field,
-    to_csv,
-    types_of,
-)
-from psannlm.evidence.table import (
-    BASE,
-    BATCH_TOKENS,
-    CONTEXT_LENGTH,
-    ORDER,
-    PEAK_ALLOCATED_BYTES,
-    PEAK_RESERVED_BYTES,
-    PEAK_RSS_BYTES,
-    PRECISION,
-    REASON,
-    REPEAT,
-    STARTED_AT,
-    STATUS,
-    Column,
-    Table,
-)
-
-MODES = {"forward": "forward", "train_step": "training step"}
-"""What people call a mode."""
+from psannlm.evidence import table as shared
+from psannlm.evidence.store import RecordStore, TimedRecords, about
+from psannlm.evidence.table import Column
 
 LABEL = Column(
-    "label",
-    "Name in tables, the base but for the second measurement of the baseline.",
-    heading="base",
+    "label", "Name in tables, the base but for the second measurement of the baseline.", "", "base"
 )
 MODE = Column(
     "mode",
     "What was timed, forward or train_step; matmul is the ceiling.",
     heading="mode",
-    words=MODES,
+    words={"forward": "forward", "train_step": "training step"},
     role="key",
 )
 
 CEILING = "matmul"
 """The mode, and the base, of the records that tell what the device can do at most."""
 
+ROW = ("label", "batch_tokens", "mode", "precision")
+"""What the records behind one row of the table have in common."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellRecord:
     """One mode of one cell, measured in one fresh process; a failure is a record too."""
 
-    repeat: Annotated[int, REPEAT]
-    order: Annotated[int, ORDER]
+    repeat: Annotated[int, shared.REPEAT]
+    order: Annotated[int, shared.ORDER]
     label: Annotated[str, LABEL]
-    base: Annotated[str, BASE]
-    batch_tokens: Annotated[int, BATCH_TOKENS]
-    context_length: Annotated[int, CONTEXT_LENGTH]
+    base: Annotated[str, shared.BASE]
+    batch_tokens: Annotated[int, shared.BATCH_TOKENS]
+    context_length: Annotated[int, shared.CONTEXT_LENGTH]
     mode: Annotated[str, MODE]
-    precision: Annotated[str, PRECISION]
-    compiled: Annotated[bool, about("Whether the step was compiled.")]
-    status: Annotated[Literal["ok", "failed"], STATUS]
-    reason: Annotated[str, REASON]
-    started_at: Annotated[str, STARTED_AT]
-    flops: Annotated[int, about("Matrix products of one step.", "FLOP")]
+    precision: Annotated[str, shared.PRECISION]
+    compiled: Annotated[bool, about("Whether the step was compiled.")] = False
+    status: Annotated[Literal["ok", "failed"], shared.STATUS]
+    reason: Annotated[str, shared.REASON]
+    started_at: Annotated[str, shared.STARTED_AT]
+    flops: Annotated[int, about("Matrix products of one step.", "FLOP")] = 0
     compile_seconds: Annotated[
         float | None, about("First call less a steady one; empty without compilation.", "s")
-    ]
-    n_warmup: Annotated[int, about("Steps before the timed ones.")]
-    steady: Annotated[bool, about("Whether the time of a step had settled before the timed ones.")]
+    ] = None
+    n_warmup: Annotated[int, about("Steps before the timed ones.")] = 0
+    steady: Annotated[
+        bool, about("Whether the time of a step had settled before the timed ones.")
+    ] = False
     loss: Annotated[
         float | None, about("Of the last training step; empty in other modes.", "nats/token")
-    ]
-    peak_allocated_bytes: Annotated[int | None, PEAK_ALLOCATED_BYTES]
-    peak_reserved_bytes: Annotated[int | None, PEAK_RESERVED_BYTES]
-    peak_rss_bytes: Annotated[int | None, PEAK_RSS_BYTES]
-    seconds: Annotated[tuple[float, ...], about("Time of the step.", "s")]
+    ] = None
+    peak_allocated_bytes: Annotated[int | None, shared.PEAK_ALLOCATED_BYTES] = None
+    peak_reserved_bytes: Annotated[int | None, shared.PEAK_RESERVED_BYTES] = None
+    peak_rss_bytes: Annotated[int | None, shared.PEAK_RSS_BYTES] = None
+    seconds: Annotated[tuple[float, ...], about("Time of the step.", "s")] = ()
 
     @property
     def tokens_per_s(self) -> float:
@@ -92,57 +68,17 @@ class CellRecord:
         return self.flops * len(self.seconds) / sum(self.seconds)
 
     @property
+    def row(self) -> tuple[Any, ...]:
+        """Names the row of the table that it is behind."""
+        return tuple(getattr(self, name) for name in ROW)
+
+    @property
     def key(self) -> tuple[Any, ...]:
         """Names the record within its run."""
         return (self.repeat, *self.row)
 
-    @property
-    def row(self) -> tuple[Any, ...]:
-        """What the records behind one row of the table have in common."""
-        return (self.label, self.batch_tokens, self.mode, self.precision)
 
-
-KEY = ("repeat", "label", "batch_tokens", "mode", "precision")
-TYPES = types_of(CellRecord)
-_COLUMNS = {column.name: column for column in columns_of(CellRecord)}
-SAMPLES = Table(
-    "samples.csv",
-    "One row a timed step.",
-    (
-        *(_COLUMNS[name] for name in KEY),
-        Column("step", "Number of the timed step, from 0."),
-        _COLUMNS["seconds"],
-    ),
+FILES = TimedRecords(CellRecord, ("repeat", *ROW), "One row a process and mode.")
+STORE = RecordStore(
+    (FILES.samples, FILES.cells), FILES.texts, FILES.records, lambda record: record.label
 )
-CELLS = Table(
-    "cells.csv",
-    "One row a process and mode.",
-    tuple(column for name, column in _COLUMNS.items() if name != "seconds"),
-)
-
-
-def to_texts(records: Sequence[CellRecord]) -> dict[str, str]:
-    """The timed steps as one file, everything else as another."""
-    steps = ((*r.key, step, s) for r in records for step, s in enumerate(r.seconds))
-    cells = ([getattr(r, name) for name in CELLS.names] for r in records)
-    return {
-        SAMPLES.file: to_csv(SAMPLES.names, steps),
-        CELLS.file: to_csv(CELLS.names, cells),
-    }
-
-
-def from_texts(texts: Mapping[str, str]) -> list[CellRecord]:
-    """The records whose files these are; samples of no cell are left out."""
-    seconds: dict[tuple[str, ...], list[float]] = {}
-    for row in csv.DictReader(io.StringIO(texts[SAMPLES.file])):
-        seconds.setdefault(tuple(row[k] for k in KEY), []).append(float(row["seconds"]))
-    return [
-        CellRecord(
-            **{name: parse_field(TYPES[name], text) for name, text in row.items()},
-            seconds=tuple(seconds.get(tuple(row[k] for k in KEY), ())),
-        )
-        for row in csv.DictReader(io.StringIO(texts[CELLS.file]))
-    ]
-
-
-STORE = RecordStore((SAMPLES, CELLS), to_texts, from_texts, lambda record: record.label)
