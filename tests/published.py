@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from psannlm import ROOT
-from psannlm.evidence.numbers import Number
-from psannlm.evidence.rows import Row
+from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence, Refused, all_runs
 from psannlm.pages.registry import pages
 from psannlm.publish.run_facts import best_runs

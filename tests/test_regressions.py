@@ -2,7 +2,7 @@
 
 import pytest
 
-from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, load
 from psannlm.evidence.table import Column
 from psannlm.pages.registry import pages

@@ -21,27 +21,22 @@ from papermill.parameterize import parameterize_path
 
 from psannlm import ROOT
 
-RUNNING = "running"
-"""What papermill says of the cell that runs."""
-
 
 def snapshot(pid: int, parameters: Mapping[str, Any]) -> str | None:
-    """The notebook that the papermill process `pid` is writing, or None if it is no papermill.
-
-    Args:
-        pid: Of the process that started the kernel.
-        parameters: Of the notebook, for an output path that is a template of them.
-    """
+    """The notebook that the process `pid` is writing, or None if it is no papermill."""
     path = output_path(pid, parameters)
     if path is None or not path.is_file():
         return None
-    notebook = nbformat.read(path, as_version=4)
-    text: str = nbformat.writes(finished(notebook))
-    return text + "\n"
+    return str(nbformat.writes(finished(nbformat.read(path, as_version=4)))) + "\n"
 
 
 def output_path(pid: int, parameters: Mapping[str, Any]) -> Path | None:
-    """Where the papermill process `pid` writes, by papermill's own reading of its command line."""
+    """Where the papermill process `pid` writes, by papermill's own reading of its command line.
+
+    Args:
+        pid: Of the process that started the kernel.
+        parameters: Of the notebook, for a path that is a template of them.
+    """
     try:
         process = psutil.Process(pid)
         words, cwd = process.cmdline(), Path(process.cwd())
@@ -67,9 +62,7 @@ def finished(notebook: Any) -> Any:
     """
     done = copy.deepcopy(notebook)
     cells = [cell for cell in done.cells if cell.cell_type == "code"]
-    running = [
-        cell for cell in cells if cell.metadata.get("papermill", {}).get("status") == RUNNING
-    ]
+    running = [c for c in cells if c.metadata.get("papermill", {}).get("status") == "running"]
     sealing = (running or cells)[-1]
     if running:
         done.cells = done.cells[: done.cells.index(sealing) + 1]
@@ -80,16 +73,13 @@ def finished(notebook: Any) -> Any:
     whole = done.metadata.setdefault("papermill", {})
     whole.update(end_time=now, exception=False)
     for name in ("input_path", "output_path"):
-        whole[name] = _relative(whole.get(name))
+        whole[name] = relative(whole[name]) if whole.get(name) else None
     return done
 
 
-def _relative(path: str | None) -> str | None:
+def relative(path: str) -> str:
     """A path without the folders of this machine."""
-    if path is None:
-        return None
-    if path.startswith(f"{ROOT}{os.sep}"):
-        return path.removeprefix(f"{ROOT}{os.sep}")
+    path = path.removeprefix(f"{ROOT}{os.sep}")
     return Path(path).name if Path(path).is_absolute() else path
 
 

@@ -7,7 +7,7 @@ book, landing page, History, downloads and repeats follow from it.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import pandas as pd
 import torch
@@ -15,8 +15,7 @@ import torch
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
 from psannlm.evidence import text
-from psannlm.evidence.numbers import Number
-from psannlm.evidence.rows import Row, rows_of
+from psannlm.evidence.rows import Number, Row, rows_of
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.store import RecordStore, RecordT
 from psannlm.evidence.table import Column, Table
@@ -37,8 +36,7 @@ class RunInfo(Generic[ConfigT]):
 
     config: ConfigT
     manifest: Mapping[str, Any]
-    records: Sequence[Any] = ()
-    """Of the run, for sentences that say more than its tables."""
+    records: Sequence[Any] = ()  # for sentences that say more than its tables
 
     @property
     def name(self) -> str:
@@ -55,107 +53,70 @@ class RunInfo(Generic[ConfigT]):
 class RerunRequest(Generic[ConfigT]):
     """What a page is asked for when a row of it is measured again."""
 
-    config: ConfigT
-    """Of the run, on the device that measures now."""
-
+    config: ConfigT  # of the run, on the device that measures now
     device: torch.device
-    repeats: int
-    """Fresh processes, or trainings."""
-
-    say: Callable[[str], None]
-    """Told, in a sentence, what begins."""
-
-    floor: float = 0.0
-    """Noise floor of times whose run measures nothing twice: that of the machine, if known."""
-
-    same_device: bool = True
-    """Whether this device is like the one that was measured, so that speeds can be compared."""
-
-    same_digits: bool = True
-    """Whether the same training should reach the same digits here."""
+    repeats: int  # fresh processes, or trainings
+    say: Callable[[str], None]  # told, in a sentence, what begins
+    floor: float = 0.0  # noise floor of this machine, for a run that measures nothing twice
+    same_device: bool = True  # whether this device is like the measured one: speeds compare
+    same_digits: bool = True  # whether the same training should reach the same digits here
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """One number, or word, of a row: as published, as expected of the repeat, as it came out."""
 
-    name: str
-    """With its unit."""
-
+    name: str  # with its unit
     published: str
     expected: str
     measured: str
-    inside: bool | None
-    """None where it is shown and not judged."""
+    inside: bool | None  # None where it is shown and not judged
 
 
-@dataclass(frozen=True)
-class Repeat:
+class Repeat(NamedTuple):
     """What a page found when it measured a row again."""
 
     quantities: tuple[Quantity, ...]
-    rules: tuple[str, ...]
-    """What each kind of quantity is judged by, a sentence each."""
+    rules: tuple[str, ...]  # what each kind of quantity is judged by, a sentence each
 
 
 class Page(ABC, Generic[ConfigT, RecordT]):
     """One page of the report."""
 
-    name: ClassVar[str]
-    """Of its notebook, its parameter files and its file in the book."""
-
+    name: ClassVar[str]  # of its notebook, its parameter files and its file in the book
     title: ClassVar[str]
-    question: ClassVar[str]
-    """What it asks, on the landing page."""
+    question: ClassVar[str]  # what it asks, on the landing page
+    config: type[ConfigT]
+    store: RecordStore[RecordT]
+    tables: tuple[Table, ...]
+    """What is published; the rows of the first are numbered, linked and measured again."""
 
-    folder: ClassVar[Literal["gpu", "benchmarks"]] = "benchmarks"
-    """Below reports/."""
-
-    suffix: ClassVar[str] = ""
-    """Ends the names of its run folders."""
-
+    raw: tuple[Table, ...] = ()  # further files of a run, for the dictionary of data
+    shown: tuple[Table, ...] = ()  # tables that are on the page alone, in no file
+    folder: ClassVar[Literal["gpu", "benchmarks"]] = "benchmarks"  # below reports/
+    suffix: ClassVar[str] = ""  # ends the names of its run folders
     installs: ClassVar[bool] = False
     """Whether it installs another package, and so runs only when it is asked for by name."""
 
     parameters_variable: ClassVar[str] = ""
     """Environment variable that names another parameter file than the preset's."""
 
-    every_base: ClassVar[bool] = True
-    """Whether a run that names no base records the names of all."""
-
-    config: type[ConfigT]
-    tables: tuple[Table, ...]
-    """What is published; the rows of the first are numbered, linked and measured again."""
-
-    raw: tuple[Table, ...] = ()
-    """Further files of a run, for the dictionary of data."""
-
-    shown: tuple[Table, ...] = ()
-    """Tables that are on the page alone, in no file."""
-
-    store: RecordStore[RecordT]
-
     readme_table: ClassVar[Table | None] = None
     """The one whose best rows README.md shows, if not the first."""
-
-    readme_figure: ClassVar[str] = ""
-    """The figure that README.md of the project may show; the first page that names one gives it."""
 
     readme_columns: ClassVar[tuple[str, ...]] = ()
     """Columns of the table in README.md; all that have a heading if none is named."""
 
+    readme_figure: ClassVar[str] = ""
+    """The figure that README.md of the project may show; the first page that names one gives it."""
+
     usual_repeats: ClassVar[int] = 4
     """Most fresh processes, or trainings, of a repeated row where no number is asked for."""
 
-    repeats_once: ClassVar[bool] = False
-    """Whether a row is one value, which a single repeat decides."""
-
-    smoke_note: ClassVar[str] = (
+    repeats_once: ClassVar[bool] = False  # whether a row is one value, which one repeat decides
+    smoke_note: ClassVar[str] = (  # what the book says of a run of the smoke preset
         "A smoke run: it proves that this page runs. Its sizes, and its repeats where there are "
         "any, are too small for its numbers to mean anything."
     )
-    """What the book says of a run of the smoke preset."""
-
     constants: ClassVar[Mapping[str, str]] = {}
     """Numbers of its method, for the prose that explains it, by the name of their place."""
 
@@ -204,19 +165,13 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def readme(self, tables: Tables, run: RunInfo[ConfigT]) -> str:
         """README.md of a run folder: preset, machine, the best rows, the command."""
-        lines = [
-            f"# {self.title}, {run.name}",
-            "",
-            f"Preset {run.manifest['preset']}, on {run.device}. {self.readme_note(run)}",
-            "",
-            (self.readme_table or self.tables[0]).markdown(
-                self.best(tables, run), self.readme_columns
-            ),
-            "",
-            f"Made by `{run.manifest['command']}`.",
-            "",
-        ]
-        return "\n".join(lines)
+        table = self.readme_table or self.tables[0]
+        return (
+            f"# {self.title}, {run.name}\n\n"
+            f"Preset {run.manifest['preset']}, on {run.device}. {self.readme_note(run)}\n\n"
+            f"{table.markdown(self.best(tables, run), self.readme_columns)}\n\n"
+            f"Made by `{run.manifest['command']}`.\n"
+        )
 
     def readme_note(self, run: RunInfo[ConfigT]) -> str:
         """What README.md says of its rows."""
@@ -233,15 +188,14 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def setting(self, row: Row) -> str:
         """What tells a row from others of its base, in words."""
-        table = self.table_of(row)
-        keys = [column for column in table.of_role("key") if column.name != "base"]
-        said = [column.show(row.values.get(column.name)) for column in keys]
+        keys = [key for key in self.table_of(row).of_role("key") if key.name != "base"]
+        said = [key.show(row.values.get(key.name)) for key in keys]
         return ", ".join(part for part in said if part not in ("", text.UNKNOWN))
 
     def stem(self, row: Row) -> str:
         """Opens the names of the numbers of a row."""
-        keys = [column.name for column in self.table_of(row).of_role("key")]
-        return ".".join([self.name, *(str(row.values[name]) for name in keys)])
+        keys = self.table_of(row).of_role("key")
+        return ".".join([self.name, *(str(row.values[key.name]) for key in keys)])
 
     def table_of(self, row: Row) -> Table:
         """The table that a row stands in."""
@@ -250,8 +204,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     @property
     def items(self) -> set[str]:
         """Items of the benchmark plan that it answers."""
-        columns = (column for table in self.tables for column in table.columns)
-        return {column.headline for column in columns if column.headline}
+        return {c.headline for table in self.tables for c in table.columns if c.headline}
 
     def item_of(self, row: Row) -> str | None:
         """The item that a row answers alone, or an empty word; None where rows answer together."""

@@ -1,4 +1,4 @@
-"""Published rows by number: how to name, find, choose and repeat them."""
+"""Published rows, and the numbers in them: how to name, find, choose and repeat them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.evidence import text
 from psannlm.evidence.runs import Evidence
-from psannlm.evidence.table import read_table
+from psannlm.evidence.table import Column, plain_rows, read_table
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,10 @@ class Row:
     """One published row of one run."""
 
     run: Evidence
-    number: int
-    """In its table, from 1."""
-
-    values: Mapping[str, Any]
-    """By column; None where unknown."""
-
-    file: str
-    """The artifact it stands in."""
-
-    numbered: bool = True
-    """Whether that is the first table of its page, whose rows can be measured again one by one."""
+    number: int  # in its table, from 1
+    values: Mapping[str, Any]  # by column; None where unknown
+    file: str  # the artifact it stands in
+    numbered: bool = True  # whether that is the first table of its page, measured again by row
 
     @property
     def page(self) -> str:
@@ -37,17 +31,64 @@ class Row:
     def label(self) -> str:
         """Target of links to it in the book, on the page of raw rows."""
         table = "" if self.numbered else f"-{Path(self.file).stem}"
-        return (
-            f"row-{self.page}{table}".replace("_", "-") + f"-{self.run.folder.name}-{self.number}"
-        )
+        kind = f"row-{self.page}{table}".replace("_", "-")
+        return f"{kind}-{self.run.folder.name}-{self.number}"
 
     @property
     def command(self) -> str:
         """What measures it again: itself, or its run where it follows from several rows."""
         if not self.numbered:
             return str(self.run.manifest["command"])
-        path = f"reports/{self.run.name}"
-        return f"python -m psannlm rerun {path} --row {self.number}"
+        return f"python -m psannlm rerun reports/{self.run.name} --row {self.number}"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One published number; those of two runs with equal `key` can be compared."""
+
+    run: Evidence
+    name: str  # dotted, unique, stable: `throughput.respsann.1024.train_step.bf16.tokens_per_s`
+    column: Column  # what is declared of it: format, comparison, plan item
+    quantity: str  # what it is, in words: `speed`, `validation perplexity`
+    unit: str
+    base: str
+    setting: str  # in words: all that tells it from other numbers of this quantity and base
+    value: float | None  # None where it failed, was refused or was skipped; `status` says which
+    status: str
+    verdict: str
+    row: Row | None  # what it was read from; None of a sum over rows
+    low: float | None = None
+    high: float | None = None
+    target: str = ""  # in words, as `at most 8`; empty where the plan names none
+    floor: float | None = None  # the noise floor that its row states
+    n: int = 1  # processes or trainings behind the interval
+    is_main: bool = True  # whether it is one of those that a page is known by
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is a number of."""
+        return self.quantity, self.base, self.setting
+
+    @property
+    def about(self) -> str:
+        """What it is of, in words: `respsann, 1,024 tokens a step, training step, bf16`."""
+        return ", ".join(part for part in (self.base, self.setting) if part)
+
+    @property
+    def plain(self) -> str:
+        """The value with its interval; a dash where it is unknown."""
+        if self.value is None:
+            return text.UNKNOWN
+        if not self.column.format:
+            return text.number_in_words(self.value)
+        return text.interval(self.value, self.low, self.high, self.column.format)
+
+    @property
+    def shown(self) -> str:
+        """The same with its unit, or the status of what has no value."""
+        if self.value is None or self.column.compare == "check":
+            return self.status
+        return f"{self.plain} {self.unit}".strip()
 
 
 def table_of(run: Evidence, file: str) -> pd.DataFrame:
@@ -73,8 +114,8 @@ def rows_of(run: Evidence, file: str, where: str = "", *, numbered: bool = True)
     if where:
         frame = selected(frame, where)
     return [
-        Row(run, int(number), {str(k): _known(v) for k, v in values.items()}, file, numbered)
-        for number, values in zip(frame.index, frame.to_dict("records"), strict=True)
+        Row(run, int(number), values, file, numbered)
+        for number, values in zip(frame.index, plain_rows(frame), strict=True)
     ]
 
 
@@ -88,11 +129,3 @@ def selected(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         return frame.query(where, engine="python")
     except Exception as error:  # pandas raises many kinds for a condition it cannot read
         raise ValueError(f"cannot select by {where!r}: {error}") from None
-
-
-def _known(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        return value
-    if value is None or pd.isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value

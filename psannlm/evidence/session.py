@@ -33,7 +33,7 @@ from psannlm.device import select_device
 from psannlm.evidence import executed, text
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import ConfigT, Page, RunInfo
-from psannlm.evidence.runs import Run, home
+from psannlm.evidence.runs import Evidence, Run, home
 from psannlm.evidence.store import RecordT
 from psannlm.files import write_atomically
 
@@ -41,8 +41,7 @@ NOTEBOOKS = ROOT / "notebooks"
 PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"
 """Environment variables through which the runner speaks to a notebook."""
 
-PROGRESS_SECONDS = 0.2
-"""Least time between two reports to the runner."""
+PROGRESS_SECONDS = 0.2  # least time between two reports to the runner
 
 
 class Session(Generic[ConfigT, RecordT]):
@@ -52,7 +51,7 @@ class Session(Generic[ConfigT, RecordT]):
         self, page: Page[ConfigT, RecordT], config: ConfigT, run: Run, device: torch.device
     ) -> None:
         self.page, self.config, self.run, self.device = page, config, run, device
-        self.records = page.store.read(run.artifacts, self._text_of)
+        self.records = page.store.read(run.artifacts, Evidence(run.folder, run.manifest).text)
         self.tables: Mapping[str, Any] = {}
         self._figures: Mapping[str, Figure] = {}
         self._written: dict[str, str] = {}
@@ -84,10 +83,8 @@ class Session(Generic[ConfigT, RecordT]):
         with contextlib.ExitStack() as stack:
             if isinstance(batches, Generator):  # what it has begun ends with it
                 stack.callback(batches.close)
-            bar = stack.enter_context(
-                tqdm(batches, total=total, unit=store.unit, file=sys.stdout, ncols=88)
-            )
-            for batch in bar:
+            bar = tqdm(batches, total=total, unit=store.unit, file=sys.stdout, ncols=88)
+            for batch in stack.enter_context(bar):
                 self.records += batch
                 self.save()
                 label = store.label(batch[0])
@@ -98,10 +95,9 @@ class Session(Generic[ConfigT, RecordT]):
 
     def save(self) -> None:
         """Write the files that hold the records, those that changed."""
-        for name, content in self.page.texts(self.records, self.info).items():
-            if self._written.get(name) != content:
-                self.run.write(name, content)
-                self._written[name] = content
+        made = self.page.texts(self.records, self.info)
+        self.write({name: made[name] for name in made if self._written.get(name) != made[name]})
+        self._written |= made
 
     def tabulate(self) -> None:
         """Compute the tables from the records, and write all files that follow from them."""
@@ -128,11 +124,9 @@ class Session(Generic[ConfigT, RecordT]):
         return HTML(table.html(self.tables[file], columns))
 
     def show(self, name: str, *, pixels: bool = False) -> Figure:
-        """Save the panels of a figure of the page with the run, and return it for display.
+        """Save a figure of the page with the run, an SVG a panel, and return it for display.
 
-        Args:
-            name: Of the figure; its files are called so, the panel's name follows.
-            pixels: Whether all panels are saved as `name`.png too.
+        With `pixels`, all panels are saved as `name`.png too.
         """
         self._figures = self._figures or self.page.figures(self.tables, self.info)
         figure = self._figures[name]
@@ -148,10 +142,12 @@ class Session(Generic[ConfigT, RecordT]):
             self.run.write(name, content)
 
     def report_progress(self, done: int, total: int, label: str, *, unit: str = "step") -> None:
-        """Tell the runner, if one listens, how far the run is; a few times a second at most.
+        """Tell the runner, if one listens, how far the run is.
+
+        A few times a second at most, but the last of all units is always told.
 
         Args:
-            done: Units that are done; the last one is always told.
+            done: Units that are done, of `total`.
             total: Units of the whole run.
             label: What is being done.
             unit: What is counted, in one word.
@@ -186,9 +182,6 @@ class Session(Generic[ConfigT, RecordT]):
         """End in an error if what the sealed run found is one."""
         self.page.judge(self.records)
 
-    def _text_of(self, name: str) -> str:
-        return (self.run.folder / name).read_text(encoding="utf-8")
-
 
 def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     """Check the parameters of the notebook that calls this, then make its run folder.
@@ -211,24 +204,20 @@ def running_notebook(name: str) -> Any:
     Raises:
         ConfigError: No notebook does.
     """
-    shell = get_ipython()
-    if shell is None:
-        raise ConfigError(
-            f"notebooks/{name}.ipynb must be run as a notebook, with papermill or in Jupyter"
-        )
-    return shell
+    if shell := get_ipython():
+        return shell
+    raise ConfigError(
+        f"notebooks/{name}.ipynb must be run as a notebook, with papermill or in Jupyter"
+    )
 
 
 def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str) -> ConfigT:
-    """What a notebook is asked to do.
+    """What a notebook is asked to do; with every base where none is named.
 
     Args:
         page: Of the notebook.
         data: Its parameters.
         source: Where they came from; opens the message.
-
-    Returns:
-        With every base where none is named; a shootout keeps that it was asked for all arms.
 
     Raises:
         ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
@@ -238,7 +227,7 @@ def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str
         page.check_config(config)
     except ConfigError as error:
         raise ConfigError(f"{source}:\n  {error}") from None
-    if page.every_base and not getattr(config, "base", True):
+    if not getattr(config, "base", True):
         return config.model_copy(update={"base": tuple(page.names())})
     return config
 
@@ -271,25 +260,26 @@ def assigned(source: str) -> dict[str, Any]:
 
 
 def _literal(node: ast.expr) -> Any:
-    try:
+    with contextlib.suppress(ValueError):
         return ast.literal_eval(node)
-    except ValueError:  # papermill writes float('nan'), which the configuration refuses anyway
-        return ast.unparse(node)
+    return ast.unparse(node)  # papermill writes float('nan'), which the configuration refuses
 
 
 def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device) -> Run:
     described = environment.describe_environment(device)
     parameters = json.loads(config.model_dump_json())
+    now = {
+        "git": environment.describe_git()._asdict(),
+        "parameters": parameters,
+        "environment": described,
+    }
     if folder := os.environ.get(RESUME):
-        now = {"parameters": parameters, "environment": described}
-        return Run.resume(Path(folder), now | {"git": environment.describe_git()._asdict()})
+        return Run.resume(Path(folder), now)
     manifest = {
         "notebook": page.name,
         "preset": parameters["preset"],
         "command": command_line(os.getppid()),
-        "git": environment.describe_git()._asdict(),
-        "parameters": parameters,
-        "environment": described,
+        **now,
         "conditions": {"start": environment.conditions(device)},
         "seeds": parameters.get("seeds") or [parameters["seed"]],
         "corpus": None,
@@ -308,8 +298,7 @@ def command_line(pid: int) -> str:
         words = psutil.Process(pid).cmdline()
     except psutil.Error:
         return "unknown"
-    words = [word.removeprefix(f"{ROOT}{os.sep}") for word in words]
-    words = [Path(word).name if Path(word).is_absolute() else word for word in words]
+    words = [executed.relative(word) for word in words]
     # An installed script is run by its interpreter.
     if [Path(word).name for word in words[1:2]] == ["papermill"]:
         words = words[1:]

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
-from psannlm.evidence.numbers import Number
-from psannlm.evidence.rows import table_of
+from psannlm.evidence.rows import Number, table_of
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import UNKNOWN, sortable

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import Page
-from psannlm.evidence.rows import Row
+from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import badge

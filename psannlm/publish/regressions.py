@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
-from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.table import Column, Compare, Table
 from psannlm.evidence.text import UNKNOWN, number

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused, best_run
 from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import UNKNOWN

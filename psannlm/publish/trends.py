@@ -9,7 +9,7 @@ from textwrap import fill
 import numpy as np
 
 from psannlm.evidence.figures import Axes, Draw, Figure, compose, markers, palette, show_short
-from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.publish.run_facts import (
     complete_runs,

@@ -6,8 +6,8 @@ import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS
 from psannlm.evidence import text
-from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import Tables
+from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
 from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.tables import (

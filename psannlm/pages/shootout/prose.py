@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import RunInfo, Tables
+from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import by_verdict, duration, interval, number
 from psannlm.pages.shootout.columns import SURE, amount

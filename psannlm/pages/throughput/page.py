@@ -7,9 +7,8 @@ import pandas as pd
 
 from psannlm.bench.statistics import CONFIDENCE
 from psannlm.evidence.figures import Figure
-from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Row
+from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column

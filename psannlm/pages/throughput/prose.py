@@ -6,7 +6,7 @@ import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.evidence import text
-from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import Number
 from psannlm.evidence.text import interval, number
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.records import MODE

@@ -9,9 +9,8 @@ import pandas as pd
 
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.figures import Figure
-from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import Page, Repeat, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Row
+from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from psannlm.config.training import TrainingConfig
-from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import RunInfo
+from psannlm.evidence.rows import Number
 from psannlm.evidence.text import (
     UNKNOWN,
     duration,

@@ -6,8 +6,7 @@ from typing import Any
 
 from psannlm.checks.findings import Measure
 from psannlm.checks.suite import CHECKS
-from psannlm.evidence.numbers import Number
-from psannlm.evidence.rows import Row
+from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.table import Column
 from psannlm.evidence.text import number_in_words

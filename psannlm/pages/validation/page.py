@@ -11,9 +11,8 @@ from psannlm.checks.findings import Finding
 from psannlm.checks.suite import CHECKS
 from psannlm.corpora.corpus import load
 from psannlm.evidence.figures import Figure
-from psannlm.evidence.numbers import Number
 from psannlm.evidence.page import Page, Repeat, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Row
+from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.pages.validation import bounds, figures, numbers, prose, records

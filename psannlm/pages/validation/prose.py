@@ -9,7 +9,7 @@ import pandas as pd
 
 from psannlm.checks import suite
 from psannlm.checks.findings import Finding, Measure
-from psannlm.evidence.numbers import Number
+from psannlm.evidence.rows import Number
 from psannlm.evidence.text import (
     UNKNOWN,
     duration,
