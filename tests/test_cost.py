@@ -15,7 +15,6 @@ from psannlm.model.cost import (
     FILTER,
     MASKED,
     Shape,
-    cache_bytes,
     training_bytes,
 )
 
@@ -123,17 +122,3 @@ def test_training_bytes_are_those_that_adamw_holds(base: str) -> None:
     held = [tensor for state in optimizer.state.values() for tensor in state.values()]
     assert len(held) == 3 * len(parameters)
     assert predicted.optimizer == sum(tensor.nbytes for tensor in held)
-
-
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_cache_bytes_are_those_of_the_remembered_keys_and_values(options: dict[str, Any]) -> None:
-    config = tiny(**options)
-
-    for dtype in (torch.float32, torch.bfloat16):
-        model = build(config, seed=0).to(dtype)
-        state = model.state()
-        with torch.no_grad():
-            model(tokens_of(config, 3, 2), state)
-
-        held = [rows[name] for rows in state.layers for name in ("keys", "values")]
-        assert cache_bytes(config, 3, dtype.itemsize) == sum(tensor.nbytes for tensor in held)

@@ -7,12 +7,11 @@ import pytest
 import torch
 from networks import OPTIONS, moved, tiny, tokens_of
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, gelu
 
 from psannlm.model.bases import build
 from psannlm.model.transformer import (
     MLP,
-    Gelu,
     GeluScaled,
     SwiGLU,
     swiglu_width,
@@ -73,7 +72,7 @@ def test_swiglu_has_the_parameters_of_an_mlp_to_within_one_row(d_model: int, d_m
 
     plain, gated = (
         sum(parameter.numel() for parameter in mlp.parameters())
-        for mlp in (MLP(config, Gelu()), SwiGLU(config))
+        for mlp in (MLP(config, gelu), SwiGLU(config))
     )
 
     assert abs(plain - gated) <= 3 * d_model + 2  # what one more feature costs

@@ -32,7 +32,7 @@ def phase_of_the_sine_in_bfloat16(patch: pytest.MonkeyPatch) -> None:
         given = (t if t is None else t.to(z.dtype) for t in (amplitude, frequency, decay))
         return right(z, *given, decay_mode)
 
-    patch.setattr(sine, "_wide", lambda dtype: dtype)
+    patch.setattr(sine, "wide", lambda dtype: dtype)
     patch.setattr(sine, "damped_sine_reference", wrong)
 
 
@@ -63,7 +63,7 @@ def log_sum_exp_of_the_loss_in_bfloat16(patch: pytest.MonkeyPatch) -> None:
     def wrong(hidden: Tensor, weight: Tensor, *others: Any, **options: Any) -> tuple[Tensor, ...]:
         return right(hidden.bfloat16(), weight.bfloat16(), *others, **options)
 
-    patch.setattr(loss, "_wide", lambda dtype: dtype)
+    patch.setattr(loss, "wide", lambda dtype: dtype)
     patch.setattr(loss, "token_losses", wrong)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from psannlm.config.network import ModelConfig
 from psannlm.config.parse import nearest
@@ -25,11 +26,10 @@ from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import (
     MLP,
     Attention,
-    Gelu,
     GeluScaled,
-    ReluSquared,
     SwiGLU,
     Transformer,
+    relu_squared,
     swiglu_width,
 )
 
@@ -73,9 +73,9 @@ class TransformerBlock(Block):
             case "swiglu":
                 self.mlp = SwiGLU(config)
             case "gelu":
-                self.mlp = MLP(config, Gelu())
+                self.mlp = MLP(config, gelu)
             case "relu_squared":
-                self.mlp = MLP(config, ReluSquared())
+                self.mlp = MLP(config, relu_squared)
             case "gelu_scaled":
                 self.mlp = MLP(config, GeluScaled(config.d_mlp, config))
 

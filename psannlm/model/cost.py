@@ -154,10 +154,3 @@ class TrainingBytes(NamedTuple):
 def training_bytes(n_parameters: int, n_tensors: int) -> TrainingBytes:
     """Of float32 weights under AdamW: two moments a weight, and a float32 step count a tensor."""
     return TrainingBytes(4 * n_parameters, 4 * n_parameters, 8 * n_parameters + 4 * n_tensors)
-
-
-def cache_bytes(config: ModelConfig, batch: int, item_bytes: int) -> int:
-    """Of the keys and values that cached decoding stores for whole contexts."""
-    extra = ALIBI_FEATURES * config.n_heads if config.positions == "alibi" else 0
-    row = 2 * (config.d_model + extra)
-    return config.n_layers * batch * config.context_length * row * item_bytes

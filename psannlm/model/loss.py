@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, library
 
 from psannlm.config.schema import ConfigError
+from psannlm.model.sine import wide
 
 IGNORED = -100
 """The target that counts for nothing: `ignore_index` of torch's cross-entropy."""
@@ -87,7 +88,7 @@ def token_losses(
         ConfigError: chunk_tokens is less than 1, or a shape does not fit.
     """
     _refuse(hidden, weight, targets, chunk_tokens)
-    losses = hidden.new_zeros(len(targets), dtype=_wide(hidden.dtype))
+    losses = hidden.new_zeros(len(targets), dtype=wide(hidden.dtype))
     correct = torch.zeros_like(targets, dtype=torch.bool)
     dtype = _product_dtype(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
@@ -170,17 +171,16 @@ def _results(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Zeros to add to: the loss, its gradient by hidden (N, D), and by weight (V, D)."""
     n, v = (len(hidden), len(weight)) if wants_gradients else (0, 0)
-    wide = _wide(dtype)
     return (
-        hidden.new_zeros((), dtype=wide),
+        hidden.new_zeros((), dtype=wide(dtype)),
         hidden.new_empty((n, hidden.shape[1]), dtype=dtype),
-        hidden.new_zeros((v, hidden.shape[1]), dtype=wide),
+        hidden.new_zeros((v, hidden.shape[1]), dtype=wide(dtype)),
     )
 
 
 def _share(logits: Tensor, targets: Tensor) -> Tensor:
     """The summed loss of a chunk; its gradient by the logits, (C, V), takes their place."""
-    x = logits.to(_wide(logits.dtype))
+    x = logits.to(wide(logits.dtype))
     losses, log_sum = _losses(x, targets)
     token = torch.arange(x.shape[1], device=x.device)
     probabilities = (x - log_sum[:, None]).exp()
@@ -219,10 +219,6 @@ def _chunks(n_tokens: int, chunk_tokens: int) -> Iterator[slice]:
 def _product_dtype(hidden: Tensor) -> torch.dtype:
     kind = hidden.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _refuse(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int) -> None:

@@ -20,17 +20,10 @@ class Sampling(Strict):
     The steps follow each other: penalty, temperature, top_k, top_p.
     """
 
-    temperature: Number = 0.0
-    """Logits are divided by it; 0 takes the most likely token."""
-
-    top_k: Whole = EVERY_TOKEN
-    """Only so many of the most likely tokens may follow (Fan et al. 2018)."""
-
-    top_p: Number = 1.0
-    """Only the fewest most likely tokens that have it together (Holtzman et al. 2020)."""
-
-    repetition_penalty: Number = 1.0
-    """What the logits of tokens seen before are divided by, or multiplied if negative."""
+    temperature: Number = 0.0  # logits are divided by it; 0 takes the most likely token
+    top_k: Whole = EVERY_TOKEN  # only so many of the most likely may follow (Fan et al. 2018)
+    top_p: Number = 1.0  # only the fewest that have it together (Holtzman et al. 2020)
+    repetition_penalty: Number = 1.0  # divides logits of tokens seen before (see `penalised`)
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(("temperature",), lambda t: t >= 0, "temperature must be at least 0, got {}"),

@@ -50,17 +50,10 @@ class SavedActivations:
     largest of those moments.
     """
 
-    kinds: Counter[str] = field(default_factory=Counter)
-    """Bytes saved from forward to backward, by kind."""
-
-    working: InitVar[int] = 0
-    """Bytes that backward holds besides at the worst moment, gradients of its weights included."""
-
-    gradients: int = 0
-    """Bytes that its weights' gradients take once backward has passed it."""
-
-    peak: int = 0
-    """Most bytes that these parts hold at one time."""
+    kinds: Counter[str] = field(default_factory=Counter)  # bytes saved for backward, by kind
+    working: InitVar[int] = 0  # most bytes that backward holds besides, gradients included
+    gradients: int = 0  # bytes of the weights' gradients once backward has passed
+    peak: int = 0  # most bytes that these parts hold at one time
 
     def __post_init__(self, working: int) -> None:
         object.__setattr__(self, "peak", max(self.peak, self.total + working, self.gradients))

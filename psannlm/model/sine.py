@@ -35,7 +35,7 @@ def damped_sine_reference(
     Returns:
         s(z), (..., F), in the dtype of z; computed in float32 at least.
     """
-    x = z.to(_wide(z.dtype))
+    x = z.to(wide(z.dtype))
     y = amplitude * torch.sin(frequency * x)  # (..., F)
     if decay is not None:
         y = y * torch.exp(-decay * (x.abs() if decay_mode == "abs" else x.relu()))
@@ -76,7 +76,7 @@ class _DampedSine(torch.autograd.Function):
         z, amplitude, frequency, decay = ctx.saved_tensors
         wants_z, wants_amplitude, wants_frequency, wants_decay, _ = ctx.needs_input_grad
         rows = tuple(range(z.dim() - 1))
-        x = z.to(_wide(z.dtype))
+        x = z.to(wide(z.dtype))
         phase = frequency * x
         sine, cosine = torch.sin(phase), phase.cos_()  # (..., F)
         outer = gradients[0].to(x.dtype)
@@ -160,9 +160,12 @@ class DampedSine(nn.Module):
         return function(z, self.amplitude, self.frequency, self.decay, self.decay_mode)
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    # bfloat16 has 8 significant bits: from |f z| = 64 on, its rounding alone would move the phase
-    # by up to a quarter of a radian.
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype to compute in, float32 at least.
+
+    bfloat16 has 8 significant bits: from |f z| = 64 on, its rounding alone would move the phase of
+    a sine by up to a quarter of a radian.
+    """
     return torch.promote_types(dtype, torch.float32)
 
 

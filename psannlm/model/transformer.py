@@ -110,7 +110,7 @@ class MLP(nn.Module):
         (B, T, D) -> (B, T, D)
     """
 
-    def __init__(self, config: Architecture, nonlinearity: nn.Module) -> None:
+    def __init__(self, config: Architecture, nonlinearity: Function) -> None:
         super().__init__()
         self.up = nn.Linear(config.d_model, config.d_mlp)
         self.nonlinearity = nonlinearity
@@ -150,18 +150,9 @@ def swiglu_width(d_model: int, d_mlp: int) -> int:
     return max(1, round(d_mlp * (2 * d_model + 1) / (3 * d_model + 2)))
 
 
-class Gelu(nn.Module):
-    """z * Phi(z), elementwise."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return gelu(z)
-
-
-class ReluSquared(nn.Module):
+def relu_squared(z: Tensor) -> Tensor:
     """max(z, 0) ** 2, elementwise."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return relu(z).square()
+    return relu(z).square()
 
 
 class GeluScaled(nn.Module):
