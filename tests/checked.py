@@ -1,13 +1,10 @@
 """Cases for checks: networks of some thousand weights, on real text, that every check passes."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from psannlm.checks import launcher
 from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Result
 
@@ -58,14 +55,3 @@ def case_of(base: str, **changes: Any) -> Case:
 def failed(result: Result) -> dict[str, str]:
     """Measures beyond their bounds, by name: the value and the bound."""
     return {m.name: f"{m.value:.3g}, {m.bound:.3g}" for m in result.measures if not m.passed}
-
-
-def be_the_only_worker(
-    patch: pytest.MonkeyPatch, folder: Path, config: ValidationConfig, *jobs: str
-) -> None:
-    """Ask this process, as rank 0 of 1, to do jobs of a check."""
-    patch.setattr(launcher, "stop_when_orphaned", lambda: None)
-    patch.setenv("RANK", "0")
-    patch.setenv("WORLD_SIZE", "1")
-    task = {"config": config.model_dump(mode="json"), "jobs": jobs, "device": "cpu", "threads": 1}
-    (folder / launcher.TASK).write_text(json.dumps(task))

@@ -14,17 +14,15 @@ from psannlm.checks.networks import (
     difference,
     gradients_of,
     joined,
-    loss_of,
-    passages,
-    perturbed,
-    tokens_of,
-)
-from psannlm.checks.training_runs import (
     largest_difference,
     learn,
+    loss_of,
     n_different,
     parameters_of,
+    passages,
+    perturbed,
     start,
+    tokens_of,
 )
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
@@ -123,12 +121,12 @@ def test_passes_of_a_step_give_the_gradients_of_all_their_text_and_change_the_we
     expected = dict(zip(named, torch.autograd.grad(mean, list(named.values())), strict=True))
     before = parameters_of(objective)
 
-    learned = learn(objective, optimizer, [[*text.split(2)]], CPU)
+    learned = learn(objective, optimizer, [[*text.split(2)]])
 
     assert largest_difference(learned.gradients, expected, {})[0] < 1e-4
     assert learned.losses.tolist() == pytest.approx([mean.item()], rel=1e-6)
     assert all(n_different({n: p}, {n: before[n]}) for n, p in parameters_of(objective).items())
-    losses = learn(objective, optimizer, [[text]] * 5, CPU).losses
+    losses = learn(objective, optimizer, [[text]] * 5).losses
     assert bool((losses.diff() < 0).all())
 
 

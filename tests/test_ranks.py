@@ -1,31 +1,23 @@
 """Ranks are held to one process; how processes are told what to do, watched and stopped."""
 
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import astuple
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
 
 from psannlm.checks import ranks
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import Outcome, ProcessError, Results, Task, run_jobs
-from psannlm.checks.ranks import join_group, main, steps_of, train
-from psannlm.checks.training_runs import (
-    Tensors,
-    learn,
-    n_different,
-    parameters_of,
-    start,
-    with_prefix,
-)
+from psannlm.checks.launcher import ProcessError, Results, Task, run_jobs
+from psannlm.checks.networks import Learned, learn, n_different, start
+from psannlm.checks.ranks import steps_of, train, work
 from psannlm.train.distributed import Ranks
-from tests.checked import BASES, be_the_only_worker, case_of, failed, validation_config
+from tests.checked import BASES, case_of, failed, validation_config
 
 CPU = torch.device("cpu")
 ALONE = Ranks(0, 1, CPU)
@@ -41,18 +33,22 @@ GRADIENTS, UPDATE, LOSSES, EQUAL, CONTROL = (
 )
 
 
+def learned_alone(case: Case) -> Learned:
+    """What one process learns."""
+    return ranks._alone(case, CPU)[1]
+
+
 @pytest.fixture
 def started(monkeypatch) -> list[list[str]]:
     """Jobs of each start of ranks, which leave what one process learns."""
     starts: list[list[str]] = []
 
-    def run_jobs(worker: Any, jobs: Sequence[str], config: Any, **options: Any) -> Any:
-        starts.append(list(jobs))
-        bases = {job: job.split(".")[1] for job in jobs}
-        made = {
-            b: ranks._alone(Case(base=b, config=config, device=CPU), "cpu") for b in bases.values()
-        }
-        return {job: Outcome((made[base], dict(made[base])), "") for job, base in bases.items()}
+    def run_jobs(_: Any, task: Task) -> Any:
+        starts.append(list(task.jobs))
+        bases = {job: job.split(".")[1] for job in task.jobs}
+        cases = {base: Case(base=base, config=task.config, device=CPU) for base in bases.values()}
+        made = {base: learned_alone(case) for base, case in cases.items()}
+        return {job: [made[base]] * 2 for job, base in bases.items()}
 
     monkeypatch.setattr(ranks, "run_jobs", run_jobs)
     monkeypatch.setattr(ranks, "_results", Results())
@@ -63,59 +59,61 @@ def test_ranks_are_started_once_for_all_bases_and_both_ways(started) -> None:
     config = validation_config(base=BASES[:2])
     cases = [Case(base=base, config=config, device=CPU) for base in BASES[:2]]
 
-    results = [check(case) for check in (ranks.ddp, ranks.fsdp) for case in cases]
+    results = [ranks.check(case, kind) for kind in ("ddp", "fsdp") for case in cases]
 
     jobs = ["ddp.respsann", "ddp.sgrpsann", "fsdp.respsann", "fsdp.sgrpsann"]
     assert started == [jobs]
     assert not any(failed(result) for result in results)
     assert results[0].device == "cpu, 2 processes over gloo, as no GPU is used"
-    ranks.fsdp(cases[0])  # a result that has been asked for is made anew
+    ranks.check(cases[0], "fsdp")  # a result that has been asked for is made anew
     assert sorted(started[1]) == jobs
 
 
 @pytest.fixture(scope="module")
-def alone() -> Tensors:
-    """What one process learns."""
-    return ranks._alone(CASE, "cpu")
+def alone() -> Learned:
+    return learned_alone(CASE)
 
 
-def judged(patch: pytest.MonkeyPatch, outcome: Outcome, case: Case = CASE) -> list[str]:
-    """What is out of bounds if the ranks end so."""
-    patch.setattr(ranks, "run_jobs", lambda *_, **__: {"ddp.transformer": outcome})
-    return [*failed(ranks.ddp(case))]
+def judged(patch: pytest.MonkeyPatch, left: Any, case: Case = CASE) -> list[str]:
+    """What is out of bounds if this is left of the ranks."""
+    patch.setattr(ranks, "run_jobs", lambda *_: {"ddp.transformer": left})
+    return [*failed(ranks.check(case, "ddp"))]
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "rank", "broken"),
+    ("part", "name", "error", "rank", "broken"),
     [
-        ("losses", 0.0, 0, []),
-        ("gradient.model.blocks.1.mlp.up.bias", 1e-3, 0, [GRADIENTS]),
-        ("parameter.model.lm_head.weight", 1e-3, 0, [UPDATE, EQUAL]),
-        ("losses", 0.01, 0, [LOSSES]),
-        ("parameter.model.norm.weight", 1e-6, 1, [EQUAL]),
+        ("losses", "", 0.0, 0, []),
+        ("gradients", "model.blocks.1.mlp.up.bias", 1e-3, 0, [GRADIENTS]),
+        ("parameters", "model.lm_head.weight", 1e-3, 0, [UPDATE, EQUAL]),
+        ("losses", "", 0.01, 0, [LOSSES]),
+        ("parameters", "model.norm.weight", 1e-6, 1, [EQUAL]),
     ],
 )
-def test_each_measure_sees_what_it_is_for(monkeypatch, alone, name, error, rank, broken) -> None:
+def test_each_measure_sees_what_it_is_for(
+    monkeypatch, alone, part, name, error, rank, broken
+) -> None:
     left = [alone, alone]
-    left[rank] = alone | {name: alone[name] + error}
+    right = getattr(alone, part)
+    wrong = right | {name: right[name] + error} if name else right + error
+    left[rank] = replace(alone, **{part: wrong})
 
-    assert judged(monkeypatch, Outcome(tuple(left), "")) == broken
+    assert judged(monkeypatch, left) == broken
 
 
 def test_text_that_repeats_itself_is_no_evidence(monkeypatch, tmp_path) -> None:
     (tmp_path / "same.txt").write_text(("a" * 4000 + "\n") * 3)
     case = case_of("transformer", only="GPU-05", corpus=str(tmp_path / "same.txt"))
-    alone = ranks._alone(case, "cpu")
 
-    assert judged(monkeypatch, Outcome((alone, alone), ""), case) == [CONTROL]
+    assert judged(monkeypatch, [learned_alone(case)] * 2, case) == [CONTROL]
 
 
 def test_a_gradient_that_a_rank_has_not_is_infinitely_off(monkeypatch, alone) -> None:
-    without = {name: t for name, t in alone.items() if name != "gradient.model.norm.weight"}
+    gradients = {name: t for name, t in alone.gradients.items() if name != "model.norm.weight"}
 
-    assert judged(monkeypatch, Outcome((without, without), "")) == [GRADIENTS]
+    assert judged(monkeypatch, [replace(alone, gradients=gradients)] * 2) == [GRADIENTS]
     with pytest.raises(ProcessError, match="timed out after 1 s; last words: still here"):
-        judged(monkeypatch, Outcome((), "timed out after 1 s; last words: still here"))
+        judged(monkeypatch, ProcessError("timed out after 1 s; last words: still here"))
 
 
 @pytest.mark.parametrize(
@@ -128,23 +126,9 @@ def test_a_gradient_that_a_rank_has_not_is_infinitely_off(monkeypatch, alone) ->
 )
 def test_two_gpus_are_used_if_there_are_two(monkeypatch, n_gpus, device, words) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
-    place = torch.device("cuda" if n_gpus else "cpu")
+    case = replace(CASE, device=torch.device("cuda" if n_gpus else "cpu"))
 
-    assert ranks._place(Case(base=CASE.base, config=CASE.config, device=place)) == (device, words)
-
-
-@pytest.fixture
-def group(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What process groups are asked for; an empty set of options where one is left."""
-    asked: list[dict[str, Any]] = []
-    calls = {
-        (dist, "init_process_group"): lambda backend, **o: asked.append({"backend": backend} | o),
-        (dist, "destroy_process_group"): lambda: asked.append({}),
-        (torch.cuda, "set_device"): lambda device: asked.append({"device": device}),
-    }
-    for (module, name), call in calls.items():
-        monkeypatch.setattr(module, name, call)
-    return asked
+    assert ranks._place(case) == (torch.device(device), words)
 
 
 def test_a_rank_has_two_passes_of_text_of_its_own_in_each_of_three_steps() -> None:
@@ -156,104 +140,88 @@ def test_a_rank_has_two_passes_of_text_of_its_own_in_each_of_three_steps() -> No
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_a_rank_alone_leaves_what_one_process_learns_from_its_text(kind: str) -> None:
-    objective, optimizer = start(TINY.network_of("transformer"), TINY, CPU, TINY.seed)
-    learned = learn(objective, optimizer, steps_of(TINY, 0), CPU)
-    expected = with_prefix("gradient.", learned.gradients) | {"losses": learned.losses}
-    expected |= with_prefix("parameter.", parameters_of(objective))
+def test_a_rank_alone_learns_what_one_process_learns_from_its_text(monkeypatch, kind: str) -> None:
+    asked: list[Any] = []
 
-    assert n_different(train(TINY, f"{kind}.transformer", ALONE), expected) == 0
-
-
-def test_a_network_is_shared_by_its_blocks_in_the_way_that_the_job_names(monkeypatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def share(module: Any, blocks: Any, ranks: Ranks, kind: str) -> Any:
-        asked.append((blocks == list(module.model.blocks), len(blocks), ranks, kind))
+    def share(module: Any, *given: Any) -> Any:
+        asked.append(given)
         return module
 
-    with pytest.raises(ValueError, match="no way to share a network is called tensor"):
-        train(TINY, "tensor.transformer", ALONE)
     monkeypatch.setattr(ranks, "share", share)
-    for kind in ("ddp", "fsdp"):
-        train(TINY, f"{kind}.transformer", ALONE)
+    objective, optimizer = start(TINY.network_of("transformer"), TINY, CPU, TINY.seed)
+    expected = learn(objective, optimizer, steps_of(TINY, 0))
 
-    assert asked == [(True, TINY.n_layers, ALONE, kind) for kind in ("ddp", "fsdp")]
+    found = train(TINY, f"{kind}.transformer", ALONE)
+
+    assert torch.equal(found.losses, expected.losses)
+    assert n_different(found.gradients, expected.gradients) == 0
+    assert n_different(found.parameters, expected.parameters) == 0
+    [(blocks, *others)] = asked
+    assert (len(blocks), others) == (TINY.n_layers, [ALONE, kind])
 
 
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
-def test_ranks_find_each_other_by_a_file_in_their_folder(group, tmp_path, device, backend) -> None:
-    joined = join_group(Task(TINY, ("ddp.transformer",), device, tmp_path, 1, 2))
+def test_ranks_find_each_other_by_a_file_in_their_folder(
+    monkeypatch, tmp_path, device, backend
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(dist, "init_process_group", lambda *given, **o: asked.append((given, o)))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: asked.append("end"))
+    monkeypatch.setattr(ranks, "train", lambda config, job, joined: (job, joined))
+    jobs = ("ddp.transformer", "fsdp.respsann")
+    task = Task(TINY, jobs, torch.device(device), world=2, rank=1, folder=tmp_path)
+
+    left = list(work(task))
 
     own = torch.device("cuda", 1) if device == "cuda" else CPU
-    assert astuple(joined) == (1, 2, own)
-    store = (tmp_path / "store").as_uri()
-    first = [{"device": own}] if device == "cuda" else []
-    options = {"backend": backend, "init_method": store, "rank": 1, "world_size": 2}
-    assert group == [*first, options]
+    assert left == [(job, Ranks(1, 2, own)) for job in jobs]
+    options = {"init_method": (tmp_path / "store").as_uri(), "rank": 1, "world_size": 2}
+    assert asked == [*([own] if device == "cuda" else []), ((backend,), options), "end"]
 
 
-def test_every_job_is_left_in_a_file_and_the_group_is_ended(
-    group: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    jobs = ["ddp.transformer", "fsdp.respsann"]
-    be_the_only_worker(monkeypatch, tmp_path, TINY, *jobs)
-
-    main(tmp_path)
-
-    for job in jobs:
-        left = load_file(tmp_path / f"{job}.0.safetensors")
-        assert n_different(left, train(TINY, job, ALONE)) == 0
-    assert [options.get("backend") for options in group] == ["gloo", None]
+def tiny_work(task: Task) -> Iterator[list[int]]:
+    """What a job does is its name: `dies` ends, `waits` does not, all others are done."""
+    for job in task.jobs:
+        if job == "dies" and task.rank == 1:
+            sys.exit("out of ideas")
+        while job in ("dies", "waits"):
+            time.sleep(0.1)
+        yield [task.rank, task.world, torch.get_num_threads(), task.config.seed]
 
 
-WORKER = ("tests.tiny_worker",)
+def silent_work(task: Task) -> Iterator[Any]:
+    sys.exit(0)
 
 
-def run(worker: tuple[str, ...], *jobs: str, **options: Any) -> dict[str, Outcome]:
-    """What two processes leave, or as many as asked."""
-    given = {"config": validation_config(), "device": "cpu", "world": 2, "threads": 1} | options
-    return dict(run_jobs(worker, jobs, **given))
+def run(doing: Any, *jobs: str, world: int = 2, **changes: Any) -> dict[str, Any]:
+    """What processes leave, or how they fail, as text."""
+    found = run_jobs(doing, Task(validation_config(**changes), jobs, CPU, world=world))
+    return {job: str(left) if isinstance(left, Exception) else left for job, left in found.items()}
 
 
 @pytest.mark.slow
 def test_all_ranks_do_all_jobs_and_one_that_ends_costs_its_job_alone(monkeypatch, tmp_path) -> None:
-    saved, temporary = tmp_path / "saved", tmp_path / "temporary"
-    saved.mkdir()
-    temporary.mkdir()
-    (saved / "there.txt").write_text("12345")
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    found = run(WORKER, "a", "dies", "b", config=validation_config(seed=7), beside=saved)
+    found = run(tiny_work, "a", "dies", "b", seed=7)
 
-    assert list(found) == ["a", "dies", "b"]
-    for job in ("a", "b"):
-        assert found[job].reason == ""
-        told = [found[job].of(rank)["told"].tolist() for rank in (0, 1)]
-        assert told == [[0, 2, 1, 7, 5], [1, 2, 1, 7, 5]]
-    said = "process 1 of 2 ended with status 1; last words: out of ideas"
-    with pytest.raises(ProcessError, match=said):
-        found["dies"].of(0)
-    assert (saved / "there.txt").read_text() == "12345"
-    assert list(temporary.iterdir()) == []
+    told = [[0, 2, 1, 7], [1, 2, 1, 7]]
+    died = "process 1 of 2 ended with status 1; last words: out of ideas"
+    assert list(found.items()) == [("a", told), ("dies", died), ("b", told)]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_processes_that_take_too_long_are_stopped() -> None:
-    start = time.monotonic()
+    begin = time.monotonic()
 
-    # A module of Python's own, which starts at once and listens for ever.
-    server = ("http.server", "0", "--directory")
-    found = run(server, "a", config=validation_config(timeout_seconds=0.3))
+    found = run(tiny_work, "waits", timeout_seconds=0.3)
 
-    assert found["a"].reason.startswith("timed out after 0.3 s; ")
-    assert time.monotonic() - start < 10
+    assert found == {"waits": "timed out after 0.3 s; it said nothing"}
+    assert time.monotonic() - begin < 10
 
 
 @pytest.mark.slow
 def test_processes_that_leave_nothing_are_told_from_those_that_fail() -> None:
-    silent, failed = (run((module,), "a", world=1)["a"] for module in ("this", "nowhere"))
-
-    assert silent == Outcome((), "the processes ended without a result")
-    assert "ended with status 1; last words: " in failed.reason
-    assert failed.reason.endswith("No module named nowhere")
+    assert run(silent_work, "a", world=1) == {"a": "the processes ended without a result"}

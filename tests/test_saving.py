@@ -3,23 +3,21 @@
 Real processes, sound and broken, are started in test_twins.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from psannlm.checks import saving
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import Outcome, ProcessError, Results
-from psannlm.checks.saving import FILES, SAVED, Saved, account, advance, flips_accepted, loaded
-from psannlm.checks.training_runs import n_different, parameters_of, start
+from psannlm.checks.launcher import ProcessError, Results, Task
+from psannlm.checks.networks import n_different, parameters_of, start
+from psannlm.checks.saving import FILES, Saved, account, advance, flips_accepted, work
 from psannlm.config.schema import ConfigError
 from psannlm.train import checkpoint
 from psannlm.train.distributed import gather
-from tests.checked import BASES, be_the_only_worker, case_of, failed, validation_config
+from tests.checked import BASES, case_of, failed, validation_config
 
 CPU = torch.device("cpu")
 CONFIG = validation_config(base=BASES[:2])
@@ -36,20 +34,26 @@ def trained() -> Any:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Where a network of three steps is saved."""
-    place = tmp_path / SAVED / "transformer"
+    place = tmp_path / "transformer"
     objective, optimizer = trained()
     checkpoint.save(place, *gather(objective, [optimizer]), {"step": 3})
     return place
 
 
-@pytest.fixture
-def starts(monkeypatch) -> list[list[str]]:
-    """Jobs of each start of a loading process, which is this one."""
-    starts: list[list[str]] = []
+def n_unlike(one: Any, other: Any) -> int:
+    """Elements in which two accounts differ."""
+    assert list(one) == list(other) == ["weights", "optimizer", "generated", "continued"]
+    return sum(n_different(one[part], other[part]) for part in one)
 
-    def run_jobs(worker: Any, jobs: Sequence[str], config: Any, **options: Any) -> Any:
-        starts.append(list(jobs))
-        return {b: Outcome((loaded(options["beside"] / b, b, config, CPU),), "") for b in jobs}
+
+@pytest.fixture
+def starts(monkeypatch) -> list[tuple[str, ...]]:
+    """Jobs of each start of a loading process, which is this one."""
+    starts: list[tuple[str, ...]] = []
+
+    def run_jobs(doing: Any, task: Task) -> Any:
+        starts.append(tuple(task.jobs))
+        return {base: [told] for base, told in zip(task.jobs, doing(task), strict=True)}
 
     monkeypatch.setattr(saving, "run_jobs", run_jobs)
     monkeypatch.setattr(saving, "_results", Results())
@@ -63,7 +67,7 @@ def test_all_bases_are_loaded_at_one_time_and_asked_for_again_made_anew(starts) 
     saving.check(cases[0])
 
     assert not any(failed(result) for result in results)
-    assert starts == [["respsann", "sgrpsann"]] * 2
+    assert starts == [("respsann", "sgrpsann")] * 2
     assert results[0].facts["checkpoint_bytes"] > 3 * 4 * 10_000
     assert results[0].facts["bits_flipped"] == 15
 
@@ -86,17 +90,17 @@ def test_a_base_that_cannot_be_saved_fails_alone(monkeypatch, starts) -> None:
 @pytest.mark.parametrize(
     ("part", "measure"),
     [
-        ("weights.", "weights that differ after loading, elements"),
-        ("optimizer.", "tensors of the optimizer that differ after loading, elements"),
-        ("generated.", "generated tokens that differ, greedy and sampled"),
-        ("continued.", "parameters and losses that differ after 3 more steps, elements"),
+        ("weights", "weights that differ after loading, elements"),
+        ("optimizer", "tensors of the optimizer that differ after loading, elements"),
+        ("generated", "generated tokens that differ, greedy and sampled"),
+        ("continued", "parameters and losses that differ after 3 more steps, elements"),
     ],
 )
 def test_one_element_that_differs_is_seen(monkeypatch, part, measure) -> None:
-    names = ("weights.a", "optimizer.a.step", "generated.greedy", "continued.a")
-    right = {name: torch.ones(3) for name in names}
-    changed = {n: t + torch.eye(3)[0] if n.startswith(part) else t for n, t in right.items()}
-    saved = Saved(account=right, outcome=Outcome((changed,), ""))
+    right = {
+        name: {"a": torch.ones(3)} for name in ("weights", "optimizer", "generated", "continued")
+    }
+    saved = Saved(right, 0, [], loaded=right | {part: {"a": torch.ones(3) + torch.eye(3)[0]}})
     monkeypatch.setattr(saving, "_save_and_load", lambda *_: {"transformer": saved})
 
     result = saving.check(case_of("transformer"))
@@ -152,7 +156,7 @@ def test_only_a_refusal_by_the_name_of_the_file_counts(monkeypatch, place, error
 
 def test_a_run_has_two_parts_of_three_steps_on_text_of_their_own() -> None:
     first, again, second = (
-        advance(*start(TINY.network_of("transformer"), TINY, CPU, 0), TINY, part)
+        advance(*start(TINY.network_of("transformer"), TINY, CPU, 0), TINY, part).losses
         for part in (0, 0, 1)
     )
 
@@ -167,48 +171,30 @@ def test_an_account_tells_the_state_before_it_goes_on_and_after() -> None:
 
     told = account(objective, optimizer, TINY)
 
-    assert {n.partition(".")[0] for n in told} == {"weights", "optimizer", "generated", "continued"}
     for name, parameter in parameters_of(objective).items():
-        assert torch.equal(told[f"weights.{name}"], before[name])
-        assert torch.equal(told[f"continued.{name}"], parameter)
+        assert torch.equal(told["weights"][name], before[name])
+        assert torch.equal(told["continued"][name], parameter)
         assert not torch.equal(before[name], parameter)
-        assert told[f"optimizer.{name}.step"] == 3
-    assert len(told["continued.losses"]) == 3
-    greedy, sampled = told["generated.greedy"], told["generated.sampled"]
+        assert told["optimizer"][f"{name}.step"] == 3
+    assert len(told["continued"]["losses"]) == 3
+    greedy, sampled = told["generated"]["greedy"], told["generated"]["sampled"]
     assert greedy.shape == sampled.shape == (2, TINY.context_length - 8)
     assert not torch.equal(greedy, sampled)
 
 
-def test_the_last_checkpoint_is_loaded_bit_by_bit_and_a_lost_one_refused(place) -> None:
-    first = account(*trained(), TINY)
-    assert n_different(loaded(place, "transformer", TINY, CPU), first) == 0
+def test_the_last_checkpoint_is_loaded_bit_by_bit_into_other_weights(place, monkeypatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(saving, "start", lambda *given: seeds.append(given[-1]) or start(*given))
+    task = Task(TINY, ("transformer",), CPU, source=place.parent)
+    last_seed = TINY.model_copy(update={"seed": 2**32 - 1})
 
+    [first] = work(task)
     objective, optimizer = trained()
     advance(objective, optimizer, TINY, 1)
     checkpoint.save(place, *gather(objective, [optimizer]), {"step": 6})
+    [second] = work(task)
+    list(work(Task(last_seed, ("transformer",), CPU, source=place.parent)))
 
-    found = loaded(place, "transformer", TINY, CPU)
-    assert n_different(found, account(objective, optimizer, TINY)) == 0
-    place.rename(place.with_name("elsewhere"))
-    with pytest.raises(ConfigError, match=r"must be a checkpoint below .*, and there is none"):
-        loaded(place, "transformer", TINY, CPU)
-
-
-def test_loading_begins_with_other_weights_than_were_saved(place, monkeypatch) -> None:
-    seeds: list[int] = []
-    monkeypatch.setattr(saving, "start", lambda *given: seeds.append(given[-1]) or start(*given))
-
-    for seed in (0, 2**32 - 1):
-        loaded(place, "transformer", TINY.model_copy(update={"seed": seed}), CPU)
-
-    assert seeds == [1, 0]
-
-
-def test_the_account_of_every_base_is_left_in_a_file(place, monkeypatch) -> None:
-    folder = place.parent.parent
-    be_the_only_worker(monkeypatch, folder, TINY, "transformer")
-
-    saving.main(folder)
-
-    left = load_file(folder / "transformer.0.safetensors")
-    assert n_different(left, account(*trained(), TINY)) == 0
+    assert n_unlike(first, account(*trained(), TINY)) == 0
+    assert n_unlike(second, account(objective, optimizer, TINY)) == 0
+    assert seeds == [1, 1, 0]

@@ -1,55 +1,72 @@
-"""Broken twins of generation, checkpoints and what several processes share.
+"""Broken twins of generation, checkpoints and what several processes share."""
 
-A check of several processes remembers what it found for other bases: each twin here empties that,
-and gives it back when the patch ends.
-"""
-
-from collections.abc import Callable
+import functools
+import importlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
 
-from psannlm.checks import ranks, saving
-from psannlm.checks.launcher import Results
-from psannlm.model import mixers, sampling
+from psannlm.checks import networks, ranks, saving
+from psannlm.checks.launcher import Task
+from psannlm.model import generate, mixers, sampling
 from psannlm.model.positions import Rotary
 from psannlm.model.sampling import Sampling
 from psannlm.model.transformer import Attention
 from psannlm.train import checkpoint
-from tests.twins import TWINS, Damage, Twin, replacing, seen_by
+from tests.twins import Damage, replacing, seen_by
+
+IN_PROCESSES: dict[str, Damage] = {}
+"""What is broken in new processes, by the name of the function that breaks it."""
 
 
-def in_the_processes(module: Any, name: str) -> Damage:
-    """What `broken_processes` calls by that name, in the processes that the module starts."""
-
-    def damage(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(module, "WORKER", ("tests.broken_processes", name, *module.WORKER))
-        patch.setattr(module, "_results", Results())
-
-    return damage
+def broken_work(name: str, module: str, task: Task) -> Iterator[Any]:
+    """What a new process of a check does with something broken in it."""
+    IN_PROCESSES[name](pytest.MonkeyPatch())
+    yield from importlib.import_module(module).work(task)
 
 
-def remembered(change: Callable[[Tensor], Tensor]) -> Damage:
-    """Convolutions find their remembered rows, (B, P, D), changed."""
+def in_processes_of(module: Any) -> Callable[[Damage], Damage]:
+    """Let a damage be done in the processes that the module of a check starts."""
 
-    @replacing(mixers, "causal_convolution")
-    def broken(right: Any, *given: Tensor, past: Any, name: str, **options: Any) -> Tensor:
-        if past is not None and name in past:
-            past[name] = change(past[name])
-        return right(*given, past=past, name=name, **options)
+    def moved(inner: Damage) -> Damage:
+        def damage(patch: pytest.MonkeyPatch) -> None:
+            work = functools.partial(broken_work, inner.__name__, module.__name__)
+            patch.setattr(module, "work", work)
 
-    return broken
+        IN_PROCESSES[inner.__name__] = inner
+        damage.__name__ = inner.__name__
+        return damage
+
+    return moved
 
 
-def normalised(rows: Tensor) -> Tensor:
-    return torch.nn.functional.rms_norm(rows, rows.shape[-1:])
+@seen_by("GPU-07", "sgrpsann")
+@seen_by("GPU-07", "waveresnet")
+@replacing(mixers, "causal_convolution")
+def filter_with_a_memory_normalised_twice(
+    right: Any, *given: Tensor, past: Any, name: str, **options: Any
+) -> Tensor:
+    if past is not None and name in past:
+        past[name] = nn.functional.rms_norm(past[name], past[name].shape[-1:])
+    return right(*given, past=past, name=name, **options)
 
 
-def without_the_oldest(rows: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(rows[:, :1]), rows[:, 1:]], dim=1)
+@seen_by("GPU-07", "sgrpsann")
+@seen_by("GPU-07", "waveresnet")
+@replacing(mixers, "causal_convolution")
+def filter_that_forgets_the_oldest_row(
+    right: Any, *given: Tensor, past: Any, name: str, **options: Any
+) -> Tensor:
+    if past is not None and name in past:
+        past[name] = nn.functional.pad(past[name][:, 1:], (0, 0, 1, 0))
+    return right(*given, past=past, name=name, **options)
 
 
 @seen_by("GPU-07", "transformer")
@@ -87,67 +104,115 @@ def top_p_that_lets_one_more_token_in(_: Any, probabilities: Tensor, top_p: floa
     return inside / inside.sum(-1, keepdim=True)
 
 
-def written(change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Damage:
-    """A checkpoint's tensors are changed on their way to the file."""
+@seen_by("GPU-05", "respsann")
+@in_processes_of(ranks)
+@replacing(ranks, "share")
+def gradients_stay_with_their_rank(share: Any, *given: Any) -> nn.Module:
+    def unaveraged(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        future: torch.futures.Future[Tensor] = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
 
-    def damage(patch: pytest.MonkeyPatch) -> None:
-        plain = checkpoint._plain
-        patch.setattr(checkpoint, "_plain", lambda tensors: change(plain(tensors)))
-        patch.setattr(saving, "_results", Results())
-
-    return damage
-
-
-def rounded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: t.bfloat16().to(t.dtype) for name, t in tensors.items()}
-
-
-def without_one(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return dict(list(tensors.items())[:-1])
+    module = share(*given)
+    module.register_comm_hook(None, unaveraged)
+    return module
 
 
-def with_one_at_its_beginning(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        n: t * 0 + 1 if n.endswith("blocks.0.mlp_norm.weight") else t for n, t in tensors.items()
-    }
+@seen_by("GPU-05", "transformer")
+@in_processes_of(ranks)
+@replacing(ranks, "share")
+def gradients_are_summed(share: Any, *given: Any) -> nn.Module:
+    def summed(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        work = dist.all_reduce(bucket.buffer(), async_op=True)
+        return work.get_future().then(lambda future: future.value()[0])
+
+    module = share(*given)
+    module.register_comm_hook(None, summed)
+    return module
+
+
+@seen_by("GPU-05", "respsann")
+@in_processes_of(ranks)
+@replacing(ranks, "share")
+def all_but_one_gradient_averaged(share: Any, module: nn.Module, *others: Any) -> nn.Module:
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+        module, ["model.blocks.1.alpha"]
+    )
+    return share(module, *others)
+
+
+@seen_by("GPU-06", "waveresnet")
+@in_processes_of(ranks)
+@replacing(ranks, "share")
+def gradients_are_summed_by_FSDP2(share: Any, *given: Any) -> nn.Module:
+    module = share(*given)
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)
+    return module
+
+
+@seen_by("GPU-05", "transformer")
+@in_processes_of(ranks)
+@replacing(networks, "summing")
+def gradients_of_the_first_pass_only(summing: Any, module: nn.Module, *, last: bool) -> Any:
+    return summing(module, last=not last)
+
+
+@seen_by("GPU-05", "respsann")
+@seen_by("GPU-06", "sgrpsann")
+@in_processes_of(ranks)
+@replacing(ranks, "steps_of")
+def equal_batches(steps_of: Any, config: Any, rank: int) -> Any:
+    return steps_of(config, 0)
 
 
 @seen_by("GPU-08", "respsann")
-def hashes_that_nobody_looks_at(patch: pytest.MonkeyPatch) -> None:
-    load = checkpoint.load
-
-    def broken(folder: Path) -> checkpoint.Checkpoint:
-        told = checkpoint.read_about(folder)["sha256"]
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(checkpoint, "sha256_of", lambda path: told[path.name])
-            return load(folder)
-
-    patch.setattr(checkpoint, "load", broken)
-    patch.setattr(saving, "_results", Results())
+@replacing(checkpoint, "_plain")
+def lossy_checkpoint(plain: Any, tensors: Any) -> dict[str, Tensor]:
+    return {name: t.bfloat16().to(t.dtype) for name, t in plain(tensors).items()}
 
 
-MADE: list[tuple[str, str, str, Damage]] = [
-    ("GPU-07", "sgrpsann", "gate with a memory normalised twice", remembered(normalised)),
-    ("GPU-07", "waveresnet", "wave with a memory normalised twice", remembered(normalised)),
-    ("GPU-07", "sgrpsann", "gate that forgets the oldest row", remembered(without_the_oldest)),
-    ("GPU-07", "waveresnet", "wave that forgets the oldest row", remembered(without_the_oldest)),
-    ("GPU-08", "respsann", "lossy checkpoint", written(rounded)),
-    ("GPU-08", "transformer", "checkpoint that skips a parameter", written(without_one)),
-    ("GPU-08", "sgrpsann", "checkpoint of a fresh parameter", written(with_one_at_its_beginning)),
-    *(
-        (check, base, name, in_the_processes(saving if check == "GPU-08" else ranks, name))
-        for check, base, name in (
-            ("GPU-05", "respsann", "gradients stay with their rank"),
-            ("GPU-05", "transformer", "gradients are summed"),
-            ("GPU-05", "respsann", "all but one gradient averaged"),
-            ("GPU-05", "respsann", "equal batches"),
-            ("GPU-05", "transformer", "gradients of the first pass only"),
-            ("GPU-06", "sgrpsann", "equal batches"),
-            ("GPU-06", "waveresnet", "gradients are summed by FSDP2"),
-            ("GPU-08", "waveresnet", "stale optimizer"),
-            ("GPU-08", "respsann", "optimizer without its count of steps"),
-            ("GPU-08", "transformer", "unseeded samples"),
-        )
-    ),
-]
-TWINS.extend(Twin(name, check, base, damage) for check, base, name, damage in MADE)
+@seen_by("GPU-08", "transformer")
+@replacing(checkpoint, "_plain")
+def checkpoint_that_skips_a_parameter(plain: Any, tensors: Any) -> dict[str, Tensor]:
+    return dict(list(plain(tensors).items())[:-1])
+
+
+@seen_by("GPU-08", "sgrpsann")
+@replacing(checkpoint, "_plain")
+def checkpoint_of_a_fresh_parameter(plain: Any, tensors: Any) -> dict[str, Tensor]:
+    fresh = "blocks.0.mlp_norm.weight"
+    return {n: t * 0 + 1 if n.endswith(fresh) else t for n, t in plain(tensors).items()}
+
+
+@seen_by("GPU-08", "respsann")
+@replacing(checkpoint, "load")
+def hashes_that_nobody_looks_at(load: Any, folder: Path) -> checkpoint.Checkpoint:
+    told = checkpoint.read_about(folder)["sha256"]
+    with pytest.MonkeyPatch.context() as inner:
+        inner.setattr(checkpoint, "sha256_of", lambda path: told[path.name])
+        return load(folder)
+
+
+@seen_by("GPU-08", "waveresnet")
+@in_processes_of(saving)
+@replacing(saving, "scatter")
+def stale_optimizer(_: Any, module: nn.Module, optimizers: Any, weights: Any, __: Any) -> None:
+    module.load_state_dict(weights)
+
+
+@seen_by("GPU-08", "respsann")
+@in_processes_of(saving)
+@replacing(saving, "scatter")
+def optimizer_without_its_count_of_steps(scatter: Any, *given: Any) -> None:
+    *others, tensors = given
+    scatter(*others, {n: t * 0 if n.endswith(".step") else t for n, t in tensors.items()})
+
+
+@seen_by("GPU-08", "transformer")
+@in_processes_of(saving)
+@replacing(generate, "_uniform_numbers")
+def unseeded_samples(_: Any, lengths: list[int], n_tokens: int, seed: int) -> Tensor:
+    return torch.rand(len(lengths), max(lengths) + n_tokens, dtype=torch.float64)

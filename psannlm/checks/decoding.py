@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.networks import EPSILON, difference, passages, perturbed
-from psannlm.checks.training_runs import full_products, trainer_adamw
+from psannlm.checks.networks import EPSILON, difference, passages, perturbed, trainer_adamw
 from psannlm.config.network import ModelConfig
 from psannlm.device import repeatable
 from psannlm.model.bases import build
@@ -22,65 +21,57 @@ from psannlm.model.mixers import wave_dilation
 from psannlm.model.sampling import Sampling
 from psannlm.model.transformer import Transformer
 
-N_STEPPED = 4
-"""Tokens that are read one by one behind a prompt; the rest of the context follows at once."""
-
+N_STEPPED = 4  # tokens read one by one behind a prompt; the rest of the context follows at once
 N_WRITTEN = 16
-
 N_DRAWS = 2000
 FALSE_ALARM = 1e-6
-LEAST_EXPECTED = 5.0
-"""Draws that a cell of the test must expect: below, its statistic follows no chi-square."""
-
-SAMPLINGS = (
-    ("top-k", Sampling(temperature=1.0, top_k=5)),
-    ("top-p", Sampling(temperature=1.0, top_p=0.7)),
-    ("both, cooler", Sampling(temperature=0.7, top_k=40, top_p=0.9)),
-)
-
-N_GIVEN = 8
-"""Bytes of a text learned by heart that the network is given to go on from."""
-
+LEAST_EXPECTED = 5.0  # draws of a cell of the test: below, its statistic follows no chi-square
+SAMPLINGS = {
+    "top-k": Sampling(temperature=1.0, top_k=5),
+    "top-p": Sampling(temperature=1.0, top_p=0.7),
+    "both, cooler": Sampling(temperature=0.7, top_k=40, top_p=0.9),
+}
+N_GIVEN = 8  # bytes of a text learned by heart that the network is given to go on from
 N_LEARNED = 128
 ENOUGH = math.log(2) / 2
 """Nats at which learning stops: half of the bound, so that no rounding turns a token."""
 
 
 def check(case: Case) -> Result:
-    """GPU-07: greedy against argmax, cached against full, supports of samples, a text by heart."""
-    model = perturbed(case.network, case.device, case.config.seed).eval()
-    lengths = prompt_lengths(case.network)
-    text = _random_tokens(case, len(lengths))
-    with full_products():
-        measures = _cached(model, text, lengths), _greedy(model, text, lengths)
-        drawn, draws = sample(model, text[0, : min(2, text.shape[1] - 1)], case.config.seed)
+    """Greedy against argmax, cached against full, supports of samples, a text by heart."""
+    network, seed = case.network, case.config.seed
+    model = perturbed(network, case.device, seed).eval()
+    lengths = prompt_lengths(network)
+    # Random tokens: none is foreseeable, so a memory that is wrong shows.
+    generator = torch.Generator().manual_seed(seed)
+    shape = len(lengths), network.context_length
+    text = torch.randint(network.vocab_size, shape, generator=generator).to(case.device)
+    drawn, draws = sample(model, text[0, : min(2, text.shape[1] - 1)], seed)
     learned, written = memorise(case)
-    facts = {"prompt_lengths": lengths, **draws, **written}
-    return Result(measures=(*measures, *drawn, *learned), facts=facts)
+    measures = (_cached(model, text, lengths), _greedy(model, text, lengths), *drawn, *learned)
+    return Result(measures=measures, facts={"prompt_lengths": lengths, **draws, **written})
 
 
 def prompt_lengths(network: ModelConfig) -> list[int]:
     """Lengths around which the memory of a base changes: its windows, one token less and more."""
-    wave = (network.wave_kernel - 1) * max(
-        wave_dilation(network, i) for i in range(network.n_layers)
-    )
+    widest = max(wave_dilation(network, i) for i in range(network.n_layers))
+    windows = network.gate_n_fft // 2, (network.wave_kernel - 1) * widest
     longest = network.context_length - N_STEPPED
-    around = {w + d for w in (network.gate_n_fft // 2, wave) for d in (-1, 0, 1)}
-    wanted = around | {1, 2, network.context_length // 2, longest}
+    wanted = {window + more for window in windows for more in (-1, 0, 1)}
+    wanted |= {1, 2, network.context_length // 2, longest}
     return sorted(n for n in wanted if 1 <= n <= longest) or [1]
 
 
 @torch.no_grad()
 def _cached(model: Transformer, text: Tensor, lengths: list[int]) -> Measure:
+    """Logits of rows, (B, T), read in parts as if behind prompts of these lengths."""
     full = model(text)  # (B, T, V)
-    found = [
-        _worst_position(_in_parts(model, row[None], length), full[i, None])
-        for i, (row, length) in enumerate(zip(text, lengths, strict=True))
-    ]
-    stepwise = _in_parts(model, text[:1], 1, stepped=text.shape[1] - 1)
+    gaps = [_gap(_in_parts(model, text[:1], 1, stepped=text.shape[1] - 1), full[:1])]
+    for i, length in enumerate(lengths):
+        gaps.append(_gap(_in_parts(model, text[i, None], length), full[i, None]))
     return Measure(
         name="difference of cached logits from those of a full pass, relative, worst position",
-        value=max(*found, _worst_position(stepwise, full[:1])),
+        value=max(gaps),
         bound=_rounding(model.config),
         why="Both add up the same float32 terms in another order: a sum of n terms moves by about "
         "sqrt(n) rounding errors, n over all sums on the way.",
@@ -96,7 +87,7 @@ def _in_parts(model: Transformer, text: Tensor, length: int, stepped: int = N_ST
     return torch.cat([model(part, state) for part in torch.split(text, sizes, 1)], 1)
 
 
-def _worst_position(found: Tensor, right: Tensor) -> float:
+def _gap(found: Tensor, right: Tensor) -> float:
     """Largest relative difference of the logits, (1, T, V), of one position."""
     return max(difference(a, b) for a, b in zip(found[0].cpu(), right[0].cpu(), strict=True))
 
@@ -110,6 +101,7 @@ def _rounding(network: ModelConfig) -> float:
 
 @torch.no_grad()
 def _greedy(model: Transformer, text: Tensor, lengths: list[int]) -> Measure:
+    """Tokens that follow the first tokens of each row, (B, T), beside those of full passes."""
     wrong = 0
     for row, length in zip(text, lengths, strict=True):
         n_tokens = min(N_WRITTEN, len(row) - length)
@@ -126,14 +118,6 @@ def _greedy(model: Transformer, text: Tensor, lengths: list[int]) -> Measure:
     )
 
 
-def _random_tokens(case: Case, count: int) -> Tensor:
-    """(B, T), on the device: no token is foreseeable, so a memory that is wrong shows."""
-    shape = (count, case.network.context_length)
-    generator = torch.Generator().manual_seed(case.config.seed)
-    tokens = torch.randint(case.network.vocab_size, shape, generator=generator)
-    return tokens.to(case.device)
-
-
 def sample(
     model: Transformer, prompt: Tensor, seed: int
 ) -> tuple[tuple[Measure, ...], dict[str, Any]]:
@@ -141,7 +125,7 @@ def sample(
     with torch.no_grad():
         logits = model(prompt[None])[0, -1].double().cpu()
     outside, p_values, sizes = 0, [], {}
-    for i, (name, sampling) in enumerate(SAMPLINGS):
+    for i, (name, sampling) in enumerate(SAMPLINGS.items()):
         rows = prompt.cpu().expand(N_DRAWS, -1)
         first = (seed * len(SAMPLINGS) + i) * N_DRAWS  # rows take a seed each, none takes it twice
         drawn = generate(model, rows, n_tokens=1, sampling=sampling, seed=first)
@@ -189,19 +173,15 @@ def p_value(counts: Tensor, exact: Tensor) -> float:
 
     Tokens that are expected less than five times are counted as one, as the test asks.
     """
-    inside = exact > 0
-    n_inside = int(counts[inside].sum())
-    expected = exact * n_inside
-    rare = inside & (expected < LEAST_EXPECTED)
-    common = inside & ~rare
-    observed, wanted = counts[common].tolist(), expected[common].tolist()
-    if bool(rare.any()):
-        observed.append(int(counts[rare].sum()))
-        wanted.append(float(expected[rare].sum()))
+    observed = counts[exact > 0].double()
+    wanted = exact[exact > 0] * observed.sum()
+    rare = wanted < LEAST_EXPECTED
+    if rare.any():
+        observed, wanted = (torch.cat([t[~rare], t[rare].sum()[None]]) for t in (observed, wanted))
     if len(observed) < 2:
         return 1.0
-    scale = n_inside / sum(wanted)  # rounding only
-    return float(chisquare(observed, [w * scale for w in wanted]).pvalue)
+    wanted = wanted * (observed.sum() / wanted.sum())  # rounding only
+    return float(chisquare(observed.numpy(), wanted.numpy()).pvalue)
 
 
 def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
@@ -211,7 +191,7 @@ def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
     text = passages(case.config, 1, length).to(case.device)
     optimizer = trainer_adamw(model, case.config)
     steps = 0
-    with repeatable(case.device), full_products():
+    with repeatable(case.device):
         while True:
             losses = cross_entropy(model(text)[0, :-1], text[0, 1:], reduction="none")
             worst = float(losses.detach()[N_GIVEN - 1 :].max())
@@ -222,7 +202,7 @@ def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
             optimizer.zero_grad(set_to_none=True)
             steps += 1
     new = generate(model.eval(), text[:, :N_GIVEN], n_tokens=length - N_GIVEN)[0]
-    return (
+    measures = (
         Measure(
             name="largest loss of a token of the text it was fitted to, nats",
             value=worst,
@@ -236,11 +216,9 @@ def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
             upper=False,
             why="Where each token of the text is the likeliest, greedy generation must write it.",
         ),
-    ), {
-        "fit_steps_taken": steps,
-        "text": _spelled(text[0]),
-        "written": _spelled(new),
-    }
+    )
+    facts = {"fit_steps_taken": steps, "text": _spelled(text[0]), "written": _spelled(new)}
+    return measures, facts
 
 
 def _spelled(tokens: Tensor) -> str:

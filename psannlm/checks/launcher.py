@@ -1,32 +1,23 @@
 """Processes of a check: started together, watched, stopped, their results read.
 
-Starting Python with torch takes seconds, so one start does the jobs of all bases. Both sides meet
-in a folder: the check writes task.json, rank r leaves JOB.r.safetensors for each job it has done.
+Starting Python with torch takes seconds, so one start does the jobs of all bases. Rank r leaves
+JOB.r.pt for each job it has done, and what it says in log.r.txt.
 """
 
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import safetensors.torch
 import torch
-from torch import Tensor
 
-from psannlm import ROOT
 from psannlm.bench.worker import stop_when_orphaned
 from psannlm.checks.config import ValidationConfig
-
-TASK = "task.json"
-PAUSE_SECONDS = 0.02
-LAST_CHARACTERS = 300
-"""Of what a process said last."""
 
 ResultT = TypeVar("ResultT")
 
@@ -36,179 +27,135 @@ class ProcessError(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one job."""
-
-    results: tuple[Mapping[str, Tensor], ...]
-    """What each rank left; empty if the job failed."""
-
-    reason: str
-    """Why it failed; empty if it did not."""
-
-    def of(self, rank: int) -> Mapping[str, Tensor]:
-        """What a rank left.
-
-        Raises:
-            ProcessError: The job failed.
-        """
-        if self.reason:
-            raise ProcessError(self.reason)
-        return self.results[rank]
-
-
-@dataclass(frozen=True)
 class Task:
-    """What processes are asked to do, as they read it."""
+    """What a process is asked to do."""
 
     config: ValidationConfig
-    jobs: tuple[str, ...]
-    device: str
-    folder: Path
-    rank: int
-    world: int
+    jobs: Sequence[str]  # names, in order
+    device: torch.device
+    threads: int = 1
+    world: int = 1  # processes that do each job together
+    rank: int = 0  # of this one among them
+    source: Path = Path()  # what the jobs read
+    folder: Path = Path()  # where results are left, and ranks find each other
 
-    def leave(self, job: str, result: Mapping[str, Tensor]) -> None:
-        """Put the result of a job where the check finds it, whole or not at all."""
-        path = _result(self.folder, job, self.rank)
-        temporary = path.with_suffix(".tmp")
-        on_cpu = {name: t.detach().cpu().contiguous() for name, t in result.items()}
-        safetensors.torch.save_file(on_cpu, temporary)
-        temporary.replace(path)
+
+Work = Callable[[Task], Iterator[Any]]
+"""Yields the result of each job in order; found by its name in the new process."""
 
 
 class Results(Generic[ResultT]):
-    """Results that are made for all bases at one time, each handed out once."""
+    """What processes made for all bases at one time, each result handed out once."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[ValidationConfig, str], ResultT] = {}
+        self._made: dict[tuple[ValidationConfig, str], ResultT | ProcessError] = {}
 
     def take(
-        self, config: ValidationConfig, name: str, make: Callable[[], Mapping[str, ResultT]]
+        self,
+        config: ValidationConfig,
+        name: str,
+        make: Callable[[], Mapping[str, ResultT | ProcessError]],
     ) -> ResultT:
-        """The result of that name; where it is not there, all are made again."""
+        """The result of that name; where it is not there, all are made again.
+
+        Raises:
+            ProcessError: There is none; its text says why.
+        """
         if (config, name) not in self._made:
             self._made = {(config, n): result for n, result in make().items()}
-        return self._made.pop((config, name))
+        result = self._made.pop((config, name))
+        if isinstance(result, ProcessError):
+            raise result
+        return result
 
 
-def read_task(folder: Path) -> Task:
-    """The task of this process, which ends when the one that started it does."""
-    stop_when_orphaned()
-    told: dict[str, Any] = json.loads((folder / TASK).read_text(encoding="utf-8"))
-    config = ValidationConfig(**told["config"])
-    torch.set_num_threads(told["threads"])
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return Task(config, tuple(told["jobs"]), told["device"], folder, rank, world)
+def run_jobs(work: Work, task: Task) -> dict[str, list[Any] | ProcessError]:
+    """Have `task.world` new processes do all jobs; returns what each rank left of each job.
 
-
-def run_jobs(
-    worker: Sequence[str],
-    jobs: Sequence[str],
-    config: ValidationConfig,
-    *,
-    device: str,
-    world: int,
-    threads: int,
-    beside: Path | None = None,
-) -> dict[str, Outcome]:
-    """Have `world` processes do all jobs; a job that fails costs a new start of those after it.
-
-    Args:
-        worker: Module that is run, and its first arguments; the folder comes last.
-        jobs: Names, in order.
-        config: Handed on; each start has its timeout.
-        device: Handed on.
-        world: Ranks 0 to world - 1, told by RANK and WORLD_SIZE.
-        threads: Of each process.
-        beside: Folder whose content the processes find below theirs, under its own name.
+    A job that fails costs a new start of those after it. Each start has `config.timeout_seconds`.
     """
-    found: dict[str, Outcome] = {}
-    left = list(jobs)
+    found: dict[str, list[Any] | ProcessError] = {}
+    left = list(task.jobs)
     while left:
         with tempfile.TemporaryDirectory(prefix="psannlm-check-") as name:
-            folder = Path(name)
-            if beside is not None:
-                (folder / beside.name).symlink_to(beside, target_is_directory=True)
-            told = {"jobs": left, "device": device, "threads": threads}
-            about = told | {"config": config.model_dump(mode="json")}
-            (folder / TASK).write_text(json.dumps(about), encoding="utf-8")
-            reason = _run(worker, folder, world, threads, config.timeout_seconds)
-            while left and (results := _results(folder, left[0], world)):
-                found[left.pop(0)] = Outcome(results, "")
+            started = replace(task, jobs=tuple(left), folder=Path(name))
+            reason = _run(work, started)
+            while left and (results := _results(started, left[0])):
+                found[left.pop(0)] = results
         if left:
-            found[left.pop(0)] = Outcome((), reason or "the processes ended without a result")
+            error = ProcessError(reason or "the processes ended without a result")
+            found[left.pop(0)] = error
     return found
 
 
-def _run(worker: Sequence[str], folder: Path, world: int, threads: int, seconds: float) -> str:
+def _run(work: Work, task: Task) -> str:
     """Start the processes and wait for their ends; returns what was wrong, or nothing."""
-    command = [sys.executable, "-m", *worker, str(folder)]
-    processes = []
+    processes: list[BaseProcess] = []
     try:
-        for rank in range(world):
-            with _log(folder, rank).open("wb") as log:
-                environment = _environment(rank, world, threads)
-                processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
-        ending = _watch(processes, seconds)
+        for rank in range(task.world):
+            given = work, replace(task, rank=rank)
+            process = multiprocessing.get_context("spawn").Process(target=_begin, args=given)
+            process.start()
+            processes.append(process)
+        ending = _watch(processes, task.config.timeout_seconds)
     finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+        for started in processes:
+            started.kill()
+            started.join()
     if not ending:
         return ""
-    words = "; ".join(_last_words(folder, world))
+    words = "; ".join(_last_words(task))
     return f"{ending}; last words: {words}" if words else f"{ending}; it said nothing"
 
 
-def _watch(processes: "Sequence[subprocess.Popen[bytes]]", seconds: float) -> str:
+def _begin(work: Work, task: Task) -> None:
+    """Do the jobs, in a new process, which ends when the one that started it does."""
+    stop_when_orphaned()
+    with _log(task, task.rank).open("wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    torch.set_num_threads(task.threads)
+    torch.backends.cudnn.allow_tf32 = False  # as in the process that started this one
+    for job, result in zip(task.jobs, work(task), strict=True):
+        path = _result(task, job, task.rank)
+        torch.save(result, path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)  # it is there whole or not at all
+
+
+def _watch(processes: Sequence[BaseProcess], seconds: float) -> str:
     """Until all have ended, one has failed, or time is over: the others would wait for it."""
     end = time.monotonic() + seconds
-    while True:
-        codes = [process.poll() for process in processes]
-        failed = [(rank, code) for rank, code in enumerate(codes) if code]
-        if failed:
-            rank, code = failed[0]
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-            return f"process {rank} of {len(processes)} {how}"
+    while time.monotonic() < end:
+        codes = [process.exitcode for process in processes]
+        for rank, code in enumerate(codes):
+            if code:
+                how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+                return f"process {rank} of {len(processes)} {how}"
         if all(code == 0 for code in codes):
             return ""
-        if time.monotonic() > end:
-            return f"timed out after {seconds:g} s"
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(0.02)
+    return f"timed out after {seconds:g} s"
 
 
-def _environment(rank: int, world: int, threads: int) -> dict[str, str]:
-    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    return os.environ | {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world),
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONWARNINGS": "ignore",
-    }
-
-
-def _last_words(folder: Path, world: int) -> Iterator[str]:
-    """The last line that each process said, if it said anything."""
-    for rank in range(world):
-        text = _log(folder, rank).read_text(encoding="utf-8", errors="replace")
+def _last_words(task: Task) -> Iterator[str]:
+    """The last line that each process said, if it said anything; 300 characters at most."""
+    for path in (_log(task, rank) for rank in range(task.world)):
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         if lines := [line.strip() for line in text.splitlines() if line.strip()]:
-            yield lines[-1][:LAST_CHARACTERS]
+            yield lines[-1][:300]
 
 
-def _log(folder: Path, rank: int) -> Path:
-    return folder / f"log.{rank}.txt"
+def _log(task: Task, rank: int) -> Path:
+    return task.folder / f"log.{rank}.txt"
 
 
-def _result(folder: Path, job: str, rank: int) -> Path:
-    return folder / f"{job}.{rank}.safetensors"
+def _result(task: Task, job: str, rank: int) -> Path:
+    return task.folder / f"{job}.{rank}.pt"
 
 
-def _results(folder: Path, job: str, world: int) -> tuple[dict[str, Tensor], ...]:
+def _results(task: Task, job: str) -> list[Any]:
     """What all ranks left of a job; nothing if one of them left nothing."""
-    paths = [_result(folder, job, rank) for rank in range(world)]
+    paths = [_result(task, job, rank) for rank in range(task.world)]
     if not all(path.exists() for path in paths):
-        return ()
-    return tuple(safetensors.torch.load_file(path) for path in paths)
+        return []
+    return [torch.load(path, weights_only=False) for path in paths]

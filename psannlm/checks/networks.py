@@ -1,41 +1,39 @@
-"""Networks under a check, the real text they are fed, and what they compute from it.
+"""Networks under a check: the real text they are fed, a few steps of training, what comes of them.
 
 Shape letters: B batch, T tokens, N windows.
 """
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from psannlm import ROOT
 from psannlm.checks.config import ValidationConfig
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
+from psannlm.device import repeatable
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
 from psannlm.model.transformer import Transformer
 from psannlm.train.batches import Batches
+from psannlm.train.distributed import summing, whole
 from psannlm.train.objective import NextToken
 from psannlm.train.shards import Tokens, stream
 from psannlm.train.tokenizer import byte_tokenizer
 
-Batch = tuple[Tensor, Tensor]
-"""Tokens and targets, each (B, T)."""
+Batch = tuple[Tensor, Tensor]  # tokens and targets, each (B, T)
+Named = Mapping[str, Tensor]  # tensors by the names of the parameters that they belong to
 
-Named = Mapping[str, Tensor]
-"""Tensors by the names of the parameters that they belong to."""
-
-EPSILON = torch.finfo(torch.float32).eps
-"""Distance from 1 to the next float32."""
-
-VECTOR_NOISE = 0.3
-"""Noise of what is no matrix: gains, biases, sine parameters, filters, scalars."""
+EPSILON = torch.finfo(torch.float32).eps  # distance from 1 to the next float32
+VECTOR_NOISE = 0.3  # of what is no matrix: gains, biases, sine parameters, filters, scalars
 
 
 def perturbed(config: ModelConfig, device: torch.device, seed: int) -> Transformer:
@@ -59,13 +57,9 @@ def perturbed(config: ModelConfig, device: torch.device, seed: int) -> Transform
 def batches_of(
     config: ValidationConfig, n_windows: int, *, length: int | None = None, rows: int = 1
 ) -> Batches:
-    """Batches over the first N = `n_windows` windows of the training split, a token a byte.
+    """Batches of `rows` windows each, a token a byte, over the first N of the training split.
 
-    Args:
-        config: Its corpus and seed are read.
-        n_windows: N.
-        length: T; None for the context length.
-        rows: B.
+    A window has `length` tokens, T, or those of the context.
     """
     length = length or config.context_length
     return Batches(tokens_of(config, n_windows * length + 1), length, rows, config.seed)
@@ -94,8 +88,7 @@ def tokens_of(config: ValidationConfig, n_tokens: int) -> Tokens:
             f"{path} must hold {n_tokens:,} bytes of training text, got {len(ids):,}; "
             "name a longer corpus, or shorten batch or context_length"
         )
-    sha256 = hashlib.sha256(ids.tobytes()).hexdigest()
-    tokens = Tokens(ids, n_bytes=n_tokens, sha256=sha256)
+    tokens = Tokens(ids, n_bytes=n_tokens, sha256=hashlib.sha256(ids.tobytes()).hexdigest())
     tokens.check(config.vocab_size)
     return tokens
 
@@ -116,28 +109,27 @@ def optimizer_of(module: nn.Module, config: ValidationConfig, **options: Any) ->
     return AdamW(learned, lr=config.learning_rate, fused=True, **options)
 
 
+def trainer_adamw(module: nn.Module, config: ValidationConfig) -> AdamW:
+    """AdamW as the trainer makes it, at one weight decay for all."""
+    return optimizer_of(module, config, betas=(0.9, 0.95), weight_decay=0.1)
+
+
 def train_step(
     model: Transformer,
-    optimizer: Optimizer,
+    optimizer: AdamW,
     batch: Batch,
     precision: str = "fp32",
     scale: float = 1.0,
 ) -> Tensor:
-    """Take one optimizer step on a batch; returns the loss before it.
+    """Take one optimizer step on a batch, (B, T) each; returns the loss before it.
 
-    Args:
-        model: All its learned parameters are the optimizer's.
-        optimizer: Its gradients must be unset.
-        batch: (B, T) each, on any device.
-        precision: Of the products.
-        scale: Of the loss in backward, taken out of the gradients afterwards.
+    In backward the loss is multiplied by `scale`, which is taken out of the gradients afterwards.
     """
     loss = loss_of(model, batch, precision)
-    (loss * scale).backward()  # type: ignore[no-untyped-call]
-    if scale != 1:
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad /= scale
+    torch.autograd.backward(loss * scale)
+    for parameter in model.parameters():
+        if parameter.grad is not None and scale != 1:
+            parameter.grad /= scale
     optimizer.step()
     optimizer.zero_grad()
     return loss.detach()
@@ -149,6 +141,65 @@ def gradients_of(model: Transformer, scale: float = 1.0) -> dict[str, Tensor]:
     learned = {name: p for name, p in named if p.requires_grad}
     found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in learned.items()}
     return {name: gradient.double() / scale for name, gradient in found.items()}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a few steps left behind: tensors whole, on the CPU, by the names of parameters."""
+
+    gradients: Named  # of the first step, before the optimizer took it
+    losses: Tensor  # of each step, before it, float64
+    parameters: Named  # after the last step
+
+
+def start(
+    network: ModelConfig, config: ValidationConfig, device: torch.device, seed: int
+) -> tuple[NextToken, AdamW]:
+    """A fresh float32 network with its loss, and its optimizer."""
+    objective = NextToken(build(network, seed=seed, device=device), "fp32", CHUNK_TOKENS)
+    return objective, trainer_adamw(objective, config)
+
+
+def learn(objective: nn.Module, optimizer: AdamW, steps: Iterable[Sequence[Tensor]]) -> Learned:
+    """Train as the trainer does: gradients of all passes of a step, summed in the last one.
+
+    Args:
+        objective: A `NextToken`; if ranks share it, all of them must call this.
+        optimizer: Of its parameters.
+        steps: For each step its passes, each (B, T + 1) token ids.
+    """
+    device = next(objective.parameters()).device
+    gradients: Named = {}
+    losses = []
+    objective.train()
+    with repeatable(device):
+        for passes in steps:
+            total = torch.zeros((), dtype=torch.float64, device=device)
+            for i, text in enumerate(passes):
+                text = text.to(device)
+                with summing(objective, last=i == len(passes) - 1):
+                    loss = objective(text[:, :-1], text[:, 1:]) / len(passes)
+                    loss.backward()
+                total += loss.detach()
+            gradients = gradients or _whole({n: p.grad for n, p in objective.named_parameters()})
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(total.cpu())
+    return Learned(gradients, torch.stack(losses), parameters_of(objective))
+
+
+def parameters_of(objective: nn.Module) -> dict[str, Tensor]:
+    """Whole parameters on the CPU; all ranks must ask."""
+    return _whole(dict(objective.named_parameters()))
+
+
+def _whole(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Copies on the CPU, under the names that they have without DDP."""
+    return {
+        name.removeprefix("module."): whole(t).detach().cpu().clone()
+        for name, t in tensors.items()
+        if t is not None
+    }
 
 
 def difference(found: Tensor, wanted: Tensor, terms: Tensor | None = None) -> float:
@@ -168,3 +219,34 @@ def difference(found: Tensor, wanted: Tensor, terms: Tensor | None = None) -> fl
 def joined(named: Named) -> Tensor:
     """All tensors in one, float64, in the order of their names."""
     return torch.cat([named[name].double().flatten() for name in sorted(named)])
+
+
+def largest_difference(found: Named, right: Named, terms: Named) -> tuple[float, str]:
+    """The largest `difference` of a tensor from the one of its name, and the name.
+
+    That of a tensor which only one side has is infinite.
+    """
+
+    def of(name: str) -> float:
+        if name in found and name in right:
+            return difference(found[name], right[name], terms.get(name))
+        return math.inf
+
+    return max((of(name), name) for name in right.keys() | found.keys())
+
+
+def n_different(found: Named, right: Named) -> int:
+    """Elements whose bits differ; those of a tensor that only one side has differ all."""
+    count = 0
+    for name in right.keys() | found.keys():
+        a, b = found.get(name), right.get(name)
+        if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+            count += max(t.numel() for t in (a, b) if t is not None)
+        else:
+            count += int((_bytes(a) != _bytes(b)).any(1).sum())
+    return count
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """The memory of each element, uint8 (N, bytes): -0 is not 0 there, and a NaN is itself."""
+    return tensor.contiguous().view(-1, 1).view(torch.uint8)

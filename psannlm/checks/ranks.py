@@ -1,15 +1,14 @@
 """GPU-05 and GPU-06: two ranks with batches of their own learn what one process learns from both.
 
 The ranks are started once for all bases and both ways of sharing; a check takes its part of what
-they left. `python -m psannlm.checks.ranks FOLDER` is one of them.
+they left.
 Shape letters: B batch, T tokens.
 """
 
-import sys
+import functools
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import cast, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -17,86 +16,69 @@ from torch import Tensor
 
 from psannlm.checks.config import Check, ValidationConfig
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.launcher import Outcome, Results, Task, read_task, run_jobs
-from psannlm.checks.networks import EPSILON, Named, difference, joined, passages
-from psannlm.checks.training_runs import (
-    Tensors,
+from psannlm.checks.launcher import Results, Task, run_jobs
+from psannlm.checks.networks import (
+    EPSILON,
+    Learned,
+    Named,
+    difference,
+    joined,
     largest_difference,
     learn,
     n_different,
-    of_prefix,
     parameters_of,
+    passages,
     start,
     trainer_adamw,
-    with_prefix,
 )
 from psannlm.config.network import ModelConfig
 from psannlm.config.training import Parallel
 from psannlm.train.distributed import Ranks, share
 
-WORKER = ("psannlm.checks.ranks",)
-"""Module that a rank runs, and its first arguments."""
-
 KINDS: Mapping[Check, Parallel] = {"GPU-05": "ddp", "GPU-06": "fsdp"}
-CONTROL_FACTOR = 100
-"""How many times its bound a mistake has to be larger than, so that no rounding hides it."""
-
+CONTROL_FACTOR = 100  # a mistake must be so many times its bound, that no rounding hides it
 N_STEPS = 3
-N_PASSES = 2
-"""Of each rank in a step: gradients must stay local until the last."""
-
+N_PASSES = 2  # of each rank in a step: gradients must stay local until the last
 WORLD = 2
-STORE = "store"
-"""File in which the ranks find each other: no port to be taken by somebody else."""
 
-_results = Results[Outcome]()
+_results = Results[list[Learned]]()
 
 
-def ddp(case: Case) -> Result:
-    """GPU-05: gradients, steps and losses of two ranks under DDP against one process."""
-    return _compare(case, "ddp")
-
-
-def fsdp(case: Case) -> Result:
-    """GPU-06: the same under FSDP2, where each rank has a piece of every parameter."""
-    return _compare(case, "fsdp")
-
-
-def _compare(case: Case, kind: Parallel) -> Result:
+def check(case: Case, kind: Parallel) -> Result:
+    """Hold what two ranks learn, sharing the network in a way, to what one process learns."""
     device, words = _place(case)
     began = time.perf_counter()
-    outcome = _outcome(case, kind, device)
+    job = f"{kind}.{case.base}"
+    found, other = _results.take(case.config, job, functools.partial(_learned, case, job, device))
     waited = time.perf_counter() - began
-    found, other = outcome.of(0), outcome.of(1)
-    alone = _alone(case, device)
-    gradient, worst = largest_difference(
-        *(of_prefix(found, "gradient."), of_prefix(alone, "gradient."), of_prefix(alone, "own."))
-    )
-    losses = (found["losses"] + other["losses"]) / WORLD
+    before, alone, own = _alone(case, device)
+    gradient, worst = largest_difference(found.gradients, alone.gradients, own)
+    losses = (found.losses + other.losses) / WORLD
     bound = gradient_bound(case.network, case.config)
+    first = joined(before)
+    update, expected = (joined(learned.parameters) - first for learned in (found, alone))
+    gap = float(((losses - alone.losses) / alone.losses).abs().max())
+    n_unlike = n_different(found.parameters, other.parameters)
+    control = difference(joined(own), joined(alone.gradients))
     measures = (
-        *_differences(found, alone, gradient, losses, bound),
-        *_controls(found, other, alone, bound),
+        *_differences(gradient, difference(update, expected), gap, bound),
+        *_controls(n_unlike, control, bound),
     )
     facts = {
         "ranks": WORLD,
         "steps": N_STEPS,
         "passes_per_rank": N_PASSES,
-        "tokens_per_step": WORLD * N_PASSES * case.config.batch * case.config.context_length,
+        "tokens_per_step": tokens_per_step(case.config),
         "loss_of_ranks": losses.tolist(),
-        "loss_of_one_process": alone["losses"].tolist(),
+        "loss_of_one_process": alone.losses.tolist(),
         "worst_gradient": worst,
         "seconds_of_ranks": waited,
     }
     return Result(measures=measures, facts=facts, device=words)
 
 
-def _differences(
-    found: Named, alone: Tensors, gradient: float, losses: Tensor, bound: float
-) -> tuple[Measure, ...]:
+def _differences(gradient: float, update: float, loss: float, bound: float) -> tuple[Measure, ...]:
     """Gradients, updates and losses of the ranks beside those of one process."""
-    first, last = joined(of_prefix(alone, "start.")), joined(of_prefix(alone, "parameter."))
-    update = joined(of_prefix(found, "parameter.")) - first
     return (
         Measure(
             name="difference of the gradients from those of one process, relative, worst parameter",
@@ -107,14 +89,14 @@ def _differences(
         ),
         Measure(
             name=f"difference of what {N_STEPS} AdamW steps changed, relative",
-            value=difference(update, last - first),
+            value=update,
             bound=2 * bound**0.5,
             why="AdamW's first steps follow the sign of a gradient: at a relative error e of the "
             "gradients a share e of the signs is open, each an error of 2, so 2 sqrt(e) in norm.",
         ),
         Measure(
             name="difference of the losses, relative, worst step",
-            value=float(((losses - alone["losses"]) / alone["losses"]).abs().max()),
+            value=loss,
             bound=bound,
             why="The loss of all batches is the mean of the losses of the ranks, summed in another "
             "order.",
@@ -122,19 +104,18 @@ def _differences(
     )
 
 
-def _controls(found: Named, other: Named, alone: Tensors, bound: float) -> tuple[Measure, ...]:
+def _controls(n_unlike: int, own: float, bound: float) -> tuple[Measure, ...]:
     """Whether the ranks agree, and whether their batches were as unlike as the check needs."""
-    own, right = joined(of_prefix(alone, "own.")), joined(of_prefix(alone, "gradient."))
     return (
         Measure(
             name="parameters that differ between the ranks, elements",
-            value=n_different(of_prefix(found, "parameter."), of_prefix(other, "parameter.")),
+            value=n_unlike,
             bound=0,
             why="Both ranks take the same step from the same average, so nothing may differ.",
         ),
         Measure(
             name="control: difference of one rank's own gradients from those of both, relative",
-            value=difference(own, right),
+            value=own,
             bound=CONTROL_FACTOR * bound,
             upper=False,
             why=f"Ranks that kept their own gradients must be {CONTROL_FACTOR} times further off "
@@ -149,50 +130,72 @@ def gradient_bound(network: ModelConfig, config: ValidationConfig) -> float:
     The longest sums have a term for each token and each feature of the MLP, as those of one
     number that weighs a whole layer; signs are as good as random in a fresh network.
     """
-    n_tokens = WORLD * N_PASSES * config.batch * config.context_length
-    return float(EPSILON * (n_tokens * network.d_mlp) ** 0.5)
+    return float(EPSILON * (tokens_per_step(config) * network.d_mlp) ** 0.5)
 
 
-def _alone(case: Case, device: str) -> Tensors:
-    """What one process learns from the batches of all ranks, and the gradients of rank 0's own."""
-    place, config = torch.device(device), case.config
+def tokens_per_step(config: ValidationConfig) -> int:
+    """Of all ranks together."""
+    return WORLD * N_PASSES * config.batch * config.context_length
+
+
+def _alone(case: Case, device: torch.device) -> tuple[Named, Learned, Named]:
+    """One process on the batches of all ranks: parameters before it, and what it learns.
+
+    The last are gradients of rank 0's batches alone.
+    """
+    config = case.config
     shares = [steps_of(config, rank) for rank in range(WORLD)]
-    steps = [
-        [torch.cat([t for passes in step for t in passes])] for step in zip(*shares, strict=True)
-    ]
-    objective, optimizer = start(case.network, config, place, config.seed)
+    steps = [[torch.cat([*one, *other])] for one, other in zip(*shares, strict=True)]
+    objective, optimizer = start(case.network, config, device, config.seed)
     before = parameters_of(objective)
-    learned = learn(objective, optimizer, steps, place)
-    own = learn(*start(case.network, config, place, config.seed), shares[0][:1], place)
-    return {
-        "losses": learned.losses,
-        **with_prefix("gradient.", learned.gradients),
-        **with_prefix("own.", own.gradients),
-        **with_prefix("start.", before),
-        **with_prefix("parameter.", parameters_of(objective)),
-    }
+    own = learn(*start(case.network, config, device, config.seed), shares[0][:1])
+    return before, learn(objective, optimizer, steps), own.gradients
 
 
-def _outcome(case: Case, kind: Parallel, device: str) -> Outcome:
-    """The part of a base; all parts that the configuration asks for are made at one time."""
-    job, config = f"{kind}.{case.base}", case.config
-
-    def run() -> Mapping[str, Outcome]:
-        asked = [k for check, k in KINDS.items() if check in (config.only or KINDS)]
-        jobs = dict.fromkeys([job, *(f"{k}.{base}" for k in asked for base in config.base)])
-        threads = max(1, torch.get_num_threads() // WORLD)
-        return run_jobs(WORKER, list(jobs), config, device=device, world=WORLD, threads=threads)
-
-    return _results.take(config, job, run)
-
-
-def _place(case: Case) -> tuple[str, str]:
+def _place(case: Case) -> tuple[torch.device, str]:
     """Where the ranks run, and the words that say so."""
     n_gpus = torch.cuda.device_count() if case.device.type == "cuda" else 0
     if n_gpus >= WORLD:
-        return "cuda", f"cuda, {WORLD} processes over nccl, a GPU each"
+        return torch.device("cuda"), f"cuda, {WORLD} processes over nccl, a GPU each"
     why = "there is one GPU" if n_gpus else "no GPU is used"
-    return "cpu", f"cpu, {WORLD} processes over gloo, as {why}"
+    return torch.device("cpu"), f"cpu, {WORLD} processes over gloo, as {why}"
+
+
+def _learned(case: Case, job: str, device: torch.device) -> dict[str, Any]:
+    """What ranks learn in every job that the configuration asks for, named KIND.BASE."""
+    config = case.config
+    kinds = [kind for check, kind in KINDS.items() if check in (config.only or KINDS)]
+    jobs = dict.fromkeys([job, *(f"{kind}.{base}" for kind in kinds for base in config.base)])
+    threads = max(1, torch.get_num_threads() // WORLD)
+    return run_jobs(work, Task(config, tuple(jobs), device, threads, WORLD))
+
+
+def work(task: Task) -> Iterator[Learned]:
+    """What this process learns in each job as one of the ranks.
+
+    They find each other in a file of their folder: no port to be taken by somebody else.
+    """
+    cuda = task.device.type == "cuda"
+    device = torch.device("cuda", task.rank) if cuda else task.device
+    if cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        "nccl" if cuda else "gloo",
+        init_method=(task.folder / "store").as_uri(),
+        rank=task.rank,
+        world_size=task.world,
+    )
+    for job in task.jobs:
+        yield train(task.config, job, Ranks(task.rank, task.world, device))
+    dist.destroy_process_group()
+
+
+def train(config: ValidationConfig, job: str, ranks: Ranks) -> Learned:
+    """Train the network of a job, named KIND.BASE, on the batches of this rank."""
+    kind, base = job.split(".", 1)
+    objective, _ = start(config.network_of(base), config, ranks.device, config.seed)
+    shared = share(objective, list(objective.model.blocks), ranks, cast("Parallel", kind))
+    return learn(shared, trainer_adamw(shared, config), steps_of(config, ranks.rank))
 
 
 def steps_of(config: ValidationConfig, rank: int) -> list[list[Tensor]]:
@@ -201,49 +204,3 @@ def steps_of(config: ValidationConfig, rank: int) -> list[list[Tensor]]:
     text = passages(config, count, config.context_length + 1)
     shares = text.view(N_STEPS, WORLD, N_PASSES, config.batch, -1)
     return [list(shares[step, rank]) for step in range(N_STEPS)]
-
-
-def train(config: ValidationConfig, job: str, ranks: Ranks) -> Tensors:
-    """Losses, first gradients and last parameters of a job, named KIND.BASE."""
-    kind, base = job.split(".", 1)
-    if kind not in get_args(Parallel):
-        raise ValueError(f"no way to share a network is called {kind}")
-    objective, _ = start(config.network_of(base), config, ranks.device, config.seed)
-    blocks = list(objective.model.blocks)
-    shared = share(objective, blocks, ranks, cast("Parallel", kind))
-    learned = learn(
-        shared, trainer_adamw(shared, config), steps_of(config, ranks.rank), ranks.device
-    )
-    return {
-        "losses": learned.losses,
-        **with_prefix("gradient.", learned.gradients),
-        **with_prefix("parameter.", parameters_of(shared)),
-    }
-
-
-def join_group(task: Task) -> Ranks:
-    """This process among the ranks, in a process group."""
-    cuda = task.device == "cuda"
-    device = torch.device("cuda", task.rank) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
-    dist.init_process_group(
-        "nccl" if cuda else "gloo",
-        init_method=(task.folder / STORE).as_uri(),
-        rank=task.rank,
-        world_size=task.world,
-    )
-    return Ranks(task.rank, task.world, device)
-
-
-def main(folder: Path) -> None:
-    """Do all jobs of the task, each with the other rank."""
-    task = read_task(folder)
-    ranks = join_group(task)
-    for job in task.jobs:
-        task.leave(job, train(task.config, job, ranks))
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,5 +1,6 @@
 """All checks by name, and what becomes of each: one finding a check and base, whatever happens."""
 
+import functools
 import gc
 import os
 import tempfile
@@ -63,13 +64,13 @@ CHECKS: Mapping[str, Entry] = {
     "GPU-05": Entry(
         "data-parallel ranks (DDP)",
         "Do two ranks with batches of their own learn what one process learns from both?",
-        ranks.ddp,
+        functools.partial(ranks.check, kind="ddp"),
     ),
     "GPU-06": Entry(
         "sharded ranks (FSDP)",
         "Do two ranks learn the same when parameters, gradients and the optimizer's state are "
         "shared out between them?",
-        ranks.fsdp,
+        functools.partial(ranks.check, kind="fsdp"),
     ),
     "GPU-07": Entry(
         "generation",
