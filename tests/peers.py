@@ -1,141 +1,125 @@
-"""A tiny comparison with the published package, and a stand-in for that package."""
+"""Comparisons with the published package made up for tests, with known truths in them."""
 
-import sys
-from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+import random
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
 from typing import Any
 
-import pytest
-import torch
-from torch import Tensor, nn
-
-from psannlm.bench import memory, timing, worker
-from psannlm.pages.peer import protocol, works
+from psannlm.files import MIB
 from psannlm.pages.peer.config import PeerConfig
+from psannlm.pages.peer.page import PAGE
 from psannlm.pages.peer.plan import SideTask
-from tests import synthetic_peer
+from psannlm.pages.peer.records import (
+    AGAIN,
+    OURS,
+    PUBLISHED,
+    SIDES,
+    AnyCell,
+    PeerCell,
+    ProtocolCell,
+)
+from tests.synthetic import sealed_run
 
-TOOLS = SimpleNamespace(timing=timing, memory=memory, worker=worker, works=works, protocol=protocol)
+SPEEDS = {OURS: 1500.0, AGAIN: 1500.0, PUBLISHED: 1000.0}
+"""Tokens/s of each side, whatever the work."""
+
+SAVED = {OURS: 4 * MIB, AGAIN: 4 * MIB, PUBLISHED: 10 * MIB}
 
 
 def peer_config(**changes: Any) -> PeerConfig:
-    """A comparison of tiny networks in all kinds of work."""
     values: dict[str, Any] = {
-        "vocab_size": 24, "context_length": 8, "d_model": 8, "n_layers": 2, "d_mlp": 12,
-        "peer": "psannlm==9.9.9", "base": ("respsann", "transformer"), "batch_tokens": 16,
-        "work": ("forward", "train_step", "generate", "saved"), "prompt_tokens": 3,
-        "new_tokens": 5, "protocol_batch_tokens": (), "n_repeats": 2, "min_seconds": 1e-6,
-        "learning_rate": 0.01,
+        "vocab_size": 24, "context_length": 16, "d_model": 8, "n_layers": 2, "n_heads": 2,
+        "d_mlp": 12, "preset": "cpu", "peer": "psannlm==2.0.1", "base": ("respsann", "sgrpsann"),
+        "batch_tokens": 32, "precision": ("fp32",), "work": ("train_step", "saved"),
+        "setting": ("defaults", "best"), "prompt_tokens": 3, "new_tokens": 5,
+        "protocol_batch_tokens": (32,), "device": "cpu", "n_repeats": 6, "min_seconds": 1e-6,
+        "min_steps": 2, "timeout_seconds": 60.0, "learning_rate": 0.01, "seed": 0,
     }  # fmt: skip
-    return synthetic_peer.peer_config(**values | changes)
+    return PeerConfig(**values | changes)
 
 
-def side_task(**changes: Any) -> dict[str, Any]:
+def side_task(base: str = "respsann", **changes: Any) -> dict[str, Any]:
     """Fields of a task, as its process reads them."""
-    config = peer_config()
     values: dict[str, Any] = {
-        "python": "", "model": config.network_of(changes.pop("base", "respsann")).model_dump(),
-        "batch": 2, "tokens": 8, "setting": "defaults", "precision": "fp32", "prompt_tokens": 3,
+        "python": "", "model": peer_config().network_of(base).model_dump(), "batch": 2,
+        "tokens": 16, "setting": "defaults", "precision": "fp32", "prompt_tokens": 3,
         "new_tokens": 5, "device": "cpu", "min_seconds": 1e-6, "min_steps": 2,
         "learning_rate": 0.01, "seed": 0, "modes": ("forward",),
     }  # fmt: skip
     return vars(SideTask(**values | changes))
 
 
-@dataclass(frozen=True)
-class Config:
-    base: str
-    shape: tuple[tuple[str, int], ...]
-    positional_encoding: str = "rope"
-    attention_implementation: str = "math"
+def peer_cell(**changes: Any) -> PeerCell:
+    """A process that succeeded at a training step."""
+    values: dict[str, Any] = {
+        "repeat": 0, "order": 0, "side": OURS, "base": "respsann", "setting": "best",
+        "work": "train_step", "precision": "fp32", "batch_tokens": 32, "context_length": 16,
+        "status": "ok", "reason": "", "started_at": "2026-01-01T00:00:00+00:00",
+        "choices": "fused attention", "n_parameters": 1000, "tokens": 32, "seconds": (0.5, 0.5),
+    }  # fmt: skip
+    return PeerCell(**values | changes)
 
 
-class Network(nn.Module):
-    """An embedding and a head, in the place of the package's network."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        shape = dict(config.shape)
-        self.config, self.checkpointed = config, False
-        self.embedding = nn.Embedding(shape["vocab_size"], shape["d_model"])
-        self.head = nn.Linear(shape["d_model"], shape["vocab_size"], bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.embedding(tokens))
-        return logits
-
-    def enable_gradient_checkpointing(self) -> None:
-        self.checkpointed = True
+def failed_cell(reason: str = "cannot be installed", **changes: Any) -> PeerCell:
+    """A process of which nothing came back."""
+    unknown: dict[str, Any] = {"seconds": (), "n_parameters": None}
+    return peer_cell(status="failed", reason=reason, **unknown | changes)
 
 
-class Tokenizer:
-    """One whose texts end: a stand-in for what the package offers."""
-
-    eos_id = 0
-
-    def __init__(self, config: Any) -> None:
-        self.texts: list[str] = []
-
-    def fit(self, texts: list[str]) -> None:
-        self.texts = texts
-
-
-class Language:
-    """Writes as many tokens as it is asked for, unless one ends the text."""
-
-    def __init__(self, *, config: Config, device: str) -> None:
-        self.config, self.asked = config, []
-
-    def attach_tokenizer(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-
-    def generate(self, prompt: str, *, max_new_tokens: int, **options: Any) -> str:
-        self.asked.append(("generate", options))
-        ids = []
-        for position in range(max_new_tokens):
-            if position == self.tokenizer.eos_id:
-                break
-            ids.append(position)
-        assert self.tokenizer.encode(prompt)
-        return self.tokenizer.decode(ids)
-
-    def generate_batch(self, prompts: list[str], **options: Any) -> list[str]:
-        text = [self.generate(prompt, **options) for prompt in prompts]
-        self.asked[-1] = ("generate_batch", self.asked[-1][1])
-        return text
+def peer_records(
+    config: PeerConfig, *, speeds: dict[str, float] = SPEEDS, failing: Sequence[str] = ()
+) -> list[PeerCell]:
+    """Records of a whole run, in which a side has its speed but for noise per process."""
+    draw = random.Random(0)
+    records = []
+    blocks = range(config.n_repeats)
+    cells = product(blocks, SIDES, config.base, config.setting, config.precision)
+    for order, (repeat, side, base, setting, precision) in enumerate(cells):
+        for work in config.work:
+            place: dict[str, Any] = {
+                "repeat": repeat, "order": order, "side": side, "base": base, "setting": setting,
+                "precision": precision, "work": work,
+            }  # fmt: skip
+            if side in failing:
+                records.append(failed_cell(**place))
+            elif work == "saved":
+                records.append(peer_cell(**place, seconds=(), saved_bytes=SAVED[side]))
+            else:
+                second = 32 / (speeds[side] * (1 + draw.gauss(0, 0.002)))
+                records.append(peer_cell(**place, seconds=(second,) * 3))
+    return records
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, name: str = "stand_in_package") -> ModuleType:
-    """A package with the published one's interface; `made` of it are its languages."""
-    package: Any = ModuleType(name)
-    package.made = []
-
-    def named(base: str, **shape: int) -> SimpleNamespace:
-        if base not in ("respsann", "waveresnet", "transformer"):
-            raise ValueError(f"no architecture {base!r}")
-        return SimpleNamespace(config=Config(base, tuple(shape.items())))
-
-    def language(**options: Any) -> Language:
-        package.made.append(Language(**options))
-        return package.made[-1]
-
-    package.psannLM = named
-    package.PSANNLM = language
-    package.build_lm_model = lambda config: SimpleNamespace(model=Network(config))
-    tokenizers: Any = ModuleType(f"{name}.lm.data.tokenizer")
-    tokenizers.Tokenizer = Tokenizer
-    tokenizers.TokenizerConfig = lambda **options: options
-    for full in (name, f"{name}.lm", f"{name}.lm.data"):
-        parent = package if full == name else ModuleType(full)
-        parent.__path__ = []
-        monkeypatch.setitem(sys.modules, full, parent)
-    monkeypatch.setitem(sys.modules, tokenizers.__name__, tokenizers)
-    return package
+def protocol_cell(**changes: Any) -> ProtocolCell:
+    values: dict[str, Any] = {
+        "side": OURS, "check": "GPU-03", "base": "respsann", "batch_tokens": 32,
+        "context_length": 16, "measure": "tokens_per_s", "value": 1234.5, "status": "ok",
+        "reason": "", "started_at": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    return ProtocolCell(**values | changes)
 
 
-def text_of(task: dict[str, Any]) -> Tensor:
-    """The batch (B, T + 1) by another way."""
-    generator = torch.Generator().manual_seed(task["seed"])
-    return torch.randint(
-        task["model"]["vocab_size"], (task["batch"], task["tokens"] + 1), generator=generator
-    )
+def protocol_cells() -> list[ProtocolCell]:
+    """Speed and memory of both sides; of memory that CUDA alone has, nothing."""
+    peak = {"check": "GPU-04", "measure": "max_allocated_mib", "reason": "of a GPU alone"}
+    cells = []
+    for side in (OURS, PUBLISHED):
+        cells.append(protocol_cell(side=side, value=SPEEDS[side]))
+        cells.append(protocol_cell(side=side, value=None, **peak))
+    return cells
+
+
+def peer_run(
+    reports: Path,
+    *,
+    status: str = "complete",
+    records: Sequence[AnyCell] | None = None,
+    protocol: Sequence[ProtocolCell] | None = None,
+    **changes: Any,
+) -> Path:
+    """A sealed run folder of made-up records; returns it."""
+    config = peer_config(**changes)
+    cells = peer_records(config) if records is None else records
+    found = [*cells, *(protocol_cells() if protocol is None else protocol)]
+    return sealed_run(PAGE, config, found, reports, status=status)

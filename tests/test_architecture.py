@@ -3,11 +3,14 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from psannlm import ROOT
+from psannlm.pages.peer.worker import SHARED
+from psannlm.pages.peer.worker import __file__ as script
 from psannlm.pages.registry import pages
 
 PACKAGE = ROOT / "psannlm"
@@ -61,6 +64,13 @@ def test_drawing_is_done_in_one_place():
     drawing = {name for name in SOURCES if packages_of(name) & {"matplotlib", "seaborn"}}
 
     assert {Path(name).name for name in drawing} == {"figures.py"}
+
+
+@pytest.mark.parametrize("path", [*SHARED, Path(script)], ids=lambda path: path.stem)
+def test_what_the_interpreter_of_another_package_loads_needs_torch_alone(path):
+    packages = packages_of(path.relative_to(PACKAGE).as_posix())
+
+    assert packages - sys.stdlib_module_names == {"torch"}
 
 
 def test_a_configuration_needs_no_torch():

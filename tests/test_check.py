@@ -5,9 +5,9 @@ import pytest
 from psannlm.evidence.runs import EvidenceError, Refused, load
 from psannlm.run.check import check, checked_runs
 from tests.forging import forge
+from tests.peers import peer_run
 from tests.synthetic import throughput_run
 from tests.synthetic_memory import memory_run
-from tests.synthetic_peer import peer_run
 from tests.trainings import training_run
 
 each_run = pytest.mark.parametrize("made", [throughput_run, memory_run, training_run, peer_run])

@@ -18,13 +18,12 @@ from psannlm.evidence.store import to_csv
 from psannlm.files import MIB
 from psannlm.pages.peer import figures, prose
 from psannlm.pages.peer import page as peer_page
-from psannlm.pages.peer.bounds import impossible
 from psannlm.pages.peer.page import PAGE
 from psannlm.pages.peer.plan import plan
-from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SIDES, STORE
+from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SIDES, STORE, impossible
 from psannlm.pages.peer.tables import BESIDE, pairs
 from tests.forging import forge
-from tests.synthetic_peer import (
+from tests.peers import (
     SPEEDS,
     failed_cell,
     peer_cell,
@@ -324,7 +323,7 @@ def test_a_process_that_is_missing_or_stands_there_twice_or_was_not_asked_for_is
         (peer_cell(seconds=(0.5, -0.1)), "seconds must be finite and positive"),
         (peer_cell(seconds=(0.5, float("inf"))), "seconds must be finite and positive"),
         (peer_cell(seconds=()), "no step was timed"),
-        (peer_cell(tokens=32, work="generate"), "tokens is 32, a step has 8"),
+        (peer_cell(tokens=32, work="generate"), "tokens is 32, a step has 5"),
         (peer_cell(tokens=64), "tokens is 64, a step has 32"),
         (peer_cell(batch_tokens=64), "its shape is not that of the run"),
         (peer_cell(work="saved", saved_bytes=0), "saved_bytes must be positive, got 0"),
@@ -505,7 +504,8 @@ def test_a_row_is_measured_with_all_sides_but_without_the_works_after_it(rows, m
     [config] = asked
     assert (config.work, config.n_repeats) == (("train_step",), 2)
     cells = plan(config)
-    assert {(c.base, c.setting) for c in cells} == {(one.values["base"], one.values["setting"])}
+    asked_of = {(c.setting.base, c.setting.setting) for c in cells}
+    assert asked_of == {(one.values["base"], one.values["setting"])}
     assert len(cells) == 6
 
 

@@ -9,25 +9,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 import psannlm
 from psannlm.bench import memory, timing
-from psannlm.bench import worker as shared
+from psannlm.bench import worker as bench_worker
 from psannlm.bench.timing import Timing
 from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
-from psannlm.pages.peer import protocol, published, worker, works
+from psannlm.pages.peer import worker, works
 from psannlm.pages.peer.ours import Ours
-from psannlm.pages.peer.protocol import CHECKS, N_STEPS, N_WARMUP, WIDE
-from psannlm.pages.peer.published import Published, endless
-from psannlm.pages.peer.works import batch_of, n_parameters, next_token_loss
-from tests.peers import TOOLS, side_task, stand_in, text_of
-from tests.standing_alone import foreign_imports
-
-ALONE = (timing, memory, shared, works, protocol, published, worker)
+from psannlm.pages.peer.worker import Published, endless
+from psannlm.pages.peer.works import CHECKS, WIDE, batch_of, next_token_loss
+from tests import stand_in
+from tests.peers import side_task
 
 
 class Known:
@@ -40,14 +37,14 @@ class Known:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Embedding(24, 8), nn.Linear(8, 24, bias=False))
 
-    def network(self, *, checkpointing: bool = False) -> nn.Module:
+    def network(self, *, checkpointing: bool = False):
         return self.model
 
-    def loss_of(self, model: nn.Module, *, compiled: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss_of(self, model, *, compiled: bool):
         self.asked.append(compiled)
         return lambda tokens, targets: next_token_loss(model, tokens, targets, "fp32")
 
-    def generator(self, prompt: list[int]) -> Callable[[], int]:
+    def generator(self, prompt):
         self.prompt = prompt
         return lambda: self.n_made
 
@@ -59,26 +56,26 @@ def time_steps(step, *, stopwatch, min_seconds, min_steps) -> Timing:
     return Timing(first_seconds=1.0, n_warmup=1, steady=True, seconds=seconds)
 
 
-FAST = SimpleNamespace(
-    **vars(TOOLS) | {"timing": SimpleNamespace(**vars(timing) | {"time_steps": time_steps})}
+TOOLS = SimpleNamespace(
+    timing=SimpleNamespace(**vars(timing) | {"time_steps": time_steps}),
+    memory=memory,
+    worker=bench_worker,
+    works=works,
 )
 
 
-def measured(side, mode, tools=FAST, **changes):
-    return (works.MODES | protocol.MODES)[mode](side, side_task(**changes), tools)
-
-
-@pytest.mark.parametrize("module", ALONE)
-def test_what_another_interpreter_loads_needs_torch_alone(module):
-    assert foreign_imports(module) == set()
+def measured(side, mode, **changes):
+    side.task = side_task(**changes)
+    return works.MODES[mode](side, TOOLS)
 
 
 def test_both_sides_get_the_same_tokens_and_those_that_follow():
     tokens, targets = batch_of(side_task())
 
-    text = text_of(side_task())
-    assert torch.equal(tokens, text[:, :-1])
-    assert torch.equal(targets, text[:, 1:])
+    assert tokens.shape == targets.shape == (2, 16)
+    assert torch.equal(tokens[:, 1:], targets[:, :-1])
+    assert len(tokens.unique()) > 10
+    assert torch.equal(tokens, batch_of(side_task())[0])
     assert not torch.equal(tokens, batch_of(side_task(seed=1))[0])
 
 
@@ -95,12 +92,12 @@ def test_a_forward_pass_is_in_evaluation_mode_without_gradients(precision, dtype
     assert found == {
         "n_parameters": 2 * 24 * 8,
         "choices": "no attention; eager; a stand-in",
-        "tokens": 16,
+        "tokens": 32,
         "seconds": (1.0, 1.0),
     }
 
 
-def test_a_training_step_learns():
+def test_a_training_step_learns_and_a_loss_that_is_no_number_is_a_failure():
     side = Known()
     before = [p.clone() for p in side.model.parameters()]
 
@@ -109,13 +106,8 @@ def test_a_training_step_learns():
     assert side.model.training
     assert not any(torch.equal(a, b) for a, b in zip(before, side.model.parameters(), strict=True))
     assert found["choices"] == "no attention; plain loss; eager; a stand-in"
-
-
-def test_a_loss_that_is_no_number_is_a_failure():
-    side = Known()
     with torch.no_grad():
         side.model[1].weight.fill_(math.nan)
-
     with pytest.raises(ArithmeticError, match="loss is nan after 2 timed steps"):
         measured(side, "train_step")
 
@@ -123,7 +115,7 @@ def test_a_loss_that_is_no_number_is_a_failure():
 def test_saved_bytes_are_those_of_the_whole_step_without_parameters():
     found = measured(Known(), "saved")
 
-    tokens, embedded, log_probabilities, targets = 16 * 8, 16 * 8 * 4, 16 * 24 * 4, 16 * 8
+    tokens, embedded, log_probabilities, targets = 32 * 8, 32 * 8 * 4, 32 * 24 * 4, 32 * 8
     # Besides, the sum of the targets' weights.
     assert found["saved_bytes"] == tokens + embedded + log_probabilities + targets + 4
     assert found["seconds"] == ()
@@ -134,70 +126,53 @@ def test_generation_continues_the_first_tokens_of_the_batch():
 
     found = measured(side, "generate")
 
-    assert side.prompt == text_of(side_task())[0, :3].tolist()
-    assert (found["tokens"], found["choices"]) == (
-        5,
-        "no attention; all at once; eager; a stand-in",
-    )
+    assert side.prompt == batch_of(side.task)[0][0, :3].tolist()
+    assert found["tokens"] == 5
+    assert found["choices"] == "no attention; all at once; eager; a stand-in"
     with pytest.raises(ArithmeticError, match="made 4 tokens where 5 were asked for"):
         measured(Known(n_made=4), "generate")
 
 
-@pytest.fixture
-def compiled(monkeypatch):
-    """Calls of functions that were asked to be compiled."""
+@pytest.mark.parametrize(
+    ("work", "asked", "n_calls"),
+    [("forward", [], 4), ("train_step", [True], 4), ("saved", [False], 0), ("generate", [], 0)],
+)
+def test_the_best_setting_alone_is_compiled_where_it_is_timed_by_the_step(
+    work, asked, n_calls, monkeypatch
+):
     calls = []
 
-    def compile_(function):
-        def whole(*inputs):
-            calls.append(inputs)
-            return function(*inputs)
+    def compiled(function):
+        return lambda *inputs: calls.append(inputs) or function(*inputs)
 
-        return whole
-
-    monkeypatch.setattr(torch, "compile", compile_)
-    return calls
-
-
-@pytest.mark.parametrize(
-    ("work", "asked"),
-    [("forward", []), ("train_step", [True]), ("saved", [False]), ("generate", [])],
-)
-def test_the_best_setting_alone_is_compiled_where_it_is_timed_by_the_step(work, asked, compiled):
+    monkeypatch.setattr(torch, "compile", compiled)
     measured(Known(), work)
-    assert compiled == []
+    assert calls == []
 
     side = Known()
     found = measured(side, work, setting="best")
 
     assert side.asked == asked
-    by_step = work in ("forward", "train_step")
-    assert len(compiled) == (1 + 3 if by_step else 0)
-    assert ("compiled" in found["choices"]) == by_step
-
-
-def refuses(error: Exception) -> Callable:
-    def fails(*_):
-        raise error
-
-    return lambda function: fails
+    assert len(calls) == n_calls
+    assert ("compiled" in found["choices"]) == bool(n_calls)
 
 
 @pytest.mark.parametrize("work", ["forward", "train_step"])
-def test_what_does_not_compile_is_measured_eager_and_says_so(work, monkeypatch):
-    monkeypatch.setattr(torch, "compile", refuses(ValueError("no such\noperation")))
+def test_what_does_not_compile_is_measured_eager_unless_memory_ran_out(work, monkeypatch):
+    def refuse(error: Exception) -> None:
+        def fails(*_):
+            raise error
 
+        monkeypatch.setattr(torch, "compile", lambda function: fails)
+
+    refuse(ValueError("no such\noperation"))
     found = measured(Known(), work, setting="best")
-
     assert "eager, as it does not compile (ValueError: no such)" in found["choices"]
     assert len(found["seconds"]) == 2
 
-
-def test_memory_that_runs_out_in_compiling_is_a_failure(monkeypatch):
-    monkeypatch.setattr(torch, "compile", refuses(torch.OutOfMemoryError("8 GiB")))
-
+    refuse(torch.OutOfMemoryError("8 GiB"))
     with pytest.raises(torch.OutOfMemoryError):
-        measured(Known(), "forward", setting="best")
+        measured(Known(), work, setting="best")
 
 
 # Our side.
@@ -205,12 +180,13 @@ def test_memory_that_runs_out_in_compiling_is_a_failure(monkeypatch):
 
 @pytest.mark.parametrize("base", BASES)
 def test_our_network_is_that_of_the_task(base):
-    task = side_task(base=base)
+    side = Ours(side_task(base=base))
 
-    model = Ours(task).network()
+    model = side.network()
 
-    assert n_parameters(model) == cost_of(model.config, Shape(1, 1)).n_parameters
-    assert model.config.model_dump() == task["model"]
+    n_parameters = cost_of(model.config, Shape(1, 1)).n_parameters
+    assert measured(side, "saved", base=base)["n_parameters"] == n_parameters
+    assert model.config.model_dump() == side.task["model"]
 
 
 def test_our_weights_are_drawn_by_the_seed_and_checkpointing_changes_none():
@@ -223,7 +199,7 @@ def test_our_weights_are_drawn_by_the_seed_and_checkpointing_changes_none():
 
 
 def test_our_loss_is_that_of_the_next_token_and_generation_makes_all_tokens():
-    side = Ours(side_task(new_tokens=5))
+    side = Ours(side_task())
     model = side.network().train()
     tokens, targets = batch_of(side.task)
 
@@ -237,17 +213,21 @@ def test_our_loss_is_that_of_the_next_token_and_generation_makes_all_tokens():
 # The published package's side, on a stand-in with its interface.
 
 
-@pytest.fixture
-def package(monkeypatch):
-    return stand_in(monkeypatch)
+@pytest.fixture(autouse=True)
+def languages(monkeypatch):
+    """How the stand-in was asked to generate."""
+    tokenizers = SimpleNamespace(Tokenizer=stand_in.Tokenizer, TokenizerConfig=dict)
+    monkeypatch.setitem(sys.modules, "tests.stand_in.lm.data.tokenizer", tokenizers)
+    monkeypatch.setattr(stand_in.PSANNLM, "asked", [])
+    return stand_in.PSANNLM
 
 
-def theirs(package, **changes) -> Published:
-    return Published(side_task(python="other", **changes), package, works)
+def theirs(**changes) -> Published:
+    return Published(side_task(python="other", **changes), stand_in, works)
 
 
-def test_their_network_has_the_shape_and_positions_of_ours(package):
-    found = theirs(package, base="transformer")
+def test_their_network_has_the_shape_and_positions_of_ours():
+    found = theirs(base="transformer")
 
     shape = {"vocab_size": 24, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_mlp": 12}
     assert (found.config.base, dict(found.config.shape)) == ("transformer", shape)
@@ -257,23 +237,23 @@ def test_their_network_has_the_shape_and_positions_of_ours(package):
     assert not found.network().checkpointed
 
 
-def test_their_weights_are_drawn_by_the_seed(package):
-    first, again, other = (theirs(package, seed=seed).network() for seed in (0, 0, 1))
+def test_their_weights_are_drawn_by_the_seed():
+    first, again, other = (theirs(seed=seed).network() for seed in (0, 0, 1))
 
     assert torch.equal(first.head.weight, again.head.weight)
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-def test_waveresnet_without_options_is_said_to_be_respsann(package):
-    assert theirs(package, base="waveresnet").note.endswith("same network as respsann")
-    assert theirs(package, base="respsann").note == ""
+def test_waveresnet_without_options_is_said_to_be_respsann():
+    assert theirs(base="waveresnet").note.endswith("same network as respsann")
+    assert theirs(base="respsann").note == ""
     with pytest.raises(ValueError, match="sgrpsann"):
-        theirs(package, base="sgrpsann")
+        theirs(base="sgrpsann")
 
 
 @pytest.mark.parametrize(("precision", "rel"), [("fp32", 1e-6), ("bf16", 1e-2)])
-def test_their_loss_is_that_of_the_next_token_in_the_precision(package, precision, rel):
-    found = theirs(package, precision=precision)
+def test_their_loss_is_that_of_the_next_token_in_the_precision(precision, rel):
+    found = theirs(precision=precision)
     model = found.network()
     tokens, targets = batch_of(found.task)
 
@@ -284,27 +264,27 @@ def test_their_loss_is_that_of_the_next_token_in_the_precision(package, precisio
 
 
 @pytest.mark.parametrize(
-    ("setting", "attention", "called"),
+    ("setting", "attention", "how", "options"),
     [
-        ("defaults", "math", ("generate", {"top_k": 1})),
-        ("best", "sdpa", ("generate_batch", {"top_k": 1, "top_p": None})),
+        ("defaults", "math", "generate", {"top_k": 1}),
+        ("best", "sdpa", "generate_batch", {"top_k": 1, "top_p": None}),
     ],
 )
-def test_the_setting_chooses_attention_and_how_to_generate(package, setting, attention, called):
-    found = theirs(package, setting=setting)
+def test_the_setting_chooses_attention_and_how_to_generate(
+    setting, attention, how, options, languages
+):
+    found = theirs(setting=setting)
 
     assert found.generator([4, 5, 6])() == 5
 
-    [language] = package.made
-    assert language.asked == [called]
-    assert language.config == found.config
+    assert languages.asked == [(how, found.config, options)]
     assert found.config.attention_implementation == attention
     assert found.attention == f"{attention} attention"
-    assert found.generation.startswith(called[0])
+    assert found.generation.startswith(how)
 
 
-def test_a_text_has_no_end_and_is_always_the_prompt(package):
-    tokenizer = endless(package, [4, 5, 6])
+def test_a_text_has_no_end_and_is_always_the_prompt():
+    tokenizer = endless(stand_in, [4, 5, 6])
 
     tokenizer.decode([7, 8])
 
@@ -343,7 +323,7 @@ class Spoken:
     def __init__(self) -> None:
         self.n_calls, self.modes = 0, []
 
-    def network(self, *, checkpointing: bool = False) -> "Spoken":
+    def network(self) -> "Spoken":
         return self
 
     def eval(self) -> "Spoken":
@@ -369,26 +349,25 @@ def test_parity_is_the_relative_difference_of_a_loss_that_predicts_its_own_input
 
 def test_the_speed_is_that_of_one_window_after_a_warm_up(monkeypatch):
     side = Spoken()
-    monkeypatch.setattr(protocol.time, "perf_counter", lambda: float(side.n_calls))
+    monkeypatch.setattr(works.time, "perf_counter", lambda: float(side.n_calls))
 
     found = measured(side, "GPU-03")
 
-    assert side.n_calls == N_WARMUP + N_STEPS == 25
+    assert side.n_calls == 5 + 20
     assert side.modes == ["eval"]
-    assert found["values"]["tokens_per_s"] == (20 * 16 / 20, "")
+    assert found["values"]["tokens_per_s"] == (20 * 32 / 20, "")
 
 
 def test_a_checkpointed_step_saves_less_than_a_plain_one_and_a_cpu_has_no_peak():
-    task = {"batch": 1, "tokens": 8}
-    side = Ours(side_task(**task))
+    side = Ours(side_task())
 
-    values = measured(side, "GPU-04", TOOLS, **task)["values"]
+    values = measured(side, "GPU-04", batch=1, tokens=8)["values"]
 
     assert set(values) == set(CHECKS["GPU-04"].measures)
     nothing = (None, "only a GPU's allocator tells its peak")
     assert values["max_allocated_mib"] == values["max_reserved_mib"] == nothing
     assert values["elapsed_s"][0] > 0
-    plain = measured(side, "saved", **task)["saved_bytes"]
+    plain = measured(side, "saved", batch=1, tokens=8)["saved_bytes"]
     assert 0 < values["saved_mib"][0] < plain / 2**20
 
 
@@ -396,68 +375,59 @@ def test_a_checkpointed_step_saves_less_than_a_plain_one_and_a_cpu_has_no_peak()
 
 
 def test_our_side_is_our_package(monkeypatch):
-    assert isinstance(worker.side_of(side_task(), TOOLS), Ours)
+    assert isinstance(worker.side_of(side_task(), works), Ours)
 
     other = SimpleNamespace(__file__="/elsewhere/psannlm/__init__.py")
     monkeypatch.setitem(sys.modules, "psannlm", other)
     with pytest.raises(ImportError, match="is not ours"):
-        worker.side_of(side_task(), TOOLS)
+        worker.side_of(side_task(), works)
 
 
-def test_the_other_package_is_the_one_of_its_interpreter(package, monkeypatch, tmp_path):
+def test_the_other_package_is_the_one_of_its_interpreter(monkeypatch, tmp_path):
+    task = side_task(python="other", setting="best")
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(ImportError, match="not the one that was installed"):
-        worker.side_of(side_task(python="other"), TOOLS)
+        worker.side_of(task, works)
 
-    package.__file__ = str(tmp_path / "lib" / "psannlm" / "__init__.py")
-    monkeypatch.setitem(sys.modules, "psannlm", package)
-    side = worker.side_of(side_task(python="other", setting="best"), TOOLS)
+    installed = str(tmp_path / "lib" / "psannlm" / "__init__.py")
+    monkeypatch.setattr(stand_in, "__file__", installed)
+    monkeypatch.setitem(sys.modules, "psannlm", stand_in)
+    side = worker.side_of(task, works)
 
-    assert type(side).__name__ == "Published"
+    assert isinstance(side, Published)
     assert side.attention == "sdpa attention"
 
 
 def test_what_is_shared_is_loaded_from_its_file(monkeypatch):
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
 
-    loaded = worker.load("memory")
+    loaded = worker.load(Path(memory.__file__))
 
     assert loaded is not memory
-    assert Path(str(loaded.__file__)) == Path(str(memory.__file__))
+    assert loaded.__file__ == memory.__file__
 
 
-@pytest.fixture
-def rows(monkeypatch, tmp_path):
-    """Runs a task of these modes with these measures; tells its lines."""
-
-    def run(**measures: Callable) -> list[dict]:
-        stubs = {"works": SimpleNamespace(MODES=measures)}
-        monkeypatch.setattr("psannlm.bench.worker.stop_when_orphaned", lambda: None)
-        monkeypatch.setattr(worker, "load", lambda stem: stubs.get(stem, getattr(TOOLS, stem)))
-        (tmp_path / "task").write_text(json.dumps(side_task(modes=list(measures))))
-        worker.main([str(tmp_path / "task"), str(tmp_path / "result")])
-        return [json.loads(line) for line in (tmp_path / "result").read_text().splitlines()]
-
-    return run
-
-
-def test_a_failed_mode_does_not_take_the_next_with_it(rows):
-    def full(side, task, tools):
+def test_a_failed_mode_or_a_wrong_package_is_a_reason_of_its_own_line(monkeypatch, tmp_path):
+    def full(side, tools):
         raise MemoryError("full")
 
-    first, second = rows(forward=full, generate=lambda side, task, tools: {"tokens": 5})
+    def lines(name: str) -> list[dict]:
+        result = tmp_path / name
+        worker.main([str(tmp_path / "task"), str(result)])
+        return [json.loads(line) for line in result.read_text().splitlines()]
 
+    modes: dict[str, Callable] = {"forward": full, "generate": lambda side, tools: {"tokens": 5}}
+    monkeypatch.setattr(works, "MODES", modes)
+    monkeypatch.setattr(bench_worker, "stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(worker, "load", lambda path: getattr(TOOLS, path.stem))
+    (tmp_path / "task").write_text(json.dumps(side_task(modes=list(modes))))
+
+    first, second = lines("of our package")
     assert (first["mode"], first["status"]) == ("forward", "failed")
     assert first["reason"] == "out of memory: full"
-    assert (second["mode"], second["status"], second["reason"]) == ("generate", "ok", "")
-    assert second["tokens"] == 5
-    assert first["started_at"].endswith("+00:00")
+    assert (second["mode"], second["status"], second["tokens"]) == ("generate", "ok", 5)
 
-
-def test_a_wrong_package_is_the_reason_of_every_mode(rows, monkeypatch):
     monkeypatch.setattr(psannlm, "__file__", "/elsewhere/psannlm/__init__.py")
-
-    found = rows(forward=lambda *_: {}, saved=lambda *_: {})
-
-    assert [row["status"] for row in found] == ["failed"] * 2
-    assert all("not ours" in row["reason"] for row in found)
+    wrong = lines("of another")
+    assert [row["status"] for row in wrong] == ["failed"] * 2
+    assert all("not ours" in row["reason"] for row in wrong)

@@ -19,8 +19,9 @@ from psannlm.model.sine import DampedSine
 from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
 from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predicted
+from psannlm.pages.peer import plan as peer
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.plan import saved_bytes
+from psannlm.pages.peer.records import PUBLISHED
 
 MemoryCell = Cell[Setting]
 
@@ -151,19 +152,20 @@ def published(
         A record a precision.
     """
     package, _, version = config.peer.partition("==")
-    missing = tuple(p for p in config.precision if (package, version, p) not in done)
+    missing = [p for p in config.precision if (package, version, p) not in done]
     if not config.peer or not missing:
         return
     named = {"package": package, "version": version, "saved_kinds": {}}
-    for cell in saved_bytes(_peer_config(config, missing)):
+    settings = [peer.Setting(PUBLISHED, "respsann", "best", precision) for precision in missing]
+    cells = [Cell(0, order, setting) for order, setting in enumerate(settings)]
+    for [cell] in peer.compare(_peer_config(config), cells=cells):
         values = config.model_dump() | asdict(cell) | named
         yield PeerRecord(**{field.name: values[field.name] for field in fields(PeerRecord)})
 
 
-def _peer_config(config: MemoryConfig, precision: tuple[str, ...]) -> PeerConfig:
+def _peer_config(config: MemoryConfig) -> PeerConfig:
     """The comparison of the published package of which saved bytes alone are asked."""
     shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
     asked = {"base": ("respsann",), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
     asked |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
-    asked |= {"precision": precision, "prompt_tokens": 1, "new_tokens": 1}
-    return PeerConfig(**shared | asked)
+    return PeerConfig(**shared | asked | {"prompt_tokens": 1, "new_tokens": 1})

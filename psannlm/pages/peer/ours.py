@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from psannlm.bench.timing import Loss
 from psannlm.config.network import ModelConfig
@@ -32,11 +32,10 @@ class Ours:
 
     def __init__(self, task: Mapping[str, Any]) -> None:
         self.task = task
-        self.config = ModelConfig(**task["model"])
 
     def network(self, *, checkpointing: bool = False) -> Transformer:
         """The freshly seeded network."""
-        config = self.config.model_copy(update={"grad_checkpoint": checkpointing})
+        config = ModelConfig(**{**self.task["model"], "grad_checkpoint": checkpointing})
         return build(config, seed=self.task["seed"], device=self.task["device"])
 
     def loss_of(self, model: nn.Module, *, compiled: bool) -> Loss:
@@ -46,11 +45,5 @@ class Ours:
 
     def generator(self, prompt: list[int]) -> Callable[[], int]:
         """Greedy generation with the memory of earlier tokens."""
-        model = self.network().eval()
-        ids: Tensor = torch.tensor(prompt)
-
-        def continue_it() -> int:
-            [made] = generate(model, [ids], n_tokens=self.task["new_tokens"])
-            return len(made)
-
-        return continue_it
+        model, ids = self.network().eval(), [torch.tensor(prompt)]
+        return lambda: len(generate(model, ids, n_tokens=self.task["new_tokens"])[0])

@@ -12,10 +12,10 @@ from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
-from psannlm.pages.peer import bounds, figures, prose
+from psannlm.pages.peer import figures, prose
 from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.plan import compare, plan, protocol, protocol_plan
-from psannlm.pages.peer.records import OURS, SAVED, STORE, AnyCell, PeerCell, compared
+from psannlm.pages.peer.records import OURS, SAVED, STORE, AnyCell, PeerCell, compared, problems
 from psannlm.pages.peer.tables import (
     BESIDE,
     OTHER,
@@ -54,7 +54,7 @@ class PeerPage(Page[PeerConfig, AnyCell]):
         return tabulate(records, run)
 
     def bounds(self, records: Sequence[AnyCell], config: PeerConfig) -> Iterator[str]:
-        return bounds.problems(records, config)
+        return problems(records, config)
 
     def figures(self, tables: Tables, run: RunInfo[PeerConfig]) -> Mapping[str, Figure]:
         return {"ratios": figures.ratios(tables[PEER.file])}

@@ -3,50 +3,106 @@
 import contextlib
 import dataclasses
 import functools
+import json
+import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from psannlm import CACHE
 from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
-from psannlm.bench.statistics import shuffled_blocks
+from psannlm.bench.statistics import Cell, shuffled_blocks
 from psannlm.bench.worker import reason_of
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
-from psannlm.model.cost import Shape
+from psannlm.files import write_atomically
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.package import environment
-from psannlm.pages.peer.protocol import CHECKS
-from psannlm.pages.peer.records import OURS, PUBLISHED, SAVED, SIDES, PeerCell, ProtocolCell
+from psannlm.pages.peer.records import OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
+from psannlm.pages.peer.works import CHECKS
 
 PACKAGES = CACHE / "peers"
 """Folder of the environments of packages, each kept for the next run."""
 
+STAMP = "peer.json"
 WORKER = Path(__file__).with_name("worker.py")
 SHARED = {"prompt_tokens", "new_tokens", "min_seconds", "min_steps", "learning_rate", "seed"}
 """What tasks take from the configuration as it is."""
+
+
+def environment(requirement: str, cache: Path) -> Path:
+    """The interpreter of a virtual environment that has the required package and our torch.
+
+    It is made once: under a temporary name, and renamed when it is complete.
+
+    Args:
+        requirement: As `NAME==VERSION`.
+        cache: Folder of all such environments.
+
+    Raises:
+        ConfigError: The requirement is of another form, or it cannot be installed.
+    """
+    if not re.fullmatch(r"[^\W_][\w.+-]*==[^\W_][\w.+-]*", requirement):
+        raise ConfigError(f"peer must be NAME==VERSION, got {requirement!r}; name one version")
+    folder = cache / requirement.replace("==", "-")
+    stamp = json.dumps(
+        {"requirement": requirement, "python": sys.version, "torch": torch.__version__}
+        | {"packages": str(_packages_of_torch())}
+    )
+    known = folder / STAMP
+    if not (known.exists() and known.read_text(encoding="utf-8") == stamp):
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as temporary:
+            made = Path(temporary, folder.name)
+            _install(requirement, made)
+            write_atomically(made / STAMP, stamp)
+            shutil.rmtree(folder, ignore_errors=True)
+            made.replace(folder)
+    return folder / "bin" / "python"
+
+
+def _install(requirement: str, folder: Path) -> None:
+    """Make the environment; torch, pip and all else that is here is seen, not fetched again."""
+    _run("make an environment", sys.executable, "-I", "-m", "venv", "--without-pip", str(folder))
+    own = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
+    # Its own packages come first, ours behind them.
+    (own / "zz_shared.pth").write_text(f"{_packages_of_torch()}\n", encoding="utf-8")
+    fixed = folder / "constraints.txt"
+    fixed.write_text(f"torch=={torch.__version__}\n", encoding="utf-8")
+    pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
+    pip += ["--disable-pip-version-check", "--retries", "1", "--constraint", str(fixed)]
+    _run(f"install {requirement}", *pip, requirement)
+
+
+def _run(what: str, *command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")] or said or ["it said nothing"]
+        raise ConfigError(f"cannot {what}: {errors[-1][:300]}")
+
+
+def _packages_of_torch() -> Path:
+    return Path(torch.__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SideTask:
     """What one process measures of one side."""
 
-    python: str
-    """The interpreter of the published package's environment; empty for our side."""
-
-    model: Mapping[str, Any]
-    """A ModelConfig; the published package takes base, shape and positions of it."""
-
-    batch: int
-    tokens: int
-    """B and T of the batch."""
-
+    python: str  # the interpreter of the published package's environment; empty for our side
+    model: Mapping[str, Any]  # a ModelConfig; the package takes base, shape and positions of it
+    batch: int  # B
+    tokens: int  # T
     setting: str
     precision: str
     prompt_tokens: int
@@ -56,8 +112,7 @@ class SideTask:
     min_steps: int
     learning_rate: float
     seed: int
-    modes: tuple[str, ...]
-    """Kinds of work, or a check of the original's own protocol."""
+    modes: tuple[str, ...]  # kinds of work, or a check of the original's own protocol
 
     @property
     def worker(self) -> tuple[str, ...]:
@@ -87,38 +142,42 @@ class Sides:
         self,
         side: str,
         network: ModelConfig,
-        shape: Shape,
+        batch_tokens: int,
         *,
         setting: str,
         precision: str,
         modes: Sequence[str],
     ) -> list[dict[str, Any]]:
         """What a fresh process tells of each mode, in their order; a failure has its reason."""
-        device, shared = select_device(self.config.device), self.config.model_dump(include=SHARED)
-        unknown: dict[str, Any] = {"started_at": utc_now().isoformat(), "status": "failed"}
+        device, started_at = select_device(self.config.device), utc_now().isoformat()
+        batch, tokens = max(1, batch_tokens // network.context_length), network.context_length
+        python = reason = ""
         try:
             # One set of 16-bit logits is a lower bound.
-            refuse_what_cannot_fit(2 * shape.total * network.vocab_size, "logits alone", device)
-            python, reason = self._interpreter if side == PUBLISHED else ("", "")
+            needed = 2 * batch * tokens * network.vocab_size
+            refuse_what_cannot_fit(needed, "logits alone", device)
+            if side == PUBLISHED:
+                python, reason = self._interpreter
         except MemoryError as error:
-            python, reason = "", reason_of(error)
+            reason = reason_of(error)
         if reason:
-            return [unknown | {"mode": mode, "reason": reason} for mode in modes]
+            failed = {"started_at": started_at, "status": "failed", "reason": reason}
+            return [{"mode": mode, **failed} for mode in modes]
         task = SideTask(
             python=python,
             model=network.model_dump(),
-            batch=shape.batch,
-            tokens=shape.tokens,
+            batch=batch,
+            tokens=tokens,
             setting=setting,
             precision=precision,
             device=device.type,
             modes=tuple(modes),
-            **shared,
+            **self.config.model_dump(include=SHARED),
         )
         # Ours need not compile again what it has compiled: no time of compiling is asked for.
         cache = self.compiled / (PUBLISHED if side == PUBLISHED else OURS)
         rows = run_task(task, cache=cache, timeout_seconds=self.config.timeout_seconds)
-        return [unknown | row for row in rows]
+        return [{"started_at": started_at} | row for row in rows]
 
     @functools.cached_property
     def _interpreter(self) -> tuple[str, str]:
@@ -131,26 +190,34 @@ class Sides:
             return "", reason_of(error)
 
 
-class Cell(NamedTuple):
-    """What one process measures, each work of the run in turn, and its place in the run."""
+@contextlib.contextmanager
+def _sides(config: PeerConfig, cache: Path) -> Iterator[Sides]:
+    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
+        yield Sides(config, cache, Path(folder))
 
-    repeat: int
-    order: int
+
+class Setting(NamedTuple):
+    """What one process measures, each work of the run in turn."""
+
     side: str
     base: str
     setting: str
     precision: str
 
 
-def plan(config: PeerConfig) -> list[Cell]:
+def plan(config: PeerConfig) -> list[Cell[Setting]]:
     """All cells, in the order in which they run: every block has each once."""
-    settings = list(product(SIDES, config.base, config.setting, config.precision))
-    blocks = shuffled_blocks(settings, n_repeats=config.n_repeats, seed=config.seed)
-    return [Cell(repeat, order, *setting) for repeat, order, setting in blocks]
+    settings = product(SIDES, config.base, config.setting, config.precision)
+    cells = [Setting(*setting) for setting in settings]
+    return shuffled_blocks(cells, n_repeats=config.n_repeats, seed=config.seed)
 
 
 def compare(
-    config: PeerConfig, *, done: Collection[tuple[Any, ...]] = (), cache: Path = PACKAGES
+    config: PeerConfig,
+    *,
+    done: Collection[tuple[Any, ...]] = (),
+    cells: Sequence[Cell[Setting]] | None = None,
+    cache: Path = PACKAGES,
 ) -> Iterator[list[PeerCell]]:
     """Measure every cell in a fresh process.
 
@@ -160,61 +227,39 @@ def compare(
     Args:
         config: What to measure.
         done: Keys of records that an interrupted run has already.
+        cells: What is measured of it; all cells if not given.
         cache: Folder of the environments of packages.
 
     Yields:
         The records of one cell, one a work, as soon as it is measured.
     """
     with _sides(config, cache) as sides:
-        for cell in plan(config):
-            keys = {
-                (cell.repeat, cell.side, cell.base, cell.setting, work, cell.precision)
-                for work in config.work
-            }
+        for cell in plan(config) if cells is None else cells:
+            *place, precision = cell.setting
+            keys = {(cell.repeat, *place, work, precision) for work in config.work}
             if not keys <= set(done):
-                yield _measure(cell, config.work, sides)
+                yield _measure(cell, sides)
 
 
-def saved_bytes(config: PeerConfig, *, cache: Path = PACKAGES) -> Iterator[PeerCell]:
-    """Count what a training step of the published package saves for backward.
-
-    Args:
-        config: Its first base is measured, in its first setting.
-        cache: Folder of the environments of packages.
-
-    Yields:
-        A record a precision, as soon as it is measured.
-    """
-    with _sides(config, cache) as sides:
-        for order, precision in enumerate(config.precision):
-            cell = Cell(0, order, PUBLISHED, config.base[0], config.setting[0], precision)
-            yield from _measure(cell, (SAVED,), sides)
-
-
-@contextlib.contextmanager
-def _sides(config: PeerConfig, cache: Path) -> Iterator[Sides]:
-    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
-        yield Sides(config, cache, Path(folder))
-
-
-def _measure(cell: Cell, works: Sequence[str], sides: Sides) -> list[PeerCell]:
-    config = sides.config
+def _measure(cell: Cell[Setting], sides: Sides) -> list[PeerCell]:
+    config, asked = sides.config, cell.setting
     rows = sides.run(
-        cell.side,
-        config.network_of(cell.base),
-        Shape(config.batch_tokens // config.context_length, config.context_length),
-        setting=cell.setting,
-        precision=cell.precision,
-        modes=works,
+        asked.side,
+        config.network_of(asked.base),
+        config.batch_tokens,
+        setting=asked.setting,
+        precision=asked.precision,
+        modes=config.work,
     )
-    unknown = {"choices": "", "n_parameters": None, "tokens": 0, "saved_bytes": None}
     return [
         PeerCell(
-            **cell._asdict(),
+            repeat=cell.repeat,
+            order=cell.order,
+            **asked._asdict(),
             work=row.pop("mode"),
             batch_tokens=config.batch_tokens,
             context_length=config.context_length,
-            **unknown | row | {"seconds": tuple(row.get("seconds", ()))},
+            **row | {"seconds": tuple(row.get("seconds", ()))},
         )
         for row in rows
     ]
@@ -267,7 +312,7 @@ def _repeat(one: Repetition, sides: Sides) -> list[ProtocolCell]:
     [row] = sides.run(
         one.side,
         sides.config.network_of(one.base, **check.shape, context_length=context_length),
-        Shape(max(1, one.batch_tokens // context_length), context_length),
+        one.batch_tokens,
         setting="defaults",
         precision=check.precision,
         modes=(one.check,),

@@ -3,16 +3,24 @@
 What was not or could not be measured is None, or empty; a failure is a record too.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from psannlm.evidence import table as shared
-from psannlm.evidence.store import RecordStore, about, columns_of, parse_field, to_csv, types_of
+from psannlm.evidence.store import (
+    RecordStore,
+    TimedRecords,
+    about,
+    columns_of,
+    fields_of_csv,
+    records_csv,
+)
 from psannlm.evidence.table import Column, Table
 from psannlm.files import MIB
+from psannlm.pages.peer.config import PeerConfig
 
 OURS, AGAIN, PUBLISHED = "ours", "ours (again)", "published"
 SIDES = (OURS, AGAIN, PUBLISHED)
@@ -46,6 +54,9 @@ WORK = Column(
 CHOICES = Column("choices", "What the setting chose, in words.")
 N_PARAMETERS = Column(
     "n_parameters", "Parameters of the network.", heading="parameters", format=",.0f"
+)
+SAVED_BYTES = about(
+    "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
 )
 CHECK = Column("check", "Name of the check, GPU-01 to GPU-08.", heading="check", role="key")
 MEASURE = Column(
@@ -86,16 +97,11 @@ class PeerCell:
     status: Annotated[Literal["ok", "failed"], shared.STATUS]
     reason: Annotated[str, shared.REASON]
     started_at: Annotated[str, shared.STARTED_AT]
-    choices: Annotated[str, CHOICES]
-    n_parameters: Annotated[int | None, N_PARAMETERS]
-    tokens: Annotated[int, about("Of one timed step, or new ones of one generation.", "tokens")]
-    seconds: Annotated[tuple[float, ...], about("Time of the step.", "s")]
-    saved_bytes: Annotated[
-        int | None,
-        about(
-            "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
-        ),
-    ]
+    choices: Annotated[str, CHOICES] = ""
+    n_parameters: Annotated[int | None, N_PARAMETERS] = None
+    tokens: Annotated[int, about("Of one timed step, or new ones of one generation.", "tokens")] = 0
+    seconds: Annotated[tuple[float, ...], about("Time of the step.", "s")] = ()
+    saved_bytes: Annotated[int | None, SAVED_BYTES] = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -137,23 +143,12 @@ class ProtocolCell:
 
 
 AnyCell = PeerCell | ProtocolCell
-
-KEY = ("repeat", "side", "base", "setting", "work", "precision")
-_COLUMNS = {column.name: column for column in columns_of(PeerCell)}
-SAMPLES = Table(
-    "samples.csv",
-    "One row a timed step.",
-    (
-        *(_COLUMNS[name] for name in KEY),
-        Column("step", "Number of the timed step, from 0."),
-        _COLUMNS["seconds"],
-    ),
-)
-CELLS = Table(
-    "cells.csv",
+COMPARED = TimedRecords(
+    PeerCell,
+    ("repeat", "side", "base", "setting", "work", "precision"),
     "One row a process and work, failed ones with the reason.",
-    tuple(column for name, column in _COLUMNS.items() if name != "seconds"),
 )
+CELLS = COMPARED.cells.file
 PROTOCOL_RECORDS = Table(
     "protocol_records.csv",
     "One row a process of the original's own protocol and measure.",
@@ -172,48 +167,78 @@ def repeated(records: Iterable[AnyCell]) -> list[ProtocolCell]:
 
 
 def to_texts(records: Sequence[AnyCell]) -> dict[str, str]:
-    """The timed steps as one file, all else of the comparison as another, the protocol a third."""
-    cells = compared(records)
-    steps = ((*r.key, step, s) for r in cells for step, s in enumerate(r.seconds))
-    return {
-        SAMPLES.file: to_csv(SAMPLES.names, steps),
-        CELLS.file: _csv(CELLS, cells),
-        PROTOCOL_RECORDS.file: _csv(PROTOCOL_RECORDS, repeated(records)),
-    }
+    """The comparison as two files, the protocol as a third."""
+    protocol = records_csv(PROTOCOL_RECORDS, repeated(records))
+    return COMPARED.texts(compared(records)) | {PROTOCOL_RECORDS.file: protocol}
 
 
 def from_texts(texts: Mapping[str, str]) -> list[AnyCell]:
-    """The records whose files these are; samples of no cell are left out."""
-    seconds: dict[tuple[str, ...], list[float]] = {}
-    for row in _rows(texts[SAMPLES.file]):
-        seconds.setdefault(tuple(row[k] for k in KEY), []).append(float(row["seconds"]))
-    cells: list[AnyCell] = [
-        PeerCell(
-            **_parsed(PeerCell, row),
-            seconds=tuple(seconds.get(tuple(row[k] for k in KEY), ())),
-        )
-        for row in _rows(texts[CELLS.file])
-    ]
-    protocol = _rows(texts[PROTOCOL_RECORDS.file])
-    return cells + [ProtocolCell(**_parsed(ProtocolCell, row)) for row in protocol]
-
-
-def _csv(table: Table, records: Iterable[AnyCell]) -> str:
-    return to_csv(table.names, ([getattr(r, name) for name in table.names] for r in records))
-
-
-def _rows(text: str) -> Iterable[dict[str, str]]:
-    return csv.DictReader(io.StringIO(text))
-
-
-def _parsed(record: type, row: Mapping[str, str]) -> dict[str, Any]:
-    kinds = types_of(record)
-    return {name: parse_field(kinds[name], text) for name, text in row.items()}
+    """The records whose files these are."""
+    protocol = fields_of_csv(ProtocolCell, texts[PROTOCOL_RECORDS.file])
+    return [*COMPARED.records(texts), *(ProtocolCell(**fields) for fields in protocol)]
 
 
 STORE: RecordStore[AnyCell] = RecordStore(
-    (SAMPLES, CELLS, PROTOCOL_RECORDS),
+    (COMPARED.samples, COMPARED.cells, PROTOCOL_RECORDS),
     to_texts,
     from_texts,
-    lambda record: ", ".join(map(str, record.key)),
+    lambda record: _named(record.key),
 )
+
+
+def problems(records: Sequence[AnyCell], config: PeerConfig) -> Iterator[str]:
+    """What no comparison could have left, or nobody asked for: file, record and rule."""
+    cells, protocol = compared(records), repeated(records)
+    named = (config.base, config.setting, config.work, config.precision)
+    wanted = set(product(range(config.n_repeats), SIDES, *named))
+    there = {cell.key for cell in cells}
+    for key in sorted(wanted - there):
+        yield f"{CELLS}: no row for {_named(key)}, which was asked for"
+    for key in sorted(there - wanted):
+        yield f"{CELLS}: {_named(key)} was not asked for"
+    for record in cells:
+        for problem in impossible(record, config):
+            yield f"{CELLS}: {_named(record.key)}: {problem}"
+    for problem in _protocol_problems(protocol, config):
+        yield f"{PROTOCOL_RECORDS.file}: {problem}"
+
+
+def impossible(record: PeerCell, config: PeerConfig) -> Iterator[str]:
+    """What no process could have left."""
+    if (record.batch_tokens, record.context_length) != (config.batch_tokens, config.context_length):
+        yield "its shape is not that of the run"
+    if (record.status == "failed") != bool(record.reason):
+        yield f"status {record.status} with reason {record.reason!r}"
+    if not all(math.isfinite(second) and second > 0 for second in record.seconds):
+        yield "seconds must be finite and positive"
+    if record.status == "failed":
+        return
+    n_tokens = config.new_tokens if record.work == "generate" else config.batch_tokens
+    if record.tokens != n_tokens:
+        yield f"tokens is {record.tokens}, a step has {n_tokens}"
+    if record.work == SAVED and not (record.saved_bytes and record.saved_bytes > 0):
+        yield f"saved_bytes must be positive, got {record.saved_bytes!r}"
+    if record.work != SAVED and not record.seconds:
+        yield "no step was timed, and yet it did not fail"
+
+
+def _protocol_problems(protocol: Sequence[ProtocolCell], config: PeerConfig) -> Iterator[str]:
+    """Both sides stand there with the same measures, if there is a protocol at all."""
+    if bool(protocol) != bool(config.protocol_batch_tokens):
+        yield f"{len(protocol)} records, which is not what was asked for"
+    there = {cell.key for cell in protocol}
+    for measure in dict.fromkeys(cell.key[1:] for cell in protocol):
+        for side in (OURS, PUBLISHED):
+            if (side, *measure) not in there:
+                yield f"no row of {side} for {_named(measure)}"
+    for cell in protocol:
+        value = cell.value
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            yield f"{_named(cell.key)}: value must be finite and at least 0, got {value!r}"
+        has_reason = bool(cell.reason)
+        if has_reason != (value is None) or (cell.status == "failed" and not has_reason):
+            yield f"{_named(cell.key)}: {value!r}, status {cell.status}, has reason {cell.reason!r}"
+
+
+def _named(key: Iterable[object]) -> str:
+    return ", ".join(map(str, key))

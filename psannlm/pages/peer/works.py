@@ -1,17 +1,20 @@
-"""What is measured of either side: a forward pass, a training step, saved bytes, generation.
+"""What is measured of either side, and what the original's own protocol measures.
 
 Needs torch alone, so that both interpreters run this same file.
 Shape letters: B batch, T tokens, V vocabulary.
 """
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+MIB = 2**20
 Loss = Callable[[Tensor, Tensor], Tensor]
 Found = dict[str, Any]
 Task = Mapping[str, Any]
@@ -23,17 +26,11 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Side(Protocol):
     """One package's network in the shape and setting of a task."""
 
-    attention: str
-    """Which attention it takes, in words."""
-
-    loss: str
-    """Which loss it trains with, in words."""
-
-    generation: str
-    """How it generates, in words."""
-
-    note: str
-    """What else is to be known of the base; empty for nothing."""
+    task: Task  # fields of a SideTask
+    attention: str  # which attention it takes, in words
+    loss: str  # which loss it trains with, in words
+    generation: str  # how it generates, in words
+    note: str  # what else is to be known of the base; empty for nothing
 
     def network(self, *, checkpointing: bool = False) -> nn.Module:
         """The freshly seeded network on the task's device."""
@@ -56,8 +53,7 @@ def batch_of(task: Task) -> tuple[Tensor, Tensor]:
 
 def autocast(device_type: str, precision: str) -> torch.autocast:
     """Matrix products in the precision."""
-    dtype = DTYPES.get(precision)
-    return torch.autocast(device_type, dtype, enabled=dtype is not None)
+    return torch.autocast(device_type, DTYPES.get(precision), enabled=precision in DTYPES)
 
 
 def next_token_loss(model: nn.Module, tokens: Tensor, targets: Tensor, precision: str) -> Tensor:
@@ -67,14 +63,9 @@ def next_token_loss(model: nn.Module, tokens: Tensor, targets: Tensor, precision
     return cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
-def n_parameters(model: nn.Module) -> int:
-    """Of all parameters, those that several modules share once."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def forward(side: Side, task: Task, tools: Any) -> Found:
+def forward(side: Side, tools: Any) -> Found:
     """Logits of a batch in evaluation mode without gradients."""
-    model = side.network().eval()
+    task, model = side.task, side.network().eval()
     tokens, _ = batch_of(task)
 
     def logits_of(tokens: Tensor) -> Tensor:
@@ -85,13 +76,12 @@ def forward(side: Side, task: Task, tools: Any) -> Found:
     with torch.no_grad():
         function, how = _fastest(logits_of, lambda f: f(tokens), task, tools)
         seconds = _seconds(lambda: function(tokens), task, tools)
-    chosen = _words(side.attention, how, side.note)
-    return _found(model, chosen, tokens.numel(), seconds)
+    return _found(side, model, tokens.numel(), seconds, how)
 
 
-def train_step(side: Side, task: Task, tools: Any) -> Found:
+def train_step(side: Side, tools: Any) -> Found:
     """Forward, backward and AdamW."""
-    model = side.network().train()
+    task, model = side.task, side.network().train()
     batch = batch_of(task)
     whole = side.loss_of(model, compiled=True)
 
@@ -109,24 +99,23 @@ def train_step(side: Side, task: Task, tools: Any) -> Found:
     loss = float(last_loss())
     if not math.isfinite(loss):
         raise ArithmeticError(f"loss is {loss} after {len(seconds)} timed steps")
-    chosen = _words(side.attention, side.loss, how, side.note)
-    return _found(model, chosen, batch[0].numel(), seconds)
+    return _found(side, model, batch[0].numel(), seconds, side.loss, how)
 
 
-def saved(side: Side, task: Task, tools: Any) -> Found:
+def saved(side: Side, tools: Any) -> Found:
     """Bytes that an eager training step saves for backward, without parameters."""
     model = side.network().train()
-    batch = batch_of(task)
+    batch = batch_of(side.task)
     loss_of = side.loss_of(model, compiled=False)
     with tools.memory.saved_for_backward(model.parameters()) as counted:
         loss_of(*batch)
-    chosen = _words(side.attention, side.loss, "eager", side.note)
-    return _found(model, chosen, batch[0].numel(), ()) | {"saved_bytes": counted.total}
+    found = _found(side, model, batch[0].numel(), (), side.loss, "eager")
+    return found | {"saved_bytes": counted.total}
 
 
-def generate(side: Side, task: Task, tools: Any) -> Found:
+def generate(side: Side, tools: Any) -> Found:
     """Greedy continuation of one prompt."""
-    model = side.network()
+    task, model = side.task, side.network()
     prompt = batch_of(task)[0].flatten()[: task["prompt_tokens"]].tolist()
     continue_it = side.generator(prompt)
 
@@ -138,18 +127,7 @@ def generate(side: Side, task: Task, tools: Any) -> Found:
         return n_made
 
     seconds = _seconds(step, task, tools)
-    chosen = _words(side.attention, side.generation, "eager", side.note)
-    return _found(model, chosen, task["new_tokens"], seconds)
-
-
-MODES: Mapping[str, Callable[[Side, Task, Any], Found]] = {
-    "forward": forward,
-    "train_step": train_step,
-    "generate": generate,
-    "saved": saved,
-}
-"""Each takes the side, the fields of a SideTask, and the modules that both sides share, and gives
-what a PeerCell needs to know; it raises whatever goes wrong."""
+    return _found(side, model, task["new_tokens"], seconds, side.generation, "eager")
 
 
 def _fastest(
@@ -179,14 +157,143 @@ def _seconds(step: Callable[[], object], task: Task, tools: Any) -> tuple[float,
     return seconds
 
 
-def _words(*choices: str) -> str:
-    return "; ".join(choice for choice in choices if choice)
-
-
-def _found(model: nn.Module, choices: str, tokens: int, seconds: tuple[float, ...]) -> Found:
+def _found(
+    side: Side, model: nn.Module, tokens: int, seconds: tuple[float, ...], *choices: str
+) -> Found:
     return {
-        "n_parameters": n_parameters(model),
-        "choices": choices,
+        "n_parameters": sum(p.numel() for p in model.parameters()),  # shared ones once
+        "choices": "; ".join(filter(None, (side.attention, *choices, side.note))),
         "tokens": tokens,
         "seconds": seconds,
     }
+
+
+# The original's own protocol of GPU-02, GPU-03 and GPU-04.
+
+
+def parity(side: Side, tools: Any) -> Found:
+    """|loss in bf16 - loss in fp32| / loss in fp32 of one sequence that predicts itself, unshifted.
+
+    The original's weights are unseeded; these are seeded.
+    """
+    model = side.network().eval()
+    tokens, _ = batch_of(side.task)
+    with torch.no_grad():
+        plain, half = (
+            next_token_loss(model, tokens, tokens, precision).item()
+            for precision in ("fp32", "bf16")
+        )
+    return _values(rel_diff=abs(half - plain) / plain)
+
+
+def speed(side: Side, tools: Any) -> Found:
+    """Tokens/s of forward passes in fp32 without gradients: one window, by wall clock."""
+    model = side.network().eval()
+    tokens, _ = batch_of(side.task)
+    n_warmup, n_steps = 5, 20
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            model(tokens)
+        _wait(side)
+
+    with torch.no_grad():
+        run(n_warmup)
+        start = time.perf_counter()
+        run(n_steps)
+        seconds = time.perf_counter() - start
+    return _values(tokens_per_s=n_steps * tokens.numel() / seconds)
+
+
+def checkpointed_step(side: Side, tools: Any) -> Found:
+    """Memory and time of one training step of one sequence with gradient checkpointing, in bf16.
+
+    Peaks are those of the whole process. The time is that of making the optimizer and of the first
+    step; the original's held loading data and writing a checkpoint too.
+    """
+    task, model = side.task, side.network(checkpointing=True).train()
+    batch = batch_of(task)
+    loss_of = side.loss_of(model, compiled=False)
+    _wait(side)
+    start = time.perf_counter()
+    step, _ = tools.timing.training_step(
+        model, loss_of, *batch, precision=task["precision"], learning_rate=task["learning_rate"]
+    )
+    step()
+    _wait(side)
+    elapsed = time.perf_counter() - start
+    cuda = task["device"] == "cuda"
+    allocated = torch.cuda.max_memory_allocated() / MIB if cuda else None
+    reserved = torch.cuda.max_memory_reserved() / MIB if cuda else None
+    with tools.memory.saved_for_backward(model.parameters()) as counted:
+        loss_of(*batch)
+    return _values(
+        max_allocated_mib=allocated,
+        max_reserved_mib=reserved,
+        saved_mib=counted.total / MIB,
+        elapsed_s=elapsed,
+    )
+
+
+def _values(**values: float | None) -> Found:
+    """A value a measure, each with why this device has none."""
+    lacking = "only a GPU's allocator tells its peak"
+    return {"values": {k: (v, lacking if v is None else "") for k, v in values.items()}}
+
+
+def _wait(side: Side) -> None:
+    """Until the device has done all that it was told."""
+    if side.task["device"] == "cuda":
+        torch.cuda.synchronize()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A check of the protocol: its network, its batches, and what it measures."""
+
+    run: Callable[[Side, Any], Found]
+    shape: Mapping[str, int]
+    precision: str
+    measures: tuple[str, ...]
+    sequence: int = 0  # tokens of its one sequence; 0 where there are several batches
+
+    def batches(self, asked: Iterable[int]) -> tuple[int, ...]:
+        """Tokens of each of its batches, if these are asked for."""
+        return (self.sequence,) if self.sequence else tuple(asked)
+
+    def context_length(self, batch_tokens: int) -> int:
+        """T of a batch.
+
+        The sanity throughput is that of 4 sequences of 256 tokens. The published speeds of larger
+        batches are those of sequences of 4,096: there attention's share of the FLOPs is so large
+        that the published speed and its share of the GPU's peak agree.
+        """
+        if self.sequence:
+            return self.sequence
+        return 4096 if batch_tokens % 4096 == 0 else min(256, batch_tokens)
+
+
+SMALL = {"vocab_size": 31, "d_model": 128, "n_layers": 2, "n_heads": 4, "d_mlp": 512}
+"""Of GPU-04, whose vocabulary is that of the characters it trains on. No width of its MLP is on
+record: it is four times d_model, as that of GPU-03. GPU-02 takes the same network."""
+
+WIDE = {"vocab_size": 32_000, "d_model": 256, "n_layers": 4, "n_heads": 4, "d_mlp": 1024}
+"""Of GPU-03. The original has 19.5 million parameters, of which 84% are embedding and head: 2 V D
+of them with D = 256, so V is 32,000. The blocks have the rest, 12 D**2 a layer."""
+
+MEMORY = ("max_allocated_mib", "max_reserved_mib", "saved_mib", "elapsed_s")
+CHECKS: Mapping[str, Check] = {
+    "GPU-02": Check(run=parity, shape=SMALL, precision="fp32", measures=("rel_diff",), sequence=13),
+    "GPU-03": Check(run=speed, shape=WIDE, precision="fp32", measures=("tokens_per_s",)),
+    "GPU-04": Check(
+        run=checkpointed_step, shape=SMALL, precision="bf16", measures=MEMORY, sequence=64
+    ),
+}
+MODES: Mapping[str, Callable[[Side, Any], Found]] = {
+    "forward": forward,
+    "train_step": train_step,
+    "generate": generate,
+    "saved": saved,
+} | {name: check.run for name, check in CHECKS.items()}
+"""Each takes the side, and the modules that both sides share, and gives what a PeerCell, or a
+ProtocolCell, needs to know; it raises whatever goes wrong."""
