@@ -8,30 +8,24 @@ import math
 from dataclasses import replace
 from statistics import fmean, stdev
 
+import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import t
+from scipy.stats import binom, norm, t
 
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import UNKNOWN
-from psannlm.pages.shootout import results
+from psannlm.pages.shootout import comparison
 from psannlm.pages.shootout.arms import all_arms
-from psannlm.pages.shootout.columns import FIRST, amount
+from psannlm.pages.shootout.columns import BUDGETS, FIRST, amount, smallest_effect
 from psannlm.pages.shootout.comparison import paired
-from psannlm.pages.shootout.controls import BUDGETS, task_rows
+from psannlm.pages.shootout.controls import at_budget, common_budget, task_rows
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.plan import Cell, choose, grid, key_of
-from psannlm.pages.shootout.proportions import smallest_effect
 from psannlm.pages.shootout.records import Point
 from psannlm.pages.shootout.results import Trainings, mean_of, on_edge, run_row
-from psannlm.pages.shootout.tables import (
-    FAILURES,
-    SUMMARY,
-    TASKS,
-    TUNING,
-    tabulate,
-)
+from psannlm.pages.shootout.tables import FAILURES, SUMMARY, TASKS, TUNING, tabulate
 from tests.shown_shootouts import all_failed, shown, with_summary
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import gates, records, shootout_config
@@ -184,7 +178,7 @@ def test_a_row_of_a_failed_training_has_its_reason_and_no_loss():
     row = run_row(record, CONFIG)
 
     assert (row["status"], row["reason"]) == ("failed", record.reason)
-    assert {row[name] for name in ("val_loss", "val_ppl", "train_flops")} == {None}
+    assert {row.get(name) for name in ("val_loss", "val_ppl", "train_flops")} == {None}
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -204,7 +198,7 @@ def test_differences_are_to_the_baseline_seed_by_seed(split):
 def test_arms_come_by_place_and_then_by_loss(monkeypatch):
     by_loss = summary()
     made_up = {"respsann": 2, "gelu": 1, "gelu_scaled": 2}
-    monkeypatch.setattr(results, "places", lambda finals, same, refused: made_up)
+    monkeypatch.setattr(comparison, "places", lambda finals, same, refused: made_up)
 
     by_place = summary()
 
@@ -331,6 +325,30 @@ def test_an_arm_that_no_tuning_has_chosen_for_has_no_controls():
 
     assert rows("ablation.csv", made) == []
     assert {row["base"] for row in rows("scales.csv", made)} == {"gelu", "gelu_scaled"}
+
+
+CURVE = [(100.0, 5.0), (400.0, 4.0), (1600.0, 3.5)]
+
+
+@pytest.mark.parametrize(("amount", "loss"), [*CURVE, (200.0, 4.5), (800.0, 3.75)])
+def test_a_loss_falls_alike_with_every_doubling_between_evaluations(amount, loss):
+    assert at_budget(CURVE, amount) == pytest.approx(loss)
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([], 1600.0),
+        ([[(50.0, 6.0), (900.0, 3.0)]], 900.0),
+        ([[(1600.0, 4.0), (3200.0, 3.0)]], 1600.0),
+        ([[(2000.0, 4.0), (3000.0, 3.0)]], None),
+        ([[]], None),
+    ],
+    ids=["alone", "one ends before", "they touch", "one begins after", "nothing evaluated"],
+)
+def test_the_common_budget_is_where_the_shortest_curve_ends(others, expected):
+    assert common_budget([CURVE, *others]) == expected
+    assert common_budget([]) is None
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -534,6 +552,23 @@ def test_scores_show_means_over_seeds_and_what_their_items_can_show(chance, metr
     assert row["chance"] == (UNKNOWN if chance is None else "0.2500")
     assert (row["items"], row["seeds"]) == ("256", "2")
     assert row["smallest effect they can show"] == least
+
+
+def power(n: int, p: float, q: float) -> float:
+    """Chance that a pooled two-sided z test at 5% separates the shares, over all outcomes."""
+    right = np.arange(n + 1)
+    probabilities = np.outer(binom.pmf(right, n, p), binom.pmf(right, n, q))
+    pooled = (right[:, None] + right) / (2 * n)
+    error = np.sqrt(2 * pooled * (1 - pooled) / n)
+    with np.errstate(invalid="ignore"):
+        z = (right[:, None] - right) / n / error
+    return float(probabilities[np.abs(np.nan_to_num(z)) > norm.ppf(0.975)].sum())
+
+
+@pytest.mark.parametrize(("n", "p"), [(256, 0.25), (256, 0.5), (1000, 0.1), (60, 0.25)])
+def test_the_smallest_effect_is_found_four_times_in_five(n, p):
+    assert power(n, p, p + smallest_effect(n, p)) == pytest.approx(0.8, abs=0.02)
+    assert smallest_effect(2, p) == math.inf
 
 
 @pytest.mark.parametrize(

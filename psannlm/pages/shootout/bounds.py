@@ -1,24 +1,17 @@
 """What no shootout could have measured, and trainings and gates that contradict each other."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, combinations, pairwise
 from typing import Any
 
 from psannlm.bench.ceiling import stated_peak
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
+from psannlm.pages.shootout import plan
 from psannlm.pages.shootout.arms import arms_of, is_scaled
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.gates import FEWEST_SEEDS, NOISY_BOUND, TRAINED_BOUND
-from psannlm.pages.shootout.plan import (
-    Cell,
-    after_tuning,
-    choose,
-    distinct,
-    training_of,
-    tunings,
-)
+from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND, end_alike
 from psannlm.pages.shootout.records import (
     GATES,
     PREFIX,
@@ -28,7 +21,6 @@ from psannlm.pages.shootout.records import (
     gates_of,
     trainings_of,
 )
-from psannlm.pages.shootout.results import by_seed
 from psannlm.train.journal import UNSTEADY_SHARE
 
 TOLERANCE = 1e-9
@@ -49,6 +41,23 @@ NEEDED = (
 TEST = ("test_loss", "test_top1", "test_tokens", "test_bytes")
 """Fields of those that are compared, and of no others."""
 
+RANGES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
+    (
+        ("train_loss", "val_loss", "test_loss"), f"lie between 0 and {LARGEST_LOSS:g} nats",
+        lambda loss: 0 < loss < LARGEST_LOSS,
+    ),
+    (("val_top1", "test_top1"), "lie between 0 and 1", lambda share: 0 <= share <= 1),
+    (
+        (
+            "val_tokens", "val_bytes", "test_tokens", "test_bytes", "n_steps", "train_seconds",
+            "train_tokens_per_s", "overhead_seconds",
+        ),
+        "be positive", lambda value: 0 < value < math.inf,
+    ),
+    (("leak",), "be at least 0", lambda leak: leak >= 0),
+)  # fmt: skip
+"""What fields must be, where they are known."""
+
 
 def problems(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Iterator[str]:
     """What a complete shootout states that its request does not ask for, or that cannot be.
@@ -57,7 +66,8 @@ def problems(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Itera
     measure them again.
     """
     trainings, gates = trainings_of(records), gates_of(records)
-    cells = distinct([*tunings(config), *after_tuning(config, choose(config, trainings))], config)
+    later = plan.after_tuning(config, plan.choose(config, trainings))
+    cells = plan.distinct([*plan.tunings(config), *later], config)
     for record in trainings:
         where = f"{PREFIX}{record.key}.json"
         if record.key not in cells:
@@ -72,7 +82,7 @@ def problems(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Itera
     yield from (f"{GATES.file}: {found}" for found in _gate_problems(gates, trainings, config))
 
 
-def impossible(record: TrainingRecord, cell: Cell, config: ShootoutConfig) -> Iterator[str]:
+def impossible(record: TrainingRecord, cell: plan.Cell, config: ShootoutConfig) -> Iterator[str]:
     """What a training states that cannot be.
 
     Args:
@@ -91,7 +101,7 @@ def impossible(record: TrainingRecord, cell: Cell, config: ShootoutConfig) -> It
     if missing := [name for name in needed if getattr(record, name) is None]:
         yield f"{', '.join(missing)} must be known of a training that came to its end"
         return
-    for part in (_bounds, _course, _clocks, _documents, _sides):
+    for part in (_bounds, _course, _documents, _sides):
         yield from part(record, config)
     if bool(record.learned) != is_scaled(cell.arm, config):
         yield "learned must hold the parameters of the nonlinearity, if it has any"
@@ -101,14 +111,14 @@ def unequal(records: Iterable[TrainingRecord]) -> Iterator[str]:
     """Budgets and texts that differ between trainings which should have them in common."""
     ended = [record for record in records if record.status == "ok"]
     for name in ("n_steps", "val_tokens", "val_bytes", "test_tokens", "test_bytes", "documents"):
-        found = [(record, _shared(record, name)) for record in ended]
-        known = [(record, value) for record, value in found if value not in (None, ())]
-        for record, value in known[1:]:
+        found = [(record.key, _shared(record, name)) for record in ended]
+        known = [(key, value) for key, value in found if value not in (None, ())]
+        for key, value in known[1:]:
             first, right = known[0]
             if value != right:
                 yield (
-                    f"{PREFIX}{record.key}.json: {name} must be the same in all trainings, got "
-                    f"{_short(value)} and {_short(right)} of {first.key}"
+                    f"{PREFIX}{key}.json: {name} must be the same in all trainings, got "
+                    f"{_short(value)} and {_short(right)} of {first}"
                 )
 
 
@@ -117,6 +127,13 @@ def _shared(record: TrainingRecord, name: str) -> Any:
     if name == "documents":
         return tuple(document.n_tokens for document in record.documents)
     return getattr(record, name)
+
+
+def _short(value: Any) -> str:
+    """A value as a message gives it: of many numbers how many, and their sum."""
+    if isinstance(value, Sequence):
+        return f"{len(value)} with {sum(chain(value))} together"
+    return repr(value)
 
 
 def differs(name: str, stated: Any, expected: Any, source: str) -> Iterator[str]:
@@ -129,9 +146,10 @@ def differs(name: str, stated: Any, expected: Any, source: str) -> Iterator[str]
         yield f"{name} is {stated!r}, {source} gives {expected!r}"
 
 
-def _not_its_cell(record: TrainingRecord, cell: Cell, config: ShootoutConfig) -> Iterator[str]:
-    network = training_of(cell, config).network
+def _not_its_cell(record: TrainingRecord, cell: plan.Cell, config: ShootoutConfig) -> Iterator[str]:
+    network = plan.training_of(cell, config).network
     cost = cost_of(network, Shape(1, config.context_length))
+    flops_per_token = 3 * cost.model_flops // config.context_length
     for name, expected, source in (
         ("arm", cell.arm.name, "its key"),
         ("base", cell.arm.base, "its key"),
@@ -140,46 +158,43 @@ def _not_its_cell(record: TrainingRecord, cell: Cell, config: ShootoutConfig) ->
         ("final", cell.final, "its key"),
         ("d_mlp", network.d_mlp, "the network"),
         ("n_parameters", cost.n_parameters, "the network"),
-        ("flops_per_token", 3 * cost.model_flops // config.context_length, "the network"),
+        ("flops_per_token", flops_per_token, "the network"),
     ):
         yield from differs(name, getattr(record, name), expected, source)
-    if not record.final:
-        stated = [name for name in TEST if getattr(record, name) is not None]
-        if stated or record.scores:
-            names = ", ".join([*stated, *(["scores"] if record.scores else [])])
-            yield f"{names}: only compared trainings may see the test split and be asked"
+    stated = [name for name in (*TEST, "scores") if getattr(record, name) not in (None, ())]
+    if stated and not record.final:
+        names = ", ".join(stated)
+        yield f"{names}: only compared trainings may see the test split and be asked"
 
 
 def _bounds(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
-    for name in ("train_loss", "val_loss", "test_loss"):
-        loss = getattr(record, name)
-        if loss is not None and not 0 < loss < LARGEST_LOSS:
-            yield f"{name} must lie between 0 and {LARGEST_LOSS:g} nats, got {loss!r}"
-    for name in ("val_top1", "test_top1"):
-        share = getattr(record, name)
-        if share is not None and not 0 <= share <= 1:
-            yield f"{name} must lie between 0 and 1, got {share!r}"
-    for name in ("val_tokens", "val_bytes", "test_tokens", "test_bytes", "n_steps"):
-        count = getattr(record, name)
-        if count is not None and count < 1:
-            yield f"{name} must be positive, got {count!r}"
-    if record.leak is not None and not record.leak >= 0:
-        yield f"leak must be at least 0, got {record.leak!r}"
+    for names, rule, holds in RANGES:
+        for name in names:
+            value = getattr(record, name)
+            if value is not None and not holds(value):
+                yield f"{name} must {rule}, got {value!r}"
     held = PARAMETER_BYTES * record.n_parameters
     for name in ("peak_allocated_bytes", "peak_rss_bytes"):
         peak = getattr(record, name)
         if peak is not None and peak <= held:
             yield f"{name} is {peak}, which cannot hold the {held} bytes of its parameters"
-    peak_rate = stated_peak(record.device, config.precision)
-    rate = (record.train_tokens_per_s or 0.0) * record.flops_per_token
+    speed, n_steps = record.train_tokens_per_s or math.inf, record.n_steps or 0
+    peak_rate, rate = stated_peak(record.device, config.precision), speed * record.flops_per_token
     if peak_rate is not None and rate > peak_rate:
         yield f"train_tokens_per_s is {rate:.3g} FLOP/s, {record.device} can do {peak_rate:.3g}"
+    # A half of the steady steps takes at least their median each.
+    steady = n_steps - int(UNSTEADY_SHARE * n_steps)
+    least = (steady + 1) // 2 * config.batch_tokens / speed
+    if (record.train_seconds or 0.0) < least * (1 - TOLERANCE):
+        yield (
+            f"train_seconds is {record.train_seconds!r}, train_tokens_per_s needs {least!r} at "
+            "least"
+        )
 
 
 def _course(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
     """Steps, tokens and the curve, which ends where the training does."""
-    n_steps = record.n_steps or 0
-    tokens = n_steps * config.batch_tokens
+    tokens = (record.n_steps or 0) * config.batch_tokens
     yield from differs("train_tokens", record.train_tokens, tokens, "n_steps * batch_tokens")
     if not record.curve:
         yield "its curve has no evaluation"
@@ -194,27 +209,9 @@ def _course(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
         if not all(one < other for one, other in pairwise(values)):
             yield f"curve: {what} must rise from above zero"
     last = record.curve[-1]
-    yield from differs("curve: the last step", last.step, n_steps, "n_steps")
-    yield from differs("curve: the last val_loss", last.val_loss, record.val_loss, "val_loss")
-    seconds = record.train_seconds
-    yield from differs("curve: the last seconds", last.seconds, seconds, "train_seconds")
-
-
-def _clocks(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
-    for name in ("train_seconds", "train_tokens_per_s", "overhead_seconds"):
-        value = getattr(record, name)
-        if value is not None and not 0 < value < math.inf:
-            yield f"{name} must be positive, got {value!r}"
-            return
-    n_steps, rate = record.n_steps or 0, record.train_tokens_per_s or math.inf
-    steady = n_steps - int(UNSTEADY_SHARE * n_steps)
-    # A half of the steady steps takes at least their median each.
-    least = (steady + 1) // 2 * config.batch_tokens / rate
-    if (record.train_seconds or 0.0) < least * (1 - TOLERANCE):
-        yield (
-            f"train_seconds is {record.train_seconds!r}, train_tokens_per_s needs {least!r} at "
-            "least"
-        )
+    for what, name in (("step", "n_steps"), ("val_loss", "val_loss"), ("seconds", "train_seconds")):
+        expected = getattr(record, name)
+        yield from differs(f"curve: the last {what}", getattr(last, what), expected, name)
 
 
 def _documents(record: TrainingRecord, _: ShootoutConfig) -> Iterator[str]:
@@ -249,13 +246,6 @@ def _sides(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
             yield from differs(f"{where}: value", score.value, mean, "the mean of items")
 
 
-def _short(value: Any) -> str:
-    """A value as a message gives it: of many numbers how many, and their sum."""
-    if isinstance(value, Sequence):
-        return f"{len(value)} with {sum(chain(value))} together"
-    return repr(value)
-
-
 def _gate_problems(
     gates: Sequence[Gate], records: Sequence[TrainingRecord], config: ShootoutConfig
 ) -> Iterator[str]:
@@ -272,11 +262,10 @@ def _gate_problems(
         firsts = [other.arm for other in gates[:i] if not other.same_as]
         if gate.same_as and gate.same_as not in firsts:
             yield f"{gate.arm}: same_as must be an arm before it, got {gate.same_as!r}"
-    first = {gate.arm: gate.same_as or gate.arm for gate in gates}
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            if _end_alike(one, other, records) and first[one] != first[other]:
-                yield f"{other} ends as {one} does with every seed, and is not its same"
+    for one, other in combinations(gates, 2):
+        is_one = (one.same_as or one.arm) == (other.same_as or other.arm)
+        if not is_one and end_alike(one.arm, other.arm, records):
+            yield f"{other.arm} ends as {one.arm} does with every seed, and is not its same"
 
 
 def _leak_problems(gate: Gate, records: Sequence[TrainingRecord]) -> Iterator[str]:
@@ -292,13 +281,3 @@ def _leak_problems(gate: Gate, records: Sequence[TrainingRecord]) -> Iterator[st
     worst = max(leaks, default=0.0)
     if gate.leak / gate.bound < worst / TRAINED_BOUND * (1 - TOLERANCE):
         yield f"leak is {gate.leak!r}, a training's is nearer to its bound with {worst!r}"
-
-
-def _end_alike(one: str, other: str, records: Sequence[TrainingRecord]) -> bool:
-    """Whether two arms have the same losses to the last bit, with every seed that both have."""
-    mine, theirs = (
-        by_seed(record for record in records if record.arm == name and record.final)
-        for name in (one, other)
-    )
-    shared = mine.keys() & theirs.keys()
-    return len(shared) >= FEWEST_SEEDS and all(mine[seed] == theirs[seed] for seed in shared)

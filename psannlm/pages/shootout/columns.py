@@ -1,22 +1,22 @@
 """The columns that several tables of a shootout share, and how their cells are written."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from scipy.optimize import brentq
+from scipy.stats import norm
+
 from psannlm.bench.statistics import CONFIDENCE
-from psannlm.evidence.table import (
-    BASE,
-    Column,
-    interval_columns,
-)
-from psannlm.evidence.text import UNKNOWN, duration, flops, interval
-from psannlm.pages.shootout.proportions import smallest_effect
-from psannlm.pages.shootout.records import (
-    VAL_LOSS,
-)
+from psannlm.evidence.table import BASE, Column, interval_columns
+from psannlm.evidence.text import UNKNOWN, duration, flops
+from psannlm.pages.shootout.records import VAL_LOSS
 
 SURE = f"{CONFIDENCE:.0%}"
 """How often an interval holds what it is for."""
+
+POWER = 0.8
+"""Chance with which a difference that is there is found."""
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 """What arms can be given equally much of, as people call it."""
@@ -48,11 +48,6 @@ def verdict_cell(row: Mapping[str, Any]) -> str:
     return f"refused: {row['refused']}" if row["refused"] else row["verdict"] or UNKNOWN
 
 
-def documents_cell(row: Mapping[str, Any]) -> str:
-    """The difference with its interval over documents."""
-    return interval(row["difference"], row["documents_low"], row["documents_high"], SIGNED)
-
-
 def time_cell(row: Mapping[str, Any]) -> str:
     """The time of the training, or that it is unknown."""
     seconds = row["train_seconds"]
@@ -79,6 +74,33 @@ def smallest_cell(row: Mapping[str, Any]) -> str:
     return f"{smallest_effect(row['n_items'], value if chance is None else chance):.4f}"
 
 
+def smallest_effect(n_items: int, p: float) -> float:
+    """How much more than `p` a second share must be so that n items of each are likely to show it.
+
+    With 80% power at 5% two-sided. Solved for d, with q = p + d and m = p + d / 2, from
+    n = (z(0.975) sqrt(2 m (1 - m)) + z(0.8) sqrt(p (1 - p) + q (1 - q)))^2 / d^2
+    (Fleiss, Levin, Paik 2003, Statistical Methods for Rates and Proportions, 4.2). Items of both
+    are taken as independent: two networks on the same items often show smaller differences.
+
+    Args:
+        n_items: Answers of each.
+        p: The lower share, such as the chance of a guess; less than 1.
+
+    Returns:
+        A difference of shares; infinity if so few items cannot show any.
+    """
+    z_level, z_power = norm.ppf(1 - (1 - CONFIDENCE) / 2), norm.ppf(POWER)
+
+    def lack(d: float) -> float:
+        """How far d falls short of what n items show."""
+        middle, q = p + d / 2, p + d
+        under_equal = math.sqrt(2 * middle * (1 - middle))
+        under_d = math.sqrt(p * (1 - p) + max(q * (1 - q), 0.0))
+        return float(z_level * under_equal + z_power * under_d - d * math.sqrt(n_items))
+
+    return math.inf if lack(1 - p) > 0 else float(brentq(lack, 0, 1 - p))
+
+
 ARM = BASE.but(text="Name of the arm.", heading="arm")
 N_SEEDS = Column(
     "n_seeds", "Seeds whose trainings came to their end.", heading="seeds", cell=seeds_cell
@@ -92,46 +114,34 @@ VAL_PPL = Column(
     format=",.2f",
 )  # fmt: skip
 VAL_BITS = Column(
-    "val_bits_per_byte",
-    "Validation loss over ln 2 and the bytes of a token.",
-    "bits/byte",
-    heading="validation text",
-    format=".4f",
-)
+    "val_bits_per_byte", "Validation loss over ln 2 and the bytes of a token.", "bits/byte",
+    heading="validation text", format=".4f",
+)  # fmt: skip
 VAL_TOP1 = Column(
     "val_top1_acc",
     "Share of tokens of the validation split that were the likeliest to the network.",
-    heading="top-1",
-    format=".2%",
-)
+    heading="top-1", format=".2%",
+)  # fmt: skip
 TEST_PPL = Column("test_ppl", "Exponential of the loss on the test split.")
 TEST_BITS = Column(
     "test_bits_per_byte", "Loss on the test split over ln 2 and the bytes of a token.", "bits/byte"
 )
 DIFFERENCE = Column(
-    "difference",
-    "Mean loss less that of the arm compared against, paired by seed.",
-    "nats/token",
-    heading="difference to the baseline, over seeds",
-    format=SIGNED,
-    quantity="validation loss less that of {baseline}",
-    better="lower",
-    headline="BMRK-04",
-)
+    "difference", "Mean loss less that of the arm compared against, paired by seed.", "nats/token",
+    heading="difference to the baseline, over seeds", format=SIGNED,
+    quantity="validation loss less that of {baseline}", better="lower", headline="BMRK-04",
+)  # fmt: skip
 DIFFERENCE_ENDS = interval_columns("difference", "the difference, over seeds", "nats/token")
 P = Column("p", "Chance of such a difference if there were none, over seeds.")
 P_HOLM = Column(
-    "p_holm", "The same, corrected by Holm for all subsets of the arm.",
-    heading="p (Holm)", format=".3g",
+    "p_holm", "The same, corrected by Holm for all subsets of the arm.", heading="p (Holm)",
+    format=".3g",
 )  # fmt: skip
 TRAIN_FLOPS = Column("train_flops", "Matrix products of the whole training.", "FLOP")
 PEAK_CUDA = Column(
-    "peak_cuda_mem_gb",
-    "Most CUDA memory handed out at one time; empty on a CPU.",
-    "10**9 bytes",
-    heading="peak CUDA memory",
-    format=".3f",
-)
+    "peak_cuda_mem_gb", "Most CUDA memory handed out at one time; empty on a CPU.", "10**9 bytes",
+    heading="peak CUDA memory", format=".3f",
+)  # fmt: skip
 RATE = Column(
     "learning_rate", "Largest learning rate of the schedule.", heading="learning rate", format="g"
 )

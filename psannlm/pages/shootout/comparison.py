@@ -7,9 +7,9 @@ what is asked. An arm differs from another only if other seeds and other documen
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy.stats import t as student
@@ -40,48 +40,21 @@ class Difference:
     mean: float
     low: float
     high: float
-    p: float
-    """Chance of a mean as far from zero if there were no difference."""
-
-    n: int
-    """Pairs."""
-
-    error: float = field(default=math.nan, compare=False)
-    """Standard error of the mean."""
-
-    freedom: float = field(default=math.nan, compare=False)
-    """Degrees of freedom of the error."""
+    p: float  # chance of a mean as far from zero if there were no difference
+    n: int  # pairs
+    error: float = math.nan  # standard error of the mean
+    freedom: float = math.nan  # degrees of freedom of the error
 
 
 @dataclass(frozen=True)
 class Comparison:
     """An arm against another, on the same seeds and the same documents."""
 
-    arm: str
-    other: str
-    seeds: Difference
-    """Of validation losses, a pair a seed: would other trainings say the same?"""
-
-    documents: Difference
-    """Of validation losses, a pair a document, weighted by tokens: would other texts?"""
-
-    test: Difference
-    """Of test losses, a pair a seed."""
-
-    p: float
-    """The greatest of those over seeds, over documents, and over both drawn anew together."""
-
-    p_holm: float
-    """The same after Holm's correction for all comparisons with the baseline; 1 in an A/A."""
-
-    verdict: Verdict
-
-
-class Contrast(NamedTuple):
-    """The same difference, over seeds and over documents."""
-
-    seeds: Difference
-    documents: Difference
+    seeds: Difference  # of validation losses, a pair a seed: would other trainings say the same?
+    documents: Difference  # of the same, a pair a document, weighted by tokens: would other texts?
+    test: Difference  # of test losses, a pair a seed
+    p_holm: float = 1.0  # p after Holm's correction for all comparisons; 1 in an A/A
+    verdict: Verdict = "A/A"
 
     @property
     def p(self) -> float:
@@ -102,21 +75,23 @@ class Contrast(NamedTuple):
         both = _difference(mean, math.sqrt(sum(squares)), freedom, self.seeds.n)
         return max(both.p, *(one.p for one in over))
 
+    def judged(self, p_holm: float) -> "Comparison":
+        """The same with its corrected p, and the verdict that follows from it."""
+        verdict = verdict_of(self.seeds, self.documents, p_holm)
+        return replace(self, p_holm=p_holm, verdict=verdict)
+
 
 def paired(differences: Sequence[float]) -> Difference:
     """Mean of differences with Student's interval, and the p of his two-sided test for zero."""
-    mean, error = _mean_and_error(differences)
-    return _difference(mean, error, len(differences) - 1, len(differences))
+    sample, n = np.asarray(differences, dtype=float), len(differences)
+    if n < 2:
+        return _difference(differences[0] if n else math.nan, math.nan, 0, n)
+    return _difference(float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(n), n - 1, n)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and both ends of Student's interval; the ends are NaN if there is one value or none.
-
-    Args:
-        values: Losses of one arm, one a seed.
-    """
-    found = paired(values)
-    return found.mean, found.low, found.high
+def over_seeds(mine: Mapping[int, float], other: Mapping[int, float]) -> Difference:
+    """Losses by seed less those of another, over the seeds that both have."""
+    return paired([mine[seed] - other[seed] for seed in sorted(mine.keys() & other.keys())])
 
 
 def over_documents(
@@ -178,10 +153,10 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> list[Comparison]:
+def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> dict[str, Comparison]:
     """Every other arm against the baseline, paired by the seeds that both have finished.
 
-    An arm differs only if seeds, documents and both together say so (see Contrast.p); that p is
+    An arm differs only if seeds, documents and both together say so (Comparison.p); that p is
     corrected for all arms that are not the baseline's network.
 
     Args:
@@ -198,20 +173,8 @@ def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> list[Comp
         if arm != baseline
     }
     tested = [arm for arm in found if same.get(arm, arm) != same.get(baseline, baseline)]
-    corrected = dict(zip(tested, holm([found[arm].p for arm in tested]), strict=True))
-    return [
-        Comparison(
-            arm,
-            baseline,
-            mine.seeds,
-            mine.documents,
-            _of_losses(_pairs(finals[arm], finals.get(baseline, ())), "test_loss"),
-            mine.p,
-            corrected.get(arm, 1.0),
-            verdict_of(mine, corrected[arm]) if arm in corrected else "A/A",
-        )
-        for arm, mine in found.items()
-    ]
+    corrected = holm([found[arm].p for arm in tested])
+    return found | {arm: found[arm].judged(p) for arm, p in zip(tested, corrected, strict=True)}
 
 
 def places(finals: Finals, same: Mapping[str, str], refused: Collection[str]) -> dict[str, int]:
@@ -246,34 +209,38 @@ def places(finals: Finals, same: Mapping[str, str], refused: Collection[str]) ->
     found = [contrast(finals[first[one]], finals[first[other]]) for one, other in pairs]
     n_better: Counter[str] = Counter()
     for (one, other), mine, p in zip(pairs, found, holm([f.p for f in found]), strict=True):
-        verdict = verdict_of(mine, p)
+        verdict = verdict_of(mine.seeds, mine.documents, p)
         n_better[other] += verdict == "better"
         n_better[one] += verdict == "worse"
     return {arm: 1 + n_better[network] for arm, network in ranked.items()}
 
 
-def contrast(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> Contrast:
-    """Validation losses of `arm` less those of `other`, by seed and by document.
+def contrast(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> Comparison:
+    """Losses of `arm` less those of `other`, by seed and by document, not judged yet.
 
     Raises:
         ValueError: Documents do not pair.
     """
-    pairs = _pairs(arm, other)
-    documents = over_documents([a.documents for a, _ in pairs], [b.documents for _, b in pairs])
-    return Contrast(_of_losses(pairs, "val_loss"), documents)
+    mine, theirs = finished(arm), finished(other)
+    shared = sorted(mine.keys() & theirs.keys())
+    return Comparison(
+        over_seeds(by_seed(arm), by_seed(other)),
+        over_documents([mine[s].documents for s in shared], [theirs[s].documents for s in shared]),
+        over_seeds(by_seed(arm, "test_loss"), by_seed(other, "test_loss")),
+    )
 
 
-def verdict_of(found: Contrast, p: float) -> Verdict:
+def verdict_of(seeds: Difference, documents: Difference, p: float) -> Verdict:
     """Better, worse or not separated.
 
     Better or worse needs a corrected p below LEVEL, a mean over seeds beyond SMALLEST_EFFECT,
     at least FEWEST_SEEDS pairs, and means of one sign.
 
     Args:
-        found: What was measured.
-        p: Its p, corrected.
+        seeds: The difference over seeds.
+        documents: The same over documents.
+        p: Of both, corrected.
     """
-    seeds, documents = found
     if p >= LEVEL or abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS:
         return "not separated"
     if seeds.mean * documents.mean <= 0:
@@ -281,31 +248,15 @@ def verdict_of(found: Contrast, p: float) -> Verdict:
     return "better" if seeds.mean < 0 else "worse"
 
 
-def finished(records: Sequence[TrainingRecord]) -> dict[int, TrainingRecord]:
-    """Trainings that came to a validation loss, by seed."""
-    return {r.seed: r for r in records if r.status == "ok" and r.val_loss is not None}
+def finished(records: Iterable[TrainingRecord]) -> dict[int, TrainingRecord]:
+    """Trainings that came to their end, by seed."""
+    return {record.seed: record for record in records if record.status == "ok"}
 
 
-def _pairs(
-    arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]
-) -> list[tuple[TrainingRecord, TrainingRecord]]:
-    mine, theirs = finished(arm), finished(other)
-    return [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
-
-
-def _of_losses(
-    pairs: Sequence[tuple[TrainingRecord, TrainingRecord]], name: Literal["val_loss", "test_loss"]
-) -> Difference:
-    losses = [(getattr(mine, name), getattr(theirs, name)) for mine, theirs in pairs]
-    return paired([a - b for a, b in losses if a is not None and b is not None])
-
-
-def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error; NaN where there are too few values for it."""
-    sample = np.asarray(values, dtype=float)
-    if sample.size < 2:
-        return (float(sample[0]) if sample.size else math.nan), math.nan
-    return float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(sample.size)
+def by_seed(records: Iterable[TrainingRecord], loss: str = "val_loss") -> dict[int, float]:
+    """That loss of the trainings that came to their end, as far as it is known."""
+    losses = {seed: getattr(record, loss) for seed, record in finished(records).items()}
+    return {seed: value for seed, value in losses.items() if value is not None}
 
 
 def _difference(mean: float, error: float, freedom: float, n: int) -> Difference:

@@ -1,38 +1,49 @@
 """Rows beside the leaderboard: tunings, ablation, scales, equal budgets, and what was learned."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import UNKNOWN, interval
-from psannlm.pages.shootout.arms import Arm, all_arms
-from psannlm.pages.shootout.budgets import at_budget, common_budget
-from psannlm.pages.shootout.comparison import Contrast, holm, mean_interval, paired, verdict_of
-from psannlm.pages.shootout.plan import Cell, scaled, subsets, tunings
-from psannlm.pages.shootout.records import Learned, Score, Setting, TrainingRecord
-from psannlm.pages.shootout.results import Trainings, by_seed, ends, good, on_edge, tuned
+from psannlm.pages.shootout import plan
+from psannlm.pages.shootout.arms import all_arms
+from psannlm.pages.shootout.comparison import (
+    Finals,
+    by_seed,
+    compare,
+    finished,
+    holm,
+    over_seeds,
+    verdict_of,
+)
+from psannlm.pages.shootout.records import Setting, TrainingRecord
+from psannlm.pages.shootout.results import Trainings, ends, loss_columns, on_edge, tuned
 from psannlm.train.learned import PARTS
 
-BUDGETS = ("tokens", "flops", "seconds")
+SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"
+"""The damped sine; gelu with the same learned gains, before and after it; gelu by itself."""
+
+Curve = Sequence[tuple[float, float]]
+"""Amounts spent so far, tokens, FLOPs or seconds, each with the loss that was reached."""
 
 
 def tuning_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     """One row per finished tuning run, in the order of arms and grids."""
     config = trainings.config
-    for cell in tunings(config):
+    for cell in plan.tunings(config):
         record, name = trainings.of_cell(cell), cell.arm.name
-        if record is None:
-            continue
-        chosen = trainings.chosen.get(name) == cell.setting
-        yield {
-            **vars(record),
-            "base": name,
-            **tuned(name, cell.setting, config),
-            "chosen": chosen,
-            "grid_edge": chosen and on_edge(cell.arm, cell.setting, config),
-        }
+        if record is not None:
+            chosen = trainings.chosen.get(name) == cell.setting
+            yield {
+                **vars(record),
+                "base": name,
+                **tuned(name, cell.setting, config),
+                "chosen": chosen,
+                "grid_edge": chosen and on_edge(cell.arm, cell.setting, config),
+            }
 
 
 def ablation_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
@@ -42,48 +53,36 @@ def ablation_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     what that on arms asks, of seeds alone: documents are kept of compared trainings only.
     """
     for name in trainings.config.ablation:
-        if name in trainings.chosen:
-            yield from _ablation_of(name, trainings)
-
-
-def _ablation_of(name: str, trainings: Trainings) -> Iterator[dict[str, Any]]:
-    arm, setting = all_arms()[name], trainings.chosen[name]
-    *frozen, full = subsets()
-    losses = {
-        subset: by_seed(_side(arm, setting._replace(learnable=subset), trainings))
-        for subset in (*frozen, full)
-    }
-    found = {subset: paired(_gaps(losses[subset], losses[full])) for subset in frozen}
-    corrected = dict(zip(frozen, holm([found[subset].p for subset in frozen]), strict=True))
-    for subset, mine in losses.items():
-        row = {
-            "base": name,
-            "learnable": " + ".join(subset) or "none",
-            "n_seeds": len(mine),
-            **interval_of(mine.values()),
-            "verdict": "baseline",
+        if (setting := trainings.chosen.get(name)) is None:
+            continue
+        losses = {
+            subset: by_seed(_side(name, setting._replace(learnable=subset), trainings))
+            for subset in plan.subsets()
         }
-        if subset != full:
-            difference, p_holm = found[subset], corrected[subset]
-            row |= ends("difference", difference) | {
-                "p": difference.p,
-                "p_holm": p_holm,
-                "verdict": verdict_of(Contrast(difference, difference), p_holm),
-            }
-        yield row
+        rows = [
+            {"base": name, "learnable": " + ".join(subset) or "none", **loss_columns(mine)}
+            for subset, mine in losses.items()
+        ]
+        *frozen, full = losses.values()
+        found = [over_seeds(mine, full) for mine in frozen]
+        for row, difference, p in zip(rows, found, holm([f.p for f in found]), strict=False):
+            verdict = verdict_of(difference, difference, p)
+            row |= ends("difference", difference)
+            row |= {"p": difference.p, "p_holm": p, "verdict": verdict}
+        yield from rows[:-1]
+        yield rows[-1] | {"verdict": "baseline"}
 
 
 def scale_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     """One row per arm and initial scale, with those of compared trainings."""
     for name, scale, setting, records in _scaled(trainings):
-        mine = by_seed(records)
+        losses = by_seed(records)
         yield {
             "base": name,
             "scale": scale,
             "learning_rate": setting.learning_rate,
-            "n_seeds": len(mine),
-            "n_failed": len(records) - len(mine),
-            **interval_of(mine.values()),
+            "n_failed": len(records) - len(losses),
+            **loss_columns(losses),
         }
 
 
@@ -97,94 +96,81 @@ def scale_seed_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
 def _scaled(trainings: Trainings) -> Iterator[tuple[str, float, Setting, list[TrainingRecord]]]:
     config = trainings.config
     for name in config.scale_arms:
-        if name in trainings.chosen:
-            arm = all_arms()[name]
-            for scale in config.scales:
-                setting = scaled(arm, config, trainings.chosen[name], scale)
-                yield name, scale, setting, _side(arm, setting, trainings)
+        for scale in config.scales if name in trainings.chosen else ():
+            setting = plan.scaled(all_arms()[name], config, trainings.chosen[name], scale)
+            yield name, scale, setting, _side(name, setting, trainings)
 
 
-def interval_of(losses: Iterable[float]) -> dict[str, float | None]:
-    """Mean loss with its interval, as three columns; None where they are unknown."""
-    found = (None if math.isnan(value) else value for value in mean_interval(list(losses)))
-    return dict(zip(("val_loss", "val_loss_low", "val_loss_high"), found, strict=True))
-
-
-def _side(arm: Arm, setting: Setting, trainings: Trainings) -> list[TrainingRecord]:
+def _side(name: str, setting: Setting, trainings: Trainings) -> list[TrainingRecord]:
     """The trainings of that setting with the seeds that side experiments take, as far as there."""
     seeds = trainings.config.seeds[: trainings.config.side_seeds]
-    found = [trainings.of_cell(Cell(arm, setting, seed)) for seed in seeds]
-    return [record for record in found if record is not None]
-
-
-def _gaps(mine: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
-    return [mine[seed] - other[seed] for seed in sorted(mine.keys() & other.keys())]
+    cells = [plan.Cell(all_arms()[name], setting, seed) for seed in seeds]
+    return [record for cell in cells if (record := trainings.of_cell(cell)) is not None]
 
 
 def matched_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
-    """One row per budget and ranked arm; none for a budget that not all of them reach."""
-    fit = {name: good(found) for name, found in trainings.fit.items()}
-    for budget in BUDGETS:
+    """One row per budget and ranked arm; none for a budget that not all of them reach.
+
+    A loss on the way is not that of a training planned to end there: its learning rate had not
+    fallen.
+    """
+    fit = {name: finished(found) for name, found in trainings.fit.items()}
+    for budget in ("tokens", "flops", "seconds"):
         curves = {
-            name: {record.seed: _curve(record, budget) for record in found}
+            name: {seed: _curve(record, budget) for seed, record in found.items()}
             for name, found in fit.items()
         }
         amount = common_budget([curve for mine in curves.values() for curve in mine.values()])
-        if amount is not None:
-            yield from _at(budget, amount, curves, trainings.config.baseline)
-
-
-def _at(
-    budget: str,
-    amount: float,
-    curves: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]],
-    baseline: str,
-) -> Iterator[dict[str, Any]]:
-    losses = {
-        name: {
-            seed: loss
-            for seed, curve in mine.items()
-            if (loss := at_budget(curve, amount)) is not None
+        if amount is None:
+            continue
+        losses = {
+            name: {seed: at_budget(curve, amount) for seed, curve in mine.items()}
+            for name, mine in curves.items()
         }
-        for name, mine in curves.items()
-    }
-    theirs = losses.get(baseline, {})
-    for name, mine in losses.items():
-        row = {
-            "budget": budget,
-            "amount": amount,
-            "base": name,
-            "n_seeds": len(mine),
-            **interval_of(mine.values()),
-        }
-        if name != baseline and theirs:
-            row |= ends("difference", paired(_gaps(mine, theirs)))
-        yield row
+        baseline = losses.get(trainings.config.baseline, {})
+        for name, mine in losses.items():
+            row = {"budget": budget, "amount": amount, "base": name, **loss_columns(mine)}
+            if name != trainings.config.baseline:
+                row |= ends("difference", over_seeds(mine, baseline))
+            yield row
 
 
-def _curve(record: TrainingRecord, budget: str) -> list[tuple[float, float]]:
+def _curve(record: TrainingRecord, budget: str) -> Curve:
     """Losses of a training over what it has spent."""
-    spent = {
-        "tokens": [float(point.tokens) for point in record.curve],
-        "flops": [float(point.tokens * record.flops_per_token) for point in record.curve],
-        "seconds": [point.seconds for point in record.curve],
-    }
-    return list(zip(spent[budget], (point.val_loss for point in record.curve), strict=True))
+    if budget == "seconds":
+        return [(point.seconds, point.val_loss) for point in record.curve]
+    per_token = record.flops_per_token if budget == "flops" else 1
+    return [(float(point.tokens * per_token), point.val_loss) for point in record.curve]
 
 
-def curve_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
-    """One row per evaluation of a compared training."""
-    for record in trainings.finished:
-        for point in record.curve:
-            flops = point.tokens * record.flops_per_token
-            yield _named(record) | point._asdict() | {"flops": flops}
+def at_budget(curve: Curve, amount: float) -> float:
+    """Loss at an amount within the curve, interpolated between the two evaluations around it.
+
+    A straight line over the logarithm of the amount: losses fall about as much with every doubling,
+    while a straight line over the amount itself would lie above so bent a curve, most where
+    evaluations are sparse.
+    """
+    amounts, losses = zip(*curve, strict=True)
+    return float(np.interp(np.log(amount), np.log(amounts), losses))
 
 
-def learned_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
-    """One row per compared training, layer and learned parameter."""
-    for record in trainings.finished:
-        for learned in record.learned:
-            yield _named(record) | dict(zip(Learned._fields, learned, strict=True))
+def common_budget(curves: Sequence[Curve]) -> float | None:
+    """The largest amount that all curves reach and none begins after; None if there is none."""
+    if not curves or not all(curves):
+        return None
+    reached = min(curve[-1][0] for curve in curves)
+    return reached if reached >= max(curve[0][0] for curve in curves) else None
+
+
+def item_rows(field: str, trainings: Trainings) -> Iterator[dict[str, Any]]:
+    """One row per compared training and evaluation, learned parameter, score or document of it."""
+    for found in trainings.compared.values():
+        for record in finished(found).values():
+            for number, item in enumerate(getattr(record, field)):
+                row = {"base": record.arm, "seed": record.seed, "document": number}
+                if field == "curve":
+                    row["flops"] = item.tokens * record.flops_per_token
+                yield row | item._asdict()
 
 
 def layer_rows(learned: pd.DataFrame) -> Iterator[dict[str, str]]:
@@ -200,34 +186,32 @@ def layer_rows(learned: pd.DataFrame) -> Iterator[dict[str, str]]:
         yield row
 
 
-def score_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
-    """One row per compared training and metric of a task."""
-    for record in trainings.finished:
-        for score in record.scores:
-            yield _named(record) | dict(zip(Score._fields, score, strict=True))
-
-
-def task_rows(scores: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def task_rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per arm and metric of a task, means over seeds."""
-    keys = ["task", "metric", "base"]
-    for key, group in scores.groupby(keys, sort=False):
-        yield {
-            **dict(zip(keys, key, strict=True)),
-            "value": float(group["value"].mean()),
-            "value_low": group["value"].min(),
-            "value_high": group["value"].max(),
-            "stderr": group["stderr"].mean(),
-            "chance": group["chance"].iloc[0],
-            "n_items": int(group["n_items"].iloc[0]),
-            "n_seeds": len(group),
-        }
+    groups = scores.astype({"value": float, "stderr": float}).groupby(
+        ["task", "metric", "base"], sort=False
+    )
+    found = groups.agg(
+        value=("value", "mean"),
+        value_low=("value", "min"),
+        value_high=("value", "max"),
+        stderr=("stderr", "mean"),
+        chance=("chance", "first"),
+        n_items=("n_items", "first"),
+        n_seeds=("seed", "size"),
+    )
+    return plain_rows(found.reset_index())
 
 
-def document_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
-    """One row per compared training and document of the validation split, by its number."""
-    for record in trainings.finished:
-        for number, document in enumerate(record.documents):
-            yield _named(record) | {"document": number, **document._asdict()}
+def gain_rows(finals: Finals) -> Iterator[dict[str, Any]]:
+    """The sine against gelu and the scaled gelu, and that against gelu: one row each.
+
+    Each is one planned comparison, so not corrected.
+    """
+    for arm, other in ((SINE, PLAIN), (SINE, SCALED), (SCALED, PLAIN)):
+        found = compare({name: finals.get(name, ()) for name in (arm, other)}, other, {})[arm]
+        row = {"base": arm, "other": other, "n": found.seeds.n, "verdict": found.verdict}
+        yield row | ends("difference", found.seeds)
 
 
 def training_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
@@ -241,7 +225,3 @@ def training_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
             "part": "compared" if record.final else "tuning" if is_tuning else "control",
             "learned": ", ".join(record.setting.learnable) or "none",
         }
-
-
-def _named(record: TrainingRecord) -> dict[str, Any]:
-    return {"base": record.arm, "seed": record.seed}

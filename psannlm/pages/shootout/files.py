@@ -1,15 +1,13 @@
-"""The files of a shootout beside its tables: summary.json, metrics.json and leaderboard.md."""
+"""The files of a shootout beside its tables: summary.json, metrics.json, leaderboard, README.md."""
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
 from psannlm.evidence.page import RunInfo, Tables
-from psannlm.evidence.table import (
-    plain_rows,
-)
+from psannlm.evidence.table import plain_rows
+from psannlm.evidence.text import duration, number
 from psannlm.pages.shootout.arms import arms_of
 from psannlm.pages.shootout.columns import FIRST
 from psannlm.pages.shootout.config import ShootoutConfig
@@ -18,31 +16,24 @@ from psannlm.pages.shootout.results import tuned
 from psannlm.pages.shootout.tables import BOARD, RUNS, SUMMARY, TUNING
 
 
-def json_files(tables: Tables, run: RunInfo[ShootoutConfig]) -> dict[str, str]:
-    """summary.json, and metrics.json of each compared training."""
-    runs = plain_rows(tables[RUNS.file])
-    summary = {
-        "arms": plain_rows(tables[SUMMARY.file]),
-        "runs": runs,
-        "settings": _settings(tables, run.config),
-    }
+def texts(tables: Tables, run: RunInfo[ShootoutConfig]) -> dict[str, str]:
+    """leaderboard.md, summary.json, and metrics.json of each compared training."""
+    arms, runs = tables[SUMMARY.file], plain_rows(tables[RUNS.file])
+    settings = _settings(tables, run.config)
+    summary = {"arms": plain_rows(arms), "runs": runs, "settings": settings}
     metrics = {
         f"runs/{row['base']}_seed{row['seed']}/metrics.json": _json(
             {name: row[name] for name in FIRST} | row
         )
         for row in runs
     }
-    return {"summary.json": _json(summary), **metrics}
+    board = f"# Shootout, {run.name}\n\n{leaderboard(arms, run.config.baseline)}\n"
+    return {"leaderboard.md": board, "summary.json": _json(summary), **metrics}
 
 
 def _settings(tables: Tables, config: ShootoutConfig) -> dict[str, Any]:
     """How arms were tuned and compared, and what the tuning has chosen."""
     names = ("learning_rate", "sine_frequency")
-    chosen = {
-        row["base"]: {name: row[name] for name in names}
-        for row in plain_rows(tables[TUNING.file])
-        if row["chosen"]
-    }
     return {
         "baseline": config.baseline,
         "match": config.match,
@@ -53,7 +44,11 @@ def _settings(tables: Tables, config: ShootoutConfig) -> dict[str, Any]:
             arm.name: [tuned(arm.name, setting, config) for setting in grid(arm, config)]
             for arm in arms_of(config)
         },
-        "chosen": chosen,
+        "chosen": {
+            row["base"]: {name: row[name] for name in names}
+            for row in plain_rows(tables[TUNING.file])
+            if row["chosen"]
+        },
     }
 
 
@@ -64,10 +59,10 @@ def _json(content: Any) -> str:
 def leaderboard(summary: pd.DataFrame, baseline: str) -> str:
     """Arms by place in Markdown, refused ones at the end, and what must be known beside."""
     view = BOARD.view(summary)
+    headings = [heading.format(baseline=baseline) for heading in view]
+    rows = [headings, ["---"] * len(headings), *view.itertuples(index=False, name=None)]
     lines = [
-        _line(heading.format(baseline=baseline) for heading in view),
-        _line("---" for _ in view),
-        *map(_line, view.itertuples(index=False, name=None)),
+        *(f"| {' | '.join(map(_plain, row))} |" for row in rows),
         "",
         "A place is one more than the number of arms that are separated as better, all pairs "
         "corrected together. Losses are means over seeds on the validation split; a negative "
@@ -85,10 +80,26 @@ def leaderboard(summary: pd.DataFrame, baseline: str) -> str:
     return "\n".join(lines)
 
 
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
-
-
 def _plain(text: str) -> str:
     """The text on one line, and in one cell."""
     return " ".join(text.split()).replace("|", "\\|").removesuffix(".")
+
+
+def readme(tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
+    """README.md of a run folder: what was compared on what, and the leaderboard."""
+    config, corpus, every = run.config, run.manifest["corpus"], tables["trainings"]
+    tokens = tables[SUMMARY.file]["train_tokens"].dropna()
+    lines = [
+        f"# Shootout, {run.name}",
+        f"Preset {config.preset}, on {run.device}. Every arm is "
+        f"trained on {number(tokens.max(), ',.0f')} tokens of "
+        f"{config.corpus if corpus is None else corpus['path']} with "
+        f"{len(config.seeds)} seeds, {config.d_model} wide and {config.n_layers} layers deep, "
+        f"after a tuning of {len(config.learning_rates)} settings each on the validation split.",
+        leaderboard(tables[SUMMARY.file], config.baseline),
+        f"{len(every)} trainings, {duration(every['train_seconds'].astype(float).sum())} of "
+        "training together. Each is in `cells/`, the compared ones in `runs/` too; all other files "
+        "follow from these.",
+        f"Made by `{run.manifest['command']}`.\n",
+    ]
+    return "\n\n".join(lines)

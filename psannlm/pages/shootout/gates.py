@@ -5,8 +5,8 @@ Shape letters: T tokens, V vocabulary.
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from psannlm.checks.formulas import leak
 from psannlm.config.network import ModelConfig
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.arms import Arm, arms_of, network_of
+from psannlm.pages.shootout.comparison import by_seed
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.plan import Cell, Chosen, grid, training_of
 from psannlm.pages.shootout.records import Gate, TrainingRecord
@@ -39,15 +40,11 @@ FEWEST_SEEDS = 2
 """Trainings that have to end in one loss to the last bit before it is no coincidence."""
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """What an arm computes at the setting that all arms have in common, all parameters noisy."""
 
-    shapes: Mapping[str, torch.Size]
-    """Of its parameters, by name."""
-
-    logits: Tensor
-    """(1, T, V), float64."""
+    shapes: Mapping[str, torch.Size]  # of its parameters, by name
+    logits: Tensor  # (1, T, V), float64
 
 
 def gates(config: ShootoutConfig, chosen: Chosen, records: Sequence[TrainingRecord]) -> list[Gate]:
@@ -67,9 +64,14 @@ def gates(config: ShootoutConfig, chosen: Chosen, records: Sequence[TrainingReco
     generator = torch.Generator().manual_seed(config.tuning_seed)
     tokens = torch.randint(config.vocab_size, (1, length), generator=generator)
     leaks = {arm.name: _worst_leak(arm, config, chosen, records, tokens) for arm in arms}
-    outputs = {arm.name: _output(network_of(arm, config), config, tokens) for arm in arms}
-    first = _firsts(outputs, lambda one, other: _one_network(one, other, outputs, records))
-    return [_gate(arm.name, leaks[arm.name], outputs, first) for arm in arms]
+    outputs = {}
+    for arm in arms:
+        model = _noisy(network_of(arm, config), config)
+        shapes = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
+        with torch.no_grad():
+            outputs[arm.name] = Output(shapes, model(tokens))
+    first = _firsts(outputs, records)
+    return [_gate(name, leaks[name], outputs, first[name]) for name in outputs]
 
 
 def _noisy(network: ModelConfig, config: ShootoutConfig) -> Transformer:
@@ -88,94 +90,69 @@ def _worst_leak(
     """The leak that comes nearest to its bound, or goes farthest beyond."""
     setting = chosen.get(arm.name, grid(arm, config)[0])
     network = training_of(Cell(arm, setting, config.tuning_seed), config).network
-    found = [
-        Measure(
-            name="with noisy parameters",
-            value=leak(_noisy(network, config), tokens),
-            bound=NOISY_BOUND,
-            why="rounding moves less",
-        )
-    ]
+    found = [("with noisy parameters", leak(_noisy(network, config), tokens), NOISY_BOUND)]
     found += [
-        Measure(
-            name=f"as trained with seed {record.seed}",
-            value=record.leak,
-            bound=TRAINED_BOUND,
-            why="rounding moves less",
-        )
+        (f"as trained with seed {record.seed}", record.leak, TRAINED_BOUND)
         for record in records
         if record.arm == arm.name and record.final and record.leak is not None
     ]
-    return max(found, key=lambda measure: measure.bound_ratio)
+    why = "rounding moves less"
+    measures = [Measure(name=name, value=value, bound=b, why=why) for name, value, b in found]
+    return max(measures, key=lambda measure: measure.bound_ratio)
 
 
-def _output(network: ModelConfig, config: ShootoutConfig, tokens: Tensor) -> Output:
-    model = _noisy(network, config)
-    shapes = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
-    with torch.no_grad():
-        return Output(shapes, model(tokens))
+def end_alike(one: str, other: str, records: Sequence[TrainingRecord]) -> bool:
+    """Whether compared trainings of two arms have the same losses with every seed that both have.
 
-
-def _one_network(
-    one: str, other: str, outputs: Mapping[str, Output], records: Sequence[TrainingRecord]
-) -> bool:
-    """Whether two arms have equal parameters and logits, or all their trainings equal losses."""
-    a, b = outputs[one], outputs[other]
-    if a.shapes == b.shapes and networks.difference(a.logits, b.logits) <= SAME_WITHIN:
-        return True
-    losses, others = (
-        {
-            r.seed: r.val_loss
-            for r in records
-            if r.arm == name and r.final and r.val_loss is not None
-        }
+    To the last bit, and with FEWEST_SEEDS at least.
+    """
+    mine, theirs = (
+        by_seed(record for record in records if record.arm == name and record.final)
         for name in (one, other)
     )
-    shared = losses.keys() & others.keys()
-    return len(shared) >= FEWEST_SEEDS and all(losses[seed] == others[seed] for seed in shared)
+    shared = mine.keys() & theirs.keys()
+    return len(shared) >= FEWEST_SEEDS and all(mine[seed] == theirs[seed] for seed in shared)
 
 
-def _firsts(arms: Mapping[str, Output], is_one: Callable[[str, str], bool]) -> dict[str, str]:
+def _firsts(outputs: Mapping[str, Output], records: Sequence[TrainingRecord]) -> dict[str, str]:
     """Of each arm, the first one that is the same network: itself, if there is none before it.
 
-    What is the same as a copy is the same as its original.
+    Two arms are one network if their parameters and logits are equal, or all their trainings end in
+    equal losses. What is the same as a copy is the same as its original.
     """
-    first, order = {name: name for name in arms}, list(arms)
-    for one, other in itertools.combinations(arms, 2):
-        if first[one] != first[other] and is_one(one, other):
+    first, order = {name: name for name in outputs}, list(outputs)
+    for one, other in itertools.combinations(outputs, 2):
+        a, b = outputs[one], outputs[other]
+        is_one = a.shapes == b.shapes and networks.difference(a.logits, b.logits) <= SAME_WITHIN
+        if is_one or end_alike(one, other, records):
             kept, copied = sorted((first[one], first[other]), key=order.index)
             first = {name: kept if found == copied else found for name, found in first.items()}
     return first
 
 
-def _gate(
-    name: str, measure: Measure, outputs: Mapping[str, Output], first: Mapping[str, str]
-) -> Gate:
-    logits = outputs[name].logits
+def _gate(name: str, worst: Measure, outputs: Mapping[str, Output], first: str) -> Gate:
+    finite = {name: one.logits for name, one in outputs.items() if one.logits.isfinite().all()}
     gaps = {
-        other: networks.difference(output.logits, logits)
-        for other, output in outputs.items()
-        if other != name and output.logits.isfinite().all() and logits.isfinite().all()
+        other: networks.difference(logits, finite[name])
+        for other, logits in finite.items()
+        if other != name and name in finite
     }
-    nearest = min(gaps, key=lambda other: gaps[other], default="")
+    nearest = min(gaps, key=gaps.__getitem__, default="")
     return Gate(
         arm=name,
-        leak=measure.value if math.isfinite(measure.value) else math.inf,
-        bound=measure.bound,
+        leak=worst.value if math.isfinite(worst.value) else math.inf,
+        bound=worst.bound,
         nearest=nearest,
         distance=gaps.get(nearest, 0.0),
-        same_as=first[name] if first[name] != name else "",
-        refused=_reason(name, measure),
+        same_as=first if first != name else "",
+        refused="" if worst.passed else _reason(name, worst),
     )
 
 
-def _reason(name: str, measure: Measure) -> str:
-    if measure.passed:
-        return ""
-    if not math.isfinite(measure.value):
-        return f"{name} {measure.name} gives logits that are no finite numbers"
+def _reason(name: str, worst: Measure) -> str:
+    if not math.isfinite(worst.value):
+        return f"{name} {worst.name} gives logits that are no finite numbers"
     return (
-        f"{name} {measure.name} sees the future: a changed token moves logits before it by "
-        f"{measure.value:.1e} of the largest, which must be at most {measure.bound:.0e}; "
-        f"{measure.why}"
+        f"{name} {worst.name} sees the future: a changed token moves logits before it by "
+        f"{worst.value:.1e} of the largest, which must be at most {worst.bound:.0e}; {worst.why}"
     )

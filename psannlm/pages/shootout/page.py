@@ -10,11 +10,11 @@ from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
-from psannlm.pages.shootout import bounds, figures, files, gain_control, prose, rerun
+from psannlm.pages.shootout import bounds, controls, figures, files, prose, rerun
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.pages.shootout.columns import DIFFERENCE
-from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT
+from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT, compare
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import measure, n_cells
 from psannlm.pages.shootout.records import (
@@ -79,18 +79,14 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         return prose.reading(tables, run.config)
 
     def section(self, name: str, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
-        say = {"gain": gain_control.control, "tasks": prose.tasks}[name]
+        say = {"gain": prose.gain, "tasks": prose.tasks}[name]
         return say(tables, run.config)
 
     def readme(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
-        return prose.readme(tables, run)
+        return files.readme(tables, run)
 
     def files(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> Mapping[str, str]:
-        return {
-            **super().files(tables, run),
-            **files.json_files(tables, run),
-            "leaderboard.md": prose.board(tables, run),
-        }
+        return {**super().files(tables, run), **files.texts(tables, run)}
 
     def bounds(self, records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Iterator[str]:
         return bounds.problems(records, config)
@@ -119,7 +115,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
 
     def _gain(self, run: Evidence, rows: Mapping[str, Row]) -> Iterator[Number]:
         """The sine against gelu with the same learned gains, one planned comparison."""
-        sine, other = gain_control.SINE, gain_control.SCALED
+        sine, other = controls.SINE, controls.SCALED
         if not {sine, other} <= rows.keys():
             return
         finals: dict[str, list[TrainingRecord]] = {sine: [], other: []}
@@ -127,11 +123,11 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
             if row.values["base"] in finals:
                 text = run.text(f"{PREFIX}{row.values['key']}.json")
                 finals[row.values["base"]].append(from_json(text))
-        found = gain_control.contrast(finals, sine, other)
+        found = compare(finals, other, {})[sine]
         seeds = found.seeds
         if not seeds.n:
             return
-        decided = gain_control.has_verdict(self.config(**run.manifest["parameters"]))
+        decided = prose.has_verdict(self.config(**run.manifest["parameters"]))
         yield replace(
             self.number(rows[sine], DIFFERENCE),
             name=prose.GAIN,

@@ -1,45 +1,60 @@
 """The sentences of the shootout page whose words depend on its result."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
 
-from psannlm.evidence.page import RunInfo, Tables
+from psannlm.evidence.page import Tables
 from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
-from psannlm.evidence.text import by_verdict, duration, interval, number
-from psannlm.pages.shootout.columns import SURE, amount
+from psannlm.evidence.text import by_verdict, interval, number
+from psannlm.pages.shootout.columns import SIGNED, SURE, amount
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, SMALLEST_EFFECT
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.files import leaderboard
-from psannlm.pages.shootout.gain_control import (
-    HEADLINES,
-    PLAIN,
-    SCALED,
-    SEPARATED,
-    SINE,
-    UNDECIDED,
-    has_verdict,
-)
+from psannlm.pages.shootout.controls import PLAIN, SCALED, SINE
 
 Row = dict[str, Any]
 
 GAIN = f"shootout.{SINE}.difference_to_{SCALED}"
 """Name of what is left of the sine where gains are the same."""
 
+UNDECIDED, UNKNOWN_SIDE = "not separated", "not told apart from"
+
+HEADLINES: Mapping[tuple[str, str], str] = {
+    ("better", "better"): "The sine's advantage over gelu is not gain alone",
+    ("better", "not separated"): "Gain alone may be all of the sine's advantage over gelu",
+    ("better", "worse"): "Gain alone does more than the sine",
+    ("not separated", "better"): "The sine is not separated from gelu, but better than its gains",
+    ("not separated", "not separated"): "The sine has no separated advantage to be explained",
+    ("not separated", "worse"): "Gain alone does more than the sine, which is not separated "
+    "from gelu",
+    ("worse", "better"): "The sine is worse than gelu, and gain alone is worse still",
+    ("worse", "not separated"): "The sine is worse than gelu, and not separated from gain alone",
+    ("worse", "worse"): "The sine is worse than gelu, and worse than gain alone",
+}
+"""By the verdict on the sine against gelu, and that against the scaled gelu."""
+
 
 def answer(tables: Tables, config: ShootoutConfig) -> str:
     """What the run found, in five lines at most; every number is taken from its tables."""
-    lines = [
+    return _bullets(
         _terms(tables["runs.csv"], config),
         _per_token(tables, config),
         _per_budget(tables, config),
         _per_byte(tables, config),
         _exceptions(tables),
-    ]
+    )
+
+
+def _bullets(*lines: str) -> str:
     return "\n".join(f"- {line}" for line in lines if line)
+
+
+def has_verdict(config: ShootoutConfig) -> bool:
+    """Whether there are seeds enough, in a run that is no smoke test, to call arms separated."""
+    return len(config.seeds) >= FEWEST_SEEDS and config.preset != "smoke"
 
 
 def _terms(runs: pd.DataFrame, config: ShootoutConfig) -> str:
@@ -48,7 +63,7 @@ def _terms(runs: pd.DataFrame, config: ShootoutConfig) -> str:
     tokens = runs["train_tokens"].dropna()
     each = f", {tokens.max():,.0f} tokens a training" if len(tokens) else ""
     said = (
-        f"{count(n, 'seed')} an arm{each}, of the corpus `{PurePath(config.corpus).stem}`; "
+        f"{_count(n, 'seed')} an arm{each}, of the corpus `{PurePath(config.corpus).stem}`; "
         f"differences are to {config.baseline}, in nats per token (less is better)"
         + (f", with {SURE} intervals over seeds." if n > 1 else ".")
     )
@@ -70,11 +85,8 @@ def _per_token(tables: Tables, config: ShootoutConfig) -> str:
         "worse": f"**worse** than {baseline}:",
         UNDECIDED: "**not separated** from it:",
     }
-    groups: dict[str, list[Row]] = {verdict: [] for verdict in heads}
-    for row in rows:
-        groups[row["verdict"] if row["verdict"] in SEPARATED else UNDECIDED].append(row)
-    said = [f"{heads[verdict]} {_listed(mine)}" for verdict, mine in groups.items() if mine]
-    return f"Per token, {'; '.join(said)}."
+    groups = _grouped(heads, (row["verdict"] for row in rows), rows)
+    return f"Per token, {'; '.join(groups)}."
 
 
 def compared(tables: Tables) -> list[Row]:
@@ -94,7 +106,14 @@ def _listed(rows: Iterable[Row]) -> str:
 
 
 def _signed(row: Row) -> str:
-    return interval(row["difference"], row["difference_low"], row["difference_high"], "+.4f")
+    return interval(row["difference"], row["difference_low"], row["difference_high"], SIGNED)
+
+
+def _grouped(heads: Mapping[str, str], groups: Iterable[str], rows: Iterable[Row]) -> list[str]:
+    """Arms with their differences behind the head of their group, in the order of heads."""
+    found = list(zip(groups, rows, strict=True))
+    members = {head: [row for group, row in found if group == name] for name, head in heads.items()}
+    return [f"{head} {_listed(mine)}" for head, mine in members.items() if mine]
 
 
 def _per_budget(tables: Tables, config: ShootoutConfig) -> str:
@@ -118,12 +137,8 @@ def _sides(rows: list[Row], config: ShootoutConfig) -> str:
     """Arms below the baseline, above it, and those whose interval holds zero."""
     if not has_verdict(config):
         return f"without a verdict: {_listed(rows)}"
-    groups: dict[str, list[Row]] = {"below": [], "above": [], "not told apart from": []}
-    for row in rows:
-        groups[side(row)].append(row)
-    return ", ".join(
-        f"{name} {config.baseline}: {_listed(mine)}" for name, mine in groups.items() if mine
-    )
+    heads = {name: f"{name} {config.baseline}:" for name in ("below", "above", UNKNOWN_SIDE)}
+    return ", ".join(_grouped(heads, map(side, rows), rows))
 
 
 def side(row: Row) -> str:
@@ -134,24 +149,23 @@ def side(row: Row) -> str:
             return "below"
         if row["difference_low"] > 0:
             return "above"
-    return "not told apart from"
+    return UNKNOWN_SIDE
 
 
 def _per_byte(tables: Tables, config: ShootoutConfig) -> str:
     """Peaks beside the baseline's, those of better arms first."""
-    table = tables["summary.csv"].set_index("base")["peak_cuda_mem_gb"].dropna()
-    if config.baseline not in table.index:
+    peaks = tables["summary.csv"].set_index("base")["peak_cuda_mem_gb"].dropna()
+    if config.baseline not in peaks.index:
         return (
             "Per byte of memory: not answered here, for torch knows the peak of a training on a "
             "GPU alone; the page on memory counts what a step of each base needs."
         )
-    mine = float(table[config.baseline])
-    rows = [row for row in compared(tables) if row["base"] in table.index]
-    rows.sort(key=lambda row: row["verdict"] != "better")
+    mine = float(peaks[config.baseline])
+    rows = [row for row in compared(tables) if row["base"] in peaks.index]
     said = ", ".join(
-        f"{row['base']} {table[row['base']] / mine:.2f} ×"
+        f"{row['base']} {peaks[row['base']] / mine:.2f} ×"
         + (f" ({row['verdict']})" if has_verdict(config) else "")
-        for row in rows
+        for row in sorted(rows, key=lambda row: row["verdict"] != "better")
     )
     return f"Per byte of memory: peaks against the {mine:.3f} GB of {config.baseline}: {said}."
 
@@ -165,12 +179,12 @@ def _exceptions(tables: Tables) -> str:
         if row["refused"]:
             said.append(f"**{row['base']} is refused a place**: {row['refused']}.")
     if failed := len(tables["failures"]):
-        n = count(len(tables["trainings"]), "training")
+        n = _count(len(tables["trainings"]), "training")
         said.append(f"{failed} of {n} failed; each is listed with its reason.")
     return " ".join(said)
 
 
-def count(n: int, what: str) -> str:
+def _count(n: int, what: str) -> str:
     """So many things, in words: 1 seed, 2 seeds."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
@@ -178,14 +192,13 @@ def count(n: int, what: str) -> str:
 def reading(tables: Tables, config: ShootoutConfig) -> str:
     """How to read the tables: gates, grids, what arms have in common, and what is left out."""
     rows = plain_rows(tables["summary.csv"])
-    lines = [
+    return _bullets(
         _gates(plain_rows(tables["gates.csv"])),
         *_tuned(rows, config),
         _widths(rows, config),
         _speed(config),
         *_left_out(rows),
-    ]
-    return "\n".join(f"- {line}" for line in lines if line)
+    )
 
 
 def _gates(gates: Sequence[Row]) -> str:
@@ -209,12 +222,17 @@ def _gates(gates: Sequence[Row]) -> str:
 
 def _tuned(rows: Sequence[Row], config: ShootoutConfig) -> Iterator[str]:
     """How large the grids were, and whose best setting may lie beyond."""
+    rates, scaled_rates, frequencies = (
+        ", ".join(f"{value:g}" for value in values)
+        for values in (
+            config.learning_rates, config.scaled_learning_rates, config.scaled_frequencies
+        )
+    )  # fmt: skip
     yield (
-        f"**Tuning**: {count(len(config.learning_rates), 'setting')} for every arm, with seed "
-        f"{config.tuning_seed}, which is none of the compared ones: learning rates "
-        f"{_values(config.learning_rates)}; for arms whose nonlinearity has an initial f, learning "
-        f"rates {_values(config.scaled_learning_rates)} with f "
-        f"{_values(config.scaled_frequencies)}. What lies between or beyond was not tried."
+        f"**Tuning**: {_count(len(config.learning_rates), 'setting')} for every arm, with seed "
+        f"{config.tuning_seed}, which is none of the compared ones: learning rates {rates}; for "
+        f"arms whose nonlinearity has an initial f, learning rates {scaled_rates} with f "
+        f"{frequencies}. What lies between or beyond was not tried."
     )
     if edges := [f"{row['base']} ({_setting(row)})" for row in rows if row["grid_edge"]]:
         yield (
@@ -281,39 +299,88 @@ def tasks(tables: Tables, config: ShootoutConfig) -> str:
     )
 
 
-def _values(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+def gain(tables: Tables, config: ShootoutConfig) -> str:
+    """How much of the sine's difference to gelu is left against gelu with the same gains."""
+    return _bullets(_gains(tables, config), _scales(tables["scales.csv"], config))
 
 
-def board(tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
-    """leaderboard.md: arms by place."""
-    table = leaderboard(tables["summary.csv"], run.config.baseline)
-    return f"# Shootout, {run.name}\n\n{table}\n"
+def _gains(tables: Tables, config: ShootoutConfig) -> str:
+    """The sine against gelu, against the scaled gelu, and the scaled gelu against gelu."""
+    rows = {row["base"]: row for row in plain_rows(tables["summary.csv"])}
+    found = plain_rows(tables["gain"])
+    if lacking := _lacking(rows, found):
+        return f"Whether the sine's advantage is gain alone is not answered here: {lacking}."
+    if config.baseline == PLAIN:  # the leaderboard's verdicts are corrected for all arms
+        for row in found:
+            if row["other"] == PLAIN:
+                row["verdict"] = rows[row["base"]]["verdict"]
+    decided = has_verdict(config)
+    whole, rest, alone = (
+        f"{_signed(row)} nats" + (f", {_called(row['verdict'])}" if decided else "")
+        for row in found
+    )
+    said = (
+        f"{SINE} less {PLAIN}: {whole}. {SINE} less {SCALED}, what is left where gains are the "
+        f"same: {rest}. {SCALED} less {PLAIN}, gain alone: {alone}."
+    )
+    if not decided:
+        return f"No verdict on whether the sine's advantage is gain alone. {said}"
+    if config.baseline == PLAIN:
+        said += f" Verdicts against {PLAIN} are those of the leaderboard; that against {SCALED} "
+        said += "is one planned comparison, so it is not corrected."
+    verdicts = _called(found[0]["verdict"]), _called(found[1]["verdict"])
+    if verdicts[1] == UNDECIDED:
+        said += " Not separated is not equal: the interval says what is still possible."
+    return f"**{HEADLINES[verdicts]}.** {said}"
 
 
-def readme(tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
-    """README.md of a run folder: what was compared on what, and the leaderboard."""
-    config, corpus, every = run.config, run.manifest["corpus"], tables["trainings"]
-    tokens = tables["summary.csv"]["train_tokens"].dropna()
-    lines = [
-        f"# Shootout, {run.name}",
-        "",
-        f"Preset {config.preset}, on {run.device}. Every arm is "
-        f"trained on {number(tokens.max(), ',.0f')} tokens of "
-        f"{config.corpus if corpus is None else corpus['path']} with "
-        f"{len(config.seeds)} seeds, {config.d_model} wide and {config.n_layers} layers deep, "
-        f"after a tuning of {len(config.learning_rates)} settings each on the validation split.",
-        "",
-        leaderboard(tables["summary.csv"], config.baseline),
-        "",
-        f"{len(every)} trainings, {duration(every['train_seconds'].astype(float).sum())} of "
-        "training together. Each is in `cells/`, the compared ones in `runs/` too; all other files "
-        "follow from these.",
-        "",
-        f"Made by `{run.manifest['command']}`.",
-        "",
-    ]
-    return "\n".join(lines)
+def _lacking(rows: Mapping[str, Row], found: Iterable[Row]) -> str:
+    """What the comparison lacks; nothing if all three arms can be compared."""
+    said = []
+    for name in (SINE, SCALED, PLAIN):
+        if name not in rows:
+            said.append(f"{name} was not compared; `base` must name it")
+        elif rows[name]["refused"]:
+            said.append(f"{name} is refused a place, {rows[name]['refused']}")
+        elif not rows[name]["n_seeds"]:
+            said.append(f"no compared training of {name} came to its end")
+    if not said and not all(row["n"] for row in found):
+        said.append("no seed was finished by both arms")
+    return "; ".join(said)
+
+
+def _called(verdict: str) -> str:
+    """A verdict on arms that are not one network: A/A, and none, are not separated."""
+    return verdict if verdict in ("better", "worse") else UNDECIDED
+
+
+def _scales(scales: pd.DataFrame, config: ShootoutConfig) -> str:
+    """What the initial scale alone changes in each arm, and the arms at their best scales."""
+    said, best = [], []
+    for name in (SINE, SCALED, PLAIN):
+        rows = scales[(scales["base"] == name) & scales["val_loss"].notna()]
+        losses = dict(zip(rows["scale"], rows["val_loss"].astype(float), strict=True))
+        if losses:
+            scale = min(losses, key=losses.__getitem__)
+            best.append(f"{name} {losses[scale]:.4f}")
+            said.append(_best_scale(name, scale, losses))
+    if not said:
+        return ""
+    return (
+        f"By the initial scale alone (at most {_count(config.side_seeds, 'seed')}, no verdict): "
+        f"{'; '.join(said)}. Losses at the best scale of each: {', '.join(best)}."
+    )
+
+
+def _best_scale(name: str, best: float, losses: Mapping[float, float]) -> str:
+    """An arm at its best scale, f or a factor of the initial weights, against scale 1."""
+    pattern = "{:g} × init_std" if name == PLAIN else "f = {:g}"
+    at, one = pattern.format(best), pattern.format(1.0)
+    if best == 1.0:
+        return f"{name} is best at {at} itself"
+    if 1.0 not in losses:
+        return f"{name} is best at {at}"
+    return f"{name} is {losses[1.0] - losses[best]:.4f} nats better at {at} than at {one}"
 
 
 def found(rows: Iterable[Row]) -> str:
@@ -336,20 +403,15 @@ def summary(numbers: Sequence[Number]) -> str:
         f"Validation loss less that of {baseline}, nats per token (less is better): "
         f"{by_verdict((n.base, _short(n), n.verdict) for n in differences)}."
     )
-    gain = next((n for n in numbers if n.name == GAIN), None)
-    if gain is None:
+    rest = next((n for n in numbers if n.name == GAIN), None)
+    if rest is None:
         return said
-    left = f"{SINE} less {SCALED}: {_short(gain)}, {gain.verdict or 'no verdict'}."
-    verdicts = {n.base: n.verdict for n in differences}
-    key = _called(verdicts.get(SINE, "")), _called(gain.verdict)
-    if baseline == PLAIN and key in HEADLINES:
-        left = f"**{HEADLINES[key]}**: {left}"
+    left = f"{SINE} less {SCALED}: {_short(rest)}, {rest.verdict or 'no verdict'}."
+    whole = next((n.verdict for n in differences if n.base == SINE), "")
+    if baseline == PLAIN and whole and rest.verdict:
+        left = f"**{HEADLINES[_called(whole), rest.verdict]}**: {left}"
     return f"{said} {left}"
 
 
-def _short(found: Number) -> str:
-    return interval(found.value, found.low, found.high, "+.3f")
-
-
-def _called(verdict: str) -> str:
-    return UNDECIDED if verdict == "A/A" else verdict
+def _short(number: Number) -> str:
+    return interval(number.value, number.low, number.high, "+.3f")

@@ -8,11 +8,11 @@ from pathlib import Path
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.page import RerunRequest
 from psannlm.evidence.rows import Row
+from psannlm.pages.shootout.comparison import by_seed
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import run_cells
 from psannlm.pages.shootout.plan import Cell, choose, finals, key_of
 from psannlm.pages.shootout.records import TrainingRecord
-from psannlm.pages.shootout.results import by_seed
 
 
 def measure_again(

@@ -3,72 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from psannlm.evidence import table
 from psannlm.evidence.page import Tables
-from psannlm.evidence.table import (
-    BASE,
-    DEVICE,
-    N_FAILED,
-    PEAK_RSS_BYTES,
-    REASON,
-    STARTED_AT,
-    STATUS,
-    VERDICT,
-    Column,
-    Table,
-)
-from psannlm.evidence.text import UNKNOWN
-from psannlm.pages.shootout import controls, gain_control
-from psannlm.pages.shootout.columns import (
-    ARM,
-    BUDGETS,
-    DIFFERENCE,
-    DIFFERENCE_ENDS,
-    FIRST,
-    FREQUENCY,
-    LOSS,
-    LOSS_ENDS,
-    N_SEEDS,
-    P_HOLM,
-    PEAK_CUDA,
-    RATE,
-    SIGNED,
-    SURE,
-    TEST_BITS,
-    TEST_PPL,
-    TRAIN_FLOPS,
-    VAL_BITS,
-    VAL_PPL,
-    VAL_TOP1,
-    P,
-    amount,
-    arm_cell,
-    chosen_cell,
-    documents_cell,
-    smallest_cell,
-    time_cell,
-    verdict_cell,
-)
+from psannlm.evidence.table import Column, Table
+from psannlm.evidence.text import UNKNOWN, interval
+from psannlm.pages.shootout import columns, controls, records, results
+from psannlm.pages.shootout.columns import ARM, N_SEEDS, SIGNED
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.records import (
-    D_MLP,
-    FLOPS_PER_TOKEN,
-    GATES,
-    KEY,
-    LEAK,
-    N_PARAMETERS,
-    OVERHEAD_SECONDS,
-    REFUSED,
-    SAME_AS,
-    SEED,
-    TEST_LOSS,
-    TRAIN_LOSS,
-    TRAIN_SECONDS,
-    TRAIN_TOKENS,
-    TRAIN_TOKENS_PER_S,
-    VAL_LOSS,
-    ShootoutRecord,
-)
-from psannlm.pages.shootout.results import Trainings, run_rows, summary_rows
+from psannlm.pages.shootout.records import SEED, VAL_LOSS
 from psannlm.train.learned import HIGH, LOW, PARTS
 
 SUMMARY = Table(
@@ -76,68 +20,61 @@ SUMMARY = Table(
     "One row an arm, by place; means over seeds.",
     (
         Column(
-            "place",
-            "One more than the arms separated as better; empty if not ranked.",
-            heading="place",
-            format=".0f",
+            "place", "One more than the arms separated as better; empty if not ranked.",
+            heading="place", format=".0f",
         ),
-        ARM.but(cell=arm_cell),
-        VERDICT.but(cell=verdict_cell),
-        REFUSED,
-        SAME_AS,
+        ARM.but(cell=columns.arm_cell),
+        table.VERDICT.but(cell=columns.verdict_cell),
+        records.REFUSED,
+        records.SAME_AS,
         N_SEEDS,
-        N_FAILED,
-        LOSS,
-        *LOSS_ENDS,
-        VAL_PPL.but(text="Exponential of the mean validation loss."),
-        VAL_BITS.but(quantity="validation text", better="lower", headline="BMRK-04"),
-        VAL_TOP1,
-        TEST_LOSS,
-        TEST_PPL.but(text="Exponential of the mean loss on the test split."),
-        TEST_BITS,
-        DIFFERENCE,
-        *DIFFERENCE_ENDS,
+        table.N_FAILED,
+        columns.LOSS,
+        *columns.LOSS_ENDS,
+        columns.VAL_PPL.but(text="Exponential of the mean validation loss."),
+        columns.VAL_BITS.but(quantity="validation text", better="lower", headline="BMRK-04"),
+        columns.VAL_TOP1,
+        records.TEST_LOSS,
+        columns.TEST_PPL.but(text="Exponential of the mean loss on the test split."),
+        columns.TEST_BITS,
+        columns.DIFFERENCE,
+        *columns.DIFFERENCE_ENDS,
         Column(
-            "documents_low",
-            "Lower end of the interval of the difference, over documents.",
-            "nats/token",
-            heading="difference to the baseline, over documents",
-            cell=documents_cell,
+            "documents_low", "Lower end of the interval of the difference, over documents.",
+            "nats/token", heading="difference to the baseline, over documents",
+            cell=lambda row: interval(
+                row["difference"], row["documents_low"], row["documents_high"], SIGNED
+            ),
         ),
         Column(
-            "documents_high",
-            "Upper end of the interval of the difference, over documents.",
+            "documents_high", "Upper end of the interval of the difference, over documents.",
             "nats/token",
         ),
-        P.but(
+        columns.P.but(
             text="Largest p of three tests, over seeds, over documents, and over both drawn anew."
         ),
-        P_HOLM.but(
+        columns.P_HOLM.but(
             text="The same, corrected by Holm for all arms that are compared with the baseline."
         ),
         Column(
-            "test_difference",
-            "The difference on the test split.",
-            "nats/token",
-            heading="difference on the test split",
-            format=SIGNED,
+            "test_difference", "The difference on the test split.", "nats/token",
+            heading="difference on the test split", format=SIGNED,
         ),
         Column("test_difference_low", "Lower end of its interval, over seeds.", "nats/token"),
         Column("test_difference_high", "Upper end of its interval, over seeds.", "nats/token"),
-        TRAIN_TOKENS_PER_S,
-        TRAIN_SECONDS.but(heading="time", unit="s", cell=time_cell),
-        TRAIN_TOKENS,
-        TRAIN_FLOPS,
-        N_PARAMETERS,
-        D_MLP,
-        PEAK_CUDA,
-        RATE,
-        FREQUENCY,
+        records.TRAIN_TOKENS_PER_S,
+        records.TRAIN_SECONDS.but(heading="time", unit="s", cell=columns.time_cell),
+        records.TRAIN_TOKENS,
+        columns.TRAIN_FLOPS,
+        records.N_PARAMETERS,
+        records.D_MLP,
+        columns.PEAK_CUDA,
+        columns.RATE,
+        columns.FREQUENCY,
         Column(
             "grid_edge",
             "Whether the chosen setting lies at an end of its grid, along three values or more.",
-            heading="edge of its grid",
-            cell=lambda row: "yes" if row["grid_edge"] else "",
+            heading="edge of its grid", cell=lambda row: "yes" if row["grid_edge"] else "",
         ),
     ),
     caption="Arms by place",
@@ -147,24 +84,29 @@ SUMMARY = Table(
         "train_seconds", "peak_cuda_mem_gb", "n_parameters", "d_mlp", "learning_rate",
         "sine_frequency", "grid_edge", "n_seeds",
     ),
-    fixed=("base", *FIRST),
+    fixed=("base", *columns.FIRST),
 )  # fmt: skip
 RUNS = Table(
     "runs.csv",
     "One row a compared training.",
     (
-        ARM, SEED, STATUS.but(heading="result"), REASON, KEY,
+        ARM, SEED, table.STATUS.but(heading="result"), table.REASON, records.KEY,
         VAL_LOSS.but(text="Loss on the validation split at the end."),
-        VAL_PPL, VAL_BITS, VAL_TOP1, TEST_LOSS, TEST_PPL, TEST_BITS,
+        columns.VAL_PPL, columns.VAL_BITS, columns.VAL_TOP1,
+        records.TEST_LOSS, columns.TEST_PPL, columns.TEST_BITS,
         Column(
             "test_top1_acc",
             "Share of tokens of the test split that were the likeliest to the network.",
         ),
-        TRAIN_LOSS, TRAIN_TOKENS_PER_S, TRAIN_SECONDS.but(heading="time", cell=time_cell),
-        OVERHEAD_SECONDS, TRAIN_TOKENS, TRAIN_FLOPS.but(heading="matrix products", format=".3g"),
-        N_PARAMETERS, D_MLP, FLOPS_PER_TOKEN, PEAK_CUDA,
-        PEAK_RSS_BYTES.but(name="peak_rss_mib", unit="MiB", heading="peak RSS", format=",.0f"),
-        RATE, FREQUENCY, LEAK, DEVICE, STARTED_AT,
+        records.TRAIN_LOSS, records.TRAIN_TOKENS_PER_S,
+        records.TRAIN_SECONDS.but(heading="time", cell=columns.time_cell),
+        records.OVERHEAD_SECONDS, records.TRAIN_TOKENS,
+        columns.TRAIN_FLOPS.but(heading="matrix products", format=".3g"),
+        records.N_PARAMETERS, records.D_MLP, records.FLOPS_PER_TOKEN, columns.PEAK_CUDA,
+        table.PEAK_RSS_BYTES.but(
+            name="peak_rss_mib", unit="MiB", heading="peak RSS", format=",.0f"
+        ),
+        columns.RATE, columns.FREQUENCY, records.LEAK, table.DEVICE, table.STARTED_AT,
     ),
     caption="One row a training",
     shown=(
@@ -172,16 +114,17 @@ RUNS = Table(
         "train_loss", "train_tokens", "train_flops", "train_tokens_per_s", "train_seconds",
         "overhead_seconds", "peak_cuda_mem_gb", "peak_rss_mib", "leak", "status",
     ),
-    fixed=("base", "seed", *FIRST),
+    fixed=("base", "seed", *columns.FIRST),
 )  # fmt: skip
 TUNING = Table(
     "tuning.csv",
     "One row a tuning.",
     (
-        ARM, RATE, FREQUENCY, SEED, STATUS.but(heading="result"), REASON, VAL_LOSS,
+        ARM, columns.RATE, columns.FREQUENCY, SEED, table.STATUS.but(heading="result"),
+        table.REASON, VAL_LOSS,
         Column(
             "chosen", "Whether this setting was chosen for the arm.", heading="chosen",
-            cell=chosen_cell,
+            cell=columns.chosen_cell,
         ),
         Column(
             "grid_edge",
@@ -195,18 +138,17 @@ ABLATION = Table(
     "ablation.csv",
     "One row a subset of learned parameters of the damped sine.",
     (
-        BASE.but(heading="arm"),
+        table.BASE.but(heading="arm"),
         Column(
-            "learnable",
-            "Parameters of the damped sine that learn; none, if none does.",
+            "learnable", "Parameters of the damped sine that learn; none, if none does.",
             heading="learned",
         ),
-        N_SEEDS, VAL_LOSS, *LOSS_ENDS,
-        DIFFERENCE.but(
+        N_SEEDS, VAL_LOSS, *columns.LOSS_ENDS,
+        columns.DIFFERENCE.but(
             text="Mean loss less that with all parameters learned, paired by seed.",
             heading="difference to all learned", quantity="", headline="",
         ),
-        *DIFFERENCE_ENDS, P, P_HOLM, VERDICT,
+        *columns.DIFFERENCE_ENDS, columns.P, columns.P_HOLM, table.VERDICT,
     ),
     caption="Subsets of learned parameters",
     shown=("base", "learnable", "n_seeds", "val_loss", "difference", "p_holm", "verdict"),
@@ -219,10 +161,9 @@ SCALES = Table(
         Column(
             "scale",
             "Initial frequency, or without one a factor of the deviation of all initial weights.",
-            heading="initial scale",
-            format="g",
+            heading="initial scale", format="g",
         ),
-        RATE, N_SEEDS, N_FAILED, VAL_LOSS, *LOSS_ENDS,
+        columns.RATE, N_SEEDS, table.N_FAILED, VAL_LOSS, *columns.LOSS_ENDS,
     ),
     caption="Loss at other initial scales",
     shown=("base", "scale", "learning_rate", "val_loss", "n_seeds"),
@@ -245,15 +186,16 @@ MATCHED = Table(
     "One row an arm and budget, losses at equal tokens, FLOPs and seconds.",
     (
         Column(
-            "budget", "What is equal, tokens, flops or seconds.", heading="equal", words=BUDGETS
+            "budget", "What is equal, tokens, flops or seconds.", heading="equal",
+            words=columns.BUDGETS,
         ),
         Column(
             "amount", "Largest amount that all reach, in units of the budget.", heading="amount",
-            cell=lambda row: amount(row["budget"], row["amount"]),
+            cell=lambda row: columns.amount(row["budget"], row["amount"]),
         ),
-        ARM, N_SEEDS, VAL_LOSS, *LOSS_ENDS,
-        DIFFERENCE.but(heading="difference to the baseline", quantity="", headline=""),
-        *DIFFERENCE_ENDS,
+        ARM, N_SEEDS, VAL_LOSS, *columns.LOSS_ENDS,
+        columns.DIFFERENCE.but(heading="difference to the baseline", quantity="", headline=""),
+        *columns.DIFFERENCE_ENDS,
     ),
     caption="Loss at one budget for all",
     shown=("budget", "amount", "base", "val_loss", "difference", "n_seeds"),
@@ -286,13 +228,11 @@ SCORES = Table(
         ),
         Column("n_items", "Items of the task.", heading="items", format=",d"),
         Column(
-            "chance",
-            "Of a blind guess; empty where guessing gets nowhere.",
-            heading="chance",
+            "chance", "Of a blind guess; empty where guessing gets nowhere.", heading="chance",
             format=".4f",
         ),
     ),
-)
+)  # fmt: skip
 DOCUMENTS = Table(
     "documents.csv",
     "One row a validation document and compared training.",
@@ -314,14 +254,12 @@ RAW = (
         (
             Column("arms", "One entry an arm, with the columns of summary.csv."),
             Column("runs", "One entry a compared training, with the columns of runs.csv."),
-            Column(
-                "settings", "Baseline, seeds, grids of the tuning, and what it has chosen."
-            ),
+            Column("settings", "Baseline, seeds, grids of the tuning, and what it has chosen."),
         ),
     ),
     Table("runs/*/metrics.json", "One compared training.", RUNS.columns),
     Table("leaderboard.md", "The summary as a table to read.", ()),
-)  # fmt: skip
+)
 
 LAYERS = Table(
     "layers",
@@ -349,29 +287,25 @@ TASKS = Table(
         SCORES["chance"],
         SCORES["n_items"],
         Column(
-            "smallest", "Of shares.", heading="smallest effect they can show", cell=smallest_cell
+            "smallest", "Of shares.", heading="smallest effect they can show",
+            cell=columns.smallest_cell,
         ),
         N_SEEDS,
         Column("value_low", "Least."),
         Column("value_high", "Most."),
     ),
     caption="Tasks of lm-eval, means over seeds",
-)
+)  # fmt: skip
 FAILURES = Table(
     "failures",
     "One row a training that failed.",
     (
-        ARM,
-        Column("part", "compared, tuning or control.", heading="part"),
-        SEED,
-        RATE,
-        FREQUENCY,
+        ARM, Column("part", "compared, tuning or control.", heading="part"), SEED, columns.RATE,
+        columns.FREQUENCY,
         Column("init_std", "Deviation of the initial weights.", heading="init_std", format="g"),
         Column("learned", "What the sine learns.", heading="learned"),
-        REASON.but(heading="reason"),
-        KEY.but(heading="key"),
-        STATUS,
-        TRAIN_SECONDS,
+        table.REASON.but(heading="reason"), records.KEY.but(heading="key"), table.STATUS,
+        records.TRAIN_SECONDS,
     ),
     caption="Trainings that failed",
     shown=(
@@ -380,58 +314,55 @@ FAILURES = Table(
     ),
 )  # fmt: skip
 SINGLE_SCALES = Table("single scales", "", (ARM, SCALES["scale"], SEED, VAL_LOSS))
-GAIN = Table(
-    "gain",
-    "",
-    tuple(Column(name, "") for name in ("arm", "other", "mean", "low", "high", "n", "verdict")),
-)
 BOARD = Table(
     "leaderboard.md",
     "The summary as a table to read.",
     (
         SUMMARY["place"],
-        BASE,
-        LOSS.but(heading=f"val loss, nats/token ({SURE} interval)"),
-        VAL_PPL.but(heading="val ppl"),
-        VAL_BITS.but(heading="bits/byte"),
-        VAL_TOP1.but(format=".1%"),
-        DIFFERENCE.but(heading="difference to {baseline} (interval)", unit=""),
-        VERDICT.but(cell=lambda row: row["verdict"] or ("refused" if row["refused"] else UNKNOWN)),
-        TRAIN_TOKENS_PER_S,
-        PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
-        N_PARAMETERS,
+        table.BASE,
+        columns.LOSS.but(heading=f"val loss, nats/token ({columns.SURE} interval)"),
+        columns.VAL_PPL.but(heading="val ppl"),
+        columns.VAL_BITS.but(heading="bits/byte"),
+        columns.VAL_TOP1.but(format=".1%"),
+        columns.DIFFERENCE.but(heading="difference to {baseline} (interval)", unit=""),
+        table.VERDICT.but(
+            cell=lambda row: row["verdict"] or ("refused" if row["refused"] else UNKNOWN)
+        ),
+        records.TRAIN_TOKENS_PER_S,
+        columns.PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
+        records.N_PARAMETERS,
         N_SEEDS,
     ),
 )
 """Columns of leaderboard.md and README.md."""
 
 
-def tabulate(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Tables:
+def tabulate(found: Sequence[records.ShootoutRecord], config: ShootoutConfig) -> Tables:
     """All tables of a shootout, also of one that is not finished.
 
     No arm has a place of which a tuning or a seed is still to come, or that no gate has examined.
     """
-    trainings = Trainings.of(records, config)
+    trainings = results.Trainings.of(found, config)
     rows: Mapping[Table, Iterable[Mapping[str, Any]]] = {
-        SUMMARY: summary_rows(trainings),
-        RUNS: run_rows(trainings),
+        SUMMARY: results.summary_rows(trainings),
+        RUNS: (results.run_row(r, config) for mine in trainings.compared.values() for r in mine),
         TUNING: controls.tuning_rows(trainings),
         ABLATION: controls.ablation_rows(trainings),
         SCALES: controls.scale_rows(trainings),
-        CURVES: controls.curve_rows(trainings),
+        CURVES: controls.item_rows("curve", trainings),
         MATCHED: controls.matched_rows(trainings),
-        LEARNED: controls.learned_rows(trainings),
-        SCORES: controls.score_rows(trainings),
-        DOCUMENTS: controls.document_rows(trainings),
-        GATES: map(vars, trainings.gates),
+        LEARNED: controls.item_rows("learned", trainings),
+        SCORES: controls.item_rows("scores", trainings),
+        DOCUMENTS: controls.item_rows("documents", trainings),
+        records.GATES: map(vars, trainings.gates),
         SINGLE_SCALES: controls.scale_seed_rows(trainings),
-        GAIN: gain_control.gain_rows(trainings.compared),
         FAILURES: controls.training_rows(trainings),
     }
-    tables = {table.file: table.frame(found) for table, found in rows.items()}
+    tables = {table.file: table.frame(made) for table, made in rows.items()}
     every = tables[FAILURES.file]
     return tables | {
         "trainings": every,
+        "gain": pd.DataFrame(controls.gain_rows(trainings.compared)),
         FAILURES.file: every[every["status"] != "ok"],
         LAYERS.file: LAYERS.frame(controls.layer_rows(tables[LEARNED.file])),
         TASKS.file: TASKS.frame(controls.task_rows(tables[SCORES.file])),
