@@ -5,34 +5,27 @@ base has one colour and one marker, here, for every page; so has an arm of a sho
 """
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import matplotlib.pyplot as plt
 import seaborn as sns
 from cycler import cycler
+from matplotlib import ticker
 from matplotlib.axes import Axes as Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import (
-    EngFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullLocator,
-    PercentFormatter,
-    StrMethodFormatter,
-)
 
 from psannlm.config.network import Nonlinearity
 from psannlm.model.bases import BASES
 
-# Stand-ins that become the page's own text and border colours.
-INK, GRID = "#010203", "#040506"
+INK, GRID = "#010203", "#040506"  # become the page's own text and border colours
 QUIET = "#8a8a8a"  # of what stands beside the bases; legible on light and on dark
 MARKERS = "osD^XPv*<>"
 DASHES = ("-", "--", "-.", ":")
@@ -80,12 +73,8 @@ Draw = Callable[[Axes], None]
 class Figure:
     """Drawings with one caption; shows itself in a notebook."""
 
-    panels: Mapping[str, str] = field(repr=False)
-    """SVG text of each panel, by its name."""
-
-    png: bytes = field(repr=False)
-    """All panels as pixels, for viewers that drop SVG."""
-
+    panels: Mapping[str, str] = field(repr=False)  # SVG text of each panel, by its name
+    png: bytes = field(repr=False)  # all panels as pixels, for viewers that drop SVG
     caption: str
 
     @property
@@ -131,35 +120,28 @@ def shades(names: Sequence[str], *, grey: Sequence[str] = ()) -> dict[str, Any]:
 
 def show_short(axis: Axis) -> None:
     """Numbers of an axis as 10 k, 2 M."""
-    axis.set_major_formatter(EngFormatter())
+    axis.set_major_formatter(ticker.EngFormatter())
 
 
 def show_percent(axis: Axis) -> None:
     """Shares of an axis as percent."""
-    axis.set_major_formatter(PercentFormatter(1))
+    axis.set_major_formatter(ticker.PercentFormatter(1))
 
 
 def show_few(axis: Axis) -> None:
     """At most five numbers on an axis, for long ones."""
-    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_locator(ticker.MaxNLocator(5))
 
 
-def show_log_across(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic x axis from `low` to `high`, a tick a power of ten."""
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(LogLocator())
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-
-
-def show_log(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis around `low` to `high`, its ticks as plain numbers."""
-    axes.set_yscale("log")
-    axes.set_ylim(low / 1.6, high * 1.6)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+def show_log(
+    axes: Axes, side: Literal["x", "y"], low: float, high: float, subs: Sequence[float] = (1.0,)
+) -> None:
+    """A logarithmic axis from `low` to `high`; plain numbers at these multiples of every decade."""
+    axes.set(**{f"{side}scale": "log", f"{side}lim": (low, high)})
+    axis = getattr(axes, f"{side}axis")
+    axis.set_major_locator(ticker.LogLocator(subs=subs))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
 
 
 def beside_bar(axes: Axes, text: str, x: float, y: float, **style: Any) -> None:
@@ -182,10 +164,10 @@ def compose(label: str, panels: Mapping[str, Draw], caption: str, *, high: float
         drawn = {
             name: _panel(f"{label}: {name}", name, draw, high) for name, draw in panels.items()
         }
-        columns = min(len(panels), 2)
-        rows = math.ceil(len(panels) / 2)
+        rows, columns = math.ceil(len(panels) / 2), min(len(panels), 2)
+        size = (5 * columns, high * rows)
         canvas, grid = plt.subplots(
-            rows, columns, squeeze=False, layout="constrained", figsize=(5 * columns, high * rows)
+            rows, columns, squeeze=False, layout="constrained", figsize=size
         )
         for axes, (name, draw) in zip(grid.flat, panels.items(), strict=False):
             draw(axes)
@@ -220,9 +202,8 @@ def _svg(canvas: Canvas, label: str) -> str:
     text = text[text.index("<svg") :]
     text = text.replace(INK, "currentColor").replace(GRID, "var(--pst-color-border, #bbb)")
     text = text.replace("sans-serif", "inherit")
-    safe = escape(label, quote=True)
     text = slim(text, f"d{sha256(label.encode()).hexdigest()[:8]}")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{safe}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
 def with_unique_ids(html: str, page: str) -> str:
@@ -232,14 +213,8 @@ def with_unique_ids(html: str, page: str) -> str:
         html: May hold any number of drawings, or none.
         page: Distinguishes this HTML from other pieces of the same page.
     """
-    count = 0
-
-    def own(drawing: re.Match[str]) -> str:
-        nonlocal count
-        count += 1
-        return slim(drawing[0], f"{page}-{count}")
-
-    return DRAWING.sub(own, html)
+    numbers = itertools.count(1)
+    return DRAWING.sub(lambda drawing: slim(drawing[0], f"{page}-{next(numbers)}"), html)
 
 
 def slim(drawing: str, prefix: str) -> str:
@@ -255,8 +230,6 @@ def slim(drawing: str, prefix: str) -> str:
     )
     drawing = USE.sub(lambda found: f"{found[1]}{prefix}-{found[2]}", drawing)
     drawing = GAP.sub("><", FONTS.sub("", METADATA.sub("", drawing)))
-    return COORDINATE.sub(_rounded, drawing)
-
-
-def _rounded(place: re.Match[str]) -> str:
-    return " " + " ".join(DIGITS.sub(r"\1", place[0]).split())
+    return COORDINATE.sub(
+        lambda place: " " + " ".join(DIGITS.sub(r"\1", place[0]).split()), drawing
+    )

@@ -17,13 +17,11 @@ from psannlm.bench.environment import utc_now
 from psannlm.config.schema import ConfigError
 from psannlm.files import sha256_of, write_atomically
 
-SCHEMA = 1
-MANIFEST = "run.json"
+SCHEMA, MANIFEST = 1, "run.json"
 VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}
 """Environment variables that name another folder for the runs of each kind."""
 
-PRESETS = ("smoke", "cpu", "gpu")
-"""In rising order of what their evidence is worth."""
+PRESETS = ("smoke", "cpu", "gpu")  # in rising order of what their evidence is worth
 
 
 class EvidenceError(ConfigError):
@@ -88,10 +86,10 @@ class Run:
         """
         try:
             folder = _new_folder(reports / kind, suffix)
-            run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest})
             if manifest["preset"] == "smoke":
                 write_atomically(folder / ".gitignore", "*\n")
-            run.manifest |= {"status": "running", "started_at": utc_now().isoformat()}
+            begun = {"status": "running", "started_at": utc_now().isoformat()}
+            run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest, **begun})
             run._write_manifest()
         except OSError as error:
             raise EvidenceError(
@@ -126,10 +124,9 @@ class Run:
                 raise EvidenceError(
                     f"{_name(folder)} was begun with another {what}{shown}; start a new run"
                 )
-        run = cls(folder, manifest)
-        run.artifacts = set(_artifacts(folder))
-        run.manifest |= {"status": "running", "reason": ""}
-        run.manifest["resumed_at"] = [*manifest.get("resumed_at", []), utc_now().isoformat()]
+        resumed_at = [*manifest.get("resumed_at", []), utc_now().isoformat()]
+        manifest |= {"status": "running", "reason": "", "resumed_at": resumed_at}
+        run = cls(folder, manifest, set(_artifacts(folder)))
         run._write_manifest()
         return run
 
@@ -165,8 +162,7 @@ class Run:
         self._write_manifest()
 
     def _write_manifest(self) -> None:
-        content = {k: v for k, v in self.manifest.items() if k != "sha256"}
-        self.manifest["sha256"] = _fingerprint(content)
+        self.manifest["sha256"] = _fingerprint(self.manifest)
         write_atomically(self.folder / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
 
 
@@ -220,12 +216,7 @@ def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
 
 
 def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
-    """The newest complete run of the highest preset; one restricted by `only` if there is no other.
-
-    Args:
-        notebook: Whose run it is.
-        runs: To choose from.
-    """
+    """The newest complete run of the highest preset; one restricted by `only` if no other."""
 
     def worth(run: Evidence) -> tuple[int, bool, str]:
         manifest = run.manifest
@@ -258,12 +249,14 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else None
         raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
-    if manifest.get("sha256") != _fingerprint({k: v for k, v in manifest.items() if k != "sha256"}):
+    if manifest.get("sha256") != _fingerprint(manifest):
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs")
     return manifest
 
 
-def _fingerprint(content: Mapping[str, Any]) -> str:
+def _fingerprint(manifest: Mapping[str, Any]) -> str:
+    """Hash of all that a manifest states besides it."""
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from psannlm.evidence.table import Column, Table
 
@@ -26,41 +26,28 @@ RecordT = TypeVar("RecordT", bound=Record)
 class RecordStore(Generic[RecordT]):
     """How a run folder holds the records that its tables are computed from."""
 
-    tables: tuple[Table, ...]
-    """Files and their columns, for the dictionary of data."""
-
+    tables: tuple[Table, ...]  # files and their columns, for the dictionary of data
     texts: Callable[[Sequence[RecordT]], Mapping[str, str]]
     """From records to the content of files, by name; the file that counts is the last."""
 
-    records: Callable[[Mapping[str, str]], list[RecordT]]
-    """The way back."""
-
-    label: Callable[[RecordT], str]
-    """What the progress bar calls a record."""
-
-    unit: str = "cell"
-    """What one measurement is called, in one word."""
-
-    prefix: str = ""
-    """Begins the names of files where each record has one of its own."""
-
-    def files_of(self, artifacts: Collection[str]) -> list[str]:
-        """Which files of a run hold records; none before the first is whole."""
-        wanted = [table.file for table in self.tables]
-        if self.prefix:
-            own = sorted(name for name in artifacts if name.startswith(self.prefix))
-            return [*own, *(name for name in wanted if name in artifacts)]
-        return wanted if set(wanted) <= set(artifacts) else []
+    records: Callable[[Mapping[str, str]], list[RecordT]]  # the way back
+    label: Callable[[RecordT], str]  # what the progress bar calls a record
+    unit: str = "cell"  # what one measurement is called, in one word
+    prefix: str = ""  # begins the names of files where each record has one of its own
 
     def read(self, artifacts: Collection[str], text_of: Callable[[str], str]) -> list[RecordT]:
-        """The records of a run, complete or interrupted; none if it holds none yet.
+        """The records of a run, complete or interrupted; none before all their files are whole.
 
         Args:
             artifacts: Names of its files.
             text_of: Content of one of them.
         """
-        files = self.files_of(artifacts)
-        return self.records({name: text_of(name) for name in files}) if files else []
+        files = [table.file for table in self.tables]
+        if self.prefix:
+            own = sorted(name for name in artifacts if name.startswith(self.prefix))
+            files = [*own, *(name for name in files if name in artifacts)]
+        is_whole = set(files) <= set(artifacts)
+        return self.records({name: text_of(name) for name in files}) if is_whole else []
 
 
 def about(text: str, unit: str = "") -> Column:
@@ -77,10 +64,9 @@ def columns_of(record: type) -> tuple[Column, ...]:
     hints = get_type_hints(record, include_extras=True)
     found = []
     for field in dataclasses.fields(record):
-        hint = hints[field.name]
-        notes = [n for n in get_args(hint)[1:] if isinstance(n, Column)] if _annotated(hint) else []
-        column = notes[0] if notes else Column("", "")
-        found.append(dataclasses.replace(column, name=field.name))
+        notes = getattr(hints[field.name], "__metadata__", ())
+        column = next((note for note in notes if isinstance(note, Column)), Column("", ""))
+        found.append(column.but(name=field.name))
     return tuple(found)
 
 
@@ -183,7 +169,3 @@ def parse_field(kind: Any, text: str) -> Any:
     if int in kinds:
         return int(text)
     return float(text) if float in kinds else text
-
-
-def _annotated(hint: Any) -> bool:
-    return get_origin(hint) is Annotated

@@ -24,53 +24,35 @@ Compare = Literal["noise", "single", "counted", "interval", "check"]
 """How two measurements of a number are compared: by intervals beyond the noise floor; by the noise
 floor alone, for single runs; beyond a fixed share; by intervals over seeds; by pass or fail."""
 
-REPLICATES = ("n_ok", "n_blocks")
-"""Columns that count what an interval is over."""
+REPLICATES = ("n_ok", "n_blocks")  # columns that count what an interval is over
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
     """One column of a published table, or one field of a JSON object."""
 
-    name: str
-    """As in the file."""
-
-    text: str
-    """One line for the dictionary of data."""
-
+    name: str  # as in the file
+    text: str  # one line for the dictionary of data
     unit: str = ""
-    heading: str = ""
-    """On pages and in README.md; a column without one is in the file alone."""
-
-    format: str = ""
-    """Of numbers on pages: a format specification, or a template such as `{:,} tokens a step`."""
-
+    heading: str = ""  # on pages and in README.md; a column without one is in the file alone
+    format: str = ""  # of numbers on pages: a specification, or a template as `{:,} tokens a step`
     words: Mapping[Any, str] = field(default_factory=dict)
     """Values as people read them; one that reads "" is left out of a row's description."""
 
-    beside: str = ""
-    """Column of which the value is shown in parentheses, as a share beside a size."""
-
+    beside: str = ""  # column whose value is shown in parentheses, as a share beside a size
     role: Role = "fact"
-    nested: bool = False
-    """Whether its cells are lists or objects, which stand in the file of their run alone."""
-
+    nested: bool = False  # whether its cells are lists or objects, which no other file takes over
     cell: Callable[[Mapping[str, Any]], str] | None = None
     """Says a whole row's values as people read them, where that takes more than this one."""
 
     value: Callable[[Any], Any] | None = None
     """Computes the cell from what the page groups its records to, one group a row."""
 
-    quantity: str = ""
-    """What the number is, in words, where it stands outside its table: in headlines, in History."""
-
+    quantity: str = ""  # what the number is, in words, where it stands outside its table
     better: Literal["higher", "lower"] | None = None
     compare: Compare | None = None
-    within: float = 0.0
-    """Of a counted number: the relative difference that a repeat may have."""
-
-    headline: str = ""
-    """The item of the benchmark plan that it answers, such as `BMRK-02`."""
+    within: float = 0.0  # of a counted number: the relative difference that a repeat may have
+    headline: str = ""  # the item of the benchmark plan that it answers, such as `BMRK-02`
 
     @property
     def title(self) -> str:
@@ -102,21 +84,12 @@ class Table:
     """A published file of rows: CSV, or a JSON list of objects, by its ending."""
 
     file: str
-    text: str
-    """What it holds, in one sentence."""
-
+    text: str  # what it holds, in one sentence
     columns: tuple[Column, ...]
-    caption: str = ""
-    """Of the table on its page."""
-
-    shown: tuple[str, ...] = ()
-    """Columns of the table on its page, in order; all that have a heading if none is named."""
-
-    fixed: tuple[str, ...] = ()
-    """Columns that every committed file must have."""
-
-    filters: tuple[str, ...] = ()
-    """Headings by whose values readers can choose rows."""
+    caption: str = ""  # of the table on its page
+    shown: tuple[str, ...] = ()  # columns on its page, in order; if empty, all with a heading
+    fixed: tuple[str, ...] = ()  # columns that every committed file must have
+    filters: tuple[str, ...] = ()  # headings by whose values readers can choose rows
 
     def __getitem__(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
@@ -138,7 +111,7 @@ class Table:
         """The rows as a table; what a row does not have is unknown, whole numbers stay whole."""
         found = list(rows)
         columns = {name: _series([row.get(name) for row in found]) for name in self.names}
-        return pd.DataFrame(columns, columns=self.names)
+        return pd.DataFrame(columns)
 
     def write(self, frame: pd.DataFrame) -> str:
         """Text of the file; floats keep every digit, what is unknown is empty or null."""
@@ -146,10 +119,6 @@ class Table:
             csv: str = frame.to_csv(index=False, lineterminator="\n")
             return csv
         return json.dumps(plain_rows(frame), indent=1, allow_nan=False) + "\n"
-
-    def read(self, content: str) -> pd.DataFrame:
-        """The rows of a file of this table, as far as it has its columns."""
-        return read_table(self.file, content)
 
     def view(self, frame: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
         """The table as people read it: units in the headings, intervals beside their numbers.

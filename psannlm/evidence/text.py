@@ -10,16 +10,11 @@ from typing import Any
 import pandas as pd
 
 UNKNOWN = "—"
-LONG = 60
-"""Characters beyond which the text of a cell may break into lines."""
-
-UNITS = {"bits/byte": "bits per byte", "nats/token": "nats per token"}
-"""Of columns, as a sentence says them."""
-
-VERDICTS = (
+LONG = 60  # characters beyond which the text of a cell may break into lines
+UNITS = {"bits/byte": "bits per byte", "nats/token": "nats per token"}  # as a sentence says them
+VERDICTS = (  # in the order in which a sentence names them
     "faster", "better", "less", "fewer", "not separated", "equal", "slower", "worse", "more",
 )  # fmt: skip
-"""In the order in which a sentence names them."""
 
 GOOD = {"passed", "reached", "faster", "better", "less", "fewer", "holds"}
 BAD = {"failed", "not reached", "slower", "worse", "not less", "more", "refused", "does not hold"}
@@ -116,10 +111,8 @@ def sortable(
 
 def _heading(frame: pd.DataFrame, column: Any, is_filter: bool) -> str:
     """The head of a column; a script that filters reads whether its cells have several values."""
-    mark = ""
-    if is_filter:
-        each = any(isinstance(value, tuple) for value in frame[column])
-        mark = f' data-filter="{"each" if each else "whole"}"'
+    each = any(isinstance(value, tuple) for value in frame[column])
+    mark = f' data-filter="{"each" if each else "whole"}"' if is_filter else ""
     return f'<th scope="col"{mark}>{html.escape(str(column))}</th>'
 
 
@@ -132,26 +125,21 @@ def _cell(value: Any) -> str:
 def machine(manifest: Mapping[str, Any]) -> str:
     """HTML of a small table: device, software, code, time."""
     environment, git = manifest["environment"], manifest["git"]
-    packages = environment["software"]["packages"]
-    cpu = environment["cpu"]
-    commit = git["commit"]
-    code = UNKNOWN if commit is None else commit[:12] + (" (dirty)" if git["dirty"] else "")
+    cpu, gpu, software = environment["cpu"], environment["gpu"], environment["software"]
+    commit = git["commit"] and git["commit"][:12] + (" (dirty)" if git["dirty"] else "")
     facts = {
         "run": f"{manifest['run']} (UTC), preset {manifest['preset']}",
         "device": environment["device"],
         "host": f"{cpu['name']}, {cpu['cores']} cores, {cpu['memory_mib'] / 1024:.0f} GiB"
         + (", virtual" if cpu["virtual"] else ""),
         "instructions": ", ".join(cpu["instructions"]) or UNKNOWN,
-        "software": f"torch {packages['torch']}, Python {environment['software']['python']}, "
-        f"CUDA {environment['software']['cuda'] or UNKNOWN}",
+        "software": f"torch {software['packages']['torch']}, Python {software['python']}, "
+        f"CUDA {software['cuda'] or UNKNOWN}",
         "threads": environment["settings"]["threads"],
-        "code": code,
+        "code": commit or UNKNOWN,
         "command": manifest["command"],
     }
-    if environment["gpu"]:
-        gpu = environment["gpu"]
-        facts["driver"] = gpu.get("driver", UNKNOWN)
-    return facts_table(facts)
+    return facts_table(facts | ({"driver": gpu.get("driver", UNKNOWN)} if gpu else {}))
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:

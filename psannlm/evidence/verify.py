@@ -8,8 +8,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from psannlm.evidence.page import Page, run_info
@@ -19,24 +18,17 @@ NUMBER = re.compile(r"(?:(?<!\w)[-+−])?\d+(?:[.,]\d+)*")
 CELL = re.compile(r"(?<!\\)\|")
 RULE = re.compile(r":?-+:?")
 
-Table = list[list[str]]
-"""Cells of each line, the headings first."""
+Table = list[list[str]]  # cells of each line, the headings first
 
 TOLERANCE, SMALLEST = 1e-9, 1e-15
-"""Relative, and absolute for differences of losses that are nearly equal: the same sums differ by
-rounding in the last digits at most."""
+"""Relative, and absolute for nearly equal losses: the same sums differ by rounding at most."""
 
 SUBJECT = ("side", "base", "setting", "work", "precision", "arm", "seed")
 """Columns that tell what a row is about, as far as a table has them."""
 
 
 def problems(page: Page[Any, Any], run: Evidence) -> Iterator[str]:
-    """What the files of a complete run state otherwise than its records, or than is possible.
-
-    Args:
-        page: Of the run.
-        run: Whose files are read.
-    """
+    """What the files of a complete run state otherwise than its records, or than is possible."""
     first = page.tables[0].file
     try:
         info = run_info(page, run)
@@ -51,18 +43,14 @@ def problems(page: Page[Any, Any], run: Evidence) -> Iterator[str]:
         files = page.files(page.tabulate(records, info), info)
         for name, content in files.items():
             yield from differences(name, run.text(name), content, fixed=fixed)
-        yield from _of_no_record(run, {*texts, *files})
+        made = {*texts, *files}
+        folders = {name.partition("/")[0] for name in made if "/" in name}
+        for name in run.manifest["artifacts"]:
+            if name.partition("/")[0] in folders and name not in made:
+                yield f"{name}: follows from no record"
         yield from page.bounds(records, info.config)
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
         yield f"{first}: cannot be computed from the records: {type(error).__name__}: {error}"
-
-
-def _of_no_record(run: Evidence, made: Collection[str]) -> Iterator[str]:
-    """Files in the folders of records' own files that are of no record."""
-    folders = {PurePosixPath(name).parts[0] for name in made if "/" in name}
-    for name in run.manifest["artifacts"]:
-        if PurePosixPath(name).parts[0] in folders and name not in made:
-            yield f"{name}: follows from no record"
 
 
 def differences(
@@ -115,26 +103,17 @@ def _in_tables(stated: str, expected: str, fixed: Collection[str]) -> Iterator[s
             yield f"row {number} has {len(row)} fields for {len(head)} columns"
             continue
         known = dict(zip(right_head, right, strict=True))
+        subject = " ".join(known[name] for name in SUBJECT if known.get(name)) or right[0]
         for column, one in zip(head, row, strict=True):
             if column in known and not _same_text(one, known[column]):
-                where = f"row {number}, {_subject(right_head, right)}"
-                yield f"{where}: {column} is {one!r}, the records give {known[column]!r}"
-
-
-def _subject(head: list[str], row: list[str]) -> str:
-    """What a row is about, as far as its columns say it in names that all tables share."""
-    known = dict(zip(head, row, strict=True))
-    names = [known[name] for name in SUBJECT if known.get(name)]
-    return " ".join(names) or row[0]
+                where = f"row {number}, {subject}: {column}"
+                yield f"{where} is {one!r}, the records give {known[column]!r}"
 
 
 def _same_text(one: str, other: str) -> bool:
-    if one == other:
-        return True
-    if not any(sign in one + other for sign in ".e"):
-        return False
     try:
-        return _close(float(one), float(other))
+        has_point = any(sign in one + other for sign in ".e")
+        return one == other or (has_point and _close(float(one), float(other)))
     except ValueError:
         return False
 
@@ -176,9 +155,14 @@ def text_differences(stated: str, expected: str) -> Iterator[str]:
         stated: The text.
         expected: What it should be.
     """
-    prose, tables = _split(stated)
-    right_prose, right_tables = _split(expected)
-    yield from _in_sentences(prose, right_prose)
+    numbers, tables = _split(stated)
+    right_numbers, right_tables = _split(expected)
+    following = iter(right_numbers)  # of which later sentences may be missing between
+    for place, number in enumerate(numbers, start=1):
+        if number not in following:
+            meant = right_numbers[place - 1] if place <= len(right_numbers) else "none there"
+            yield f"number {place} of its sentences is {number!r}, the records give {meant!r}"
+            break
     if len(tables) != len(right_tables):
         yield f"{len(tables)} tables, the records give {len(right_tables)}"
     for table, right in zip(tables, right_tables, strict=False):
@@ -196,26 +180,17 @@ def _split(text: str) -> tuple[list[str], list[Table]]:
             is_within = False
             continue
         cells = [cell.strip() for cell in CELL.split(line)[1:-1]]
-        if not is_within:
-            tables.append([])
+        tables += [] if is_within else [[]]
         is_within = True
         if not all(map(RULE.fullmatch, cells)):
             tables[-1].append(cells)
     return numbers, tables
 
 
-def _in_sentences(numbers: Sequence[str], right: Sequence[str]) -> Iterator[str]:
-    """The first number that is not the expected one; later sentences may be missing between."""
-    following = iter(right)
-    for place, number in enumerate(numbers, start=1):
-        if number not in following:
-            meant = right[place - 1] if place <= len(right) else "none there"
-            yield f"number {place} of its sentences is {number!r}, the records give {meant!r}"
-            return
-
-
 def _in_markdown_table(table: Table, right: Table) -> Iterator[str]:
-    pairs = _paired_columns(table[0], right[0])
+    pairs = [(i, right[0].index(head)) for i, head in enumerate(table[0]) if head in right[0]]
+    if len(table[0]) == len(right[0]):  # by order, as a heading may have other words
+        pairs = [(i, i) for i in range(len(right[0]))]
     if not pairs:
         yield f"none of its columns {table[0]} is one of {right[0]}"
     if len(table) != len(right):
@@ -231,13 +206,6 @@ def _in_markdown_table(table: Table, right: Table) -> Iterator[str]:
             if not _says_the_same(row[i], other[j]):
                 where = f"row {number}, {' '.join(other[:2])}: {right[0][j]}"
                 yield f"{where} is {row[i]!r}, the records give {other[j]!r}"
-
-
-def _paired_columns(heads: Sequence[str], right: Sequence[str]) -> list[tuple[int, int]]:
-    """Places of the columns that both tables have: by order if as many, else by heading."""
-    if len(heads) == len(right):
-        return list(enumerate(range(len(right))))
-    return [(i, right.index(head)) for i, head in enumerate(heads) if head in right]
 
 
 def _says_the_same(cell: str, right: str) -> bool:

@@ -189,7 +189,7 @@ def _course_line(
     if clip is not None:
         axes.axhline(clip, color=QUIET, linestyle="--", linewidth=1.2)
         seen = [clip, *lines[name].dropna()]
-        show_log(axes, min(seen), max(seen))
+        show_log(axes, "y", min(seen) / 1.6, max(seen) * 1.6, (1.0, 2.0, 5.0))
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)

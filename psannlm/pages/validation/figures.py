@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from psannlm.checks.findings import Finding
-from psannlm.evidence.figures import MARKERS, QUIET, Axes, Figure, compose, palette, show_log_across
+from psannlm.evidence.figures import MARKERS, QUIET, Axes, Figure, compose, palette, show_log
 
 LEAST, MOST = 1e-4, 10.0
 """Where the axis ends; what lies beyond is drawn at its end."""
@@ -50,5 +50,5 @@ def _strains(findings: Sequence[Finding], axes: Axes) -> None:
     axes.set_yticks(range(len(checks)), checks)
     axes.set_ylim(len(checks) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    show_log_across(axes, LEAST, MOST)
+    show_log(axes, "x", LEAST, MOST)
     axes.set_xlabel("value relative to its bound")
