@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import archives
-from psannlm.corpora.archives import members, own_files, readable
+from psannlm.corpora import fetch
+from psannlm.corpora.fetch import members, own_files, readable
 from psannlm.files import replacing, sha256_of, write_atomically
 
 FILES = {"p/b.txt": b"bee", "p/a.txt": b"ay", "p/c.md": b"sea", "a/../../escape.txt": b"out"}
@@ -78,22 +78,18 @@ def test_a_pattern_that_fits_nothing_and_a_member_too_large_are_refused(tmp_path
 
     with pytest.raises(ConfigError, match=r"x\.zip has no member 'q/\*\.txt'; it begins with a/"):
         list(members(path, ["p/*.txt", "q/*.txt"]))
-    monkeypatch.setattr(archives, "LARGEST_MEMBER", 2)
+    monkeypatch.setattr(fetch, "LARGEST_MEMBER", 2)
     with pytest.raises(ConfigError, match=r"p/b\.txt in x\.zip must have at most 2 bytes, got 3"):
         list(members(path, ["p/*.txt"]))
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tgz", "x.tar"])
-def test_a_damaged_archive_is_named(tmp_path, name):
+def test_a_damaged_archive_and_a_file_that_may_not_be_read_are_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"no archive at all")
 
     with pytest.raises(ConfigError, match=f"{name} cannot be read: .*; fetch it again"):
         list(members(tmp_path / name))
-
-
-def test_a_file_that_may_not_be_read_is_named():
     refused = pytest.raises(ConfigError, match=r"a\.txt cannot be read: Permission denied; fetch")
-
     with refused, readable("a.txt"):
         raise PermissionError(13, "Permission denied")
 
@@ -110,14 +106,6 @@ def test_folders_are_searched_for_texts_by_name(tmp_path):
     found = list(own_files([tmp_path, tmp_path / "c.pdf"]))
 
     assert [p.name for p in found] == ["b.txt", "a.TXT.gz", "c.pdf"]
-
-
-def test_text_and_bytes_are_written_as_they_are(tmp_path):
-    write_atomically(tmp_path / "text", "é\r\n")
-    write_atomically(tmp_path / "bytes", b"\xff\n")
-
-    assert (tmp_path / "text").read_bytes() == b"\xc3\xa9\r\n"
-    assert (tmp_path / "bytes").read_bytes() == b"\xff\n"
 
 
 @pytest.mark.parametrize("breaks", ["", "in the block", "on the disk"])
@@ -140,9 +128,10 @@ def test_what_is_written_piece_by_piece_appears_at_the_end_or_never(tmp_path, mo
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("size", [0, 1, 2**18 + 1])
-def test_a_hash_is_that_of_the_whole_content(tmp_path, size):
-    path = tmp_path / "file"
-    path.write_bytes(b"\x00\x0a" * size)
+@pytest.mark.parametrize("content", ["", "é\r\n", b"\xff\n", b"\x00\x0a" * 2**18])
+def test_text_and_bytes_are_written_as_they_are_and_hashed_as_a_whole(tmp_path, content):
+    write_atomically(tmp_path / "file", content)
 
-    assert sha256_of(path) == hashlib.sha256(b"\x00\x0a" * size).hexdigest()
+    expected = content.encode() if isinstance(content, str) else content
+    assert (tmp_path / "file").read_bytes() == expected
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(expected).hexdigest()

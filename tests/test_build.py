@@ -1,6 +1,7 @@
 """A corpus is the same wherever it is built: whole documents, drawn by a seed, nothing twice."""
 
 import csv
+import dataclasses
 import io
 import subprocess
 import sys
@@ -15,9 +16,16 @@ from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build as module
 from psannlm.corpora.build import build, build_from
-from psannlm.corpora.corpus import CORPORA, beside, load
+from psannlm.corpora.corpus import (
+    CORPORA,
+    SLACK,
+    Document,
+    assign,
+    assign_blocks,
+    beside,
+    load,
+)
 from psannlm.corpora.recipe import RECIPES, SPLITS
-from psannlm.corpora.split import SLACK, Candidate, assign, assign_blocks
 from psannlm.files import sha256_of
 from tests.texts import dataset, facts_of, prose, written
 
@@ -246,15 +254,23 @@ def test_what_cannot_be_built_from_files_is_refused(tmp_path, files, out, messag
 
 
 SOURCES = {"novels": [40, 90, 150, 400, 900, 1200], "letters": [10] * 80, "verse": [70] * 300}
+
+
+def document(title: str, source: str, n_bytes: int, split: str = "") -> Document:
+    return Document(source, title, "CC0", split, first_byte=0, n_bytes=n_bytes)
+
+
 DOCUMENTS = [
-    Candidate(f"{source} {i}", source, n_bytes)
+    document(f"{source} {i}", source, n_bytes)
     for source, sizes in SOURCES.items()
     for i, n_bytes in enumerate(sizes)
 ]
 
 
 def split(documents=DOCUMENTS, seed=0, validation=0.05, test=0.05):
-    return assign(documents, validation=validation, test=test, seed=seed)
+    drawn = [dataclasses.replace(document) for document in documents]
+    assign(drawn, validation, test, seed)
+    return [document.split for document in drawn]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -281,7 +297,7 @@ def test_each_source_is_drawn_from_as_if_it_were_alone():
 
 
 def test_documents_of_one_title_are_drawn_one_by_one():
-    chosen = split([Candidate("part", "s", 10)] * 200)
+    chosen = split([document("part", "s", 10)] * 200)
     first = [i for i, name in enumerate(chosen) if name == "validation"]
 
     assert len(first) == 10
@@ -289,14 +305,14 @@ def test_documents_of_one_title_are_drawn_one_by_one():
 
 
 def test_a_fixed_split_stays():
-    documents = [Candidate("a", "s", 10, "test"), *DOCUMENTS, Candidate("b", "s", 10, "train")]
+    documents = [document("a", "s", 10, "test"), *DOCUMENTS, document("b", "s", 10, "train")]
 
     assert split(documents)[:: len(documents) - 1] == ["test", "train"]
 
 
 def test_few_documents_and_fractions_of_zero_are_shared_out():
-    equal = [Candidate(str(i), "s", 1) for i in range(4)]
-    unequal = [Candidate("a", "s", 500), Candidate("b", "s", 300), Candidate("c", "s", 400)]
+    equal = [document(str(i), "s", 1) for i in range(4)]
+    unequal = [document("a", "s", 500), document("b", "s", 300), document("c", "s", 400)]
 
     held_out = Counter(split(equal, validation=0.45, test=0.45))
     assert held_out == {"validation": 2, "test": 1, "train": 1}, "something to train on"
@@ -311,11 +327,11 @@ def test_two_documents_are_too_few():
 
 @pytest.mark.parametrize("n_blocks", [3, 50, 1000])
 def test_blocks_are_held_out_one_in_twenty_and_scattered(n_blocks):
-    chosen = list(assign_blocks(n_blocks, seed=0))
+    chosen = assign_blocks(n_blocks, seed=0)
     counts = Counter(chosen)
     quarters = [Counter(chosen[i : i + 250])["validation"] for i in range(0, n_blocks, 250)]
 
     assert counts["validation"] == counts["test"] == max(1, n_blocks // 20)
     assert counts["train"] == n_blocks - counts["validation"] - counts["test"] > 0
     assert n_blocks < 1000 or all(4 <= n <= 25 for n in quarters)
-    assert chosen != list(assign_blocks(n_blocks, seed=1))
+    assert chosen != assign_blocks(n_blocks, seed=1)

@@ -142,7 +142,7 @@ def corpus_of(path, splits: list[str]) -> Corpus:
     """Paragraphs `text 0`, `text 1`, ... of 7 bytes, each a document of the given split."""
     path.write_text("".join(f"text {i}\n" for i in range(len(splits))))
     documents = [
-        Document(f"{i}", "", "", split, first_byte=7 * i, n_bytes=7, n_lines=1)
+        Document("", f"{i}", "", split, first_byte=7 * i, n_bytes=7, n_lines=1)
         for i, split in enumerate(splits)
     ]
     return Corpus(path, "corpus", "abc", tuple(documents))

@@ -1,13 +1,12 @@
-"""What is fetched has the hash of the recipe or does not stay, and a broken transfer goes on."""
+"""What is fetched has the hash of the recipe or does not stay, and what goes wrong is named."""
 
 import errno
 import hashlib
 import http.server
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,14 +19,11 @@ from tests.texts import dataset
 CONTENT = b"what the registry has"
 SHA = hashlib.sha256(CONTENT).hexdigest()
 COMMON = {"name": "books", "licence": "public domain", "sha256": SHA, "members": ("*",)}
-
-
 PACKED = COMMON | {"package": "books", "version": "1.0"}
 WHEEL, SDIST = (PipSource(**PACKED, kind="pip", form=form) for form in ("wheel", "sdist"))
 NPM = NpmSource(**PACKED, kind="npm")
 ADDRESS = UrlSource(**COMMON, kind="url", url="https://example.org/books.zip?download=1")
 
-each_client = pytest.mark.parametrize("source", [WHEEL, NPM], ids=["pip", "npm"])
 each_way = pytest.mark.parametrize("source", [WHEEL, NPM, ADDRESS], ids=["pip", "npm", "url"])
 
 
@@ -51,7 +47,7 @@ def registry(tmp_path, monkeypatch):
     served.write_bytes(CONTENT)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    monkeypatch.setattr(fetch, "download", lambda _, part: part.write_bytes(served.read_bytes()))
+    monkeypatch.setattr(fetch, "download", lambda _, path: shutil.copy(served, path))
     return folder
 
 
@@ -99,7 +95,7 @@ def test_another_content_is_refused_and_removed(registry, tmp_path, source):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@each_client
+@pytest.mark.parametrize("source", [WHEEL, NPM], ids=["pip", "npm"])
 def test_a_client_that_fails_is_quoted_without_its_warnings(registry, tmp_path, source):
     (registry / "fails").touch()
 
@@ -137,114 +133,34 @@ def test_a_disk_that_takes_nothing_is_named(tmp_path, monkeypatch, number, way_o
         fetch_file(NPM, tmp_path / "cache")
 
 
-def test_a_part_of_a_file_is_no_whole_and_is_gone_on_with(tmp_path, monkeypatch):
-    (tmp_path / f"{SHA[:KEY]}-books.zip.part").write_bytes(CONTENT[:5])
-
-    def go_on(url: str, part: Path) -> None:
-        part.write_bytes(part.read_bytes() + CONTENT[5:])
-
-    monkeypatch.setattr(fetch, "download", go_on)
-
-    path = fetch_file(ADDRESS, tmp_path)
-
-    assert path.read_bytes() == CONTENT
-    assert list(tmp_path.iterdir()) == [path]
-
-
-SERVED = bytes(range(256)) * 4000
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves SERVED as /file; breaks off after `limits`, one a request."""
-
-    limits: list[int]
-    ranges: list[str]
-    knows_ranges = True
-    sends_all = False
-
-
 class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
     def do_GET(self) -> None:
-        asked = self.headers.get("Range", "")
-        self.server.ranges.append(asked)
-        partial = bool(asked) and self.server.knows_ranges
-        start = int(asked[6:-1]) if partial else 0
-        if self.path != "/file" or start >= len(SERVED):
-            self.send_error(416 if self.path == "/file" else 404)
+        if self.path != "/file":
+            self.send_error(404)
             return
-        rest = SERVED[0 if self.server.sends_all else start :]
-        self.send_response(206 if partial else 200)
-        if partial:
-            first = len(SERVED) - len(rest)
-            self.send_header("Content-Range", f"bytes {first}-{len(SERVED) - 1}/{len(SERVED)}")
-        self.send_header("Content-Length", str(len(rest)))
+        self.send_response(200)
         self.end_headers()
-        limit = self.server.limits.pop(0) if self.server.limits else len(rest)
-        self.wfile.write(rest[:limit])
+        self.wfile.write(CONTENT)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as found:
-        found.limits, found.ranges = [], []
-        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+def test_a_file_comes_whole_and_one_that_is_not_there_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield found
-        found.shutdown()
+        download(f"{address}/file", path)
+        with pytest.raises(ConfigError, match=r"/none cannot be fetched: the server answered 404"):
+            download(f"{address}/none", path)
+        server.shutdown()
         thread.join()
 
-
-def url(server: Server, name: str = "file") -> str:
-    return f"http://127.0.0.1:{server.server_port}/{name}"
-
-
-@pytest.mark.parametrize(
-    ("there", "limits", "knows_ranges", "sends_all", "asked"),
-    [
-        (b"", [], True, False, [""]),
-        (b"", [300_000, 1000], True, False, ["", "bytes=300000-", "bytes=301000-"]),
-        (SERVED[:5000], [], True, False, ["bytes=5000-"]),
-        (b"x" * 5000, [], False, False, ["bytes=5000-"]),
-        (SERVED[:5000], [], True, True, ["bytes=5000-"]),
-        (SERVED + b"x", [], True, False, [f"bytes={len(SERVED) + 1}-", ""]),
-    ],
-    ids=["whole", "broken off", "from earlier", "no ranges", "another part", "more than there is"],
-)
-def test_a_file_comes_whole_and_nothing_twice(
-    server, tmp_path, there, limits, knows_ranges, sends_all, asked
-):
-    server.limits, server.knows_ranges, server.sends_all = limits, knows_ranges, sends_all
-    if there:
-        (tmp_path / "a.part").write_bytes(there)
-
-    download(url(server), tmp_path / "a.part")
-
-    assert (tmp_path / "a.part").read_bytes() == SERVED
-    assert server.ranges == asked
-
-
-def test_what_always_breaks_off_or_is_not_there_is_given_up(server, tmp_path, monkeypatch):
-    part, address = tmp_path / "a.part", url(server)
-    with pytest.raises(ConfigError, match=r"/none cannot be fetched: the server answered 404 Not"):
-        download(url(server, "none"), part)
-    assert len(server.ranges) == 1
-    assert list(tmp_path.iterdir()) == []
-
-    server.limits = [1000] * 9
-    with pytest.raises(ConfigError, match=r"/file broke off after 3,000 bytes: .*; check the netw"):
-        download(address, part)
-    assert part.read_bytes() == SERVED[:3000]
-    part.unlink()
-
-    monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.5)
-    server.server_close()
-    with pytest.raises(ConfigError, match=r"broke off after 0 bytes: .*; check the network"):
-        download(address.replace("127.0.0.1", "127.0.0.2"), part)
+    assert path.read_bytes() == CONTENT
+    with pytest.raises(ConfigError, match=r"/file cannot be fetched: .*; check the network"):
+        download(f"{address}/file", path)
 
 
 TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}

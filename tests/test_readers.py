@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.archives import Member
+from psannlm.corpora import readers
 from psannlm.corpora.clean import normalised
-from psannlm.corpora.readers import Title, articles, first_bad_byte, read
+from psannlm.corpora.fetch import Member
+from psannlm.corpora.readers import Title, articles, first_bad_byte, lines_of_table, read
 from psannlm.corpora.recipe import FilesSource, PipSource
-from psannlm.corpora.verse import lines_of_table, verse_paragraphs
 
 
 def member(content: str | bytes, name: str = "texts/emma.txt") -> Member:
@@ -228,8 +228,8 @@ def test_a_file_without_verse_is_refused(content, message):
 def test_verse_is_parted_where_a_sentence_ends_or_after_a_quarter_more():
     lines = ["the one,", "and the two,", "and the three.", "and the four,", "and the five;"] * 2
 
-    found = list(verse_paragraphs(lines, 4, 0.0))
-    endless = verse_paragraphs(["and the line"] * 45, 16, 0.0)
+    found = list(readers.verse_paragraphs(lines, 4, 0.0))
+    endless = readers.verse_paragraphs(["and the line"] * 45, 16, 0.0)
 
     assert "\n".join(found) == "\n".join(lines)
     assert [len(p.split("\n")) for p in found] == [3, 5, 2]
@@ -239,5 +239,5 @@ def test_verse_is_parted_where_a_sentence_ends_or_after_a_quarter_more():
 def test_other_languages_are_left_out():
     english, latin = "And all the men of the hills are with me", "Arma virumque cano Troiae qui"
 
-    assert list(verse_paragraphs([english, latin], 1, 0.3)) == [english]
-    assert list(verse_paragraphs(["1 2 3"], 1, 0.0)) == []
+    assert list(readers.verse_paragraphs([english, latin], 1, 0.3)) == [english]
+    assert list(readers.verse_paragraphs(["1 2 3"], 1, 0.0)) == []

@@ -1,12 +1,23 @@
-"""What of a source is text: paragraphs in one form, without headings, markup and boilerplate."""
+"""What of a source is text: paragraphs in one form, without headings, markup and repetitions."""
 
+import hashlib
 import re
 import unicodedata
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, islice
 
+import numpy as np
+import numpy.typing as npt
+
+from psannlm.corpora.recipe import Recipe
+
+PHRASE = 8  # words of a phrase
+BITS_PER_PHRASE = 32
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_NOT_WORD = re.compile(r"[\W_]+")
+_WORD = re.compile(r"[^\W_]+")
 _SPACE = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"[.!?;:][\"')\]\u2019\u201d]* ")
 _UNPRINTABLE = {"Cc", "Cs", "Co", "Cn"}
@@ -20,25 +31,14 @@ _BODY_ENDS = re.compile(
     r"\*{3} ?END OF (THE|THIS) PROJECT GUTENBERG|END OF (THE |THIS )?PROJECT GUTENBERG", re.I
 )
 
+Phrases = npt.NDArray[np.uint64]
 
-@dataclass(kw_only=True)
+
 class Cleaner:
-    """Judges paragraphs one by one by a recipe's bounds, and counts what it removes and why."""
+    """Judges paragraphs one by one by a recipe's bounds; counts in `removed` what goes and why."""
 
-    min_characters: int
-    """A shorter paragraph is a heading or a page number."""
-
-    max_characters: int
-    """A longer one is cut, where a sentence ends if possible."""
-
-    min_lowercase: float
-    """Least share of small letters among letters and digits; below it stand headings, tables and
-    casts. 0 lets everything pass."""
-
-    boilerplate: Sequence[re.Pattern[str]]
-    """A paragraph in which one of these is found is not the author's."""
-
-    removed: Counter[str] = field(default_factory=Counter)
+    def __init__(self, recipe: Recipe, removed: Counter[str]) -> None:
+        self.recipe, self.removed = recipe, removed
 
     def __call__(self, raw: str) -> list[str]:
         """The paragraph in its final form: none if it is removed, several if it is very long."""
@@ -46,15 +46,15 @@ class Cleaner:
         if reason := self._objection(text):
             self.removed[reason] += 1
             return []
-        return list(_pieces(text, self.max_characters))
+        return list(_pieces(text, self.recipe.max_characters))
 
     def _objection(self, text: str) -> str:
-        if len(text) < max(self.min_characters, 1):
-            return "short"
-        if any(pattern.search(text) for pattern in self.boilerplate):
+        if len(text) < max(self.recipe.min_characters, 1):
+            return "short"  # a heading or a page number
+        if any(pattern.search(text) for pattern in self.recipe.boilerplate):
             return "boilerplate"
-        if self.min_lowercase and _lowercase(text) < self.min_lowercase:
-            return "capitals or figures"
+        if self.recipe.min_lowercase and _lowercase(text) < self.recipe.min_lowercase:
+            return "capitals or figures"  # a heading, a table or a cast
         return ""
 
 
@@ -64,22 +64,16 @@ def normalised(raw: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     if not (text.isascii() and text.isprintable()):
-        text = "".join(c for c in text if _is_kept(c))
-        text = _SPACE.sub(" ", text)
+        kept = (c for c in text if unicodedata.category(c) not in _UNPRINTABLE)
+        text = _SPACE.sub(" ", "".join(c for c in kept if c not in _INVISIBLE))
     return text.strip()
 
 
 def paragraphs(lines: Iterable[str]) -> Iterator[str]:
     r"""Runs of lines between blank ones; the lines of a run keep their breaks as "\n"."""
-    run: list[str] = []
-    for line in lines:
-        if line and not line.isspace():
-            run.append(line)
-        elif run:
+    for is_text, run in groupby(lines, key=lambda line: bool(line.strip())):
+        if is_text:
             yield "\n".join(run)
-            run = []
-    if run:
-        yield "\n".join(run)
 
 
 def body(found: Iterable[str]) -> Iterator[str]:
@@ -108,16 +102,14 @@ def joined(found: Iterable[str], characters: int) -> Iterator[str]:
         yield "\n".join(run)
 
 
-def _is_kept(character: str) -> bool:
-    return unicodedata.category(character) not in _UNPRINTABLE and character not in _INVISIBLE
-
-
 def _lowercase(text: str) -> float:
+    """Share of small letters among letters and digits."""
     counted = sum(map(str.isalnum, text))
     return sum(map(str.islower, text)) / counted if counted else 0.0
 
 
 def _pieces(text: str, longest: int) -> Iterator[str]:
+    """`text` cut where a sentence ends, else at a space, else anywhere."""
     while len(text) > longest:
         ends = [end.end() for end in _SENTENCE_END.finditer(text, longest // 2, longest + 1)]
         cut = ends[-1] if ends else text.rfind(" ", 1, longest + 1)
@@ -126,3 +118,82 @@ def _pieces(text: str, longest: int) -> Iterator[str]:
         text = text[cut:].lstrip()
     if text:
         yield text
+
+
+class DuplicateFilter:
+    """Whether a paragraph is new; counts in `removed` those that are not.
+
+    Held-out text comes first, and is never a near duplicate. Near duplicates share most of their
+    phrases with what came before.
+    """
+
+    def __init__(self, recipe: Recipe, n_bytes: int, removed: Counter[str]) -> None:
+        self.recipe, self.removed = recipe, removed
+        self._seen: set[bytes] = set()
+        near = recipe.near_duplicate_share < 1
+        self._tables = [PhraseTable(n_bytes) for _ in range(2 * near)]  # of held-out text, of train
+
+    def __call__(self, paragraph: str, *, held_out: bool) -> bool:
+        if self.recipe.drop_exact_duplicates and self._seen_before(paragraph):
+            self.removed["exact duplicates"] += 1
+            return False
+        if not self._tables:
+            return True
+        found = phrases(paragraph)
+        if not held_out:
+            reasons = ("near duplicates of held-out text", "near duplicates within train")
+            for table, reason in zip(self._tables, reasons, strict=True):
+                if table.share(found) > self.recipe.near_duplicate_share:
+                    self.removed[reason] += 1
+                    return False
+        self._tables[0 if held_out else 1].add(found)
+        return True
+
+    def _seen_before(self, paragraph: str) -> bool:
+        """Whether it was, blind to case, spaces and punctuation; from now on it is."""
+        letters = _NOT_WORD.sub("", paragraph).lower()
+        key = hashlib.blake2b(letters.encode(), digest_size=12).digest()
+        if key in self._seen:
+            return True
+        self._seen.add(key)
+        return False
+
+
+class PhraseTable:
+    """Which phrases were seen, as bits of a table: no text is kept.
+
+    One that was never seen is taken for a known one with a probability of at most 1/32.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        """Make room for the phrases of a text of `n_bytes`, at five bytes a word or more."""
+        self._log2 = max(16, (BITS_PER_PHRASE * n_bytes // 5).bit_length())
+        self._bits = np.zeros(2 ** (self._log2 - 3), dtype=np.uint8)
+
+    def share(self, found: Phrases) -> float:
+        """Fraction of the phrases that were seen; 0 for none."""
+        byte, bit = self._places(found)
+        return np.count_nonzero(self._bits[byte] & bit) / max(len(found), 1)
+
+    def add(self, found: Phrases) -> None:
+        """From now on these were seen."""
+        byte, bit = self._places(found)
+        np.bitwise_or.at(self._bits, byte, bit)
+
+    def _places(self, found: Phrases) -> tuple[Phrases, npt.NDArray[np.uint8]]:
+        place = found >> np.uint64(64 - self._log2)
+        return place >> np.uint64(3), np.left_shift(1, place & np.uint64(7)).astype(np.uint8)
+
+
+def phrases(paragraph: str) -> Phrases:
+    """A 64-bit number for each run of eight words, blind to case and punctuation."""
+    words = _WORD.findall(paragraph.lower())
+    count = len(words) - PHRASE + 1
+    if count < 1:
+        return np.empty(0, dtype=np.uint64)
+    codes = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+    mixed = np.zeros(count, dtype=np.uint64)
+    for k in range(PHRASE):
+        mixed = (mixed ^ codes[k : k + count]) * _MULTIPLIER  # wraps at 2**64
+        mixed ^= mixed >> np.uint64(29)
+    return mixed * _MULTIPLIER

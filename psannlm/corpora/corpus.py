@@ -2,49 +2,43 @@
 
 Beside `name.txt` stand `name.documents.csv`, a row a document in the order of the text, and
 `name.json`, which says how both came about. A text alone is a corpus too: its documents are then
-blocks of paragraphs.
+blocks of paragraphs. Whole documents are drawn into splits by a seed.
 """
 
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.recipe import SPLITS, Split, names
-from psannlm.corpora.split import assign_blocks
+from psannlm.corpora.recipe import SPLITS, names
 from psannlm.files import sha256_of
 
 CORPORA = ROOT / "datasets" / "lm"
-"""Where corpora are built."""
-
+# Hashes of the committed texts, a line a file, as `sha256sum` writes and checks them.
 SUMS = CORPORA / "sample.sha256"
-"""Hashes of the committed texts, a line a file, as `sha256sum` writes and checks them."""
-
 COLUMNS = ("document", "source", "title", "licence", "split", "first_byte", "bytes", "lines")
-LONGEST_LINE = 10**6
-"""Bytes of the longest paragraph that is read."""
-
-BLOCK_BYTES = 2**16
-LEAST_BLOCKS = 50
-BLOCK_SEED = 0
+LONGEST_LINE = 10**6  # bytes
+BLOCK_BYTES, LEAST_BLOCKS = 2**16, 50
+SLACK = 0.25  # by what fraction of its target a split may be over
 
 
-@dataclass(frozen=True)
+@dataclass
 class Document:
-    """A run of whole lines of a corpus."""
+    """A run of whole lines of a corpus; its split is empty until it is drawn."""
 
-    title: str
     source: str
+    title: str
     licence: str
-    split: Split
+    split: str
     first_byte: int
-    n_bytes: int
-    n_lines: int
+    n_bytes: int = 0
+    n_lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,9 +85,13 @@ class Corpus:
         return content
 
     def _of(self, split: str) -> Iterator[Document]:
-        if split not in SPLITS:
-            raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        _refuse_unknown(split)
         return (document for document in self.documents if document.split == split)
+
+
+def _refuse_unknown(split: str) -> None:
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
 
 
 def load(path: Path) -> Corpus:
@@ -104,12 +102,15 @@ def load(path: Path) -> Corpus:
             table of documents, fewer than three lines; or the table does not fit the text.
     """
     survey = _Survey(path)
-    table, _ = beside(path)
-    if table.exists():
-        documents = _documents(table)
-        _check_fit(path, survey, documents)
-    else:
-        documents = list(survey.documents(path))
+    table, facts = beside(path)
+    if not table.exists():
+        return Corpus(path, path.stem, survey.sha256, tuple(survey.documents(path)))
+    documents = _documents(table)
+    if problem := _misfit(survey, documents, table, facts):
+        raise ConfigError(
+            f"{table} does not fit {path.name}: {problem}; build the corpus again, or remove "
+            f"{table.name} and {facts.name} to read the text alone"
+        )
     return Corpus(path, path.stem, survey.sha256, tuple(documents))
 
 
@@ -123,51 +124,45 @@ class _Survey:
 
     def __init__(self, path: Path) -> None:
         digest = hashlib.sha256()
+        self.ends = [(0, 0)]  # (bytes, lines) up to the end of each block, the first one empty
         self.n_bytes = self.n_lines = 0
-        self.ends: list[tuple[int, int]] = []  # (bytes, lines) up to the end of each block
-        with _opened(path) as text:
+        way_out = (
+            f"run: python -m psannlm corpus build {path.stem}"
+            if path.stem in names()
+            else "build one: python -m psannlm corpus from FILES... --out FILE.txt"
+        )
+        try:
+            text = path.open("rb")
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            problem = "does not exist" if missing else f"cannot be read: {error.strerror}"
+            raise ConfigError(f"{path} {problem}; {way_out}") from None
+        with text:
             block = min(BLOCK_BYTES, path.stat().st_size // LEAST_BLOCKS)
             for line in _lines(text, path):
                 digest.update(line)
                 self.n_bytes += len(line)
                 self.n_lines += 1
-                start = self.ends[-1][0] if self.ends else 0
-                if self.n_bytes - start >= block:
+                if self.n_bytes - self.ends[-1][0] >= block:
                     self.ends.append((self.n_bytes, self.n_lines))
         if not self.n_bytes:
-            raise ConfigError(f"{path} is empty; {_way_out(path)}")
-        if not self.ends or self.ends[-1][0] < self.n_bytes:
+            raise ConfigError(f"{path} is empty; {way_out}")
+        if self.ends[-1][0] < self.n_bytes:
             self.ends.append((self.n_bytes, self.n_lines))
         self.sha256 = digest.hexdigest()
 
     def documents(self, path: Path) -> Iterator[Document]:
         """Blocks of whole paragraphs, drawn into splits."""
-        if len(self.ends) < len(SPLITS):
+        n_blocks = len(self.ends) - 1
+        if n_blocks < len(SPLITS):
             raise ConfigError(
                 f"{path} must have at least {len(SPLITS)} lines, a paragraph each, so that train, "
                 f"validation and test each have one, got {self.n_lines}"
             )
-        starts = [(0, 0), *self.ends]
-        splits = assign_blocks(len(self.ends), seed=BLOCK_SEED)
-        for number, (start, end, split) in enumerate(zip(starts, self.ends, splits, strict=False)):
-            n_bytes, n_lines = end[0] - start[0], end[1] - start[1]
-            title = f"block {number + 1}"
-            yield Document(title, path.name, "unknown", split, start[0], n_bytes, n_lines)
-
-
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; {_way_out(path)}") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; {_way_out(path)}") from None
-
-
-def _way_out(path: Path) -> str:
-    if path.stem in names():
-        return f"run: python -m psannlm corpus build {path.stem}"
-    return "build one: python -m psannlm corpus from FILES... --out FILE.txt"
+        for i, split in enumerate(assign_blocks(n_blocks, seed=0)):
+            (start, first_line), (end, last_line) = self.ends[i : i + 2]
+            size = (end - start, last_line - first_line)
+            yield Document(path.name, f"block {i + 1}", "unknown", split, start, *size)
 
 
 def _lines(text: BinaryIO, path: Path) -> Iterator[bytes]:
@@ -193,56 +188,40 @@ def _lines(text: BinaryIO, path: Path) -> Iterator[bytes]:
 def _documents(table: Path) -> list[Document]:
     try:
         with table.open(encoding="utf-8", newline="") as lines:
-            found = csv.reader(lines)
-            if tuple(next(found, ())) != COLUMNS:
-                raise ValueError(f"its columns must be {', '.join(COLUMNS)}")
-            return [_document(row) for row in found]
-    except (OSError, ValueError) as error:
+            header, *rows = list(csv.reader(lines)) or [[]]
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"its columns must be {', '.join(COLUMNS)}")
+        documents = []
+        for _, source, title, licence, split, *numbers in rows:
+            _refuse_unknown(split)
+            documents.append(Document(source, title, licence, split, *map(int, numbers)))
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{table} cannot be read: {error}; build the corpus again, or remove the table to read "
             "the text alone"
         ) from None
+    return documents
 
 
-def _document(row: Sequence[str]) -> Document:
-    """A row of the table, its fields in the order of COLUMNS."""
-    _, source, title, licence, split, *numbers = row
-    first_byte, n_bytes, n_lines = map(int, numbers)
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    return Document(title, source, licence, split, first_byte, n_bytes, n_lines)
-
-
-def _check_fit(path: Path, survey: _Survey, documents: Sequence[Document]) -> None:
-    """Refuse a table that is not of this text."""
-    table, facts = beside(path)
+def _misfit(survey: _Survey, documents: Sequence[Document], table: Path, facts: Path) -> str:
+    """Why a table is not of this text; empty if it is."""
     end = 0
     for document in documents:
         if document.first_byte != end or document.n_bytes <= 0:
             break
         end += document.n_bytes
     if end != survey.n_bytes:
-        problem = f"its documents end at byte {end:,}, the text at byte {survey.n_bytes:,}"
-    elif sum(document.n_lines for document in documents) != survey.n_lines:
-        problem = "its numbers of lines are not those of the text"
-    else:
-        problem = _hash_mismatch(facts, survey.sha256, table)
-    if problem:
-        raise ConfigError(
-            f"{table} does not fit {path.name}: {problem}; build the corpus again, or remove "
-            f"{table.name} and {facts.name} to read the text alone"
-        )
-
-
-def _hash_mismatch(facts: Path, sha256: str, table: Path) -> str:
+        return f"its documents end at byte {end:,}, the text at byte {survey.n_bytes:,}"
+    if sum(document.n_lines for document in documents) != survey.n_lines:
+        return "its numbers of lines are not those of the text"
     try:
         told = json.loads(facts.read_text(encoding="utf-8"))
-        expected = {"text": told["sha256"], "table": told["documents_sha256"]}
+        text_sha256, table_sha256 = told["sha256"], told["documents_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{facts.name} is missing or cannot be read"
-    if expected["text"] != sha256:
-        return f"the text has the sha256 {sha256}, {facts.name} says {expected['text']}"
-    if expected["table"] != sha256_of(table):
+    if text_sha256 != survey.sha256:
+        return f"the text has the sha256 {survey.sha256}, {facts.name} says {text_sha256}"
+    if table_sha256 != sha256_of(table):
         return f"the table has another sha256 than {facts.name} says"
     return ""
 
@@ -263,3 +242,79 @@ def altered_files(sums: Path = SUMS) -> Iterator[str]:
             yield f"{name or line}: is missing, {sums.name} names it; restore it from git"
         elif sha256_of(path) != expected:
             yield f"{name}: was altered, its sha256 is not that of {sums.name}; restore it from git"
+
+
+def assign(documents: Sequence[Document], validation: float, test: float, seed: int) -> None:
+    """Draw a split for each document that has none yet.
+
+    Every source is a stratum: each held-out split takes its share of each source's bytes, as far
+    as whole documents allow. Which documents those are depends on the seed and on the titles and
+    sizes of the source's own documents alone.
+
+    Args:
+        documents: In any order.
+        validation: Fraction of a source's bytes to be held out for validation.
+        test: And for test.
+        seed: Of the drawing.
+
+    Raises:
+        ConfigError: Too few documents for a split that is to have some.
+    """
+    free = [document for document in shuffled(documents, seed) if not document.split]
+    for split, fraction in (("validation", validation), ("test", test)):
+        for source in dict.fromkeys(document.source for document in free):
+            stratum = [document for document in free if document.source == source]
+            target = fraction * sum(document.n_bytes for document in stratum)
+            _draw([document for document in stratum if not document.split], split, target)
+    for split, fraction in (("validation", validation), ("test", test)):
+        if not fraction or any(document.split == split for document in documents):
+            continue
+        # None fitted: it takes the smallest document there is.
+        left = [document for document in free if not document.split]
+        if not left or sum(document.split in ("", "train") for document in documents) < 2:
+            raise ConfigError(
+                f"a corpus must have at least {len(SPLITS)} documents, so that train, validation "
+                f"and test each have one, got {len(documents)}; add text, or shorten documents"
+            )
+        min(left, key=lambda document: document.n_bytes).split = split
+    for document in free:
+        document.split = document.split or "train"
+
+
+def _draw(left: Sequence[Document], split: str, target: float) -> None:
+    """Give `split` documents in drawn order that fit into its target; the last one stays."""
+    total = 0
+    for document in left[:-1]:
+        if total >= target:
+            return
+        if total + document.n_bytes <= (1 + SLACK) * target:
+            document.split = split
+            total += document.n_bytes
+
+
+def shuffled(documents: Sequence[Document], seed: int) -> list[Document]:
+    """The documents in an order drawn by the seed, whatever their order is.
+
+    Those of equal title and source are drawn one after the other.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    keys = []
+    for document in documents:
+        name = document.source, document.title
+        keys.append(_random_key(seed, *name, seen[name]))
+        seen[name] += 1
+    return [documents[i] for i in sorted(range(len(documents)), key=keys.__getitem__)]
+
+
+def _random_key(*parts: Hashable) -> bytes:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+
+
+def assign_blocks(n_blocks: int, *, seed: int) -> list[str]:
+    """Splits of equal parts: one in twenty for validation, as many for test, at least one each."""
+    order = sorted(range(n_blocks), key=lambda i: _random_key(seed, i))
+    share = max(1, n_blocks // 20)
+    splits = ["train"] * n_blocks
+    for rank, i in enumerate(order[: 2 * share]):
+        splits[i] = "validation" if rank < share else "test"
+    return splits

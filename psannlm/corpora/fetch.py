@@ -1,37 +1,53 @@
-"""Sources had from elsewhere: files downloaded once and checked by their hash, rows of a dataset.
+"""Where text comes from: files downloaded once and checked by their hash, members of archives.
 
 Packages come through the clients of their registries, so that mirrors and proxies set up there
-are used; nothing is installed.
+are used; nothing is installed, and no archive is unpacked to disk.
 """
 
 import errno
+import gzip
 import importlib
+import io
+import lzma
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http import HTTPStatus
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from http.client import HTTPException
-from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 from psannlm import CACHE
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import HubSource, NpmSource, PackedSource, PipSource, UrlSource
 from psannlm.files import sha256_of
 
-KEY = 12
-"""Digits of the hash that stand before a cached file's own name."""
-
-BLOCK = 2**18
-ATTEMPTS = 3
+KEY = 12  # digits of the hash that stand before a cached file's own name
 TIMEOUT_SECONDS = 60.0
-BROKEN = (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError)
+LARGEST_MEMBER = 2**31  # bytes of a member of an archive: what is larger would fill the memory
+ZIPS = (".zip", ".whl")
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+TEXTS = (".txt", ".txt.gz", ".txt.xz", ".gz", ".xz", ".zip")  # what is read of a user's folder
+# What opens a packed file, by its ending.
+PACKED: Mapping[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".compress": gzip.open,
+}
+DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError),
+    RuntimeError,  # a zip with a password or of an unknown method
+)
 
 
 def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
@@ -45,51 +61,32 @@ def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
     """
     key = source.sha256[:KEY]
     for path in sorted(cache.glob(f"{key}-*")):
-        if path.suffix == ".part":
-            continue
         if sha256_of(path) == source.sha256:
             return path
         path.unlink()
     with _writable(cache):
         cache.mkdir(parents=True, exist_ok=True)
-        match source:
-            case UrlSource():
-                name = source.url.split("?")[0].rstrip("/").rpartition("/")[2] or "download"
-                part = cache / f"{key}-{name}.part"
-                download(source.url, part)
-                return _checked(part, cache / f"{key}-{name}", source)
-            case PipSource() | NpmSource():
-                return _from_client(source, cache)
-    raise ConfigError(f"{source.name}: there is no way to fetch a {type(source).__name__}")
-
-
-def _from_client(source: PipSource | NpmSource, cache: Path) -> Path:
-    """The one file that the client of the registry downloads for a source."""
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as name:
-        folder = Path(name)
-        if isinstance(source, PipSource):
-            _run(_pip_command(source, folder), folder, source)
-        else:
-            _run(_npm_command(source), folder, source)
-        found = [path for path in folder.iterdir() if path.suffix != ".requirements"]
-        if len(found) != 1:
-            raise ConfigError(
-                f"{source.name}: expected one file to come, got "
-                f"{', '.join(sorted(p.name for p in found)) or 'none'}"
-            )
-        return _checked(found[0], cache / f"{source.sha256[:KEY]}-{found[0].name}", source)
-
-
-def _checked(path: Path, target: Path, source: PackedSource) -> Path:
-    got = sha256_of(path)
-    if got != source.sha256:
-        path.unlink()
-        raise ConfigError(
-            f"{target.name.partition('-')[2]} of {source.name} must have the sha256 "
-            f"{source.sha256}, got {got}; it was removed: try again, or mend the recipe if the "
-            "new content is trusted"
-        )
-    return path.replace(target)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as name:
+            folder = Path(name)
+            match source:
+                case UrlSource():
+                    file = source.url.split("?")[0].rstrip("/").rpartition("/")[2] or "download"
+                    download(source.url, folder / file)
+                case PipSource():
+                    _run(_pip_command(source, folder), folder, source)
+                case NpmSource():
+                    _run(_npm_command(source), folder, source)
+            found = [path for path in folder.iterdir() if path.suffix != ".requirements"]
+            if len(found) != 1:
+                names = ", ".join(sorted(path.name for path in found)) or "none"
+                raise ConfigError(f"{source.name}: expected one file to come, got {names}")
+            if (got := sha256_of(found[0])) != source.sha256:
+                raise ConfigError(
+                    f"{found[0].name} of {source.name} must have the sha256 {source.sha256}, got "
+                    f"{got}; it was removed: try again, or mend the recipe if the new content is "
+                    "trusted"
+                )
+            return found[0].replace(cache / f"{key}-{found[0].name}")
 
 
 def _pip_command(source: PipSource, folder: Path) -> list[str]:
@@ -145,60 +142,21 @@ def _writable(cache: Path) -> Iterator[None]:
         ) from None
 
 
-def download(url: str, part: Path) -> None:
-    """Fetch `url` into `part`, of which what is already there is not fetched again.
-
-    A server that cannot send the rest of a file sends it from the beginning. Whether the content
-    is the right one is for the caller to check.
-
-    Raises:
-        ConfigError: The server refuses, cannot be reached, or broke off several times; what came
-            so far stays in `part`.
-    """
-    reason = ""
-    for _ in range(ATTEMPTS):
-        try:
-            if _is_complete_after(url, part):
-                return
-            reason = "the server sent less than it announced"
-        except urllib.error.HTTPError as error:
-            if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not part.exists():
-                raise ConfigError(
-                    f"{url} cannot be fetched: the server answered {error.code} {error.reason}; "
-                    "correct the address in the recipe"
-                ) from None
-            part.unlink()  # there is more of it than the server has: begin anew
-            reason = str(error)
-        except BROKEN as error:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
-    got = part.stat().st_size if part.exists() else 0
-    raise ConfigError(
-        f"{url} broke off after {got:,} bytes: {reason}; check the network connection and run "
-        "this again to go on from there"
-    )
-
-
-def _is_complete_after(url: str, part: Path) -> bool:
-    """One transfer of what is missing; whether all came that the server announced."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-        goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT and answer.headers.get(
-            "Content-Range", ""
-        ).startswith(f"bytes {have}-")
-        have = have if goes_on else 0
-        announced = answer.headers.get("Content-Length")
-        whole = have + int(announced) if announced else None
-        with (
-            part.open("ab" if goes_on else "wb") as out,
-            tqdm(total=whole, initial=have, unit="B", unit_scale=True, desc=part.stem) as bar,
-        ):
-            while block := answer.read(BLOCK):
-                out.write(block)
-                bar.update(len(block))
-    return whole is None or part.stat().st_size == whole
+def download(url: str, path: Path) -> None:
+    """Fetch `url` into `path`; ConfigError if the server refuses or cannot be reached."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, path.open("wb") as out:
+            shutil.copyfileobj(answer, out)
+    except urllib.error.HTTPError as error:
+        raise ConfigError(
+            f"{url} cannot be fetched: the server answered {error.code} {error.reason}; "
+            "correct the address in the recipe"
+        ) from None
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
+        raise ConfigError(
+            f"{url} cannot be fetched: {reason}; check the network connection and run this again"
+        ) from None
 
 
 def rows(source: HubSource) -> Iterator[str]:
@@ -216,20 +174,16 @@ def rows(source: HubSource) -> Iterator[str]:
             f"{source.dataset} needs the client of the hub, which is missing; "
             "run: pip install 'psannlm-report[hub]'"
         ) from None
+    revision = None if Path(source.dataset).is_dir() else source.revision
+    name, config, split = source.dataset, source.config or None, source.rows
     try:
-        found = client.load_dataset(
-            source.dataset,
-            source.config or None,
-            split=source.rows,
-            revision=None if Path(source.dataset).is_dir() else source.revision,
-            streaming=True,
-        )
-        for row in found:
+        for row in client.load_dataset(
+            name, config, split=split, revision=revision, streaming=True
+        ):
             text = row.get(source.column)
             if not isinstance(text, str):
-                known = ", ".join(row)
                 raise ConfigError(
-                    f"{source.dataset}: column must be one of text among {known}, "
+                    f"{source.dataset}: column must be one of text among {', '.join(row)}, "
                     f"got {source.column!r}"
                 )
             yield text
@@ -241,3 +195,118 @@ def rows(source: HubSource) -> Iterator[str]:
             f"{source.dataset} ({source.rows}) cannot be read: {type(error).__name__}: {first}; "
             "check the name, configuration, split and network connection"
         ) from None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A named stream that can be opened more than once."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+    @property
+    def title(self) -> str:
+        """File name without folders and ending."""
+        name = PurePosixPath(self.name).name
+        while PurePosixPath(name).suffix.lower() in {".txt", *PACKED}:
+            name = PurePosixPath(name).stem
+        return name
+
+
+def members(
+    path: Path, patterns: Sequence[str] = ("*",), without: Sequence[str] = ()
+) -> Iterator[Member]:
+    """Members of an archive by the order of their names, or the file itself, decompressed.
+
+    Links and folders of an archive are passed over.
+
+    Args:
+        path: A .zip, .whl, .tar (.gz, .xz, .bz2), .tgz, .gz, .xz or plain file.
+        patterns: Of the paths inside an archive, such as `texts/*.txt`.
+        without: Of paths to leave out.
+
+    Raises:
+        ConfigError: The file is damaged, or an archive has nothing that a pattern fits.
+    """
+    name = path.name.lower()
+    with readable(path.name):
+        if name.endswith(ZIPS):
+            with zipfile.ZipFile(path) as packed:
+                sizes = {e.filename: e.file_size for e in packed.infolist() if not e.is_dir()}
+                for chosen in _chosen(path, sizes, patterns, without):
+                    yield Member(chosen, partial(_unpacked, chosen, packed.read(chosen)))
+        elif name.endswith(TARS):
+            with tarfile.open(path) as archive:
+                sizes = {entry.name: entry.size for entry in archive if entry.isfile()}
+                for chosen in _chosen(path, sizes, patterns, without):
+                    content = archive.extractfile(chosen)
+                    assert content is not None  # a regular file has one
+                    yield Member(chosen, partial(_unpacked, chosen, content.read()))
+        else:
+            yield Member(path.name, partial(_unpacked, path.name, path))
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turns what a damaged, locked or forbidden file raises into a message."""
+    try:
+        yield
+    except DAMAGE as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = said.splitlines()[0].rstrip(":")
+        raise ConfigError(
+            f"{name} cannot be read: {reason}; fetch it again, or make it readable and unlocked"
+        ) from None
+
+
+def _chosen(
+    path: Path, sizes: Mapping[str, int], patterns: Sequence[str], without: Sequence[str]
+) -> Iterator[str]:
+    """Names of the members that fit a pattern, in order."""
+    for pattern in sorted(patterns):
+        if not any(fnmatchcase(name, pattern) for name in sizes):
+            some = ", ".join(sorted(sizes)[:5]) or "nothing"
+            raise ConfigError(f"{path.name} has no member {pattern!r}; it begins with {some}")
+    for name in sorted(sizes):
+        if not _fits(name, patterns) or _fits(name, without):
+            continue
+        if sizes[name] > LARGEST_MEMBER:
+            raise ConfigError(
+                f"{name} in {path.name} must have at most {LARGEST_MEMBER:,} bytes, got "
+                f"{sizes[name]:,}; unpack it and name the file itself"
+            )
+        yield name
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _unpacked(name: str, content: Path | bytes) -> BinaryIO:
+    """A file or a member in memory, decompressed if its name says that it is packed."""
+    opener = PACKED.get(PurePosixPath(name.lower()).suffix)
+    raw = io.BytesIO(content) if isinstance(content, bytes) else content
+    found: BinaryIO = opener(raw) if opener else raw.open("rb") if isinstance(raw, Path) else raw
+    return found
+
+
+def own_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Files among `paths` and, by name, the texts in those that are folders.
+
+    Raises:
+        ConfigError: A path does not exist, or a folder holds no text.
+    """
+    for path in paths:
+        if path.is_dir():
+            found = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_text(p.name)]
+            if not found:
+                raise ConfigError(f"{path} holds no file that ends in {', '.join(TEXTS)}")
+            yield from found
+        elif path.is_file():
+            yield path
+        else:
+            raise ConfigError(f"{path} does not exist; name files or folders of text")
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith(TEXTS) and not name.startswith(".")

@@ -2,22 +2,34 @@
 
 import codecs
 import io
+import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import BinaryIO
+from itertools import chain, islice, takewhile
+from typing import Any, BinaryIO
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.archives import Member, readable
 from psannlm.corpora.clean import body, joined, normalised, paragraphs
+from psannlm.corpora.fetch import Member, readable
 from psannlm.corpora.recipe import PackedSource, Source
-from psannlm.corpora.verse import lines_of_table, verse_paragraphs
 
 PEEK_LINES = 1000
 BLOCK = 2**20
 _CHAPTER_AND_VERSE = re.compile(r"(?<!\S)(\d+):(\d+)\s+")
 _ARTICLE = re.compile(r"\s*= [^=](.*[^=])? =\s*$")
+_ENDS = re.compile(r"[.!?;:]['\")\]]*$")
+# Words by which English is told from other languages.
+_COMMON = frozenset(
+    re.findall(
+        r"\w+",
+        "the and of to in a that his with he i is for as not her my was all but thy on from it be "
+        "they at by so their this or no which she when him we me you thou have had our what shall "
+        "were o are who if one now there then than will would your its upon an thee into more "
+        "like where them how do can may these us said out up been yet some did has",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -31,31 +43,22 @@ Stream = Iterator[Title | str]
 
 
 def read(source: Source, members: Iterable[Member]) -> Stream:
-    """Documents of a source, member after member.
-
-    Raises:
-        ConfigError: A member does not have the form that the recipe says.
-    """
-    reader = READERS[source.reader]
+    """Documents of a source, member after member; ConfigError where one has another form."""
     for member in members:
-        for item in reader(source, member):
-            if isinstance(item, Title):
-                yield item
-            else:
+        for item in READERS[source.reader](source, member):
+            if isinstance(item, str):
                 for pattern in source.cut:
                     item = pattern.sub("", item)
-                yield item
+            yield item
 
 
 def articles(rows: Iterable[str]) -> Stream:
     """Rows of a dataset, a new document at each heading ` = Title = `."""
     titled = False
     for row in rows:
-        if _ARTICLE.match(row):
-            yield Title(normalised(row).strip("= "))
-            titled = True
-        elif not titled and row.strip():
-            yield Title("untitled")
+        heading = _ARTICLE.match(row)
+        if heading or (not titled and row.strip()):
+            yield Title(normalised(row).strip("= ") if heading else "untitled")
             titled = True
         if row.strip():
             yield row
@@ -80,14 +83,14 @@ def _own(source: Source, member: Member) -> Stream:
 
 def _documents(source: Source, member: Member, found: Iterator[str]) -> Stream:
     """Paragraphs of a member as one document, or several where `new_document` says so."""
-    title = member.title
+    title, end = member.title, source.end
     if source.title == "first_line":
         first = next(found, title)
         title = normalised(first.split("\n")[0]).strip("[]. ")
     if source.begin:
         found = _from(source.begin, found, member.name)
-    if source.end:
-        found = _until(source.end, found)
+    if end:
+        found = takewhile(lambda paragraph: not end.search(paragraph), found)
     parts = _parted(source.new_document, title, found) if source.new_document else [(title, found)]
     for name, part in parts:
         yield Title(name)
@@ -115,13 +118,6 @@ def _from(pattern: re.Pattern[str], found: Iterator[str], name: str) -> Iterator
         if pattern.search(paragraph):
             return chain([paragraph], found)
     raise ConfigError(f"{name} has no paragraph with {pattern.pattern!r}, where its text begins")
-
-
-def _until(pattern: re.Pattern[str], found: Iterator[str]) -> Iterator[str]:
-    for paragraph in found:
-        if pattern.search(paragraph):
-            return
-        yield paragraph
 
 
 def _scripture(source: Source, member: Member) -> Stream:
@@ -152,27 +148,6 @@ def _scripture(source: Source, member: Member) -> Stream:
 
 def _is_heading(paragraph: str) -> bool:
     return not paragraph.rstrip().endswith((".", ";", ":", "]"))
-
-
-def _verse(source: Source, member: Member) -> Stream:
-    """Lines of a pickled table; every so many are a document, of which one in so many is kept."""
-    assert isinstance(source, PackedSource)
-    with readable(member.name), member.open() as stream:
-        lines = lines_of_table(stream, member.name)
-    step = source.document_lines
-    for start in range(0, len(lines), step * source.keep_one_in):
-        run = lines[start : start + step]
-        yield Title(f"lines {start + 1} to {start + len(run)}")
-        yield from verse_paragraphs(run, source.paragraph_lines, source.min_english)
-
-
-READERS: Mapping[str, Callable[[Source, Member], Stream]] = {
-    "prose": _prose,
-    "lines": _one_a_line,
-    "own": _own,
-    "scripture": _scripture,
-    "verse": _verse,
-}
 
 
 def _lines(source: Source, member: Member) -> Iterator[str]:
@@ -206,3 +181,103 @@ def first_bad_byte(stream: BinaryIO, encoding: str = "utf-8") -> int | None:
             return done - pending + error.start
         done += len(block)
     return None
+
+
+def _verse(source: Source, member: Member) -> Stream:
+    """Lines of a pickled table; every so many are a document, of which one in so many is kept."""
+    assert isinstance(source, PackedSource)
+    with readable(member.name), member.open() as stream:
+        lines = lines_of_table(stream, member.name)
+    step = source.document_lines
+    for start in range(0, len(lines), step * source.keep_one_in):
+        run = lines[start : start + step]
+        yield Title(f"lines {start + 1} to {start + len(run)}")
+        yield from verse_paragraphs(run, source.paragraph_lines, source.min_english)
+
+
+def verse_paragraphs(lines: Sequence[str], target: int, min_english: float) -> Iterator[str]:
+    """Lines grouped so that a paragraph ends where a sentence does.
+
+    Args:
+        lines: Of verse, in order.
+        target: Lines of a paragraph; a quarter less or more to end with a sentence.
+        min_english: Least share of common English words; paragraphs below it are left out.
+    """
+    least, most = target - target // 4, target + target // 4
+    run: list[str] = []
+    for i, line in enumerate(lines, start=1):
+        run.append(line)
+        ends = len(run) >= least and _ENDS.search(line.rstrip())
+        if ends or len(run) >= most or i == len(lines):
+            words = re.findall(r"[^\W\d_]+", " ".join(run).lower())
+            if words and sum(word in _COMMON for word in words) >= min_english * len(words):
+                yield "\n".join(run)
+            run = []
+
+
+READERS: Mapping[str, Callable[[Source, Member], Stream]] = {
+    "prose": _prose,
+    "lines": _one_a_line,
+    "own": _own,
+    "scripture": _scripture,
+    "verse": _verse,
+}
+
+
+class Inert:
+    """Stands in for every class and function of a pickle: keeps what it is given, does nothing."""
+
+    state: Any = None
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.arguments = arguments
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def _ignore(self, *_: Any) -> None:
+        """What a pickle puts into a list or mapping of its own kind is let go."""
+
+    append = extend = __setitem__ = _ignore
+
+
+class InertUnpickler(pickle.Unpickler):
+    """Reads the data of a pickle and none of its code: whatever class it names is `Inert`."""
+
+    def find_class(self, module: str, name: str) -> type[Inert]:
+        return Inert
+
+
+def lines_of_table(stream: BinaryIO, name: str) -> Sequence[str]:
+    """The first column of text of a pickled data frame, read without running any of its code.
+
+    A column block is an array of shape (columns, rows): its state holds that shape and the
+    objects, column after column. ConfigError if the file `name` is no such pickle.
+    """
+    try:
+        table = InertUnpickler(stream).load()
+    except Exception as error:  # a broken pickle can raise anything
+        raise ConfigError(f"{name} cannot be read as a pickle: {error}") from None
+    columns = list(_columns(table))
+    if not columns:
+        raise ConfigError(f"{name} holds no column of text")
+    return max(columns, key=len)
+
+
+def _columns(table: Any) -> Iterator[Sequence[str]]:
+    """First columns of all arrays of text, wherever they hang."""
+    waiting, seen = deque([table]), set()
+    while waiting:
+        item = waiting.popleft()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        match item:
+            case (int(), (int(), int() as rows), _, bool(), [str(), *_] as values):
+                yield values[:rows]
+            case Inert():
+                waiting += [item.state, vars(item).get("arguments", ())]
+            case dict():
+                waiting += item.values()
+            case list() | tuple():
+                waiting += item

@@ -12,7 +12,7 @@ from psannlm.config.parse import nearest, parse, read_parameters
 from psannlm.config.schema import (
     ConfigError,
     Count,
-    NotNegative,
+    Fraction,
     OneOrMore,
     Rule,
     Seed,
@@ -28,7 +28,6 @@ Package = Annotated[str, StringConstraints(pattern=r"^(@[\w.-]+/)?[A-Za-z0-9][\w
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9][\w.+-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
-Share = Annotated[NotNegative, Field(le=1)]
 Split = Literal["train", "validation", "test"]
 Bytes = Annotated[Whole, Field(ge=0, le=2**40)]
 Size = Annotated[Whole, Field(ge=0, le=2**20)]
@@ -62,7 +61,7 @@ class PackedSource(Source):
     document_lines: Count = 2000  # verse: lines of a document
     paragraph_lines: Count = 16  # verse: lines of a paragraph, or a few less or more
     keep_one_in: Count = 1  # verse: of how many documents one is kept
-    min_english: Share = 0.0  # verse: least share of common English words in a paragraph
+    min_english: Fraction = 0.0  # verse: least share of common English words in a paragraph
 
 
 class PipSource(PackedSource):
@@ -134,14 +133,14 @@ class Recipe(Strict):
 
     min_characters: Size = 1
     max_characters: Annotated[Whole, Field(ge=100, le=2**16)] = 2**16  # a longer one is cut
-    min_lowercase: Share = 0.0
+    min_lowercase: Fraction = 0.0
     boilerplate: tuple[re.Pattern[str], ...] = ()
     drop_exact_duplicates: bool = True
-    near_duplicate_share: Share = 0.5  # more of its word 8-grams seen before removes a paragraph
+    near_duplicate_share: Fraction = 0.5  # more of its word 8-grams seen before removes a paragraph
     max_document_bytes: Bytes = 0  # a longer document is cut at paragraphs; 0: never
 
-    validation: Share = 0.025  # of each source's bytes
-    test: Share = 0.025
+    validation: Fraction = 0.025  # of each source's bytes
+    test: Fraction = 0.025
     seed: Seed = 0
 
     rules: ClassVar[tuple[Rule, ...]] = (
