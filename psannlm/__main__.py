@@ -77,7 +77,7 @@ def train(
     from psannlm.bench.ceiling import measure_ceiling, rate
     from psannlm.model.bases import BASES
     from psannlm.train import distributed, session
-    from psannlm.train.progress import ProgressBar
+    from psannlm.train.recorder import ProgressBar
 
     if (config is None) == (resume is None):
         raise typer.BadParameter("give either --config FILE or --resume FOLDER")

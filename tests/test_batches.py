@@ -9,7 +9,7 @@ from scipy.stats import chisquare, kendalltau
 
 from psannlm.config.schema import ConfigError
 from psannlm.train.batches import IGNORED, Batches, evaluation_windows, shuffled
-from psannlm.train.shards import Tokens
+from psannlm.train.data import Tokens
 
 T = 4
 

@@ -17,9 +17,8 @@ import pytest
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora.corpus import Corpus, Document, load
-from psannlm.train import shards
-from psannlm.train.data import Data, read
-from psannlm.train.shards import Tokens, prepare
+from psannlm.train import data as data_module
+from psannlm.train.data import Data, Tokens, prepare, read
 from psannlm.train.tokenizer import byte_tokenizer, train_bpe
 from tests.test_tokenizer import write_ranks
 from tests.tiny_trainings import processes, training_config, write_text
@@ -65,7 +64,7 @@ def test_documents_stand_between_ends_of_text(tmp_path):
 def test_a_document_of_many_pieces_is_one_document(tmp_path, monkeypatch):
     texts = ["a few words " * 9000, "and more", "x " * 9]
     whole = kept(tmp_path, texts, max_bytes=1)
-    monkeypatch.setattr(shards, "BATCH", 10)
+    monkeypatch.setattr(data_module, "BATCH", 10)
 
     in_parts = kept(tmp_path, texts, max_bytes=2)
 
@@ -186,7 +185,7 @@ def test_an_empty_split_or_an_error_midway_leaves_nothing_behind(tmp_path, texts
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "BATCH", 2**14)
+    monkeypatch.setattr(data_module, "BATCH", 2**14)
 
     def peak(n_documents: int) -> int:
         tracemalloc.start()
@@ -274,7 +273,7 @@ def test_byte_pairs_are_learned_once_from_the_text_that_is_trained_on(
     first = read(config, cache=cache)
     less = read(config.model_copy(update={"train_megabytes": 0.002}), cache=cache)
     monkeypatch.setattr("psannlm.train.data.train_bpe", None)
-    monkeypatch.setattr("psannlm.train.shards.stream", None)
+    monkeypatch.setattr("psannlm.train.data.stream", None)
 
     again = read(config, cache=cache)
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from psannlm.config.network import ModelConfig
 from psannlm.model.transformer import Transformer
+from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation, evaluate
 from psannlm.train.objective import NextToken
-from psannlm.train.shards import Tokens
 from tests.tiny_trainings import ALONE
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")

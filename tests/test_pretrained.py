@@ -14,8 +14,13 @@ from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled
 from psannlm.train import checkpoint
 from psannlm.train.checkpoint import CheckpointError, checkpoints
-from psannlm.train.learned import LearnedNonlinearity, nonlinearities
-from psannlm.train.pretrained import TOKENIZER, continuations, load
+from psannlm.train.pretrained import (
+    TOKENIZER,
+    LearnedNonlinearity,
+    continuations,
+    load,
+    nonlinearities,
+)
 from psannlm.train.tokenizer import train_bpe
 from psannlm.train.trainer import Trainer
 from tests.networks import moved, tiny

@@ -16,10 +16,15 @@ from psannlm.train import recorder as recorder_module
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation
 from psannlm.train.journal import FILES, LOSS, Journal
-from psannlm.train.optimizer import rate_at
-from psannlm.train.plan import Plan
-from psannlm.train.progress import ProgressBar
-from psannlm.train.recorder import CUDA_PATIENCE, DivergenceError, Progress, Recorder, Tally
+from psannlm.train.plan import Plan, rate_at
+from psannlm.train.recorder import (
+    CUDA_PATIENCE,
+    DivergenceError,
+    Progress,
+    ProgressBar,
+    Recorder,
+    Tally,
+)
 from tests.tiny_trainings import ALONE, column, rows, training_config
 
 PLAN = Plan(
@@ -164,7 +169,7 @@ def test_sums_go_on_from_those_of_a_checkpoint_and_begin_anew_with_an_epoch(
     for step in range(5, 11):
         clock.now += 2.0
         note(noted, step, float(step))
-        if PLAN.evaluates(step):
+        if step in PLAN.evaluations:
             noted.evaluated(step, evaluation(1.25))
 
     assert column(tmp_path, "epoch", "epoch") == [1, 2]

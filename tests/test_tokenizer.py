@@ -14,13 +14,14 @@ import tokenizers
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
-from psannlm.train.gpt2 import RanksError, merges_of, read_ranks
 from psannlm.train.tokenizer import (
     END_OF_TEXT,
     Tokenizer,
     byte_tokenizer,
     gpt2_tokenizer,
+    merges_of,
     pieces,
+    read_ranks,
     train_bpe,
 )
 
@@ -199,20 +200,20 @@ def test_a_line_that_is_no_rank_is_refused_by_its_number(tmp_path, line):
     path = write_ranks(tmp_path / "ranks", [])
     path.write_bytes(path.read_bytes() + line.encode() + b"\n")
 
-    with pytest.raises(RanksError, match=r"line 257 must be|cannot be read as ranks"):
+    with pytest.raises(ConfigError, match=r"line 257 must be|cannot be read as ranks"):
         read_ranks(path)
 
 
 def test_ranks_with_a_gap_twice_without_all_bytes_or_of_no_pair_are_refused(tmp_path):
     path = tmp_path / "ranks"
-    with pytest.raises(RanksError, match="must rank its tokens 0 to 255, each once"):
+    with pytest.raises(ConfigError, match="must rank its tokens 0 to 255, each once"):
         read_ranks(write_ranks(path, [], first=1))
-    with pytest.raises(RanksError, match="must rank its tokens 0 to 256, each once"):
+    with pytest.raises(ConfigError, match="must rank its tokens 0 to 256, each once"):
         read_ranks(write_ranks(path, [b"a"]))
     path.write_text("YQ== 0\nYg== 1\n")
-    with pytest.raises(RanksError, match="must rank all 256 bytes, 254 are missing"):
+    with pytest.raises(ConfigError, match="must rank all 256 bytes, 254 are missing"):
         read_ranks(path)
-    with pytest.raises(RanksError, match=r"b'abc' of rank 256 is no pair of tokens of lower rank"):
+    with pytest.raises(ConfigError, match=r"b'abc' of rank 256 is no pair of tokens of lower rank"):
         list(merges_of(read_ranks(write_ranks(path, [b"abc"]))))
 
 

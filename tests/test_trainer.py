@@ -18,7 +18,8 @@ from psannlm.train import trainer as trainer_module
 from psannlm.train.checkpoint import CheckpointError, checkpoints, load
 from psannlm.train.data import Data
 from psannlm.train.distributed import Ranks
-from psannlm.train.optimizer import is_decayed, rate_at
+from psannlm.train.objective import is_decayed
+from psannlm.train.plan import rate_at
 from psannlm.train.recorder import DivergenceError, Progress
 from psannlm.train.trainer import Trainer
 from tests.tiny_trainings import (

@@ -24,9 +24,9 @@ from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
 from psannlm.model.transformer import Transformer
 from psannlm.train.batches import Batches
+from psannlm.train.data import Tokens, stream
 from psannlm.train.distributed import summing, whole
 from psannlm.train.objective import NextToken
-from psannlm.train.shards import Tokens, stream
 from psannlm.train.tokenizer import byte_tokenizer
 
 Batch = tuple[Tensor, Tensor]  # tokens and targets, each (B, T)

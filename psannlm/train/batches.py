@@ -17,10 +17,9 @@ from torch import Tensor
 
 from psannlm.config.schema import ConfigError
 from psannlm.model.loss import IGNORED
-from psannlm.train.shards import Tokens
+from psannlm.train.data import Tokens
 
-N_ROUNDS = 6
-"""Of the Feistel network that shuffles windows."""
+N_ROUNDS = 6  # of the Feistel network that shuffles windows
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,8 @@ class Batches:
     """The batches of a training, in any order and for any number of processes."""
 
     tokens: Tokens
-    context_length: int
-    """T."""
-
-    batch_sequences: int
-    """B, over all processes and micro-batches."""
-
+    context_length: int  # T
+    batch_sequences: int  # B, over all processes and micro-batches
     seed: int
 
     def __post_init__(self) -> None:
@@ -51,22 +46,13 @@ class Batches:
 
     def steps(self, epochs: float) -> int:
         """The fewest steps that take every window `epochs` times."""
-        steps = epochs * self.n_windows / self.batch_sequences
-        return max(
-            1, math.ceil(round(steps, 6))
-        )  # 1.1 epochs of 10 steps are no 11.000000000000002
+        steps = round(epochs * self.n_windows / self.batch_sequences, 6)
+        return max(1, math.ceil(steps))  # 1.1 epochs of 10 steps are no 11.000000000000002
 
     def batch(
         self, step: int, micro: int = 0, n_micro: int = 1, rank: int = 0, world: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """A process's share of a step.
-
-        Args:
-            step: Counted from 0.
-            micro: Which micro-batch of the step.
-            n_micro: Micro-batches that a process takes one after another.
-            rank: Which process.
-            world: Processes that share the step.
+        """The share of micro-batch `micro` of `n_micro`, on `rank` of `world`, in a step from 0.
 
         Returns:
             Token ids and the ids that follow them, each int64 (b, T), b = B / (world * n_micro).
@@ -85,7 +71,10 @@ class Batches:
             raise ValueError(f"no share {micro} of {n_micro}, {rank} of {world}")
         n_rows = self.batch_sequences // n_shares
         first = step * self.batch_sequences + (micro * world + rank) * n_rows
-        return self._rows(self.windows(np.arange(first, first + n_rows)))
+        windows, length = self.windows(np.arange(first, first + n_rows)), self.context_length
+        places = windows[:, None] * length + np.arange(length + 1)
+        rows = torch.from_numpy(np.asarray(self.tokens.ids)[places].astype(np.int64))
+        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
     def windows(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The window at each of `positions` of the training."""
@@ -96,22 +85,11 @@ class Batches:
             found[here] = shuffled(within[here], self.n_windows, self.seed, epoch)
         return found
 
-    def _rows(self, windows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        length = self.context_length
-        places = windows[:, None] * length + np.arange(length + 1)
-        rows = torch.from_numpy(np.asarray(self.tokens.ids)[places].astype(np.int64))
-        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
-
 
 def evaluation_windows(
     tokens: Tokens, context_length: int, batch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All predicted tokens of a split, each once and in order.
-
-    Args:
-        tokens: Of the split.
-        context_length: T.
-        batch: b, windows at once.
+    """All predicted tokens of a split, each once and in order, in b = `batch` windows at once.
 
     Yields:
         Token ids and the ids that follow them, each int64 (b, T). What the last batch has no
@@ -133,16 +111,8 @@ def shuffled(positions: NDArray[np.int64], length: int, seed: int, epoch: int) -
     The order is computed position by position and never stored. With m the least number whose
     square is `length` or more, a position is a pair of digits below m, which Feistel rounds carry
     to another pair: left, right -> right, left + f(right) mod m. Each round can be undone, so this
-    permutes the m * m pairs; from a pair beyond `length` it goes on until one is not.
-
-    Args:
-        positions: Each below `length`.
-        length: Of the order.
-        seed: Of the training.
-        epoch: Of the training; each has an order of its own.
-
-    Returns:
-        As many numbers, each below `length`.
+    permutes the m * m pairs; from a pair beyond `length` it goes on until one is not. Each seed and
+    epoch has an order of its own.
     """
     side = np.uint64(math.isqrt(length - 1) + 1)
     keys = _keys(seed, epoch)

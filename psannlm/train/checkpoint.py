@@ -37,9 +37,8 @@ class Checkpoint:
 
     folder: Path
     weights: Mapping[str, Tensor]
-    optimizer: Mapping[str, Tensor]
-    about: Mapping[str, Any]
-    """Step, network, tokenizer and whatever else the trainer needs to go on."""
+    optimizer: Mapping[str, Tensor]  # and the states of random generators
+    about: Mapping[str, Any]  # step, network, data and whatever else the trainer needs to go on
 
 
 def save(
@@ -54,15 +53,23 @@ def save(
         CheckpointError: It cannot be written, or a weight is no number. Older checkpoints are as
             they were.
     """
-    _refuse_no_numbers(folder, about["step"], weights)
     target = folder / name_of(about["step"])
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{target.name} is not written below {folder}: {name} must be finite numbers, "
+                "and is not; lower learning_rate, and go on from an older checkpoint"
+            )
     temporary = _temporary(target)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
+        hashes = {}
         for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer)):
-            safetensors.torch.save_file(_plain(tensors), temporary / name)
-        hashes = {name: sha256_of(temporary / name) for name in (WEIGHTS, OPTIMIZER)}
+            # As safetensors takes them: on the CPU, each with memory of its own.
+            plain = {k: t.detach().to("cpu").contiguous().clone() for k, t in tensors.items()}
+            safetensors.torch.save_file(plain, temporary / name)
+            hashes[name] = sha256_of(temporary / name)
         said = {"schema": SCHEMA, **about, "sha256": hashes}
         said["sha256"][ABOUT] = _own_hash(said)
         (temporary / ABOUT).write_text(_spelled(said), encoding="utf-8")
@@ -82,11 +89,7 @@ def save(
 
 
 def load(folder: Path) -> Checkpoint:
-    """The checkpoint in `folder`.
-
-    Raises:
-        CheckpointError: It is missing, incomplete, altered, or of an unknown schema.
-    """
+    """The checkpoint in `folder`; CheckpointError if it is missing, incomplete or altered."""
     about = read_about(folder)
     for name in (WEIGHTS, OPTIMIZER):
         if not (folder / name).is_file():
@@ -103,11 +106,10 @@ def read_about(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, its tensors unread.
 
     Raises:
-        CheckpointError: There is none, it cannot be read, or it was altered.
+        CheckpointError: There is none, it cannot be read, was altered or has an unknown schema.
     """
-    path = folder / ABOUT
     try:
-        text = path.read_text(encoding="utf-8")
+        text = (folder / ABOUT).read_text(encoding="utf-8")
         about: dict[str, Any] = json.loads(text)
     except FileNotFoundError:
         beside = [c.name for c in checkpoints(folder)] or ["none"]
@@ -122,12 +124,9 @@ def read_about(folder: Path) -> dict[str, Any]:
             f"checkpoint {folder}: schema of {ABOUT} must be {SCHEMA}, got {got!r}; "
             "read it with the version that wrote it"
         )
-    hashes = about.get("sha256")
-    if (
-        not isinstance(hashes, dict)
-        or text != _spelled(about)
-        or hashes.pop(ABOUT, None) != _own_hash(about)
-    ):
+    is_spelled, hashes = text == _spelled(about), about.get("sha256")
+    own = hashes.pop(ABOUT, None) if isinstance(hashes, dict) else None
+    if not is_spelled or own != _own_hash(about):
         raise _altered(folder, ABOUT)
     return about
 
@@ -147,10 +146,7 @@ def name_of(step: int) -> str:
 def prune(folder: Path, *, keep: int, best: int | None) -> None:
     """Remove all checkpoints but the newest `keep` and the one of step `best`.
 
-    What a killed training left of others goes too.
-
-    Raises:
-        CheckpointError: One cannot be removed.
+    What a killed training left of others goes too. CheckpointError if one cannot be removed.
     """
     try:
         for path in checkpoints(folder)[:-keep]:
@@ -168,11 +164,7 @@ def prune(folder: Path, *, keep: int, best: int | None) -> None:
 def refuse_other(
     checkpoint: Path, what: str, then: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """Refuse a checkpoint made for something else than `now`.
-
-    Raises:
-        CheckpointError: Names the first values that differ.
-    """
+    """Refuse a checkpoint made for something else than `now`, by the first values that differ."""
     if shown := differences(then, now, {**then, **now}):
         raise CheckpointError(
             f"checkpoint {checkpoint} has another {what}: {shown}; take another checkpoint, or "
@@ -184,11 +176,6 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any], names: Iterable
     """The first values of `names` that differ, for a message; empty if none does."""
     differing = [name for name in names if then.get(name) != now.get(name)]
     return ", ".join(f"{k} {then.get(k)!r} and not {now.get(k)!r}" for k in differing[:3])
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as safetensors takes them: on the CPU, each with memory of its own."""
-    return {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
 
 
 def _flush(path: Path) -> None:
@@ -216,15 +203,6 @@ def _altered(folder: Path, name: str) -> CheckpointError:
     return CheckpointError(
         f"checkpoint {folder}: {name} was altered, its sha256 differs; take another checkpoint"
     )
-
-
-def _refuse_no_numbers(folder: Path, step: int, weights: Mapping[str, Tensor]) -> None:
-    for name, tensor in weights.items():
-        if not tensor.isfinite().all():
-            raise CheckpointError(
-                f"{name_of(step)} is not written below {folder}: {name} must be finite numbers, "
-                "and is not; lower learning_rate, and go on from an older checkpoint"
-            )
 
 
 def torch_states() -> dict[str, Tensor]:

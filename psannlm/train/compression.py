@@ -8,23 +8,22 @@ import bz2
 import lzma
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from psannlm.config.schema import ConfigError
-from psannlm.train.ngrams import NgramModel
 
-ORDER = 6
-"""Bytes of the longest gram."""
-
-MAX_TRAINING_BYTES = 2**26
-"""Of the training text that the n-gram model counts: 64 MiB."""
-
-MAX_XZ_TRAINING_BYTES = 12 * 10**6
-"""Of the training text that xz reads, the last: it takes about two seconds a million bytes."""
-
+MAX_TRAINING_BYTES = 2**26  # of the training text that the n-gram model counts: 64 MiB
+MAX_XZ_TRAINING_BYTES = 12 * 10**6  # that xz reads, the last: about two seconds a million bytes
+CHUNK = 2**22  # positions whose grams are counted or looked up at once
 _STRONGEST = 9 | lzma.PRESET_EXTREME
+
+Codes = NDArray[np.uint64]
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,9 @@ class Yardstick:
     """What one method needs for the held-out text."""
 
     name: str
-    training_bytes: int
-    """Bytes of the training text that it has read before."""
-
+    training_bytes: int  # of the training text, that it has read before
     bits_per_byte: float
-    seconds: float
-    """That it took, learning included."""
+    seconds: float  # that it took, learning included
 
     @property
     def sees_training_text(self) -> bool:
@@ -45,25 +41,18 @@ class Yardstick:
         return self.training_bytes > 0
 
 
-def yardsticks(
-    training: Iterable[str],
-    held_out: Iterable[str],
-    *,
-    order: int = ORDER,
-    max_training_bytes: int = MAX_TRAINING_BYTES,
-) -> list[Yardstick]:
+def yardsticks(training: Iterable[str], held_out: Iterable[str], *, order: int) -> list[Yardstick]:
     """Every yardstick on one held-out text: zlib, bz2, xz, xz after training text, n-grams.
 
     Args:
-        training: Documents of the training split; read as far as is used.
+        training: Documents of the training split; read as far as is used, from the beginning.
         held_out: Documents of the held-out split, measured as a whole.
         order: Bytes of the longest gram, 1 to 8.
-        max_training_bytes: Most of the training text that is used, from its beginning.
 
     Raises:
         ConfigError: One of the texts is empty.
     """
-    learned = _text("training", training, max_training_bytes)
+    learned = _text("training", training, MAX_TRAINING_BYTES)
     text = _text("held-out", held_out, None)
     before = learned[-MAX_XZ_TRAINING_BYTES:]
     methods: list[tuple[str, int, Callable[[], float]]] = [
@@ -73,13 +62,12 @@ def yardsticks(
         ("xz after training text", len(before), lambda: 8 * _added_by(text, before)),
         (f"{order}-gram model", len(learned), lambda: NgramModel(learned, order).bits(text)),
     ]
-    return [_measured(name, n_bytes, bits, len(text)) for name, n_bytes, bits in methods]
-
-
-def _measured(name: str, training_bytes: int, bits: Callable[[], float], n_bytes: int) -> Yardstick:
-    start = time.perf_counter()
-    bits_per_byte = bits() / n_bytes
-    return Yardstick(name, training_bytes, bits_per_byte, time.perf_counter() - start)
+    found = []
+    for name, n_bytes, bits in methods:
+        start = time.perf_counter()
+        bits_per_byte = bits() / len(text)
+        found.append(Yardstick(name, n_bytes, bits_per_byte, time.perf_counter() - start))
+    return found
 
 
 def _added_by(text: bytes, before: bytes) -> int:
@@ -111,3 +99,116 @@ def _text(what: str, texts: Iterable[str], max_bytes: int | None) -> bytes:
             "or give more text"
         )
     return bytes(found[:max_bytes])
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Grams of one length: what each takes from its context's share, and what that leaves."""
+
+    grams: Codes  # sorted, (n,)
+    probabilities: Values  # (count - discount) / count of the context, (n,)
+    contexts: Codes  # sorted, (m,)
+    left: Values  # share of each context for the next shorter gram, (m,)
+
+
+class NgramModel:
+    """An n-gram model over bytes, smoothed by interpolated modified Kneser-Ney.
+
+    After Chen and Goodman (1999), section 3 and table 4. A gram of k bytes is one uint64 code, its
+    first byte the most significant, so that sorted codes hold the grams of one context side by
+    side. Before the first byte of a text stand line ends, as between the documents of a corpus.
+    """
+
+    def __init__(self, text: bytes, order: int) -> None:
+        """Count the grams of `text` up to `order` bytes, 1 to 8."""
+        if not 1 <= order <= 8:
+            raise ValueError(f"order must be 1 to 8, got {order}")
+        self.order = order
+        self._levels: list[_Level] = []
+        grams, counts = _counted(_padded(text, order), order)
+        for length in range(order, 0, -1):
+            self._levels.append(_level(grams, counts))
+            # A shorter gram counts for the number of different bytes it was seen after.
+            if length > 1:
+                shorter = grams & np.uint64(2 ** (8 * (length - 1)) - 1)
+                grams, counts = np.unique(shorter, return_counts=True)
+
+    def bits(self, text: bytes) -> float:
+        """Information of `text` in bits: the sum of -log2 of its bytes' probabilities."""
+        total = 0.0
+        for codes in _codes(_padded(text, self.order), self.order):
+            total -= float(np.log2(self._probabilities(codes)).sum())
+        return total
+
+    def _probabilities(self, codes: Codes) -> Values:
+        """Of the last byte of each gram of `order` bytes, given the others."""
+        found = np.full(len(codes), 1 / 256)
+        for length, level in enumerate(reversed(self._levels), start=1):
+            grams = codes & np.uint64(2 ** (8 * length) - 1)
+            found *= _looked_up(grams >> np.uint64(8), level.contexts, level.left, absent=1.0)
+            found += _looked_up(grams, level.grams, level.probabilities, absent=0.0)
+        return found
+
+
+def _padded(text: bytes, order: int) -> NDArray[np.uint8]:
+    return np.frombuffer(b"\n" * (order - 1) + text, dtype=np.uint8)
+
+
+def _codes(data: NDArray[np.uint8], order: int) -> Iterator[Codes]:
+    """The gram that ends at each position from `order - 1` on, in chunks."""
+    for start in range(0, len(data) - order + 1, CHUNK):
+        n = min(CHUNK, len(data) - order + 1 - start)
+        codes = np.zeros(n, dtype=np.uint64)
+        for place in range(order):
+            codes <<= np.uint64(8)
+            codes |= data[start + place : start + place + n]
+        yield codes
+
+
+def _counted(data: NDArray[np.uint8], order: int) -> tuple[Codes, NDArray[np.int64]]:
+    """Different grams, sorted, and how often each stands in `data`."""
+    grams, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
+    for codes in _codes(data, order):
+        new, n_new = np.unique(codes, return_counts=True)
+        grams, counts = np.append(grams, new), np.append(counts, n_new)
+        by_code = np.argsort(grams, kind="stable")  # each gram once, with the sum of its counts
+        grams, starts = np.unique(grams[by_code], return_index=True)
+        counts = np.add.reduceat(counts[by_code], starts)
+    return grams, counts
+
+
+def _level(grams: Codes, counts: NDArray[np.int64]) -> _Level:
+    """Discounted shares of `grams` and what they leave of each context."""
+    contexts, starts, sizes = np.unique(
+        grams >> np.uint64(8), return_index=True, return_counts=True
+    )
+    discounts = _discounts(counts)[np.minimum(counts, 3)]
+    totals = np.add.reduceat(counts, starts)
+    return _Level(
+        grams=grams,
+        probabilities=(counts - discounts) / np.repeat(totals, sizes),
+        contexts=contexts,
+        left=np.add.reduceat(discounts, starts) / totals,
+    )
+
+
+def _discounts(counts: NDArray[np.int64]) -> Values:
+    """What is taken from a count of 0, 1, 2, and 3 or more, (4,).
+
+    Where too few grams have a small count to estimate it (n1 to n4 of Chen and Goodman), it is half
+    a count.
+    """
+    n1, n2, n3, n4 = (float(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
+    found = np.array([0.0, 0.5, 0.5, 0.5])
+    if min(n1, n2, n3, n4) > 0:
+        share = n1 / (n1 + 2 * n2)
+        estimates = [1 - 2 * share * n2 / n1, 2 - 3 * share * n3 / n2, 3 - 4 * share * n4 / n3]
+        # Some is always left for what was never seen, and nothing is taken that is not there.
+        found[1:] = np.clip(estimates, 0.01, [1.0, 2.0, 3.0])
+    return found
+
+
+def _looked_up(keys: Codes, known: Codes, values: Values, *, absent: float) -> Values:
+    """The value of each key, `absent` where it is not known."""
+    at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    return np.where(known[at] == keys, values[at], absent)

@@ -14,11 +14,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_state_dict,
-    set_state_dict,
-)
+from torch.distributed.checkpoint import state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -28,8 +24,8 @@ from psannlm.config.schema import ConfigError
 from psannlm.config.training import Parallel
 from psannlm.device import select_device
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+WHOLE = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
+FROM_FIRST = state_dict.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
 
 
 @dataclass(frozen=True)
@@ -62,11 +58,7 @@ class Ranks:
 def join(device: str) -> Iterator[Ranks]:
     """Take part in what torchrun started, or stand alone where it did not.
 
-    Args:
-        device: `auto`, `cpu` or `cuda`.
-
-    Raises:
-        ConfigError: More ranks on this machine than GPUs.
+    The device is `auto`, `cpu` or `cuda`. ConfigError for more ranks on this machine than GPUs.
     """
     chosen = select_device(device)
     if "RANK" not in os.environ:
@@ -91,11 +83,7 @@ def join(device: str) -> Iterator[Ranks]:
 
 
 def refuse_disagreement(ranks: Ranks, facts: Mapping[str, Any]) -> None:
-    """Stop all ranks unless each fact is the same on every one.
-
-    Raises:
-        ConfigError: Names the facts that differ, and the ranks at odds with the first.
-    """
+    """Stop all ranks, with the name of the fact, unless each fact is the same on every one."""
     if ranks.world == 1:
         return
     digests = [hashlib.sha256(json.dumps(v, default=str).encode()).digest() for v in facts.values()]
@@ -114,14 +102,7 @@ def refuse_disagreement(ranks: Ranks, facts: Mapping[str, Any]) -> None:
 def share(
     module: nn.Module, blocks: Sequence[nn.Module], ranks: Ranks, kind: Parallel
 ) -> nn.Module:
-    """`module` as the ranks train it together; as it is for one rank.
-
-    Args:
-        module: The whole, on this rank's device.
-        blocks: Its parts that FSDP2 gathers one at a time.
-        ranks: Who shares it.
-        kind: `ddp` or `fsdp`.
-    """
+    """`module` as the ranks train it together; its `blocks` FSDP2 gathers one at a time."""
     if ranks.world == 1:
         return module
     if kind == "ddp":
@@ -148,7 +129,7 @@ def gather(
     module: nn.Module, optimizers: Sequence[Optimizer]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Whole weights, and whole optimizer tensors as `parameter.tensor`, on the CPU of rank 0."""
-    found = get_state_dict(module, optimizers, options=WHOLE)
+    found = state_dict.get_state_dict(module, optimizers, options=WHOLE)
     weights, state = cast("tuple[dict[str, Tensor], dict[str, Any]]", found)
     tensors = {
         f"{parameter}.{name}": tensor
@@ -169,12 +150,12 @@ def scatter(
     The optimizers keep their own settings: only their tensors are replaced.
     """
     pieces = isinstance(module, FSDPModule)
-    _, fresh = get_state_dict(module, optimizers, options=WHOLE if pieces else None)
+    _, fresh = state_dict.get_state_dict(module, optimizers, options=WHOLE if pieces else None)
     state: dict[str, Any] = {}
     for key, tensor in tensors.items():
         parameter, name = key.rsplit(".", 1)
         state.setdefault(parameter, {})[name] = tensor
-    set_state_dict(
+    state_dict.set_state_dict(
         module,
         optimizers,
         model_state_dict=dict(weights),

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from psannlm.model.loss import IGNORED
 from psannlm.train import journal
 from psannlm.train.batches import evaluation_windows
+from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
-from psannlm.train.shards import Tokens
 
 
 class Document(NamedTuple):
@@ -30,18 +30,11 @@ class Document(NamedTuple):
 class Evaluation:
     """How well a network predicts a split, every token of it."""
 
-    loss: float
-    """Nats a token."""
-
-    top1: float
-    """Share of tokens that were the likeliest."""
-
+    loss: float  # nats a token
+    top1: float  # share of tokens that were the likeliest
     n_tokens: int
-    n_bytes: int
-    """UTF-8 bytes of the text that the tokens spell."""
-
-    documents: tuple[Document, ...] = ()
-    """In the order of the split; their nats add up to the loss of all tokens."""
+    n_bytes: int  # UTF-8 bytes of the text that the tokens spell
+    documents: tuple[Document, ...] = ()  # in the order of the split; their nats add up to the loss
 
     @property
     def perplexity(self) -> float:
@@ -73,7 +66,7 @@ def evaluate(
     n_documents = int(np.count_nonzero(ids[:-1] == ids[0]))
     # Of nats, hits and tokens: the sum over the split, then that of each document.
     sums = torch.zeros(3, 1 + n_documents, dtype=torch.float64, device=ranks.device)
-    windows = _numbered(evaluation_windows(tokens, context_length, batch), int(ids[0]))
+    windows = _numbered(evaluation_windows(tokens, context_length, batch), end_of_text=int(ids[0]))
     while group := tuple(itertools.islice(windows, ranks.world)):
         # Every rank calls the network equally often, as FSDP2 gathers weights in each call.
         inputs, targets, numbers = group[min(ranks.rank, len(group) - 1)]

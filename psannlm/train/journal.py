@@ -18,21 +18,16 @@ import pandas as pd
 
 from psannlm.config.schema import ConfigError
 
+# `per` is step, evaluation or epoch, and tells which fields a row fills.
 LOSS = (
     "per", "step", "epoch", "tokens", "train_loss", "val_loss", "bits_per_byte", "perplexity",
     "top1", "learning_rate", "grad_norm",
 )  # fmt: skip
-"""Columns of loss.csv; `per` is step, evaluation or epoch, and tells which fields a row fills."""
-
+# A step's seconds contain its wait for data, elapsed ones everything.
 SPEED = ("step", "step_seconds", "wait_seconds", "elapsed_seconds")
-"""Columns of speed.csv; a step's seconds contain its wait for data, elapsed ones everything."""
-
 FILES = {"loss.csv": LOSS, "speed.csv": SPEED}
-
-LARGEST_EXPONENT = math.log(sys.float_info.max)
-
+# Share of the steps, from the first on, in which compilation and warm-up fall.
 UNSTEADY_SHARE = 0.1
-"""Share of the steps, from the first on, in which compilation and warm-up fall."""
 
 
 class Journal:
@@ -51,8 +46,12 @@ class Journal:
         self.folder = folder
         for name, columns in FILES.items():
             path = folder / name
-            if lengths:
-                _refuse_shorter(path, lengths[name])
+            found = path.stat().st_size if path.is_file() else 0
+            if lengths and found < lengths[name]:
+                raise ConfigError(
+                    f"{path} must have the {lengths[name]} bytes that the checkpoint remembers, "
+                    f"got {found}; put it back as it was, or train in another folder"
+                )
             with writing(folder), path.open("r+b" if lengths else "wb") as file:
                 if lengths:
                     file.truncate(lengths[name])
@@ -60,22 +59,14 @@ class Journal:
                     file.write((",".join(columns) + "\n").encode())
 
     def add(self, name: str, row: Mapping[str, Any]) -> None:
-        """Append one row to `loss.csv` or `speed.csv`; columns not given stay empty.
-
-        Raises:
-            ConfigError: The file cannot be written.
-        """
+        """Append one row to `loss.csv` or `speed.csv`; columns not given stay empty."""
         line = io.StringIO()
         csv.DictWriter(line, FILES[name], lineterminator="\n").writerow(row)
         with writing(self.folder), (self.folder / name).open("ab") as file:
             file.write(line.getvalue().encode())
 
     def lengths(self) -> dict[str, int]:
-        """Bytes of each file, once they are safe on disk: what a checkpoint remembers.
-
-        Raises:
-            ConfigError: A file cannot be flushed.
-        """
+        """Bytes of each file, once they are safe on disk: what a checkpoint remembers."""
         found = {}
         for name in FILES:
             with writing(self.folder), (self.folder / name).open("rb") as file:
@@ -86,7 +77,7 @@ class Journal:
 
 def perplexity(loss: float) -> float:
     """exp(loss), of a loss in nats per token; infinite where a float cannot hold it."""
-    return math.exp(loss) if loss < LARGEST_EXPONENT else math.inf
+    return math.exp(loss) if loss < math.log(sys.float_info.max) else math.inf
 
 
 def bits_per_byte(loss: float, bytes_per_token: float) -> float:
@@ -111,11 +102,7 @@ def wait_share(speed: pd.DataFrame) -> float:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """What the system refuses becomes a message that names `folder`.
-
-    Raises:
-        ConfigError: In place of an OSError.
-    """
+    """What the system refuses becomes a ConfigError that names `folder`."""
     try:
         yield
     except OSError as error:
@@ -123,12 +110,3 @@ def writing(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written: {error.strerror or error}; make room there, make it "
             "writable, or name another folder"
         ) from None
-
-
-def _refuse_shorter(path: Path, length: int) -> None:
-    found = path.stat().st_size if path.is_file() else 0
-    if found < length:
-        raise ConfigError(
-            f"{path} must have the {length} bytes that the checkpoint remembers, got {found}; "
-            "put it back as it was, or train in another folder"
-        )

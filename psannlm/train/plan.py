@@ -1,4 +1,4 @@
-"""The course of a training, fixed before its first step: how many steps, and what happens when."""
+"""The course of a training, fixed before its first step: how many, what happens when, what rate."""
 
 import math
 from collections.abc import Mapping
@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import torch
-
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.train.batches import Batches
-from psannlm.train.data import Data
 
+# What may differ when a training goes on: it changes where or how steps run, not what they do.
 FREE = frozenset(
     {
         "preset", "device", "parallel", "compile", "pass_tokens", "loss_chunk_tokens", "corpus",
@@ -20,7 +18,11 @@ FREE = frozenset(
         "sample_tokens", "temperature", "top_p", "grad_checkpoint", "tokenizer_file",
     }
 )  # fmt: skip
-"""What may differ when a training goes on: it changes where or how steps run, not what they do."""
+
+
+def course(config: TrainingConfig) -> dict[str, Any]:
+    """The parameters that decide what every step does."""
+    return {k: v for k, v in config.model_dump(mode="json").items() if k not in FREE}
 
 
 @dataclass(frozen=True)
@@ -28,34 +30,18 @@ class Plan:
     """Steps, and what happens at each."""
 
     n_steps: int
-    n_windows: int
-    """Windows of the training split: an epoch."""
-
+    n_windows: int  # of the training split: an epoch
     context_length: int
-    batch_sequences: int
-    """Windows of an optimizer step, over all ranks."""
-
-    pass_sequences: int
-    """Windows of one pass of one rank."""
-
-    n_passes: int
-    """Passes of each rank a step."""
-
-    evaluations: frozenset[int]
-    """Steps after which the validation split is evaluated."""
-
-    epoch_ends: Mapping[int, int]
-    """Last step of each epoch -> its number."""
-
+    batch_sequences: int  # windows of an optimizer step, over all ranks
+    pass_sequences: int  # windows of one pass of one rank
+    n_passes: int  # of each rank a step
+    evaluations: frozenset[int]  # steps after which the validation split is evaluated
+    epoch_ends: Mapping[int, int]  # last step of each epoch -> its number
     checkpoint_steps: int
 
     @classmethod
     def of(cls, config: TrainingConfig, batches: Batches, world: int) -> "Plan":
-        """The plan of a training on `world` ranks.
-
-        Raises:
-            ConfigError: The batch cannot be split over ranks and passes.
-        """
+        """The plan of a training on `world` ranks; ConfigError if they cannot share the batch."""
         if config.batch_tokens % (config.pass_tokens * world):
             raise ConfigError(
                 "batch_tokens must be a multiple of pass_tokens times the number of ranks, got "
@@ -78,10 +64,6 @@ class Plan:
             checkpoint_steps=config.checkpoint_steps,
         )
 
-    def evaluates(self, step: int) -> bool:
-        """Whether the validation split is evaluated after `step`."""
-        return step in self.evaluations
-
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is written after `step`."""
         return step % self.checkpoint_steps == 0 or step == self.n_steps
@@ -96,17 +78,20 @@ class Plan:
         }
 
 
-def course(config: TrainingConfig) -> dict[str, Any]:
-    """The parameters that decide what every step does."""
-    return {k: v for k, v in config.model_dump(mode="json").items() if k not in FREE}
+def rate_at(step: int, n_steps: int, config: TrainingConfig) -> float:
+    """Learning rate of optimizer step `step`, counted from 1, of `n_steps`.
 
-
-def facts(config: TrainingConfig, data: Data) -> dict[str, Any]:
-    """What all ranks must agree on."""
-    return {
-        "the configuration": config.model_dump(mode="json"),
-        "the training text": data.train.sha256,
-        "the validation text": data.validation.sha256,
-        "the tokenizer": data.tokenizer.sha256,
-        "the version of torch": torch.__version__,
-    }
+    It rises linearly over the warm-up. Then `cosine` falls along half a cosine to its final share
+    at the last step; `wsd` stays, and falls linearly over the last steps (Hu et al. 2024).
+    """
+    n_warmup = round(config.warmup_fraction * n_steps)
+    if step <= n_warmup:
+        return config.learning_rate * step / n_warmup
+    is_cosine = config.schedule == "cosine"
+    n_falling = n_steps - n_warmup if is_cosine else round(config.decay_fraction * n_steps)
+    done = step - (n_steps - n_falling)
+    if done <= 0:
+        return config.learning_rate
+    share, low = done / n_falling, config.final_fraction
+    left = 0.5 * (1 + math.cos(math.pi * share)) if is_cosine else 1 - share
+    return config.learning_rate * (low + (1 - low) * left)

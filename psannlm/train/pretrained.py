@@ -1,24 +1,31 @@
-"""A trained network read back with the tokenizer that it was trained with."""
+"""A trained network read back with its tokenizer, and what it has learned.
 
-from collections.abc import Mapping, Sequence
+Shape letters: F features.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from psannlm.config.network import ModelConfig
 from psannlm.config.parse import parse
 from psannlm.model.bases import BASES, build
 from psannlm.model.generate import generate
 from psannlm.model.sampling import Sampling
-from psannlm.model.transformer import Transformer
+from psannlm.model.sine import DampedSine
+from psannlm.model.transformer import GeluScaled, Transformer
 from psannlm.train import checkpoint
 from psannlm.train.checkpoint import CheckpointError
 from psannlm.train.tokenizer import Tokenizer
 
-TOKENIZER = "tokenizer.json"
-"""Beside the checkpoints of a training."""
+TOKENIZER = "tokenizer.json"  # beside the checkpoints of a training
+# Learned parameters of the damped sine, by the letter of the formula.
+PARTS = {"amplitude": "A", "frequency": "f", "decay": "d"}
+LOW, HIGH = 0.05, 0.95  # quantiles between which most features lie
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,7 @@ class Pretrained:
 
     model: Transformer
     tokenizer: Tokenizer
-    about: Mapping[str, Any]
-    """What its checkpoint says of itself."""
+    about: Mapping[str, Any]  # what its checkpoint says of itself
 
 
 def load(path: Path, device: torch.device, *, tokenizer: Path | None = None) -> Pretrained:
@@ -46,13 +52,13 @@ def load(path: Path, device: torch.device, *, tokenizer: Path | None = None) -> 
     found = checkpoint.checkpoints(path)
     loaded = checkpoint.load(found[-1] if found else path)
     about, folder = loaded.about, loaded.folder
-    spelled = Tokenizer.load(tokenizer or folder.parent / TOKENIZER)
+    path = tokenizer or folder.parent / TOKENIZER
+    spelled = Tokenizer.load(path)
     expected = about["data"]["tokenizer_sha256"]
     if spelled.sha256 != expected:
         raise CheckpointError(
-            f"checkpoint {folder} was trained with the tokenizer {expected[:12]}, "
-            f"{tokenizer or folder.parent / TOKENIZER} is {spelled.sha256[:12]}; "
-            "give the tokenizer.json of the same training"
+            f"checkpoint {folder} was trained with the tokenizer {expected[:12]}, {path} is "
+            f"{spelled.sha256[:12]}; give the tokenizer.json of the same training"
         )
     source = f"network of {folder}"
     config = parse(ModelConfig, about["network"], source=source, bases=tuple(BASES))
@@ -62,7 +68,7 @@ def load(path: Path, device: torch.device, *, tokenizer: Path | None = None) -> 
     return Pretrained(model.eval(), spelled, about)
 
 
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in tensors.items()}
 
 
@@ -77,24 +83,38 @@ def continuations(
 ) -> list[str]:
     """What follows each prompt, as the start of a document, up to the end of it.
 
-    Args:
-        model: In evaluation mode.
-        tokenizer: The one it was trained with.
-        prompts: Texts.
-        n_tokens: Most new tokens of each.
-        sampling: How they are chosen.
-        seed: Of the choice.
-
-    Raises:
-        ConfigError: A prompt with its new tokens is longer than the context.
+    At most `n_tokens` new tokens each, from a network in evaluation mode. ConfigError if a prompt
+    with its new tokens is longer than the context.
     """
-    starts = [[tokenizer.end_of_text, *tokenizer.encode(prompt)] for prompt in prompts]
+    end = tokenizer.end_of_text
+    starts = [[end, *tokenizer.encode(prompt)] for prompt in prompts]
     found = generate(
-        model,
-        starts,
-        n_tokens=n_tokens,
-        sampling=sampling,
-        end_of_text=tokenizer.end_of_text,
-        seed=seed,
+        model, starts, n_tokens=n_tokens, sampling=sampling, end_of_text=end, seed=seed
     )
     return [tokenizer.decode(ids.tolist()) for ids in found]
+
+
+@dataclass(frozen=True)
+class LearnedNonlinearity:
+    """The parameters of one nonlinearity, before a training and after it."""
+
+    layer: str  # as people call it: `0 mlp`, and `0 wave` where there is such a block
+    kind: type[DampedSine] | type[GeluScaled]
+    before: dict[str, Tensor]  # those of PARTS that it has, each (F,), on the CPU
+    after: dict[str, Tensor]
+
+
+def nonlinearities(before: Transformer, after: Transformer) -> Iterator[LearnedNonlinearity]:
+    """Every nonlinearity that has parameters, in the order of the layers.
+
+    Of one network `before` training, as it was built, and `after` it.
+    """
+    for (name, old), new in zip(before.named_modules(), after.modules(), strict=True):
+        if isinstance(old, DampedSine | GeluScaled):
+            _, number, part, _ = name.split(".")
+            yield LearnedNonlinearity(f"{number} {part}", type(old), _values(old), _values(new))
+
+
+def _values(module: object) -> dict[str, Tensor]:
+    found = {part: getattr(module, part, None) for part in PARTS}
+    return {part: v.detach().cpu() for part, v in found.items() if v is not None}

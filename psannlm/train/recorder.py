@@ -5,28 +5,25 @@ A GPU is looked at every few steps only, as each look waits for it.
 
 import math
 import statistics
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.train.distributed import Ranks, whole
 from psannlm.train.evaluation import Evaluation
 from psannlm.train.journal import Journal
-from psannlm.train.optimizer import rate_at
-from psannlm.train.plan import Plan
+from psannlm.train.plan import Plan, rate_at
 
-CUDA_PATIENCE = 10
-"""Steps between two looks at a GPU."""
-
-REMEMBERED = 50
-"""Gradient norms that are kept to explain what is no number."""
+CUDA_PATIENCE = 10  # steps between two looks at a GPU
 
 
 class DivergenceError(ConfigError):
@@ -50,14 +47,10 @@ class Tally:
     """What is summed up while a training runs, and remembered by its checkpoints."""
 
     step: int = 0
-    epoch_loss: float = 0.0
-    """Sum of the losses of this epoch's steps."""
-
+    epoch_loss: float = 0.0  # sum of the losses of this epoch's steps
     epoch_steps: int = 0
     elapsed_seconds: float = 0.0
-    best_loss: float | None = None
-    """Lowest validation loss so far."""
-
+    best_loss: float | None = None  # lowest validation loss so far
     best_step: int | None = None
 
 
@@ -69,16 +62,12 @@ class Recorder:
     plan: Plan
     ranks: Ranks
     tally: Tally
-    journal: Journal | None
-    """Of the first rank."""
-
+    journal: Journal | None  # of the first rank
     flop_per_token: float
-    ceiling: float | None
-    """Measured matmul rate of a device, FLOP/s."""
-
+    ceiling: float | None  # measured matmul rate of a device, FLOP/s
     watch: Callable[[Progress], None]
     pending: list[tuple[int, Tensor, Tensor, float]] = field(default_factory=list)
-    norms: "deque[float]" = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    norms: deque[float] = field(default_factory=lambda: deque(maxlen=50))  # explain a divergence
     looks: int = 0
     looked_at: float = field(default_factory=time.perf_counter)
 
@@ -94,11 +83,7 @@ class Recorder:
         self.pending.append((step, loss, norm, waited))
 
     def look(self) -> None:
-        """Log the steps since the last look.
-
-        Raises:
-            DivergenceError: The loss of one, or its gradient, is not finite.
-        """
+        """Log the steps since the last look; DivergenceError if one is not finite."""
         if not self.pending:
             return
         losses = torch.stack([loss for _, loss, _, _ in self.pending])
@@ -119,11 +104,7 @@ class Recorder:
         self.looked_at = now
 
     def evaluated(self, step: int, found: Evaluation) -> None:
-        """Log an evaluation, and the epoch if it ends one.
-
-        Raises:
-            DivergenceError: Its loss is not finite.
-        """
+        """Log an evaluation, and the epoch if it ends one; DivergenceError if it is not finite."""
         tally = self.tally
         self.rest()
         row: dict[str, Any] = {
@@ -150,14 +131,10 @@ class Recorder:
         tally.elapsed_seconds += seconds
         rate = rate_at(step, self.plan.n_steps, self.config)
         learned = {"train_loss": loss, "learning_rate": rate, "grad_norm": norm}
-        timed = {
-            "step": step,
-            "step_seconds": seconds,
-            "wait_seconds": waited,
-            "elapsed_seconds": tally.elapsed_seconds,
-        }
+        timed = {"step_seconds": seconds, "wait_seconds": waited}
+        timed["elapsed_seconds"] = tally.elapsed_seconds
         self._write("loss.csv", {"per": "step", **self.plan.place(step), **learned})
-        self._write("speed.csv", timed)
+        self._write("speed.csv", {"step": step, **timed})
         if not math.isfinite(loss):
             raise self._divergence(f"loss is {loss}", step)
         if math.isfinite(norm):
@@ -197,3 +174,31 @@ class Recorder:
                 "raise warmup_fraction"
             )
         return DivergenceError(f"{what} at step {step} of {self.plan.n_steps}: {cause}")
+
+
+class ProgressBar:
+    """Shows on `file` what it is told of each step; closes itself after the last."""
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        self.file = file or sys.stderr
+        self.bar: tqdm[None] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self.bar is None:
+            self.bar = tqdm(
+                total=progress.n_steps,
+                initial=progress.step - 1,
+                unit="step",
+                file=self.file,
+                dynamic_ncols=False,
+                ncols=100,
+                mininterval=0.5 if self.file.isatty() else 2.0,  # seconds; lines of a log stay
+            )
+        shown = f"loss {progress.loss:.3f}, {progress.tokens_per_s:,.0f} tokens/s"
+        if progress.mfu is not None:
+            shown += f", MFU {progress.mfu:.0%}"
+        self.bar.set_postfix_str(shown, refresh=False)
+        self.bar.update(progress.step - self.bar.n)
+        if progress.step == progress.n_steps:
+            self.bar.close()
+            self.bar = None

@@ -4,11 +4,13 @@ V is the number of ids; the last of them, V - 1, is always the end of a text. Ev
 written in ids and comes back unchanged, because all 256 bytes are tokens of every kind.
 """
 
+import base64
 import hashlib
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +20,11 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from psannlm.config.schema import ConfigError
 from psannlm.files import write_atomically
-from psannlm.train.gpt2 import N_BYTES, merges_of, read_ranks
 
 Kind = Literal["bytes", "bpe", "gpt2"]
+N_BYTES = 256
 END_OF_TEXT = "<|endoftext|>"
-MIN_FREQUENCY = 2
-"""A pair of tokens seen fewer times is not merged: an id for it would stand for one place."""
-
+MIN_FREQUENCY = 2  # a pair seen fewer times is not merged: an id for it would stand for one place
 PIECE = 2**15  # characters; the library keeps about 100 bytes a token while it encodes
 
 # The library works on all cores. A fork of this process must not wait for threads that it did not
@@ -45,14 +45,7 @@ class Tokenizer:
     """What one tokenizer.json says; the file is in the format of the `tokenizers` library."""
 
     def __init__(self, content: str) -> None:
-        """Read the text of a tokenizer.json.
-
-        Args:
-            content: As `save` writes it.
-
-        Raises:
-            ConfigError: It is no byte-level BPE whose last id is the end of text.
-        """
+        """Read what `save` wrote; ConfigError if it is no byte-level BPE with END_OF_TEXT last."""
         self._content = content
         try:
             self._library = tokenizers.Tokenizer.from_str(content)
@@ -65,14 +58,11 @@ class Tokenizer:
                 "train one, or give the tokenizer.json that a training has saved"
             ) from None
         self._library.encode_special_tokens = True  # in a text, the name of an id is only text
-        self.kind: Kind = self._told_kind()
+        self.kind: Kind = "gpt2" if self._library.post_processor else "bpe"
+        if self._bytes == [bytes([byte]) for byte in range(N_BYTES)] + [b""]:
+            self.kind = "bytes"
         self.vocab_size = len(vocabulary)
         self.end_of_text = self.vocab_size - 1
-
-    def _told_kind(self) -> Kind:
-        if self._bytes == [bytes([byte]) for byte in range(N_BYTES)] + [b""]:
-            return "bytes"
-        return "gpt2" if self._library.post_processor else "bpe"
 
     @cached_property
     def sha256(self) -> str:
@@ -80,19 +70,11 @@ class Tokenizer:
         return hashlib.sha256(self._content.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without end of text.
-
-        Raises:
-            ConfigError: The text holds half a surrogate pair, which no UTF-8 can write.
-        """
+        """Ids of `text`, without end of text."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each of `texts`, on all cores.
-
-        Raises:
-            ConfigError: As of `encode`.
-        """
+        """Ids of each of `texts`, on all cores; ConfigError for half a surrogate pair."""
         try:
             encoded = [text.encode() for text in texts]
         except UnicodeEncodeError as error:
@@ -106,11 +88,7 @@ class Tokenizer:
         return [found.ids for found in encode(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`; bytes that are no UTF-8 become U+FFFD, end of text becomes nothing.
-
-        Raises:
-            ConfigError: An id is not one of this tokenizer.
-        """
+        """Text of `ids`; bytes that are no UTF-8 become U+FFFD, end of text becomes nothing."""
         known = range(self.vocab_size)
         ids = list(ids)
         if unknown := [i for i in ids if i not in known]:
@@ -126,11 +104,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """The tokenizer that `save` has written to `path`.
-
-        Raises:
-            ConfigError: The file cannot be read, or is no tokenizer of ours.
-        """
+        """The tokenizer in a file; ConfigError if it cannot be read, or is no tokenizer of ours."""
         try:
             content = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -147,16 +121,10 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Byte pairs merged in the order of how often they stand in `texts`.
+    """Byte pairs merged in the order of how often they stand in `texts`, which are read once.
 
-    The same texts give the same tokenizer.
-
-    Args:
-        texts: Read once, in passing.
-        vocab_size: V, the 256 bytes and end of text included.
-
-    Raises:
-        ConfigError: V is too small to hold all bytes, or larger than the text supports.
+    The same texts give the same tokenizer. ConfigError if V is too small to hold all bytes, or
+    larger than the text supports.
     """
     if vocab_size <= N_BYTES:
         raise ConfigError(
@@ -182,14 +150,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def gpt2_tokenizer(path: Path) -> Tokenizer:
-    """GPT-2's tokenizer from a file of its ranks; its ids are those of GPT-2.
-
-    Args:
-        path: A line a token: its bytes in base64, a space, its rank.
-
-    Raises:
-        ConfigError: The file cannot be read, or its ranks are not those of byte pairs.
-    """
+    """GPT-2's tokenizer from a file of its ranks; its ids are those of GPT-2."""
     ranks = read_ranks(path)
     names = {token: "".join(_CHARACTERS[b] for b in token) for token in ranks}
     merges = [(names[left], names[right]) for left, right in merges_of(ranks)]
@@ -198,6 +159,63 @@ def gpt2_tokenizer(path: Path) -> Tokenizer:
     # Moves no id; GPT-2's own tokenizer.json has it, and it tells the kinds apart.
     library.post_processor = processors.ByteLevel(trim_offsets=False)
     return _finished(library)
+
+
+def read_ranks(path: Path) -> dict[bytes, int]:
+    """Rank of each token, which is its id.
+
+    Args:
+        path: A line a token: its bytes in base64, a space, its rank.
+
+    Raises:
+        ConfigError: The file cannot be read, or its lines are not ranks 0, 1, 2, ... of tokens,
+            all single bytes among them.
+    """
+    form = "give a file in the form of gpt2.tiktoken"
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as ranks: {error}; {form}") from None
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+        except ValueError:
+            raise ConfigError(
+                f"{path}: line {number} must be a token in base64, a space and its rank, "
+                f"got {line[:40]!r}; {form}"
+            ) from None
+    if sorted(ranks.values()) != list(range(len(lines))):
+        raise ConfigError(
+            f"{path} must rank its tokens 0 to {len(lines) - 1}, each once, and does not; "
+            "give the whole file"
+        )
+    if missing := [byte for byte in range(N_BYTES) if bytes([byte]) not in ranks]:
+        raise ConfigError(
+            f"{path} must rank all 256 bytes, {len(missing)} are missing; give the whole file"
+        )
+    return ranks
+
+
+def merges_of(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
+    """The two tokens that each longer token was merged from, in the order of its rank.
+
+    A token came to be when all merges of lower rank had been made, so applying these to its bytes,
+    lowest rank first, leaves two parts.
+    """
+    for token in sorted((t for t in ranks if len(t) > 1), key=ranks.__getitem__):
+        parts = [bytes([byte]) for byte in token]
+        while len(parts) > 2:
+            pairs = [ranks.get(a + b, len(ranks)) for a, b in itertools.pairwise(parts)]
+            if min(pairs) >= ranks[token]:
+                raise ConfigError(
+                    f"ranks must be those of byte pairs, but {token!r} of rank {ranks[token]} is "
+                    f"no pair of tokens of lower rank; give a file in the form of gpt2.tiktoken"
+                )
+            at = pairs.index(min(pairs))
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        yield parts[0], parts[1]
 
 
 def pieces(text: str, n_characters: int = PIECE) -> Iterator[str]:

@@ -18,29 +18,17 @@ from psannlm.config.training import TrainingConfig
 from psannlm.device import missing_compiler, repeatable
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
-from psannlm.train import checkpoint
+from psannlm.train import checkpoint, distributed
 from psannlm.train.batches import Batches
-from psannlm.train.checkpoint import Checkpoint
-from psannlm.train.data import Data
-from psannlm.train.distributed import (
-    Ranks,
-    gather,
-    refuse_disagreement,
-    scatter,
-    share,
-    summing,
-    whole,
-)
+from psannlm.train.data import Data, Tokens
+from psannlm.train.distributed import Ranks, refuse_disagreement
 from psannlm.train.evaluation import Evaluation, evaluate
 from psannlm.train.journal import Journal
-from psannlm.train.objective import NextToken
-from psannlm.train.optimizer import make_optimizers, rate_at, set_rate
-from psannlm.train.plan import Plan, course, facts
+from psannlm.train.objective import NextToken, make_optimizers
+from psannlm.train.plan import Plan, course, rate_at
 from psannlm.train.recorder import Progress, Recorder, Tally
-from psannlm.train.shards import Tokens
 
-PREFIX = "model."
-"""Of the network's names inside its objective."""
+PREFIX = "model."  # of the network's names inside its objective
 
 
 class Trainer:
@@ -73,7 +61,14 @@ class Trainer:
     ) -> None:
         self.keep_best = keep_best
         self.config, self.data, self.folder, self.ranks = config, data, folder, ranks
-        refuse_disagreement(ranks, facts(config, data))
+        facts = {
+            "the configuration": config.model_dump(mode="json"),
+            "the training text": data.train.sha256,
+            "the validation text": data.validation.sha256,
+            "the tokenizer": data.tokenizer.sha256,
+            "the version of torch": torch.__version__,
+        }
+        refuse_disagreement(ranks, facts)
         n_sequences = config.batch_tokens // config.context_length
         self.batches = Batches(data.train, config.context_length, n_sequences, config.seed)
         self.plan = Plan.of(config, self.batches, ranks.world)
@@ -86,7 +81,7 @@ class Trainer:
         if self.compiled:
             for module in [objective] if ranks.world == 1 else blocks:
                 module.compile()
-        self.objective = share(objective, blocks, ranks, config.parallel)
+        self.objective = distributed.share(objective, blocks, ranks, config.parallel)
         self.optimizers = make_optimizers(self.objective, config)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=config.precision == "fp16")
         self.last_evaluation: Evaluation | None = None
@@ -111,9 +106,8 @@ class Trainer:
     def run(self) -> None:
         """Train to the last step.
 
-        Raises:
-            DivergenceError: A loss or a gradient is not finite.
-            ConfigError: A checkpoint or the log cannot be written.
+        DivergenceError if a loss or a gradient is not finite, ConfigError if a checkpoint or the
+        log cannot be written.
         """
         self.objective.train()
         self.recorder.looked_at = time.perf_counter()
@@ -124,7 +118,7 @@ class Trainer:
 
     def _after(self, step: int) -> None:
         """What the plan asks for after a step: a look at its loss, an evaluation, a checkpoint."""
-        evaluating, saving = self.plan.evaluates(step), self.plan.saves(step)
+        evaluating, saving = step in self.plan.evaluations, self.plan.saves(step)
         if evaluating or saving or self.recorder.is_due:
             self.recorder.look()
         if evaluating:
@@ -153,18 +147,20 @@ class Trainer:
             start = time.perf_counter()
             tokens, targets = self._batch(step, i)
             waited += time.perf_counter() - start
-            with summing(self.objective, last=i == n_passes - 1):
+            with distributed.summing(self.objective, last=i == n_passes - 1):
                 loss = self.objective(tokens, targets) / n_passes
                 self.scaler.scale(loss).backward()
             total += loss.detach()
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = self._clip()
-        if self.scaler.is_enabled() and len(self.optimizers) > 1 and not whole(norm).isfinite():
+        several = self.scaler.is_enabled() and len(self.optimizers) > 1
+        if several and not distributed.whole(norm).isfinite():
             # The scaler leaves out the step of the optimizer that overflows: here, of all.
             self.objective.zero_grad(set_to_none=True)
-        set_rate(self.optimizers, rate_at(step, self.plan.n_steps, self.config))
         for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, self.plan.n_steps, self.config)
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
@@ -175,27 +171,23 @@ class Trainer:
         learned = list(self.objective.parameters())
         norm = get_total_norm([p.grad for p in learned if p.grad is not None])
         # A CPU is spared a pass over all gradients; a GPU would have to be waited for.
-        if norm.device.type != "cpu" or whole(norm) > self.config.clip_norm:
+        if norm.device.type != "cpu" or distributed.whole(norm) > self.config.clip_norm:
             clip_grads_with_norm_(learned, self.config.clip_norm, norm)
         return norm
 
     def _batch(self, step: int, i: int) -> tuple[Tensor, Tensor]:
         """Tokens and targets (B, T) of pass `i` of this rank."""
+        ranks, device = self.ranks, self.ranks.device
         tokens, targets = self.batches.batch(
-            step - 1,
-            micro=i,
-            n_micro=self.plan.n_passes,
-            rank=self.ranks.rank,
-            world=self.ranks.world,
+            step - 1, micro=i, n_micro=self.plan.n_passes, rank=ranks.rank, world=ranks.world
         )
-        device = self.ranks.device
         if device.type == "cuda":
             tokens, targets = tokens.pin_memory(), targets.pin_memory()
         return tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True)
 
     def _save(self, step: int) -> None:
         """Write a checkpoint; every rank gives its part, the first one writes."""
-        weights, tensors = gather(self.objective, self.optimizers)
+        weights, tensors = distributed.gather(self.objective, self.optimizers)
         if self.recorder.journal:
             weights = {name.removeprefix(PREFIX): t for name, t in weights.items()}
             about = {
@@ -214,7 +206,7 @@ class Trainer:
         self.ranks.wait()
 
     def _beginning(self) -> tuple[Tally, dict[str, int] | None]:
-        """Sums and lengths of the log at the step that the training goes on from, or at none."""
+        """Take over the newest checkpoint, if there is one; its sums and lengths of the log."""
         found = checkpoint.checkpoints(self.folder)[-1:]
         seen = [checkpoint.read_about(path) for path in found]
         refuse_disagreement(self.ranks, {"the newest checkpoint": seen})
@@ -224,14 +216,10 @@ class Trainer:
         about = loaded.about
         checkpoint.refuse_other(loaded.folder, "course", about["course"], course(self.config))
         checkpoint.refuse_other(loaded.folder, "data", about["data"], self.data.identity)
-        self._take(loaded)
-        return Tally(**about["tally"]), about["log_bytes"]
-
-    def _take(self, loaded: Checkpoint) -> None:
-        """Make weights, optimizers and random states those of the checkpoint."""
         weights = {PREFIX + name: t for name, t in loaded.weights.items()}
         tensors = {k: t for k, t in loaded.optimizer.items() if not k.startswith("rng.")}
-        scatter(self.objective, self.optimizers, weights, tensors)
+        distributed.scatter(self.objective, self.optimizers, weights, tensors)
         if self.scaler.is_enabled():
-            self.scaler.load_state_dict(dict(loaded.about["scaler"]))
+            self.scaler.load_state_dict(dict(about["scaler"]))
         checkpoint.restore_torch_states(loaded.optimizer)
+        return Tally(**about["tally"]), about["log_bytes"]

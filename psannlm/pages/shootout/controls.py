@@ -21,7 +21,7 @@ from psannlm.pages.shootout.comparison import (
 )
 from psannlm.pages.shootout.records import Setting, TrainingRecord
 from psannlm.pages.shootout.results import Trainings, ends, loss_columns, on_edge, tuned
-from psannlm.train.learned import PARTS
+from psannlm.train.pretrained import PARTS
 
 SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"
 """The damped sine; gelu with the same learned gains, before and after it; gelu by itself."""

@@ -26,7 +26,7 @@ from psannlm.pages.shootout.arms import all_arms
 from psannlm.pages.shootout.columns import BUDGETS, SURE
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.prose import compared
-from psannlm.train.learned import HIGH, LOW, PARTS
+from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 SHORT_FROM = 10_000
 """Numbers of an axis are shortened that go beyond it: tokens and FLOPs, not seconds."""

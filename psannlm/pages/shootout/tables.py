@@ -13,7 +13,7 @@ from psannlm.pages.shootout import columns, controls, records, results
 from psannlm.pages.shootout.columns import ARM, N_SEEDS, SIGNED
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.records import SEED, VAL_LOSS
-from psannlm.train.learned import HIGH, LOW, PARTS
+from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 SUMMARY = Table(
     "summary.csv",

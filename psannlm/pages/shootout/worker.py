@@ -26,12 +26,12 @@ from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.records import DocumentLoss, Learned, Point, Score
 from psannlm.train import session
+from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation
-from psannlm.train.learned import HIGH, LOW, nonlinearities
+from psannlm.train.pretrained import HIGH, LOW, nonlinearities
 from psannlm.train.recorder import Progress
 from psannlm.train.session import Session
-from psannlm.train.shards import Tokens
 
 COMPILER = (
     "torch._dynamo.backends.inductor",

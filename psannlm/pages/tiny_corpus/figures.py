@@ -20,7 +20,7 @@ from psannlm.evidence.figures import (
 )
 from psannlm.pages.tiny_corpus.records import Trained
 from psannlm.pages.tiny_corpus.tables import beside_yardsticks, elapsed_at
-from psannlm.train.learned import HIGH, LOW, PARTS
+from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 POINTS = 240
 """Most points of a line: what a panel can show, and what keeps a page of long runs light."""

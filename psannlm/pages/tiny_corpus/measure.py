@@ -20,10 +20,8 @@ from psannlm.train import session as training
 from psannlm.train.compression import yardsticks
 from psannlm.train.data import Data, limits, sources
 from psannlm.train.distributed import Ranks
-from psannlm.train.learned import nonlinearities
-from psannlm.train.pretrained import TOKENIZER, continuations
-from psannlm.train.progress import ProgressBar
-from psannlm.train.recorder import Progress
+from psannlm.train.pretrained import TOKENIZER, continuations, nonlinearities
+from psannlm.train.recorder import Progress, ProgressBar
 
 LOG = ("loss.csv", "speed.csv", training.METRICS, TOKENIZER)
 """Files that the folder of a training and the folder of its run share."""

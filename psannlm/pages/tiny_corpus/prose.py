@@ -21,7 +21,7 @@ from psannlm.evidence.text import (
 from psannlm.pages.tiny_corpus.records import Trained
 from psannlm.pages.tiny_corpus.tables import beside_yardsticks
 from psannlm.train.journal import bits_per_byte
-from psannlm.train.learned import HIGH, LOW, PARTS
+from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 
 def answer(trained: Trained, device: str) -> str:
