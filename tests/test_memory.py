@@ -15,9 +15,9 @@ from psannlm.pages.memory.records import Setting, from_texts, to_texts
 from psannlm.pages.memory.tables import (
     GOALS,
     MEMORY,
-    PEAK_WITHIN,
     PEER,
     SAVINGS,
+    WITHIN,
     checkpointing_rows,
     goal,
     kinds_of,
@@ -444,7 +444,7 @@ def test_bars_of_the_committed_run_end_near_the_measured_points():
 
     ends = [sum(figures.parts(row, kinds_of(rows)).values()) for row in rows.to_dict("records")]
 
-    assert ends == pytest.approx(list(rows["peak_allocated_mib"]), rel=PEAK_WITHIN)
+    assert ends == pytest.approx(list(rows["peak_allocated_mib"]), rel=WITHIN["peak"])
 
 
 def test_growth_has_a_panel_for_what_was_varied():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from psannlm.evidence.table import Column, Table
+from psannlm.files import MIB
 
 
 class Record(Protocol):
@@ -142,6 +143,23 @@ def fields_of_csv(record: type, text: str) -> list[dict[str, Any]]:
         {name: parse_field(kinds.get(name, str), field) for name, field in row.items()}
         for row in csv.DictReader(io.StringIO(text))
     ]
+
+
+def outcome_cells(records: Sequence[Any]) -> dict[str, Any]:
+    """How many processes of a row succeeded and failed, and why: n_ok, n_failed, status, reason."""
+    failed = [record for record in records if record.status != "ok"]
+    return {
+        "n_ok": len(records) - len(failed),
+        "n_failed": len(failed),
+        "status": "ok" if len(failed) < len(records) else "failed",
+        "reason": "; ".join(dict.fromkeys(record.reason for record in failed)),
+    }
+
+
+def most_mib(records: Iterable[Any], name: str) -> float | None:
+    """The largest of a number of bytes over the processes that know it, in MiB."""
+    known = [value / MIB for record in records if (value := getattr(record, name)) is not None]
+    return max(known, default=None)
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

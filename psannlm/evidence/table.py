@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE
+from psannlm.bench.statistics import CONFIDENCE, Interval
 from psannlm.evidence import text
 
 Role = Literal["key", "verdict", "status", "reason", "fact"]
@@ -206,6 +206,13 @@ def interval_columns(
         return Column(f"{name}_{which}", text, unit, value=end(which) if end else None)
 
     return column("low", "Lower"), column("high", "Upper")
+
+
+def interval_cells(name: str, found: Interval | None) -> dict[str, float]:
+    """The cells of a column and of both ends of its interval; none where it is unknown."""
+    if found is None:
+        return {}
+    return {name: found.median, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 # Columns that mean the same in every table.

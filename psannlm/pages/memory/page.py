@@ -19,10 +19,9 @@ from psannlm.pages.memory.plan import MemoryCell, memory, memory_plan, published
 from psannlm.pages.memory.records import STORE, AnyRecord, MemoryRecord, Setting, ours
 from psannlm.pages.memory.tables import (
     MEMORY,
-    PEAK_WITHIN,
     PEER,
-    SAVED_WITHIN,
     SAVINGS,
+    WITHIN,
     checkpointing_rows,
     main_rows,
     parts,
@@ -48,8 +47,7 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
     store = STORE
     readme_table = SAVINGS
     constants: ClassVar[Mapping[str, str]] = {
-        "saved_within": f"{SAVED_WITHIN:.0%}",
-        "peak_within": f"{PEAK_WITHIN:.0%}",
+        f"{what}_within": f"{share:.0%}" for what, share in WITHIN.items()
     }
     readme_columns = ("base", "precision", *COST)
 

@@ -13,10 +13,9 @@ from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.tables import (
     MEMORY,
     PEAK,
-    PEAK_WITHIN,
     PEER,
-    SAVED_WITHIN,
     SAVINGS,
+    WITHIN,
     Values,
     checkpointing_rows,
     main_rows,
@@ -92,10 +91,8 @@ def _savers(savings: pd.DataFrame) -> Iterator[str]:
 def _predictions(memory: pd.DataFrame) -> Iterator[str]:
     """How many rows were foreseen from the configuration alone."""
     said = []
-    for name, what, within in (
-        ("bytes saved for backward", "saved", SAVED_WITHIN),
-        (PEAK, "peak", PEAK_WITHIN),
-    ):
+    for what, name in (("saved", "bytes saved for backward"), ("peak", PEAK)):
+        within = WITHIN[what]
         errors = memory[f"{what}_error"].dropna().astype(float).abs()
         if len(errors):
             said.append(

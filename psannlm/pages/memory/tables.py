@@ -4,7 +4,9 @@ Everything that shows a number of memory takes it from here: the files, the page
 the figures, the check of the evidence.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -12,39 +14,14 @@ from typing import Any
 import pandas as pd
 
 from psannlm.bench.statistics import CONFIDENCE, median_interval, ratio_interval
+from psannlm.evidence import table as shared
 from psannlm.evidence.page import RunInfo, Tables
-from psannlm.evidence.table import (
-    BASE,
-    BATCH_TOKENS,
-    CONTEXT_LENGTH,
-    DEVICE,
-    N_FAILED,
-    N_OK,
-    PRECISION,
-    REASON,
-    STATUS,
-    TIMESTAMP,
-    VERDICT,
-    Column,
-    Table,
-    interval_columns,
-)
+from psannlm.evidence.store import most_mib, outcome_cells
+from psannlm.evidence.table import Column, Table, interval_cells, interval_columns
 from psannlm.files import MIB
+from psannlm.pages.memory import records as raw
 from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.records import (
-    D_MODEL,
-    GRAD_CHECKPOINT,
-    N_LAYERS,
-    N_PARAMETERS,
-    VARIANT,
-    VOCAB_SIZE,
-    AnyRecord,
-    MemoryRecord,
-    PeerRecord,
-    Setting,
-    ours,
-    peers,
-)
+from psannlm.pages.memory.records import AnyRecord, MemoryRecord, PeerRecord, Setting, ours, peers
 from psannlm.pages.memory.worker import DEFAULT, PLAIN_LOSS, PLAIN_SINE
 
 Values = Mapping[str, Any]
@@ -52,14 +29,21 @@ Values = Mapping[str, Any]
 KIND = "saved: "
 """Opens the name of a predicted kind of saved tensor."""
 
-SAVED_WITHIN, PEAK_WITHIN = 0.02, 0.10
+MEASURED = {"saved": "saved_mib", "peak": "peak_allocated_mib"}
+"""Columns of what is predicted too, and compared between settings."""
+
+WITHIN = {"saved": 0.02, "peak": 0.10}
 """How far a prediction may lie from what was counted or measured, as a share of that."""
 
 PEAK = "peak of torch's allocator"
 """The same on every device: on CPU torch's record of its allocations, on a GPU its own peak."""
 
-SAVERS = {"checkpointing": DEFAULT, "fast_sine": PLAIN_SINE, "chunked_loss": PLAIN_LOSS}
-"""What saves memory, and the variant that goes without; checkpointing goes by its own switch."""
+SAVERS: Mapping[str, dict[str, Any]] = {
+    "checkpointing": {"grad_checkpoint": False},
+    "fast_sine": {"variant": PLAIN_SINE},
+    "chunked_loss": {"variant": PLAIN_LOSS},
+}
+"""What saves memory, and the setting that goes without."""
 
 GOALS = {"fp32": 0.45, "bf16": 0.40}
 """Largest ratio of our bytes to the package's that this project wants, by precision."""
@@ -68,26 +52,17 @@ GOAL_SHAPE = {"vocab_size": 32_000, "d_model": 512, "n_layers": 8, "context_leng
 """Where the goals hold: another shape has other shares of logits, and so no goal."""
 
 HEADLINE = "BMRK-03"
-RESULT = STATUS.but(heading="result")
-CONTEXT = CONTEXT_LENGTH.but(heading="context", format="{:,} tokens a sequence", role="key")
+RESULT = shared.STATUS.but(heading="result")
+CONTEXT = shared.CONTEXT_LENGTH.but(heading="context", format="{:,} tokens a sequence", role="key")
 _number = partial(Column.but, better="lower", headline=HEADLINE)
+_counted = partial(Column, unit="MiB", format=",.1f")
+_measured = partial(Column, unit="MiB", format=",.0f")
+_seconds = partial(Column, unit="s", format=".3f")
 
 
-def _counted(name: str, text: str, heading: str = "", **more: Any) -> Column:
-    return Column(name, text, "MiB", heading, ",.1f", **more)
-
-
-def _measured(name: str, text: str, heading: str = "", **more: Any) -> Column:
-    return Column(name, text, "MiB", heading, ",.0f", **more)
-
-
-def _seconds(name: str, text: str, heading: str) -> Column:
-    return Column(name, text, "s", heading, ".3f")
-
-
-def _error_of(name: str, text: str, verdict: str) -> tuple[Column, Column]:
-    said = f"{name}_verdict"
-    error = Column(f"{name}_error", text, "", f"{name}: error", "+.1%", beside=said)
+def _error_of(what: str, text: str, verdict: str) -> tuple[Column, Column]:
+    name, said = f"{what}_error", f"{what}_verdict"
+    error = Column(name, text, heading=f"{what}: error", format="+.1%", beside=said)
     return error, Column(said, verdict)
 
 
@@ -95,57 +70,51 @@ MEMORY = Table(
     "memory.json",
     "One entry a base, batch, context, precision and variant, checkpointing off and on.",
     (
-        BASE,
-        D_MODEL,
-        N_LAYERS,
-        GRAD_CHECKPOINT,
-        PRECISION.but(name="amp"),
+        shared.BASE,
+        raw.D_MODEL,
+        raw.N_LAYERS,
+        raw.GRAD_CHECKPOINT,
+        shared.PRECISION.but(name="amp"),
         _number(
             _counted("max_memory_mb", "peak_allocated_mib on CUDA; null elsewhere."),
             quantity="torch.cuda.max_memory_allocated",
         ),
         _number(
-            _seconds("elapsed_s", "Time of a training step, median of the processes.", "step"),
-            quantity="time of a step",
-            compare="noise",
+            _seconds("elapsed_s", "Time of a training step, median of the processes."),
+            heading="step", quantity="time of a step", compare="noise",
         ),
         *interval_columns("elapsed_s", "the time of a step", "s"),
-        VOCAB_SIZE,
+        raw.VOCAB_SIZE,
         CONTEXT,
-        BATCH_TOKENS,
-        VARIANT,
+        shared.BATCH_TOKENS,
+        raw.VARIANT,
         RESULT,
-        REASON,
-        N_OK.but(heading="processes"),
-        N_FAILED.but(heading="failed"),
+        shared.REASON,
+        shared.N_OK.but(heading="processes"),
+        shared.N_FAILED.but(heading="failed"),
         _number(
             _counted(
                 "saved_mib",
                 "Counted memory that a training step saves for backward, parameters left out.",
             ),
-            heading="activation memory",
-            quantity="saved for backward",
-            compare="counted",
+            heading="activation memory", quantity="saved for backward", compare="counted",
         ),
-        _counted("predicted_saved_mib", "What is saved for backward by construction.", "predicted"),
+        _counted(
+            "predicted_saved_mib", "What is saved for backward by construction.",
+            heading="predicted",
+        ),
         *_error_of(
             "saved",
             "Predicted bytes saved for backward over the counted ones, less 1.",
             "Whether that prediction lies as near as it must.",
         ),
         _number(
-            _measured(
-                "peak_allocated_mib", "Most memory that the allocator had handed out at one time."
-            ),
-            heading=PEAK,
-            quantity="peak allocated",
-            compare="counted",
-            within=PEAK_WITHIN,
+            _measured("peak_allocated_mib", shared.PEAK_ALLOCATED_BYTES.text),
+            heading=PEAK, quantity="peak allocated", compare="counted", within=WITHIN["peak"],
         ),
         _measured(
-            "predicted_peak_mib",
-            "Peak of a training step, by construction.",
-            "predicted peak",
+            "predicted_peak_mib", "Peak of a training step, by construction.",
+            heading="predicted peak",
         ),
         *_error_of(
             "peak",
@@ -153,39 +122,31 @@ MEMORY = Table(
             "Whether the prediction of the peak lies as near as it must.",
         ),
         _measured(
-            "max_reserved_mb",
-            "Most memory taken from the driver of a GPU; null on a CPU.",
-            "reserved on the GPU",
+            "max_reserved_mb", "Most memory taken from the driver of a GPU; null on a CPU.",
+            heading="reserved on the GPU",
         ),
         _measured(
-            "rss_before_mib",
-            "Resident set before the network was built, on a CPU.",
-            "RSS before",
+            "rss_before_mib", "Resident set before the network was built, on a CPU.",
+            heading="RSS before",
         ),
-        _measured(
-            "peak_rss_mib",
-            "Largest resident set of the process since it started.",
-            "peak RSS",
-        ),
-        N_PARAMETERS,
-        _counted("predicted_parameters_mib", "Parameters, by construction.", "parameters"),
-        _counted("predicted_gradients_mib", "Gradients, by construction.", "gradients"),
+        _measured("peak_rss_mib", shared.PEAK_RSS_BYTES.text, heading="peak RSS"),
+        raw.N_PARAMETERS,
+        _counted("predicted_parameters_mib", "Parameters, by construction.", heading="parameters"),
+        _counted("predicted_gradients_mib", "Gradients, by construction.", heading="gradients"),
         _counted(
             "predicted_optimizer_mib", "State of the optimizer, by construction.",
-            "optimizer",
+            heading="optimizer",
         ),
         _counted(
             "predicted_logits_mib", "Logits of one chunk and their gradients, by construction.",
-            "logits",
+            heading="logits",
         ),
         Column(
             "predicted_kinds_mib",
-            "What is saved for backward, by construction, by kind of tensor.",
-            "MiB",
-            nested=True,
+            "What is saved for backward, by construction, by kind of tensor.", "MiB", nested=True,
         ),
-        DEVICE,
-        TIMESTAMP,
+        shared.DEVICE,
+        shared.TIMESTAMP,
     ),
     caption="Memory of every row",
     shown=(
@@ -201,50 +162,48 @@ SAVINGS = Table(
     "One row a pair, what checkpointing, the fast sine and the chunked loss save and cost.",
     (
         Column(
-            "saver",
-            "What saves, checkpointing, fast_sine or chunked_loss.",
+            "saver", "What saves, checkpointing, fast_sine or chunked_loss.",
             heading="what saves",
-            words={"fast_sine": "the fast sine", "chunked_loss": "the chunked loss"},
-            role="key",
+            words={"fast_sine": "the fast sine", "chunked_loss": "the chunked loss"}, role="key",
         ),
-        BASE,
-        PRECISION,
+        shared.BASE,
+        shared.PRECISION,
         CONTEXT,
-        BATCH_TOKENS,
-        GRAD_CHECKPOINT.but(role="fact"),
+        shared.BATCH_TOKENS,
+        raw.GRAD_CHECKPOINT.but(role="fact"),
         RESULT,
-        REASON,
+        shared.REASON,
         _counted(
             "saved_without_mib", "Saved for backward without it.",
-            "activation memory: without",
+            heading="activation memory: without",
         ),
-        _counted("saved_with_mib", "Saved for backward with the saver.", "with"),
+        _counted("saved_with_mib", "Saved for backward with the saver.", heading="with"),
         _counted(
             "saved_less_mib", "How much less is saved for backward with the saver.",
-            "less", beside="saved_less_share",
+            heading="less", beside="saved_less_share",
         ),
         Column(
             "saved_less_share", "The same as a share of what is saved without it.", "of all",
-            format=".0%",
-            quantity="less saved for backward",
-            better="higher",
-            headline=HEADLINE,
+            format=".0%", quantity="less saved for backward", better="higher", headline=HEADLINE,
         ),
-        _measured("peak_without_mib", "Peak without it.", f"{PEAK}: without"),
-        _measured("peak_with_mib", "Peak with the saver.", f"{PEAK}: with"),
+        _measured("peak_without_mib", "Peak without it.", heading=f"{PEAK}: without"),
+        _measured("peak_with_mib", "Peak with the saver.", heading=f"{PEAK}: with"),
         _counted(
             "peak_less_mib", "How much lower the peak is with the saver.",
-            "peak: less", beside="peak_less_share",
+            heading="peak: less", beside="peak_less_share",
         ),
         Column("peak_less_share", "The same as a share of the peak without it.", format=".0%"),
-        _seconds("elapsed_without_s", "Time of a training step without it.", "step: without" ),
-        _seconds("elapsed_with_s", "Time of a training step with the saver.", "step: with"),
+        _seconds(
+            "elapsed_without_s", "Time of a training step without it.", heading="step: without"
+        ),
+        _seconds(
+            "elapsed_with_s", "Time of a training step with the saver.", heading="step: with"
+        ),
         _number(
             Column(
                 "time_ratio", "Time of a step with the saver over that without, paired by block.",
-                "× without", format=".2f",
+                "× without", f"time ratio ({CONFIDENCE:.0%} interval)", ".2f",
             ),
-            heading=f"time ratio ({CONFIDENCE:.0%} interval)",
             quantity="time of a step",
         ),
         *interval_columns("time_ratio", "that ratio"),
@@ -259,26 +218,26 @@ PEER = Table(
         Column(
             "package", "The published package, by name and version.", heading="package", role="key"
         ),
-        BASE,
-        PRECISION,
+        shared.BASE,
+        shared.PRECISION,
         CONTEXT,
-        BATCH_TOKENS,
+        shared.BATCH_TOKENS,
         RESULT,
-        REASON,
+        shared.REASON,
         _counted(
             "peer_saved_mib", "What a training step of the package saves for backward.",
-            "activation memory: package",
+            heading="activation memory: package",
         ),
         _counted(
             "saved_mib", "What ours saves for backward, without checkpointing.",
-            "activation memory: ours",
+            heading="activation memory: ours",
         ),
         Column("ratio", "Our bytes over the package's.", heading="ratio", format=".3f"),
         Column(
             "goal", "Largest ratio that this project wants; empty in another shape.",
             heading="goal: at most", format=".2f",
         ),
-        VERDICT.but(text="Whether the goal was reached."),
+        shared.VERDICT.but(text="Whether the goal was reached."),
     ),
     caption="Activation memory of a training step, beside the published package",
 )  # fmt: skip
@@ -292,9 +251,7 @@ def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables
         run: That they are of.
     """
     config = run.config
-    known = {
-        column.name: getattr(config, column.name) for column in (D_MODEL, N_LAYERS, VOCAB_SIZE)
-    }
+    known = config.model_dump(include={"d_model", "n_layers", "vocab_size"})
     known |= {"device": run.device, "timestamp": run.name}
     settings = by_setting(ours(records), config)
     rows = {setting: _row(mine) | known for setting, mine in settings.items()}
@@ -315,18 +272,10 @@ def by_setting(
 ) -> dict[Setting, list[MemoryRecord]]:
     """Records of equal settings together, in the order of tables."""
 
-    def place(record: MemoryRecord) -> tuple[Any, ...]:
-        return (
-            record.variant != DEFAULT,
-            record.variant,
-            config.precision.index(record.precision),
-            record.context_length != config.context_length,
-            record.context_length,
-            record.batch_tokens,
-            config.base.index(record.base),
-            record.grad_checkpoint,
-            record.repeat,
-        )
+    def place(r: MemoryRecord) -> tuple[Any, ...]:
+        kind = r.variant != DEFAULT, r.variant, config.precision.index(r.precision)
+        size = r.context_length != config.context_length, r.context_length, r.batch_tokens
+        return *kind, *size, config.base.index(r.base), r.grad_checkpoint, r.repeat
 
     found: dict[Setting, list[MemoryRecord]] = {}
     for record in sorted(records, key=place):
@@ -340,19 +289,25 @@ def step_seconds(records: Iterable[MemoryRecord]) -> dict[int, float]:
 
 
 def _row(mine: Sequence[MemoryRecord]) -> dict[str, Any]:
-    good = [r for r in mine if r.status == "ok"]
-    row = mine[0].setting._asdict()
+    """Bytes are the largest of the processes, in MiB; seconds are their median."""
+    good = [record for record in mine if record.status == "ok"]
+    allocated, reserved = (
+        most_mib(good, f"peak_{kind}_bytes") for kind in ("allocated", "reserved")
+    )
+    row = mine[0].setting._asdict() | outcome_cells(mine) | _of_prediction(mine[0].predicted)
     row |= {
         "amp": row.pop("precision"),
-        "status": "ok" if good else "failed",
-        "reason": "; ".join(dict.fromkeys(r.reason for r in mine if r.status != "ok")),
-        "n_ok": len(good),
-        "n_failed": len(mine) - len(good),
         "n_parameters": mine[0].n_parameters,
+        "saved_mib": most_mib(good, "saved_bytes"),
+        "peak_allocated_mib": allocated,
+        "max_memory_mb": None if reserved is None else allocated,
+        "max_reserved_mb": reserved,
+        "rss_before_mib": most_mib(good, "rss_before_bytes"),
+        "peak_rss_mib": most_mib(good, "peak_rss_bytes"),
     }
-    row |= _of_prediction(mine[0].predicted) | _of_processes(good)
-    row |= _error(row, "saved", row["saved_mib"], SAVED_WITHIN)
-    return row | _error(row, "peak", row["peak_allocated_mib"], PEAK_WITHIN)
+    if seconds := step_seconds(good):
+        row |= interval_cells("elapsed_s", median_interval(list(seconds.values())))
+    return row | _error(row, "saved") | _error(row, "peak")
 
 
 def _of_prediction(predicted: Mapping[str, int]) -> dict[str, Any]:
@@ -363,36 +318,12 @@ def _of_prediction(predicted: Mapping[str, int]) -> dict[str, Any]:
     return found | {"predicted_saved_mib": total, "predicted_kinds_mib": kinds}
 
 
-def _of_processes(good: Sequence[MemoryRecord]) -> dict[str, Any]:
-    """The largest of the processes, in MiB; seconds are their median with its interval."""
-
-    def most(name: str) -> float | None:
-        known = [value / MIB for r in good if (value := getattr(r, name)) is not None]
-        return max(known, default=None)
-
-    allocated, reserved = most("peak_allocated_bytes"), most("peak_reserved_bytes")
-    found: dict[str, Any] = {
-        "saved_mib": most("saved_bytes"),
-        "peak_allocated_mib": allocated,
-        "max_memory_mb": None if reserved is None else allocated,
-        "max_reserved_mb": reserved,
-        "rss_before_mib": most("rss_before_bytes"),
-        "peak_rss_mib": most("peak_rss_bytes"),
-        "elapsed_s": None,
-    }
-    if seconds := step_seconds(good):
-        elapsed = median_interval(list(seconds.values()))
-        found |= {"elapsed_s": elapsed.median}
-        found |= {"elapsed_s_low": elapsed.low, "elapsed_s_high": elapsed.high}
-    return found
-
-
-def _error(row: Values, what: str, found: float | None, within: float) -> dict[str, Any]:
+def _error(row: Values, what: str) -> dict[str, Any]:
     """Of a prediction, and in words whether it is one that a prediction may have."""
-    predicted = row.get(f"predicted_{what}_mib")
+    predicted, found = row.get(f"predicted_{what}_mib"), row[MEASURED[what]]
     if predicted is None or not found:
         return {}
-    error = predicted / found - 1
+    error, within = predicted / found - 1, WITHIN[what]
     said = f"within {within:.0%}" if abs(error) <= within else f"not within {within:.0%}"
     return {f"{what}_error": error, f"{what}_verdict": said}
 
@@ -400,10 +331,8 @@ def _error(row: Values, what: str, found: float | None, within: float) -> dict[s
 def pairs_of(settings: Sequence[Setting]) -> Iterator[tuple[str, Setting, Setting]]:
     """Each saver, with the setting that lacks it and the one that has it."""
     for with_ in settings:
-        for saver, plain in SAVERS.items():
-            without = with_._replace(variant=plain)
-            if saver == "checkpointing":
-                without = without._replace(grad_checkpoint=False)
+        for saver, changes in SAVERS.items():
+            without = with_._replace(**changes)
             if with_.variant == DEFAULT and without != with_ and without in settings:
                 yield saver, without, with_
 
@@ -414,10 +343,10 @@ def _saving(saver: str, before: Values, after: Values) -> dict[str, Any]:
         "precision": after["amp"],
         "status": "ok" if before["status"] == after["status"] == "ok" else "failed",
         "reason": "; ".join(r for r in (before["reason"], after["reason"]) if r),
-        "elapsed_without_s": before["elapsed_s"],
-        "elapsed_with_s": after["elapsed_s"],
+        "elapsed_without_s": before.get("elapsed_s"),
+        "elapsed_with_s": after.get("elapsed_s"),
     }
-    for what, column in (("saved", "saved_mib"), ("peak", "peak_allocated_mib")):
+    for what, column in MEASURED.items():
         row |= {f"{what}_without_mib": before[column], f"{what}_with_mib": after[column]}
         if before[column] and after[column] is not None:
             less = before[column] - after[column]
@@ -428,17 +357,13 @@ def _saving(saver: str, before: Values, after: Values) -> dict[str, Any]:
 def _time_ratio(before: dict[int, float], after: dict[int, float]) -> dict[str, Any]:
     """Paired by block."""
     ratio = ratio_interval(after, before)
-    if ratio is None:
-        return {"n_blocks": 0}
-    ends = {"time_ratio_low": ratio.low, "time_ratio_high": ratio.high}
-    return ends | {"time_ratio": ratio.median, "n_blocks": ratio.n}
+    return interval_cells("time_ratio", ratio) | {"n_blocks": ratio.n if ratio else 0}
 
 
 def _beside(
     peer: PeerRecord, rows: Mapping[Setting, Values], config: MemoryConfig
 ) -> dict[str, Any]:
     """The package beside ours at the same shape, without checkpointing."""
-    row = {column.name: getattr(peer, column.name, None) for column in PEER.columns}
     place = (peer.base, peer.context_length, peer.batch_tokens, False, peer.precision, DEFAULT)
     saved = rows.get(Setting(*place), {}).get("saved_mib")
     theirs = None if peer.saved_bytes is None else peer.saved_bytes / MIB
@@ -447,7 +372,7 @@ def _beside(
     reached = None
     if ratio is not None and wanted is not None:
         reached = "reached" if ratio <= wanted else "not reached"
-    return row | {
+    return asdict(peer) | {
         "package": f"{peer.package} {peer.version}",
         "peer_saved_mib": theirs,
         "saved_mib": saved,
@@ -476,11 +401,10 @@ def checkpointing_rows(savings: pd.DataFrame, config: MemoryConfig) -> pd.DataFr
 
 def kinds_of(rows: pd.DataFrame) -> list[str]:
     """Kinds of saved tensors, those first that need most over all rows."""
-    together: dict[str, float] = {}
+    together: Counter[str] = Counter()
     for kinds in rows["predicted_kinds_mib"]:
-        for kind, size in kinds.items():
-            together[kind] = together.get(kind, 0) + size
-    return sorted((k for k, size in together.items() if size), key=lambda k: -together[k])
+        together.update(kinds)
+    return [kind for kind, size in together.most_common() if size]
 
 
 def parts(rows: pd.DataFrame) -> pd.DataFrame:
