@@ -16,7 +16,6 @@ import pytest
 from psannlm.config.schema import ConfigError
 from psannlm.pages.shootout import cluster
 from psannlm.pages.shootout.cluster import objection, on_cluster, refuse_unready
-from psannlm.pages.shootout.pool import Job
 from psannlm.pages.shootout.worker import TrainingTask
 from tests.synthetic_shootout import shootout_config
 
@@ -26,8 +25,8 @@ needs_dask = pytest.mark.skipif(
 )
 
 
-def job(key: str) -> Job:
-    return Job(key, TrainingTask({"device": "cpu"}, "", final=False, started=0.0), 50.0)
+def task(key: str) -> TrainingTask:
+    return TrainingTask(key, {"device": "cpu"}, False, 50.0, {})
 
 
 class Worker:
@@ -140,7 +139,7 @@ def test_an_unfit_worker_is_refused_before_anything_is_trained(dask, monkeypatch
     with pytest.raises(ConfigError, match="must not train: it would train 2 networks at a time"):
         refuse_unready(config)
     with pytest.raises(ConfigError, match="must not train: it would train 2 networks at a time"):
-        next(on_cluster([job("a")], config, tmp_path))
+        next(on_cluster([task("a")], config, tmp_path))
 
 
 @needs_dask
@@ -148,18 +147,18 @@ def test_an_unfit_worker_is_refused_before_anything_is_trained(dask, monkeypatch
 def test_trainings_end_as_the_worker_says_and_those_that_fail_do_too(dask, monkeypatch, tmp_path):
     seen = []
 
-    def train(job, place, cache, *, stopped):
-        seen.append(job.key)
-        (place / job.key).mkdir(parents=True)
+    def train(task, place, cache, *, stopped):
+        seen.append(task.key)
+        (place / task.key).mkdir(parents=True)
         assert Path(cache).is_relative_to(tmp_path / "dask")
-        if job.key == "b":
+        if task.key == "b":
             raise RuntimeError("no such luck")
         return {"status": "ok", "place": str(place)}
 
     monkeypatch.setattr(cluster, "train", train)
     config = shootout_config(scheduler=dask().scheduler_address)
 
-    found = dict(on_cluster([job(key) for key in "abc"], config, tmp_path / "here" / "run"))
+    found = dict(on_cluster([task(key) for key in "abc"], config, tmp_path / "here" / "run"))
 
     assert seen == ["a", "b", "c"]
     assert found["b"] == {"status": "failed", "reason": "RuntimeError: no such luck"}
@@ -175,7 +174,7 @@ def test_a_worker_that_joins_late_is_looked_at_too(dask, monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "train", None)
     config = shootout_config(scheduler=dask(threads_per_worker=2).scheduler_address)
 
-    [(_, found)] = on_cluster([job("a")], config, tmp_path)
+    [(_, found)] = on_cluster([task("a")], config, tmp_path)
 
     assert found["status"] == "failed"
     assert found["reason"].startswith("the worker must not train: it would train 2 networks")
@@ -188,10 +187,10 @@ def test_left_early_the_worker_ends_what_it_trains_and_keeps_its_folder(
 ):
     begun, ended = threading.Event(), threading.Event()
 
-    def train(job, place, cache, *, stopped):
-        if job.key == "a":
+    def train(task, place, cache, *, stopped):
+        if task.key == "a":
             return {"status": "ok"}
-        (place / job.key).mkdir(parents=True)
+        (place / task.key).mkdir(parents=True)
         begun.set()
         until = time.monotonic() + PATIENCE
         while not stopped():
@@ -203,7 +202,7 @@ def test_left_early_the_worker_ends_what_it_trains_and_keeps_its_folder(
     monkeypatch.setattr(cluster, "train", train)
     config = shootout_config(scheduler=dask().scheduler_address)
 
-    records = on_cluster([job("a"), job("b")], config, tmp_path / "run")
+    records = on_cluster([task("a"), task("b")], config, tmp_path / "run")
     next(records)
     assert begun.wait(PATIENCE)
     records.close()
@@ -219,7 +218,7 @@ def test_a_lost_cluster_ends_the_run_with_a_word(dask, monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.1)
     begun, go_on = threading.Event(), threading.Event()
 
-    def train(job, place, cache, *, stopped):
+    def train(task, place, cache, *, stopped):
         begun.set()
         go_on.wait(PATIENCE)
         return {"status": "ok"}
@@ -235,7 +234,7 @@ def test_a_lost_cluster_ends_the_run_with_a_word(dask, monkeypatch, tmp_path):
     threading.Thread(target=lose).start()
     try:
         with pytest.raises(ConfigError, match="all of its workers are gone; start them again and"):
-            list(on_cluster([job("a")], config, tmp_path))
+            list(on_cluster([task("a")], config, tmp_path))
     finally:
         go_on.set()
 
@@ -254,7 +253,7 @@ def test_a_training_that_kills_its_workers_fails_and_the_others_go_on(dask, monk
     config = shootout_config(scheduler=made.scheduler_address)
     monkeypatch.setattr(cluster, "train_on_worker", train_and_die)
 
-    [(key, found)] = on_cluster([job("a")], config, tmp_path)
+    [(key, found)] = on_cluster([task("a")], config, tmp_path)
 
     assert (key, found["status"]) == ("a", "failed")
     assert "KilledWorker" in found["reason"]

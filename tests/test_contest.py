@@ -11,7 +11,7 @@ from psannlm.config.schema import ConfigError
 from psannlm.model.bases import build
 from psannlm.pages.shootout import cluster, plan, pool
 from psannlm.pages.shootout import measure as contest
-from psannlm.pages.shootout.measure import job_of, record_of, refuse_early, run_cells
+from psannlm.pages.shootout.measure import record_of, refuse_early, run_cells, task_of
 from psannlm.pages.shootout.records import Point, Setting, from_json
 from tests.synthetic_shootout import shootout_config
 
@@ -135,17 +135,16 @@ def test_a_result_that_is_no_number_is_a_failure():
 def test_lm_eval_is_asked_of_what_is_compared_alone(final, wanted):
     config = shootout_config(with_lm_eval=wanted, lm_eval_folder="mine")
 
-    task = job_of("k", dataclasses.replace(FINAL, final=final), config).task
+    task = task_of("k", dataclasses.replace(FINAL, final=final), config)
 
-    told = task.lm_eval_tasks, task.lm_eval_limit, task.lm_eval_folder
-    asked = (("lambada_openai", "hellaswag"), 256, "mine")
-    assert told == (asked if final and wanted else ((), 0, ""))
+    asked = {"tasks": ("lambada_openai", "hellaswag"), "limit": 256, "folder": "mine"}
+    assert task.lm_eval == (asked if final and wanted else {})
     assert task.final == final
 
 
 def test_an_address_sends_the_cells_to_a_cluster(monkeypatch, tmp_path):
-    def on_cluster(jobs, config, place):
-        yield jobs[0].key, {"status": "ok", "reason": "", "device": f"of {config.scheduler}"}
+    def on_cluster(tasks, config, place):
+        yield tasks[0].key, {"status": "ok", "reason": "", "device": f"of {config.scheduler}"}
 
     monkeypatch.setattr(cluster, "on_cluster", on_cluster)
     config = shootout_config(scheduler="tcp://there:1")

@@ -1,5 +1,6 @@
 """Slots of this machine train side by side, and leave nothing running when they are left."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -7,20 +8,21 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from psannlm.config.schema import ConfigError
 from psannlm.pages.shootout import pool
-from psannlm.pages.shootout.pool import Job, on_this_machine, slots, visible_gpus
+from psannlm.pages.shootout.pool import on_this_machine, slots, visible_gpus
 from psannlm.pages.shootout.worker import TrainingTask
 from tests.synthetic_shootout import shootout_config
 
 PATIENCE = 30.0
 
 
-def job(key: str, **config) -> Job:
-    return Job(key, TrainingTask({"seed": 0} | config, folder="", final=False, started=0.0), 50.0)
+def tasks(*keys: str) -> list[TrainingTask]:
+    return [TrainingTask(key, {"seed": 0}, False, 50.0, {}) for key in keys]
 
 
 @pytest.fixture
@@ -40,12 +42,10 @@ def trainings(monkeypatch):
 def gpus(monkeypatch):
     """As many GPUs as it is told."""
 
-    def install(count: int, visible: str | None = None) -> None:
+    def install(count: int, visible: str = "") -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(pool, "select_device", lambda name: torch.device("cuda"))
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        if visible is not None:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
     return install
 
@@ -57,8 +57,7 @@ def test_a_cpu_is_one_slot_and_several_share_its_threads(monkeypatch):
     shared = slots(shootout_config(cells_at_once=3))
 
     assert alone.variables == {}
-    assert len(shared) == 3
-    assert all(slot.variables["OMP_NUM_THREADS"] == "2" for slot in shared)
+    assert [slot.variables["OMP_NUM_THREADS"] for slot in shared] == ["2"] * 3
     assert slots(shootout_config(cells_at_once=9))[8].variables["MKL_NUM_THREADS"] == "1"
 
 
@@ -67,11 +66,10 @@ def test_every_gpu_is_a_slot_that_sees_no_other(gpus):
 
     found = slots(shootout_config(device="cuda"))
 
-    assert [slot.variables for slot in found] == [
-        {"CUDA_VISIBLE_DEVICES": "0"},
-        {"CUDA_VISIBLE_DEVICES": "1"},
-    ]
+    assert [slot.variables["CUDA_VISIBLE_DEVICES"] for slot in found] == ["0", "1"]
     assert [slot.device.index for slot in found] == [0, 1]
+    with pytest.raises(ConfigError, match=r"at most the number of visible GPUs, 2, got 3; lower"):
+        slots(shootout_config(cells_at_once=3))
 
 
 def test_gpus_hidden_from_this_process_stay_hidden(gpus):
@@ -81,27 +79,19 @@ def test_gpus_hidden_from_this_process_stay_hidden(gpus):
     assert slots(shootout_config(cells_at_once=1))[0].variables == {"CUDA_VISIBLE_DEVICES": "GPU-5"}
 
 
-def test_more_trainings_at_once_than_gpus_are_refused(gpus):
-    gpus(2)
-
-    with pytest.raises(ConfigError, match=r"at most the number of visible GPUs, 2, got 3; lower"):
-        slots(shootout_config(cells_at_once=3))
-
-
 def test_each_training_is_told_its_folder_and_its_start_and_comes_back_under_its_key(
     trainings, tmp_path
 ):
     trainings(lambda task, cache, **_: {"told": (task.folder, task.started, cache)})
     before = time.time()
 
-    found = dict(on_this_machine([job("a"), job("b")], shootout_config(), tmp_path))
+    found = dict(on_this_machine(tasks("a", "b"), shootout_config(), tmp_path))
 
     assert list(found) == ["a", "b"]
     for key, values in found.items():
         folder, started, cache = values["told"]
-        assert Path(folder) == tmp_path / key
+        assert (Path(folder), cache) == (tmp_path / key, tmp_path / "compiled")
         assert before <= started <= time.time()
-        assert cache == tmp_path / "compiled"
         assert "mode" not in values
         assert "cores" in values["device"]
 
@@ -110,17 +100,16 @@ def test_as_many_train_at_once_as_there_are_slots_and_results_come_as_they_end(t
     running, most, slow_may_end = set(), [], threading.Event()
 
     def behave(task, **_):
-        running.add(task.folder)
+        running.add(task.key)
         most.append(len(running))
-        if task.folder.endswith("slow"):
+        if task.key == "slow":
             assert slow_may_end.wait(PATIENCE)
-        running.discard(task.folder)
+        running.discard(task.key)
 
     trainings(behave)
-    jobs = [job(key) for key in ("slow", "b", "c", "d")]
-
     keys = []
-    for key, _ in on_this_machine(jobs, shootout_config(cells_at_once=2), tmp_path):
+    asked = tasks("slow", "b", "c", "d")
+    for key, _ in on_this_machine(asked, shootout_config(cells_at_once=2), tmp_path):
         keys.append(key)
         if len(keys) == 3:
             slow_may_end.set()
@@ -137,33 +126,33 @@ def test_on_gpus_processes_are_new_and_see_one_gpu_each(trainings, gpus, monkeyp
 
     def behave(task, fork_server, variables, **_):
         both.wait(PATIENCE)
-        return {"nursery": fork_server, "seen": variables["CUDA_VISIBLE_DEVICES"]}
+        return {"server": fork_server, "seen": variables["CUDA_VISIBLE_DEVICES"]}
 
     trainings(behave)
 
-    found = dict(on_this_machine([job("a"), job("b")], shootout_config(), tmp_path))
+    found = dict(on_this_machine(tasks("a", "b"), shootout_config(), tmp_path)).values()
 
-    assert {(v["seen"], v["device"]) for v in found.values()} == {("0", "GPU 0"), ("1", "GPU 1")}
-    assert all(values["nursery"] is None for values in found.values())
+    assert {(v["seen"], v["device"]) for v in found} == {("0", "GPU 0"), ("1", "GPU 1")}
+    assert [values["server"] for values in found] == [None, None]
 
 
 def test_left_early_it_ends_what_runs_and_begins_nothing_more(trainings, tmp_path):
     begun, ended = [], []
 
     def behave(task, stopped, **_):
-        begun.append(task.folder)
+        begun.append(task.key)
         until = time.monotonic() + PATIENCE
-        while not task.folder.endswith("quick") and not stopped():
+        while task.key != "quick" and not stopped():
             assert time.monotonic() < until
             time.sleep(0.005)
-        ended.append(task.folder)
+        ended.append(task.key)
 
     trainings(behave)
-    jobs = [job(key) for key in ("quick", "b", "c", "d", "e")]
 
-    records = on_this_machine(jobs, shootout_config(cells_at_once=2), tmp_path)
-    assert next(records)[0] == "quick"
-    records.close()
+    asked = tasks("quick", "b", "c", "d", "e")
+    found = on_this_machine(asked, shootout_config(cells_at_once=2), tmp_path)
+    assert next(found)[0] == "quick"
+    found.close()
 
     assert len(begun) <= 3
     assert sorted(begun) == sorted(ended)
@@ -176,7 +165,7 @@ def test_an_error_of_ours_ends_the_run(trainings, tmp_path):
     trainings(behave)
 
     with pytest.raises(RuntimeError, match="no such luck"):
-        list(on_this_machine([job("a")], shootout_config(), tmp_path))
+        list(on_this_machine(tasks("a"), shootout_config(), tmp_path))
 
 
 @pytest.fixture
@@ -185,23 +174,15 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(TrainingTask, "worker", (sys.executable, "-m", "tests.stand_in_training"))
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.mark.slow
 def test_forked_processes_have_their_share_of_the_machine_and_every_end_a_reason(
     stand_in, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    jobs = [job("told"), job("raises"), job("dies"), job("hangs")]
-    jobs[3] = Job("hangs", jobs[3].task, 1.0)
+    *others, hangs = tasks("told", "raises", "dies", "hangs")
+    asked = [*others, dataclasses.replace(hangs, timeout_seconds=1.0)]
 
-    found = dict(on_this_machine(jobs, shootout_config(cells_at_once=2), tmp_path))
+    found = dict(on_this_machine(asked, shootout_config(cells_at_once=2), tmp_path))
 
     assert found["told"]["environment"]["OMP_NUM_THREADS"] == "3"
     assert found["told"]["environment"]["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
@@ -216,18 +197,19 @@ def test_left_early_no_process_stays_behind(kind, stand_in, gpus, monkeypatch, t
     if kind == "cuda":
         gpus(1, visible="7")
     monkeypatch.setattr(pool, "device_name", lambda device: device.type)
-    records = on_this_machine([job("told"), job("hangs")], shootout_config(), tmp_path)
+    found = on_this_machine(tasks("told", "hangs"), shootout_config(), tmp_path)
 
-    _, told = next(records)
+    _, told = next(found)
     written = tmp_path / "hangs.json"
     until = time.monotonic() + PATIENCE
     while not written.exists():
         assert time.monotonic() < until
         time.sleep(0.05)
     hanging = json.loads(written.read_text())
-    records.close()
+    found.close()
 
+    this = os.getpid()
     assert told["environment"].get("CUDA_VISIBLE_DEVICES") == {"cpu": None, "cuda": "7"}[kind]
-    assert (hanging["parent"] == os.getpid()) == (kind == "cuda")
-    assert not is_alive(hanging["pid"])
-    assert hanging["parent"] == os.getpid() or not is_alive(hanging["parent"])
+    assert (hanging["parent"] == this) == (kind == "cuda")
+    assert not psutil.pid_exists(hanging["pid"])
+    assert hanging["parent"] == this or not psutil.pid_exists(hanging["parent"])

@@ -72,9 +72,9 @@ def shootout(corpus: str, folder: Path, cache: Path) -> None:
     processes.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)
     train = pool.train
 
-    def noted(job, *places, **how):
-        note(folder, "again" if path_of(folder, job.key).exists() else "begun", job.key)
-        return train(job, *places, **how)
+    def noted(task, *places, **how):
+        note(folder, "again" if path_of(folder, task.key).exists() else "begun", task.key)
+        return train(task, *places, **how)
 
     pool.train = noted
     config = asked(corpus)

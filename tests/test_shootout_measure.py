@@ -9,7 +9,6 @@ from psannlm.evidence.runs import Run, load
 from psannlm.evidence.session import Session
 from psannlm.evidence.verify import problems
 from psannlm.pages.shootout import measure as measured
-from psannlm.pages.shootout import rerun
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.plan import distinct, key_of, tunings
 from psannlm.pages.shootout.records import label
@@ -148,7 +147,7 @@ def again(row, monkeypatch, repeats, made=TRAINED):
         asked.update(cells=cells, config=config)
         yield from (made[key] for key in cells)
 
-    monkeypatch.setattr(rerun, "run_cells", run_cells)
+    monkeypatch.setattr(measured, "run_cells", run_cells)
     config = CONFIG.model_copy(update={"with_lm_eval": True, "scheduler": "tcp://there:1"})
     request = RerunRequest(
         config=config, device=torch.device("cpu"), repeats=repeats, say=lambda said: None

@@ -202,7 +202,7 @@ def test_cells_that_differ_in_what_they_do_have_keys_of_their_own() -> None:
     ]
 
     assert len(set(keys)) == len(keys)
-    assert all(len(key) == plan.KEY_DIGITS for key in keys)
+    assert all(len(key) == 16 for key in keys)
 
 
 def test_a_cell_is_the_training_that_its_arm_and_setting_say() -> None:

@@ -68,7 +68,7 @@ def config_of(arm: str, **changes: Any) -> TrainingConfig:
 def task_of(folder: Path, arm: str = "respsann", **changes: Any) -> TrainingTask:
     final = changes.pop("final", True)
     config = config_of(arm, **changes).model_dump(mode="json")
-    return TrainingTask(config, str(folder / "training"), final, time.time())
+    return TrainingTask("k", config, final, 50.0, {}, str(folder / "training"), time.time())
 
 
 @pytest.fixture(scope="module")
@@ -284,14 +284,14 @@ def test_items_are_scored_where_they_are_asked_for(monkeypatch, tmp_path) -> Non
     monkeypatch.setitem(sys.modules, harness.__name__, harness)
     task = dataclasses.replace(
         task_of(tmp_path, epochs=0.25),
-        lm_eval_tasks=("t",), lm_eval_limit=4, lm_eval_folder="somewhere",
-    )  # fmt: skip
+        lm_eval={"tasks": ("t",), "limit": 4, "folder": "somewhere"},
+    )
 
     found = measure(task, "training")
 
-    assert found["scores"] == [score]
+    assert found["scores"] == (score,)
     assert asked == {
-        "tasks": ("t",), "limit": 4, "folder": "somewhere", "device": torch.device("cpu"),
+        "tasks": ("t",), "limit": 4, "folder": "somewhere",
         "precision": "fp32", "batch": 16, "vocab_size": 257, "mode": False,
     }  # fmt: skip
 
@@ -313,7 +313,7 @@ def test_a_training_that_diverges_gives_its_reason(monkeypatch, tmp_path) -> Non
 
 
 def test_a_configuration_that_is_none_is_refused_by_name(tmp_path) -> None:
-    task = TrainingTask({"epochs": "many"}, str(tmp_path), final=False, started=0.0)
+    task = TrainingTask("k", {"epochs": "many"}, False, 50.0, {})
 
     with pytest.raises(ConfigError, match=r"(?s)the task of the training:\n.*seed: missing"):
         measure(task, "training")

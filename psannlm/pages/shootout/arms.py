@@ -3,9 +3,10 @@
 A base in the registry is an arm without another line.
 """
 
-from collections.abc import Mapping, Sequence
+import bisect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, get_args
 
 import torch
@@ -19,8 +20,7 @@ from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled
 from psannlm.pages.shootout.config import ShootoutConfig
 
-BASELINE = "transformer"
-"""The base whose nonlinearities are arms of their own."""
+BASELINE = "transformer"  # the base whose nonlinearities are arms of their own
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class Arm:
 
     name: str
     base: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """What it changes in the shape that all arms share."""
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of the shape that all arms share
 
 
 def all_arms() -> dict[str, Arm]:
@@ -48,21 +47,26 @@ def arms_of(config: ShootoutConfig) -> list[Arm]:
             be made as large as the baseline, if `match` says so.
     """
     known = all_arms()
-    _refuse_unknown("base", config.base, known)
-    _refuse_unknown("baseline", [config.baseline], known)
-    asked = dict.fromkeys([*(config.base or known), config.baseline])
-    chosen = [arm for name, arm in known.items() if name in asked]
-    names = [arm.name for arm in chosen]
-    _refuse_unknown("ablation", config.ablation, names)
-    _refuse_unknown("scale_arms", config.scale_arms, names)
+    asked = {*(config.base or known), config.baseline}
+    chosen = {name: arm for name, arm in known.items() if name in asked}
+    for parameter, names, among in (
+        ("base", config.base, known),
+        ("baseline", (config.baseline,), known),
+        ("ablation", config.ablation, chosen),
+        ("scale_arms", config.scale_arms, chosen),
+    ):
+        for name in names:
+            if name not in among:
+                there = f"{nearest(name, among)} There are: {', '.join(among)}"
+                raise ConfigError(f"{parameter}: unknown arm {name!r}{there}")
     for name in config.ablation:
         if not _holds(known[name], config, DampedSine):
             raise ConfigError(
                 f"ablation must name arms with a damped sine, got {name!r}; leave it out"
             )
-    for arm in chosen:
+    for arm in chosen.values():
         network_of(arm, config)
-    return chosen
+    return list(chosen.values())
 
 
 def network_of(arm: Arm, config: ShootoutConfig, **changes: Any) -> ModelConfig:
@@ -79,27 +83,23 @@ def network_of(arm: Arm, config: ShootoutConfig, **changes: Any) -> ModelConfig:
     mine = config.network_of(arm.base, **{**arm.changes, **changes})
     if config.match == "width" or arm.name == config.baseline:
         return mine
-    baseline = all_arms()[config.baseline]
-    target = n_parameters(config.network_of(baseline.base, **baseline.changes))
+    target = n_parameters(network_of(all_arms()[config.baseline], config))
     block: Any = base_of(mine)  # a class is hashable, whatever its own instances are
-    matched = _widened(mine, _matching_width(mine, block, target))
-    step = n_parameters(_widened(matched, matched.d_mlp + 2)) - n_parameters(matched)
-    if abs(n_parameters(matched) - target) > step:
+    width = _matching_width(mine, block, target)
+    size = n_parameters(mine, width)
+    if abs(size - target) > n_parameters(mine, width + 2) - size:
         raise ConfigError(
             f"match: no d_mlp gives {arm.name} the {target:,} parameters of {config.baseline}, the "
-            f"nearest is {n_parameters(matched):,} at {matched.d_mlp}; take a larger d_mlp, match "
-            "by width, or leave the arm out"
+            f"nearest is {size:,} at {width}; take a larger d_mlp, match by width, or leave the "
+            "arm out"
         )
-    return matched
+    return mine.model_copy(update={"d_mlp": width})
 
 
-def _widened(network: ModelConfig, d_mlp: int) -> ModelConfig:
-    return network.model_copy(update={"d_mlp": d_mlp})
-
-
-def n_parameters(network: ModelConfig) -> int:
-    """Parameters of a network, by construction."""
-    return cost_of(network, Shape(1, 1)).n_parameters
+def n_parameters(network: ModelConfig, d_mlp: int | None = None) -> int:
+    """Parameters of a network by construction, with its own `d_mlp` or with another one."""
+    widened = network.model_copy(update={"d_mlp": d_mlp or network.d_mlp})
+    return cost_of(widened, Shape(1, 1)).n_parameters
 
 
 def is_scaled(arm: Arm, config: ShootoutConfig) -> bool:
@@ -119,18 +119,9 @@ def _matching_width(network: ModelConfig, block_type: type[Block], target: int) 
 
     The block is named so that another one registered under an old name is not mistaken for it.
     """
-    low, high = 1, 4 * network.d_mlp
-    while low < high:  # the narrowest network with at least as many
-        middle = (low + high) // 2
-        if n_parameters(_widened(network, middle)) < target:
-            low = middle + 1
-        else:
-            high = middle
-
-    def gap(width: int) -> int:
-        return abs(n_parameters(_widened(network, width)) - target)
-
-    return min(max(low - 1, 1), low, key=gap)
+    size = partial(n_parameters, network)
+    least = 1 + bisect.bisect_left(range(1, 4 * network.d_mlp), target, key=size)  # as large
+    return min(max(least - 1, 1), least, key=lambda width: abs(size(width) - target))
 
 
 @cache
@@ -141,13 +132,3 @@ def _has(network: ModelConfig, block_type: type[Block], *kinds: type) -> bool:
     with torch.random.fork_rng(devices=[]):
         block = block_type(small, 0)
     return any(isinstance(module, kinds) for module in block.modules())
-
-
-def _refuse_unknown(
-    name: str, asked: Sequence[str], known: Sequence[str] | Mapping[str, Arm]
-) -> None:
-    for one in asked:
-        if one not in known:
-            raise ConfigError(
-                f"{name}: unknown arm {one!r}{nearest(one, known)} There are: {', '.join(known)}"
-            )

@@ -17,7 +17,8 @@ from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
 from psannlm.device import select_device
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.pool import COMPILED, Found, Job, train
+from psannlm.pages.shootout.pool import COMPILED, Found, train
+from psannlm.pages.shootout.worker import TrainingTask
 
 CONNECT_SECONDS = 10
 LOOK_SECONDS = 2
@@ -37,7 +38,7 @@ def refuse_unready(config: ShootoutConfig) -> None:
 
 
 def on_cluster(
-    jobs: Sequence[Job], config: ShootoutConfig, place: Path
+    tasks: Sequence[TrainingTask], config: ShootoutConfig, place: Path
 ) -> Generator[tuple[str, Found], None, None]:
     """Train on whatever workers the scheduler has; closed early, it ends what they train.
 
@@ -45,7 +46,7 @@ def on_cluster(
     as often as the scheduler allows.
 
     Args:
-        jobs: Begun in their order.
+        tasks: Begun in their order.
         config: Where the scheduler is.
         place: Folder of the run, whose name it has on each worker too.
 
@@ -59,10 +60,10 @@ def on_cluster(
         _refuse_unfit(client, config)
         told = _standing(config.corpus), config.corpus, place.name
         futures = [
-            client.submit(train_on_worker, job, *told, pure=False, retries=0, priority=-i)
-            for i, job in enumerate(jobs)
+            client.submit(train_on_worker, task, *told, pure=False, retries=0, priority=-i)
+            for i, task in enumerate(tasks)
         ]
-        waiting = {future.key: job.key for future, job in zip(futures, jobs, strict=True)}
+        waiting = {future.key: task.key for future, task in zip(futures, tasks, strict=True)}
         try:
             while waiting:
                 for future in _ended([f for f in futures if f.key in waiting], client, config):
@@ -71,11 +72,11 @@ def on_cluster(
             client.cancel(futures)
 
 
-def train_on_worker(job: Job, ours: Mapping[str, str], corpus: str, name: str) -> Found:
+def train_on_worker(task: TrainingTask, ours: Mapping[str, str], corpus: str, name: str) -> Found:
     """What a worker does: the training in a process of its own, on a machine that may do it.
 
     Args:
-        job: What to train.
+        task: What to train.
         ours: What code, torch and corpus must be.
         corpus: Path of the text, from the project's folder.
         name: Of the run.
@@ -83,19 +84,19 @@ def train_on_worker(job: Job, ours: Mapping[str, str], corpus: str, name: str) -
     from distributed import get_worker
 
     worker = get_worker()
-    device = job.task.config["device"]
+    device = task.config["device"]
     if reason := objection(ours, corpus, device, worker):
         return {"status": "failed", "reason": f"the worker must not train: {reason}"}
     asked_for = worker.get_current_task()
 
     def stopped() -> bool:
-        task = worker.state.tasks.get(asked_for)
-        return task is None or task.state == "cancelled"
+        known = worker.state.tasks.get(asked_for)
+        return known is None or known.state == "cancelled"
 
     place = CHECKPOINTS / name
-    found = train(job, place, Path(worker.local_directory, COMPILED), stopped=stopped)
+    found = train(task, place, Path(worker.local_directory, COMPILED), stopped=stopped)
     if not stopped():
-        shutil.rmtree(place / job.key, ignore_errors=True)
+        shutil.rmtree(place / task.key, ignore_errors=True)
     return found | {"device": device_name(select_device(device))}
 
 

@@ -1,33 +1,28 @@
-"""Measure a shootout: tunings, what they have chosen, and the gates, each kept when it ends."""
+"""Measure a shootout, or an arm of it again: each training is kept when it ends."""
 
 import contextlib
 import json
 import shutil
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.environment import utc_now
+from psannlm.config.schema import ConfigError
+from psannlm.evidence.page import RerunRequest
+from psannlm.evidence.rows import Row
 from psannlm.evidence.session import Session
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.pages.shootout import cluster
+from psannlm.pages.shootout import cluster, plan
 from psannlm.pages.shootout.arms import arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import gates
-from psannlm.pages.shootout.plan import (
-    Cell,
-    after_tuning,
-    choose,
-    distinct,
-    grid,
-    training_of,
-    tunings,
-)
-from psannlm.pages.shootout.pool import Found, Job, on_this_machine, slots
+from psannlm.pages.shootout.plan import Cell, choose, distinct, training_of, tunings
+from psannlm.pages.shootout.pool import Found, on_this_machine, slots
 from psannlm.pages.shootout.records import (
-    TUPLES,
     ShootoutRecord,
     TrainingRecord,
     from_json,
@@ -50,29 +45,34 @@ def measure(
     Raises:
         ConfigError: An arm, the corpus, the device, the cluster or lm-eval is not there.
     """
-    config, place = session.config, CHECKPOINTS / session.run.folder.name
+    config = session.config
     refuse_early(config)
     one = training_of(tunings(config)[0], config)
     session.run.state(**sources(one, read(one)))
-    yield from _trained(distinct(tunings(config), config), session, place)
+    yield from _trained(tunings(config), session)
     chosen = choose(config, trainings_of(session.records))
-    yield from _trained(distinct(after_tuning(config, chosen), config), session, place)
+    yield from _trained(plan.after_tuning(config, chosen), session)
     if not gates_of(session.records):
         yield gates(config, chosen, trainings_of(session.records))
-    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(_place(session), ignore_errors=True)
 
 
 def n_cells(config: ShootoutConfig) -> int:
     """Trainings of a run, as if every tuning chose the first setting of its grid."""
-    first = {arm.name: grid(arm, config)[0] for arm in arms_of(config)}
-    return len(distinct([*tunings(config), *after_tuning(config, first)], config))
+    first = {arm.name: plan.grid(arm, config)[0] for arm in arms_of(config)}
+    return len(distinct([*tunings(config), *plan.after_tuning(config, first)], config))
+
+
+def _place(session: Session[ShootoutConfig, ShootoutRecord]) -> Path:
+    return CHECKPOINTS / session.run.folder.name
 
 
 def _trained(
-    cells: Mapping[str, Cell], session: Session[ShootoutConfig, ShootoutRecord], place: Path
+    cells: Iterable[Cell], session: Session[ShootoutConfig, ShootoutRecord]
 ) -> Iterator[list[ShootoutRecord]]:
     """The records of the cells that the session does not hold yet."""
-    ended = run_cells(cells, session.config, done=session.done, place=place)
+    asked = distinct(cells, session.config)
+    ended = run_cells(asked, session.config, done=session.done, place=_place(session))
     with contextlib.closing(ended):
         for record in ended:
             yield [record]
@@ -121,34 +121,34 @@ def run_cells(
     Raises:
         ConfigError: The place cannot be written, or the cluster cannot be used.
     """
-    for key in cells:
-        if key in done:
-            shutil.rmtree(place / key, ignore_errors=True)
-    jobs = [job_of(key, cell, config) for key, cell in cells.items() if key not in done]
-    if not jobs:
+    for key in cells.keys() & done:
+        shutil.rmtree(place / key, ignore_errors=True)
+    tasks = [task_of(key, cell, config) for key, cell in cells.items() if key not in done]
+    if not tasks:
         return
     with writing(place):
         place.mkdir(parents=True, exist_ok=True)
     run = cluster.on_cluster if config.scheduler else on_this_machine
-    with contextlib.closing(run(jobs, config, place)) as ended:
+    with contextlib.closing(run(tasks, config, place)) as ended:
         for key, found in ended:
             yield record_of(key, cells[key], config, found)
             shutil.rmtree(place / key, ignore_errors=True)
 
 
-def job_of(key: str, cell: Cell, config: ShootoutConfig) -> Job:
+def task_of(key: str, cell: Cell, config: ShootoutConfig) -> TrainingTask:
     """What the process of a cell is told; only what is compared is asked about by lm-eval."""
-    asked = cell.final and config.with_lm_eval
-    task = TrainingTask(
+    lm_eval = {
+        "tasks": config.lm_eval_tasks,
+        "limit": config.lm_eval_limit,
+        "folder": config.lm_eval_folder,
+    }
+    return TrainingTask(
+        key=key,
         config=training_of(cell, config).model_dump(mode="json"),
-        folder="",
         final=cell.final,
-        started=0.0,
-        lm_eval_tasks=config.lm_eval_tasks if asked else (),
-        lm_eval_limit=config.lm_eval_limit if asked else 0,
-        lm_eval_folder=config.lm_eval_folder if asked else "",
+        timeout_seconds=config.timeout_seconds,
+        lm_eval=lm_eval if cell.final and config.with_lm_eval else {},
     )
-    return Job(key, task, config.timeout_seconds)
 
 
 def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> TrainingRecord:
@@ -167,7 +167,6 @@ def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> Tra
         "d_mlp": network.d_mlp,
         "n_parameters": cost.n_parameters,
         "flops_per_token": 3 * cost.model_flops // config.context_length,
-        **dict.fromkeys(TUPLES, ()),
     }
     try:
         text = json.dumps(known | found, allow_nan=False)
@@ -175,3 +174,43 @@ def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> Tra
         failed = {"status": "failed", "reason": "a result of the training is not finite"}
         text = json.dumps(known | {"device": found["device"]} | failed)
     return from_json(text)
+
+
+def measure_again(
+    row: Row, request: RerunRequest[ShootoutConfig], records: Sequence[TrainingRecord]
+) -> list[TrainingRecord]:
+    """Train the arm of a row of the summary again, at its chosen setting, seed by seed.
+
+    Args:
+        row: Of the summary.
+        request: How many of the published seeds, from the first on, and where.
+        records: The published trainings.
+
+    Raises:
+        ConfigError: The arm was never tuned, or there are fewer seeds.
+    """
+    # Neither lm-eval nor where it trains decides a loss.
+    config = request.config.model_copy(update={"with_lm_eval": False, "scheduler": ""})
+    arm, compared = row.values["base"], plan.finals(config, choose(config, records))
+    cells = [cell for cell in compared if cell.arm.name == arm]
+    if not cells:
+        raise ConfigError(
+            f"row {row.number} of {row.run.name}: all tunings of {arm} failed, so "
+            "no training was compared; choose another row"
+        )
+    if request.repeats > len(cells):
+        raise ConfigError(
+            f"repeats must be at most the number of published seeds, {len(cells)}, "
+            f"got {request.repeats}"
+        )
+    again = distinct(cells[: request.repeats], config)
+    seconds = sum(record.train_seconds or 0.0 for record in records if record.key in again)
+    request.say(
+        f"training {len(again)} of {len(config.seeds)} seeds again, which took "
+        f"{seconds / 60:.0f} min when published"
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as folder,
+        contextlib.closing(run_cells(again, config, done=(), place=Path(folder))) as ended,
+    ):
+        return list(ended)

@@ -5,28 +5,21 @@ from dataclasses import replace
 from typing import ClassVar
 
 from psannlm.evidence.figures import Figure
-from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
+from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables, run_info
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
-from psannlm.pages.shootout import bounds, controls, figures, files, prose, rerun
+from psannlm.pages.shootout import bounds, controls, figures, files, prose
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.pages.shootout.columns import DIFFERENCE
-from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT, compare
+from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT, by_seed, compare
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.measure import measure, n_cells
-from psannlm.pages.shootout.records import (
-    PREFIX,
-    STORE,
-    ShootoutRecord,
-    TrainingRecord,
-    from_json,
-    trainings_of,
-)
-from psannlm.pages.shootout.results import FEWEST_VALUES
-from psannlm.pages.shootout.tables import RUNS, SUMMARY
+from psannlm.pages.shootout.measure import measure, measure_again, n_cells
+from psannlm.pages.shootout.records import STORE, ShootoutRecord, trainings_of
+from psannlm.pages.shootout.results import FEWEST_VALUES, Trainings
+from psannlm.pages.shootout.tables import SUMMARY
 
 HEADLINES = ("difference", "val_loss", "val_bits_per_byte")
 """Columns of an arm's row whose numbers stand outside it, in that order."""
@@ -118,16 +111,13 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         sine, other = controls.SINE, controls.SCALED
         if not {sine, other} <= rows.keys():
             return
-        finals: dict[str, list[TrainingRecord]] = {sine: [], other: []}
-        for row in self.rows(run, file=RUNS.file):
-            if row.values["base"] in finals:
-                text = run.text(f"{PREFIX}{row.values['key']}.json")
-                finals[row.values["base"]].append(from_json(text))
-        found = compare(finals, other, {})[sine]
+        info = run_info(self, run)
+        compared = Trainings.of(info.records, info.config).compared
+        found = compare({name: compared[name] for name in (sine, other)}, other, {})[sine]
         seeds = found.seeds
         if not seeds.n:
             return
-        decided = prose.has_verdict(self.config(**run.manifest["parameters"]))
+        decided = prose.has_verdict(info.config)
         yield replace(
             self.number(rows[sine], DIFFERENCE),
             name=prose.GAIN,
@@ -148,12 +138,14 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         request: RerunRequest[ShootoutConfig],
         records: Sequence[ShootoutRecord],
     ) -> list[ShootoutRecord]:
-        return list(rerun.measure_again(row, request, trainings_of(records)))
+        return list(measure_again(row, request, trainings_of(records)))
 
     def replicates(
         self, records: Sequence[ShootoutRecord], row: Row, config: ShootoutConfig
     ) -> Mapping[str, Mapping[int, float]]:
-        return {"val_loss": rerun.losses(trainings_of(records), row.values["base"])}
+        arm = row.values["base"]
+        found = [r for r in trainings_of(records) if r.final and r.arm == arm]
+        return {"val_loss": by_seed(found)}
 
     def failures(self, records: Sequence[ShootoutRecord], row: Row) -> list[str]:
         return [

@@ -9,12 +9,10 @@ from typing import get_args
 
 from psannlm.config.network import SinePart
 from psannlm.config.training import TrainingConfig, TrainingSettings
-from psannlm.pages.shootout.arms import Arm, arms_of, is_scaled, network_of
+from psannlm.pages.shootout.arms import Arm, all_arms, arms_of, is_scaled, network_of
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.records import Setting, TrainingRecord
 from psannlm.train.plan import course
-
-KEY_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,7 @@ class Cell:
     arm: Arm
     setting: Setting
     seed: int
-    final: bool = False
-    """Whether it is compared: only then is the test split evaluated."""
+    final: bool = False  # whether it is compared: only then is the test split evaluated
 
 
 Chosen = Mapping[str, Setting]
@@ -44,28 +41,26 @@ def tunings(config: ShootoutConfig) -> list[Cell]:
 def grid(arm: Arm, config: ShootoutConfig) -> list[Setting]:
     """The settings that an arm is tuned over."""
     learnable = tuple(part for part in get_args(SinePart) if part in config.learnable)
-    usual = Setting(0.0, config.sine_frequency, config.init_std, learnable)
-    if not is_scaled(arm, config):
-        return [usual._replace(learning_rate=rate) for rate in config.learning_rates]
+    rates, frequencies = (
+        (config.scaled_learning_rates, config.scaled_frequencies)
+        if is_scaled(arm, config)
+        else (config.learning_rates, (config.sine_frequency,))
+    )
     return [
-        usual._replace(learning_rate=rate, sine_frequency=frequency)
-        for rate, frequency in itertools.product(
-            config.scaled_learning_rates, config.scaled_frequencies
-        )
+        Setting(rate, frequency, config.init_std, learnable)
+        for rate, frequency in itertools.product(rates, frequencies)
     ]
 
 
 def choose(config: ShootoutConfig, records: Iterable[TrainingRecord]) -> dict[str, Setting]:
     """The setting of each arm with the lowest validation loss among its tunings."""
-    found = {record.key: record for record in records}
+    losses = {record.key: record.val_loss for record in records}
     chosen: dict[str, Setting] = {}
     lowest: dict[str, float] = {}
     for cell in tunings(config):
-        record, name = found.get(key_of(cell, config)), cell.arm.name
-        if record is None or record.val_loss is None:
-            continue
-        if name not in lowest or record.val_loss < lowest[name]:
-            chosen[name], lowest[name] = cell.setting, record.val_loss
+        loss, name = losses.get(key_of(cell, config)), cell.arm.name
+        if loss is not None and (name not in lowest or loss < lowest[name]):
+            chosen[name], lowest[name] = cell.setting, loss
     return chosen
 
 
@@ -81,9 +76,8 @@ def finals(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
 
 def ablations(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
     """Every subset of the sine's parameters learned, the others frozen at their start."""
-    named = {arm.name: arm for arm in arms_of(config)}
     return [
-        Cell(named[name], chosen[name]._replace(learnable=subset), seed)
+        Cell(all_arms()[name], chosen[name]._replace(learnable=subset), seed)
         for seed in config.seeds[: config.side_seeds]
         for name in config.ablation
         if name in chosen
@@ -99,9 +93,9 @@ def subsets() -> list[tuple[str, ...]]:
 
 def scales(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
     """The chosen setting with other initial scales."""
-    named = {arm.name: arm for arm in arms_of(config)}
+    arms = all_arms()
     return [
-        Cell(named[name], scaled(named[name], config, chosen[name], scale), seed)
+        Cell(arms[name], scaled(arms[name], config, chosen[name], scale), seed)
         for seed in config.seeds[: config.side_seeds]
         for name in config.scale_arms
         if name in chosen
@@ -134,13 +128,14 @@ def after_tuning(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
 
 def training_of(cell: Cell, config: ShootoutConfig) -> TrainingConfig:
     """The training that a cell is."""
+    changes = cell.setting._asdict()
+    rate = changes.pop("learning_rate")
+    network = network_of(cell.arm, config, **changes).model_dump()
     shared = {name: getattr(config, name) for name in TrainingSettings.model_fields}
-    network = network_of(cell.arm, config, **_changes(cell.setting))
-    mine = {name: getattr(network, name) for name in shared if hasattr(network, name)}
     return TrainingConfig(
-        **shared | mine,
+        **shared | {name: network[name] for name in shared.keys() & network},
         base=(cell.arm.base,),
-        learning_rate=cell.setting.learning_rate,
+        learning_rate=rate,
         parallel="ddp",
         keep_checkpoints=1,
         target_perplexity=1.0,
@@ -156,13 +151,4 @@ def training_of(cell: Cell, config: ShootoutConfig) -> TrainingConfig:
 def key_of(cell: Cell, config: ShootoutConfig) -> str:
     """Hash of all that decides what the training comes to, and of the arm it stands for."""
     said = {"arm": cell.arm.name, "corpus": config.corpus, **course(training_of(cell, config))}
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    return digest[:KEY_DIGITS]
-
-
-def _changes(setting: Setting) -> dict[str, object]:
-    return {
-        "sine_frequency": setting.sine_frequency,
-        "init_std": setting.init_std,
-        "learnable": setting.learnable,
-    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

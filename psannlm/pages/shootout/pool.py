@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from psannlm.bench.environment import device_name
-from psannlm.bench.processes import ForkServer, never, run_task
+from psannlm.bench.processes import ForkServer, run_task
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
 from psannlm.pages.shootout.config import ShootoutConfig
@@ -29,23 +29,11 @@ Found = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Job:
-    """A training that waits for a process."""
-
-    key: str
-    task: TrainingTask
-    """Its folder and its start are filled in where and when it runs."""
-
-    timeout_seconds: float
-
-
-@dataclass(frozen=True)
 class Slot:
     """A part of this machine that trains one network at a time."""
 
     device: torch.device
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """Of the environment of its processes: what they see of the machine."""
+    variables: Mapping[str, str] = field(default_factory=dict)  # of its processes' environment
 
 
 def slots(config: ShootoutConfig) -> list[Slot]:
@@ -60,7 +48,7 @@ def slots(config: ShootoutConfig) -> list[Slot]:
             return [Slot(torch.device("cpu"))]
         share = str(max(1, torch.get_num_threads() // n))
         variables = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
-        return [Slot(torch.device("cpu"), variables) for _ in range(n)]
+        return [Slot(torch.device("cpu"), variables)] * n
     gpus = visible_gpus()
     n = config.cells_at_once or len(gpus)
     if n > len(gpus):
@@ -75,97 +63,65 @@ def visible_gpus() -> list[str]:
     """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them."""
     count = torch.cuda.device_count()
     said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [name.strip() for name in said.split(",")] if said else [str(i) for i in range(count)]
-    return names[:count]
+    names = [name.strip() for name in said.split(",")] if said else map(str, range(count))
+    return list(names)[:count]
 
 
-def train(
-    job: Job,
-    place: Path,
-    cache: Path,
-    *,
-    fork_server: ForkServer | None = None,
-    variables: Mapping[str, str] | None = None,
-    stopped: Callable[[], bool] = never,
-) -> Found:
+def train(task: TrainingTask, place: Path, cache: Path, **options: Any) -> Found:
     """Train in a process of its own, or go on with what was begun in `place`/key.
 
     Args:
-        job: What to train.
+        task: What to train.
         place: Folder of the run.
         cache: Where compiled code is kept.
-        fork_server: Where the process comes from; otherwise from a new interpreter.
-        variables: Further variables of the new interpreter's environment.
-        stopped: Asked again and again; the process is ended once it says so.
+        options: Of `run_task`: where the process comes from, and when it is ended.
     """
-    folder = str(place / job.key)
-    [found] = run_task(
-        dataclasses.replace(job.task, folder=folder, started=time.time()),
-        cache=cache,
-        timeout_seconds=job.timeout_seconds,
-        fork_server=fork_server,
-        variables=variables,
-        stopped=stopped,
-    )
+    begun = dataclasses.replace(task, folder=str(place / task.key), started=time.time())
+    [found] = run_task(begun, cache=cache, timeout_seconds=task.timeout_seconds, **options)
     return {name: value for name, value in found.items() if name != "mode"}
 
 
 def on_this_machine(
-    jobs: Sequence[Job], config: ShootoutConfig, place: Path
+    tasks: Sequence[TrainingTask], config: ShootoutConfig, place: Path
 ) -> Generator[tuple[str, Found], None, None]:
     """Train in all slots; closed early, it ends every process that still runs.
 
     Args:
-        jobs: Begun in their order.
+        tasks: Begun in their order.
         config: What the slots follow from.
         place: Folder of the run.
 
     Yields:
         Key and result of each training as soon as it has ended.
     """
-    over = threading.Event()
+    over, cache = threading.Event(), place / COMPILED
     free: queue.SimpleQueue[tuple[Slot, ForkServer | None]] = queue.SimpleQueue()
+    # The first optimizer of a process loads torch's compiler, used or not.
+    loads = COMPILER if config.compile else ("torch._dynamo",)
+
+    def run(task: TrainingTask) -> Found:
+        slot, fork_server = free.get()
+        how = {"fork_server": fork_server, "variables": slot.variables, "stopped": over.is_set}
+        try:
+            return train(task, place, cache, **how) | {"device": device_name(slot.device)}
+        finally:
+            free.put((slot, fork_server))
+
     with contextlib.ExitStack() as stack:
         places = slots(config)
         for slot in places:
-            module = jobs[0].task.worker[-1] if slot.device.type == "cpu" else None
-            fork_server = stack.enter_context(_fork_server(module, slot, config, place))
-            free.put((slot, fork_server))
-
-        def run(job: Job) -> Found:
-            slot, fork_server = free.get()
-            try:
-                found = train(
-                    job,
-                    place,
-                    place / COMPILED,
-                    fork_server=fork_server,
-                    variables=slot.variables,
-                    stopped=over.is_set,
+            fork_server = None
+            if slot.device.type == "cpu":  # CUDA outlives no fork
+                module = TrainingTask.worker[-1]
+                fork_server = stack.enter_context(
+                    ForkServer(module, cache, loads=loads, variables=slot.variables)
                 )
-                return found | {"device": device_name(slot.device)}
-            finally:
-                free.put((slot, fork_server))
-
+            free.put((slot, fork_server))
         pool = ThreadPoolExecutor(len(places))
         try:
-            futures = {pool.submit(run, job): job.key for job in jobs}
+            futures = {pool.submit(run, task): task.key for task in tasks}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
             over.set()
             pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _fork_server(
-    module: str | None, slot: Slot, config: ShootoutConfig, place: Path
-) -> Iterator[ForkServer | None]:
-    """Where the processes of a slot are forked from; nothing for CUDA, which outlives no fork."""
-    if module is None:
-        yield None
-        return
-    # The first optimizer of a process loads torch's compiler, used or not.
-    loads = COMPILER if config.compile else ("torch._dynamo",)
-    with ForkServer(module, place / COMPILED, loads=loads, variables=slot.variables) as fork_server:
-        yield fork_server

@@ -6,59 +6,31 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from psannlm.evidence.store import (
-    RecordStore,
-    about,
-    columns_of,
-    parse_field,
-    to_csv,
-    types_of,
-)
-from psannlm.evidence.table import (
-    BASE,
-    DEVICE,
-    PEAK_ALLOCATED_BYTES,
-    PEAK_RSS_BYTES,
-    REASON,
-    STARTED_AT,
-    STATUS,
-    Column,
-    Table,
-)
+from pydantic import ConfigDict, TypeAdapter
+
+from psannlm.evidence import table
+from psannlm.evidence.store import RecordStore, about, columns_of, to_csv
+from psannlm.evidence.table import Column, Table
 
 ARM = Column("arm", "Name under which the network is compared.")
 SEED = Column("seed", "Seed of the training.", heading="seed")
 KEY = Column("key", "Hash of all that decides the result of a training; names its file in cells/.")
-D_MLP = Column(
-    "d_mlp", "Width of the hidden layer of the MLP.", "features", heading="d_mlp", format=",.0f"
-)
-N_PARAMETERS = Column(
-    "n_parameters", "Parameters of the network.", heading="parameters", format=",.0f"
-)
+D_MLP = Column("d_mlp", "Width of the hidden layer of the MLP.", "features", "d_mlp", ",.0f")
+N_PARAMETERS = Column("n_parameters", "Parameters of the network.", "", "parameters", ",.0f")
 FLOPS_PER_TOKEN = Column(
     "flops_per_token",
     "Matrix products of a training step, causal attention counted as half.",
     "FLOP/token",
 )
-TRAIN_TOKENS = Column(
-    "train_tokens", "Tokens trained on.", "tokens", heading="tokens", format=",.0f"
-)
+TRAIN_TOKENS = Column("train_tokens", "Tokens trained on.", "tokens", "tokens", ",.0f")
 TRAIN_LOSS = Column(
-    "train_loss",
-    "Training loss, mean of the last epoch.",
-    "nats/token",
-    heading="training loss",
-    format=".4f",
+    "train_loss", "Training loss, mean of the last epoch.", "nats/token", "training loss", ".4f"
 )
 TRAIN_SECONDS = Column("train_seconds", "Time of all steps.", "s")
 TRAIN_TOKENS_PER_S = Column(
-    "train_tokens_per_s",
-    "Training speed over the steady steps.",
-    "tokens/s",
-    heading="tokens/s",
-    format=",.0f",
+    "train_tokens_per_s", "Training speed over the steady steps.", "tokens/s", "tokens/s", ",.0f"
 )
 OVERHEAD_SECONDS = Column(
     "overhead_seconds",
@@ -68,15 +40,9 @@ OVERHEAD_SECONDS = Column(
     format=".1f",
 )
 VAL_LOSS = Column(
-    "val_loss",
-    "Loss on the validation split.",
-    "nats/token",
-    heading="validation loss",
-    format=".4f",
+    "val_loss", "Loss on the validation split.", "nats/token", "validation loss", ".4f"
 )
-TEST_LOSS = Column(
-    "test_loss", "Loss on the test split.", "nats/token", heading="test loss", format=".4f"
-)
+TEST_LOSS = Column("test_loss", "Loss on the test split.", "nats/token", "test loss", ".4f")
 LEAK = Column(
     "leak",
     "How far changed tokens move logits before them, over the largest logit.",
@@ -85,30 +51,24 @@ LEAK = Column(
 )
 SAME_AS = Column("same_as", "Arm that is the same network; empty if none is.")
 REFUSED = Column("refused", "Why the arm is not ranked; empty if it is.")
+TOP1 = "Share of tokens of the {} split that were the likeliest to the network."
 
 
 class Setting(NamedTuple):
     """What a tuning chooses, and what controls vary; the rest of a training is the run's."""
 
     learning_rate: float
-    sine_frequency: float
-    """Initial f; idle in arms without one."""
-
+    sine_frequency: float  # initial f; idle in arms without one
     init_std: float
-    learnable: tuple[str, ...]
-    """Parameters of the damped sine that learn; idle in arms without one."""
+    learnable: tuple[str, ...]  # parameters of the damped sine that learn; idle without one
 
 
 class Point(NamedTuple):
     """An evaluation on the whole validation split, on the way."""
 
     step: int
-    tokens: int
-    """Trained on so far."""
-
-    seconds: float
-    """Of all steps so far; evaluations and checkpoints are not counted."""
-
+    tokens: int  # trained on so far
+    seconds: float  # of all steps so far; evaluations and checkpoints are not counted
     val_loss: float
 
 
@@ -123,20 +83,11 @@ class Learned(NamedTuple):
     """One parameter of the nonlinearities of a layer, over their features, before and after."""
 
     layer: str
-    part: str
-    """amplitude, frequency or decay."""
-
-    before: float
-    """Mean."""
-
-    after: float
-    """Mean."""
-
-    low: float
-    """5% of the features lie below, after."""
-
-    high: float
-    """5% lie above."""
+    part: str  # amplitude, frequency or decay
+    before: float  # mean
+    after: float  # mean
+    low: float  # 5% of the features lie below, after
+    high: float  # 5% lie above
 
 
 class Score(NamedTuple):
@@ -147,11 +98,8 @@ class Score(NamedTuple):
     value: float
     stderr: float | None
     n_items: int
-    chance: float | None
-    """Of a blind guess; None where guessing gets nowhere."""
-
-    items: tuple[float, ...]
-    """Of each item, in the task's order, where the metric is a mean over items."""
+    chance: float | None  # of a blind guess; None where guessing gets nowhere
+    items: tuple[float, ...]  # of each, in the task's order, where the metric is their mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +109,11 @@ class TrainingRecord:
     What is unknown, or was not asked for, is None or empty.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     key: Annotated[str, KEY]
     arm: Annotated[str, ARM]
-    base: Annotated[str, BASE]
+    base: Annotated[str, table.BASE]
     setting: Annotated[
         Setting,
         about(
@@ -173,10 +123,10 @@ class TrainingRecord:
     ]
     seed: Annotated[int, SEED]
     final: Annotated[bool, about("Whether it is compared; only then the test split is evaluated.")]
-    status: Annotated[Literal["ok", "failed"], STATUS]
-    reason: Annotated[str, REASON]
-    started_at: Annotated[str, STARTED_AT]
-    device: Annotated[str, DEVICE]
+    status: Annotated[Literal["ok", "failed"], table.STATUS]
+    reason: Annotated[str, table.REASON]
+    started_at: Annotated[str, table.STARTED_AT]
+    device: Annotated[str, table.DEVICE]
     d_mlp: Annotated[int, D_MLP]
     n_parameters: Annotated[int, N_PARAMETERS]
     flops_per_token: Annotated[int, FLOPS_PER_TOKEN]
@@ -187,20 +137,14 @@ class TrainingRecord:
     train_tokens_per_s: Annotated[float | None, TRAIN_TOKENS_PER_S] = None
     overhead_seconds: Annotated[float | None, OVERHEAD_SECONDS] = None
     compiled: Annotated[bool | None, about("Whether the step was compiled.")] = None
-    peak_allocated_bytes: Annotated[int | None, PEAK_ALLOCATED_BYTES] = None
-    peak_rss_bytes: Annotated[int | None, PEAK_RSS_BYTES] = None
+    peak_allocated_bytes: Annotated[int | None, table.PEAK_ALLOCATED_BYTES] = None
+    peak_rss_bytes: Annotated[int | None, table.PEAK_RSS_BYTES] = None
     val_loss: Annotated[float | None, VAL_LOSS] = None
-    val_top1: Annotated[
-        float | None,
-        about("Share of tokens of the validation split that were the likeliest to the network."),
-    ] = None
+    val_top1: Annotated[float | None, about(TOP1.format("validation"))] = None
     val_tokens: Annotated[int | None, about("Tokens of the validation split.", "tokens")] = None
     val_bytes: Annotated[int | None, about("Bytes of the validation split.", "bytes")] = None
     test_loss: Annotated[float | None, TEST_LOSS] = None
-    test_top1: Annotated[
-        float | None,
-        about("Share of tokens of the test split that were the likeliest to the network."),
-    ] = None
+    test_top1: Annotated[float | None, about(TOP1.format("test"))] = None
     test_tokens: Annotated[int | None, about("Tokens of the test split.", "tokens")] = None
     test_bytes: Annotated[int | None, about("Bytes of the test split.", "bytes")] = None
     leak: Annotated[float | None, LEAK] = None
@@ -226,8 +170,8 @@ class TrainingRecord:
     ] = ()
 
     def as_json(self) -> str:
-        """For the file of this training."""
-        return json.dumps(dataclasses.asdict(self) | _lists(self), allow_nan=False) + "\n"
+        """For the file of this training; raises ValueError for a number that is not finite."""
+        return json.dumps(vars(self), allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -235,21 +179,14 @@ class Gate:
     """What the gates found of one arm."""
 
     arm: Annotated[str, ARM]
-    leak: Annotated[float, LEAK]
-    """Of the network with noisy parameters or of a finished training, whichever comes nearest to
-    its bound."""
-
+    leak: Annotated[float, LEAK]  # with noisy parameters or as trained: the nearest to its bound
     bound: Annotated[float, about("The most that the leak may be.")]
-    nearest: Annotated[str, about("The other arm whose logits are nearest.")]
-    """With equal seeds; empty if there is no other."""
-
+    nearest: Annotated[str, about("The other arm whose logits are nearest.")]  # with equal seeds
     distance: Annotated[
         float,
         about("Norm of the difference of its logits to the nearest arm's, over their norm."),
     ]
-    same_as: Annotated[str, SAME_AS]
-    """The first such arm, in the order of arms; empty if it is the first itself."""
-
+    same_as: Annotated[str, SAME_AS]  # the first such arm; empty if it is the first itself
     refused: Annotated[str, REFUSED]
 
     @property
@@ -260,37 +197,25 @@ class Gate:
 
 ShootoutRecord = TrainingRecord | Gate
 
-TUPLES: Mapping[str, type[Any]] = {
-    "curve": Point,
-    "documents": DocumentLoss,
-    "learned": Learned,
-    "scores": Score,
-}
-"""Fields that hold rows, and what a row is."""
-
 PREFIX = "cells/"
 CELLS = Table(
-    f"{PREFIX}*.json", "Record of one training, tunings and controls too.",
-    columns_of(TrainingRecord),
-)  # fmt: skip
+    "cells/*.json", "Record of one training, tunings and controls too.", columns_of(TrainingRecord)
+)
 GATES = Table(
     "gates.csv", "One row an arm, what it must pass before it is ranked.", columns_of(Gate)
 )
+
+
+RECORD = TypeAdapter(TrainingRecord)
 
 
 def from_json(text: str) -> TrainingRecord:
     """The record that `as_json` wrote.
 
     Raises:
-        TypeError: A field is missing or unknown.
+        ValueError: A field is missing, unknown or of another type.
     """
-    values = json.loads(text)
-    rows = {
-        name: tuple(kind(*(_tuple(v) for v in row)) for row in values[name])
-        for name, kind in TUPLES.items()
-    }
-    setting = Setting(*(_tuple(v) for v in values["setting"]))
-    return TrainingRecord(**values | rows | {"setting": setting})
+    return RECORD.validate_json(text)
 
 
 def trainings_of(records: Sequence[ShootoutRecord]) -> list[TrainingRecord]:
@@ -316,16 +241,11 @@ def from_texts(texts: Mapping[str, str]) -> list[ShootoutRecord]:
     """The records whose files these are.
 
     Raises:
-        TypeError: A field is missing or unknown.
-        ValueError: A number is none.
+        ValueError: A field is missing, unknown or of another type.
     """
-    found: list[ShootoutRecord] = [
-        from_json(text) for name, text in texts.items() if name != GATES.file
-    ]
-    kinds = types_of(Gate)
-    for row in csv.DictReader(io.StringIO(texts.get(GATES.file, ""))):
-        found.append(Gate(**{name: parse_field(kinds[name], text) for name, text in row.items()}))
-    return found
+    trainings = [from_json(text) for name, text in texts.items() if name != GATES.file]
+    rows = csv.DictReader(io.StringIO(texts.get(GATES.file, "")))
+    return [*trainings, *TypeAdapter(list[Gate]).validate_python(list(rows))]
 
 
 def label(record: ShootoutRecord) -> str:
@@ -339,13 +259,3 @@ def label(record: ShootoutRecord) -> str:
 STORE: RecordStore[ShootoutRecord] = RecordStore(
     (CELLS, GATES), to_texts, from_texts, label, unit="training", prefix=PREFIX
 )
-
-
-def _lists(record: TrainingRecord) -> dict[str, Any]:
-    """Rows as lists: `asdict` would keep their names once a row."""
-    rows = {name: [list(row) for row in getattr(record, name)] for name in TUPLES}
-    return rows | {"setting": list(record.setting)}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

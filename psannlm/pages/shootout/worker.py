@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,12 @@ from psannlm.device import select_device
 from psannlm.files import MIB
 from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
-from psannlm.pages.shootout.records import DocumentLoss, Learned, Point, Score
+from psannlm.pages.shootout.records import Learned, Point, Score
 from psannlm.train import session
 from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation
 from psannlm.train.pretrained import HIGH, LOW, nonlinearities
-from psannlm.train.recorder import Progress
 from psannlm.train.session import Session
 
 COMPILER = (
@@ -50,29 +49,16 @@ COMPILER = (
 class TrainingTask:
     """What the process is told."""
 
-    config: dict[str, Any]
-    """Fields of a TrainingConfig."""
+    worker: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "psannlm.pages.shootout.worker")
+    modes: ClassVar[tuple[str, ...]] = ("training",)
 
-    folder: str
-    """Where log and checkpoints lie while it trains; a training begun there goes on."""
-
+    key: str  # of its record
+    config: dict[str, Any]  # fields of a TrainingConfig
     final: bool
-    started: float
-    """When the process was asked for, seconds since the epoch."""
-
-    lm_eval_tasks: tuple[str, ...] = ()
-    lm_eval_limit: int = 0
-    lm_eval_folder: str = ""
-
-    @property
-    def worker(self) -> tuple[str, ...]:
-        """The command that trains; the paths of the task and of the result follow."""
-        return sys.executable, "-m", "psannlm.pages.shootout.worker"
-
-    @property
-    def modes(self) -> tuple[str, ...]:
-        """What is done."""
-        return ("training",)
+    timeout_seconds: float
+    lm_eval: dict[str, Any]  # tasks, limit and folder of `evaluate_tasks`; empty if not asked for
+    folder: str = ""  # where log and checkpoints lie; a training begun there goes on
+    started: float = 0.0  # when the process was asked for, seconds since the epoch
 
 
 def measure(task: TrainingTask, mode: str) -> dict[str, Any]:
@@ -81,33 +67,32 @@ def measure(task: TrainingTask, mode: str) -> dict[str, Any]:
     Raises whatever goes wrong, DivergenceError for a training whose loss is no number.
     """
     config = parse(TrainingConfig, task.config, source=f"the task of the {mode}")
-    device = select_device(config.device)
-    seen: list[float] = []
-
-    def watch(_: Progress) -> None:
-        if not seen:
-            seen.append(time.time())
-
+    folder, steps_ended = Path(task.folder), list[float]()
     done = session.train(
         config,
-        Path(task.folder),
-        Ranks(0, 1, device),
-        watch=watch,
+        folder,
+        Ranks(0, 1, select_device(config.device)),
+        watch=lambda _: steps_ended.append(time.time()),
         with_test=task.final,
         keep_best=False,
     )
     model = done.trainer.model.eval()
+    before = build(config.network, seed=config.seed)
     return {
-        **_facts(done),
-        **_times(Path(task.folder), done),
+        **{name: done.metrics[name] for name in ("n_steps", "train_tokens", "train_loss")},
+        "compiled": done.metrics["compiled"],
+        "train_tokens_per_s": done.metrics["tokens_per_s"],
+        **_times(folder),
         **_evaluated("val", done.validation),
         **_evaluated("test", done.test),
-        **_peaks(done, trained=bool(seen)),
-        "overhead_seconds": seen[0] - task.started if seen else None,
+        # Unknown of a process that found nothing left to train.
+        "peak_allocated_bytes": _bytes(done.metrics["peak_allocated_mib"]) if steps_ended else None,
+        "peak_rss_bytes": _bytes(done.metrics["peak_rss_mib"]) if steps_ended else None,
+        "overhead_seconds": steps_ended[0] - task.started if steps_ended else None,
         "leak": leak_of(model, done.data.validation),
-        "documents": [DocumentLoss(*found) for found in done.validation.documents],
-        "learned": list(learned(build(config.network, seed=config.seed), model)),
-        "scores": list(_scores(task, done)),
+        "documents": done.validation.documents,
+        "learned": list(learned(before, model)),
+        "scores": _scores(task, done) if task.lm_eval else [],
     }
 
 
@@ -139,63 +124,38 @@ def learned(before: Transformer, after: Transformer) -> Iterator[Learned]:
             yield Learned(one.layer, part, *means, *tails)
 
 
-def _facts(done: Session) -> dict[str, Any]:
-    names = ("n_steps", "train_tokens", "train_loss", "compiled")
-    return {name: done.metrics[name] for name in names}
-
-
-def _times(folder: Path, done: Session) -> dict[str, Any]:
+def _times(folder: Path) -> dict[str, Any]:
     """Seconds of the steps alone, and the way of the validation loss."""
     speed, losses = pd.read_csv(folder / "speed.csv"), pd.read_csv(folder / "loss.csv")
     spent = speed["step_seconds"].cumsum().set_axis(speed["step"])
     rows = losses[losses["per"] == "evaluation"]
-    steps, tokens, found = (rows[name].tolist() for name in ("step", "tokens", "val_loss"))
     curve = [
-        Point(int(step), int(n), float(spent[step]), float(loss))
-        for step, n, loss in zip(steps, tokens, found, strict=True)
+        Point(row.step, row.tokens, float(spent[row.step]), row.val_loss)
+        for row in rows.itertuples()
     ]
-    return {
-        "train_seconds": float(spent.iloc[-1]),
-        "train_tokens_per_s": done.metrics["tokens_per_s"],
-        "curve": curve,
-    }
+    return {"train_seconds": float(spent.iloc[-1]), "curve": curve}
 
 
 def _evaluated(split: str, found: Evaluation | None) -> dict[str, Any]:
-    return {
-        f"{split}_loss": found.loss if found else None,
-        f"{split}_top1": found.top1 if found else None,
-        f"{split}_tokens": found.n_tokens if found else None,
-        f"{split}_bytes": found.n_bytes if found else None,
-    }
+    names = {"loss": "loss", "top1": "top1", "tokens": "n_tokens", "bytes": "n_bytes"}
+    return {f"{split}_{name}": getattr(found, of, None) for name, of in names.items()}
 
 
-def _peaks(done: Session, *, trained: bool) -> dict[str, int | None]:
-    """Memory at most; unknown of a process that found nothing left to train."""
-    names = {"peak_allocated_bytes": "peak_allocated_mib", "peak_rss_bytes": "peak_rss_mib"}
-    found = {name: done.metrics[in_mib] for name, in_mib in names.items()}
-    return {
-        name: round(mib * MIB) if trained and mib is not None else None
-        for name, mib in found.items()
-    }
+def _bytes(mib: float | None) -> int | None:
+    return None if mib is None else round(mib * MIB)
 
 
 def _scores(task: TrainingTask, done: Session) -> tuple[Score, ...]:
-    if not task.lm_eval_tasks:
-        return ()
     from psannlm.pages.shootout.lm_eval import evaluate_tasks
 
-    found: tuple[Score, ...] = evaluate_tasks(
-        done.trainer.model,
+    trainer = done.trainer
+    return evaluate_tasks(
+        trainer.model,
         done.data.tokenizer,
-        tasks=task.lm_eval_tasks,
-        limit=task.lm_eval_limit,
-        folder=task.lm_eval_folder,
-        device=done.trainer.ranks.device,
-        precision=done.trainer.config.precision,
-        batch=done.trainer.plan.pass_sequences,
+        precision=trainer.config.precision,
+        batch=trainer.plan.pass_sequences,
+        **task.lm_eval,
     )
-    return found
 
 
 def main(arguments: Sequence[str]) -> None:
