@@ -206,7 +206,7 @@ def test_a_text_that_cannot_be_read_as_asked_is_refused_early():
 def test_tasks_of_lm_eval_are_looked_for_if_they_are_wanted(ready, monkeypatch, wanted):
     class Harness:
         @staticmethod
-        def refuse_missing(tasks, folder):
+        def load_tasks(tasks, folder):
             raise ConfigError(f"no {tasks[0]} in {folder}")
 
     monkeypatch.setitem(sys.modules, "psannlm.pages.shootout.lm_eval", Harness)

@@ -1,10 +1,11 @@
-"""Tasks of lm-eval give what scoring by hand gives, and what cannot be asked is refused first."""
+"""A network answers lm-eval as scoring by hand does; what cannot be asked is refused first."""
 
+import importlib
 import json
 import math
 import socket
-import sys
 from statistics import fmean, stdev
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,13 +13,14 @@ import yaml
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
-from psannlm.pages.shootout import lm_eval as harness
-from psannlm.train.tokenizer import byte_tokenizer
+from psannlm.train.tokenizer import byte_tokenizer, train_bpe
 from tests.networks import moved, tiny
 
-slow = pytest.mark.slow  # lm-eval takes seconds to load
 EVALS = ROOT / "params" / "evals"
+CONTEXT = 24
 END = 256
+"""Of the tokenizer of bytes."""
+
 WORDS = [
     {"context": "He could not find his", "target": " keys"},
     {"context": "Before the rain came she had shut the", "target": " windows"},
@@ -30,88 +32,256 @@ SCENES = [
     {"query": "Rowing: Two", "choices": ["rows", "men sit down", "x y", "are"], "gold": 3},
     {"query": "Never asked:", "choices": ["a", "b"], "gold": 0},
 ]
+PAIRS = [
+    ("He is", " here"),
+    ("", "alone"),
+    ("long ago," * 8, " end"),
+    ("x", "a"),
+    ("é ü", " ö"),
+    ("A context", ", and all that is left of it"[:CONTEXT]),
+]
+WISHES = [
+    ("He is", {"max_gen_toks": 5}),
+    ("She", {"max_gen_toks": 5, "do_sample": False, "temperature": 0.7}),
+    ("They " * 10, {"max_gen_toks": 3, "until": []}),
+    ("", {"until": ["\0never"]}),
+]
+LONG = "what is told and told again, and never comes to an end, ever and ever"
+
+pytestmark = pytest.mark.slow  # lm-eval takes seconds to load
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A project's folder with items of both tasks, and no network."""
+def harness():
     pytest.importorskip("lm_eval", reason="an extra")
+    return importlib.import_module("psannlm.pages.shootout.lm_eval")
+
+
+@pytest.fixture
+def network(float64):
+    """One that writes ASCII, so that what it writes can be asked of it again."""
+    model = moved(tiny(vocab_size=END + 1, context_length=CONTEXT))
+    model.lm_head.weight.data[128:] = 0
+    return model
+
+
+@pytest.fixture
+def asked(harness):
+    def model(network, batch=3, tokenizer=None):
+        tokenizer = tokenizer or byte_tokenizer()
+        return harness.HarnessModel(network, tokenizer, precision="fp32", batch=batch)
+
+    return model
+
+
+def requests(*arguments):
+    return [SimpleNamespace(args=one) for one in arguments]
+
+
+def logs(network, ids: list[int]):
+    """Log-chances of what follows `ids`, from a pass over all of them."""
+    with torch.no_grad():
+        return network(torch.tensor([ids]))[0, -1].log_softmax(-1)
+
+
+def by_hand(network, before: list[int], targets: list[int]) -> tuple[float, bool]:
+    """Likelihood of targets, and whether greedy decoding gives them: in one window, a full pass a
+    token."""
+    total, greedy = 0.0, True
+    first = max(0, len(before) + len(targets) - network.config.context_length - 1)
+    for place, target in enumerate(targets):
+        found = logs(network, (before + targets[:place])[first:])
+        total += found[target].item()
+        greedy &= found.argmax().item() == target
+    return total, greedy
+
+
+def of_texts(network, context: str, continuation: str) -> tuple[float, bool]:
+    return by_hand(network, [END, *context.encode()], list(continuation.encode()))
+
+
+def rolled_by_hand(network, start: int, ids: list[int]) -> float:
+    """Each token once: in groups of the context's length, the last with all the context it fits."""
+    total = 0.0
+    for place, target in enumerate(ids):
+        end = min((place // CONTEXT + 1) * CONTEXT, len(ids))
+        first = max(0, end - CONTEXT)
+        total += logs(network, [start, *ids][first : place + 1])[target].item()
+    return total
+
+
+def greedily(network, ids: list[int], n_tokens: int) -> str:
+    """Greedy decoding without any cache."""
+    for _ in range(n_tokens):
+        ids = [*ids, logs(network, ids).argmax().item()]
+    return bytes(ids[-n_tokens:]).decode() if n_tokens else ""
+
+
+@pytest.mark.parametrize("batch", [1, 3, len(PAIRS)])
+def test_likelihoods_are_those_of_scoring_token_by_token(asked, network, batch):
+    found = asked(network, batch).loglikelihood(requests(*PAIRS))
+
+    for pair, (likelihood, greedy) in zip(PAIRS, found, strict=True):
+        expected = of_texts(network, *pair)
+        assert likelihood == pytest.approx(expected[0], rel=1e-12)
+        assert greedy is expected[1]
+
+
+def test_what_greedy_decoding_writes_is_called_greedy(asked, network):
+    text = greedily(network, [END, *b"He is"], 4)
+    other = text[:-1] + ("a" if text[-1] != "a" else "b")
+    rolled = "nothing that it would say"[:CONTEXT]
+    last = chr(logs(network, list(rolled.encode())).argmax())
+
+    found = asked(network).loglikelihood(
+        requests(("He is", text), ("He is", other), ("Once", rolled + last))
+    )
+
+    assert [greedy for _, greedy in found] == [True, False, False]
+
+
+def test_only_the_end_of_a_long_context_is_seen(asked, network):
+    cut = "long ago," * 8
+
+    [(seen, _), (changed, _), (near, _)] = asked(network).loglikelihood(
+        requests((cut, "end"), ("L" + cut[1:], "end"), (cut[:-1] + "!", "end"))
+    )
+
+    assert seen == pytest.approx(changed, rel=1e-12)
+    assert seen != pytest.approx(near, rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [CONTEXT + 1, 2 * CONTEXT, 60])
+def test_a_continuation_longer_than_the_context_is_rolled_over(asked, network, n):
+    [(found, _)] = asked(network).loglikelihood(requests(("Once", LONG[:n])))
+
+    expected = rolled_by_hand(network, ord("e"), list(LONG[:n].encode()))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1, CONTEXT, CONTEXT + 1, 2 * CONTEXT, 60])
+def test_every_token_of_a_long_text_is_predicted_once(asked, network, n):
+    found, other = asked(network).loglikelihood_rolling(requests((LONG[:n],), ("other",)))
+
+    expected = rolled_by_hand(network, END, list(LONG[:n].encode()))
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert other == pytest.approx(of_texts(network, "", "other")[0], rel=1e-12)
+
+
+def test_white_space_at_the_end_of_a_context_counts_to_the_continuation(asked, network):
+    [before, behind] = asked(network).loglikelihood(requests(("a b ", "c"), ("a b", " c")))
+
+    assert before[0] == pytest.approx(behind[0], rel=1e-12)
+    assert before[1] == behind[1]
+
+
+def test_a_token_across_the_border_is_not_lost(asked, float64):
+    tokenizer = train_bpe(["thing thing thing thing"], 260)
+    network = moved(tiny(vocab_size=tokenizer.vocab_size, context_length=CONTEXT))
+    assert len(tokenizer.encode("thing")) < len(tokenizer.encode("th") + tokenizer.encode("ing"))
+
+    [(found, _)] = asked(network, tokenizer=tokenizer).loglikelihood(requests(("th", "ing")))
+
+    before = [tokenizer.end_of_text, *tokenizer.encode("th")]
+    expected = by_hand(network, before, tokenizer.encode("ing"))[0]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_continuations_are_those_of_greedy_decoding(asked, network):
+    found = asked(network).generate_until(requests(*WISHES))
+
+    for (context, how), text in zip(WISHES, found, strict=True):
+        n_tokens = min(how.get("max_gen_toks", 256), CONTEXT // 2)
+        ids = [END, *context.encode()][n_tokens - CONTEXT :]
+        assert text == greedily(network, ids, n_tokens)
+
+
+def test_a_continuation_ends_before_the_first_of_its_stops(asked, network):
+    whole = greedily(network, [END, *b"He is"], 8)
+    stops = [whole[5], whole[3:5], "never", ""]
+    first = min(whole.find(stop) for stop in stops[:2])
+
+    cut, once = asked(network).generate_until(
+        requests(*(("He is", {"max_gen_toks": 8, "until": until}) for until in (stops, stops[0])))
+    )
+
+    assert cut == whole[:first]
+    assert once == whole[: whole.find(stops[0])]
+
+
+def test_what_is_drawn_does_not_depend_on_the_batch(asked, network):
+    how = {"max_gen_toks": 6, "do_sample": True, "temperature": 2.0}
+    wishes = requests(*((context, how) for context in ("a", "bcd", "ef", "a")))
+
+    together = asked(network, batch=4).generate_until(wishes)
+
+    assert together == asked(network, batch=1).generate_until(wishes)
+    assert together[0] != greedily(network, [END, *b"a"], 6)
+
+
+@pytest.fixture
+def home(harness, tmp_path, monkeypatch):
+    """A project's folder with items of both tasks, and no network."""
     items = tmp_path / "datasets" / "evals"
     items.mkdir(parents=True)
     for name, rows in (("lambada_test", WORDS), ("hellaswag_val", SCENES)):
         (items / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr(harness, "ROOT", tmp_path)
     monkeypatch.setattr(harness, "CACHE", tmp_path / "cache")
-    asked = []
+    addresses = []
 
     def refuse(*address, **_):
-        asked.append(address)  # an error alone would be swallowed
+        addresses.append(address)  # an error alone would be swallowed
         raise OSError("no network here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     yield tmp_path
-    assert asked == []
+    assert addresses == []
 
 
 @pytest.fixture
-def network(float64):
+def wide(float64):
     return moved(tiny(vocab_size=END + 1, context_length=64))
 
 
-def evaluated(network, *tasks: str, limit: int = 3, batch: int = 4, folder=EVALS):
-    scores = harness.evaluate_tasks(
-        network,
-        byte_tokenizer(),
-        tasks=tasks,
-        limit=limit,
-        folder=str(folder),
-        device=torch.device("cpu"),
-        precision="fp32",
-        batch=batch,
-    )
-    return {(score.task, score.metric): score for score in scores}
+@pytest.fixture
+def evaluated(home, harness, wide):
+    def scores(task, folder=EVALS):
+        found = harness.evaluate_tasks(
+            wide, byte_tokenizer(), precision="fp32", batch=4,
+            tasks=[task], limit=3, folder=str(folder),
+        )  # fmt: skip
+        assert {score.task for score in found} == {task}
+        return {score.metric: score for score in found}
+
+    return scores
 
 
-def by_hand(network, context: str, continuation: str) -> tuple[float, bool]:
-    """Likelihood of a continuation, and whether it is greedy, a full pass a token."""
-    ids, total, greedy = [END, *context.encode()], 0.0, True
-    for target in continuation.encode():
-        with torch.no_grad():
-            logs = network(torch.tensor([ids]))[0, -1].log_softmax(-1)
-        total += logs[target].item()
-        greedy &= logs.argmax().item() == target
-        ids.append(target)
-    return total, greedy
+def test_the_last_word_is_scored_as_by_hand(evaluated, wide):
+    found = evaluated("lambada_local")
 
-
-@slow
-def test_the_last_word_is_scored_as_by_hand(home, network):
-    found = evaluated(network, "lambada_local")
-
-    hand = [by_hand(network, row["context"], row["target"]) for row in WORDS]
-    perplexity = found["lambada_local", "perplexity"]
+    hand = [of_texts(wide, row["context"], row["target"]) for row in WORDS]
+    perplexity, accuracy = found["perplexity"], found["acc"]
     assert perplexity.value == pytest.approx(math.exp(-fmean(n for n, _ in hand)), rel=1e-12)
     assert perplexity.stderr > 0
     assert perplexity.items == ()
-    accuracy = found["lambada_local", "acc"]
     assert accuracy.items == tuple(float(greedy) for _, greedy in hand)
     assert accuracy.chance is None
     assert (perplexity.n_items, accuracy.n_items) == (3, 3)
 
 
-@slow
-def test_endings_are_chosen_as_by_hand(home, network):
-    found = evaluated(network, "hellaswag_local")
+def test_endings_are_chosen_as_by_hand(evaluated, wide):
+    found = evaluated("hellaswag_local")
 
     right = {"acc": [], "acc_norm": []}
     for scene in SCENES[:3]:
-        nats = [by_hand(network, scene["query"], " " + one)[0] for one in scene["choices"]]
+        nats = [of_texts(wide, scene["query"], " " + one)[0] for one in scene["choices"]]
         by_length = [n / len(one) for n, one in zip(nats, scene["choices"], strict=True)]
         for metric, scores in (("acc", nats), ("acc_norm", by_length)):
             right[metric].append(float(scores.index(max(scores)) == scene["gold"]))
     for metric, items in right.items():
-        score = found["hellaswag_local", metric]
+        score = found[metric]
         assert score.items == tuple(items)
         assert score.value == pytest.approx(fmean(items))
         assert score.stderr == pytest.approx(stdev(items) / math.sqrt(3))
@@ -119,15 +289,12 @@ def test_endings_are_chosen_as_by_hand(home, network):
     assert right["acc"] != right["acc_norm"], "the two must differ to be told apart"
 
 
-@slow
-def test_nothing_is_said_or_left_behind(home, network, monkeypatch, capfd):
+def test_nothing_is_said_or_left_behind(home, evaluated, monkeypatch, capfd):
     monkeypatch.chdir(home / "datasets")
     monkeypatch.setenv("HOME", str(home / "nobody"))
-    network.train()
 
-    evaluated(network, "lambada_local")
+    evaluated("lambada_local")
 
-    assert network.training
     assert capfd.readouterr() == ("", "")
     assert sorted(path.name for path in home.iterdir()) == ["cache", "datasets"]
 
@@ -141,8 +308,7 @@ def defined(home, **changes) -> str:
     return "tasks"
 
 
-@slow
-def test_continuations_are_asked_for_too(home, network):
+def test_continuations_are_asked_for_too(home, evaluated):
     changes = {
         "output_type": "generate_until",
         "generation_kwargs": {"until": ["."], "max_gen_toks": 4},
@@ -151,15 +317,13 @@ def test_continuations_are_asked_for_too(home, network):
             {"name": name, "filter": [{"function": "take_first"}]} for name in ("one", "other")
         ],
     }
-    folder = defined(home, **changes)
 
-    found = evaluated(network, "mine", folder=folder)
+    found = evaluated("mine", folder=defined(home, **changes))
 
-    assert list(found) == [("mine", "exact_match,one"), ("mine", "exact_match,other")]
+    assert list(found) == ["exact_match,one", "exact_match,other"]
     assert [score.items for score in found.values()] == [(0.0, 0.0, 0.0)] * 2
 
 
-@slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -177,45 +341,32 @@ def test_continuations_are_asked_for_too(home, network):
         ),
         (
             {"output_type": "generate_until", "generation_kwargs": {"num_beams": 4}},
-            "generation_kwargs must be among .* got num_beams",
+            "generation_kwargs must be among until, .* got num_beams; leave the task out",
         ),
     ],
     ids=["no file", "no field", "no hub", "unknown wish"],
 )
-def test_a_task_that_cannot_be_asked_is_refused(home, monkeypatch, changes, message):
+def test_a_task_that_cannot_be_asked_is_refused(home, harness, monkeypatch, changes, message):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    folder = defined(home, **changes)
 
     with pytest.raises(ConfigError, match=message) as refused:
-        harness.refuse_missing(["mine"], folder)
+        harness.load_tasks(["mine"], defined(home, **changes))
 
     assert "\n" not in str(refused.value)
 
 
-@slow
-def test_an_unknown_task_is_refused_with_the_nearest(home):
-    known = "There are: hellaswag_local, lambada_local"
-
-    with pytest.raises(ConfigError, match=f"unknown task 'lambada', did you mean .*{known}"):
-        harness.refuse_missing(["hellaswag_local", "lambada"], str(EVALS))
-
-
-@slow
-def test_of_lm_evals_own_tasks_the_nearest_is_named_too(home):
-    with pytest.raises(ConfigError, match=r"'hellaswagg', did you mean 'hellaswag'\?"):
-        harness.refuse_missing(["hellaswagg"], "")
-
-
-@pytest.mark.parametrize("folder", ["", "params/evals"])
-def test_the_missing_extra_is_named_with_the_way_to_it(monkeypatch, folder):
-    harness._all_tasks.cache_clear()
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
-
-    with pytest.raises(ConfigError, match=r"run: pip install 'psannlm-report\[lm-eval\]'"):
-        harness.refuse_missing(["lambada_local"], folder)
-
-
-def test_a_folder_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match=r"lm_eval_folder must be .*, got params/eval, which"):
-        harness.refuse_missing(["lambada_local"], "params/eval")
+@pytest.mark.parametrize(
+    ("tasks", "folder", "message"),
+    [
+        (["hellaswag_local", "lambada"], str(EVALS),
+         "unknown task 'lambada', did you mean .*There are: hellaswag_local, lambada_local"),
+        (["hellaswagg"], "", r"'hellaswagg', did you mean 'hellaswag'\?"),
+        (["lambada_local"], "params/eval", r"lm_eval_folder must be .*, got params/eval, which"),
+    ],
+    ids=["own", "of lm-eval", "no folder"],
+)  # fmt: skip
+def test_a_task_that_is_not_there_is_refused_with_the_nearest(
+    home, harness, tasks, folder, message
+):
+    with pytest.raises(ConfigError, match=message):
+        harness.load_tasks(tasks, folder)

@@ -1,5 +1,7 @@
 """A shootout is measured training by training, each kept at once; an arm again, seed by seed."""
 
+import sys
+
 import pytest
 import torch
 
@@ -122,6 +124,14 @@ def test_what_has_begun_ends_with_an_error_of_the_session(session, trainings, mo
     with pytest.raises(OSError, match="no space"):
         session.measure()
     assert trainings.closed == 1
+
+
+def test_the_missing_extra_is_named_with_the_way_to_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "psannlm.pages.shootout.lm_eval", raising=False)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+
+    with pytest.raises(ConfigError, match=r"run: pip install 'psannlm-report\[lm-eval\]'"):
+        measured.refuse_early(shootout_config(with_lm_eval=True))
 
 
 def test_a_training_is_called_by_its_arm_its_seed_and_what_came_of_it():

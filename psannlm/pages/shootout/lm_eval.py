@@ -1,23 +1,52 @@
-"""Tasks of lm-evaluation-harness asked of a trained network, or refused before it is trained."""
+"""Tasks of lm-evaluation-harness asked of a trained network, or refused before it is trained.
+
+Imported only where tasks are asked for: lm-eval is an extra, and takes seconds to load.
+
+Every text follows an end of text, as each document does in training. A context and its continuation
+are encoded as one text, so that a word begins with its space as in training; white space at the end
+of a context counts to the continuation. Where a token would reach over the border, both are encoded
+by themselves. What is longer than the network was trained on loses its beginning.
+
+Shape letters: B batch, T tokens, N targets, D d_model.
+"""
 
 import contextlib
 import functools
-import importlib
 import io
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from psannlm import CACHE, ROOT
 from psannlm.config.parse import nearest
 from psannlm.config.schema import ConfigError
+from psannlm.device import autocast
+from psannlm.model.generate import generate
+from psannlm.model.loss import IGNORED, token_losses
+from psannlm.model.sampling import GREEDY, Sampling
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.records import Score
 from psannlm.train.tokenizer import Tokenizer
+
+try:
+    import datasets.config
+    import lm_eval.evaluator
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.metrics import mean
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.tasks import TaskManager
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+except ModuleNotFoundError:
+    raise ConfigError(
+        "with_lm_eval needs lm-evaluation-harness, which is missing; "
+        "run: pip install 'psannlm-report[lm-eval]', or turn with_lm_eval off"
+    ) from None
 
 FILE_FORMATS = ("json", "csv", "parquet", "text", "arrow")
 """What a task of local files gives as its `dataset_path`."""
@@ -28,92 +57,244 @@ GUESSABLE = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 RESAMPLES = 1000
 """Bootstrap samples behind the standard error of a metric that is no mean."""
 
-LOGS = ("lm_eval", "datasets", "huggingface_hub")
-"""Loggers that say only errors while tasks are read and asked."""
-
-SEED = 0
-"""Of the examples that a task may put before its items."""
+NEW_TOKENS = 256
+"""The most new tokens where a task names no number."""
 
 
-def refuse_missing(tasks: Sequence[str], folder: str) -> None:
-    """Refuse tasks that cannot be asked, before anything is trained.
+class Window(NamedTuple):
+    """Tokens that are predicted, and those before them; together one more than the context."""
 
-    Their items are read once, so that those of the hub are on this machine when they are needed.
+    before: list[int]  # at least one
+    targets: list[int]
+
+
+class HarnessModel(TemplateLM):  # type: ignore[misc]
+    """A network with its tokenizer, in the form that lm-eval calls.
 
     Args:
-        tasks: Names.
-        folder: Of task definitions of one's own, from the project's folder if relative; empty for
-            those that lm-eval knows.
-
-    Raises:
-        ConfigError: lm-eval is not installed, there is no such folder, a name is unknown, or the
-            items of a task cannot be read.
+        model: In evaluation mode, on whatever device.
+        tokenizer: The one it was trained with.
+        precision: Of matrix products.
+        batch: B, the most texts at a time.
     """
-    _load(tasks, folder)
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, *, precision: str, batch: int
+    ) -> None:
+        super().__init__()
+        self.network, self.spelling = model, tokenizer
+        self.precision, self.batch = precision, batch
+        self.longest = model.config.context_length
+        self._device = model.lm_head.weight.device
+
+    @property
+    def eot_token_id(self) -> int:
+        """What stands before every text."""
+        return self.spelling.end_of_text
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **_: Any
+    ) -> list[int]:
+        """Ids of a text, after an end of text unless `add_special_tokens` is False."""
+        start = [] if add_special_tokens is False else [self.eot_token_id]
+        return [*start, *self.spelling.encode(string)]
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+        if self.spelling.decode(pair[0] + pair[1]) == context + continuation:
+            return pair
+        return self.tok_encode(context), self.spelling.encode(continuation)
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood of each continuation, and whether each token of it was the likeliest."""
+        return self._scores([list(self._windows(*ids)) for _, *ids in requests])
+
+    def loglikelihood_rolling(
+        self, requests: Sequence[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-likelihood of each whole text, every token of it predicted once."""
+        texts = [self.spelling.encode(request.args[0]) for request in requests]
+        scores = self._scores([list(self._rolling(self.eot_token_id, ids)) for ids in texts])
+        return [likelihood for likelihood, _ in scores]
+
+    def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
+        """What follows each context, up to the first of the strings that the task stops at.
+
+        New tokens take half of the network's context at most; the prompt is cut to the rest.
+        """
+        asked = [GenerationRequest.of(request.args[1], self.longest // 2) for request in requests]
+        prompts = [
+            self.tok_encode(request.args[0])[one.n_tokens - self.longest :]
+            for request, one in zip(requests, asked, strict=True)
+        ]
+        order = sorted(
+            range(len(requests)),
+            key=lambda i: (repr(asked[i].how), asked[i].n_tokens, -len(prompts[i])),
+        )
+        found: dict[int, str] = {}
+        for (how, n_tokens), group in groupby(order, lambda i: asked[i][:2]):
+            places = list(group)
+            for start in range(0, len(places), self.batch):  # the seed of a draw is its place
+                part = places[start : start + self.batch]
+                with autocast(self.device, self.precision):
+                    written = generate(
+                        self.network,
+                        [prompts[i] for i in part],
+                        n_tokens=n_tokens,
+                        sampling=how,
+                        end_of_text=self.eot_token_id,
+                        seed=start,
+                    )
+                for i, ids in zip(part, written, strict=True):
+                    found[i] = _until(self.spelling.decode(ids.tolist()), asked[i].stops)
+        return [found[i] for i in range(len(requests))]
+
+    def _windows(self, context: list[int], continuation: list[int]) -> Iterator[Window]:
+        """One window, or several if the continuation alone is longer than the network's context."""
+        room = self.longest + 1 - len(continuation)
+        if room >= 1:
+            yield Window(context[-room:], continuation)
+        else:
+            yield from self._rolling(context[-1], continuation)
+
+    def _rolling(self, start: int, ids: list[int]) -> Iterator[Window]:
+        """Windows in which each of `ids` is predicted once, the last with all context it can have.
+
+        As lm-eval cuts them.
+        """
+        for window in get_rolling_token_windows(ids, start, self.longest, context_len=1):
+            yield Window(*make_disjoint_window(window))
+
+    def _scores(self, texts: Sequence[Sequence[Window]]) -> list[tuple[float, bool]]:
+        """Of each text, over its windows: the log-likelihood, and whether greedy decoding gives it.
+
+        Of no window: 0 and True.
+        """
+        places = [(row, window) for row, windows in enumerate(texts) for window in windows]
+        places.sort(key=lambda place: -len(place[1].before) - len(place[1].targets))
+        nats, greedy = [0.0] * len(texts), [True] * len(texts)
+        for start in range(0, len(places), self.batch):
+            part = places[start : start + self.batch]
+            losses, hits = self._predict([window for _, window in part])
+            for (row, _), loss, hit in zip(part, losses.tolist(), hits.tolist(), strict=True):
+                nats[row] += loss
+                greedy[row] &= hit
+        return [(-loss, hit) for loss, hit in zip(nats, greedy, strict=True)]
+
+    @torch.no_grad()
+    def _predict(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+        """Nats of each window's targets, (B,) float64, and whether all were likeliest, (B,).
+
+        Rows are filled up on the right, where a causal network does not look.
+        """
+        width = max(len(before) + len(targets) for before, targets in windows) - 1  # T
+        tokens = torch.full((len(windows), width), self.eot_token_id)
+        wanted = torch.full((len(windows), width), IGNORED)
+        for row, (before, targets) in enumerate(windows):
+            ids = torch.tensor(before + targets)
+            tokens[row, : len(ids) - 1] = ids[:-1]
+            wanted[row, len(before) - 1 : len(ids) - 1] = ids[len(before) :]
+        tokens, wanted = tokens.to(self.device), wanted.to(self.device)
+        counts = wanted != IGNORED
+        with autocast(tokens.device, self.precision):
+            hidden = self.network.hidden(tokens)[counts]  # (N, D)
+            losses, hits = token_losses(hidden, self.network.lm_head.weight, wanted[counts])
+        rows = counts.nonzero()[:, 0]  # (N,)
+        nats = losses.new_zeros(len(windows), dtype=torch.float64).index_add(
+            0, rows, losses.double()
+        )
+        misses = rows.new_zeros(len(windows)).index_add(0, rows, (~hits).long())
+        return nats, misses == 0
+
+
+class GenerationRequest(NamedTuple):
+    """What a task asks of a continuation."""
+
+    how: Sampling
+    n_tokens: int
+    stops: tuple[str, ...]
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], most: int) -> "GenerationRequest":
+        """Read the task's `generation_kwargs`; `most` new tokens at most.
+
+        Raises:
+            ConfigError: One of them is unknown here.
+        """
+        left = dict(given)
+        stops = left.pop("until", None) or ()
+        n_tokens = min(int(left.pop("max_gen_toks", NEW_TOKENS)), most)
+        draws = left.pop("do_sample", left.get("temperature", 0.0) > 0)
+        known = {name: left.pop(name) for name in Sampling.model_fields if name in left}
+        if left:
+            raise ConfigError(
+                f"generation_kwargs must be among until, max_gen_toks, do_sample, "
+                f"{', '.join(Sampling.model_fields)}, got {', '.join(left)}; leave the task out"
+            )
+        how = Sampling(**{"temperature": 1.0, **known}) if draws else GREEDY
+        return cls(how, n_tokens, (stops,) if isinstance(stops, str) else tuple(stops))
+
+
+def _until(text: str, stops: Iterable[str]) -> str:
+    """`text` before the first of `stops`; an empty one stops nothing."""
+    ends = [text.find(stop) for stop in stops if stop and stop in text]
+    return text[: min(ends, default=len(text))]
 
 
 def evaluate_tasks(
     model: Transformer,
     tokenizer: Tokenizer,
     *,
+    precision: str,
+    batch: int,
     tasks: Sequence[str],
     limit: int,
     folder: str,
-    device: torch.device,
-    precision: str,
-    batch: int,
 ) -> tuple[Score, ...]:
     """Every metric of every task, each on the task's first items.
 
     Args:
-        model: On `device`; its mode is what it was before, afterwards.
+        model: In evaluation mode, on whatever device.
         tokenizer: The one it was trained with.
-        tasks: Names; lm-eval's own may name groups of tasks.
-        limit: Most items of each task.
-        folder: As of `refuse_missing`.
-        device: Where the network is.
         precision: Of matrix products.
         batch: The most texts at a time.
+        tasks: Names; lm-eval's own may name groups of tasks.
+        limit: Most items of each task.
+        folder: As of `load_tasks`.
 
     Raises:
-        ConfigError: As of `refuse_missing`.
+        ConfigError: As of `load_tasks`.
     """
-    found = _load(tasks, folder)
-    harness: Any = _imported("lm_eval.evaluator")
-    asked = _adapter().HarnessModel(
-        model, tokenizer, device=device, precision=precision, batch=batch
-    )
-    was_training = model.training
-    model.eval()
-    try:
-        with _silence():
-            results = harness.evaluate(
-                lm=asked, task_dict={"tasks": found}, limit=limit, bootstrap_iters=RESAMPLES
-            )
-    finally:
-        model.train(was_training)
-    return tuple(score for name, task in found.items() for score in _scores(name, task, results))
+    found = load_tasks(tasks, folder)
+    asked = HarnessModel(model, tokenizer, precision=precision, batch=batch)
+    with _silence():
+        results = lm_eval.evaluator.evaluate(
+            lm=asked, task_dict={"tasks": found}, limit=limit, bootstrap_iters=RESAMPLES
+        )
+    return tuple(score for name, task in found.items() for score in _metrics(name, task, results))
 
 
-def _scores(name: str, task: Any, results: Mapping[str, Any]) -> Iterator[Score]:
+def _metrics(name: str, task: Any, results: Mapping[str, Any]) -> Iterator[Score]:
     """The metrics of one task, out of all that lm-eval returns."""
-    mean = _imported("lm_eval.api.metrics").mean
-    samples = results["samples"][name]
-    for key, value in results["results"][name].items():
+    samples, metrics = results["samples"][name], results["results"][name]
+    for key, value in metrics.items():
         metric, comma, way = key.partition(",")
         if not comma or metric.endswith("_stderr"):
             continue
-        stderr = results["results"][name][f"{metric}_stderr,{way}"]
-        of_items = [sample[metric] for sample in samples if sample["filter"] == way]
+        stderr = metrics[f"{metric}_stderr,{way}"]
+        is_known = isinstance(stderr, int | float) and math.isfinite(stderr)
+        of_items = [float(sample[metric]) for sample in samples if sample["filter"] == way]
         is_mean = task.aggregation().get(metric, mean) is mean
         yield Score(
             task=name,
             metric=metric if way == "none" else key,
             value=float(value),
-            stderr=float(stderr) if _is_number(stderr) else None,
+            stderr=float(stderr) if is_known else None,
             n_items=len(of_items),
             chance=_chance(task, samples) if metric in GUESSABLE else None,
-            items=tuple(float(item) for item in of_items) if is_mean else (),
+            items=tuple(of_items) if is_mean else (),
         )
 
 
@@ -129,12 +310,18 @@ def _chance(task: Any, samples: Sequence[Mapping[str, Any]]) -> float | None:
     return math.fsum(shares) / len(shares)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def load_tasks(tasks: Sequence[str], folder: str) -> dict[str, Any]:
+    """Tasks by name, with their items; those of the hub are on this machine from then on.
 
+    Args:
+        tasks: Names.
+        folder: Of task definitions of one's own, from the project's folder if relative; empty for
+            those that lm-eval knows.
 
-def _load(tasks: Sequence[str], folder: str) -> dict[str, Any]:
-    """Tasks by name, with their items."""
+    Raises:
+        ConfigError: There is no such folder, a name is unknown, the items of a task cannot be
+            read, or it asks something of continuations that is unknown here.
+    """
     manager = _tasks_of(folder) if folder else _all_tasks()
     # A folder's groups and tags would lead past what `_read` does about its files.
     known = manager.all_subtasks if folder else manager.all_tasks
@@ -147,9 +334,9 @@ def _load(tasks: Sequence[str], folder: str) -> dict[str, Any]:
             )
         found |= _read(manager, name, own=bool(folder))
     for task in found.values():
-        task.set_fewshot_seed(seed=SEED)
+        task.set_fewshot_seed(seed=0)  # of examples that a task may put before its items
         if task.OUTPUT_TYPE == "generate_until":
-            _adapter().refuse_unknown(task.config.generation_kwargs or {})
+            GenerationRequest.of(task.config.generation_kwargs or {}, 1)
     return found
 
 
@@ -161,17 +348,15 @@ def _tasks_of(folder: str) -> Any:
             f"lm_eval_folder must be a folder of task definitions, got {folder}, which does not "
             "exist; name one such as params/evals, or leave it empty for lm-eval's own tasks"
         )
-    tasks = _imported("lm_eval.tasks")
     with _silence():
-        return tasks.TaskManager(include_path=str(place), include_defaults=False)
+        return TaskManager(include_path=str(place), include_defaults=False)
 
 
 @functools.cache
 def _all_tasks() -> Any:
     """The index of lm-eval's own task definitions, which takes seconds to make."""
-    tasks = _imported("lm_eval.tasks")
     with _silence():
-        return tasks.TaskManager()
+        return TaskManager()
 
 
 def _read(manager: Any, name: str, *, own: bool) -> dict[str, Any]:
@@ -185,7 +370,7 @@ def _read(manager: Any, name: str, *, own: bool) -> dict[str, Any]:
         changed = {"task": name, "dataset_kwargs": _local(name, arguments)}
         spec = {"group": f"{name} of local files", "task": [changed]}
     try:
-        with _silence(), _offline() if is_local else contextlib.nullcontext():
+        with _silence(offline=is_local):
             tasks: dict[str, Any] = manager.load([spec])["tasks"]
     except Exception as error:  # the client of the hub raises errors of many libraries
         first = (str(error).splitlines() or [""])[0]
@@ -209,63 +394,34 @@ def _local(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     files = arguments.get("data_files") or {}
     if not isinstance(files, Mapping):
         files = {"train": files}  # as the client itself understands it
-    found = {split: _absolute(name, paths) for split, paths in files.items()}
+    found: dict[str, list[str]] = {}
+    for split, paths in files.items():
+        places = [ROOT / path for path in ([paths] if isinstance(paths, str) else paths)]
+        for place in places:
+            if "*" not in place.name and not place.exists():
+                raise ConfigError(
+                    f"lm_eval_tasks: the items of {name!r} must be in {place}, which does not "
+                    "exist; put them there, in the form that the head of the task's definition "
+                    "describes"
+                )
+        found[split] = [str(place) for place in places]
     return {**arguments, "data_files": found, "cache_dir": str(CACHE / "evals")}
 
 
-def _absolute(name: str, paths: str | Sequence[str]) -> list[str]:
-    places = [ROOT / path for path in ([paths] if isinstance(paths, str) else paths)]
-    for place in places:
-        if "*" not in place.name and not place.exists():
-            raise ConfigError(
-                f"lm_eval_tasks: the items of {name!r} must be in {place}, which does not exist; "
-                "put them there, in the form that the head of the task's definition describes"
-            )
-    return [str(place) for place in places]
-
-
-def _adapter() -> Any:
-    """The module that imports lm-eval."""
-    return importlib.import_module("psannlm.pages.shootout.lm_eval_model")
-
-
-def _imported(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "with_lm_eval needs lm-evaluation-harness, which is missing; "
-            "run: pip install 'psannlm-report[lm-eval]', or turn with_lm_eval off"
-        ) from None
-
-
 @contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """Local files are read without a word to the hub, which counts readers otherwise."""
-    config: Any = _imported("datasets.config")
-    before = config.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        config.HF_HUB_OFFLINE = before
+def _silence(*, offline: bool = False) -> Iterator[None]:
+    """No progress bars, no log but of errors, and no processes of its own for a bootstrap.
 
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """No progress bars, no log but of errors, and no processes of its own for a bootstrap."""
-    levels = {log: log.level for log in map(logging.getLogger, LOGS)}
-    alone = os.environ.get("DISABLE_MULTIPROC")
-    for log in levels:
-        log.setLevel(logging.ERROR)
+    Args:
+        offline: Whether not a word goes to the hub, which counts readers of local files otherwise.
+    """
     os.environ["DISABLE_MULTIPROC"] = "1"
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or offline
+    logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        for log, level in levels.items():
-            log.setLevel(level)
-        if alone is None:
-            del os.environ["DISABLE_MULTIPROC"]
-        else:
-            os.environ["DISABLE_MULTIPROC"] = alone
+        datasets.config.HF_HUB_OFFLINE = before
+        logging.disable(logging.NOTSET)

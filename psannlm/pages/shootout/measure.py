@@ -88,9 +88,9 @@ def refuse_early(config: ShootoutConfig) -> None:
     """
     arms_of(config)
     if config.with_lm_eval:
-        from psannlm.pages.shootout.lm_eval import refuse_missing
+        from psannlm.pages.shootout.lm_eval import load_tasks
 
-        refuse_missing(config.lm_eval_tasks, config.lm_eval_folder)
+        load_tasks(config.lm_eval_tasks, config.lm_eval_folder)
     if not config.scheduler:
         slots(config)
     read(training_of(tunings(config)[0], config))
