@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from psannlm.rerun.expectation import Expected, expected_mean, expected_rate
+from psannlm.rerun.outcome import Expected, expected_mean, expected_rate
 
 TRIES = 10000
 

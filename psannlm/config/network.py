@@ -7,20 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from psannlm.config.schema import (
-    AnyOf,
-    Depth,
-    Length,
-    NotNegative,
-    Number,
-    Positive,
-    Rule,
-    Strict,
-    Text,
-    Vocabulary,
-    Whole,
-    Width,
-)
+from psannlm.config import schema
 
 Positions = Literal["rope", "alibi", "sinusoidal"]
 DecayMode = Literal["abs", "relu", "none"]
@@ -30,50 +17,48 @@ GateMix = Literal["none", "depthwise", "full"]
 Wave = Literal["none", "interleave", "replace"]
 
 
-class Architecture(Strict):
+class Architecture(schema.Strict):
     """Shape and options that all bases share; those of other bases than the one built are idle."""
 
-    vocab_size: Vocabulary  # V, token ids
-    context_length: Length  # most tokens of a sequence
-    d_model: Width  # D, width of the residual stream
-    n_layers: Depth
-    n_heads: Width  # H
-    d_mlp: Width  # F, hidden width of an MLP
+    vocab_size: schema.Vocabulary  # V, token ids
+    context_length: schema.Length  # most tokens of a sequence
+    d_model: schema.Width  # D, width of the residual stream
+    n_layers: schema.Depth
+    n_heads: schema.Width  # H
+    d_mlp: schema.Width  # F, hidden width of an MLP
     positions: Positions = "rope"
-    init_std: Positive = 0.02  # standard deviation of the initial weights
-    sine_amplitude: Positive = 1.0  # initial A
-    sine_frequency: Positive = 1.0  # initial f, radians per unit of z
-    sine_decay: Positive = 0.01  # initial d, per unit of g(z)
+    init_std: schema.Positive = 0.02  # standard deviation of the initial weights
+    sine_amplitude: schema.Positive = 1.0  # initial A
+    sine_frequency: schema.Positive = 1.0  # initial f, radians per unit of z
+    sine_decay: schema.Positive = 0.01  # initial d, per unit of g(z)
     decay_mode: DecayMode = "abs"
-    learnable: AnyOf[SinePart] = ("amplitude", "frequency", "decay")
-    freq_init_std: NotNegative = 0.0  # spread of the initial f over features
+    learnable: schema.AnyOf[SinePart] = ("amplitude", "frequency", "decay")
+    freq_init_std: schema.NotNegative = 0.0  # spread of the initial f over features
     mlp: Nonlinearity = "gelu"  # of the base `transformer`
-    gate_n_fft: Annotated[Whole, Field(ge=2, le=4096)] = 64
-    gate_strength: Number = 1.0  # initial, learned
+    gate_n_fft: Annotated[schema.Whole, Field(ge=2, le=4096)] = 64
+    gate_strength: schema.Number = 1.0  # initial, learned
     gate_mix: GateMix = "depthwise"
     wave: Wave = "interleave"
-    wave_kernel: Annotated[Whole, Field(ge=1, le=64)] = 3
-    wave_dilation_growth: Annotated[Whole, Field(ge=1, le=8)] = 2
+    wave_kernel: Annotated[schema.Whole, Field(ge=1, le=64)] = 3
+    wave_dilation_growth: Annotated[schema.Whole, Field(ge=1, le=8)] = 2
     grad_checkpoint: bool = False
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            ("d_model", "n_heads"),
-            lambda width, heads: width % heads == 0,
-            "d_model must be a multiple of n_heads, got {} and {}",
-        ),
-        Rule(
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.multiple_of("d_model", "n_heads"),
+        schema.Rule(
             ("positions", "d_model", "n_heads"),
             lambda kind, width, heads: kind != "rope" or width % heads or width // heads % 2 == 0,
             "positions: {} needs an even head width, got d_model / n_heads = {} / {}",
         ),
-        Rule(
+        schema.Rule(
             ("positions", "d_model"),
             lambda kind, width: kind != "sinusoidal" or width % 2 == 0,
             "positions: {} needs an even d_model, got {}",
         ),
-        Rule(("gate_n_fft",), lambda n_fft: n_fft % 2 == 0, "gate_n_fft must be even, got {}"),
-        Rule(
+        schema.Rule(
+            ("gate_n_fft",), lambda n_fft: n_fft % 2 == 0, "gate_n_fft must be even, got {}"
+        ),
+        schema.Rule(
             ("sine_frequency",),
             lambda frequency: frequency > 1e-5,
             "sine_frequency must be more than 1e-5, got {}",
@@ -94,4 +79,4 @@ class Architecture(Strict):
 class ModelConfig(Architecture):
     """One network: an architecture with the base it is built as."""
 
-    base: Text
+    base: schema.Text

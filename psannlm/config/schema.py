@@ -1,19 +1,9 @@
-"""How a configuration is written: strict types, rules between fields, and the error they raise.
-
-Knows nothing of what is configured; config.py and recipe.py build on it.
-"""
+"""How a configuration is written: strict types, rules between fields, and the error they raise."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 
 class ConfigError(ValueError):
@@ -72,10 +62,16 @@ class Rule(NamedTuple):
     message: str
 
 
+def multiple_of(name: str, of: str) -> Rule:
+    """That one field is a multiple of another."""
+    message = f"{name} must be a multiple of {of}, got {{}} and {{}}"
+    return Rule((name, of), lambda value, unit: value % unit == 0, message)
+
+
 class Strict(BaseModel):
     """A frozen set of named values; nothing else is let in."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = {"extra": "forbid", "frozen": True}
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     def model_post_init(self, _: object) -> None:
@@ -87,12 +83,7 @@ def broken_rules(cls: type[Strict], values: Mapping[str, Any]) -> Iterator[str]:
     """Messages of the rules that `values` break; a rule waits until all its fields are there."""
     for rule in cls.rules:
         if all(name in values for name in rule.fields):
-            arguments = [values[name] for name in rule.fields]
-            if not rule.holds(*arguments):
-                yield rule.message.format(*(_plain(argument) for argument in arguments))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return value
+            given = [values[name] for name in rule.fields]
+            if not rule.holds(*given):
+                listed = [", ".join(map(str, v)) if isinstance(v, tuple) else v for v in given]
+                yield rule.message.format(*listed)

@@ -5,22 +5,8 @@ Knows nothing of torch, nor of files.
 
 from typing import ClassVar, Literal
 
+from psannlm.config import schema
 from psannlm.config.network import Architecture, ModelConfig
-from psannlm.config.schema import (
-    AnyOf,
-    Count,
-    Fraction,
-    Momentum,
-    NGramOrder,
-    NotNegative,
-    OneOrMore,
-    Positive,
-    Rule,
-    Seed,
-    Share,
-    Text,
-    Tokens,
-)
 
 Preset = Literal["smoke", "cpu", "gpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -32,80 +18,52 @@ Parallel = Literal["ddp", "fsdp"]
 
 
 class TrainingSettings(Architecture):
-    """A training but for its base, its learning rate and its seed."""
+    """A training but for its base, its learning rate and its seed.
+
+    All ranks share the tokens of an optimizer step; each runs passes of `pass_tokens`, forward and
+    backward, until its part of the step is accumulated.
+    """
 
     preset: Preset
-    corpus: Text
-    """Path of the text, one paragraph a line, from the project's folder or absolute."""
-
-    train_megabytes: NotNegative
-    """Text that is trained on, from the start of the training split, in 10**6 bytes; 0 is all."""
-
-    validation_megabytes: NotNegative
-    """Text that is evaluated on, likewise."""
-
+    corpus: schema.Text  # a paragraph a line; its path, absolute or from the project's folder
+    train_megabytes: schema.NotNegative  # 10**6 bytes from the start of the split; 0 is all
+    validation_megabytes: schema.NotNegative  # likewise
     tokenizer: TokenizerKind
-    tokenizer_file: str
-    """GPT-2's ranks, for the tokenizer `gpt2`; empty for the others."""
-
-    epochs: Positive
-    batch_tokens: Tokens
-    """Tokens of an optimizer step, over all ranks and passes."""
-
-    pass_tokens: Tokens
-    """Tokens of one forward and backward pass of one rank; the step accumulates the rest."""
-
-    loss_chunk_tokens: Tokens
-    """Tokens whose logits exist at one time."""
-
+    tokenizer_file: str  # GPT-2's ranks, for the tokenizer `gpt2`; empty for the others
+    epochs: schema.Positive
+    batch_tokens: schema.Tokens  # of an optimizer step, over all ranks and passes
+    pass_tokens: schema.Tokens  # of one forward and backward pass of one rank
+    loss_chunk_tokens: schema.Tokens  # tokens whose logits exist at one time
     optimizer: Optimizer
     schedule: Schedule
-    warmup_fraction: Fraction
-    """Share of the steps in which the learning rate rises from zero."""
-
-    decay_fraction: Fraction
-    """Share of the steps in which it falls, for `wsd`; `cosine` falls from the warm-up on."""
-
-    final_fraction: Fraction
-    """Learning rate at the end, as a share of the highest."""
-
-    weight_decay: NotNegative
-    beta1: Momentum
-    beta2: Momentum
-    clip_norm: Positive
-    """Largest norm of all gradients together; larger ones are scaled down to it."""
-
+    warmup_fraction: schema.Fraction  # share of the steps in which the rate rises from zero
+    decay_fraction: schema.Fraction  # in which it falls, for `wsd`; `cosine` falls after warm-up
+    final_fraction: schema.Fraction  # learning rate at the end, as a share of the highest
+    weight_decay: schema.NotNegative
+    beta1: schema.Momentum
+    beta2: schema.Momentum
+    clip_norm: schema.Positive  # gradients are scaled down to this norm if theirs is larger
     precision: Precision
     compile: bool
     device: Device
-    evaluations: Count
-    """Evaluations an epoch, evenly spaced; the last one ends it."""
+    evaluations: schema.Count  # an epoch, evenly spaced; the last one ends it
+    checkpoint_steps: schema.Count
 
-    checkpoint_steps: Count
-
-    rules: ClassVar[tuple[Rule, ...]] = (
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
         *Architecture.rules,
-        Rule(
-            ("batch_tokens", "pass_tokens"),
-            lambda batch, one: batch % one == 0,
-            "batch_tokens must be a multiple of pass_tokens, got {} and {}",
-        ),
-        Rule(
-            ("pass_tokens", "context_length"),
-            lambda tokens, context: tokens % context == 0,
-            "pass_tokens must be a multiple of context_length, got {} and {}",
-        ),
-        Rule(
+        schema.multiple_of("batch_tokens", "pass_tokens"),
+        schema.multiple_of("pass_tokens", "context_length"),
+        schema.Rule(
             ("tokenizer", "vocab_size"),
             lambda kind, size: {"bytes": 257, "gpt2": 50257}.get(kind, size) == size,
             "tokenizer {} has a vocab_size of its own (bytes 257, gpt2 50257), got {}",
         ),
-        Rule(
+        schema.Rule(
             ("tokenizer", "tokenizer_file"),
             lambda kind, path: (kind == "gpt2") == bool(path),
             "tokenizer {} and tokenizer_file {!r}: gpt2 needs the file of its ranks, others none",
         ),
-        Rule(
+        schema.Rule(
             ("warmup_fraction", "decay_fraction"),
             lambda warmup, decay: warmup + decay <= 1,
             "warmup_fraction and decay_fraction must be at most 1 together, got {} and {}",
@@ -116,33 +74,21 @@ class TrainingSettings(Architecture):
 class TrainingConfig(TrainingSettings):
     """Everything that notebooks/tiny_corpus.ipynb, and a training by command, may vary."""
 
-    base: OneOrMore[Text]
-    """The one base that is trained."""
+    base: schema.OneOrMore[schema.Text]  # the one base that is trained
+    learning_rate: schema.Positive  # the highest of the schedule
+    parallel: Parallel  # how several ranks of torchrun share the work
+    keep_checkpoints: schema.Count  # newest checkpoints that stay; the best one stays beside them
+    target_perplexity: schema.Positive
+    ngram_order: schema.NGramOrder  # of the n-gram model it is compared with, in bytes
+    prompts: schema.AnyOf[schema.Text]  # what the finished network continues
+    sample_tokens: schema.Count
+    temperature: schema.NotNegative
+    top_p: schema.Share
+    seed: schema.Seed
 
-    learning_rate: Positive
-    """The highest of the schedule."""
-
-    parallel: Parallel
-    """How several ranks of torchrun share the work."""
-
-    keep_checkpoints: Count
-    """Newest checkpoints that stay; the best one stays beside them."""
-
-    target_perplexity: Positive
-    ngram_order: NGramOrder
-    """Longest context of the n-gram model the network is compared with, plus one, in bytes."""
-
-    prompts: AnyOf[Text]
-    """What the finished network continues."""
-
-    sample_tokens: Count
-    temperature: NotNegative
-    top_p: Share
-    seed: Seed
-
-    rules: ClassVar[tuple[Rule, ...]] = (
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
         *TrainingSettings.rules,
-        Rule(("base",), lambda base: len(base) == 1, "base must be one name, got {}"),
+        schema.Rule(("base",), lambda base: len(base) == 1, "base must be one name, got {}"),
     )
 
     @property

@@ -26,7 +26,7 @@ from psannlm.evidence.runs import Evidence, Refused
 from psannlm.pages.registry import pages
 from psannlm.publish import claims, downloads, history, published_page, soundness
 from psannlm.publish.landing import LandingData
-from psannlm.rerun import expectation
+from psannlm.rerun import outcome
 from psannlm.run.check import checked_runs
 from psannlm.train import journal
 
@@ -194,7 +194,7 @@ def constants() -> dict[str, str]:
         "window": str(timing.WINDOW),
         "max_windows": str(timing.MAX_WINDOWS),
         "steady": f"{timing.STEADY:.0%}",
-        "repeat_level": f"{expectation.LEVEL:.0%}",
+        "repeat_level": f"{outcome.LEVEL:.0%}",
         "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
         "version": __version__,
     } | {name: said for page in pages().values() for name, said in page.constants.items()}

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,7 +13,6 @@ from psannlm.device import select_device
 from psannlm.evidence.runs import Evidence
 from psannlm.files import sha256_of
 
-UNKNOWN, ABSENT = "unknown", "absent"
 SPEED = ("device", "device type", "cpu name", "gpu name")
 """Facts in which machines must agree for speeds to be comparable."""
 
@@ -25,8 +23,7 @@ DIGITS = (
 """Facts in which they must agree for the same training to reach the same digits."""
 
 
-@dataclass(frozen=True)
-class Differing:
+class Differing(NamedTuple):
     """A fact that is not as it was."""
 
     name: str
@@ -38,27 +35,20 @@ class Differing:
 class EnvironmentDiff:
     """This machine beside the one that measured a run."""
 
-    device: torch.device
-    """The device that measures again."""
-
+    device: torch.device  # that measures again
     differing: tuple[Differing, ...]
-    then: Mapping[str, Any]
-    """Device, and conditions at the start, as the run's manifest states them."""
-
+    then: Mapping[str, Any]  # device, and conditions at the start, as the run's manifest has them
     here: Mapping[str, Any]
 
     @property
     def same_device(self) -> bool:
         """Whether speeds can be compared."""
-        return not self._differs_in(SPEED)
+        return not any(fact.name in SPEED for fact in self.differing)
 
     @property
     def same_digits(self) -> bool:
         """Whether the same training should reach the same digits."""
-        return not self._differs_in(DIGITS)
-
-    def _differs_in(self, names: tuple[str, ...]) -> bool:
-        return any(fact.name in names for fact in self.differing)
+        return not any(fact.name in DIGITS for fact in self.differing)
 
 
 def environment_diff(run: Evidence) -> EnvironmentDiff:
@@ -77,11 +67,9 @@ def environment_diff(run: Evidence) -> EnvironmentDiff:
             f"such device here; repeat it on a machine that has one"
         ) from None
     now = describe_environment(device)
-    before = facts(environment, git)
-    after = facts(now, describe_git()._asdict())
     return EnvironmentDiff(
         device,
-        tuple(differing(before, after)),
+        tuple(differing(facts(environment, git), facts(now, describe_git()._asdict()))),
         {"device": environment["device"], **run.manifest["conditions"].get("start", {})},
         {"device": now["device"], **conditions(device)},
     )
@@ -106,7 +94,7 @@ def facts(environment: Mapping[str, Any], git: Mapping[str, Any]) -> dict[str, s
 def differing(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Differing]:
     """The facts that differ, in the order in which they are told."""
     for name in dict.fromkeys([*before, *after]):
-        then, now = before.get(name, ABSENT), after.get(name, ABSENT)
+        then, now = before.get(name, "absent"), after.get(name, "absent")
         if then != now:
             yield Differing(name, then, now)
 
@@ -121,20 +109,18 @@ def refuse_other_text(run: Evidence) -> None:
     if corpus is None:
         return
     path = ROOT / corpus["path"]
-    found = sha256_of(path) if path.is_file() else None
-    if found == corpus["sha256"]:
-        return
-    problem = "is missing" if found is None else f"has sha256 {found[:16]}"
-    raise ConfigError(
-        f"{corpus['path']} {problem}, and {run.name} read the text with sha256 "
-        f"{corpus['sha256'][:16]}; make it with "
-        f"`python -m psannlm corpus build {Path(corpus['path']).stem}`"
-    )
+    found = sha256_of(path) if path.is_file() else ""
+    if found != corpus["sha256"]:
+        problem = f"has sha256 {found[:16]}" if found else "is missing"
+        raise ConfigError(
+            f"{corpus['path']} {problem}, and {run.name} read the text with sha256 "
+            f"{corpus['sha256'][:16]}; make it with `python -m psannlm corpus build {path.stem}`"
+        )
 
 
 def _word(value: Any) -> str:
     if value is None:
-        return UNKNOWN
+        return "unknown"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -3,20 +3,41 @@
 Columns say by `compare` how a repeat is judged: a rate, a time or a ratio by the prediction
 interval of the geometric mean over processes; a loss by that of the mean over seeds; what is
 counted by a share that it may differ by; what was measured once is shown alone.
+
+The interval of a published median says where the median of endless repeats lies. A few new
+processes scatter by themselves as well, so they are held to a prediction interval: for the mean of
+m new values, given n published ones with mean y and standard deviation s (n - 1 in the
+denominator),
+
+    y +- t * s * sqrt(1/m + 1/n),
+
+t the quantile of Student's distribution with n - 1 degrees of freedom (W. Q. Meeker, G. J. Hahn
+and L. A. Escobar, Statistical Intervals, 2nd ed., Wiley 2017, chapter 4). Rates, times and ratios
+err by factors: of these y and s are taken over logarithms, and the means are geometric.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, geometric_mean
-from typing import Any
+from statistics import fmean, geometric_mean, stdev
+from typing import Any, NamedTuple
+
+from scipy.stats import t as student
 
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest
 from psannlm.evidence.rows import Row
 from psannlm.evidence.table import Column, Compare
 from psannlm.evidence.text import number
 from psannlm.rerun.environment_diff import EnvironmentDiff
-from psannlm.rerun.expectation import SURE, Expected, expected_mean, expected_rate
 
+LEVEL = 0.01
+"""Share of repeats that the intervals leave outside, over all that is judged of a row together.
+
+OUTSIDE speaks against a published number, so it should be rare where the number is right. The
+formula is exact for normal logarithms; where they have the tails of Student's distribution with 3
+degrees of freedom, intervals made for 1% leave out up to 3.5%."""
+
+SURE = f"{1 - LEVEL:.0%}"  # what an interval is called by
 WORDS = {True: "INSIDE", False: "OUTSIDE", None: "not judged"}
 HEAD = ("quantity", "published", "expected of this repeat", "measured here", "verdict")
 RULES: Mapping[Compare, str] = {
@@ -49,18 +70,62 @@ class Outcome:
     @property
     def text(self) -> str:
         """The report: quantities, rules, what differs here, and the verdict as its last line."""
-        lines = [
-            *_opening(self),
-            "",
-            *text_table(HEAD, [_cells(quantity) for quantity in self.repeat.quantities]),
-            "",
-            *self.repeat.rules,
-            "",
-            *_environment(self.environment),
-            "",
-            _verdict(self),
-        ]
-        return "\n".join(lines)
+        cells = [(*quantity[:-1], WORDS[quantity.inside]) for quantity in self.repeat.quantities]
+        outside = [q.name for q in self.repeat.quantities if q.inside is False]
+        verdict = f"OUTSIDE, in {', '.join(outside)}" if outside else "INSIDE"
+        if self.inside is None:
+            verdict = "NOT COMPARABLE, nothing of this row can be judged here"
+        parts = (
+            _opening(self),
+            text_table(HEAD, cells),
+            self.repeat.rules,
+            _environment(self.environment),
+            [f"overall: {verdict}"],
+        )
+        return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+class Expected(NamedTuple):
+    """Where the mean of new values should lie."""
+
+    low: float
+    high: float
+
+    def covers(self, value: float) -> bool:
+        """Whether `value` lies inside; no number does not."""
+        return self.low <= value <= self.high
+
+
+def expected_mean(published: Sequence[float], n_new: int, *, judged: int = 1) -> Expected | None:
+    """Where the mean of new values should lie; of fewer than two there is no spread, and None.
+
+    Args:
+        published: One value a process, or a training.
+        n_new: New values.
+        judged: How many means are judged together; each then gets its share of LEVEL, by
+            Bonferroni's inequality.
+    """
+    n = len(published)
+    if n < 2:
+        return None
+    quantile = float(student.ppf(1 - LEVEL / judged / 2, n - 1))
+    half = quantile * stdev(published) * math.sqrt(1 / n_new + 1 / n)
+    middle = fmean(published)
+    return Expected(middle - half, middle + half)
+
+
+def expected_rate(
+    published: Sequence[float], n_new: int, *, judged: int = 1, floor: float = 0.0
+) -> Expected | None:
+    """Where the geometric mean of new rates, times or ratios should lie; as `expected_mean`.
+
+    The interval is wider by `floor` at both ends, the noise floor of the run: how far from 1 a
+    ratio of equals came. All published values are positive.
+    """
+    found = expected_mean([math.log(value) for value in published], n_new, judged=judged)
+    if found is None:
+        return None
+    return Expected(math.exp(found.low) / (1 + floor), math.exp(found.high) * (1 + floor))
 
 
 @dataclass(frozen=True)
@@ -72,20 +137,22 @@ class _Compared:
     column: Column
     then: Mapping[Any, float]
     now: Mapping[Any, float]
-    judged: int
-    """How many columns are judged together."""
+    judged: int  # how many columns are judged together
 
     @property
     def name(self) -> str:
         """What it is, with its unit."""
+        said = self.column.quantity or self.column.text.removesuffix(".")
         asked = self.row.run.manifest["parameters"]
-        column = self.column
-        said = column.quantity or column.text.removesuffix(".")
-        return f"{said}, {column.unit}".rstrip(", ").format(**asked)
+        return f"{said}, {self.column.unit}".rstrip(", ").format(**asked)
 
     def show(self, value: Any) -> str:
         """A number in the column's format."""
         return number(value, self.column.format or ".6g")
+
+    def between(self, expected: Expected | None) -> str:
+        """Where a number should lie, in words."""
+        return " to ".join(map(self.show, expected)) if expected else "no interval"
 
 
 def compared(
@@ -95,15 +162,7 @@ def compared(
     old: Sequence[Any],
     new: Sequence[Any],
 ) -> Repeat:
-    """What new records say of a row.
-
-    Args:
-        page: Of the row.
-        row: As published.
-        request: What the new records were made for.
-        old: All records of the run.
-        new: Those of the repeat.
-    """
+    """What new records say of a row, beside all `old` records of its run."""
     if own := page.compare_again(row, request, old, new):
         return own
     then, now = (page.replicates(records, row, request.config) for records in (old, new))
@@ -132,10 +191,8 @@ def _rate(one: _Compared) -> list[Quantity]:
         said += f" ({one.show(low)} to {one.show(values.get(f'{name}_high'))})"
     measured = geometric_mean(now)
     inside = expected.covers(measured) if expected and one.request.same_device else None
-    within = _between(one, expected)
-    if not one.request.same_device:
-        within = "not comparable: another device"
-    return [Quantity(one.name, said, within, one.show(measured), inside)]
+    other = "" if one.request.same_device else "not comparable: another device"
+    return [Quantity(one.name, said, other or one.between(expected), one.show(measured), inside)]
 
 
 def _counted(one: _Compared) -> list[Quantity]:
@@ -150,7 +207,7 @@ def _counted(one: _Compared) -> list[Quantity]:
     then, now = max(one.then.values()), max(one.now.values())
     bound = Expected(then * (1 - share), then * (1 + share))
     inside = bound.covers(now)
-    return [Quantity(one.name, one.show(then), _between(one, bound), one.show(now), inside)]
+    return [Quantity(one.name, one.show(then), one.between(bound), one.show(now), inside)]
 
 
 def _seeds(one: _Compared) -> list[Quantity]:
@@ -163,12 +220,12 @@ def _seeds(one: _Compared) -> list[Quantity]:
             continue
         single = expected_mean(losses, 1)
         inside = single.covers(now) if single else None
-        found.append(Quantity(name, repr(then), _between(one, single), repr(now), inside))
+        found.append(Quantity(name, repr(then), one.between(single), repr(now), inside))
     new = list(one.now.values())
     if expected := expected_mean(losses, len(new)):
         name, mean = f"mean {one.name}, {len(new)} seeds", fmean(new)
-        within, inside = _between(one, expected), expected.covers(mean)
-        found.append(Quantity(name, one.show(fmean(losses)), within, one.show(mean), inside))
+        said, within, here = one.show(fmean(losses)), one.between(expected), one.show(mean)
+        found.append(Quantity(name, said, within, here, expected.covers(mean)))
     return found
 
 
@@ -189,12 +246,6 @@ JUDGES: Mapping[Compare | None, Callable[[_Compared], list[Quantity]]] = {
     "interval": _seeds,
     "check": _check,
 }
-
-
-def _between(one: _Compared, expected: Expected | None) -> str:
-    if expected is None:
-        return "no interval"
-    return f"{one.show(expected.low)} to {one.show(expected.high)}"
 
 
 def key_text(page: Page[Any, Any], row: Row) -> str:
@@ -243,29 +294,10 @@ def _opening(outcome: Outcome) -> list[str]:
     return lines
 
 
-def _cells(quantity: Quantity) -> tuple[str, ...]:
-    return (
-        quantity.name,
-        quantity.published,
-        quantity.expected,
-        quantity.measured,
-        WORDS[quantity.inside],
-    )
-
-
 def _environment(found: EnvironmentDiff) -> list[str]:
     load = f"load of the last minute: {found.then.get('load_1min', 'unknown')} when published"
     lines = [f"{load}, {found.here.get('load_1min', 'unknown')} here before measuring"]
     if not found.differing:
         return [*lines, "differences of the environment: none"]
-    facts = [(fact.name, fact.published, fact.here) for fact in found.differing]
-    return [*lines, *text_table(("differs in the environment", "published", "here"), facts)]
-
-
-def _verdict(outcome: Outcome) -> str:
-    if outcome.inside is None:
-        return "overall: NOT COMPARABLE, nothing of this row can be judged here"
-    outside = [q.name for q in outcome.repeat.quantities if q.inside is False]
-    if outside:
-        return f"overall: OUTSIDE, in {', '.join(outside)}"
-    return "overall: INSIDE"
+    head = ("differs in the environment", "published", "here")
+    return [*lines, *text_table(head, found.differing)]

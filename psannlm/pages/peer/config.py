@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from psannlm.config.measurement import ProcessSettings
-from psannlm.config.schema import AnyOf, OneOrMore, Rule, Text, Tokens
+from psannlm.config.schema import AnyOf, OneOrMore, Rule, Text, Tokens, multiple_of
 
 
 class PeerConfig(ProcessSettings):
@@ -20,11 +20,7 @@ class PeerConfig(ProcessSettings):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *ProcessSettings.rules,
-        Rule(
-            ("batch_tokens", "context_length"),
-            lambda tokens, context: tokens % context == 0,
-            "batch_tokens must be a multiple of context_length, got {} and {}",
-        ),
+        multiple_of("batch_tokens", "context_length"),
         Rule(
             ("prompt_tokens", "new_tokens", "context_length"),
             lambda prompt, new, context: prompt + new <= context,
