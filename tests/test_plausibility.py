@@ -146,7 +146,9 @@ def test_bases_of_other_shapes_may_differ():
 
 def test_a_figure_without_a_known_device_is_refused():
     figure = FIGURES["checkpoint-time"].model_copy(
-        update={"used": Conditions(**FIGURES["checkpoint-time"].used.known() | {"device": "x"})}
+        update={
+            "used": Conditions(**FIGURES["checkpoint-time"].used.model_dump() | {"device": "x"})
+        }
     )
 
     with pytest.raises(ValueError, match="no datasheet of 'x'"):

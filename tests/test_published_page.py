@@ -22,7 +22,6 @@ from psannlm.publish.published_page import (
     fair,
     page,
     same_protocol,
-    title,
 )
 from tests.forging import forge
 from tests.synthetic import start_manifest, throughput_config, throughput_run
@@ -293,4 +292,4 @@ def test_conditions_are_words_and_numbers_with_separators():
         "respsann, batch tokens 131,072, d_model 512, gradient checkpointing on"
     )
     assert conditions(Conditions()) == ""
-    assert title(load().figures[0]) == "Throughput of respsann at 131,072 batch tokens"
+    assert load().figures[0].title == "Throughput of respsann at 131,072 batch tokens"

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from itertools import permutations
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,16 +20,12 @@ Verdict = Literal["possible", "impossible as stated", "says nothing"]
 POSSIBLE: Verdict = "possible"
 IMPOSSIBLE: Verdict = "impossible as stated"
 NOTHING: Verdict = "says nothing"
-BUSY = 0.01
-"""Least share of a time that its arithmetic must take, at the stated peak, to be about it."""
-
+BUSY = 0.01  # least share of a time that its arithmetic must take, at the peak, to be about it
 SMALLEST_VOCABULARY = 2
-MLP_RATIO = 4
-"""Width of an MLP over that of its network, as the published package builds one by default."""
+MLP_RATIO = 4  # width of an MLP over that of its network, as the published package builds it
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """A verdict with the arithmetic behind it, as sentences."""
 
     verdict: Verdict
@@ -46,40 +42,37 @@ def judge(figure: Figure) -> Judgement:
     return ARITHMETIC[figure.kind](figure)
 
 
+def _possible(holds: bool, because: str) -> Judgement:
+    return Judgement(POSSIBLE if holds else IMPOSSIBLE, because)
+
+
 def _speed(figure: Figure) -> Judgement:
-    used, speed = figure.used, figure.value
+    used, elapsed, steps = figure.used, figure.fact("elapsed_s"), figure.fact("steps")
     cost, tokens = cost_of_pass(used)
     each = cost.executed_flops / tokens
-    rate = speed * each
+    rate = figure.value * each
     single, half = peak_of(used, "fp32"), peak_of(used, "bf16")
-    steps = figure.fact("steps")
-    timed = steps * tokens / figure.fact("elapsed_s")
+    timed = steps * tokens / elapsed
     ends = (cost.parameters["embedding"] + cost.parameters["head"]) / cost.n_parameters
     training = "more than it can do" if 3 * rate > single else "which it could do"
-    sentences = [
+    # The time is recorded to a tenth of a millisecond.
+    agrees = abs(timed - figure.value) <= figure.rounding + timed * 0.5e-4 / elapsed
+    return _possible(
+        rate <= single and agrees,
         f"The network that was timed has {cost.n_parameters:,} parameters, {ends:.0%} of them in "
         f"embedding and head; its forward pass costs {flops(each)} a token. So {figure.printed} "
         f"are {flops(rate)}/s: {rate / single:.1%} of the {flops(single)}/s that the maker of "
-        f"{used.device} states for float32, {rate / half:.1%} of its {flops(half)}/s for "
-        f"bfloat16.",
+        f"{used.device} states for float32, {rate / half:.1%} of its {flops(half)}/s for bfloat16. "
         f"A training step costs three times that: {3 * rate / single:.0%} of the float32 peak, "
-        f"{training}, and {3 * rate / half:.1%} of that of bfloat16.",
-        f"Its record, {steps:.0f} steps of {tokens:,} tokens in {figure.fact('elapsed_s'):g} s, "
-        f"gives {timed:,.0f} tokens/s.",
-    ]
-    agrees = abs(timed - speed) <= figure.rounding + timed * _clock(figure)
-    fits = rate <= single and agrees
-    return Judgement(POSSIBLE if fits else IMPOSSIBLE, " ".join(sentences))
-
-
-def _clock(figure: Figure) -> float:
-    """How far a time recorded to a tenth of a millisecond may be from what it was, relative."""
-    return 0.5e-4 / figure.fact("elapsed_s")
+        f"{training}, and {3 * rate / half:.1%} of that of bfloat16. "
+        f"Its record, {steps:.0f} steps of {tokens:,} tokens in {elapsed:g} s, gives {timed:,.0f} "
+        "tokens/s.",
+    )
 
 
 def _batch(figure: Figure) -> Judgement:
-    batch, length = figure.used.batch or 0, figure.used.context_length or 0
-    steps = figure.used.steps or 0
+    used = figure.used
+    batch, length, steps = used.batch or 0, used.context_length or 0, used.steps or 0
     step, window = batch * length, batch * length * steps
     sentence = (
         f"A batch of {batch} sequences of {length} tokens has {step:,} tokens; {steps} steps of it "
@@ -97,52 +90,47 @@ def _held(figure: Figure) -> Judgement:
     whole, weights = held_mib(cost.n_parameters), 4 * cost.n_parameters / MIB
     attention = held_mib(cost.parameters["attention"])
     really = held_mib(cost_of_pass(used)[0].n_parameters)
-    sentences = [
+    alone = f" Attention alone, without any MLP, would take {attention:.1f} MiB."
+    too_much = whole > bound + figure.rounding
+    return _possible(
+        not too_much,
         f"A {stated.base} of {stated.n_layers} layers, {stated.d_model} wide, with the smallest "
         f"possible vocabulary and an MLP {MLP_RATIO} times as wide has {cost.n_parameters:,} "
         f"parameters. Its float32 weights alone take {weights:.1f} MiB, with gradients and the "
-        f"moments of AdamW {whole:.1f} MiB, before any activation.",
+        f"moments of AdamW {whole:.1f} MiB, before any activation."
+        f"{alone if attention > bound else ''} "
         f"The figure is {figure.printed}. The network that the record names, {used.n_layers} "
         f"layers, {used.d_model} wide, vocabulary {used.vocab_size}, needs {really:.1f} MiB"
-        + (", which fits." if really <= bound else "."),
-    ]
-    if attention > bound:
-        sentences.insert(1, f"Attention alone, without any MLP, would take {attention:.1f} MiB.")
-    too_much = whole > bound + figure.rounding
-    return Judgement(IMPOSSIBLE if too_much else POSSIBLE, " ".join(sentences))
+        f"{', which fits' if really <= bound else ''}.",
+    )
 
 
 def _time(figure: Figure) -> Judgement:
-    used = figure.used
-    cost, tokens = cost_of_pass(used)
+    cost, tokens = cost_of_pass(figure.used)
     needed = 3 * cost.executed_flops
-    least = needed / peak_of(used, "fp32")
+    least = needed / peak_of(figure.used, "fp32")
     share = least / figure.value
     sentence = (
         f"A forward and a backward pass of the network that ran, over {tokens} tokens, cost "
-        f"{flops(needed)}: {1e6 * least:.2f} µs at the stated float32 peak of {used.device}, "
-        f"{share:.4%} of {figure.printed}."
+        f"{flops(needed)}: {1e6 * least:.2f} µs at the stated float32 peak of "
+        f"{figure.used.device}, {share:.4%} of {figure.printed}."
     )
-    if share > 1:
-        return Judgement(IMPOSSIBLE, sentence)
     if share < BUSY:
         return Judgement(NOTHING, f"{sentence} What the time was spent on is not the micro-batch.")
-    return Judgement(POSSIBLE, sentence)
+    return _possible(share <= 1, sentence)
 
 
 def _precision(figure: Figure) -> Judgement:
     single, half = figure.fact("fp32_loss"), figure.fact("amp_loss")
-    found = abs(half - single) / single
-    unit = 2.0**-9
+    found, unit = abs(half - single) / single, 2.0**-9
     spread = figure.fact("largest") / figure.fact("smallest")
-    sentence = (
+    return _possible(
+        abs(found - figure.value) <= figure.rounding,
         f"The recorded losses, {single:g} and {half:g}, differ by {found:.3g} of the first. One "
         f"rounding to bfloat16 moves a number by up to {unit:.3g} of itself, {unit / found:.0f} "
-        f"times as much: a difference this small is what rounding leaves. Another run may give "
-        f"{spread:.0f} times as much, for so far apart lie those that are recorded."
+        "times as much: a difference this small is what rounding leaves. Another run may give "
+        f"{spread:.0f} times as much, for so far apart lie those that are recorded.",
     )
-    agrees = abs(found - figure.value) <= figure.rounding
-    return Judgement(POSSIBLE if agrees else IMPOSSIBLE, sentence)
 
 
 def _averaged(figure: Figure) -> Judgement:
@@ -161,14 +149,15 @@ def _averaged(figure: Figure) -> Judgement:
 
 
 def _sample(figure: Figure) -> Judgement:
-    text, letters = figure.published, Counter(figure.published)
+    letters = Counter(figure.published)
     [(letter, count)] = letters.most_common(1)
-    sentence = (
-        f"{len(text)} characters, {len(letters)} of them different; {letter!r} is {count} of them. "
-        f"A network that has learned nothing writes any such line, each character with a chance "
-        f"of 1 in {figure.used.vocab_size}: it shows that generation ends, not that it is right."
+    return Judgement(
+        NOTHING,
+        f"{letters.total()} characters, {len(letters)} of them different; {letter!r} is {count} of "
+        "them. A network that has learned nothing writes any such line, each character with a "
+        f"chance of 1 in {figure.used.vocab_size}: it shows that generation ends, not that it is "
+        "right.",
     )
-    return Judgement(NOTHING, sentence)
 
 
 def _flag(figure: Figure) -> Judgement:
@@ -182,23 +171,19 @@ def _flag(figure: Figure) -> Judgement:
 def _machines(figure: Figure) -> Judgement:
     rows, ours = figure.fact("rows"), figure.fact("on_device")
     others = rows - ours
-    sentence = (
-        f"{rows:.0f} rows less {ours:.0f} leave {others:.0f}, {others / rows:.0%}, of others."
+    return _possible(
+        not others,
+        f"{rows:.0f} rows less {ours:.0f} leave {others:.0f}, {others / rows:.0%}, of others.",
     )
-    return Judgement(IMPOSSIBLE if others else POSSIBLE, sentence)
 
 
 def _label(figure: Figure) -> Judgement:
     recorded = str(figure.facts["recorded"])
-    plain = figure.published.replace(" (", "+").rstrip(")")
-    agrees = plain == recorded
+    agrees = figure.published.replace(" (", "+").rstrip(")") == recorded
     if figure.unit:
         agrees = abs(float(recorded) - figure.value) <= figure.rounding
     word = "agrees" if agrees else "does not agree"
-    return Judgement(
-        POSSIBLE if agrees else IMPOSSIBLE,
-        f"The record says {recorded}: the figure {word} with it.",
-    )
+    return _possible(agrees, f"The record says {recorded}: the figure {word} with it.")
 
 
 ARITHMETIC: Mapping[Kind, Callable[[Figure], Judgement]] = {
@@ -213,30 +198,22 @@ ARITHMETIC: Mapping[Kind, Callable[[Figure], Judgement]] = {
     "machines": _machines,
     "label": _label,
 }
-"""Of each kind of figure: what it is held against."""
 
 
 def gaps(published: Published) -> Iterator[Judgement]:
     """What the difference between two published bases says, a judgement a pair."""
-    speeds = published.of("speed")
-    for one in speeds:
-        for other in speeds:
-            if one.used.base >= other.used.base or _setting(one) != _setting(other):
-                continue
-            ours, theirs = (cost_of_pass(figure.used)[0] for figure in (one, other))
-            gap = one.value / other.value - 1
-            sentence = (
-                f"{one.used.base} {one.printed} against {other.used.base} {other.printed}: "
-                f"{gap:+.2%}. The two have {ours.n_parameters:,} and {theirs.n_parameters:,} "
-                f"parameters and {ours.executed_flops / 1e12:.4f} and "
-                f"{theirs.executed_flops / 1e12:.4f} TFLOP a pass."
-            )
-            same = ours == theirs
-            yield Judgement(NOTHING if same else POSSIBLE, sentence)
-
-
-def _setting(figure: Figure) -> Conditions:
-    return figure.used.model_copy(update={"base": ""})
+    for one, other in permutations(published.of("speed"), 2):
+        same_setting = one.used == other.used.model_copy(update={"base": one.used.base})
+        if one.used.base >= other.used.base or not same_setting:
+            continue
+        ours, theirs = (cost_of_pass(figure.used)[0] for figure in (one, other))
+        yield Judgement(
+            NOTHING if ours == theirs else POSSIBLE,
+            f"{one.used.base} {one.printed} against {other.used.base} {other.printed}: "
+            f"{one.value / other.value - 1:+.2%}. The two have {ours.n_parameters:,} and "
+            f"{theirs.n_parameters:,} parameters and {ours.executed_flops / 1e12:.4f} and "
+            f"{theirs.executed_flops / 1e12:.4f} TFLOP a pass.",
+        )
 
 
 def network(conditions: Conditions, **missing: int) -> ModelConfig:
@@ -264,12 +241,9 @@ def cost_of_pass(conditions: Conditions) -> tuple[Cost, int]:
 
 def smallest(conditions: Conditions) -> ModelConfig:
     """The smallest network of the width and depth that is stated, its MLP of the usual width."""
+    width = MLP_RATIO * (conditions.d_model or 1)
     return network(
-        conditions,
-        vocab_size=SMALLEST_VOCABULARY,
-        context_length=1,
-        n_heads=1,
-        d_mlp=MLP_RATIO * (conditions.d_model or 1),
+        conditions, vocab_size=SMALLEST_VOCABULARY, context_length=1, n_heads=1, d_mlp=width
     )
 
 

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -13,9 +14,7 @@ from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError, Number, OneOrMore, Strict, Text, Whole
 
 PATH = ROOT / "book" / "published.yaml"
-DIGITS = 16
-"""Of a figure's hash: enough to see a change, short enough to read."""
-
+DIGITS = 16  # of a figure's hash: enough to see a change, short enough to read
 Kind = Literal[
     "speed", "batch", "held", "time", "precision", "averaged", "sample", "flag", "machines", "label"
 ]
@@ -42,10 +41,6 @@ class Conditions(Strict):
     grad_checkpoint: bool | None = None
     timestamp: str = ""
 
-    def known(self) -> dict[str, Any]:
-        """Those that are known, by name."""
-        return {k: v for k, v in dict(self).items() if v is not None and v != ""}
-
 
 class Source(Strict):
     """Where in the public repository something stands."""
@@ -66,15 +61,11 @@ class Beside(Strict):
     """Which rows of ours stand beside a figure under a fair protocol."""
 
     page: Text
-    where: Text
-    """A condition on columns of the page's table; `{base}` is that of the figure."""
-
+    where: Text  # a condition on columns of the page's table; `{base}` is that of the figure
     column: str = ""
     low: str = ""
     high: str = ""
-    measure: str = ""
-    """Of a validation: the measure of its findings that is shown."""
-
+    measure: str = ""  # of a validation: the measure of its findings that is shown
     unit: str = ""
     about: Text
 
@@ -85,24 +76,32 @@ class Figure(Strict):
     id: Text
     kind: Kind
     what: Text
-    published: Text
-    """As it is printed in the bundle."""
-
+    published: Text  # as it is printed in the bundle
     unit: str = ""
     stated: Conditions
-    used: Conditions
-    """What the public files show it was measured with."""
-
-    measured: Text
-    """What was really measured, in sentences; names in braces are filled in from `facts`."""
-
-    facts: Mapping[str, Number | str] = {}
-    """What else the public files state, by name."""
-
+    used: Conditions  # what the public files show it was measured with
+    measured: Text  # in sentences; names in braces are filled in from `facts`
+    facts: Mapping[str, Number | str] = {}  # what else the public files state
     source: OneOrMore[Source]
     protocol: Protocol | None = None
     beside: tuple[Beside, ...] = ()
     sha256: Text
+
+    @property
+    def title(self) -> str:
+        """What it is of, in words."""
+        tokens = self.stated.batch_tokens
+        return self.what.format(batch_tokens=f"{tokens:,}" if tokens else "")
+
+    @property
+    def base(self) -> str:
+        """The base that it is of; empty where it is of none in particular."""
+        return self.stated.base or self.used.base
+
+    @property
+    def printed(self) -> str:
+        """What is printed, with its unit."""
+        return f"{self.published} {self.unit}".strip()
 
     @property
     def value(self) -> float:
@@ -111,21 +110,18 @@ class Figure(Strict):
         Raises:
             ConfigError: What is printed is no number.
         """
-        text = self.published.lstrip("~").replace(",", "")
-        factor = 1000.0 if text.endswith("k") else 1.0
-        try:
-            return float(text.removesuffix("k")) * factor
-        except ValueError:
-            raise ConfigError(f"figure {self.id}: {self.published!r} is no number") from None
+        return float(self._decimal())
 
     @property
     def rounding(self) -> float:
         """Half a unit of the last printed digit: how far the number may be from what it was."""
-        text = self.published.lstrip("~").replace(",", "")
-        factor = 1000.0 if text.endswith("k") else 1.0
-        mantissa, _, power = text.removesuffix("k").partition("e")
-        decimals = len(mantissa.partition(".")[2])
-        return float(0.5 * 10.0 ** (int(power or 0) - decimals) * factor)
+        return float(0.5 * 10.0 ** int(self._decimal().as_tuple().exponent))
+
+    def _decimal(self) -> Decimal:
+        try:
+            return Decimal(self.published.lstrip("~").replace(",", "").replace("k", "e3"))
+        except InvalidOperation:
+            raise ConfigError(f"figure {self.id}: {self.published!r} is no number") from None
 
     def fact(self, name: str) -> float:
         """A number of `facts`.
@@ -138,18 +134,11 @@ class Figure(Strict):
             raise ConfigError(f"figure {self.id}: facts must have the number {name!r}")
         return float(found)
 
-    @property
-    def printed(self) -> str:
-        """What is printed, with its unit."""
-        return f"{self.published} {self.unit}".strip()
-
 
 class Published(Strict):
-    """All figures of the bundle."""
+    """All figures of the bundle of a date."""
 
     bundle: Text
-    """Its date."""
-
     repository: Text
     figures: Annotated[tuple[Figure, ...], Field(min_length=1)]
     sha256: Text
@@ -165,17 +154,19 @@ def load(path: Path = PATH) -> Published:
     Raises:
         ConfigError: The file is missing or malformed, or what it says was altered, by name.
     """
-    data, name = read_parameters(path), _name(path)
+    name, out = f"{path.parent.name}/{path.name}", "git has the file as committed"
     try:
-        published = Published.model_validate(data)
+        published = Published.model_validate(read_parameters(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(
-            f"{name}: {where}: {first['msg']}; git has the file as committed"
-        ) from None
-    if broken := _altered(published, name):
-        raise ConfigError("\n".join(broken))
+        raise ConfigError(f"{name}: {where}: {first['msg']}; {out}") from None
+    altered = [f"figure {one.id}" for one in published.figures if one.sha256 != fingerprint(one)]
+    if not altered and published.sha256 != fingerprint(published):
+        altered = ["the file"]
+    rule = "was altered, its sha256 differs; a published figure does not change"
+    if altered:
+        raise ConfigError("\n".join(f"{name}: {what} {rule}; {out}" for what in altered))
     return published
 
 
@@ -193,19 +184,3 @@ def fingerprint(part: Figure | Published) -> str:
     content = part.model_dump(mode="json", exclude={"sha256"})
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
-
-
-def _altered(published: Published, name: str) -> list[str]:
-    out = "a published figure does not change; git has the file as committed"
-    broken = [
-        f"{name}: figure {figure.id} was altered, its sha256 differs; {out}"
-        for figure in published.figures
-        if figure.sha256 != fingerprint(figure)
-    ]
-    if not broken and published.sha256 != fingerprint(published):
-        broken = [f"{name}: the file was altered, its sha256 differs; {out}"]
-    return broken
-
-
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
