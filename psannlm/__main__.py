@@ -140,11 +140,11 @@ def generate(
 def check() -> None:
     """Check evidence, claims and published figures: what the book refuses, by name."""
     from psannlm.evidence.runs import Evidence, Refused
-    from psannlm.publish import claims, soundness
+    from psannlm.publish import claims
     from psannlm.run.check import checked_runs
 
     runs = list(checked_runs(REPORTS))
-    problems = soundness.problems_of(runs, claims.claims_about(REPORTS))
+    _, problems = claims.checked(runs, claims.claims_about(REPORTS))
     for problem in problems:
         print(problem)
     sound = sum(isinstance(run, Evidence) and run.is_complete for run in runs)
@@ -166,9 +166,9 @@ def pdf() -> None:
 @app.command()
 def readme() -> None:
     """Write what was found into README.md: a table and a figure, from the committed evidence."""
-    from psannlm.publish.readme import refresh
+    from psannlm.publish.landing import refresh_readme
 
-    refresh()
+    refresh_readme()
 
 
 @app.command()

@@ -10,8 +10,8 @@ from psannlm.evidence.runs import Refused
 from psannlm.evidence.text import badge
 from psannlm.files import sha256_of
 from psannlm.pages.registry import pages
-from psannlm.publish.claims import CLAIMS, PLAN
-from psannlm.publish.landing import LandingData, answers, cards, document, refused
+from psannlm.publish.claims import CLAIMS, PLAN, checked
+from psannlm.publish.landing import answers, cards, files, headlines, refused
 from psannlm.publish.raw_rows import about, files_beside, location, rows_page, shown
 from tests.published import best, committed, made_up_row, number
 
@@ -28,13 +28,8 @@ VALUES = {
 
 
 @pytest.fixture(scope="module")
-def stated():
-    return LandingData.of(committed(), CLAIMS)
-
-
-@pytest.fixture(scope="module")
-def pieces(stated):
-    return stated.pieces()
+def pieces():
+    return files(committed(), checked(committed(), CLAIMS)[0])
 
 
 def blocks(text):
@@ -68,9 +63,9 @@ def test_every_link_to_a_row_has_its_target(pieces):
 
 
 @pytest.mark.slow
-def test_data_has_every_headline_with_the_file_its_hash_and_its_row(stated, pieces):
+def test_data_has_every_headline_with_the_file_its_hash_and_its_row(pieces):
     data = json.loads(pieces["data.json"])
-    numbers = [number for found in stated.found.values() for number in found]
+    numbers = [number for found in headlines(committed()).values() for number in found]
 
     assert len({number.name for number in numbers}) == len(numbers) == len(data["headlines"])
     for one, headline in zip(data["headlines"], numbers, strict=True):
@@ -80,13 +75,12 @@ def test_data_has_every_headline_with_the_file_its_hash_and_its_row(stated, piec
         assert one["sha256"] == sha256_of(best()[one["page"]].folder / one["file"])
     assert all(claim["holds"] for claim in data["claims"])
     assert {run["run"] for run in data["runs"]} >= {run.name for run in best().values()}
-    assert document(stated.found, stated.claims) == pieces["data.json"]
 
 
 def test_a_refused_run_is_a_warning_by_name_on_the_landing_page(tmp_path):
     runs = [Refused(tmp_path, "benchmarks/x: samples.csv was altered")]
 
-    text = LandingData.of(runs, None).pieces()["answers.md"]
+    text = files(runs, [])["answers.md"]
 
     assert text.startswith("```{warning}\n")
     assert "`benchmarks/x: samples.csv was altered`" in text
@@ -94,7 +88,7 @@ def test_a_refused_run_is_a_warning_by_name_on_the_landing_page(tmp_path):
 
 
 def test_without_evidence_each_page_says_so_but_for_what_nobody_asks_for():
-    pieces = LandingData.of([], None).pieces()
+    pieces = files([], [])
     asked = [page for page in pages().values() if not page.installs]
 
     assert pieces["answers.md"].count("No complete run yet") == len(asked)

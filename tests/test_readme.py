@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.publish import readme
+from psannlm.publish import landing as readme
 from tests.published import committed
 
 
@@ -21,7 +21,7 @@ def test_the_findings_are_those_of_the_committed_runs():
 def test_the_figure_is_the_one_that_follows_from_its_run():
     now, stored = (
         matplotlib.image.imread(io.BytesIO(png), format="png")
-        for png in (readme.figure(committed()), readme.FIGURE.read_bytes())
+        for png in (readme.readme_figure(committed()), readme.FIGURE.read_bytes())
     )
 
     assert now.shape == stored.shape
@@ -33,5 +33,5 @@ def test_a_readme_without_a_place_for_them_is_refused_and_left_alone(tmp_path, m
     readme.README.write_text("# Title\n")
 
     with pytest.raises(ConfigError, match=r"README\.md must have the lines"):
-        readme.refresh()
+        readme.refresh_readme()
     assert readme.README.read_text() == "# Title\n"

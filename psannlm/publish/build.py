@@ -22,10 +22,10 @@ from psannlm.bench import statistics, timing
 from psannlm.config.network import Architecture
 from psannlm.evidence.figures import DASHES, Axes, Figure, compose, with_unique_ids
 from psannlm.evidence.page import Page
-from psannlm.evidence.runs import Evidence, Refused
+from psannlm.evidence.runs import Evidence
 from psannlm.pages.registry import pages
-from psannlm.publish import claims, downloads, history, published_page, soundness
-from psannlm.publish.landing import LandingData
+from psannlm.publish import claims, downloads, history, landing, published_page
+from psannlm.publish.run_facts import best_runs, machine
 from psannlm.rerun import outcome
 from psannlm.run.check import checked_runs
 from psannlm.train import journal
@@ -35,8 +35,8 @@ RAW = (".csv", ".json", ".yaml", ".log")
 STUB = """# {title}
 
 ```{{note}}
-No complete run of this notebook yet. {command} makes one on the smoke preset,
-{full} one at full size.
+No complete run of this notebook yet. `{command}` makes one on the smoke preset,
+`{full}` one at full size.
 ```
 """
 
@@ -52,23 +52,21 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
         A warning for every run that is refused, by name, and for every claim that does not hold.
     """
     runs = list(checked_runs(reports))
-    claimed = claims.claims_about(reports)
-    stated = LandingData.of(runs, claimed)
-    wanted: dict[Path, bytes] = {}
-    for page in pages().values():
-        wanted |= _page(page, stated.best.get(page.name), target)
-    texts = computed(runs) | stated.pieces()
-    wanted |= {target / name: text.encode() for name, text in texts.items()}
-    wanted |= {target / name: content for name, content in stated.files().items()}
-    wanted[target / TOC] = contents(ROOT / "book" / TOC).encode()
-    wanted[target.parent / "data.json"] = texts["data.json"].encode()
-    beside = {
-        path.relative_to(target).as_posix(): text
-        for path, text in wanted.items()
-        if path.is_relative_to(target)
-    }
     sound = [run for run in runs if isinstance(run, Evidence)]
-    wanted |= {target / name: made for name, made in downloads.staged(sound, beside).items()}
+    claimed, problems = claims.checked(runs, claims.claims_about(reports))
+    best = best_runs(runs)
+    texts: dict[str, str | bytes] = {
+        TOC: contents(ROOT / "book" / TOC),
+        "published.md": published_page.page(sound),
+        "sine.md": f"{sine_figure().html}\n",
+    }
+    for page in pages().values():
+        texts |= {**_page(page, best.get(page.name)), **page.pieces()}
+    texts |= history.files(runs) | landing.files(runs, claimed)
+    made = {n: text.encode() if isinstance(text, str) else text for n, text in texts.items()}
+    made |= downloads.staged(sound, made)
+    wanted = {target / name: content for name, content in made.items()}
+    wanted[target.parent / landing.DATA.file] = made[landing.DATA.file]
     for path, content in wanted.items():
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,29 +74,23 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     for path in target.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()  # a page whose run is gone would otherwise stay
-    return soundness.problems_of(runs, claimed)
+    return problems
 
 
-def _page(page: Page[Any, Any], run: Evidence | None, target: Path) -> dict[Path, bytes]:
+def _page(page: Page[Any, Any], run: Evidence | None) -> dict[str, str | bytes]:
     """The page of a notebook and its raw files, or the page that says what is missing."""
     name = page.name
     if run is None:
-        return {target / f"{name}.md": missing(page).encode()}
+        command, full = "make report", "make report PRESET=gpu"
+        if page.installs:
+            command = f"python -m psannlm report --only {name}"
+            full = f"python -m psannlm report --preset gpu --only {name}"
+        return {f"{name}.md": STUB.format(title=page.title, command=command, full=full)}
     notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
     top = [n for n in sorted(run.manifest["artifacts"]) if "/" not in n]
     raw = [*(n for n in top if n.endswith(RAW)), "run.json"]
-    files = {target / "data" / name / n: (run.folder / n).read_bytes() for n in raw}
-    text: str = nbformat.writes(published(notebook, run, raw))
-    return {target / f"{name}.ipynb": text.encode(), **files}
-
-
-def missing(page: Page[Any, Any]) -> str:
-    """The page of a notebook that has no complete run: what makes one."""
-    command, full = "`make report`", "`make report PRESET=gpu`"
-    if page.installs:
-        command = f"`python -m psannlm report --only {page.name}`"
-        full = f"`python -m psannlm report --preset gpu --only {page.name}`"
-    return STUB.format(title=page.title, command=command, full=full)
+    files = {f"data/{name}/{n}": (run.folder / n).read_bytes() for n in raw}
+    return {f"{name}.ipynb": nbformat.writes(published(notebook, run, raw)), **files}
 
 
 def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
@@ -146,42 +138,27 @@ def provenance(run: Evidence, raw: Sequence[str]) -> str:
     """A note that says which run a page shows, and gives its raw files."""
     manifest = run.manifest
     name = manifest["notebook"]
-    parameters = json.dumps(manifest["parameters"], indent=1)
+    start, end = (manifest[f"{when}_at"][:19].replace("T", " ") for when in ("started", "ended"))
     links = ", ".join(f"{{download}}`{n} <data/{name}/{n}>`" for n in raw)
     lines = [
         f"```{{admonition}} Run {manifest['run']}, preset {manifest['preset']}",
-        f"Measured on **{manifest['environment']['device']}**, "
-        f"from {_time(manifest['started_at'])} to {_time(manifest['ended_at'])} UTC. "
-        f"Raw data: {links}.",
+        f"Measured on **{machine(run)}**, from {start} to {end} UTC. Raw data: {links}.",
         "```",
         "",
         "```{dropdown} Parameters of the run",
         f"Made by `{manifest['command']}`.",
         "",
         "~~~json",
-        parameters,
+        json.dumps(manifest["parameters"], indent=1),
         "~~~",
         "```",
     ]
-    if manifest["preset"] == "smoke":
-        lines += [
-            "",
-            "```{warning}",
-            pages()[name].smoke_note,
-            "```",
-        ]
+    warnings = [pages()[name].smoke_note] if manifest["preset"] == "smoke" else []
     if manifest["git"]["dirty"]:
-        lines += [
-            "",
-            "```{warning}",
-            "The code that ran was not a commit: files had been changed.",
-            "```",
-        ]
+        warnings.append("The code that ran was not a commit: files had been changed.")
+    for warning in warnings:
+        lines += ["", "```{warning}", warning, "```"]
     return "\n".join(lines)
-
-
-def _time(iso: str) -> str:
-    return iso[:19].replace("T", " ")
 
 
 def constants() -> dict[str, str]:
@@ -215,18 +192,6 @@ def contents(path: Path) -> str:
     staged[:0] = [{"file": f"{STAGED}{name}"} for name in pages()]
     text: str = yaml.safe_dump(toc, sort_keys=False)
     return text
-
-
-def computed(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
-    """Pieces of the written pages that follow from runs and settings, by the name of their file."""
-    sound = [run for run in runs if isinstance(run, Evidence)]
-    of_pages = {name: text for page in pages().values() for name, text in page.pieces().items()}
-    return {
-        "published.md": published_page.page(sound),
-        "sine.md": f"{sine_figure().html}\n",
-        **of_pages,
-        **history.files(runs),
-    }
 
 
 def sine_figure() -> Figure:

@@ -11,14 +11,15 @@ import yaml
 from pydantic import AfterValidator, StringConstraints, ValidationError
 
 from psannlm import ROOT
-from psannlm.config.schema import AnyOf, ConfigError, Strict, Text
+from psannlm.config.schema import AnyOf, Strict, Text
 from psannlm.config.training import Preset
+from psannlm.corpora import corpus
 from psannlm.evidence.rows import Row, selected
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.text import badge
 from psannlm.pages.registry import pages
-from psannlm.publish.raw_rows import link
-from psannlm.publish.run_facts import complete_runs, day, machine
+from psannlm.publish import published
+from psannlm.publish.run_facts import complete_runs, day, machine, page
 
 CLAIMS = ROOT / "book" / "claims.yaml"
 """The claims of this book, on the evidence that the project keeps."""
@@ -29,9 +30,6 @@ PlanId = Literal[
 ]  # fmt: skip
 PLAN: tuple[PlanId, ...] = get_args(PlanId)
 """What the benchmark plan asks for, by its ids."""
-
-OTHER = "other_"
-"""Opens the names of columns of the row that stands beside."""
 
 FORMATS = {
     "whole": ",.0f",
@@ -47,12 +45,8 @@ FORMATS = {
 PLACE = re.compile(r"\{(?:(\w+)=)?(\w+)(?::(\w+))?\}")
 ENDS = ("least", "most")
 EQUALITY = re.compile(r"[a-z_]\w* == ('[^']*'|\d+(\.\d+)?)")
-IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*\b")
-QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-
-
-MOST_LINKS = 4
-"""Rows that are linked one by one; of more, the first and the last."""
+QUOTED_OR_NAME = re.compile(r"('[^']*'|\"[^\"]*\")|\b[A-Za-z_]\w*\b")
+MOST_LINKS = 4  # rows that are linked one by one; of more, the first and the last
 
 HEAD = """# Claims
 
@@ -73,32 +67,20 @@ class Source(Strict):
 
     page: Annotated[str, AfterValidator(_known_page)]
     preset: Preset
-    device: Text
-    """As the manifest names it: a claim holds on the machine that it was made on."""
-
-    file: str = ""
-    """Another file of the run than the page's published table."""
-
-    where: str = ""
-    """Which rows, as pandas' `query` takes it; all of them if empty."""
+    device: Text  # as the manifest names it: a claim holds on the machine that it was made on
+    file: str = ""  # another file of the run than the page's published table
+    where: str = ""  # which rows, as pandas' `query` takes it; all of them if empty
 
 
 class Claim(Strict):
     """A sentence of the book, and what it stands on."""
 
-    claim: Annotated[str, StringConstraints(pattern=r"^[a-z]+(-[a-z]+)*$")]
-    """Its name, without digits."""
-
-    plan: AnyOf[PlanId] = ()
-    """Items of the plan that it answers."""
-
+    claim: Annotated[str, StringConstraints(pattern=r"^[a-z]+(-[a-z]+)*$")]  # without digits
+    plan: AnyOf[PlanId] = ()  # items of the plan that it answers
     sentence: Text
     source: Source
-    beside: Source | None = None
-    """One row more, whose columns open with `other_`."""
-
-    condition: Text
-    """Which every selected row must satisfy, as pandas' `query` takes it."""
+    beside: Source | None = None  # one row more, whose columns open with `other_`
+    condition: Text  # which every selected row must satisfy, as pandas' `query` takes it
 
 
 @dataclass(frozen=True)
@@ -106,110 +88,9 @@ class CheckedClaim:
     """A claim held against the evidence."""
 
     claim: Claim
-    sentence: str
-    """Filled in; empty where that is not possible."""
-
-    rows: tuple[Row, ...]
-    """That it stands on, the one beside last."""
-
-    problems: tuple[str, ...]
-    """Why it does not hold, if it does not."""
-
-
-class LatestRuns:
-    """The runs that claims are held against."""
-
-    def __init__(self, runs: Sequence[Evidence | Refused]) -> None:
-        """Keep the runs that are sound, complete and whole.
-
-        Args:
-            runs: All runs; one restricted by `only` answers for nothing that it left out.
-        """
-        self._runs = [
-            run for run in complete_runs(runs) if not run.manifest["parameters"].get("only")
-        ]
-
-    def run(self, source: Source) -> Evidence:
-        """The newest run of that page, preset and device.
-
-        Raises:
-            ValueError: There is none.
-        """
-        wanted = source.page, source.preset, source.device
-        found = [run for run in self._runs if _kind(run) == wanted]
-        if not found:
-            raise ValueError(
-                f"no complete run of {source.page}, preset {source.preset}, on {source.device}"
-            )
-        return max(found, key=lambda run: str(run.manifest["started_at"]))
-
-    def rows(self, source: Source) -> list[Row]:
-        """The rows that a source selects.
-
-        Raises:
-            ValueError: No run, no such file, no row, or a condition that cannot be read.
-        """
-        run = self.run(source)
-        page = pages()[source.page]
-        file = source.file or page.tables[0].file
-        if file not in run.manifest["artifacts"]:
-            raise ValueError(f"{run.name} has no file {file}")
-        try:
-            rows = page.rows(run, source.where, file)
-        except ValueError as error:
-            raise ValueError(f"{run.name}, {file}: {error}") from None
-        if not rows:
-            raise ValueError(f"{run.name}, {file}: no row is selected by {source.where!r}")
-        return rows
-
-
-def joined(rows: Sequence[Row], beside: Row | None) -> pd.DataFrame:
-    """The rows as a table whose index is their number, each with the row beside it."""
-    other: dict[str, Any] = {}
-    if beside is not None:
-        other = {f"{OTHER}{name}": value for name, value in beside.values.items()}
-    return pd.DataFrame(
-        [dict(row.values) | other for row in rows], index=[row.number for row in rows]
-    )
-
-
-def _kind(run: Evidence) -> tuple[str, str, str]:
-    manifest = run.manifest
-    return manifest["notebook"], manifest["preset"], manifest["environment"]["device"]
-
-
-class ClaimChecker:
-    """Holds claims against runs, each claim once."""
-
-    def __init__(self, runs: Sequence[Evidence | Refused]) -> None:
-        """Take the runs that claims are held against."""
-        self._newest = LatestRuns(runs)
-        self._known: dict[Claim, CheckedClaim] = {}
-
-    def hold(self, claim: Claim) -> CheckedClaim:
-        """The claim with its sentence, its rows, and all that is wrong with it."""
-        if claim not in self._known:
-            self._known[claim] = _hold(claim, self._newest)
-        return self._known[claim]
-
-    def problems(self, text: str, name: str) -> list[str]:
-        """What is wrong with a file of claims.
-
-        Args:
-            text: Of the file.
-            name: Of the file, for messages.
-        """
-        found, wrong = parsed(text)
-        wrong += [
-            f"claim {claim.claim}: {problem}"
-            for claim in found
-            for problem in self.hold(claim).problems
-        ]
-        names = [claim.claim for claim in found]
-        wrong += [f"claim {n}: is there twice" for n in sorted(set(names)) if names.count(n) > 1]
-        claimed = {item for claim in found for item in claim.plan}
-        wrong += [f"no claim answers {item} of the plan" for item in PLAN if item not in claimed]
-        return [f"{name}: {problem}" for problem in wrong]
+    sentence: str  # filled in; empty where that is not possible
+    rows: tuple[Row, ...]  # that it stands on, the one beside last
+    problems: tuple[str, ...]  # why it does not hold, if it does not
 
 
 def claims_about(reports: Path) -> Path | None:
@@ -217,28 +98,103 @@ def claims_about(reports: Path) -> Path | None:
     return CLAIMS if reports.resolve() == ROOT.resolve() / "reports" else None
 
 
-def problems(path: Path, runs: Sequence[Evidence | Refused]) -> list[str]:
-    """Everything for which the claims in a file do not hold.
+def checked(
+    runs: Sequence[Evidence | Refused], path: Path | None
+) -> tuple[list[CheckedClaim], list[str]]:
+    """The claims about these runs, and all that a build refuses, by name.
 
     Args:
-        path: Of the file.
         runs: All runs; refused ones support nothing.
-
-    Returns:
-        Sentences that open with the name of the file; none if all claims hold.
+        path: File of the claims about them; None of runs that are not the project's, and then
+            nothing but the runs is looked at.
     """
+    refused = [f"left out of the book: {run.reason}" for run in runs if isinstance(run, Refused)]
+    if path is None:
+        return [], refused
     try:
-        text = path.read_text(encoding="utf-8")
+        claims, wrong = ClaimChecker(runs).read(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        return [f"{path.name}: cannot be read: {error}"]
-    return ClaimChecker(runs).problems(text, path.name)
+        claims, wrong = [], [f"cannot be read: {error}"]
+    wrong = [f"{path.name}: {problem}" for problem in wrong]
+    return claims, [*refused, *wrong, *published.problems(), *corpus.altered_files()]
 
 
-def held(path: Path, runs: Sequence[Evidence | Refused]) -> list[CheckedClaim]:
-    """The claims in a file, each held against the evidence, as far as the file can be read."""
-    checker = ClaimChecker(runs)
-    found, _ = parsed(path.read_text(encoding="utf-8"))
-    return [checker.hold(claim) for claim in found]
+class ClaimChecker:
+    """Holds claims against runs that are sound, complete and whole."""
+
+    def __init__(self, runs: Sequence[Evidence | Refused]) -> None:
+        """Choose among all runs; one restricted by `only` answers for nothing that it left out."""
+        self._runs = [
+            run for run in complete_runs(runs) if not run.manifest["parameters"].get("only")
+        ]
+
+    def read(self, text: str) -> tuple[list[CheckedClaim], list[str]]:
+        """The claims of a file, each checked, and everything that is wrong with the file."""
+        found, wrong = parsed(text)
+        held = [self.check(claim) for claim in found]
+        wrong += [f"claim {one.claim.claim}: {said}" for one in held for said in one.problems]
+        names = [claim.claim for claim in found]
+        wrong += [f"claim {n}: is there twice" for n in sorted(set(names)) if names.count(n) > 1]
+        claimed = {item for claim in found for item in claim.plan}
+        wrong += [f"no claim answers {item} of the plan" for item in PLAN if item not in claimed]
+        return held, wrong
+
+    def check(self, claim: Claim) -> CheckedClaim:
+        """The claim with its sentence, its rows, and all that is wrong with it."""
+        places = [claim.source, *([claim.beside] if claim.beside else [])]
+        wrong = [*loose_digits(claim.sentence, claim.condition, *(one.where for one in places))]
+        wrong += unmeasured(claim.sentence)
+        rows: list[Row] = []
+        sentence = ""
+        try:
+            rows = self.rows(claim.source)
+            beside = self.rows(claim.beside) if claim.beside else []
+            if len(beside) > 1:
+                raise ValueError(f"beside must select one row, not {len(beside)}")
+            table = joined(rows, *beside)
+            wrong += _unplanned(claim, rows)
+            wrong += _unsatisfied(claim, rows, table)
+            sentence = filled(claim.sentence, table)
+            rows = [*rows, *beside]
+        except ValueError as error:
+            wrong.append(str(error))
+        return CheckedClaim(claim, sentence, tuple(rows), tuple(wrong))
+
+    def rows(self, source: Source) -> list[Row]:
+        """The rows that a source selects in the newest run of its page, preset and device.
+
+        Raises:
+            ValueError: No run, no such file, no row, or a condition that cannot be read.
+        """
+        run = self.run(source)
+        file = source.file or pages()[source.page].tables[0].file
+        if file not in run.manifest["artifacts"]:
+            raise ValueError(f"{run.name} has no file {file}")
+        try:
+            rows = pages()[source.page].rows(run, source.where, file)
+        except ValueError as error:
+            raise ValueError(f"{run.name}, {file}: {error}") from None
+        if not rows:
+            raise ValueError(f"{run.name}, {file}: no row is selected by {source.where!r}")
+        return rows
+
+    def run(self, source: Source) -> Evidence:
+        """The newest run of that page, preset and device; raises ValueError if there is none."""
+        wanted = source.page, source.preset, source.device
+        found = [
+            run for run in self._runs if (page(run), run.manifest["preset"], machine(run)) == wanted
+        ]
+        if not found:
+            raise ValueError("no complete run of {}, preset {}, on {}".format(*wanted))
+        return max(found, key=lambda run: str(run.manifest["started_at"]))
+
+
+def joined(rows: Sequence[Row], beside: Row | None = None) -> pd.DataFrame:
+    """The rows as a table whose index is their number, each with the row beside it."""
+    other = {f"other_{name}": value for name, value in beside.values.items()} if beside else {}
+    return pd.DataFrame(
+        [dict(row.values) | other for row in rows], index=[row.number for row in rows]
+    )
 
 
 def parsed(text: str) -> tuple[list[Claim], list[str]]:
@@ -258,34 +214,14 @@ def parsed(text: str) -> tuple[list[Claim], list[str]]:
     for number, entry in enumerate(entries, 1):
         try:
             found.append(Claim.model_validate(entry))
-        except (ValidationError, ConfigError) as error:
-            wrong.append(f"claim {_name(entry, number)}: {_said(error)}")
+        except ValidationError as error:
+            name = entry.get("claim") if isinstance(entry, dict) else None
+            said = "; ".join(
+                f"{'.'.join(map(str, one['loc'])) or 'entry'}: {one['msg']}"
+                for one in error.errors()
+            )
+            wrong.append(f"claim {name if isinstance(name, str) else f'number {number}'}: {said}")
     return found, wrong
-
-
-def _hold(claim: Claim, newest: LatestRuns) -> CheckedClaim:
-    places = [claim.source, *([claim.beside] if claim.beside else [])]
-    wrong = list(loose_digits(claim.sentence, claim.condition, *(place.where for place in places)))
-    wrong += unmeasured(claim.sentence)
-    rows: list[Row] = []
-    sentence = ""
-    try:
-        rows = newest.rows(claim.source)
-        beside = _one(newest.rows(claim.beside)) if claim.beside else None
-        table = joined(rows, beside)
-        wrong += _unplanned(claim, rows)
-        wrong += _unsatisfied(claim, rows, table)
-        sentence = filled(claim.sentence, table)
-        rows = rows if beside is None else [*rows, beside]
-    except ValueError as error:
-        wrong.append(str(error))
-    return CheckedClaim(claim, sentence, tuple(rows), tuple(wrong))
-
-
-def _one(rows: Sequence[Row]) -> Row:
-    if len(rows) != 1:
-        raise ValueError(f"beside must select one row, not {len(rows)}")
-    return rows[0]
 
 
 def _unplanned(claim: Claim, rows: Sequence[Row]) -> Iterator[str]:
@@ -310,28 +246,14 @@ def _unsatisfied(claim: Claim, rows: Sequence[Row], table: pd.DataFrame) -> Iter
     for row in rows:
         if row.number not in good:
             found = table.loc[row.number]
-            said = ", ".join(f"{name} {_shown(found[name])}" for name in used)
+            said = ", ".join(
+                f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value!r}"
+                for name, value in ((name, found[name]) for name in used)
+            )
             yield (
                 f"{row.run.name}, {row.file}, row {row.number}: {said} does not satisfy "
                 f"{claim.condition!r}"
             )
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else repr(value)
-
-
-def _name(entry: Any, number: int) -> str:
-    name = entry.get("claim") if isinstance(entry, dict) else None
-    return name if isinstance(name, str) else f"number {number}"
-
-
-def _said(error: ValidationError | ConfigError) -> str:
-    if isinstance(error, ConfigError):
-        return str(error)
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc'])) or 'entry'}: {one['msg']}" for one in error.errors()
-    )
 
 
 def filled(sentence: str, table: pd.DataFrame) -> str:
@@ -349,14 +271,7 @@ def filled(sentence: str, table: pd.DataFrame) -> str:
             rows stand beside the ends of a range, which are in another order than they.
     """
     _refuse_names_beside_ends(sentence, table)
-    text = PLACE.sub(
-        lambda place: (
-            _listed(place[1], place[2], place[3], table)
-            if place[1]
-            else _written(place[2], place[3], table)
-        ),
-        sentence,
-    )
+    text = PLACE.sub(lambda place: _place(place[1], place[2], place[3], table), sentence)
     if "{" in text or "}" in text:
         raise ValueError("a brace of the sentence opens or closes no place")
     return text
@@ -377,8 +292,10 @@ def _refuse_names_beside_ends(sentence: str, table: pd.DataFrame) -> None:
             )
 
 
-def _listed(name: str, column: str, form: str | None, table: pd.DataFrame) -> str:
-    """Every row by its name, with its value: `one 1.53, two 1.26`."""
+def _place(name: str | None, column: str, form: str | None, table: pd.DataFrame) -> str:
+    """The value of a column; if others name the rows, every row's: `one 1.53, two 1.26`."""
+    if name is None:
+        return _written(column, form, table)
     for wanted in (name, column):
         if wanted not in table.columns:
             raise ValueError(f"{{{wanted}}} names no column")
@@ -431,57 +348,37 @@ def loose_digits(sentence: str, *conditions: str) -> Iterator[str]:
         yield "its sentence has a typed number; name a column instead"
     for condition in conditions:
         for term in condition.split(" and "):
-            if not EQUALITY.fullmatch(term) and _has_digit(term):
+            has_digit = re.search(r"\d", QUOTED_OR_NAME.sub(r"\1", term))
+            if has_digit and not EQUALITY.fullmatch(term):
                 yield f"{term!r} has a typed number; only `column == value` may have one"
 
 
 def unmeasured(sentence: str) -> Iterator[str]:
-    """Parts of a claim that no row holds, such as a reason that nobody measured.
-
-    Args:
-        sentence: Not yet filled in.
-    """
+    """Parts of a sentence that no row holds, such as a reason that nobody measured."""
     for part in re.split(r"(?<=[.!?])\s+", sentence.strip()):
         if not PLACE.search(part):
             yield f"{part!r} is filled in from no row; a claim says what its rows say"
 
 
-def _has_digit(term: str) -> bool:
-    """Whether there is a digit in what it quotes, or elsewhere but in names."""
-    quoted = "".join(QUOTED.findall(term))
-    return bool(re.search(r"\d", quoted + IDENTIFIER.sub("", QUOTED.sub("", term))))
-
-
 def claims_page(claims: Sequence[CheckedClaim]) -> str:
-    """The page, as Markdown.
-
-    Args:
-        claims: Held against the evidence.
-    """
+    """The page, as Markdown."""
     if not claims:
         return f"{HEAD}\nNothing is claimed of the runs that are shown here.\n"
     return "\n".join([HEAD, *(_entry(held) for held in claims)])
 
 
 def _entry(held: CheckedClaim) -> str:
-    claim = held.claim
+    claim, rows = held.claim, held.rows
     verdict = badge("does not hold" if held.problems else "holds")
     plan = f" <small>{', '.join(claim.plan)}</small>" if claim.plan else ""
     sentence = held.sentence or f"({claim.claim})"
     lines = [f"(claim-{claim.claim})=", f"- {sentence} {verdict}{plan}", ""]
     lines += [f"  `{problem}`\n" for problem in held.problems]
-    if held.rows:
-        run = held.rows[0].run
-        lines.append(
-            f"  <small>`{claim.condition}`; {_rows(held)}; {machine(run)}, {day(run)}.</small>"
-        )
+    if rows:
+        links = [f"[{row.file}, row {row.number}](#{row.label})" for row in rows]
+        said = ", ".join(links)
+        if len(rows) > MOST_LINKS:
+            said = f"{len(rows)} rows, {links[0]} to {links[-1]}"
+        run = rows[0].run
+        lines.append(f"  <small>`{claim.condition}`; {said}; {machine(run)}, {day(run)}.</small>")
     return "\n".join([*lines, ""])
-
-
-def _rows(held: CheckedClaim) -> str:
-    """Links to the rows."""
-    rows = held.rows
-    if len(rows) <= MOST_LINKS:
-        return ", ".join(link(row, f"{row.file}, row {row.number}") for row in rows)
-    ends = " to ".join(link(row, f"{row.file}, row {row.number}") for row in (rows[0], rows[-1]))
-    return f"{len(rows)} rows, {ends}"

@@ -8,10 +8,9 @@ from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.text import facts_table, literal, printable
 from psannlm.pages.registry import pages
+from psannlm.publish.run_facts import machine
 
-LONGEST = 60
-"""Characters of a value on the page; the file has all of it."""
-
+LONGEST = 60  # characters of a value on the page; the file has all of it
 HEAD = """# Raw rows
 
 Every row that a headline number or a claim was read from: the file it stands in, the sha256 of
@@ -31,54 +30,44 @@ def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
     for row in rows:
         parts.setdefault((row.page, row.run.name, row.file), {})[row.number] = row
     lines = [HEAD]
-    for by_number in parts.values():
-        of_file = [by_number[number] for number in sorted(by_number)]
-        first = of_file[0]
-        place = location(first, best)
+    for (page, run, file), by_number in parts.items():
+        first = next(iter(by_number.values()))
+        manifest = first.run.manifest
         lines += [
-            f"## {first.page.replace('_', ' ').capitalize()}: {first.file}",
+            f"## {page.replace('_', ' ').capitalize()}: {file}",
             "",
-            f"{{download}}`{first.file} <{place}>` of run {first.run.name}, preset "
-            f"{first.run.manifest['preset']}; its sha256 is "
-            f"`{first.run.manifest['artifacts'][first.file]}`.",
+            f"{{download}}`{file} <{location(first, best)}>` of run {run}, preset "
+            f"{manifest['preset']}; its sha256 is `{manifest['artifacts'][file]}`.",
             "",
-            *(_entry(row) for row in of_file),
+            *(_entry(by_number[number]) for number in sorted(by_number)),
         ]
     if not parts:
         lines.append("No complete run yet: `make report` makes the first.\n")
     return "\n".join(lines)
 
 
-def link(row: Row, text: str = "raw row") -> str:
-    """A link, in Markdown, to a row on the page of raw rows."""
-    return f"[{text}](#{row.label})"
-
-
 def location(row: Row, best: Mapping[str, Evidence]) -> str:
     """Where the file of a row lies in the book, below results/."""
-    shown = best.get(row.page)
-    if shown is not None and shown.folder == row.run.folder:
-        return f"data/{row.page}/{row.file}"
-    return f"data/{row.page}/{row.run.folder.name}/{row.file}"
+    folder = "" if _is_shown(row, best) else f"{row.run.folder.name}/"
+    return f"data/{row.page}/{folder}{row.file}"
 
 
 def files_beside(rows: Iterable[Row], best: Mapping[str, Evidence]) -> dict[str, bytes]:
     """Files of runs that are not shown, but that a claim stands on, by their place in the book."""
-    places = {location(row, best): row for row in rows}
-    return {
-        place: (row.run.folder / row.file).read_bytes()
-        for place, row in places.items()
-        if row.run.folder != getattr(best.get(row.page), "folder", None)
-    }
+    places = {location(row, best): row for row in rows if not _is_shown(row, best)}
+    return {place: (row.run.folder / row.file).read_bytes() for place, row in places.items()}
+
+
+def _is_shown(row: Row, best: Mapping[str, Evidence]) -> bool:
+    return row.page in best and best[row.page].folder == row.run.folder
 
 
 def _entry(row: Row) -> str:
     """A row: a target for links, its name, and a table that opens."""
-    manifest = row.run.manifest
     facts = {
         "run": row.run.name,
-        "machine": manifest["environment"]["device"],
-        "measured": f"{manifest['started_at'][:19].replace('T', ' ')} UTC",
+        "machine": machine(row.run),
+        "measured": f"{row.run.manifest['started_at'][:19].replace('T', ' ')} UTC",
         "file, row": f"{row.file}, row {row.number}",
         "again": row.command,
     }
@@ -94,12 +83,10 @@ def about(row: Row) -> str:
     """What a row is of, in words, from the columns that tell rows apart."""
     page = pages()[row.page]
     known = {table.file: table for table in (*page.raw, *page.tables)}.get(row.file)
-    columns = known.of_role("key") if known else []
-    found = [(column, row.values.get(column.name)) for column in columns]
     said = [
         f"{column.name} {value}" if isinstance(value, int | float) else str(value)
-        for column, value in found
-        if value not in (None, "")
+        for column in (known.of_role("key") if known else [])
+        if (value := row.values.get(column.name)) not in (None, "")
     ]
     return ", ".join(dict.fromkeys(said))
 
