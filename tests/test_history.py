@@ -14,7 +14,7 @@ from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages
 from psannlm.publish import history, run_facts, trends
 from psannlm.publish.history import best_numbers
-from psannlm.run.noise import machine_floor
+from psannlm.run.check import machine_floor
 from tests.histories import ROW, history_run
 from tests.synthetic import throughput_run
 

@@ -10,28 +10,21 @@ from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import UNKNOWN, sortable
 from psannlm.pages.registry import pages
-from psannlm.publish import regressions, trends
-from psannlm.publish.run_facts import (
-    RUNS,
-    complete_runs,
-    machine,
-    numbers_of,
-    runs_table,
-    shape,
-    torch_version,
-)
-from psannlm.publish.run_facts import page as page_of
+from psannlm.publish import regressions, run_facts, trends
+from psannlm.publish.run_facts import RUNS, complete_runs, machine, preset
 
-FOLDER = "data/history"
-"""Below book/results/: the history as files."""
-
+FOLDER = "data/history"  # below book/results/: the history as files
 COMMON = (
-    Column("run", "Run folder, named by its start in UTC."),
-    Column("machine", "Device and processor that the run was made on."),
-    Column("preset", "Set of parameter files, smoke, cpu or gpu."),
-    Column("torch", "Version of torch."),
-    Column("commit", "Commit of the code that ran."),
-    Column("path", "Folder of the run, from the project's."),
+    RUNS["run"],
+    RUNS["machine"],
+    RUNS["preset"],
+    RUNS["torch"],
+    Column(
+        "commit", "Commit of the code that ran.", value=lambda run: run.manifest["git"]["commit"]
+    ),
+    Column(
+        "path", "Folder of the run, from the project's.", value=lambda run: f"reports/{run.name}"
+    ),
     Column("row", "Number of the row in the run's own table, from 1."),
 )
 """What every row of a history says of its run."""
@@ -41,6 +34,8 @@ BEST = (
     "network",
 )  # fmt: skip
 """Columns of the table of best numbers."""
+
+FILTERS = ("page", "base", "bases", "machine")
 
 QUESTION = """# History
 
@@ -77,10 +72,11 @@ READING = """The same tables and figures for a choice of runs, on any machine:
 def files(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
     """The page and the files of the whole history, by their names in book/results/."""
     tables = {table_of_page(name).file: history(name, runs) for name in pages()}
-    tables[RUNS.file] = runs_table(runs)
+    tables[RUNS.file] = run_facts.runs_table(runs)
     tables[regressions.REGRESSIONS.file] = regressions.regressions(runs)
-    found = {f"{FOLDER}/{file}": _csv(table) for file, table in tables.items()}
-    return {"history.md": page(runs)} | found
+    return {"history.md": page(runs)} | {
+        f"{FOLDER}/{file}": _csv(table) for file, table in tables.items()
+    }
 
 
 def page(runs: Sequence[Evidence | Refused]) -> str:
@@ -90,7 +86,7 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
         QUESTION,
         counted(runs),
         "## Runs",
-        all_runs(runs_table(runs)),
+        all_runs(run_facts.runs_table(runs)),
         "## Best numbers",
         "Chosen only among runs that asked the same of networks of one shape; the interval is that "
         "of its run.",
@@ -111,12 +107,12 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
 
 def table_of_page(name: str) -> Table:
     """The history of a page as a file: every row of every complete run, without nested cells."""
-    page = pages()[name]
-    own = [column for column in page.tables[0].columns if not column.nested]
+    first = pages()[name].tables[0]
+    own = [column for column in first.columns if not column.nested]
     names = [column.name for column in own]
     return Table(
         f"{name}.csv",
-        f"Every row of every complete run, with device and code. {page.tables[0].text}",
+        f"Every row of every complete run, with device and code. {first.text}",
         (*own, *(column for column in COMMON if column.name not in names)),
     )
 
@@ -131,17 +127,9 @@ def history(name: str, runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     columns, file = table_of_page(name).names, pages()[name].tables[0].file
     frames = []
     for run in complete_runs(runs, name):
-        manifest = run.manifest
         frame = table_of(run, file).astype(object)
-        known = {
-            "run": manifest["run"],
-            "machine": machine(run),
-            "preset": manifest["preset"],
-            "torch": torch_version(run),
-            "commit": manifest["git"]["commit"],
-            "path": f"reports/{run.name}",
-            "row": frame.index,
-        }
+        known = {column.name: column.value(run) for column in COMMON if column.value}
+        known["row"] = frame.index
         frames.append(frame.assign(**known).reindex(columns=columns).astype(object))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
@@ -154,35 +142,30 @@ def best_numbers(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """
     groups: dict[tuple[str, ...], list[Number]] = {}
     for run in complete_runs(runs):
-        for number in numbers_of(run):
-            if number.is_main and number.column.better and number.value is not None:
-                asked = (page_of(run), machine(run), str(run.manifest["preset"]), shape(run))
+        asked = (run_facts.page(run), machine(run), preset(run), run_facts.shape(run))
+        for number in run_facts.main_numbers(run):
+            if number.value is not None:
                 groups.setdefault((*asked, *number.key), []).append(number)
-    rows = [_row(group) for group in groups.values()]
-    return pd.DataFrame(rows, columns=list(BEST))
+    return pd.DataFrame([_best(group) for group in groups.values()], columns=list(BEST))
 
 
-def best_of(numbers: Sequence[Number]) -> Number:
-    """The best of numbers of one quantity; of equals the first."""
+def _best(numbers: Sequence[Number]) -> dict[str, object]:
+    """The row of the best of numbers of one quantity; of equals the first."""
     sign = 1 if numbers[0].column.better == "higher" else -1
-    return max(numbers, key=lambda number: sign * (number.value or 0.0))
-
-
-def _row(numbers: Sequence[Number]) -> dict[str, object]:
-    best = best_of(numbers)
+    best = max(numbers, key=lambda number: sign * (number.value or 0.0))
     run = best.run
     return {
-        "page": page_of(run),
+        "page": run_facts.page(run),
         "base": best.base,
         "machine": machine(run),
-        "preset": run.manifest["preset"],
+        "preset": preset(run),
         "number": best.quantity,
         "setting": best.setting or UNKNOWN,
         "best": best.shown,
         "run": run.manifest["run"],
         "row": best.row.number if best.row else "all",
         "runs": len(numbers),
-        "network": shape(run),
+        "network": run_facts.shape(run),
     }
 
 
@@ -199,22 +182,21 @@ def counted(runs: Sequence[Evidence | Refused]) -> str:
 
 def all_runs(table: pd.DataFrame) -> str:
     """HTML of the table of runs."""
-    return sortable(
-        table,
-        "All runs, newest first",
-        none="no run yet, `make report` makes the first",
-        filters=("page", "bases", "machine"),
-    )
+    none = "no run yet, `make report` makes the first"
+    return sortable(table, "All runs, newest first", none=none, filters=FILTERS)
 
 
 def best(table: pd.DataFrame) -> str:
     """HTML of the table of best numbers."""
-    return sortable(
-        table,
-        "Best published number of each page, base, machine and preset",
-        none="no complete run yet",
-        filters=("page", "base", "machine"),
-    )
+    caption = "Best published number of each page, base, machine and preset"
+    return sortable(table, caption, none="no complete run yet", filters=FILTERS)
+
+
+def regressed(compared: pd.DataFrame) -> str:
+    """HTML of the table of regressions."""
+    caption = "The newest run of each page against the one before it, what changed first"
+    none = "there is nothing to compare yet"
+    return sortable(regressions.shown(compared), caption, none=none, filters=FILTERS)
 
 
 def trend(found: Sequence[trends.Trend], base: str = "") -> str:
@@ -228,16 +210,6 @@ def trend(found: Sequence[trends.Trend], base: str = "") -> str:
     lone = "\n".join(f"- {sentence}" for sentence in trends.sentences(found))
     said = "A trend needs two complete runs of one page on one machine with equal parameters."
     return "\n\n".join(part for part in (said, *drawn, lone) if part)
-
-
-def regressed(compared: pd.DataFrame) -> str:
-    """HTML of the table of regressions."""
-    return sortable(
-        regressions.shown(compared),
-        "The newest run of each page against the one before it, what changed first",
-        none="there is nothing to compare yet",
-        filters=("page", "base", "machine"),
-    )
 
 
 def _links() -> str:

@@ -5,7 +5,7 @@ text. What a difference must exceed is known before: the noise floor that the ru
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pandas as pd
@@ -15,28 +15,22 @@ from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.table import Column, Compare, Table
 from psannlm.evidence.text import UNKNOWN, number
-from psannlm.publish.run_facts import (
-    bases_of,
-    complete_runs,
-    differences,
-    machine,
-    numbers_of,
-    page,
-)
-from psannlm.run.noise import machine_floor
+from psannlm.publish import run_facts
+from psannlm.publish.run_facts import RUNS, machine, page, preset
+from psannlm.run.check import machine_floor
 
 REGRESSIONS = Table(
     "regressions.csv",
     "One row a number of the newest run of a page, held against the run before it.",
     (
         Column("page", "Page that the runs are of."),
-        Column("preset", "Set of parameter files, smoke, cpu or gpu."),
-        Column("machine", "Device and processor that the run was made on."),
+        RUNS["preset"],
+        RUNS["machine"],
         Column("base", "Bases that the row is of."),
         Column("number", "What the number is, in words."),
         Column("setting", "What the number was measured at."),
         Column("unit", "Unit of the number."),
-        Column("run", "Run folder, named by its start in UTC."),
+        RUNS["run"],
         Column("row", "Number of the row in the run's own table, from 1."),
         Column("value", "The number in the newest run.", "as unit"),
         Column("before_run", "Run folder of the run before."),
@@ -48,9 +42,11 @@ REGRESSIONS = Table(
         Column("reason", "Why it failed, was refused or was skipped; empty otherwise."),
     ),
 )
-"""`change` is the value over the one before, minus one. A whole pair has all bases."""
-
-Verdict = Literal["regressed", "improved", "within the noise", "unchanged", "not comparable"]
+Verdict = Literal["regressed", "improved", "not comparable", "within the noise", "unchanged"]
+ORDER: Sequence[Verdict] = (
+    "regressed", "improved", "not comparable", "within the noise", "unchanged",
+)  # fmt: skip
+"""What changed comes first."""
 
 
 @dataclass(frozen=True)
@@ -58,34 +54,33 @@ class Judged:
     """What one number is against the same number of an earlier run."""
 
     verdict: Verdict
-    bound: str = ""
-    """What a difference had to exceed, in words."""
-
-    change: float | None = None
-    """The value over the one before, minus one."""
-
+    bound: str = ""  # what a difference had to exceed, in words
+    change: float | None = None  # the value over the one before, minus one
     reason: str = ""
 
 
 def regressions(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """One row a number of the newest runs; one row for a pair of runs that cannot be compared."""
-    complete = complete_runs(runs)
+    complete = run_facts.complete_runs(runs)
     rows: list[dict[str, Any]] = []
     for newer, older in pairs(complete):
-        if why := "; ".join(differences(newer, older)):
-            pair = {
-                "base": bases_of(newer),
-                "run": newer.manifest["run"],
-                "before_run": older.manifest["run"],
-            }
-            rows.append(_place(newer) | pair | {"verdict": "not comparable", "reason": why})
+        pair = {
+            "page": page(newer),
+            "preset": preset(newer),
+            "machine": machine(newer),
+            "base": run_facts.bases_of(newer),
+            "run": newer.manifest["run"],
+        }
+        if why := "; ".join(run_facts.differences(newer, older)):
+            before_run = {"before_run": older.manifest["run"]}
+            rows.append(pair | before_run | asdict(_incomparable(why)))
             continue
         floor = machine_floor(complete, newer)
-        before = {number.key: number for number in numbers_of(older)}
-        for now in numbers_of(newer):
+        before = {number.key: number for number in run_facts.numbers_of(older)}
+        for now in run_facts.numbers_of(newer):
             if now.column.compare is not None:
                 then = before.get(now.key)
-                rows.append(_row(now, then, judge(now, then, floor)))
+                rows.append(pair | asdict(judge(now, then, floor)) | _row(now, then))
     return pd.DataFrame(rows, columns=REGRESSIONS.names).astype(object)
 
 
@@ -97,7 +92,7 @@ def pairs(complete: Sequence[Evidence]) -> Iterator[tuple[Evidence, Evidence]]:
     """
     groups: dict[tuple[str, str], list[Evidence]] = {}
     for run in complete:
-        groups.setdefault((page(run), str(run.manifest["preset"])), []).append(run)
+        groups.setdefault((page(run), preset(run)), []).append(run)
     for group in groups.values():
         for name in dict.fromkeys(map(machine, group)):
             mine = [run for run in group if machine(run) == name]
@@ -107,33 +102,58 @@ def pairs(complete: Sequence[Evidence]) -> Iterator[tuple[Evidence, Evidence]]:
                 yield mine[-1], before[-1]
 
 
+def _row(now: Number, then: Number | None) -> dict[str, Any]:
+    row = {
+        "base": now.base,
+        "number": now.quantity,
+        "setting": now.setting,
+        "unit": now.unit,
+        "row": now.row.number if now.row else None,
+        "value": _stated(now),
+    }
+    if then is None:
+        return row
+    return row | {
+        "before_run": then.run.manifest["run"],
+        "before_row": then.row.number if then.row else None,
+        "before": _stated(then),
+    }
+
+
+def _stated(one: Number) -> float | str:
+    return one.status if one.value is None or one.column.compare == "check" else one.value
+
+
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table as people read it, what changed first."""
-    order = ("regressed", "improved", "not comparable", "within the noise", "unchanged")
-    place: Mapping[str, int] = {verdict: at for at, verdict in enumerate(order)}
-    rows = table.sort_values("verdict", key=lambda words: words.map(place), kind="stable")
+    rows = table.sort_values("verdict", key=lambda said: said.map(ORDER.index), kind="stable")
     return pd.DataFrame(
         {
-            "page": rows["page"],
-            "base": rows["base"],
-            "number": [
-                ", ".join(str(part) for part in parts if part and not pd.isna(part)) or "all"
-                for parts in zip(rows["number"], rows["setting"], strict=True)
-            ],
-            "verdict": rows["verdict"],
-            "change": [number(change, "+.1%") for change in rows["change"]],
-            "newest": _values(rows, "value"),
-            "before": _values(rows, "before"),
-            "bound, or why not": [
-                next((str(word) for word in words if word and not pd.isna(word)), UNKNOWN)
-                for words in zip(rows["reason"], rows["bound"], strict=True)
-            ],
-            "newest run": rows["run"],
-            "against": rows["before_run"],
-            "machine": rows["machine"],
-            "preset": rows["preset"],
+            "page": row["page"],
+            "base": row["base"],
+            "number": ", ".join(_known(row["number"], row["setting"])) or "all",
+            "verdict": row["verdict"],
+            "change": number(row["change"], "+.1%"),
+            "newest": _with_unit(row["value"], row["unit"]),
+            "before": _with_unit(row["before"], row["unit"]),
+            "bound, or why not": [*_known(row["reason"], row["bound"]), UNKNOWN][0],
+            "newest run": row["run"],
+            "against": row["before_run"],
+            "machine": row["machine"],
+            "preset": row["preset"],
         }
+        for row in rows.to_dict("records")
     )
+
+
+def _known(*words: Any) -> list[str]:
+    return [str(word) for word in words if word and not pd.isna(word)]
+
+
+def _with_unit(value: Any, unit: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return number(value, ",.6g") + (f" {unit}" if unit and not pd.isna(value) else "")
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -154,48 +174,6 @@ def summary(table: pd.DataFrame) -> str:
     )
 
 
-def _values(rows: pd.DataFrame, column: str) -> list[str]:
-    said = []
-    for value, unit in zip(rows[column], rows["unit"], strict=True):
-        if isinstance(value, str):
-            said.append(value)
-        else:
-            said.append(number(value, ",.6g") + (f" {unit}" if unit and not pd.isna(value) else ""))
-    return said
-
-
-def _row(now: Number, then: Number | None, judged: Judged) -> dict[str, Any]:
-    row = _place(now.run) | {
-        "base": now.base,
-        "number": now.quantity,
-        "setting": now.setting,
-        "unit": now.unit,
-        "run": now.run.manifest["run"],
-        "row": _place_of(now),
-        "value": _stated(now),
-        "change": judged.change,
-        "bound": judged.bound,
-        "verdict": judged.verdict,
-        "reason": judged.reason,
-    }
-    if then is None:
-        return row
-    before = {"before_run": then.run.manifest["run"], "before_row": _place_of(then)}
-    return row | before | {"before": _stated(then)}
-
-
-def _stated(one: Number) -> float | str:
-    return one.status if one.value is None or one.column.compare == "check" else one.value
-
-
-def _place(run: Evidence) -> dict[str, Any]:
-    return {"page": page(run), "preset": run.manifest["preset"], "machine": machine(run)}
-
-
-def _place_of(one: Number) -> int | None:
-    return one.row.number if one.row else None
-
-
 def judge(now: Number, then: Number | None, machine_floor: float | None) -> Judged:
     """The verdict on a number.
 
@@ -205,17 +183,20 @@ def judge(now: Number, then: Number | None, machine_floor: float | None) -> Judg
         machine_floor: The noise floor of times that state none of their own; None if unknown.
     """
     if then is None:
-        return Judged("not comparable", reason="the run before has no such row")
+        return _incomparable("the run before has no such row")
     if now.column.compare == "check" or now.value is None or then.value is None:
         return _by_status(now, then)
     return RULES[now.column.compare](now, then, machine_floor)
 
 
+def _incomparable(reason: str) -> Judged:
+    return Judged("not comparable", reason=reason)
+
+
 def _by_status(now: Number, then: Number) -> Judged:
     """A check, or what could be measured in one of two runs at most."""
-    bound = "a check passes or does not"
-    if now.column.compare != "check":
-        bound = "a number is there or is not"
+    is_check = now.column.compare == "check"
+    bound = "a check passes or does not" if is_check else "a number is there or is not"
     if now.status == then.status:
         return Judged("unchanged", bound)
     good = ("ok", "passed")
@@ -223,7 +204,7 @@ def _by_status(now: Number, then: Number) -> Judged:
         return Judged("regressed", bound)
     if now.status in good:
         return Judged("improved", bound)
-    return Judged("not comparable", reason="neither run has a result")
+    return _incomparable("neither run has a result")
 
 
 def _beyond_noise(now: Number, then: Number, machine_floor: float | None) -> Judged:
@@ -233,40 +214,35 @@ def _beyond_noise(now: Number, then: Number, machine_floor: float | None) -> Jud
     if not floors and machine_floor is not None:
         floors, whose = [machine_floor], "noise floor of this machine"
     if not floors:
-        return Judged("not comparable", reason="no noise floor is known of this machine")
-    if min(now.n, then.n) < FEWEST_REPEATS:
-        why = f"a verdict needs {FEWEST_REPEATS} processes, these are {min(now.n, then.n)}"
-        return Judged("not comparable", reason=why)
+        return _incomparable("no noise floor is known of this machine")
+    n = min(now.n, then.n)
+    if n < FEWEST_REPEATS:
+        return _incomparable(f"a verdict needs {FEWEST_REPEATS} processes, these are {n}")
     bound = max(*floors, SMALLEST_EFFECT)
-    said = f"{bound:.1%} ({whose}) and disjoint intervals"
     changed = are_disjoint(now, then) and abs(_change(now, then)) > bound
-    return _judged(now, then, changed=changed, bound=said, otherwise="within the noise")
+    return _judged(now, then, changed, f"{bound:.1%} ({whose}) and disjoint intervals")
 
 
 def _single(now: Number, then: Number, machine_floor: float | None) -> Judged:
     """Single runs have no interval: the machine's noise floor alone bounds them."""
     if machine_floor is None:
-        return Judged("not comparable", reason="no noise floor is known of this machine")
+        return _incomparable("no noise floor is known of this machine")
     bound = max(machine_floor, SMALLEST_EFFECT)
     said = f"{bound:.1%} (noise floor of this machine); single runs, no interval"
-    changed = abs(_change(now, then)) > bound
-    return _judged(now, then, changed=changed, bound=said, otherwise="within the noise")
+    return _judged(now, then, abs(_change(now, then)) > bound, said)
 
 
 def _counted(now: Number, then: Number, machine_floor: float | None) -> Judged:
     """What the same code would repeat to the digit, or nearly so: a fixed share bounds it."""
     said = f"{SMALLEST_EFFECT:.0%}; repeated alike, it has no interval"
-    changed = abs(_change(now, then)) > SMALLEST_EFFECT
-    return _judged(now, then, changed=changed, bound=said, otherwise="unchanged")
+    return _judged(now, then, abs(_change(now, then)) > SMALLEST_EFFECT, said, "unchanged")
 
 
 def _interval(now: Number, then: Number, machine_floor: float | None) -> Judged:
     """Disjoint intervals over trainings."""
     if now.low is None or then.low is None:
-        return Judged("not comparable", reason="there is no interval")
-    changed = are_disjoint(now, then)
-    said = "disjoint intervals"
-    return _judged(now, then, changed=changed, bound=said, otherwise="within the noise")
+        return _incomparable("there is no interval")
+    return _judged(now, then, are_disjoint(now, then), "disjoint intervals")
 
 
 RULES: Mapping[Compare | None, Callable[[Number, Number, float | None], Judged]] = {
@@ -292,11 +268,10 @@ def _change(now: Number, then: Number) -> float:
     return ours / theirs - 1
 
 
-def _judged(now: Number, then: Number, *, changed: bool, bound: str, otherwise: Verdict) -> Judged:
+def _judged(
+    now: Number, then: Number, changed: bool, bound: str, otherwise: Verdict = "within the noise"
+) -> Judged:
     change = _change(now, then)
-    if not changed:
-        return Judged(otherwise, bound, change)
     grew = change > 0
-    return Judged(
-        "improved" if grew == (now.column.better == "higher") else "regressed", bound, change
-    )
+    better: Verdict = "improved" if grew == (now.column.better == "higher") else "regressed"
+    return Judged(better if changed else otherwise, bound, change)

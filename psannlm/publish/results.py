@@ -1,8 +1,9 @@
 """What the cells of results.ipynb call: the history of the runs that its parameters choose."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, Markdown
@@ -13,12 +14,10 @@ from psannlm.config.schema import ConfigError, Strict
 from psannlm.evidence.runs import PRESETS, Evidence, Refused
 from psannlm.evidence.session import given_parameters, running_notebook
 from psannlm.pages.registry import pages
-from psannlm.publish import history, regressions, trends
-from psannlm.publish.run_facts import bases_of, machine, page, runs_table
+from psannlm.publish import history, regressions, run_facts, trends
 from psannlm.run.check import checked_runs
 
-NAME = "results"
-"""Of the notebook."""
+NAME = "results"  # of the notebook
 
 
 class ResultsConfig(Strict):
@@ -28,8 +27,17 @@ class ResultsConfig(Strict):
     base: str
     machine: str
     preset: str
-    reports: str
-    """Folder that holds run folders; empty for the project's own."""
+    reports: str  # folder that holds run folders; empty for the project's own
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What was chosen, by name."""
+        return {name: value for name, value in self if value and name != "reports"}
+
+    def chooses(self, values: Mapping[str, Any]) -> bool:
+        """Whether a run, or a row of a table, was asked for; a value may be several bases."""
+        cells = ((values[name], value) for name, value in self.asked.items())
+        return all(value in (v if isinstance(v, tuple) else (v,)) for v, value in cells)
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,13 @@ class Results:
 
     def about(self) -> Markdown:
         """What was chosen, and how many runs that leaves."""
-        asked = {name: value for name, value in self.config if value and name != "reports"}
-        said = ", ".join(f"{name} {value}" for name, value in asked.items()) or "everything"
-        return Markdown(f"Chosen: {said}; {len(self.chosen)} of {len(self.runs)} runs.")
+        said = ", ".join(f"{name} {value}" for name, value in self.config.asked.items())
+        chosen = f"{len(self.chosen)} of {len(self.runs)} runs"
+        return Markdown(f"Chosen: {said or 'everything'}; {chosen}.")
 
     def all_runs(self) -> HTML:
         """The table of runs."""
-        return HTML(history.all_runs(runs_table(self.chosen)))
+        return HTML(history.all_runs(run_facts.runs_table(self.chosen)))
 
     def best(self) -> HTML:
         """The table of best numbers."""
@@ -68,21 +76,12 @@ class Results:
         return Markdown(f"{regressions.summary(rows)}\n\n{history.regressed(rows)}")
 
     def _has(self, run: Evidence) -> bool:
-        asked = self.config
-        return (
-            asked.page in ("", page(run))
-            and asked.machine in ("", machine(run))
-            and asked.preset in ("", run.manifest["preset"])
-            and (not asked.base or asked.base in bases_of(run))
-        )
+        facts = {"page": run_facts.page(run), "base": run_facts.bases_of(run)}
+        places = {"machine": run_facts.machine(run), "preset": run_facts.preset(run)}
+        return self.config.chooses(facts | places)
 
     def _rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Rows of a table that were asked for; a cell may name several bases."""
-        for name, value in self.config:
-            if value and name != "reports":
-                fits = [value in (v if isinstance(v, tuple) else (v,)) for v in table[name]]
-                table = table[pd.Series(fits, index=table.index, dtype=bool)]
-        return table
+        return table.loc[[self.config.chooses(row) for row in table.to_dict("records")]]
 
 
 def start() -> Results:
@@ -109,25 +108,19 @@ def results(config: ResultsConfig) -> Results:
             "or leave it empty for the project's own"
         )
     runs = list(checked_runs(folder))
-    problems += _unknown(config, runs)
+    sound = [run for run in runs if isinstance(run, Evidence)]
+    known = {
+        "page": pages(),
+        "base": dict.fromkeys(base for run in sound for base in run_facts.bases_of(run)),
+        "machine": dict.fromkeys(map(run_facts.machine, sound)),
+        "preset": PRESETS,
+    }
+    for name, value in config.asked.items():
+        if value not in known[name]:
+            near = nearest(value, known[name]) or "."
+            listed = ", ".join(known[name]) or "none, for there is no run yet"
+            problems.append(f"{name}: unknown {name} {value!r}{near} There are: {listed}")
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(f"parameters of {NAME}.ipynb:\n{listed}")
     return Results(config, runs)
-
-
-def _unknown(config: ResultsConfig, runs: Collection[Evidence | Refused]) -> Iterator[str]:
-    """Names that are not among what there is."""
-    sound = [run for run in runs if isinstance(run, Evidence)]
-    known = {
-        "page": list(dict.fromkeys([*pages(), *map(page, sound)])),
-        "base": list(dict.fromkeys(base for run in sound for base in bases_of(run))),
-        "machine": list(dict.fromkeys(map(machine, sound))),
-        "preset": list(PRESETS),
-    }
-    for name, there in known.items():
-        value = getattr(config, name)
-        if value and value not in there:
-            near = nearest(value, there) or "."
-            listed = ", ".join(there) or "none, for there is no run yet"
-            yield f"{name}: unknown {name} {value!r}{near} There are: {listed}"

@@ -12,23 +12,6 @@ from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages
 
-RUNS = Table(
-    "runs.csv",
-    "One row a run, whatever became of it.",
-    (
-        Column("run", "Run folder, named by its start in UTC."),
-        Column("page", "Page that the run is of."),
-        Column("found", "What the run found, in words."),
-        Column("status", "What became of the run, with the reason."),
-        Column("bases", "Bases that the run measured."),
-        Column("machine", "Device and processor that the run was made on."),
-        Column("preset", "Set of parameter files, smoke, cpu or gpu."),
-        Column("torch", "Version of torch."),
-        Column("code", "Commit of the code that ran, and whether files had been changed."),
-        Column("started (UTC)", "When the run began."),
-    ),
-)
-
 
 def page(run: Evidence) -> str:
     """The notebook that made it."""
@@ -38,6 +21,11 @@ def page(run: Evidence) -> str:
 def machine(run: Evidence) -> str:
     """The measured device, by name."""
     return str(run.manifest["environment"]["device"])
+
+
+def preset(run: Evidence) -> str:
+    """The set of parameter files that it was asked with: smoke, cpu or gpu."""
+    return str(run.manifest["preset"])
 
 
 def torch_version(run: Evidence) -> str:
@@ -61,31 +49,19 @@ def day(run: Evidence) -> str:
     return str(run.manifest["started_at"])[:10]
 
 
-def best_runs(runs: Sequence[Evidence | Refused]) -> dict[str, Evidence]:
-    """The best run of each page that has one, by name."""
-    sound = [run for run in runs if isinstance(run, Evidence)]
-    chosen = {name: best_run(name, sound) for name in pages()}
-    return {name: run for name, run in chosen.items() if run is not None}
+def text_of(run: Evidence) -> str | None:
+    """Hash of the text that it read; None if it read none."""
+    return (run.manifest.get("corpus") or {}).get("sha256")
 
 
-def numbers_of(run: Evidence) -> list[Number]:
-    """Every number of a complete run, in the order of its tables."""
-    return list(pages()[page(run)].numbers(run))
-
-
-def headlines_of(run: Evidence) -> list[Number]:
-    """Those that stand on the landing page and in data.json."""
-    mine = pages()[page(run)]
-    return [n for n in numbers_of(run) if n.row and mine.is_headline(n.row, n.column)]
-
-
-def complete_runs(runs: Sequence[Evidence | Refused], notebook: str = "") -> list[Evidence]:
-    """The complete runs of a notebook, or of all, in the order given."""
-    return [
-        run
-        for run in runs
-        if isinstance(run, Evidence) and run.is_complete and notebook in ("", page(run))
-    ]
+def bases_of(run: Evidence) -> tuple[str, ...]:
+    """The bases, or arms, of a run: those in its table once it is complete."""
+    if run.is_complete:
+        rows = pages()[page(run)].rows(run)
+        named = [str(row.values["base"]) for row in rows if row.values.get("base")]
+    else:
+        named = list(run.manifest["parameters"].get("base", ()))
+    return tuple(dict.fromkeys(named))
 
 
 def shape(run: Evidence) -> str:
@@ -107,14 +83,38 @@ def shape(run: Evidence) -> str:
     return ", ".join(said)
 
 
-def text_of(run: Evidence) -> str | None:
-    """Hash of the text that it read; None if it read none."""
-    return (run.manifest.get("corpus") or {}).get("sha256")
+def complete_runs(runs: Sequence[Evidence | Refused], notebook: str = "") -> list[Evidence]:
+    """The complete runs of a notebook, or of all, in the order given."""
+    return [
+        run
+        for run in runs
+        if isinstance(run, Evidence) and run.is_complete and notebook in ("", page(run))
+    ]
+
+
+def best_runs(runs: Sequence[Evidence | Refused]) -> dict[str, Evidence]:
+    """The best run of each page that has one, by name."""
+    chosen = {name: best_run(name, complete_runs(runs)) for name in pages()}
+    return {name: run for name, run in chosen.items() if run is not None}
+
+
+def numbers_of(run: Evidence) -> list[Number]:
+    """Every number of a complete run, in the order of its tables."""
+    return list(pages()[page(run)].numbers(run))
+
+
+def main_numbers(run: Evidence) -> list[Number]:
+    """Those that its page is known by and of which one can be better than another."""
+    return [number for number in numbers_of(run) if number.is_main and number.column.better]
 
 
 def differences(newer: Evidence, older: Evidence) -> Iterator[str]:
     """What keeps two runs of a page from being compared, in words."""
-    for what, of in (("machine", machine), ("torch", torch_version), ("threads", _threads)):
+
+    def threads(run: Evidence) -> Any:
+        return run.manifest["environment"]["settings"]["threads"]
+
+    for what, of in (("machine", machine), ("torch", torch_version), ("threads", threads)):
         if of(newer) != of(older):
             yield f"{what}: {of(newer)}, before {of(older)}"
     if names := list(unequal_parameters(newer, older)):
@@ -129,60 +129,54 @@ def unequal_parameters(newer: Evidence, older: Evidence) -> Iterator[str]:
     One that the older run did not know counts as its default.
     """
     ours, theirs = newer.manifest["parameters"], older.manifest["parameters"]
-    defaults = _defaults(page(newer))
+    fields = pages()[page(newer)].config.model_fields
+    defaults = {
+        name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for name, field in fields.items()
+    }
     for name in dict.fromkeys([*ours, *theirs]):
         if ours.get(name, defaults.get(name)) != theirs.get(name, defaults.get(name)):
             yield name
 
 
+def _status(run: Evidence) -> str:
+    status, reason = str(run.manifest["status"]), run.manifest.get("reason")
+    if status == "running":
+        return "interrupted (or still running)"
+    return f"failed: {reason}" if status == "failed" and reason else status
+
+
+def _found(run: Evidence) -> str:
+    return pages()[page(run)].found(run) if run.is_complete else UNKNOWN
+
+
+RUNS = Table(
+    "runs.csv",
+    "One row a run, whatever became of it.",
+    (
+        Column("run", "Run folder, named by its start in UTC.", value=lambda r: r.manifest["run"]),
+        Column("page", "Page that the run is of.", value=page),
+        Column("found", "What the run found, in words.", value=_found),
+        Column("status", "What became of the run, with the reason.", value=_status),
+        Column("bases", "Bases that the run measured.", value=bases_of),
+        Column("machine", "Device and processor that the run was made on.", value=machine),
+        Column("preset", "Set of parameter files, smoke, cpu or gpu.", value=preset),
+        Column("torch", "Version of torch.", value=torch_version),
+        Column(
+            "code", "Commit of the code that ran, and whether files had been changed.", value=code
+        ),
+        Column("started (UTC)", "When the run began.", value=started),
+    ),
+)
+
+
 def runs_table(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     """One row a run, newest first; of a refused run nothing but its reason is used."""
-    rows = [_refused(run) if isinstance(run, Refused) else _known(run) for run in reversed(runs)]
+    unknown: Mapping[str, object] = dict.fromkeys(RUNS.names, UNKNOWN)
+    rows = [
+        RUNS.row(run)
+        if isinstance(run, Evidence)
+        else {**unknown, "run": run.folder.name, "status": f"refused: {run.reason}"}
+        for run in reversed(runs)
+    ]
     return pd.DataFrame(rows, columns=RUNS.names)
-
-
-def bases_of(run: Evidence) -> tuple[str, ...]:
-    """The bases, or arms, of a run: those in its table once it is complete."""
-    if run.is_complete:
-        rows = pages()[page(run)].rows(run)
-        named = [str(row.values["base"]) for row in rows if row.values.get("base")]
-    else:
-        named = list(run.manifest["parameters"].get("base", ()))
-    return tuple(dict.fromkeys(named))
-
-
-def _refused(run: Refused) -> dict[str, object]:
-    unknown: dict[str, object] = dict.fromkeys(RUNS.names, UNKNOWN)
-    return unknown | {"run": run.folder.name, "status": f"refused: {run.reason}"}
-
-
-def _known(run: Evidence) -> dict[str, object]:
-    status = run.manifest["status"]
-    if status == "running":
-        status = "interrupted (or still running)"
-    elif status == "failed" and run.manifest.get("reason"):
-        status = f"failed: {run.manifest['reason']}"
-    return {
-        "run": run.manifest["run"],
-        "page": page(run),
-        "preset": run.manifest["preset"],
-        "bases": bases_of(run),
-        "machine": machine(run),
-        "torch": torch_version(run),
-        "code": code(run),
-        "started (UTC)": started(run),
-        "status": status,
-        "found": pages()[page(run)].found(run) if run.is_complete else UNKNOWN,
-    }
-
-
-def _defaults(notebook: str) -> Mapping[str, Any]:
-    known = pages().get(notebook)
-    if known is None:
-        return {}
-    found = {name: field.default for name, field in known.config.model_fields.items()}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
-
-
-def _threads(run: Evidence) -> Any:
-    return run.manifest["environment"]["settings"]["threads"]

@@ -11,25 +11,13 @@ import numpy as np
 from psannlm.evidence.figures import Axes, Draw, Figure, compose, markers, palette, show_short
 from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused
-from psannlm.publish.run_facts import (
-    complete_runs,
-    machine,
-    numbers_of,
-    page,
-    started,
-    text_of,
-    unequal_parameters,
-)
+from psannlm.publish import run_facts
+from psannlm.publish.run_facts import machine, page
 
-FEWEST = 2
-"""Runs of equal parameters below which there is no trend."""
-
+FEWEST = 2  # runs of equal parameters below which there is no trend
 MOST_TICKS = 4
-TITLE_WIDTH = 50
-"""Characters of a line above a panel."""
-
-MOST_PANELS = 4
-"""Of one figure; what else was measured is in the table of best numbers and in the files."""
+TITLE_WIDTH = 50  # characters of a line above a panel
+MOST_PANELS = 4  # of a figure; what else was measured is in the table of best numbers and in files
 
 
 @dataclass(frozen=True)
@@ -43,7 +31,7 @@ class Trend:
     @property
     def moments(self) -> list[str]:
         """When each run began, to the minute, in UTC."""
-        return [started(run) for run in self.runs]
+        return [run_facts.started(run) for run in self.runs]
 
     def series(self, only: str = "") -> dict[tuple[str, str], dict[str, list[Number | None]]]:
         """By quantity and setting the main numbers of each base, one a run, None where none is.
@@ -53,8 +41,8 @@ class Trend:
         """
         found: dict[tuple[str, str], dict[str, list[Number | None]]] = {}
         for at, run in enumerate(self.runs):
-            for number in numbers_of(run):
-                if number.is_main and number.column.better and only in ("", number.base):
+            for number in run_facts.main_numbers(run):
+                if only in ("", number.base):
                     name, base, setting = number.key
                     empty: list[Number | None] = [None] * len(self.runs)
                     found.setdefault((name, setting), {}).setdefault(base, empty)[at] = number
@@ -64,57 +52,64 @@ class Trend:
 def trends(runs: Sequence[Evidence | Refused]) -> list[Trend]:
     """Of each page and machine the groups of runs with equal parameters, lone runs too."""
     groups: list[list[Evidence]] = []
-    for run in complete_runs(runs):
-        home = next((group for group in groups if _are_alike(group[0], run)), None)
-        if home is None:
-            groups.append([run])
+    for run in run_facts.complete_runs(runs):
+        for group in groups:
+            if _are_alike(group[0], run):
+                group.append(run)
+                break
         else:
-            home.append(run)
+            groups.append([run])
     found = [Trend(page(group[0]), machine(group[0]), group) for group in groups]
     return sorted(found, key=lambda trend: (trend.page, trend.machine))
-
-
-def sentences(found: Sequence[Trend]) -> Iterator[str]:
-    """Of each page and machine without a trend: how many runs there are, and what is missing."""
-    places = dict.fromkeys((trend.page, trend.machine) for trend in found)
-    for name, where in places:
-        mine = [trend for trend in found if (trend.page, trend.machine) == (name, where)]
-        if any(len(trend.runs) >= FEWEST for trend in mine):
-            continue
-        n = len(mine)
-        said = "one complete run" if n == 1 else f"{n} complete runs, no two of equal parameters"
-        yield f"{name.replace('_', ' ').capitalize()} on {where}: {said}."
 
 
 def _are_alike(one: Evidence, other: Evidence) -> bool:
     if (page(one), machine(one)) != (page(other), machine(other)):
         return False
-    return not any(unequal_parameters(other, one)) and text_of(one) == text_of(other)
+    differs = [*run_facts.unequal_parameters(other, one)]
+    return not differs and run_facts.text_of(one) == run_facts.text_of(other)
+
+
+def sentences(found: Sequence[Trend]) -> Iterator[str]:
+    """Of each page and machine without a trend: how many runs there are, and what is missing."""
+    places: dict[tuple[str, str], list[Trend]] = {}
+    for trend in found:
+        places.setdefault((trend.page, trend.machine), []).append(trend)
+    for (name, where), mine in places.items():
+        if all(len(trend.runs) < FEWEST for trend in mine):
+            n = len(mine)
+            many = f"{n} complete runs, no two of equal parameters"
+            yield f"{_title(name, where)}: {'one complete run' if n == 1 else many}."
 
 
 def figures(trends: Sequence[Trend], base: str = "") -> Iterator[Figure]:
-    """One figure a trend of enough runs; of one base alone if it is named."""
+    """One figure a trend of enough runs: a panel a quantity and setting, a line a base.
+
+    Args:
+        trends: What there is over time.
+        base: The only one drawn; all if empty.
+    """
     for trend in trends:
-        if len(trend.runs) >= FEWEST and trend.series(base):
-            yield figure(trend, base)
+        found = trend.series(base)
+        if len(trend.runs) < FEWEST or not found:
+            continue
+        panels: dict[str, Draw] = {}
+        for (quantity, setting), lines in list(found.items())[:MOST_PANELS]:
+            title = fill(f"{quantity}, {setting}" if setting else quantity, TITLE_WIDTH)
+            panels[title] = partial(_lines, lines, trend.moments)
+        name, preset = _title(trend.page, trend.machine), run_facts.preset(trend.runs[0])
+        yield compose(
+            f"{name}, run after run",
+            panels,
+            f"{name}, preset {preset}: {len(trend.runs)} complete runs of equal parameters, from "
+            f"{trend.moments[0]} to {trend.moments[-1]} UTC, set side by side whatever time lies "
+            "between. Bars are the intervals that the runs state. A step from one run to the next "
+            "is a change only where the table of regressions says so.",
+        )
 
 
-def figure(trend: Trend, base: str = "") -> Figure:
-    """Main numbers over runs, a panel a quantity and setting, a line a base."""
-    name = trend.page.replace("_", " ").capitalize()
-    panels: dict[str, Draw] = {}
-    for (quantity, setting), lines in list(trend.series(base).items())[:MOST_PANELS]:
-        title = fill(f"{quantity}, {setting}" if setting else quantity, TITLE_WIDTH)
-        panels[title] = partial(_lines, lines, trend.moments)
-    preset = trend.runs[0].manifest["preset"]
-    return compose(
-        f"{name} on {trend.machine}, run after run",
-        panels,
-        f"{name} on {trend.machine}, preset {preset}: {len(trend.runs)} complete runs of equal "
-        f"parameters, from {trend.moments[0]} to {trend.moments[-1]} UTC, set side by side "
-        "whatever time lies between. Bars are the intervals that the runs state. A step from one "
-        "run to the next is a change only where the table of regressions says so.",
-    )
+def _title(page: str, machine: str) -> str:
+    return f"{page.replace('_', ' ').capitalize()} on {machine}"
 
 
 def _lines(
@@ -129,12 +124,12 @@ def _lines(
             continue
         unit = known[0][1].unit
         values = np.array([value for _, _, value in known])
-        low = np.array([_or(n.low, value) for _, n, value in known])
-        high = np.array([_or(n.high, value) for _, n, value in known])
+        # An interval that is unknown has no length.
+        ends = np.array([(n.low, n.high) for _, n, _ in known], dtype=float).T
         axes.errorbar(
             [at + shift for at, _, _ in known],
             values,
-            np.abs([values - low, high - values]),
+            np.nan_to_num(np.abs(ends - values)),
             label=base,
             color=colours[base],
             marker=shapes[base],
@@ -145,7 +140,3 @@ def _lines(
     axes.set_xlim(-0.5, len(moments) - 0.5)
     show_short(axes.yaxis)
     axes.set_ylabel(unit)
-
-
-def _or(known: float | None, otherwise: float) -> float:
-    return otherwise if known is None else known

@@ -1,24 +1,24 @@
-"""What must hold between the numbers of a run: checked whenever its evidence is read."""
+"""Runs as all else reads them: what must hold between their numbers, how noisy a machine was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from psannlm.evidence import verify
 from psannlm.evidence.executed import is_complete
 from psannlm.evidence.runs import Evidence, EvidenceError, Refused, all_runs
+from psannlm.evidence.table import NOISE_FLOOR
 from psannlm.pages.registry import pages
 
 
 def checked_runs(reports: Path) -> Iterator[Evidence | Refused]:
     """Every run folder, those refused whose hashes or numbers are wrong."""
     for run in all_runs(reports):
-        if isinstance(run, Refused):
-            yield run
-            continue
         try:
-            check(run)
+            if isinstance(run, Evidence):
+                check(run)
             yield run
         except EvidenceError as error:
             yield Refused(run.folder, str(error))
@@ -39,3 +39,37 @@ def check(run: Evidence) -> None:
         raise EvidenceError(f"{run.name}: {name}.ipynb did not run to its end")
     for problem in verify.problems(pages()[name], run):
         raise EvidenceError(f"{run.name}: {problem}")
+
+
+def machine_floor(runs: Iterable[Evidence | Refused], like: Evidence) -> float | None:
+    """How noisy a machine is, for times whose own run measures nothing twice.
+
+    Args:
+        runs: To choose from, oldest first.
+        like: What the run has device, torch and preset in common with.
+
+    Returns:
+        The widest noise floor of the newest such run of the first page whose rows state one; None
+        where there is no such run, or it measured nothing twice.
+    """
+
+    def kind(run: Evidence) -> tuple[Any, ...]:
+        environment = run.manifest["environment"]
+        packages = environment["software"]["packages"]
+        return environment["device"], packages["torch"], run.manifest["preset"]
+
+    column = NOISE_FLOOR.name
+    page = next((page for page in pages().values() if column in page.tables[0].names), None)
+    alike = [
+        run
+        for run in runs
+        if isinstance(run, Evidence)
+        and run.is_complete
+        and page is not None
+        and run.manifest["notebook"] == page.name
+        and kind(run) == kind(like)
+    ]
+    if page is None or not alike:
+        return None
+    floors = (row.values.get(column) for row in page.rows(alike[-1]))
+    return max((floor for floor in floors if floor is not None), default=None)

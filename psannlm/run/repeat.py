@@ -13,7 +13,7 @@ from psannlm.pages.registry import pages
 from psannlm.rerun.environment_diff import EnvironmentDiff, environment_diff, refuse_other_text
 from psannlm.rerun.outcome import Outcome, compared, key_text
 from psannlm.run import check as evidence
-from psannlm.run.noise import machine_floor
+from psannlm.run.check import machine_floor
 
 
 def silent(_: str) -> None:
