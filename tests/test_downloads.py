@@ -18,7 +18,7 @@ from psannlm.evidence.runs import Run, all_runs, load
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages
 from psannlm.publish import build as book
-from psannlm.publish import history, landing
+from psannlm.publish import downloads, history, landing
 from psannlm.publish.downloads import (
     PAGE,
     SOURCE,
@@ -28,10 +28,7 @@ from psannlm.publish.downloads import (
     data_files,
     described,
     groups,
-    n_rows,
-    names_of,
-    readme,
-    run_facts,
+    names_and_rows,
     size,
     staged,
     zipped,
@@ -41,29 +38,43 @@ from tests.forging import forge
 from tests.synthetic import start_manifest, throughput_config, throughput_run
 
 FOLDER = f"{ZIP.removesuffix('.zip')}/"
-PICTURES = {".svg", ".png"}
+PICTURES = (".svg", ".png")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The best runs of two pages, one with trainings below it, and what is staged beside them."""
+def run(tmp_path_factory):
+    return load(throughput_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    """The page of that run, nothing staged beside it."""
+    return staged([run], {})[PAGE].decode()
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory, run):
+    """The best runs of two pages, one with trainings below it."""
     folder = throughput_run(tmp_path_factory.mktemp("shootout"))
     (folder / "cells").mkdir()
-    for key in ("0a", "0b", "0c"):
-        (folder / "cells" / f"{key}.json").write_text("{}")
-        forge(folder, f"cells/{key}.json", lambda _: '{"key": "0", "arm": "gelu"}')
-    best = {
-        "throughput": load(throughput_run(tmp_path_factory.mktemp("run"))),
-        "shootout": load(folder),
-    }
+    for name in ("cells/0a.json", "cells/0b.json", "cells/0c.json"):
+        (folder / name).write_text("{}")
+        forge(folder, name, lambda _: '{"key": "0", "arm": "gelu"}')
+    for name in ("a.svg", "b.png", "c.safetensors"):
+        (folder / name).write_bytes(b"")
+        forge(folder, name, lambda _: "x")
+    return {"throughput": run, "shootout": load(folder)}
+
+
+@pytest.fixture(scope="module")
+def files(best):
     beside = {
-        "runs.csv": b"base\n1\n",
-        "data/history/rows.csv": b"base\n2\n",
+        "data/history/runs.csv": b"base\n1\n",
         "data/throughput/throughput.csv": b"not this one",
         "data.json": b"{}",
         "answers.md": b"no data",
     }
-    return best, beside
+    return data_files(best, beside)
 
 
 def unpacked(archive):
@@ -72,39 +83,20 @@ def unpacked(archive):
         return {n.removeprefix(FOLDER): found.read(n) for n in found.namelist()}
 
 
-def test_every_artifact_but_pictures_is_there_with_histories_and_headlines(made):
-    best, beside = made
-
-    files = data_files(best, beside)
-
+def test_every_artifact_but_pictures_and_weights_is_there_with_histories_and_headlines(best, files):
     for page, run in best.items():
         there = {p.relative_to(run.folder).as_posix() for p in run.folder.rglob("*") if p.is_file()}
-        wanted = {n for n in there if not n.endswith(tuple(PICTURES)) and not n.startswith(".")}
+        out = (*PICTURES, ".safetensors")
+        wanted = {n for n in there if not n.endswith(out) and not n.startswith(".")}
         assert {n.removeprefix(f"{page}/") for n in files if n.startswith(f"{page}/")} == wanted
         assert any("/" in name for name in wanted) == (page == "shootout")
     assert files["history/runs.csv"] == b"base\n1\n"
-    assert files["history/rows.csv"] == b"base\n2\n"
     assert files["data.json"] == b"{}"
     assert "answers.md" not in files
     assert files["throughput/throughput.csv"] == best["throughput"].text("throughput.csv").encode()
 
 
-def test_pictures_and_weights_stay_out(tmp_path):
-    folder = throughput_run(tmp_path)
-    run = load(folder)
-    for name in ("a.svg", "b.png", "c.safetensors"):
-        run.manifest["artifacts"][name] = ""
-        (folder / name).write_bytes(b"x")
-
-    assert not [
-        n for n in data_files({"throughput": run}, {}) if n[-4:] in (".svg", ".png", "sors")
-    ]
-
-
-def test_what_the_zip_holds_is_what_was_put_in_with_checksums_and_license(made):
-    best, beside = made
-    files = data_files(best, beside)
-
+def test_what_the_zip_holds_is_what_was_put_in_with_checksums_and_license(best, files):
     found = unpacked(zipped(files, best))
 
     assert {name: found[name] for name in files} == files
@@ -118,9 +110,7 @@ def test_what_the_zip_holds_is_what_was_put_in_with_checksums_and_license(made):
     }
 
 
-def test_equal_data_makes_equal_bytes_in_any_order(made, monkeypatch):
-    best, beside = made
-    files = data_files(best, beside)
+def test_equal_data_makes_equal_bytes_in_any_order(best, files, monkeypatch):
     first = zipped(files, best)
     monkeypatch.setattr("time.time", lambda: 2e9)
 
@@ -132,12 +122,10 @@ def test_equal_data_makes_equal_bytes_in_any_order(made, monkeypatch):
         assert {entry.date_time for entry in found.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_the_readme_names_every_file_every_column_and_every_run(made):
-    best, beside = made
-    files = data_files(best, beside)
+def test_the_readme_names_every_file_every_column_and_every_run(best, files):
     found = groups(files)
 
-    text = readme(best, found)
+    text = downloads.readme(best, found)
 
     headings = [line for line in text.splitlines() if line.startswith("### ")]
     named = [heading[5:-1].partition(", ")[0] for heading in headings]
@@ -150,42 +138,32 @@ def test_the_readme_names_every_file_every_column_and_every_run(made):
         assert group.holds in part
         assert all(f"| `{column.name}` | " in part for column in group.columns)
     for run in best.values():
-        assert all(fact in text for fact in run_facts(run).values())
+        assert all(fact in text for fact in downloads.known_of(run).values())
     assert "@software{" in text
 
 
-def test_a_group_of_one_file_counts_its_rows_and_one_of_many_its_files(made):
-    best, beside = made
-    found = {group.pattern: group for group in groups(data_files(best, beside))}
+def test_a_group_of_one_file_counts_its_rows_and_one_of_many_its_files(best, files):
+    found = {group.pattern: group for group in groups(files)}
 
     table, cells = found["throughput/samples.csv"], found["shootout/cells/*.json"]
 
     assert table.n_rows == best["throughput"].text("samples.csv").count("\n") - 1
     assert cells.n_rows is None
-    assert cells.n_bytes == sum(
-        p.stat().st_size for p in (best["shootout"].folder / "cells").iterdir()
-    )
-
-
-def test_without_a_run_the_zip_still_says_what_it_is():
-    found = unpacked(zipped({}, {}))
-
-    assert set(found) == {"README.md", "LICENSE", "SHA256SUMS"}
+    folder = best["shootout"].folder / "cells"
+    assert cells.n_bytes == sum(path.stat().st_size for path in folder.iterdir())
 
 
 @pytest.mark.slow
 def test_the_committed_evidence_is_in_the_zip_byte_for_byte():
-    runs = list(all_runs(REPORTS))
-    best = best_runs(runs)
+    best = best_runs(list(all_runs(REPORTS)))
 
     found = unpacked(zipped(data_files(best, {}), best))
 
     for page, run in best.items():
         manifest = json.loads(found[f"{page}/run.json"])
         for name, expected in manifest["artifacts"].items():
-            is_picture = name[-4:] in PICTURES
-            assert (f"{page}/{name}" in found) != is_picture
-            if not is_picture:
+            assert (f"{page}/{name}" in found) != name.endswith(PICTURES)
+            if not name.endswith(PICTURES):
                 assert hashlib.sha256(found[f"{page}/{name}"]).hexdigest() == expected
         assert run.folder.name == manifest["run"]
 
@@ -205,19 +183,23 @@ UNITS = {
 """What the end of a name says of its unit."""
 
 
+def fields(file, text):
+    return names_and_rows(file, text)[0]
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """Paths, and the names of the columns, of all committed evidence and what is made of it."""
     runs = list(all_runs(REPORTS))
-    found = {landing.DATA.file: names_of("data.json", landing.document({}, []))}
+    found = {landing.DATA.file: fields("data.json", landing.document({}, []))}
     for run in runs:
         for name in (*run.manifest["artifacts"], "run.json"):
             if name.endswith((".csv", ".json")):
                 path = f"{run.manifest['notebook']}/{name}"
-                found[path] = found.get(path, []) + names_of(name, run.text(name))
+                found[path] = found.get(path, []) + fields(name, run.text(name))
     for name, text in history.files(runs).items():
         if name.endswith(".csv"):
-            found[f"history/{Path(name).name}"] = names_of(name, text)
+            found[f"history/{Path(name).name}"] = fields(name, text)
     manifest = start_manifest("throughput", throughput_config())
     run = Run.start("benchmarks", manifest, reports=tmp_path_factory.mktemp("resumed"))
     run.seal("failed", "killed")
@@ -265,33 +247,33 @@ def test_a_file_goes_by_what_its_own_page_says_of_it():
     assert described("history/throughput.csv")["ratio"] is pages()["throughput"].tables[0]["ratio"]
 
 
-def test_names_and_rows_are_read_from_tables_lists_and_objects():
-    assert names_of("a.csv", "x,y\n1,2\n") == ["x", "y"]
-    assert names_of("a.json", '[{"x": 1}, {"y": 2, "x": 0}]') == ["x", "y"]
-    assert names_of("a.json", '{"z": [1]}') == ["z"]
-    assert names_of("a.log", "x") == []
-    assert n_rows("a.csv", 'x\n"1\n2"\n3\n') == 2
-    assert n_rows("a.json", "[1, 2, 3]") == 3
-    assert n_rows("a.json", "{}") is None
-    assert n_rows("a.md", "x") is None
+@pytest.mark.parametrize(
+    ("file", "text", "names", "rows"),
+    [
+        ("a.csv", "x,y\n1,2\n", ["x", "y"], 1),
+        ("a.csv", 'x\n"1\n2"\n3\n', ["x"], 2),
+        ("a.csv", "", [], 0),
+        ("a.json", '[{"x": 1}, {"y": 2, "x": 0}]', ["x", "y"], 2),
+        ("a.json", "[1, 2, 3]", [], 3),
+        ("a.json", '{"z": [1]}', ["z"], None),
+        ("a.log", "x", [], None),
+    ],
+)
+def test_names_and_rows_are_read_from_tables_lists_and_objects(file, text, names, rows):
+    assert names_and_rows(file, text) == (names, rows)
 
 
 # The page
 
 
-def test_every_file_has_a_row_with_its_size_rows_and_what_it_holds(tmp_path):
-    run = load(throughput_run(tmp_path))
-    files = data_files({"throughput": run}, {})
-
-    text = staged([run], {})[PAGE].decode()
-
-    for path, content in files.items():
+def test_every_file_has_a_row_with_its_size_rows_and_what_it_holds(run, page):
+    for path, content in data_files({"throughput": run}, {}).items():
         name = path.removeprefix("throughput/")
-        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}`"))
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}`"))
         assert f"| {size(len(content))} |" in row
         assert not row.endswith("| — |")
     steps = run.text("samples.csv").count("\n") - 1
-    assert f"| {steps:,} | One row a timed step. |" in text
+    assert f"| {steps:,} | One row a timed step. |" in page
 
 
 @pytest.mark.slow
@@ -303,55 +285,35 @@ def test_what_is_staged_is_linked_and_the_rest_is_in_the_zip(tmp_path):
 
     text = (results / PAGE).read_text()
     links = re.findall(r"\{download\}`(?:[^`<]*<)?([^`>]+)>?`", text)
-    assert ZIP in links
-    assert "data/throughput/throughput.csv" in links
+    assert {ZIP, "data/throughput/throughput.csv", "data/history/runs.csv"} <= set(links)
     assert all((results / link).is_file() for link in links)
     assert "| `README.md`, in the zip |" in text
     assert "| `throughput.ipynb`, in the zip |" in text, "the page of that name is a shorter one"
 
 
-def test_a_staged_file_that_differs_is_not_offered_in_place_of_the_evidence(tmp_path):
-    run = load(throughput_run(tmp_path))
-
+def test_a_staged_file_that_differs_is_not_offered_in_place_of_the_evidence(run):
     text = staged([run], {"throughput.ipynb": b"a shorter page"})[PAGE].decode()
 
     assert "| `throughput.ipynb`, in the zip |" in text
 
 
-def test_a_history_is_offered_wherever_it_is_staged():
-    text = staged([], {"data/history/rows.csv": b"base\n1\n"})[PAGE].decode()
-    other = staged([], {"rows.csv": b"base\n1\n"})[PAGE].decode()
-
-    assert "## History" in text
-    assert "{download}`rows.csv <rows.csv>`" in other
-    assert "{download}`rows.csv <data/history/rows.csv>`" in text
+def test_columns_are_tables_that_sort(page):
+    assert "Columns of throughput/samples.csv" in page
+    assert "<td>seconds</td><td>s</td><td>Time of the step.</td>" in page
+    assert 'class="dataframe sortable"' in page
+    assert page.count("```{dropdown}") == 1
 
 
-def test_columns_are_tables_that_sort(tmp_path):
-    run = load(throughput_run(tmp_path))
-
-    text = staged([run], {})[PAGE].decode()
-
-    assert "Columns of throughput/samples.csv" in text
-    assert "<td>seconds</td><td>s</td><td>Time of the step.</td>" in text
-    assert 'class="dataframe sortable"' in text
-    assert text.count("```{dropdown}") == 1
+def test_the_page_tells_which_run_it_offers_and_how_to_cite(run, page):
+    assert f"Run {run.name}, preset" in page
+    assert citation().bibtex in page
 
 
-def test_the_page_tells_which_run_it_offers_and_how_to_cite(tmp_path):
-    run = load(throughput_run(tmp_path))
-
-    text = staged([run], {})[PAGE].decode()
-
-    assert f"Run {run.name}, preset" in text
-    assert citation().bibtex in text
-
-
-def test_without_a_run_the_page_says_how_to_make_one():
+def test_without_a_run_page_and_zip_still_say_what_they_are():
     made = staged([], {})
 
     assert "No complete run yet" in made[PAGE].decode()
-    assert set(made) == {PAGE, ZIP}
+    assert set(unpacked(made[ZIP])) == {"README.md", "LICENSE", "SHA256SUMS"}
 
 
 def test_the_zip_changes_with_its_data_alone(tmp_path):
@@ -365,20 +327,22 @@ def test_the_zip_changes_with_its_data_alone(tmp_path):
     assert (first == again, first == changed) == (True, False)
 
 
-def test_sizes_are_said_in_kib_or_mib():
-    assert [
-        size(n).replace("\N{NO-BREAK SPACE}", " ") for n in (51, 2048, 1_023_999, 3 * 2**20)
-    ] == [
-        "0.0 KiB",
-        "2.0 KiB",
-        "1000.0 KiB",
-        "3.0 MiB",
-    ]
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [(51, "0.0 KiB"), (2048, "2.0 KiB"), (1_023_999, "1000.0 KiB"), (3 * 2**20, "3.0 MiB")],
+)
+def test_sizes_are_said_in_kib_or_mib(n, said):
+    assert size(n) == said.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+# The citation
 
 
 def test_the_citation_names_the_version_title_authors_and_license_of_the_project():
     book = yaml.safe_load((ROOT / "_config.yml").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    content = yaml.safe_load(SOURCE.read_text())
 
     cited = citation()
 
@@ -387,11 +351,6 @@ def test_the_citation_names_the_version_title_authors_and_license_of_the_project
     assert cited.authors == (book["author"],)
     assert cited.license == project["license"]
     assert cited.date.startswith(book["copyright"])
-
-
-def test_the_file_has_what_the_format_requires():
-    content = yaml.safe_load(SOURCE.read_text())
-
     assert content["cff-version"] == "1.2.0"
     assert set(content) >= {"message", "title", "authors", "abstract", "keywords", "type"}
 
