@@ -14,9 +14,7 @@ from psannlm.run import preset as runner
 OUTPUT = ROOT / "_build" / "psannlm-report.pdf"
 SINGLE = ROOT / "_build" / "singlehtml" / "intro.html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 300
-"""Seconds after which a browser is stopped."""
-
+PATIENCE = 300  # seconds after which a browser is stopped
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -36,13 +34,7 @@ class PdfError(ConfigError):
 
 
 def make(output: Path = OUTPUT) -> Path:
-    """Build the book as one page and print it.
-
-    Args:
-        output: Where the PDF goes.
-
-    Returns:
-        The path of the PDF.
+    """Build the book as one page and print it; returns the path of the PDF.
 
     Raises:
         PdfError: There is no browser, the book does not build without warnings, or the browser
@@ -66,15 +58,13 @@ def find_browser() -> str:
         PdfError: There is none.
     """
     named = os.environ.get("CHROMIUM")
-    if named:
-        if found := shutil.which(named):
+    for name in (named,) if named else BROWSERS:
+        if found := shutil.which(name):
             return found
+    if named:
         raise PdfError(
             f"CHROMIUM must name a program that runs, got {named!r}; correct or unset it"
         )
-    for name in BROWSERS:
-        if found := shutil.which(name):
-            return found
     raise PdfError(
         f"a PDF needs Chromium or Chrome, none of {', '.join(BROWSERS)} is on the path; install "
         "one, or name its program in CHROMIUM"
@@ -89,10 +79,10 @@ def printed(browser: str, page: Path) -> bytes:
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         made = Path(folder) / "book.pdf"
-        command = [browser, *FLAGS, f"--user-data-dir={folder}/profile", f"--print-to-pdf={made}"]
+        own = (f"--user-data-dir={folder}/profile", f"--print-to-pdf={made}", page.as_uri())
         try:
             done = subprocess.run(
-                [*command, page.as_uri()], capture_output=True, text=True, timeout=PATIENCE
+                [browser, *FLAGS, *own], capture_output=True, text=True, timeout=PATIENCE
             )
         except OSError as error:
             raise PdfError(

@@ -8,32 +8,24 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from psannlm import REPORTS, ROOT
 
 STAMP = ".staged.json"
-CONTENTS = "results/_toc.yml"
-"""The table of contents with all measured pages, below the book."""
+CONTENTS = "results/_toc.yml"  # the table of contents with all measured pages, below the book
 
 
 @dataclass(frozen=True)
 class Staged:
     """What is staged, and what a build needs to know of it."""
 
-    inputs: str
-    """Hash of everything that the pages were made from."""
-
-    files: dict[str, str]
-    """Hash of every staged file, by its path below the book."""
-
-    warnings: list[str]
-    """Of refused runs, by name; a build repeats them."""
-
-    constants: dict[str, str]
-    """Numbers of the method, for the prose that explains it."""
+    inputs: str  # hash of everything that the pages were made from
+    files: dict[str, str]  # hash of every staged file, by its path below the book
+    warnings: list[str]  # of refused runs, by name; a build repeats them
+    constants: dict[str, str]  # numbers of the method, for the prose that explains it
 
 
 def prepare(source: Path) -> Staged:
@@ -55,7 +47,7 @@ def prepare(source: Path) -> Staged:
     return staged
 
 
-def fingerprint(files: Iterator[Path]) -> str:
+def fingerprint(files: Iterable[Path]) -> str:
     """One hash of the paths and contents of files."""
     whole = hashlib.sha256()
     for path in files:
@@ -76,16 +68,17 @@ def copy_mathjax(output: Path) -> bool:
     return True
 
 
-def _inputs() -> Iterator[Path]:
-    for folder, pattern in (
-        (REPORTS, "*"),
-        (ROOT / "psannlm", "*.py"),
-        (ROOT / "params", "*.yaml"),
-    ):
-        yield from (path for path in sorted(folder.rglob(pattern)) if path.is_file())
-    yield from sorted((ROOT / "book").glob("*.y*ml"))
-    beside = (ROOT / "CITATION.cff", ROOT / "LICENSE")
-    yield from (path for path in beside if path.is_file())
+def _inputs() -> list[Path]:
+    """The evidence, the code, the parameters, the book's own data, and what downloads cite."""
+    found = [
+        *REPORTS.rglob("*"),
+        *(ROOT / "psannlm").rglob("*.py"),
+        *(ROOT / "params").rglob("*.yaml"),
+        *(ROOT / "book").glob("*.y*ml"),
+        ROOT / "CITATION.cff",
+        ROOT / "LICENSE",
+    ]
+    return sorted(path for path in found if path.is_file())
 
 
 def _hashes(folder: Path) -> dict[str, str]:

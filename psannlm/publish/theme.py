@@ -14,8 +14,7 @@ from sphinx.addnodes import pending_xref
 
 SCRIPT = "scripts/fontawesome.js"
 SHEET = "styles/pydata-sphinx-theme.css"
-FONTS = "vendor/fontawesome/webfonts"
-FONT = f"{FONTS}/fa-solid-900.ttf"
+FONT = "vendor/fontawesome/webfonts/fa-solid-900.ttf"
 WITHOUT = "// The font draws the icons; see styles/pydata-sphinx-theme.css.\n"
 
 NAME = re.compile(r"\bfa-[a-z0-9-]+")
@@ -25,9 +24,8 @@ ESCAPED, PLAIN = re.compile(r'"\\(f[0-9a-f]{3})"'), re.compile("[\uf000-\uf8ff]"
 
 PACKED = re.compile(r'url\([^)]*/fa-solid-900\.woff2\) format\("woff2"\),')
 
+# Prose; tables, headings and captions stay as they are.
 WHERE = (nodes.paragraph, nodes.admonition, nodes.note, nodes.warning)
-"""Prose; tables, headings and captions stay as they are."""
-
 NOT_IN = (
     nodes.reference, nodes.literal, nodes.literal_block, nodes.math, nodes.raw, nodes.title,
     nodes.table, nodes.caption, nodes.target, pending_xref,
@@ -47,7 +45,12 @@ def lighten(site: Path) -> None:
     if not (script.is_file() and sheet.is_file() and font.is_file()):
         return
     script.write_text(WITHOUT, encoding="utf-8")
-    rules = _used_rules(sheet.read_text(encoding="utf-8"), _names(site))
+    names = _names(site)
+
+    def kept(rule: re.Match[str]) -> str:
+        return rule[0] if names.intersection(NAME.findall(rule[1])) else ""
+
+    rules = RULE.sub(kept, sheet.read_text(encoding="utf-8"))
     sheet.write_text(PACKED.sub("", rules), encoding="utf-8")
     sheets = [path.read_text(encoding="utf-8") for path in sorted(static.rglob("*.css"))]
     signs = {int(sign, 16) for text in sheets for sign in ESCAPED.findall(text)}
@@ -58,13 +61,6 @@ def _names(site: Path) -> set[str]:
     """Icons that pages, or scripts while they are read, ask for."""
     shown = [*site.rglob("*.html"), *(p for p in site.rglob("*.js") if p.name != "tex-svg.js")]
     return {name for path in shown for name in NAME.findall(path.read_text(encoding="utf-8"))}
-
-
-def _used_rules(sheet: str, names: set[str]) -> str:
-    def kept(rule: re.Match[str]) -> str:
-        return rule[0] if names.intersection(NAME.findall(rule[1])) else ""
-
-    return RULE.sub(kept, sheet)
 
 
 def _keep(font: Path, signs: set[int]) -> None:
@@ -97,7 +93,8 @@ def link_terms(page: nodes.document, terms: Collection[str]) -> None:
         rest = str(text)
         while waiting and (found := _pattern(waiting).search(rest)):
             mention = found.group()
-            term = waiting.pop(_singular(mention.lower(), waiting))
+            word = mention.lower()
+            term = waiting.pop(word if word in waiting else word.removesuffix("s"))
             parts += [nodes.Text(rest[: found.start()]), _reference(term, mention)]
             rest = rest[found.end() :]
         if parts:
@@ -110,29 +107,19 @@ def _pattern(waiting: Collection[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w/-])(?:{words})s?(?![\w/-])", re.IGNORECASE)
 
 
-def _singular(mention: str, waiting: Collection[str]) -> str:
-    return mention if mention in waiting else mention.removesuffix("s")
-
-
 def _prose(page: nodes.document) -> Iterator[nodes.Text]:
     """Texts of paragraphs that stand in nothing that is set apart."""
     for text in page.findall(nodes.Text):
-        above = list(_ancestors(text))
-        if any(isinstance(node, WHERE) for node in above) and not any(
-            isinstance(node, NOT_IN) for node in above
-        ):
+        above = [text.parent]
+        while above[-1].parent is not None:
+            above.append(above[-1].parent)
+        apart = any(isinstance(node, NOT_IN) for node in above)
+        if not apart and any(isinstance(node, WHERE) for node in above):
             yield text
 
 
-def _ancestors(node: nodes.Node) -> Iterator[nodes.Node]:
-    parent = node.parent
-    while parent is not None:
-        yield parent
-        parent = parent.parent
-
-
 def _reference(term: str, mention: str) -> pending_xref:
-    reference: pending_xref = pending_xref(
+    reference = pending_xref(
         "", refdomain="std", reftype="term", reftarget=term, refexplicit=True, refwarn=True
     )
     reference.append(nodes.inline(mention, mention, classes=["xref", "std", "std-term"]))

@@ -4,6 +4,7 @@ Each notebook runs in a papermill of its own; one that fails does not stop the o
 report says so at its end.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -42,8 +43,7 @@ class Outcome:
 
     notebook: str
     seconds: float
-    reason: str
-    """Empty if it ran to its end."""
+    reason: str  # empty if it ran to its end
 
 
 def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
@@ -94,9 +94,9 @@ def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
         ConfigError: A source cannot be fetched.
     """
     path = ROOT / str(parameters.get("corpus", ""))
-    made = [name for name in recipe.names() if path == CORPORA / f"{name}.txt"]
-    if made and not path.exists():
-        build.build(made[0])
+    name = path.stem
+    if path == CORPORA / f"{name}.txt" and name in recipe.names() and not path.exists():
+        build.build(name)
 
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
@@ -104,34 +104,30 @@ def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
 
     None named means all but those that install another package.
     """
-    folder = ROOT / "params"
-    presets = sorted({p.parent.name for name in pages() for p in folder.glob(f"*/{name}.yaml")})
-    if preset not in presets:
-        raise ConfigError(
-            f"unknown preset {preset!r}{nearest(preset, presets)} There are: {', '.join(presets)}"
-        )
-    for name in only:
-        if name not in pages():
-            known = ", ".join(pages())
-            raise ConfigError(
-                f"unknown notebook {name!r}{nearest(name, pages())} There are: {known}"
-            )
+    files = (path for name in pages() for path in (ROOT / "params").glob(f"*/{name}.yaml"))
+    presets = sorted({path.parent.name for path in files})
+    asked = [("preset", preset, presets), *(("notebook", name, [*pages()]) for name in only)]
+    for what, name, known in asked:
+        if name not in known:
+            near = nearest(name, known)
+            raise ConfigError(f"unknown {what} {name!r}{near} There are: {', '.join(known)}")
     wanted = only or [name for name, page in pages().items() if not page.installs]
     return [name for name in pages() if name in wanted]
 
 
 def check_parameters(name: str, path: Path) -> None:
     """Refuse a parameter file that its notebook would refuse, or that leaves a parameter out."""
-    data = read_parameters(path)
-    shown = _shown(path)
-    declared = default_parameters(name)
+    data, declared = read_parameters(path), default_parameters(name)
     missing = [f"  {key}: missing" for key in declared if key not in data]
+    wrong = f"{_shown(path)}:"
     try:
-        configuration(pages()[name], declared | data, shown)
+        configuration(pages()[name], declared | data, _shown(path))
     except ConfigError as error:
-        raise ConfigError("\n".join([str(error), *missing])) from None
-    if missing:
-        raise ConfigError("\n".join([f"{shown}:", *missing]))
+        wrong = str(error)
+    else:
+        if not missing:
+            return
+    raise ConfigError("\n".join([wrong, *missing])) from None
 
 
 def _shown(path: Path) -> str:
@@ -169,9 +165,8 @@ def run_notebook(
     """One notebook through papermill, with a progress bar of what it measures or trains."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)  # an older one would lend this run its errors
-    source, target = NOTEBOOKS / f"{name}.ipynb", output
     command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
-    command += [str(p.relative_to(ROOT)) for p in (source, target)]
+    command += [str(p.relative_to(ROOT)) for p in (NOTEBOOKS / f"{name}.ipynb", output)]
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="psannlm-progress-") as folder:
         progress, log_path = Path(folder, "progress.json"), Path(folder, "log.txt")
@@ -210,10 +205,9 @@ def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> No
 
 def _told(progress: Path) -> dict[str, Any]:
     """What the notebook last said of its progress; nothing before it has begun to measure."""
-    try:
-        told: dict[str, Any] = json.loads(progress.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+    told: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError):
+        told = json.loads(progress.read_text(encoding="utf-8"))
     return told
 
 
@@ -228,13 +222,12 @@ def _way_on(progress: Path) -> str:
 def _reason(output: Path, log: str) -> str:
     """Why the notebook failed: its own error, or the last words of papermill."""
     try:
-        notebook = nbformat.read(output, as_version=4)
+        cells = nbformat.read(output, as_version=4).cells
     except Exception:  # papermill failed before it wrote a notebook
-        notebook = nbformat.v4.new_notebook()
-    for cell in notebook.cells:
-        for found in cell.get("outputs", []):
-            if found.output_type == "error":
-                return f"{found.ename}: {found.evalue}"
+        cells = []
+    for found in (output for cell in cells for output in cell.get("outputs", [])):
+        if found.output_type == "error":
+            return f"{found.ename}: {found.evalue}"
     lines = [line for line in log.splitlines() if line.strip()]
     return lines[-1] if lines else "papermill ended without a word"
 

@@ -10,14 +10,9 @@ from psannlm.evidence.page import Page, RerunRequest, run_info
 from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import MANIFEST, Evidence, all_runs, load
 from psannlm.pages.registry import pages
-from psannlm.rerun.environment_diff import EnvironmentDiff, environment_diff, refuse_other_text
+from psannlm.rerun.environment_diff import environment_diff, refuse_other_text
 from psannlm.rerun.outcome import Outcome, compared, key_text
-from psannlm.run import check as evidence
-from psannlm.run.check import machine_floor
-
-
-def silent(_: str) -> None:
-    """Tells nobody."""
+from psannlm.run.check import check, machine_floor
 
 
 def rerun(
@@ -25,7 +20,7 @@ def rerun(
     number: int = 1,
     *,
     repeats: int | None = None,
-    say: Callable[[str], None] = silent,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Measure a published row again, as its run did, and hold it to what that run predicts.
 
@@ -55,25 +50,12 @@ def rerun(
     here = environment_diff(run)
     say(f"row {number} of {row.file}, run {run.name}, page {page.name}: {key_text(page, row)}")
     info = run_info(page, run)
-    request = _request(page, row, info.config, here, repeats, say)
-    new = page.measure_again(row, request, info.records)
-    return Outcome(page, row, compared(page, row, request, info.records, new), here)
-
-
-def _request(
-    page: Page[Any, Any],
-    row: Row,
-    config: Any,
-    here: EnvironmentDiff,
-    repeats: int | None,
-    say: Callable[[str], None],
-) -> RerunRequest[Any]:
-    """What the page is asked for: as many repeats as were published, up to what is usual."""
-    values, run = row.values, row.run
+    # As many repeats as were published, up to what is usual.
+    values = row.values
     processes = (values.get("n_ok") or 0) + (values.get("n_failed") or 0)
     published = processes or values.get("n_seeds") or 1
-    return RerunRequest(
-        config=config.model_copy(update={"device": here.device.type}),
+    request: RerunRequest[Any] = RerunRequest(
+        config=info.config.model_copy(update={"device": here.device.type}),
         device=here.device,
         repeats=repeats or min(published, page.usual_repeats),
         say=say,
@@ -81,6 +63,8 @@ def _request(
         same_device=here.same_device,
         same_digits=here.same_digits,
     )
+    new = page.measure_again(row, request, info.records)
+    return Outcome(page, row, compared(page, row, request, info.records, new), here)
 
 
 def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
@@ -95,7 +79,7 @@ def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
             the run did not come to its end.
     """
     if not (folder / MANIFEST).is_file():
-        names = [f"{p.parent.name}/{p.name}" for p in (r.folder for r in all_runs(reports))]
+        names = [f"{one.folder.parent.name}/{one.folder.name}" for one in all_runs(reports)]
         raise ConfigError(
             f"{folder} is no run folder; there are, below {reports.name}/: "
             + (", ".join(names) or "none")
@@ -106,7 +90,7 @@ def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
             f"{run.name} is not complete ({run.manifest['status']}), so it publishes no rows; "
             "name a complete run"
         )
-    evidence.check(run)
+    check(run)
     return run
 
 
