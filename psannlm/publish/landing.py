@@ -8,8 +8,7 @@ from typing import Any
 from psannlm import REPORTS, ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import page as page_module
-from psannlm.evidence.numbers import Number
-from psannlm.evidence.rows import Row
+from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import badge
