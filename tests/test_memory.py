@@ -405,9 +405,9 @@ def test_a_kind_has_one_colour_in_all_panels(monkeypatch):
         other if amp == "bf16" else kinds
         for amp, kinds in zip(rows["amp"], rows["predicted_kinds_mib"], strict=True)
     ]
-    seen, shades = [], figures.shades
+    seen, shades = [], figures.figures.shades
     monkeypatch.setattr(
-        figures, "shades", lambda names, **more: seen.append(names) or shades(names, **more)
+        figures.figures, "shades", lambda names, **more: seen.append(names) or shades(names, **more)
     )
 
     figures.breakdown(rows, ALL)

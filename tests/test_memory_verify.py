@@ -8,8 +8,8 @@ import pytest
 from psannlm.evidence import verify
 from psannlm.evidence.runs import load
 from psannlm.files import MIB
-from psannlm.pages.memory.bounds import impossible
 from psannlm.pages.memory.page import PAGE
+from psannlm.pages.memory.records import impossible
 from tests.forging import forge
 from tests.synthetic_memory import (
     PARAMETERS,

@@ -216,7 +216,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def is_headline(self, row: Row, column: Column) -> bool:
         """Whether a number stands on the landing page."""
-        return bool(column.headline)
+        return bool(column.headline) and self.is_main(row)
 
     def is_main(self, row: Row) -> bool:
         """Whether the numbers of a row are among those that the page is known by."""

@@ -2,33 +2,21 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from psannlm.evidence.figures import (
-    INK,
-    MARKERS,
-    Axes,
-    Draw,
-    Figure,
-    compose,
-    palette,
-    shades,
-    show_short,
-)
+from psannlm.evidence import figures
+from psannlm.evidence.figures import Axes, Draw, Figure, compose
 from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.tables import PEAK, kinds_of, main_rows
-from psannlm.pages.memory.worker import DEFAULT
+from psannlm.pages.memory.records import DEFAULT
+from psannlm.pages.memory.tables import MEASURED, PEAK, kinds_of, main_rows
 
 STATE = ("parameters", "optimizer")
 """Parts that are there all the time, whatever the batch."""
 
-COLUMNS = {
-    "saved": ("saved_mib", "activation memory, MiB"),
-    "peak": ("peak_allocated_mib", f"{PEAK}, MiB"),
-}
-"""Of what can be drawn against the size of a step: its column, and its name on an axis."""
+NAMES = {"saved": "activation memory, MiB", "peak": f"{PEAK}, MiB"}
+"""Of what can be drawn against the size of a step, on its axis."""
 
 MOST_KINDS = 7
 """Kinds of saved tensors that are told apart; smaller ones are drawn together."""
@@ -73,9 +61,9 @@ def parts(row: Mapping[Any, Any], kinds: list[str]) -> dict[str, float]:
         row: Of memory.json.
         kinds: Of saved tensors, those first that are told apart.
     """
-    apart, sizes = kinds[:MOST_KINDS], row["predicted_kinds_mib"]
+    sizes = row["predicted_kinds_mib"]
     found = {name: row[f"predicted_{name}_mib"] for name in STATE}
-    found |= {f"saved: {kind}": sizes.get(kind, 0.0) for kind in apart}
+    found |= {f"saved: {kind}": sizes.get(kind, 0.0) for kind in kinds[:MOST_KINDS]}
     if len(kinds) > MOST_KINDS:
         found[OTHERS] = sum(sizes.get(kind, 0.0) for kind in kinds[MOST_KINDS:])
     found["logits"] = row["predicted_logits_mib"]
@@ -86,57 +74,45 @@ def parts(row: Mapping[Any, Any], kinds: list[str]) -> dict[str, float]:
 
 
 def _stacks(rows: pd.DataFrame, kinds: list[str], axes: Axes) -> None:
-    stacks = [parts(row, kinds) for row in rows.to_dict("records")]
-    names = list(stacks[0]) if stacks else []
-    colours = shades(names, grey=(*STATE, REST))
-    left = [0.0] * len(stacks)
-    for name in names:
-        sizes = [stack[name] for stack in stacks]
-        axes.barh(range(len(stacks)), sizes, left=left, color=colours[name], label=name)
-        left = [before + size for before, size in zip(left, sizes, strict=True)]
+    stacks = pd.DataFrame([parts(row, kinds) for row in rows.to_dict("records")])
+    colours = figures.shades(list(stacks), grey=(*STATE, REST))
+    left = stacks.cumsum(axis=1) - stacks
+    for name in stacks:
+        axes.barh(stacks.index, stacks[name], left=left[name], color=colours[name], label=name)
     peaks = rows["peak_allocated_mib"].astype(float)
-    axes.plot(
-        peaks,
-        range(len(peaks)),
-        linestyle="",
-        marker="D",
-        markersize=5,
-        color=INK,
-        markerfacecolor="none",
-        label="measured peak",
-    )
+    diamond: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "none"}
+    at = range(len(peaks))
+    axes.plot(peaks, at, linestyle="", color=figures.INK, label="measured peak", **diamond)
     switches = ["on" if on else "off" for on in rows["grad_checkpoint"]]
     labels = [f"{base}, {on}" for base, on in zip(rows["base"], switches, strict=True)]
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(at, labels)
     axes.set_xlabel("MiB, checkpointing off and on")
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
     axes.invert_yaxis()
 
 
-def growth(table: pd.DataFrame, config: MemoryConfig, what: Literal["saved", "peak"]) -> Figure:
+def growth(table: pd.DataFrame, config: MemoryConfig, what: str) -> Figure:
     """Bytes against batch tokens and against context, off and on; no panel without a curve.
 
     Args:
         table: Rows of memory.json.
         config: Of the run.
-        what: What is drawn.
+        what: What is drawn, saved or peak.
     """
-    good = table[(table["status"] == "ok") & (table["variant"] == DEFAULT)]
-    curves = {
-        "batch tokens": good[good["context_length"] == config.context_length],
-        "context": good[good["batch_tokens"] == config.batch_tokens[0]],
+    column, name = MEASURED[what], NAMES[what]
+    good = table[(table["status"] == "ok") & (table["variant"] == DEFAULT) & table[column].notna()]
+    by_batch = good[good["context_length"] == config.context_length]
+    by_context = good[good["batch_tokens"] == config.batch_tokens[0]]
+    panels: dict[str, Draw] = {
+        f"{precision}, by {by}": partial(_lines, mine, x, by, column, name)
+        for rows, x, by in (
+            (by_batch, "batch_tokens", "batch tokens"),
+            (by_context, "context_length", "context"),
+        )
+        for precision, mine in rows.groupby("amp", sort=False)
+        if mine[x].nunique() > 1
     }
-    columns = {"batch tokens": "batch_tokens", "context": "context_length"}
-    column, name = COLUMNS[what]
-    panels: dict[str, Draw] = {}
-    for by, rows in curves.items():
-        for precision, mine in rows.groupby("amp", sort=False):
-            mine = mine[mine[column].notna()]
-            if mine[columns[by]].nunique() > 1:
-                panels[f"{precision}, by {by}"] = partial(
-                    _lines, mine, columns[by], by, column, name
-                )
     if not panels:
         return compose(
             name, panels, f"No other batch or context was measured: {name} has no curve."
@@ -152,20 +128,14 @@ def growth(table: pd.DataFrame, config: MemoryConfig, what: Literal["saved", "pe
 
 
 def _lines(rows: pd.DataFrame, x: str, by: str, column: str, name: str, axes: Axes) -> None:
-    colours = palette(list(rows["base"]))
+    colours, markers = figures.palette(list(rows["base"])), figures.markers(list(rows["base"]))
     for (base, on), line in rows.groupby(["base", "grad_checkpoint"], sort=False):
-        line = line.sort_values(x)
-        axes.plot(
-            line[x].astype(float),
-            line[column].astype(float),
-            label=f"{base}, {'on' if on else 'off'}",
-            color=colours[base],
-            marker=MARKERS[list(colours).index(base) % len(MARKERS)],
-            markersize=4,
-            linestyle=":" if on else "-",
-        )
+        line = line.sort_values(x).astype({x: float, column: float})
+        name_of, style = (f"{base}, on", ":") if on else (f"{base}, off", "-")
+        [drawn] = axes.plot(line[x], line[column], style, label=name_of, color=colours[base])
+        drawn.set(marker=markers[base], markersize=4)
     axes.set_ylim(0, 1.08 * rows[column].astype(float).max())
     axes.set_xlim(left=0)
-    show_short(axes.xaxis)
+    figures.show_short(axes.xaxis)
     axes.set_xlabel(by)
     axes.set_ylabel(name)

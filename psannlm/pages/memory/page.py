@@ -13,26 +13,15 @@ from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
 from psannlm.files import MIB
-from psannlm.pages.memory import bounds, figures, prose
+from psannlm.pages.memory import figures, prose
+from psannlm.pages.memory import records as raw
+from psannlm.pages.memory import tables as made
 from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.plan import MemoryCell, memory, memory_plan, published
-from psannlm.pages.memory.records import STORE, AnyRecord, MemoryRecord, Setting, ours
-from psannlm.pages.memory.tables import (
-    MEMORY,
-    PEER,
-    SAVINGS,
-    WITHIN,
-    checkpointing_rows,
-    main_rows,
-    parts,
-    step_seconds,
-    tabulate,
-)
-from psannlm.pages.memory.worker import DEFAULT
+from psannlm.pages.memory.records import DEFAULT, AnyRecord, MemoryRecord, Setting
+from psannlm.pages.memory.tables import MEASURED, MEMORY, PEER, SAVINGS, WITHIN
 
-SIZES = tuple(
-    f"{what}_{name}_mib" for what in ("saved", "peak") for name in ("without", "with", "less")
-)
+SIZES = tuple(f"{what}_{name}_mib" for what in MEASURED for name in ("without", "with", "less"))
 COST = (*SIZES, "elapsed_without_s", "elapsed_with_s", "time_ratio", "status")
 
 
@@ -44,7 +33,7 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
     question = "What does checkpointing save?"
     config = MemoryConfig
     tables = (MEMORY, SAVINGS, PEER)
-    store = STORE
+    store = raw.STORE
     readme_table = SAVINGS
     constants: ClassVar[Mapping[str, str]] = {
         f"{what}_within": f"{share:.0%}" for what, share in WITHIN.items()
@@ -61,18 +50,15 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
             yield [peer]
 
     def tabulate(self, records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables:
-        return tabulate(records, run)
+        return made.tabulate(records, run)
 
     def bounds(self, records: Sequence[AnyRecord], config: MemoryConfig) -> Iterator[str]:
-        return bounds.problems(records, config)
+        return raw.problems(records, config)
 
     def figures(self, tables: Tables, run: RunInfo[MemoryConfig]) -> Mapping[str, Figure]:
         rows = tables[MEMORY.file]
-        return {
-            "breakdown": figures.breakdown(rows, run.config),
-            "saved": figures.growth(rows, run.config, "saved"),
-            "peak": figures.growth(rows, run.config, "peak"),
-        }
+        grown = {what: figures.growth(rows, run.config, what) for what in MEASURED}
+        return {"breakdown": figures.breakdown(rows, run.config), **grown}
 
     def answer(self, tables: Tables, run: RunInfo[MemoryConfig]) -> str:
         return prose.answer(tables, run.config)
@@ -94,14 +80,14 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
                 "Fast paths against plain ones",
             ),
             "parts": (
-                parts(main_rows(rows[rows["variant"] == DEFAULT], run.config)),
+                made.parts(made.main_rows(rows[rows["variant"] == DEFAULT], run.config)),
                 "Predicted memory part by part, beside what was counted and measured",
             ),
         }
         return text.sortable(*views[name])
 
     def best(self, tables: Tables, run: RunInfo[MemoryConfig]) -> pd.DataFrame:
-        return checkpointing_rows(tables[SAVINGS.file], run.config)
+        return made.checkpointing_rows(tables[SAVINGS.file], run.config)
 
     def readme_note(self, run: RunInfo[MemoryConfig]) -> str:
         return (
@@ -111,11 +97,8 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
 
     def stem(self, row: Row) -> str:
         values, own = row.values, row.run.manifest["parameters"]["context_length"]
-        if "saver" in values:
-            what, precision = values["saver"], values["precision"]
-        else:
-            what = f"checkpointing_{'on' if values['grad_checkpoint'] else 'off'}"
-            precision = values["amp"]
+        precision = values["precision" if "saver" in values else "amp"]
+        what = values.get("saver", f"checkpointing_{'on' if values['grad_checkpoint'] else 'off'}")
         named = [self.name, values["base"], precision, values["batch_tokens"], what]
         if values["context_length"] != own:
             named.append(values["context_length"])
@@ -127,11 +110,8 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
         values, asked = row.values, row.run.manifest["parameters"]
         place = (values["context_length"], values["batch_tokens"])
         known = values.get("variant", DEFAULT), values.get("saver", "checkpointing")
-        is_first = place == (asked["context_length"], asked["batch_tokens"][0])
-        return is_first and known == (DEFAULT, "checkpointing")
-
-    def is_headline(self, row: Row, column: Column) -> bool:
-        return super().is_headline(row, column) and self.is_main(row)
+        first = (asked["context_length"], asked["batch_tokens"][0])
+        return (place, known) == (first, (DEFAULT, "checkpointing"))
 
     def verdict(self, row: Row, column: Column) -> str:
         value = row.values.get(column.name)
@@ -161,14 +141,16 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
         self, records: Sequence[AnyRecord], row: Row, config: MemoryConfig
     ) -> Mapping[str, Mapping[int, float]]:
         """Each process counts alike, so that all must say one number of saved bytes."""
-        mine = _of_row(records, row)
-        good = [r for r in mine if r.status == "ok"]
-        fields = {"saved_mib": "saved_bytes", "peak_allocated_mib": "peak_allocated_bytes"}
-        counted = {
-            name: {r.repeat: v / MIB for r in good if (v := getattr(r, field)) is not None}
-            for name, field in fields.items()
+        good = [r for r in _of_row(records, row) if r.status == "ok"]
+
+        def mib(name: str) -> dict[int, float]:
+            return {r.repeat: v / MIB for r in good if (v := getattr(r, name)) is not None}
+
+        return {
+            "saved_mib": mib("saved_bytes"),
+            "peak_allocated_mib": mib("peak_allocated_bytes"),
+            "elapsed_s": made.step_seconds(good),
         }
-        return {**counted, "elapsed_s": step_seconds(mine)}
 
     def failures(self, records: Sequence[AnyRecord], row: Row) -> list[str]:
         return [record.reason for record in _of_row(records, row) if record.reason]
@@ -176,12 +158,12 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
 
 def setting_of(row: Row) -> Setting:
     """What the processes of a row measured."""
-    names = ("amp" if name == "precision" else name for name in Setting._fields)
-    return Setting(*(row.values[name] for name in names))
+    values = {**row.values, "precision": row.values["amp"]}
+    return Setting(*(values[name] for name in Setting._fields))
 
 
 def _of_row(records: Sequence[AnyRecord], row: Row) -> list[MemoryRecord]:
-    return [record for record in ours(records) if record.setting == setting_of(row)]
+    return [record for record in raw.ours(records) if record.setting == setting_of(row)]
 
 
 PAGE = MemoryPage()

@@ -16,25 +16,15 @@ from psannlm.config.network import ModelConfig
 from psannlm.device import select_device
 from psannlm.model.bases import base_of, cost_of
 from psannlm.model.sine import DampedSine
+from psannlm.pages.memory import records as raw
 from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
-from psannlm.pages.memory.worker import DEFAULT, PLAIN_SINE, MemoryTask, predicted
+from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting, main_settings
+from psannlm.pages.memory.worker import MemoryTask, predicted
 from psannlm.pages.peer import plan as peer
 from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.records import PUBLISHED
 
 MemoryCell = Cell[Setting]
-
-
-def main_settings(config: MemoryConfig) -> list[Setting]:
-    """Every base, checkpointing off and on, in every precision, at the first batch."""
-    place = config.context_length, config.batch_tokens[0]
-    return [
-        Setting(base, *place, checkpoint, precision, DEFAULT)
-        for base in config.base
-        for checkpoint in (False, True)
-        for precision in config.precision
-    ]
 
 
 def further_settings(config: MemoryConfig) -> list[Setting]:
@@ -43,7 +33,7 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
     places = [(config.context_length, tokens) for tokens in config.batch_tokens]
     places += [(context, first) for context in config.contexts]
     curves = [
-        Setting(base, *place, checkpoint, config.precision[0], DEFAULT)
+        Setting(base, *place, checkpoint, config.precision[0], raw.DEFAULT)
         for base in config.base
         for place in places
         for checkpoint in (False, True)
@@ -53,7 +43,7 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
         for variant in config.variants
         for base in config.base
         for precision in config.precision
-        if variant != PLAIN_SINE or has_sine(config.network_of(base))
+        if variant != raw.PLAIN_SINE or has_sine(config.network_of(base))
     ]
     main = set(main_settings(config))
     return [setting for setting in [*curves, *variants] if setting not in main]

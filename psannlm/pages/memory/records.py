@@ -1,7 +1,8 @@
-"""What a measurement of memory leaves: one frozen record a process, and its files."""
+"""What a measurement of memory leaves: a record a process, its files, what cannot be in them."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -9,6 +10,11 @@ from psannlm.evidence import store
 from psannlm.evidence import table as shared
 from psannlm.evidence.store import about
 from psannlm.evidence.table import Column, Table
+from psannlm.pages.memory.config import MemoryConfig
+
+DEFAULT, PLAIN_SINE, PLAIN_LOSS = "default", "plain_sine", "plain_loss"
+PARAMETER_BYTES = 4
+"""Weights are float32, whatever precision products are in."""
 
 GRAD_CHECKPOINT = Column(
     "grad_checkpoint",
@@ -21,7 +27,7 @@ VARIANT = Column(
     "variant",
     "default, or the plain path taken instead, plain_sine or plain_loss.",
     heading="variant",
-    words={"default": "", "plain_sine": "plain sine", "plain_loss": "plain loss"},
+    words={DEFAULT: "", PLAIN_SINE: "plain sine", PLAIN_LOSS: "plain loss"},
     role="key",
 )
 N_PARAMETERS = Column("n_parameters", "Parameters of the network.")
@@ -46,6 +52,13 @@ class Setting(NamedTuple):
     grad_checkpoint: bool
     precision: str
     variant: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.base}, {self.precision}, {self.batch_tokens} tokens at {self.context_length}, "
+            f"checkpointing {'on' if self.grad_checkpoint else 'off'}"
+            f"{'' if self.variant == DEFAULT else f', {self.variant}'}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,3 +175,59 @@ def from_texts(texts: Mapping[str, str]) -> list[AnyRecord]:
 STORE = store.RecordStore(
     (SAMPLES, PEERS, RECORDS), to_texts, from_texts, lambda r: f"{r.base}, {r.precision}"
 )
+
+
+def main_settings(config: MemoryConfig) -> list[Setting]:
+    """Every base, checkpointing off and on, in every precision, at the first batch."""
+    place = config.context_length, config.batch_tokens[0]
+    return [
+        Setting(base, *place, checkpoint, precision, DEFAULT)
+        for base in config.base
+        for checkpoint in (False, True)
+        for precision in config.precision
+    ]
+
+
+def problems(records: Sequence[AnyRecord], config: MemoryConfig) -> Iterator[str]:
+    """What is wrong with the records of a run, or lacks of what was asked for."""
+    for record in ours(records):
+        for problem in impossible(record):
+            yield f"{RECORDS.file}: block {record.repeat}, {record.setting}: {problem}"
+    for peer in peers(records):
+        for problem in _kinds(peer):
+            yield f"{PEERS.file}: {peer.precision}: {problem}"
+    measured = {record.setting for record in ours(records)}
+    for setting in main_settings(config):
+        if setting not in measured:
+            yield f"memory.json: no row for {setting}, which was asked for"
+
+
+def impossible(record: MemoryRecord) -> Iterator[str]:
+    """What no machine could have measured; nothing of a process that can be."""
+    weights = PARAMETER_BYTES * record.n_parameters
+    if record.predicted["parameters"] != weights:
+        yield f"predicted parameters are {record.predicted['parameters']} bytes, not {weights}"
+    if record.status != "ok":
+        return
+    if not record.seconds or not all(0 < s < math.inf for s in record.seconds):
+        yield f"seconds must be positive and finite, got {record.seconds}"
+    yield from _kinds(record)
+    held = weights + (record.saved_bytes or 0)
+    at_least = [
+        ("peak_allocated_bytes", "parameters", weights),
+        ("peak_allocated_bytes", "parameters and saved tensors", held),
+        ("peak_reserved_bytes", "peak_allocated_bytes", record.peak_allocated_bytes),
+        ("peak_rss_bytes", "rss_before_bytes", record.rss_before_bytes),
+    ]
+    if record.peak_reserved_bytes is None:  # on a CPU
+        at_least.append(("peak_rss_bytes", "parameters", weights))
+    for name, what, bound in at_least:
+        value = getattr(record, name)
+        if value is not None and bound is not None and value < bound:
+            yield f"{name} is {value}, less than the {bound} bytes of {what}"
+
+
+def _kinds(record: AnyRecord) -> Iterator[str]:
+    total = sum(record.saved_kinds.values())
+    if record.saved_kinds and total != record.saved_bytes:
+        yield f"saved_kinds are {total} bytes together, saved_bytes is {record.saved_bytes}"

@@ -22,7 +22,6 @@ from psannlm.files import MIB
 from psannlm.pages.memory import records as raw
 from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.records import AnyRecord, MemoryRecord, PeerRecord, Setting, ours, peers
-from psannlm.pages.memory.worker import DEFAULT, PLAIN_LOSS, PLAIN_SINE
 
 Values = Mapping[str, Any]
 
@@ -40,8 +39,8 @@ PEAK = "peak of torch's allocator"
 
 SAVERS: Mapping[str, dict[str, Any]] = {
     "checkpointing": {"grad_checkpoint": False},
-    "fast_sine": {"variant": PLAIN_SINE},
-    "chunked_loss": {"variant": PLAIN_LOSS},
+    "fast_sine": {"variant": raw.PLAIN_SINE},
+    "chunked_loss": {"variant": raw.PLAIN_LOSS},
 }
 """What saves memory, and the setting that goes without."""
 
@@ -273,7 +272,7 @@ def by_setting(
     """Records of equal settings together, in the order of tables."""
 
     def place(r: MemoryRecord) -> tuple[Any, ...]:
-        kind = r.variant != DEFAULT, r.variant, config.precision.index(r.precision)
+        kind = r.variant != raw.DEFAULT, r.variant, config.precision.index(r.precision)
         size = r.context_length != config.context_length, r.context_length, r.batch_tokens
         return *kind, *size, config.base.index(r.base), r.grad_checkpoint, r.repeat
 
@@ -333,7 +332,7 @@ def pairs_of(settings: Sequence[Setting]) -> Iterator[tuple[str, Setting, Settin
     for with_ in settings:
         for saver, changes in SAVERS.items():
             without = with_._replace(**changes)
-            if with_.variant == DEFAULT and without != with_ and without in settings:
+            if with_.variant == raw.DEFAULT and without != with_ and without in settings:
                 yield saver, without, with_
 
 
@@ -364,7 +363,7 @@ def _beside(
     peer: PeerRecord, rows: Mapping[Setting, Values], config: MemoryConfig
 ) -> dict[str, Any]:
     """The package beside ours at the same shape, without checkpointing."""
-    place = (peer.base, peer.context_length, peer.batch_tokens, False, peer.precision, DEFAULT)
+    place = (peer.base, peer.context_length, peer.batch_tokens, False, peer.precision, raw.DEFAULT)
     saved = rows.get(Setting(*place), {}).get("saved_mib")
     theirs = None if peer.saved_bytes is None else peer.saved_bytes / MIB
     ratio = saved / theirs if saved is not None and theirs else None

@@ -16,9 +16,8 @@ from psannlm.model.activations import training_memory
 from psannlm.model.bases import build
 from psannlm.model.projection import plain_sine
 from psannlm.model.transformer import Transformer
+from psannlm.pages.memory.records import PLAIN_LOSS, PLAIN_SINE
 from psannlm.train.objective import NextToken
-
-DEFAULT, PLAIN_SINE, PLAIN_LOSS = "default", "plain_sine", "plain_loss"
 
 
 @dataclass(frozen=True, kw_only=True)
