@@ -39,13 +39,14 @@ def peer_config(**changes: Any) -> PeerConfig:
     return PeerConfig(**values | changes)
 
 
-def side_task(base: str = "respsann", **changes: Any) -> dict[str, Any]:
-    """Fields of a task, as its process reads them."""
+def side_task(base: str = "respsann", *, length: int = 16, **changes: Any) -> dict[str, Any]:
+    """Fields of a task, as its process reads them; its sequences have that length."""
+    network = peer_config().network_of(base, context_length=length)
     values: dict[str, Any] = {
-        "python": "", "model": peer_config().network_of(base).model_dump(), "batch": 2,
-        "tokens": 16, "setting": "defaults", "precision": "fp32", "prompt_tokens": 3,
-        "new_tokens": 5, "device": "cpu", "min_seconds": 1e-6, "min_steps": 2,
-        "learning_rate": 0.01, "seed": 0, "modes": ("forward",),
+        "python": "", "model": network.model_dump(), "batch_tokens": 32, "setting": "defaults",
+        "precision": "fp32", "prompt_tokens": 3, "new_tokens": 5, "device": "cpu",
+        "min_seconds": 1e-6, "min_steps": 2, "learning_rate": 0.01, "seed": 0,
+        "modes": ("forward",),
     }  # fmt: skip
     return vars(SideTask(**values | changes))
 

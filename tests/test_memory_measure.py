@@ -142,7 +142,7 @@ def asked(monkeypatch):
         tasks.append(task)
         return [{"mode": "saved", "status": "ok", "reason": "", "saved_bytes": 25 * MIB}]
 
-    monkeypatch.setattr(process, "environment", lambda requirement, cache: requirement)
+    monkeypatch.setattr(process, "environment", lambda requirement: requirement)
     monkeypatch.setattr(process, "run_task", run_task)
     return tasks
 
@@ -195,7 +195,7 @@ def test_the_package_is_told_our_shape_with_its_fused_attention(tmp_path, asked)
 
     for task, precision in zip(asked, ("fp32", "bf16"), strict=True):
         assert (task.python, task.precision, task.modes) == ("package==1.0", precision, ("saved",))
-        assert (task.batch, task.tokens, task.setting) == (2, 16, "best")
+        assert (task.shape, task.setting) == ((2, 16), "best")
         assert task.model == session.config.network_of("respsann").model_dump()
     found = peers(session.records)
     assert [(p.package, p.version, p.precision) for p in found] == [
@@ -216,7 +216,7 @@ def test_no_package_is_measured_unless_one_is_named(tmp_path, asked):
 
 
 def test_a_package_that_cannot_be_installed_is_a_record_that_says_so(monkeypatch):
-    def environment(requirement, cache):
+    def environment(requirement):
         raise ConfigError("cannot install it")
 
     monkeypatch.setattr(process, "environment", environment)

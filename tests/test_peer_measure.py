@@ -34,23 +34,21 @@ CONFIG = config_of(precision=("fp32", "bf16"), n_repeats=3)
 ONE = config_of(base="respsann", setting="best", n_repeats=1)
 
 
-@pytest.fixture
-def compare(tmp_path):
+@pytest.fixture(autouse=True)
+def packages(tmp_path, monkeypatch):
+    """Folder of the environments of packages."""
+    monkeypatch.setattr(peer, "PACKAGES", tmp_path / "peers")
+    return tmp_path / "peers"
+
+
+def compare(config, **options):
     """All records of a comparison."""
-
-    def run(config, **options):
-        cells = peer.compare(config, **{"cache": tmp_path / "peers"} | options)
-        return list(itertools.chain(*cells))
-
-    return run
+    return list(itertools.chain(*peer.compare(config, **options)))
 
 
-@pytest.fixture
-def protocol(tmp_path):
+def protocol(config, **options):
     """All records of the original's own protocol."""
-    return lambda config, **options: list(
-        itertools.chain(*peer.protocol(config, cache=tmp_path, **options))
-    )
+    return list(itertools.chain(*peer.protocol(config, **options)))
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ def started(monkeypatch):
         return [found | {"mode": mode, "started_at": "now"} for mode in task.modes]
 
     monkeypatch.setattr(peer, "run_task", run_task)
-    monkeypatch.setattr(peer, "environment", lambda requirement, cache: cache / "python")
+    monkeypatch.setattr(peer, "environment", lambda requirement: "some/python")
     return tasks
 
 
@@ -78,7 +76,7 @@ def failing(monkeypatch):
     tries = []
 
     def fail_with(error: Exception) -> list[str]:
-        def install(requirement, cache):
+        def install(requirement):
             tries.append(requirement)
             raise error
 
@@ -88,7 +86,7 @@ def failing(monkeypatch):
     return fail_with
 
 
-def test_every_block_has_every_cell_once_and_each_leaves_a_record_a_work(started, compare):
+def test_every_block_has_every_cell_once_and_each_leaves_a_record_a_work(started):
     cells = plan(CONFIG)
     seen = Counter((cell.repeat, cell.setting) for cell in cells)
     assert set(seen.values()) == {1}
@@ -106,19 +104,16 @@ def test_every_block_has_every_cell_once_and_each_leaves_a_record_a_work(started
     assert {(r.batch_tokens, r.context_length) for r in records} == {(32, 16)}
 
 
-def test_a_process_is_told_its_network_batch_and_setting_and_its_interpreter(
-    started, compare, tmp_path
-):
+def test_a_process_is_told_its_network_batch_and_setting_and_its_interpreter(started):
     compare(CONFIG)
 
     caches = {}
     for cell, (task, options) in zip(plan(CONFIG), started, strict=True):
-        python = str(tmp_path / "peers" / "python")
         side, base, setting, precision = cell.setting
-        assert task.python == (python if side == PUBLISHED else "")
+        assert task.python == ("some/python" if side == PUBLISHED else "")
         assert (task.setting, task.precision) == (setting, precision)
         assert task.model == CONFIG.network_of(base).model_dump()
-        assert (task.batch, task.tokens, task.device) == (2, 16, "cpu")
+        assert (task.shape, task.device) == ((2, 16), "cpu")
         assert (task.modes, task.min_steps) == (CONFIG.work, CONFIG.min_steps)
         assert options["timeout_seconds"] == CONFIG.timeout_seconds
         caches[side] = options["cache"]
@@ -142,7 +137,7 @@ def test_both_interpreters_run_the_same_script_and_neither_looks_beside_it():
     ],
 )
 def test_a_package_that_cannot_be_installed_is_tried_once_and_ours_is_measured(
-    error, reason, started, failing, compare
+    error, reason, started, failing
 ):
     tries = failing(error)
 
@@ -157,7 +152,7 @@ def test_a_package_that_cannot_be_installed_is_tried_once_and_ours_is_measured(
     assert all(r.started_at for r in records)
 
 
-def test_what_cannot_fit_is_not_tried(started, compare, monkeypatch):
+def test_what_cannot_fit_is_not_tried(started, monkeypatch):
     needed = 2 * 32 * ONE.vocab_size
     monkeypatch.setattr(processes, "available_memory_bytes", lambda device: needed - 1)
 
@@ -171,7 +166,7 @@ def test_what_cannot_fit_is_not_tried(started, compare, monkeypatch):
     assert len(started) == 3
 
 
-def test_what_is_done_is_not_measured_again_unless_a_work_is_missing(started, compare):
+def test_what_is_done_is_not_measured_again_unless_a_work_is_missing(started):
     first, second = plan(CONFIG)[:2]
     *place, precision = second.setting
     done = {record.key for record in compare(CONFIG, cells=[first, second])}
@@ -182,7 +177,7 @@ def test_what_is_done_is_not_measured_again_unless_a_work_is_missing(started, co
     assert list(dict.fromkeys(orders)) == [c.order for c in plan(CONFIG)[1:]]
 
 
-def test_the_protocol_repeats_each_check_on_both_sides(started, protocol):
+def test_the_protocol_repeats_each_check_on_both_sides(started):
     asked = config_of(protocol_batch_tokens=(1024, 8192))
 
     cells = protocol(asked)
@@ -201,7 +196,7 @@ def test_the_protocol_repeats_each_check_on_both_sides(started, protocol):
         2 * 2,
     )
     assert {c.side for c in cells} == {OURS, PUBLISHED}
-    assert {(t.batch, t.tokens) for t, _ in started} == {(1, 13), (4, 256), (2, 4096), (1, 64)}
+    assert {t.shape for t, _ in started} == {(1, 13), (4, 256), (2, 4096), (1, 64)}
     assert {t.setting for t, _ in started} == {"defaults"}
     assert {c.value for c in cells if c.measure == "rel_diff"} == {1.5}
     peaks = {(c.value, c.reason) for c in cells if c.measure == "max_allocated_mib"}
@@ -210,9 +205,7 @@ def test_the_protocol_repeats_each_check_on_both_sides(started, protocol):
     assert protocol_plan(config_of(protocol_batch_tokens=())) == []
 
 
-def test_the_protocol_of_a_package_that_cannot_be_installed_is_failed_records(
-    started, failing, protocol
-):
+def test_the_protocol_of_a_package_that_cannot_be_installed_is_failed_records(started, failing):
     failing(ConfigError("no network"))
 
     cells = protocol(config_of(protocol_batch_tokens=(1024,)))
@@ -278,9 +271,7 @@ SAVED = config_of(work="saved")
 
 
 @pytest.mark.slow
-def test_a_package_is_installed_once_and_counted_in_an_interpreter_of_its_own(
-    wheel, compare, tmp_path
-):
+def test_a_package_is_installed_once_and_counted_in_an_interpreter_of_its_own(wheel, packages):
     [found] = compare(SAVED, cells=PUBLISHED_CELLS)
 
     assert found.status == "ok", found.reason
@@ -289,16 +280,16 @@ def test_a_package_is_installed_once_and_counted_in_an_interpreter_of_its_own(
     tokens, embedded, log_probabilities, targets = 32 * 8, 32 * 8 * 4, 32 * 24 * 4, 32 * 8
     # Besides, the sum of the targets' weights.
     assert found.saved_bytes == tokens + embedded + log_probabilities + targets + 4
-    [made] = (tmp_path / "peers").iterdir()
+    [made] = packages.iterdir()
     assert made.name == "psannlm-9.9.9"
 
     wheel.unlink()  # whoever installs again finds nothing
 
-    assert environment("psannlm==9.9.9", tmp_path / "peers").is_relative_to(made)
+    assert environment("psannlm==9.9.9").is_relative_to(made)
 
 
 @pytest.mark.slow
-def test_a_package_that_is_not_found_is_a_record_and_leaves_nothing(wheel, compare, tmp_path):
+def test_a_package_that_is_not_found_is_a_record_and_leaves_nothing(wheel, packages):
     wheel.unlink()
 
     [record] = compare(SAVED, cells=PUBLISHED_CELLS)
@@ -308,7 +299,7 @@ def test_a_package_that_is_not_found_is_a_record_and_leaves_nothing(wheel, compa
         "cannot install psannlm==9.9.9: ERROR: No matching distribution"
     )
     assert "\n" not in record.reason
-    assert list((tmp_path / "peers").iterdir()) == []
+    assert list(packages.iterdir()) == []
 
 
 @pytest.fixture
@@ -325,32 +316,32 @@ def installed(monkeypatch):
 
 
 def test_an_environment_is_made_anew_when_what_it_was_made_for_has_changed(
-    installed, tmp_path, monkeypatch
+    installed, packages, monkeypatch
 ):
-    (tmp_path / "psannlm-1.0" / "bin").mkdir(parents=True)  # half an environment is none
-    python = environment("psannlm==1.0", tmp_path)
-    environment("psannlm==1.0", tmp_path)
-    environment("psannlm==2.0", tmp_path)
+    (packages / "psannlm-1.0" / "bin").mkdir(parents=True)  # half an environment is none
+    python = environment("psannlm==1.0")
+    environment("psannlm==1.0")
+    environment("psannlm==2.0")
     assert installed == ["psannlm==1.0", "psannlm==2.0"]
 
     monkeypatch.setattr(torch, "__version__", "0.0")
-    assert environment("psannlm==1.0", tmp_path) == python
+    assert environment("psannlm==1.0") == python
 
     assert installed[2:] == ["psannlm==1.0"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["psannlm-1.0", "psannlm-2.0"]
-    assert [p.name for p in (tmp_path / "psannlm-1.0").iterdir()] == [peer.STAMP]
+    assert sorted(p.name for p in packages.iterdir()) == ["psannlm-1.0", "psannlm-2.0"]
+    assert [p.name for p in (packages / "psannlm-1.0").iterdir()] == [peer.STAMP]
 
 
 @pytest.mark.parametrize("requirement", ["psannlm", "psannlm>=2", "../x==1", "a==", "a==-e .."])
-def test_a_requirement_names_one_version(requirement, installed, tmp_path):
+def test_a_requirement_names_one_version(requirement, installed):
     with pytest.raises(ConfigError, match="peer must be NAME==VERSION"):
-        environment(requirement, tmp_path)
+        environment(requirement)
 
     assert installed == []
 
 
 @pytest.mark.slow
-def test_our_side_is_measured_for_real(failing, compare):
+def test_our_side_is_measured_for_real(failing):
     failing(ConfigError("no network"))
     one = config_of(base="sgrpsann", setting="defaults", n_repeats=1, precision="bf16")
 
@@ -366,8 +357,9 @@ def test_our_side_is_measured_for_real(failing, compare):
 
 
 @pytest.mark.slow
-def test_the_published_package_is_measured_for_real(compare):
-    if not (CACHE / "peers" / "psannlm-2.0.1" / peer.STAMP).exists():
+def test_the_published_package_is_measured_for_real(monkeypatch):
+    monkeypatch.setattr(peer, "PACKAGES", CACHE / "peers")
+    if not (peer.PACKAGES / "psannlm-2.0.1" / peer.STAMP).exists():
         pytest.skip("psannlm 2.0.1 is not installed in the cache")
     medium = peer_config(
         vocab_size=32000, d_model=512, n_layers=8, n_heads=8, d_mlp=2048, context_length=512,
@@ -375,8 +367,8 @@ def test_the_published_package_is_measured_for_real(compare):
     )  # fmt: skip
     best = [Cell(0, 0, Setting(PUBLISHED, "respsann", "best", p)) for p in ("fp32", "bf16")]
 
-    records = compare(config_of(peer="psannlm==2.0.1"), cells=PUBLISHED_CELLS, cache=peer.PACKAGES)
-    fp32, bf16 = compare(medium, cells=best, cache=peer.PACKAGES)
+    records = compare(config_of(peer="psannlm==2.0.1"), cells=PUBLISHED_CELLS)
+    fp32, bf16 = compare(medium, cells=best)
 
     assert [(r.status, r.reason) for r in records] == [("ok", "")] * 4
     assert all(r.choices.startswith("math attention") for r in records)

@@ -338,7 +338,7 @@ class Spoken:
 
 
 def test_parity_is_the_relative_difference_of_a_loss_that_predicts_its_own_input():
-    found = measured(Spoken(), "GPU-02", batch=1, tokens=13)
+    found = measured(Spoken(), "GPU-02", length=13, batch_tokens=13)
 
     # A softmax over 24 tokens, that of the input 2 above the others.
     plain = math.log(math.exp(2) + 23) - 2
@@ -361,13 +361,13 @@ def test_the_speed_is_that_of_one_window_after_a_warm_up(monkeypatch):
 def test_a_checkpointed_step_saves_less_than_a_plain_one_and_a_cpu_has_no_peak():
     side = Ours(side_task())
 
-    values = measured(side, "GPU-04", batch=1, tokens=8)["values"]
+    values = measured(side, "GPU-04", length=8, batch_tokens=8)["values"]
 
     assert set(values) == set(CHECKS["GPU-04"].measures)
     nothing = (None, "only a GPU's allocator tells its peak")
     assert values["max_allocated_mib"] == values["max_reserved_mib"] == nothing
     assert values["elapsed_s"][0] > 0
-    plain = measured(side, "saved", batch=1, tokens=8)["saved_bytes"]
+    plain = measured(side, "saved", length=8, batch_tokens=8)["saved_bytes"]
     assert 0 < values["saved_mib"][0] < plain / 2**20
 
 

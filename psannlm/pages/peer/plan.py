@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from psannlm import CACHE
 from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
 from psannlm.bench.statistics import Cell, shuffled_blocks
+from psannlm.bench.steps import SETTINGS, NetworkTask
 from psannlm.bench.worker import reason_of
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
@@ -35,33 +36,29 @@ PACKAGES = CACHE / "peers"
 
 STAMP = "peer.json"
 WORKER = Path(__file__).with_name("worker.py")
-SHARED = {"prompt_tokens", "new_tokens", "min_seconds", "min_steps", "learning_rate", "seed"}
+SHARED = SETTINGS | {"prompt_tokens", "new_tokens"}
 """What tasks take from the configuration as it is."""
 
 
-def environment(requirement: str, cache: Path) -> Path:
+def environment(requirement: str) -> Path:
     """The interpreter of a virtual environment that has the required package and our torch.
 
     It is made once: under a temporary name, and renamed when it is complete.
 
-    Args:
-        requirement: As `NAME==VERSION`.
-        cache: Folder of all such environments.
-
     Raises:
-        ConfigError: The requirement is of another form, or it cannot be installed.
+        ConfigError: The requirement is not of the form NAME==VERSION, or it cannot be installed.
     """
     if not re.fullmatch(r"[^\W_][\w.+-]*==[^\W_][\w.+-]*", requirement):
         raise ConfigError(f"peer must be NAME==VERSION, got {requirement!r}; name one version")
-    folder = cache / requirement.replace("==", "-")
+    folder = PACKAGES / requirement.replace("==", "-")
     stamp = json.dumps(
         {"requirement": requirement, "python": sys.version, "torch": torch.__version__}
         | {"packages": str(_packages_of_torch())}
     )
     known = folder / STAMP
     if not (known.exists() and known.read_text(encoding="utf-8") == stamp):
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as temporary:
+        PACKAGES.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=PACKAGES) as temporary:
             made = Path(temporary, folder.name)
             _install(requirement, made)
             write_atomically(made / STAMP, stamp)
@@ -96,23 +93,17 @@ def _packages_of_torch() -> Path:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SideTask:
-    """What one process measures of one side."""
+class SideTask(NetworkTask):
+    """What one process measures of one side.
+
+    Of the model, the published package takes base, shape and positions. The modes are kinds of
+    work, or a check of the original's own protocol.
+    """
 
     python: str  # the interpreter of the published package's environment; empty for our side
-    model: Mapping[str, Any]  # a ModelConfig; the package takes base, shape and positions of it
-    batch: int  # B
-    tokens: int  # T
     setting: str
-    precision: str
     prompt_tokens: int
     new_tokens: int
-    device: str
-    min_seconds: float
-    min_steps: int
-    learning_rate: float
-    seed: int
-    modes: tuple[str, ...]  # kinds of work, or a check of the original's own protocol
 
     @property
     def worker(self) -> tuple[str, ...]:
@@ -131,30 +122,27 @@ class Sides:
 
     Args:
         config: Of the run.
-        packages: Folder of the environments of packages.
         compiled: Folder of compiled code.
     """
 
-    def __init__(self, config: PeerConfig, packages: Path, compiled: Path) -> None:
-        self.config, self.packages, self.compiled = config, packages, compiled
+    def __init__(self, config: PeerConfig, compiled: Path) -> None:
+        self.config, self.compiled = config, compiled
 
-    def run(
-        self,
-        side: str,
-        network: ModelConfig,
-        batch_tokens: int,
-        *,
-        setting: str,
-        precision: str,
-        modes: Sequence[str],
-    ) -> list[dict[str, Any]]:
-        """What a fresh process tells of each mode, in their order; a failure has its reason."""
+    def run(self, side: str, network: ModelConfig, **asked: Any) -> list[dict[str, Any]]:
+        """What a fresh process tells of each mode, in their order; a failure has its reason.
+
+        Args:
+            side: Ours, ours again, or the published package.
+            network: What is measured.
+            asked: Batch, setting, precision and modes of the task.
+        """
         device, started_at = select_device(self.config.device), utc_now().isoformat()
-        batch, tokens = max(1, batch_tokens // network.context_length), network.context_length
+        shared = self.config.model_dump(include=SHARED) | {"device": device.type}
+        task = SideTask(python="", model=network.model_dump(), **shared, **asked)
         python = reason = ""
         try:
             # One set of 16-bit logits is a lower bound.
-            needed = 2 * batch * tokens * network.vocab_size
+            needed = 2 * task.shape.total * network.vocab_size
             refuse_what_cannot_fit(needed, "logits alone", device)
             if side == PUBLISHED:
                 python, reason = self._interpreter
@@ -162,20 +150,10 @@ class Sides:
             reason = reason_of(error)
         if reason:
             failed = {"started_at": started_at, "status": "failed", "reason": reason}
-            return [{"mode": mode, **failed} for mode in modes]
-        task = SideTask(
-            python=python,
-            model=network.model_dump(),
-            batch=batch,
-            tokens=tokens,
-            setting=setting,
-            precision=precision,
-            device=device.type,
-            modes=tuple(modes),
-            **self.config.model_dump(include=SHARED),
-        )
+            return [{"mode": mode, **failed} for mode in task.modes]
         # Ours need not compile again what it has compiled: no time of compiling is asked for.
         cache = self.compiled / (PUBLISHED if side == PUBLISHED else OURS)
+        task = dataclasses.replace(task, python=python)
         rows = run_task(task, cache=cache, timeout_seconds=self.config.timeout_seconds)
         return [{"started_at": started_at} | row for row in rows]
 
@@ -183,7 +161,7 @@ class Sides:
     def _interpreter(self) -> tuple[str, str]:
         """Path of the interpreter that has the package, or why there is none; tried once."""
         try:
-            return str(environment(self.config.peer, self.packages)), ""
+            return str(environment(self.config.peer)), ""
         except ConfigError as error:
             return "", str(error)
         except (OSError, subprocess.SubprocessError) as error:
@@ -191,9 +169,9 @@ class Sides:
 
 
 @contextlib.contextmanager
-def _sides(config: PeerConfig, cache: Path) -> Iterator[Sides]:
+def _sides(config: PeerConfig) -> Iterator[Sides]:
     with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
-        yield Sides(config, cache, Path(folder))
+        yield Sides(config, Path(folder))
 
 
 class Setting(NamedTuple):
@@ -217,9 +195,8 @@ def compare(
     *,
     done: Collection[tuple[Any, ...]] = (),
     cells: Sequence[Cell[Setting]] | None = None,
-    cache: Path = PACKAGES,
 ) -> Iterator[list[PeerCell]]:
-    """Measure every cell in a fresh process.
+    """Measure every cell in a fresh process, or those given.
 
     A package that cannot be installed is a failed record of each of its cells; ours are measured
     all the same.
@@ -228,12 +205,11 @@ def compare(
         config: What to measure.
         done: Keys of records that an interrupted run has already.
         cells: What is measured of it; all cells if not given.
-        cache: Folder of the environments of packages.
 
     Yields:
         The records of one cell, one a work, as soon as it is measured.
     """
-    with _sides(config, cache) as sides:
+    with _sides(config) as sides:
         for cell in plan(config) if cells is None else cells:
             *place, precision = cell.setting
             keys = {(cell.repeat, *place, work, precision) for work in config.work}
@@ -246,21 +222,15 @@ def _measure(cell: Cell[Setting], sides: Sides) -> list[PeerCell]:
     rows = sides.run(
         asked.side,
         config.network_of(asked.base),
-        config.batch_tokens,
+        batch_tokens=config.batch_tokens,
         setting=asked.setting,
         precision=asked.precision,
         modes=config.work,
     )
+    known = asked._asdict() | {"repeat": cell.repeat, "order": cell.order}
+    known |= {"batch_tokens": config.batch_tokens, "context_length": config.context_length}
     return [
-        PeerCell(
-            repeat=cell.repeat,
-            order=cell.order,
-            **asked._asdict(),
-            work=row.pop("mode"),
-            batch_tokens=config.batch_tokens,
-            context_length=config.context_length,
-            **row | {"seconds": tuple(row.get("seconds", ()))},
-        )
+        PeerCell(work=row.pop("mode"), **known | row | {"seconds": tuple(row.get("seconds", ()))})
         for row in rows
     ]
 
@@ -287,20 +257,19 @@ def protocol_plan(config: PeerConfig) -> list[Repetition]:
 
 
 def protocol(
-    config: PeerConfig, *, done: Collection[tuple[Any, ...]] = (), cache: Path = PACKAGES
+    config: PeerConfig, *, done: Collection[tuple[Any, ...]] = ()
 ) -> Iterator[list[ProtocolCell]]:
     """Repeat the original's own protocol on both sides, each check of a base in a fresh process.
 
     Args:
         config: Its `protocol_batch_tokens` are those of GPU-03; with none, nothing is repeated.
         done: Keys of records that an interrupted run has already.
-        cache: Folder of the environments of packages.
 
     Yields:
         The records of one process, one a measure.
     """
     known = {key[:4] for key in done}
-    with _sides(config, cache) as sides:
+    with _sides(config) as sides:
         for one in protocol_plan(config):
             if (one.side, one.check, one.base, one.batch_tokens) not in known:
                 yield _repeat(one, sides)
@@ -312,15 +281,15 @@ def _repeat(one: Repetition, sides: Sides) -> list[ProtocolCell]:
     [row] = sides.run(
         one.side,
         sides.config.network_of(one.base, **check.shape, context_length=context_length),
-        one.batch_tokens,
+        batch_tokens=one.batch_tokens,
         setting="defaults",
         precision=check.precision,
         modes=(one.check,),
     )
+    known = one._asdict() | {name: row[name] for name in ("status", "started_at")}
     cells = []
     for measure in check.measures:
         value, lacking = row.get("values", {}).get(measure, (None, ""))
-        found = {name: row[name] for name in ("status", "started_at")}
-        found |= {"measure": measure, "value": value, "reason": row["reason"] or lacking}
-        cells.append(ProtocolCell(**one._asdict(), context_length=context_length, **found))
+        found = {"measure": measure, "value": value, "reason": row["reason"] or lacking}
+        cells.append(ProtocolCell(context_length=context_length, **known, **found))
     return cells

@@ -45,8 +45,9 @@ class Side(Protocol):
 def batch_of(task: Task) -> tuple[Tensor, Tensor]:
     """Tokens and the tokens that follow them, each (B, T), the same for both sides."""
     generator = torch.Generator().manual_seed(task["seed"])
-    shape = (task["batch"], task["tokens"] + 1)
-    text = torch.randint(task["model"]["vocab_size"], shape, generator=generator)
+    vocab_size, length = task["model"]["vocab_size"], task["model"]["context_length"]
+    shape = (task["batch_tokens"] // length, length + 1)
+    text = torch.randint(vocab_size, shape, generator=generator)
     device = torch.device(task["device"])
     return text[:, :-1].contiguous().to(device), text[:, 1:].contiguous().to(device)
 
