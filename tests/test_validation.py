@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,6 @@ from psannlm.checks.findings import Finding
 from psannlm.config.schema import ConfigError
 from psannlm.pages.validation import figures, prose, records
 from psannlm.pages.validation.page import PAGE, CheckFailedError
-from psannlm.pages.validation.rerun import compared
 from tests.forging import forge
 from tests.pages import info_of, numbers_of, open_session, problems
 from tests.validations import (
@@ -341,7 +341,8 @@ def test_a_repeat_is_inside_where_status_and_bounds_are_as_they_were(by_key):
     fewer = dataclasses.replace(fine, measures=fine.measures[:1])
 
     def verdicts(old, new):
-        return [quantity.inside for quantity in compared(old, new).quantities]
+        repeat = PAGE.compare_again(SimpleNamespace(number=1), None, [old], [new])
+        return [quantity.inside for quantity in repeat.quantities]
 
     assert verdicts(fine, fine) == [True, True, True, None]
     assert verdicts(fine, worse) == [True, False, True, None]

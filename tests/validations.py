@@ -10,43 +10,17 @@ from psannlm.checks import suite
 from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Finding, Measure, Result, UncheckableError
 from psannlm.pages.validation.page import PAGE
+from tests import checked
 from tests.synthetic import sealed_run
 
 
 def validation_config(**changes: Any) -> ValidationConfig:
-    values: dict[str, Any] = {
-        "vocab_size": 257,
-        "context_length": 16,
-        "d_model": 16,
-        "n_layers": 1,
-        "n_heads": 2,
-        "d_mlp": 32,
-        "preset": "cpu",
-        "base": ("respsann", "transformer"),
-        "only": (),
-        "corpus": "datasets/lm/sample.txt",
-        "batch": 2,
-        "precision": ("bf16",),
-        "n_seeds": 2,
-        "fit_steps": 3,
-        "learning_rate": 0.001,
-        "compile": False,
-        "min_seconds": 0.01,
-        "min_steps": 2,
-        "timeout_seconds": 60.0,
-        "device": "cpu",
-        "seed": 0,
-    }
-    return ValidationConfig(**values | changes)
+    values: dict[str, Any] = {"preset": "cpu", "base": ("respsann", "transformer")}
+    return checked.validation_config(**values | changes)
 
 
 def measure(**changes: Any) -> Measure:
-    values: dict[str, Any] = {
-        "name": "relative error",
-        "value": 0.25,
-        "bound": 0.5,
-        "why": "half of what a broken one gives",
-    }
+    values = {"name": "relative error", "value": 0.25, "bound": 0.5, "why": "half of a broken one"}
     return Measure(**values | changes)
 
 

@@ -100,7 +100,11 @@ def sortable(
         "<tr>" + "".join(map(_cell, row)) + "</tr>"
         for row in frame.itertuples(index=False, name=None)
     )
-    marks = "dataframe sortable filterable" if filters else "dataframe sortable"
+    return table(head, body, caption, f"dataframe sortable{' filterable' if filters else ''}")
+
+
+def table(head: str, body: str, caption: str, marks: str) -> str:
+    """HTML of a table that scrolls by itself, of the cells of its head and the rows of its body."""
     return (
         '<div class="table-scroll" tabindex="0" role="region" '
         f'aria-label="{html.escape(caption, quote=True)}">'

@@ -11,7 +11,8 @@ import pandas as pd
 from psannlm.bench.statistics import Interval, median_interval, noise_floor, ratio_interval, verdict
 from psannlm.evidence import table as shared
 from psannlm.evidence.page import RunInfo, Tables
-from psannlm.evidence.table import Column, Table, interval_columns, plain_rows
+from psannlm.evidence.store import outcome_cells
+from psannlm.evidence.table import Column, Table, interval_cells, interval_columns, plain_rows
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.peer import records as raw
 from psannlm.pages.peer.config import PeerConfig
@@ -163,7 +164,7 @@ def _row(
     Bytes repeat, so that none has an interval: the most of any process counts.
     """
     good = [record for record in records if record.status == "ok"]
-    mine, theirs = amounts(records), amounts(others)
+    mine, theirs = amounts(good), amounts(others)
     counted = records[0].work == SAVED
     value = ratio = None
     if counted:
@@ -171,28 +172,18 @@ def _row(
         ratio = _exact(max(mine.values()) / max(theirs.values())) if mine and theirs else None
     elif mine:
         value, ratio = median_interval(list(mine.values())), ratio_interval(mine, theirs)
-    reasons = dict.fromkeys(record.reason for record in records if record.status != "ok")
     return asdict((good or records)[0]) | {
-        **_ends(VALUE, value),
-        **_ends(RATIO, ratio),
+        **outcome_cells(records),
+        **interval_cells(VALUE, value),
+        **interval_cells(RATIO, ratio),
         "unit": "MiB" if counted else "tokens/s",
         "verdict": _verdict(records[0], ratio, floor) if good else None,
         "noise_floor": floor,
-        "n_ok": len(good),
-        "n_failed": len(records) - len(good),
-        "status": "ok" if good else "failed",
-        "reason": "; ".join(reasons),
     }
 
 
 def _exact(value: float) -> Interval:
     return Interval(value, math.nan, math.nan, 0)
-
-
-def _ends(name: str, found: Interval | None) -> dict[str, float]:
-    if found is None:
-        return {}
-    return {name: found.median, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _verdict(record: PeerCell, ratio: Interval | None, floor: float | None) -> str:

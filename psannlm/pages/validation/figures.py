@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from psannlm.checks.findings import Finding
-from psannlm.evidence.figures import MARKERS, QUIET, Axes, Figure, compose, palette, show_log
+from psannlm.evidence.figures import QUIET, Axes, Figure, compose, markers, palette, show_log
 
 LEAST, MOST = 1e-4, 10.0
 """Where the axis ends; what lies beyond is drawn at its end."""
@@ -28,22 +28,17 @@ def bound_ratios(findings: Sequence[Finding]) -> Figure:
 def _strains(findings: Sequence[Finding], axes: Axes) -> None:
     checks = list(dict.fromkeys(finding.check for finding in findings))
     bases = list(dict.fromkeys(finding.base for finding in findings))
-    colours = palette(bases)
+    colours, shapes = palette(bases), markers(bases)
     axes.axvline(1.0, color=QUIET, linestyle="--", label="bound")
     for i, base in enumerate(bases):
         shift = (i - (len(bases) - 1) / 2) * 0.8 / len(bases)
-        points = [
-            (min(max(m.bound_ratio, LEAST), MOST), checks.index(f.check) + shift)
-            for f in findings
-            if f.base == base
-            for m in f.measures
-        ]
+        points = [(m, f.check) for f in findings if f.base == base for m in f.measures]
         axes.scatter(
-            [x for x, _ in points],
-            [y for _, y in points],
+            [min(max(m.bound_ratio, LEAST), MOST) for m, _ in points],
+            [checks.index(check) + shift for _, check in points],
             label=base,
             color=colours[base],
-            marker=MARKERS[list(colours).index(base) % len(MARKERS)],
+            marker=shapes[base],
             s=18,
             clip_on=False,
         )

@@ -9,16 +9,9 @@ import pandas as pd
 
 from psannlm.checks import suite
 from psannlm.checks.findings import Finding, Measure
+from psannlm.evidence import text
 from psannlm.evidence.rows import Number
-from psannlm.evidence.text import (
-    UNKNOWN,
-    duration,
-    facts_table,
-    literal,
-    number_in_words,
-    printable,
-    sortable,
-)
+from psannlm.evidence.text import UNKNOWN, literal, number_in_words
 from psannlm.pages.validation.records import STATUSES, counts
 
 SIGNS = {"passed": "✓", "failed": "✗", "skipped": "–"}
@@ -50,19 +43,21 @@ def title(check: str) -> str:
     return f"{check} {suite.CHECKS[check].title}"
 
 
+def _outcome(n: Mapping[str, int], *, passed: str = "", failed: str = "", skipped: str = "") -> str:
+    """How many checks passed, failed and could not be made, each with what is said of it."""
+    made = n["passed"] + n["failed"]
+    if n["failed"]:
+        said = f"**{n['failed']} of {made} checks failed**{failed}"
+    else:
+        said = f"**All {made} checks passed**{passed}" if made else "**No check could be made**"
+    return said + (f"; {n['skipped']} could not be made here{skipped}" if n["skipped"] else "")
+
+
 def answer(findings: Sequence[Finding]) -> str:
     """How many checks passed, and of every other one why not, as Markdown."""
-    found, n = counts(findings), len(findings)
-    made = n - found["skipped"]
-    if found["failed"]:
-        head = f"**{found['failed']} of {made} checks failed**, {found['passed']} passed"
-    elif made:
-        head = f"**All {made} checks passed**"
-    else:
-        head = "**No check could be made**"
-    if found["skipped"]:
-        head += f"; {found['skipped']} could not be made here"
-    lines = [f"- {head}. A check is counted once a base."]
+    n = counts(findings)
+    outcome = _outcome(n, failed=f", {n['passed']} passed")
+    lines = [f"- {outcome}. A check is counted once a base."]
     lines += [
         f"- **{title(f.check)}**, {f.base}: *failed*: {literal(f.reason)}."
         for f in findings
@@ -70,16 +65,18 @@ def answer(findings: Sequence[Finding]) -> str:
     ]
     for (check, reason), bases in _skipped(findings).items():
         lines.append(f"- {title(check)}, {', '.join(bases)}: *skipped*: {literal(reason)}.")
-    if left_out := [
-        title(check) for check in suite.CHECKS if check not in {f.check for f in findings}
-    ]:
+    asked = {finding.check for finding in findings}
+    if left_out := [title(check) for check in suite.CHECKS if check not in asked]:
         lines.append(f"- Not asked for: {', '.join(left_out)}.")
-    if nearest := _nearest(findings):
-        finding, measure = nearest
-        lines.append(
-            f"- Of what passed, {finding.check} of {finding.base} comes nearest to a bound: "
-            f"{literal(in_words(measure))}."
-        )
+    # The measure with the least room, of those that may differ from their bound at all.
+    passed = [finding for finding in findings if finding.status == "passed"]
+    known = [(f, m) for f in passed for m in f.measures if m.value != m.bound]
+    if known:
+        nearest, m = max(known, key=lambda pair: pair[1].bound_ratio)
+        rule, bound = "at most" if m.upper else "at least", number_in_words(m.bound)
+        said = literal(f"{m.name} {number_in_words(m.value)}, bound {rule} {bound}")
+        of = f"{nearest.check} of {nearest.base}"
+        lines.append(f"- Of what passed, {of} comes nearest to a bound: {said}.")
     return "\n".join(lines)
 
 
@@ -90,13 +87,6 @@ def _skipped(findings: Sequence[Finding]) -> dict[tuple[str, str], list[str]]:
         if finding.status == "skipped":
             found.setdefault((finding.check, finding.reason), []).append(finding.base)
     return found
-
-
-def _nearest(findings: Sequence[Finding]) -> tuple[Finding, Measure] | None:
-    """The measure with the least room, of those that may differ from their bound at all."""
-    passed = [f for f in findings if f.status == "passed"]
-    known = [(f, m) for f in passed for m in f.measures if m.value != m.bound]
-    return max(known, key=lambda pair: pair[1].bound_ratio, default=None)
 
 
 def highlights(findings: Sequence[Finding]) -> str:
@@ -120,30 +110,18 @@ def _each_base(values: Mapping[str, str]) -> str:
     return "; ".join(f"{base} {value}" for base, value in values.items())
 
 
-def in_words(measure: Measure) -> str:
-    """A measure beside its bound."""
-    rule = "at most" if measure.upper else "at least"
-    value, bound = number_in_words(measure.value), number_in_words(measure.bound)
-    return f"{measure.name} {value}, bound {rule} {bound}"
-
-
 def matrix(findings: Sequence[Finding]) -> str:
     """HTML of a table: a row a check, a column a base, the status in words."""
     bases = list(dict.fromkeys(finding.base for finding in findings))
-    status = {(f.check, f.base): f for f in findings}
+    known = {finding.key: finding for finding in findings}
     head = "".join(f'<th scope="col">{html.escape(base)}</th>' for base in ["check", *bases])
     body = "".join(
         f'<tr><th scope="row">{html.escape(title(check))}</th>'
-        + "".join(_cell(status.get((check, base))) for base in bases)
+        + "".join(_cell(known.get((check, base))) for base in bases)
         + "</tr>"
         for check in dict.fromkeys(finding.check for finding in findings)
     )
-    caption = "Status of every check and base"
-    return (
-        f'<div class="table-scroll" tabindex="0" role="region" aria-label="{caption}">'
-        f'<table class="dataframe matrix"><caption>{caption}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return text.table(head, body, "Status of every check and base", "dataframe matrix")
 
 
 def _cell(finding: Finding | None) -> str:
@@ -161,27 +139,26 @@ def rows(findings: Sequence[Finding]) -> pd.DataFrame:
 
 def _rows(finding: Finding) -> Iterator[dict[str, str]]:
     head = {"check": finding.check, "base": finding.base}
-    tail = {"device": finding.device, "check took": duration(finding.seconds)}
+    tail = {"device": finding.device, "check took": text.duration(finding.seconds)}
     if not finding.measures:
         unknown = dict.fromkeys(("value", "bound", "value by bound"), UNKNOWN)
         head |= {"measure": UNKNOWN, "status": finding.status}
         yield head | unknown | {"reason": finding.reason} | tail
     for m in finding.measures:
-        judged = {
-            "measure": m.name,
-            "status": "passed" if m.passed else "failed",
-            "value": number_in_words(m.value),
-            "bound": f"{'≤' if m.upper else '≥'} {number_in_words(m.bound)}",
-            "value by bound": f"{m.bound_ratio:.2g}",
-            "reason": m.why,
-        }
+        judged = {"measure": m.name, "status": "passed" if m.passed else "failed"}
+        judged |= {**_beside(m), "value by bound": f"{m.bound_ratio:.2g}", "reason": m.why}
         yield head | judged | tail
+
+
+def _beside(m: Measure) -> dict[str, str]:
+    sign = "≤" if m.upper else "≥"
+    return {"value": number_in_words(m.value), "bound": f"{sign} {number_in_words(m.bound)}"}
 
 
 def facts(findings: Sequence[Finding]) -> pd.DataFrame:
     """What checks noted beside their measures: a row a fact."""
     found = [
-        {"check": finding.check, "base": finding.base, "fact": name, "value": _short(value)}
+        (finding.check, finding.base, name, _short(value))
         for finding in findings
         for name, value in _flat(finding.facts)
     ]
@@ -204,17 +181,10 @@ def _short(value: Any) -> str:
     if isinstance(value, int | float):
         return number_in_words(value)
     if isinstance(value, list | tuple):
-        return _cut(", ".join(_short(inner) for inner in value))
-    return _cut(UNKNOWN if value is None else printable(str(value)).replace("\n", "⏎"))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_FACT else f"{text[: LONGEST_FACT - 1]}…"
-
-
-def questions() -> str:
-    """HTML of a table: what each check asks."""
-    return facts_table({title(check): entry.question for check, entry in suite.CHECKS.items()})
+        said = ", ".join(map(_short, value))
+    else:
+        said = UNKNOWN if value is None else text.printable(str(value)).replace("\n", "⏎")
+    return said if len(said) <= LONGEST_FACT else f"{said[: LONGEST_FACT - 1]}…"
 
 
 def limits(findings: Sequence[Finding], device: str) -> str:
@@ -258,22 +228,19 @@ def readme_rows(findings: Sequence[Finding]) -> pd.DataFrame:
     rows = []
     for f in findings:
         row = {"check": title(f.check), "base": f.base, "status": f.status, "device": f.device}
-        if worst := f.worst:
-            sign = "≤" if worst.upper else "≥"
-            row |= {"measure": worst.name, "value": number_in_words(worst.value)}
-            row |= {"bound": f"{sign} {number_in_words(worst.bound)}"}
-        else:
-            row |= {"measure": f.reason}
-        rows.append(row)
+        worst = {"measure": f.worst.name, **_beside(f.worst)} if f.worst else {"measure": f.reason}
+        rows.append(row | worst)
     return pd.DataFrame(rows)
 
 
 SECTIONS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
     "matrix": matrix,
     "highlights": highlights,
-    "questions": lambda findings: questions(),
-    "measures": lambda f: sortable(rows(f), "Every measure of every check and base"),
-    "facts": lambda f: sortable(facts(f), "Facts that checks noted"),
+    "questions": lambda findings: text.facts_table(
+        {title(check): entry.question for check, entry in suite.CHECKS.items()}
+    ),
+    "measures": lambda f: text.sortable(rows(f), "Every measure of every check and base"),
+    "facts": lambda f: text.sortable(facts(f), "Facts that checks noted"),
 }
 """Pieces of the page beside its answer, by the name that the notebook uses."""
 
@@ -281,19 +248,15 @@ SECTIONS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
 def summary(numbers: Sequence[Number]) -> str:
     """How many checks passed, which failed, which could not be made, over all bases."""
     by_status = {status: _by_check(numbers, status) for status in STATUSES}
-    n = {status: sum(of.values()) for status, of in by_status.items()}
-    made = n["passed"] + n["failed"]
-    if n["failed"]:
-        which = ", ".join(f"{check} on {k}" for check, k in by_status["failed"].items() if k)
-        said = f"**{n['failed']} of {made} checks failed** ({which} of its bases)"
-    elif made:
-        said = f"**All {made} checks passed**, a check counted once a base"
-    else:
-        said = "**No check could be made**"
-    if n["skipped"]:
-        which = ", ".join(check for check, k in by_status["skipped"].items() if k)
-        said += f"; {n['skipped']} could not be made here ({which})"
-    return f"{said}."
+    failed = ", ".join(f"{check} on {k}" for check, k in by_status["failed"].items() if k)
+    skipped = ", ".join(check for check, k in by_status["skipped"].items() if k)
+    outcome = _outcome(
+        {status: sum(of.values()) for status, of in by_status.items()},
+        passed=", a check counted once a base",
+        failed=f" ({failed} of its bases)",
+        skipped=f" ({skipped})",
+    )
+    return f"{outcome}."
 
 
 def _by_check(numbers: Sequence[Number], status: str) -> dict[str, int]:

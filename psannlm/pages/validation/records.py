@@ -1,23 +1,26 @@
-"""Findings as files: summary.json and stdout.log, and the way back.
+"""Findings as files and tables, and the way back; what no validation could have found.
 
 JSON has no numbers that are not finite: they are written as the words `nan`, `inf` and `-inf`.
 """
 
 import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pandas as pd
+from pydantic import TypeAdapter
 
 from psannlm.checks import suite
 from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Finding, Measure
-from psannlm.evidence.page import RunInfo
+from psannlm.checks.findings import Finding
+from psannlm.evidence.page import RunInfo, Tables
 from psannlm.evidence.store import RecordStore
-from psannlm.evidence.table import DEVICE, Column, Table
+from psannlm.evidence.table import BASE, DEVICE, REASON, Column, Table
 
 STATUSES = ("passed", "failed", "skipped")
+CHECK = Column("check", "Name of the check, GPU-01 to GPU-08.", heading="check", role="key")
+BOUND = Column("bound", "The most or the least that the value may be.", heading="bound")
 SUMMARY = Table(
     "summary.json",
     "Findings of every check and base, and their counts.",
@@ -35,12 +38,45 @@ SUMMARY = Table(
     ),
 )
 LOG = Table("stdout.log", "What the run printed, a line a finding.", ())
+FINDINGS = Table(
+    SUMMARY.file,
+    "Of each check and base the measure that comes nearest to its bound.",
+    (
+        CHECK,
+        BASE,
+        Column("status", "passed, failed or skipped.", heading="status"),
+        Column("measure", "The measure nearest to its bound.", heading="measure"),
+        Column("value", "What was found.", heading="value"),
+        BOUND,
+        DEVICE.but(heading="device"),
+        Column("seconds", "Time of the check.", "s"),
+        REASON,
+    ),
+)
+MEASURES = Table(
+    "measures.csv",
+    "One row a measure, with its bound and why the bound is there.",
+    (
+        CHECK,
+        BASE,
+        Column("measure", "What was measured, in words, with its unit if it has one."),
+        Column("value", "What was found."),
+        BOUND,
+        Column(
+            "upper", "Whether the bound is the most that the value may be; otherwise the least."
+        ),
+        Column("passed", "Whether the value is a number within its bound."),
+        Column(
+            "strain", "Value by bound, turned over where the bound is the least; above 1 fails."
+        ),
+        Column("why", "Why the bound is where it is."),
+    ),
+)
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
     """Number of findings of each status."""
-    found: Counter[str] = Counter(finding.status for finding in findings)
-    return {status: found[status] for status in STATUSES}
+    return {status: sum(f.status == status for f in findings) for status in STATUSES}
 
 
 def overall(findings: Sequence[Finding]) -> str:
@@ -50,12 +86,13 @@ def overall(findings: Sequence[Finding]) -> str:
 
 
 def to_texts(findings: Sequence[Finding], run: RunInfo[ValidationConfig]) -> dict[str, str]:
-    """The log, and summary.json: the run, its counts, and every finding."""
-    planned = len(suite.plan(run.config))
-    lines = [
-        f"[{n:>{len(str(planned))}}/{planned}] {line(f)}" for n, f in enumerate(findings, start=1)
-    ]
-    found = counts(findings)
+    """The log, a line a finding, and summary.json: the run, its counts, and every finding."""
+    planned, found = len(suite.plan(run.config)), counts(findings)
+    lines = []
+    for n, f in enumerate(findings, start=1):
+        said = f.reason or (suite.stated(f.worst) if f.worst else "")
+        place = f"[{n:>{len(str(planned))}}/{planned}]"
+        lines.append(f"{place} {f.check} {f.base} {f.status} in {f.seconds:.1f} s: {said}")
     if len(findings) == planned:
         lines.append(", ".join(f"{number} {status}" for status, number in found.items()))
     whole = {
@@ -65,49 +102,16 @@ def to_texts(findings: Sequence[Finding], run: RunInfo[ValidationConfig]) -> dic
         "status": overall(findings),
         "counts": found,
         "seconds": math.fsum(finding.seconds for finding in findings),
-        "findings": [plain(finding.as_json()) for finding in findings],
+        "findings": [_plain(finding.as_json()) for finding in findings],
     }
     summary = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return {LOG.file: "\n".join([*lines, ""]), SUMMARY.file: summary}
 
 
-def line(finding: Finding) -> str:
-    """A finding in one line."""
-    worst = finding.worst
-    said = finding.reason or (suite.stated(worst) if worst else "")
-    head = f"{finding.check} {finding.base} {finding.status} in {finding.seconds:.1f} s"
-    return f"{head}: {said}"
-
-
 def from_texts(texts: Mapping[str, str]) -> list[Finding]:
-    """The findings of a summary.json.
-
-    Raises:
-        ValueError, LookupError or TypeError: It is no such file.
-    """
-    return [_finding(entry) for entry in json.loads(texts[SUMMARY.file])["findings"]]
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON can hold it: mappings, lists, words, finite numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _finding(entry: Mapping[str, Any]) -> Finding:
-    names = ("check", "base", "status", "device", "seconds", "reason", "facts")
-    measures = tuple(_measure(values) for values in entry["measures"])
-    return Finding(measures=measures, **{name: entry[name] for name in names})
-
-
-def _measure(values: Mapping[str, Any]) -> Measure:
-    known = {field.name: values[field.name] for field in fields(Measure)}
-    return Measure(**known | {name: float(values[name]) for name in ("value", "bound")})
+    """The findings of a summary.json; raises ValueError or LookupError if it is none."""
+    entries = json.loads(texts[SUMMARY.file])["findings"]
+    return TypeAdapter(list[Finding]).validate_python(entries)
 
 
 STORE: RecordStore[Finding] = RecordStore(
@@ -117,3 +121,64 @@ STORE: RecordStore[Finding] = RecordStore(
     lambda finding: f"{finding.check} {finding.base}",
     unit="check",
 )
+
+
+def tabulate(findings: Sequence[Finding]) -> Tables:
+    """Both tables; a value that is no number is a word in them."""
+    measures = [
+        {
+            "check": finding.check,
+            "base": finding.base,
+            "measure": m.name,
+            "value": _plain(m.value),
+            "bound": _plain(m.bound),
+            "upper": m.upper,
+            "passed": m.passed,
+            "strain": _plain(m.bound_ratio),
+            "why": m.why,
+        }
+        for finding in findings
+        for m in finding.measures
+    ]
+    return {
+        FINDINGS.file: pd.DataFrame([_plain(finding.as_json()) for finding in findings]),
+        MEASURES.file: MEASURES.frame(measures),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON can hold it: mappings, lists, words, finite numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def problems(findings: Sequence[Finding], config: ValidationConfig) -> Iterator[str]:
+    """What the findings of a complete run cannot be: denied by their measures or the request."""
+    there, wanted = [finding.key for finding in findings], suite.plan(config)
+    for check, base in (pair for pair in there if pair not in wanted):
+        yield f"{SUMMARY.file}: {check} of {base} was not asked for"
+    for check, base in (pair for pair in wanted if pair not in there):
+        yield f"{SUMMARY.file}: {check} of {base} was asked for and is missing"
+    for finding in findings:
+        for problem in _impossible(finding):
+            yield f"{SUMMARY.file}: {finding.check}, {finding.base}: {problem}"
+
+
+def _impossible(finding: Finding) -> Iterator[str]:
+    if finding.measures:
+        follows = "failed" if suite.complaint(finding.measures) else "passed"
+        if finding.status != follows:
+            yield f"status is {finding.status!r}, its measures give {follows!r}"
+    elif finding.status == "passed":
+        yield f"status is {finding.status!r}, yet nothing was measured"
+    if (finding.status == "passed") != (finding.reason == ""):
+        yield f"{finding.status}, and its reason is {finding.reason!r}"
+    if not 0 < finding.seconds < math.inf:
+        yield f"seconds must be positive and finite, got {finding.seconds!r}"
+    if not finding.device:
+        yield "no device"
