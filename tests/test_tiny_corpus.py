@@ -11,13 +11,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from psannlm.bench import ceiling
+from psannlm.evidence.page import RerunRequest
 from psannlm.model.bases import build
 from psannlm.pages.tiny_corpus import figures, measure, prose, tables
-from psannlm.pages.tiny_corpus.page import PAGE
-from psannlm.pages.tiny_corpus.records import from_texts
-from psannlm.pages.tiny_corpus.rerun import NEAR, SAME, compared
+from psannlm.pages.tiny_corpus.page import NEAR, PAGE, SAME
+from psannlm.pages.tiny_corpus.tables import from_texts
 from psannlm.train import data
 from tests.forging import forge
 from tests.pages import numbers_of, open_session, problems
@@ -422,9 +423,10 @@ def test_figures_show_every_yardstick_every_layer_and_no_gradient_that_overflowe
 )
 def test_a_repeat_reaches_the_same_digits_or_is_near_elsewhere(folder, shift, same_digits, inside):
     row = next(n.row for n in numbers_of(PAGE, folder).values())
-    metrics = dict(row.values) | {"val_loss": row.values["val_loss"] + shift}
+    request = RerunRequest(CONFIG, torch.device("cpu"), 1, print, same_digits=same_digits)
+    new = changed(TRAINED, val_loss=row.values["val_loss"] + shift)
 
-    found = compared(row, metrics, same_digits=same_digits)
+    found = PAGE.compare_again(row, request, [TRAINED], [new])
 
     assert [quantity.inside for quantity in found.quantities] == [inside, True, None]
     assert found.rules == ((SAME,) if same_digits else (NEAR,))

@@ -13,7 +13,7 @@ from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.tiny_corpus.page import PAGE
-from psannlm.pages.tiny_corpus.records import SINE, YARDSTICKS, Trained, from_texts
+from psannlm.pages.tiny_corpus.tables import SINE, YARDSTICKS, Trained, from_texts
 from psannlm.train import journal
 from psannlm.train.journal import bits_per_byte, perplexity
 from tests.synthetic import sealed_run

@@ -7,19 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from psannlm.evidence.figures import (
-    QUIET,
-    Axes,
-    Draw,
-    Figure,
-    beside_bar,
-    compose,
-    palette,
-    show_log,
-    show_short,
-)
-from psannlm.pages.tiny_corpus.records import Trained
-from psannlm.pages.tiny_corpus.tables import beside_yardsticks, elapsed_at
+from psannlm.evidence import figures
+from psannlm.evidence.figures import QUIET, Axes, Draw, Figure, compose
+from psannlm.pages.tiny_corpus.tables import Trained, beside_yardsticks, elapsed_at
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 POINTS = 240
@@ -43,15 +33,18 @@ def _smoothing(n: int) -> str:
     return "every step" if together <= 1 else f"means of {together:,} consecutive steps"
 
 
+def _colour(trained: Trained) -> Any:
+    base = trained.metrics["base"]
+    return figures.palette([base])[base]
+
+
 def losses(trained: Trained) -> Figure:
     """Training and validation loss against tokens and against time, with the target."""
-    seconds = elapsed_at(trained.speed, trained.losses["step"])
     unit, size = _unit(float(trained.speed["elapsed_seconds"].max()))
-    by_time = trained.losses.assign(at=seconds / size)
-    by_tokens = trained.losses.assign(at=trained.losses["tokens"])
+    seconds = elapsed_at(trained.speed, trained.losses["step"])
     panels: dict[str, Draw] = {
-        "by tokens": partial(_loss_lines, trained, by_tokens, "tokens trained on"),
-        "by time": partial(_loss_lines, trained, by_time, f"time, {unit}"),
+        "by tokens": partial(_loss_lines, trained, trained.losses["tokens"], "tokens trained on"),
+        "by time": partial(_loss_lines, trained, seconds / size, f"time, {unit}"),
     }
     return compose(
         "training and validation loss",
@@ -68,36 +61,30 @@ def _unit(seconds: float) -> tuple[str, int]:
     return fitting[-1] if fitting else UNITS[0]
 
 
-def _loss_lines(trained: Trained, rows: pd.DataFrame, xlabel: str, axes: Axes) -> None:
-    metrics = trained.metrics
-    colour = palette([metrics["base"]])[metrics["base"]]
-    steps, evaluations, epochs = (
-        rows[rows["per"] == kind] for kind in ("step", "evaluation", "epoch")
-    )
+def _loss_lines(trained: Trained, at: pd.Series, xlabel: str, axes: Axes) -> None:
+    rows, colour = trained.losses.assign(at=at), _colour(trained)
+    kinds = ("step", "evaluation", "epoch")
+    steps, evaluations, epochs = (rows[rows["per"] == kind] for kind in kinds)
     thin = binned(steps[["at", "train_loss"]])
     axes.plot(thin["at"], thin["train_loss"], color=colour, linewidth=0.8, label="training")
     starts = [0.0, *epochs["at"]][: len(epochs)]
     mean = "training, mean of an epoch"
     axes.hlines(epochs["train_loss"], starts, epochs["at"], color=colour, linewidth=2.4, label=mean)
-    hollow: dict[str, Any] = {
-        "marker": "o",
-        "markersize": 4.5,
-        "markerfacecolor": "none",
-        "linestyle": "",
-    }
     seen = evaluations["val_loss"]
-    axes.plot(evaluations["at"], seen, color=colour, label="validation", **hollow)
-    target = math.log(metrics["target_perplexity"])
-    name = f"perplexity {metrics['target_perplexity']:g} (loss {target:.3f})"
+    axes.plot(
+        evaluations["at"], seen, color=colour, label="validation", marker="o", markersize=4.5,
+        markerfacecolor="none", linestyle="",
+    )  # fmt: skip
+    target = math.log(trained.metrics["target_perplexity"])
+    name = f"perplexity {trained.metrics['target_perplexity']:g} (loss {target:.3f})"
     axes.axhline(target, color=QUIET, linestyle="--", linewidth=1.2, label=name)
     shown = [*seen, *epochs["train_loss"], target]
     room = 0.08 * (max(shown) - min(shown))
     axes.set_ylim(min([*shown, *thin["train_loss"]]) - room, max(shown) + room)
     axes.set_xlim(left=0)
     if xlabel.startswith("tokens"):
-        show_short(axes.xaxis)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel("loss, nats a token")
+        figures.show_short(axes.xaxis)
+    axes.set(xlabel=xlabel, ylabel="loss, nats a token")
 
 
 def yardsticks(trained: Trained) -> Figure:
@@ -105,36 +92,33 @@ def yardsticks(trained: Trained) -> Figure:
     table = beside_yardsticks(trained)
     return compose(
         "bits per byte of the network and of its yardsticks",
-        {"validation text": partial(_bits_bars, trained.metrics["base"], table)},
+        {"validation text": partial(_bits_bars, _colour(trained), table)},
         "Bits that each needs for a byte of the validation text: fewer is better. Hollow bars "
         "have not seen the training text.",
         high=0.9 + 0.36 * len(table),
     )
 
 
-def _bits_bars(base: str, table: pd.DataFrame, axes: Axes) -> None:
-    colour = palette([base])[base]
+def _bits_bars(colour: Any, table: pd.DataFrame, axes: Axes) -> None:
     for y, row in table.iterrows():
         bits, mine = row["bits_per_byte"], row["is_network"]
         edge = colour if mine else QUIET
-        axes.barh(
-            y, bits, color=edge if row["sees_training_text"] else "none", edgecolor=edge, height=0.7
-        )
-        beside_bar(axes, f"{bits:.3f}", bits, y, weight="bold" if mine else "normal")
+        fill = edge if row["sees_training_text"] else "none"
+        axes.barh(y, bits, color=fill, edgecolor=edge, height=0.7)
+        figures.beside_bar(axes, f"{bits:.3f}", bits, y, weight="bold" if mine else "normal")
     axes.set_yticks(range(len(table)), list(table["name"]))
-    axes.set_xlim(0, 1.18 * table["bits_per_byte"].max())
-    axes.set_xlabel("bits per byte")
+    axes.set(xlim=(0, 1.18 * table["bits_per_byte"].max()), xlabel="bits per byte")
     axes.grid(visible=False, axis="y")
     axes.invert_yaxis()
 
 
 def sines(trained: Trained) -> Figure:
     """Distribution of each learned parameter of the damped sine by layer, before and after."""
-    base = trained.metrics["base"]
     if trained.sine.empty:
-        return compose("learned sine parameters", {}, f"{base} has no damped sine to learn.")
+        caption = f"{trained.metrics['base']} has no damped sine to learn."
+        return compose("learned sine parameters", {}, caption)
     panels: dict[str, Draw] = {
-        part: partial(_spans, trained.sine, part, letter, base)
+        part: partial(_spans, trained, part, letter)
         for part, letter in PARTS.items()
         if trained.sine[f"{part}_after"].notna().any()
     }
@@ -147,29 +131,26 @@ def sines(trained: Trained) -> Figure:
     )
 
 
-def _spans(sine: pd.DataFrame, part: str, letter: str, base: str, axes: Axes) -> None:
-    layers = list(dict.fromkeys(sine["layer"]))
-    styles = {"before": (QUIET, "s", -0.14), "after": (palette([base])[base], "o", 0.14)}
+def _spans(trained: Trained, part: str, letter: str, axes: Axes) -> None:
+    layers = [str(layer) for layer in trained.sine["layer"].unique()]
+    styles = {"before": (QUIET, "s", -0.14), "after": (_colour(trained), "o", 0.14)}
     for when, (colour, marker, shift) in styles.items():
-        values = sine.groupby("layer", sort=False)[f"{part}_{when}"]
+        values = trained.sine.groupby("layer", sort=False)[f"{part}_{when}"]
         spans = values.quantile([LOW, 0.25, 0.5, 0.75, HIGH]).unstack()
         x = np.arange(len(layers)) + shift
         axes.vlines(x, spans[LOW], spans[HIGH], color=colour, linewidth=1)
         axes.vlines(x, spans[0.25], spans[0.75], color=colour, linewidth=3.2)
         axes.plot(x, spans[0.5], color=colour, marker=marker, markersize=5, linestyle="",
                   label=when)  # fmt: skip
-    axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
-    axes.set_xlim(-0.5, len(layers) - 0.5)
-    axes.set_xlabel("layer")
-    axes.set_ylabel(letter)
+    axes.set_xticks(range(len(layers)), layers)
+    axes.set(xlim=(-0.5, len(layers) - 0.5), xlabel="layer", ylabel=letter)
 
 
 def course(trained: Trained, clip_norm: float) -> Figure:
     """Learning rate and gradient norm of the steps."""
-    steps = trained.rows("step")
+    steps, colour = trained.rows("step"), _colour(trained)
     finite = steps["grad_norm"].where(steps["grad_norm"].between(0, math.inf, inclusive="neither"))
     lines = binned(steps[["tokens", "learning_rate"]].assign(grad_norm=finite))
-    colour = palette([trained.metrics["base"]])[trained.metrics["base"]]
     return compose(
         "learning rate and gradient norm by tokens",
         {
@@ -183,15 +164,15 @@ def course(trained: Trained, clip_norm: float) -> Figure:
 
 
 def _course_line(
-    lines: pd.DataFrame, name: str, colour: object, axes: Axes, *, clip: float | None = None
+    lines: pd.DataFrame, name: str, colour: Any, axes: Axes, *, clip: float | None = None
 ) -> None:
     axes.plot(lines["tokens"], lines[name], color=colour, linewidth=1.2)
-    if clip is not None:
+    if clip is None:
+        axes.set_ylim(bottom=0)
+    else:
         axes.axhline(clip, color=QUIET, linestyle="--", linewidth=1.2)
         seen = [clip, *lines[name].dropna()]
-        show_log(axes, "y", min(seen) / 1.6, max(seen) * 1.6, (1.0, 2.0, 5.0))
-    else:
-        axes.set_ylim(bottom=0)
+        figures.show_log(axes, "y", min(seen) / 1.6, max(seen) * 1.6, (1.0, 2.0, 5.0))
     axes.set_xlim(left=0)
-    show_short(axes.xaxis)
+    figures.show_short(axes.xaxis)
     axes.set_xlabel("tokens trained on")

@@ -9,54 +9,79 @@ import pandas as pd
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.rows import Number
-from psannlm.evidence.text import (
-    UNKNOWN,
-    duration,
-    facts_table,
-    markdown,
-    number,
-    printable,
-    sortable,
-)
-from psannlm.pages.tiny_corpus.records import Trained
-from psannlm.pages.tiny_corpus.tables import beside_yardsticks
+from psannlm.evidence.text import UNKNOWN, duration, facts_table, number, printable, sortable
+from psannlm.pages.tiny_corpus.tables import LOSS, YARDSTICKS, Trained, beside_yardsticks
 from psannlm.train.journal import bits_per_byte
 from psannlm.train.pretrained import HIGH, LOW, PARTS
+
+ANSWER = (
+    "- Perplexity on the validation split after {said_epochs}: **{perplexity:.2f}** ({base}); the "
+    "target, at most {target_perplexity:g}, is **{verdict}**.\n"
+    "- That is **{bits_per_byte:.3f} bits per byte**, at {bytes_per_token:.2f} bytes a token. A "
+    "perplexity of {target_perplexity:g} is {target_bits:.3f} bits per byte under this tokenizer, "
+    "and another number under another.\n"
+    "- {yardsticks}\n"
+    "- Test split, read once at the end: {test_bits_per_byte:.3f} bits per byte, perplexity "
+    "{test_perplexity:.2f}; next token right in {top1:.1%} of the validation split.\n"
+    "- Trained in {time} on {device}: {n_parameters:,} parameters, {train_tokens:,} tokens, "
+    "{tokens_per_s:,.0f} tokens/s."
+)
+RISEN = (
+    "\n- The lowest validation loss, {best_val_loss:.4f} nats a token, was at step {best_step:,} "
+    "of {n_steps:,}; what stands above is the end of the training, not its best moment."
+)
+READING = (
+    "- **Text.** Trained on {whole}; evaluated on {val_tokens:,} tokens, all of them, at every "
+    "evaluation. A document belongs to one split only.\n"
+    "- **Perplexity** is per token: with shorter tokens it falls while the network knows no more. "
+    "*Bits per byte* do not depend on the tokenizer; they are what to compare.\n"
+    "- **Yardsticks** encode the same validation text. A compressor by itself starts from nothing; "
+    "`xz after training text` and the n-gram model have seen what the network was trained on, and "
+    "are the fair ones.\n"
+    "- **One training**, from one seed: there is no interval, and the difference between two such "
+    "runs is no verdict on their bases."
+)
+FACTS = {
+    "text": "{corpus_path} (sha256 {corpus_sha256:.12}…)",
+    "training split": "{train_split_bytes:,} bytes, {train_split_tokens:,} tokens",
+    "validation split": "{val_bytes:,} bytes, {val_tokens:,} tokens",
+    "test split": "{test_bytes:,} bytes, {test_tokens:,} tokens",
+    "tokenizer": "{tokenizer}, {vocab_size:,} ids, {bytes_per_token:.3f} bytes a token on the "
+    "validation split",
+    "network": "{base}, {n_parameters:,} parameters",
+    "training": "{n_steps:,} steps of {batch_tokens:,} tokens, {train_tokens:,} in all, "
+    "{said_epochs}",
+    "ranks": "{ranks}",
+    "time": "{time}, evaluations included",
+    "speed": "{tokens_per_s:,.0f} tokens/s, of the median steady step",
+    "MFU": "{mfu_share} of the measured ceiling",
+    "waiting": "{wait_share:.2%} of the steps' time, for data",
+    "peak memory": "{peak_rss_mib:,.0f} MiB resident{allocated}",
+}
+"""What the training was made of and what it cost, by name."""
+
+
+def _filled(pattern: str, trained: Trained, **values: str | float) -> str:
+    """The pattern with the training's metrics, and with what else is said of them."""
+    metrics = trained.metrics
+    epochs = f"{metrics['epochs']:g} epoch" + ("" if metrics["epochs"] == 1 else "s")
+    time = duration(metrics["train_seconds"])
+    return pattern.format(**metrics, said_epochs=epochs, time=time, **values)
 
 
 def answer(trained: Trained, device: str) -> str:
     """What the training says: target, bits per byte, yardsticks, test split, time; all computed."""
     metrics = trained.metrics
-    target = metrics["target_perplexity"]
-    verdict = "reached" if metrics["target_reached"] else "not reached"
-    density = metrics["bytes_per_token"]
-    lines = [
-        f"- Perplexity on the validation split after {_epochs(metrics['epochs'])}: "
-        f"**{metrics['perplexity']:.2f}** ({metrics['base']}); the target, at most {target:g}, is "
-        f"**{verdict}**.",
-        f"- That is **{metrics['bits_per_byte']:.3f} bits per byte**, at {density:.2f} bytes a "
-        f"token. A perplexity of {target:g} is "
-        f"{bits_per_byte(math.log(target), density):.3f} bits per byte under this tokenizer, and "
-        "another number under another.",
-        f"- {_against_yardsticks(trained)}",
-        f"- Test split, read once at the end: {metrics['test_bits_per_byte']:.3f} bits per byte, "
-        f"perplexity {metrics['test_perplexity']:.2f}; next token right in {metrics['top1']:.1%} "
-        "of the validation split.",
-        f"- Trained in {duration(metrics['train_seconds'])} on {device}: "
-        f"{metrics['n_parameters']:,} parameters, {metrics['train_tokens']:,} tokens, "
-        f"{metrics['tokens_per_s']:,.0f} tokens/s.",
-    ]
-    if trained.has_best_before_end:
-        lines.append(
-            f"- The lowest validation loss, {metrics['best_val_loss']:.4f} nats a token, was at "
-            f"step {metrics['best_step']:,} of {metrics['n_steps']:,}; what stands above is the "
-            "end of the training, not its best moment."
-        )
-    return "\n".join(lines)
-
-
-def _epochs(epochs: float) -> str:
-    return f"{epochs:g} epoch" + ("" if epochs == 1 else "s")
+    has_risen = metrics["best_step"] < metrics["n_steps"]
+    target = math.log(metrics["target_perplexity"])
+    return _filled(
+        ANSWER + (RISEN if has_risen else ""),
+        trained,
+        verdict="reached" if metrics["target_reached"] else "not reached",
+        target_bits=bits_per_byte(target, metrics["bytes_per_token"]),
+        yardsticks=_against_yardsticks(trained),
+        device=device,
+    )
 
 
 def _against_yardsticks(trained: Trained) -> str:
@@ -64,75 +89,35 @@ def _against_yardsticks(trained: Trained) -> str:
     bits = trained.metrics["bits_per_byte"]
     rows = trained.yardsticks.sort_values("bits_per_byte", ascending=False, kind="stable")
     pairs = list(zip(rows["name"], rows["bits_per_byte"], strict=True))
-    beaten = [f"{name} ({theirs:.3f})" for name, theirs in pairs if theirs > bits]
-    ahead = [f"{name} ({theirs:.3f})" for name, theirs in pairs if theirs <= bits]
+    beaten = ", ".join(f"{name} ({theirs:.3f})" for name, theirs in pairs if theirs > bits)
+    ahead = ", ".join(f"{name} ({theirs:.3f})" for name, theirs in pairs if theirs <= bits)
     if not ahead:
-        return f"Fewer bits per byte than every yardstick: {', '.join(beaten)}."
+        return f"Fewer bits per byte than every yardstick: {beaten}."
     if not beaten:
-        return f"**No** fewer bits per byte than any yardstick: {', '.join(ahead)}."
-    return f"Fewer bits per byte than {', '.join(beaten)}; **not** fewer than {', '.join(ahead)}."
-
-
-def epoch_rows(trained: Trained) -> pd.DataFrame:
-    """One row an epoch as people read it."""
-    rows = trained.rows("epoch")
-    return pd.DataFrame(
-        {
-            "epoch": [f"{value:g}" for value in rows["epoch"]],
-            "step": [f"{value:,}" for value in rows["step"]],
-            "tokens": [f"{value:,}" for value in rows["tokens"]],
-            "training loss, mean": [f"{value:.4f}" for value in rows["train_loss"]],
-            "validation loss": [f"{value:.4f}" for value in rows["val_loss"]],
-            "bits per byte": [f"{value:.3f}" for value in rows["bits_per_byte"]],
-            "perplexity": [f"{value:.2f}" for value in rows["perplexity"]],
-            "top-1": [f"{value:.1%}" for value in rows["top1"]],
-        }
-    )
+        return f"**No** fewer bits per byte than any yardstick: {ahead}."
+    return f"Fewer bits per byte than {beaten}; **not** fewer than {ahead}."
 
 
 def yardstick_rows(trained: Trained) -> pd.DataFrame:
     """The network among its yardsticks, best first."""
     table = beside_yardsticks(trained)
-    bits = trained.metrics["bits_per_byte"]
-    return pd.DataFrame(
-        {
-            "model": [
-                f"{name}, the network" if mine else name
-                for name, mine in zip(table["name"], table["is_network"], strict=True)
-            ],
-            "read before, bytes": [f"{n_bytes:,}" for n_bytes in table["training_bytes"]],
-            "bits per byte": [f"{value:.3f}" for value in table["bits_per_byte"]],
-            "over the network's": [f"{value / bits:.2f} ×" for value in table["bits_per_byte"]],
-            "time, s": [f"{value:,.1f}" for value in table["seconds"]],
-        }
-    )
+    view = YARDSTICKS.view(table)
+    view["model"] += table["is_network"].map({True: ", the network", False: ""})
+    shares = table["bits_per_byte"] / trained.metrics["bits_per_byte"]
+    view.insert(3, "over the network's", shares.map("{:.2f} ×".format))
+    return view
 
 
-def facts(trained: Trained) -> dict[str, str]:
-    """What the training was made of and what it cost, by name."""
+def facts(trained: Trained) -> str:
+    """HTML of the table of facts."""
     metrics = trained.metrics
-    ranks = metrics["n_ranks"]
-    memory = f"{metrics['peak_rss_mib']:,.0f} MiB resident"
-    if metrics["peak_allocated_mib"] is not None:
-        memory += f", {metrics['peak_allocated_mib']:,.0f} MiB allocated on the GPU"
-    return {
-        "text": f"{metrics['corpus_path']} (sha256 {metrics['corpus_sha256'][:12]}…)",
-        "training split": f"{metrics['train_split_bytes']:,} bytes, "
-        f"{metrics['train_split_tokens']:,} tokens",
-        "validation split": f"{metrics['val_bytes']:,} bytes, {metrics['val_tokens']:,} tokens",
-        "test split": f"{metrics['test_bytes']:,} bytes, {metrics['test_tokens']:,} tokens",
-        "tokenizer": f"{metrics['tokenizer']}, {metrics['vocab_size']:,} ids, "
-        f"{metrics['bytes_per_token']:.3f} bytes a token on the validation split",
-        "network": f"{metrics['base']}, {metrics['n_parameters']:,} parameters",
-        "training": f"{metrics['n_steps']:,} steps of {metrics['batch_tokens']:,} tokens, "
-        f"{metrics['train_tokens']:,} in all, {_epochs(metrics['epochs'])}",
+    ranks, allocated = metrics["n_ranks"], metrics["peak_allocated_mib"]
+    found = {
         "ranks": "1" if ranks == 1 else f"{ranks}, by {metrics['parallel']}",
-        "time": f"{duration(metrics['train_seconds'])}, evaluations included",
-        "speed": f"{metrics['tokens_per_s']:,.0f} tokens/s, of the median steady step",
-        "MFU": f"{number(metrics['mfu'], '.1%')} of the measured ceiling",
-        "waiting": f"{metrics['wait_share']:.2%} of the steps' time, for data",
-        "peak memory": memory,
+        "mfu_share": number(metrics["mfu"], ".1%"),
+        "allocated": "" if allocated is None else f", {allocated:,.0f} MiB allocated on the GPU",
     }
+    return facts_table({name: _filled(said, trained, **found) for name, said in FACTS.items()})
 
 
 def sine_rows(trained: Trained) -> pd.DataFrame:
@@ -142,8 +127,7 @@ def sine_rows(trained: Trained) -> pd.DataFrame:
         row = {"layer": str(layer), "features": f"{len(rows):,}"}
         for part, letter in PARTS.items():
             for when in ("before", "after"):
-                values = rows[f"{part}_{when}"]
-                low, middle, high = values.quantile([LOW, 0.5, HIGH])
+                low, middle, high = rows[f"{part}_{when}"].quantile([LOW, 0.5, HIGH])
                 spread = f" ({low:.3f} – {high:.3f})" if low < high else ""
                 row[f"{letter} {when}"] = UNKNOWN if pd.isna(middle) else f"{middle:.3f}{spread}"
         table.append(row)
@@ -173,48 +157,29 @@ def samples(trained: Trained) -> str:
 
 def reading(trained: Trained, config: TrainingConfig) -> str:
     """How to read the numbers, as far as that depends on the run."""
-    metrics = trained.metrics
     whole = "the whole training split"
     if config.train_megabytes:
         whole = f"the first {config.train_megabytes:g} MB of the training split, no more"
-    lines = [
-        f"- **Text.** Trained on {whole}; evaluated on {metrics['val_tokens']:,} tokens, all of "
-        "them, at every evaluation. A document belongs to one split only.",
-        "- **Perplexity** is per token: with shorter tokens it falls while the network knows no "
-        "more. *Bits per byte* do not depend on the tokenizer; they are what to compare.",
-        "- **Yardsticks** encode the same validation text. A compressor by itself starts from "
-        "nothing; `xz after training text` and the n-gram model have seen what the network was "
-        "trained on, and are the fair ones.",
-        "- **One training**, from one seed: there is no interval, and the difference between two "
-        "such runs is no verdict on their bases.",
-    ]
-    return "\n".join(lines)
+    return _filled(READING, trained, whole=whole)
 
 
 def readme(trained: Trained, run: RunInfo[TrainingConfig]) -> str:
     """README.md of a run folder: the answer, and an epoch a row."""
-    shown = epoch_rows(trained)
-    lines = [
-        f"# Tiny corpus, {run.name}",
-        "",
-        f"Preset {run.config.preset}, {trained.metrics['base']}, on {run.device}.",
-        "",
-        answer(trained, run.device),
-        "",
-        markdown(list(shown.columns), shown.itertuples(index=False)),
-        "",
-        f"Made by `{run.manifest['command']}`.",
-        "",
-    ]
-    return "\n".join(lines)
+    return (
+        f"# Tiny corpus, {run.name}\n\n"
+        f"Preset {run.config.preset}, {trained.metrics['base']}, on {run.device}.\n\n"
+        f"{answer(trained, run.device)}\n\n"
+        f"{LOSS.markdown(trained.rows('epoch'))}\n\n"
+        f"Made by `{run.manifest['command']}`.\n"
+    )
 
 
 SECTIONS: Mapping[str, Callable[[Trained], str]] = {
-    "epochs": lambda trained: sortable(epoch_rows(trained), "Every epoch"),
+    "epochs": lambda trained: LOSS.html(trained.rows("epoch")),
     "yardsticks": lambda trained: sortable(
         yardstick_rows(trained), "The network among its yardsticks, on the validation split"
     ),
-    "facts": lambda trained: facts_table(facts(trained)),
+    "facts": facts,
     "learned": learned,
     "samples": samples,
 }

@@ -1,60 +1,158 @@
-"""The tables of a training: what metrics.json states, and the columns of the files behind it."""
+"""What a training leaves in its run folder: its files, the way back from them, and metrics.json."""
 
-from collections.abc import Mapping
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from psannlm.config.training import TrainingConfig
+from psannlm.evidence import table
 from psannlm.evidence.page import RunInfo
+from psannlm.evidence.store import RecordStore
 from psannlm.evidence.table import Column, Table
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.pages.tiny_corpus.records import YARDSTICKS, Trained
 from psannlm.train import journal
 from psannlm.train.journal import bits_per_byte, perplexity
 
+VAL_LOSS = Column("val_loss", "Loss on the validation split.", "nats/token")
+BITS = Column("bits_per_byte", "Validation loss over ln 2 and the bytes of a token.", "bits/byte")
+PERPLEXITY = Column("perplexity", "Exponential of the validation loss.")
+TOP1 = Column(
+    "top1", "Share of tokens of the validation split that were the likeliest to the network."
+)
+
+LOSS = Table(
+    "loss.csv",
+    "One row a step, an evaluation and an epoch.",
+    (
+        Column("per", "What the row is of, step, evaluation or epoch."),
+        Column("step", "Number of the step, from 1.", "", "step", ","),
+        Column("epoch", "Passes over the training split so far.", "", "epoch", "g"),
+        Column("tokens", "Trained on so far.", "tokens", "tokens", ","),
+        Column(
+            "train_loss",
+            "Of the step, or the mean of the epoch's steps.",
+            "nats/token",
+            heading="training loss, mean",
+            format="{:.4f}",
+        ),
+        VAL_LOSS.but(heading="validation loss", format="{:.4f}"),
+        BITS.but(heading="bits per byte", format="{:.3f}"),
+        PERPLEXITY.but(heading="perplexity", format=".2f"),
+        TOP1.but(heading="top-1", format=".1%"),
+        Column("learning_rate", "Learning rate of the step."),
+        Column("grad_norm", "Norm of the gradient before it is clipped."),
+    ),
+    caption="Every epoch",
+    shown=(
+        "epoch", "step", "tokens", "train_loss", "val_loss", "bits_per_byte", "perplexity", "top1",
+    ),
+)  # fmt: skip
+SPEED = Table(
+    "speed.csv",
+    "One row a step, its time.",
+    (
+        Column("step", "Number of the step, from 1."),
+        Column("step_seconds", "Time of the step, its wait for data too.", "s"),
+        Column("wait_seconds", "Time in which it waited for data.", "s"),
+        Column(
+            "elapsed_seconds", "Since the training began, evaluations and checkpoints too.", "s"
+        ),
+    ),
+)
+YARDSTICKS = Table(
+    "yardsticks.csv",
+    "One row a compressor, and the n-gram model.",
+    (
+        Column("name", "The compressor or model.", heading="model"),
+        Column(
+            "training_bytes",
+            "Bytes of the training split that it has read before.",
+            "bytes",
+            heading="read before",
+            format=",",
+        ),
+        Column("sees_training_text", "Whether it has read the training split before."),
+        Column(
+            "bits_per_byte",
+            "What it needs for the validation split.",
+            "bits/byte",
+            heading="bits per byte",
+            format="{:.3f}",
+        ),
+        Column("seconds", "Time that it took.", "s", "time", ",.1f"),
+    ),
+)
+SINE = Table(
+    "sine.csv",
+    "One row a feature of the damped sine, before and after the training.",
+    (
+        Column("layer", "Number of the block, and the part of it."),
+        Column("feature", "Number of the feature in its layer, from 0."),
+        *(
+            Column(f"{part.lower()}_{when}", f"{part} {letter} {when} the training.")
+            for part, letter in (("Amplitude", "A"), ("Frequency", "f"), ("Decay", "d"))
+            for when in ("before", "after")
+        ),
+    ),
+)
+SAMPLES = Table(
+    "samples.json",
+    "What the network wrote after each prompt.",
+    (
+        Column("prompt", "Text given."),
+        Column("temperature", "Of sampling; 0 takes the likeliest token."),
+        Column("top_p", "Sampled from so much probability only."),
+        Column("text", "What follows the prompt."),
+    ),
+)
+TOKENIZER = Table(
+    "tokenizer.json",
+    "The tokenizer, in the format of the library tokenizers.",
+    (
+        Column("added_tokens", "Tokens outside the vocabulary that was learned."),
+        Column("decoder", "How tokens become text again."),
+        Column("model", "Vocabulary and merges."),
+        Column("normalizer", "What is done to a text first."),
+        Column("padding", "How sequences are made equal; null here."),
+        Column("post_processor", "What is done to tokens last."),
+        Column("pre_tokenizer", "Where a text may be cut."),
+        Column("truncation", "Where sequences are cut; null here."),
+        Column("version", "Version of the format."),
+    ),
+)
 METRICS = Table(
     "metrics.json",
     "Losses, perplexities, bits per byte, sizes, speed and memory of the training.",
     (
         Column("train_loss", "Training loss, mean of the last epoch.", "nats/token"),
-        Column("val_loss", "Loss on the validation split.", "nats/token"),
-        Column(
-            "perplexity",
-            "Exponential of the validation loss.",
-            "per token",
+        VAL_LOSS,
+        PERPLEXITY.but(
+            unit="per token",
             headline="BMRK-01",
             quantity="validation perplexity",
             format=".1f",
             better="lower",
         ),
         Column("corpus_path", "Text trained on."),
-        Column(
-            "base",
-            "Architecture under test, by its name in this report.",
-            role="key",
-            heading="base",
-        ),
+        table.BASE,
         Column("preset", "Set of parameter files, smoke, cpu or gpu."),
         Column("corpus_sha256", "Hash of that text."),
         Column("tokenizer", "Kind of tokenizer."),
         Column("tokenizer_sha256", "Hash of the tokenizer."),
         Column("vocab_size", "Tokens that the vocabulary has."),
-        Column(
-            "bits_per_byte",
-            "Validation loss over ln 2 and the bytes of a token.",
-            "bits/byte",
+        BITS.but(
             headline="BMRK-01",
             quantity="validation text",
             format=".3f",
             better="lower",
             compare="counted",
         ),
-        Column(
-            "top1",
-            "Share of tokens of the validation split that were the likeliest to the network.",
-        ),
+        TOP1,
         Column("val_tokens", "Tokens of the validation split.", "tokens"),
         Column("val_bytes", "Bytes of the validation split.", "bytes"),
         Column("bytes_per_token", "Bytes of the validation split over its tokens.", "bytes/token"),
@@ -99,12 +197,8 @@ METRICS = Table(
         Column("mfu", "Matrix products a second over the ceiling measured in the same run."),
         Column("ceiling_flop_per_s", "Fastest matrix product measured in the same run.", "FLOP/s"),
         Column("wait_share", "Share of the time of all steps in which they waited for data."),
-        Column(
-            "peak_allocated_mib",
-            "Most memory that the allocator had handed out at one time.",
-            "MiB",
-        ),
-        Column("peak_rss_mib", "Largest resident set of the process since it started.", "MiB"),
+        Column("peak_allocated_mib", table.PEAK_ALLOCATED_BYTES.text, "MiB"),
+        Column("peak_rss_mib", table.PEAK_RSS_BYTES.text, "MiB"),
         Column("target_perplexity", "Perplexity that the plan asks for."),
         Column(
             "target_reached",
@@ -128,14 +222,56 @@ STATED = Table(
 """The file as a training writes it, which states more than is published of it."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A finished training as its files state it."""
+
+    losses: pd.DataFrame  # loss.csv
+    speed: pd.DataFrame  # speed.csv
+    metrics: Mapping[str, Any]
+    yardsticks: pd.DataFrame
+    sine: pd.DataFrame  # sine.csv; no rows for a base without a damped sine
+    samples: Sequence[Mapping[str, Any]]
+    texts: Mapping[str, str] = field(repr=False)  # content of its files, by name
+    key: tuple[Any, ...] = ("training",)
+
+    def rows(self, per: str) -> pd.DataFrame:
+        """Rows of loss.csv of one kind: step, evaluation or epoch."""
+        return self.losses[self.losses["per"] == per].reset_index(drop=True)
+
+
+def from_texts(texts: Mapping[str, str]) -> list[Trained]:
+    """The training whose files these are.
+
+    Raises:
+        ValueError: A file is not what its name says; names the file and what it lacks.
+    """
+    frames = [_csv(table, texts) for table in (LOSS, SPEED, YARDSTICKS, SINE)]
+    losses, speed, yardsticks, sine = frames
+    metrics, samples = (json.loads(texts[table.file]) for table in (METRICS, SAMPLES))
+    return [Trained(losses, speed, metrics, yardsticks, sine, samples, texts)]
+
+
+STORE: RecordStore[Trained] = RecordStore(
+    (LOSS, SPEED, YARDSTICKS, SINE, SAMPLES, TOKENIZER, Table(METRICS.file, "", ())),
+    lambda records: {name: text for record in records for name, text in record.texts.items()},
+    from_texts,
+    lambda trained: f"loss {trained.metrics['val_loss']:.3f}",
+    unit="training",
+)
+
+
+def _csv(table: Table, texts: Mapping[str, str]) -> pd.DataFrame:
+    frame = pd.read_csv(io.StringIO(texts[table.file]))
+    if missing := [name for name in table.names if name not in frame.columns]:
+        raise ValueError(f"{table.file} lacks {', '.join(missing)}")
+    return frame
+
+
 def metrics_of(trained: Trained, run: RunInfo[TrainingConfig]) -> dict[str, Any]:
     """What metrics.json must state: all that follows from the log, the request and itself."""
-    return {
-        **trained.metrics,
-        **_from_log(trained),
-        **_from_losses(trained.metrics),
-        **_from_request(trained.metrics, run),
-    }
+    stated = trained.metrics
+    return {**stated, **_from_log(trained), **_from_sizes(stated), **_from_request(stated, run)}
 
 
 def _from_log(trained: Trained) -> dict[str, Any]:
@@ -155,7 +291,7 @@ def _from_log(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _from_losses(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _from_sizes(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Perplexities and bits per byte, from the losses and the sizes of the splits."""
     density = metrics["val_bytes"] / metrics["val_tokens"]
     test_density = metrics["test_bytes"] / metrics["test_tokens"]
@@ -172,22 +308,18 @@ def _from_losses(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _from_request(metrics: Mapping[str, Any], run: RunInfo[TrainingConfig]) -> dict[str, Any]:
     """What repeats the request, the text and the tokenizer, and what the network costs."""
-    config, corpus, tokenizer = run.config, run.manifest["corpus"], run.manifest["tokenizer"]
-    shape = Shape(1, config.context_length)
+    config, corpus = run.config, run.manifest["corpus"]
     network = config.network.model_copy(update={"vocab_size": metrics["vocab_size"]})
-    cost, ceiling = cost_of(network, shape), metrics["ceiling_flop_per_s"]
-    rate = 3 * cost.model_flops / shape.total * metrics["tokens_per_s"] / metrics["n_ranks"]
+    cost, ceiling = cost_of(network, Shape(1, config.context_length)), metrics["ceiling_flop_per_s"]
+    flop_per_token = 3 * cost.model_flops / config.context_length
+    rate = flop_per_token * metrics["tokens_per_s"] / metrics["n_ranks"]
+    repeated = ("preset", "tokenizer", "epochs", "batch_tokens", "target_perplexity", "parallel")
     return {
+        **{name: getattr(config, name) for name in repeated},
         "base": config.base[0],
-        "preset": config.preset,
-        "tokenizer": config.tokenizer,
-        "epochs": config.epochs,
-        "batch_tokens": config.batch_tokens,
-        "target_perplexity": config.target_perplexity,
-        "parallel": config.parallel,
         "corpus_path": corpus["path"],
         "corpus_sha256": corpus["sha256"],
-        "tokenizer_sha256": tokenizer["sha256"],
+        "tokenizer_sha256": run.manifest["tokenizer"]["sha256"],
         "n_parameters": cost.n_parameters,
         "mfu": None if ceiling is None else rate / ceiling,
     }
