@@ -27,7 +27,7 @@ def run_of(corpus: dict[str, str] | None = None, **changes: Any) -> Evidence:
     """A run on this machine and code, but for changes of its environment."""
     manifest = {
         "environment": HERE | changes,
-        "git": describe_git()._asdict(),
+        "git": describe_git(),
         "conditions": {"start": {"load_1min": 0.25}},
         "corpus": corpus,
     }

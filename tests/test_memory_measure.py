@@ -183,7 +183,7 @@ def test_what_was_measured_is_in_the_tables_and_names_its_run(tmp_path, measured
     assert list(rows["saved_mib"]) == [10, 4]
     assert list(rows["n_ok"]) == [2, 2]
     assert set(rows["timestamp"]) == {session.run.folder.name}
-    assert set(rows["device"]) == {session.device_name}
+    assert set(rows["device"]) == {session.info.device}
     assert list(savings["saved_less_mib"]) == [6]
     assert list(peer["ratio"]) == [0.4]
 

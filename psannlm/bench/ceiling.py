@@ -11,8 +11,7 @@ import torch
 from psannlm.bench.timing import Timing, stopwatch_for, time_steps
 from psannlm.device import DTYPES
 
-SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
-"""Square matrices that are tried, by kind of device."""
+SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}  # square matrices that are tried
 
 _A100 = {"bf16": 312e12, "fp16": 312e12, "fp32": 19.5e12}  # NVIDIA A100 datasheet
 _HOPPER_SXM = {"bf16": 989e12, "fp16": 989e12, "fp32": 67e12}  # NVIDIA H100 and H200 datasheets
@@ -35,12 +34,7 @@ def measure_ceiling(
 ) -> tuple[int, Timing]:
     """FLOPs and times of the size with the highest rate.
 
-    Args:
-        device: What is measured.
-        precision: Of the matrices.
-        min_seconds: Least time of all timed products together.
-        min_steps: Least number of timed products of each size.
-        seed: Of the matrices.
+    All timed products together take `min_seconds` at least; of each size are `min_steps` at least.
     """
     sizes = SIZES[device.type]
     tried = []

@@ -10,7 +10,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import torch
@@ -22,13 +22,6 @@ PACKAGES = (
     "torch", "triton", "numpy", "pandas", "scipy", "matplotlib", "papermill", "nbclient",
     "ipykernel", "jupyter-book", "pydantic",
 )  # fmt: skip
-
-
-class Git(NamedTuple):
-    """Which code ran; `dirty` when the tree held changes that no commit has."""
-
-    commit: str | None
-    dirty: bool | None
 
 
 def utc_now() -> datetime.datetime:
@@ -54,8 +47,8 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "variables": {
-                name: value
-                for name, value in sorted(os.environ.items())
+                name: os.environ[name]
+                for name in sorted(os.environ)
                 if name.startswith(("OMP_", "MKL_", "KMP_", "CUDA_VISIBLE", "PYTORCH_"))
             },
         },
@@ -64,20 +57,17 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 
 def device_name(device: torch.device) -> str:
     """What the measured device is called: the GPU's name, or the CPU's and its cores."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
     cpu = describe_cpu()
-    return f"{cpu['name']}, {cpu['cores']} cores"
+    here = f"{cpu['name']}, {cpu['cores']} cores"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else here
 
 
 def describe_cpu() -> dict[str, Any]:
     """Model, cores, vector instructions and memory of the host."""
-    facts: dict[str, str] = {}
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            key, _, value = line.partition(":")
-            facts.setdefault(key.strip(), value.strip())
+    lines = info.read_text().splitlines() if info.exists() else []
+    parts = (line.partition(":") for line in reversed(lines))  # the first processor counts
+    facts = {key.strip(): value.strip() for key, _, value in parts}
     flags = facts.get("flags", "").split()
     telling = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_fp16")
     return {
@@ -125,14 +115,12 @@ def conditions(device: torch.device) -> dict[str, Any]:
     )
 
 
-def describe_git(root: Path = ROOT) -> Git:
-    """The commit checked out at `root`, and whether tracked files differ from it."""
+def describe_git(root: Path = ROOT) -> dict[str, Any]:
+    """The commit checked out at `root`, and whether tracked files differ from it: `dirty`."""
     git = ("git", "-C", str(root))
-    commit = _output(*git, "rev-parse", "HEAD")
-    if not commit:
-        return Git(None, None)
+    commit = _output(*git, "rev-parse", "HEAD") or None
     changes = _output(*git, "status", "--porcelain", "--untracked-files=no")
-    return Git(commit, bool(changes))
+    return {"commit": commit, "dirty": bool(changes) if commit else None}
 
 
 def version_of(package: str) -> str | None:
@@ -150,9 +138,7 @@ def available_memory_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def worker_environment(
-    cache: Path, variables: Mapping[str, str] | None = None
-) -> Mapping[str, str]:
+def worker_environment(cache: Path, variables: Mapping[str, str] | None) -> Mapping[str, str]:
     """Environment of a measuring process, with `variables` of its own.
 
     Its compile cache belongs to the run, so that the first compilation is seen cold. The C library

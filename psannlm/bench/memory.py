@@ -54,13 +54,10 @@ class Saved:
 
 @contextlib.contextmanager
 def saved_for_backward(parameters: Iterable[Tensor]) -> Iterator[Saved]:
-    """Count what the forward pass within saves for its backward pass.
+    """Count what the forward pass within saves for its backward pass, but for the parameters.
 
     Of what is checkpointed, torch saves the inputs alone, and these alone are counted. What a
     function saves otherwise than by `save_for_backward` is not seen.
-
-    Args:
-        parameters: What is not counted, as it is there with or without a backward pass.
     """
     saved = Saved(frozenset(p.untyped_storage().data_ptr() for p in parameters))
 
@@ -73,13 +70,10 @@ def saved_for_backward(parameters: Iterable[Tensor]) -> Iterator[Saved]:
 
 
 def peak_of_second_step(make: Callable[[], Callable[[], object]]) -> int:
-    """Most bytes that the allocator held at one time in the second call of what `make` returns.
+    """Most bytes that the allocator held at one time in the second call of the step that is made.
 
-    What `make` and the first call have left is part of it, as they are on record too; what was
+    What making it and the first call have left is part of it, as they are on record too; what was
     there before is not, nor is memory that libraries take past torch.
-
-    Args:
-        make: Builds all that the step needs, and returns the step.
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step = make()

@@ -29,12 +29,10 @@ import torch
 from psannlm.bench.environment import available_memory_bytes, worker_environment
 from psannlm.bench.worker import measure_modes
 
-ASK_SECONDS = 0.2
-"""How often it is asked whether a process is to be stopped; more often would disturb it."""
+ASK_SECONDS = 0.2  # between asking whether a process is to be stopped; less would disturb it
 
 TaskT = TypeVar("TaskT", bound="Task")
-Work = Callable[[Sequence[str]], None]
-"""Given the paths of a task and of its result, as text."""
+Work = Callable[[Sequence[str]], None]  # given the paths of a task and of its result
 
 
 class Task(Protocol):
@@ -63,7 +61,7 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
         module: Its `main` is the work.
         cache: Where compiled code is kept.
         loads: Further modules that cells would load each for itself.
-        variables: Further variables of the environment.
+        variables: Further ones of the environment.
     """
 
     def __init__(
@@ -84,14 +82,9 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
     def run(
         self, paths: Sequence[Path], timeout_seconds: float, stopped: Callable[[], bool] = never
     ) -> int | None:
-        """Exit code of a fresh process, negative for a signal.
+        """Exit code of a fresh process, negative for a signal; the paths are as of `run_task`.
 
         None if it ran out of time, or if `stopped`, asked again and again, said so.
-
-        Args:
-            paths: Of the task, of its result, and of the log of the process.
-            timeout_seconds: The process is stopped when it takes longer.
-            stopped: Whether nobody waits for it any more.
         """
         pipe = subprocess.PIPE
         self.process = self.process or subprocess.Popen(
@@ -158,20 +151,17 @@ def run_task(
     variables: Mapping[str, str] | None = None,
     stopped: Callable[[], bool] = never,
 ) -> list[dict[str, Any]]:
-    """Measure `task` in a process of its own.
+    """One mapping a mode of `task`, in its order, measured in a process of its own.
+
+    A mode that crashed, was killed or ran out of time has status "failed" and says why.
 
     Args:
         task: What is measured.
         cache: Where compiled code is kept.
         timeout_seconds: The process is stopped when it takes longer.
         fork_server: Where the process comes from; otherwise the task's worker is started anew.
-        variables: Further variables of the environment of a process that is started anew; those
-            of a fork server are its own.
+        variables: Further ones of a new worker's environment; those of a fork server are its own.
         stopped: Asked again and again; the process is ended once it says so.
-
-    Returns:
-        One mapping a mode of the task, in its order. A mode that crashed, was killed or ran out
-        of time has status "failed" and says why.
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-cell-") as folder:
         names = ("task.json", "result.jsonl", "log.txt")
@@ -182,16 +172,14 @@ def run_task(
         else:
             environment = worker_environment(cache, variables)
             code = _execute(task.worker, paths, environment, timeout_seconds, stopped)
+        result_path.touch()
         found = {}
-        if result_path.exists():
-            for line in result_path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):  # a killed process may leave half a line
-                    values = json.loads(line)
-                    found[values["mode"]] = values
-        reason = _reason(code, log_path, timeout_seconds)
-    return [
-        found.get(mode, {"mode": mode, "status": "failed", "reason": reason}) for mode in task.modes
-    ]
+        for line in result_path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):  # a killed process may leave half a line
+                values = json.loads(line)
+                found[values["mode"]] = values
+        failed = {"status": "failed", "reason": _reason(code, log_path, timeout_seconds)}
+    return [found.get(mode, {"mode": mode} | failed) for mode in task.modes]
 
 
 def _execute(
@@ -203,9 +191,8 @@ def _execute(
 ) -> int | None:
     """Exit code of a new interpreter, negative for a signal; None if it had to be ended."""
     last = time.monotonic() + timeout_seconds
-    *given, log_path = paths
-    with log_path.open("wb") as log:
-        process = subprocess.Popen([*command, *given], stdout=log, stderr=log, env=environment)
+    with paths[-1].open("wb") as log:
+        process = subprocess.Popen([*command, *paths[:-1]], stdout=log, stderr=log, env=environment)
         try:
             while not stopped() and (left := last - time.monotonic()) > 0:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -235,12 +222,9 @@ def serve(
     measure: Callable[[TaskT, str], dict[str, Any]],
     arguments: Sequence[str],
 ) -> None:
-    """Measure every mode of the task that a file holds, a failed one too.
+    """Measure every mode of a task, whose fields are in a JSON file; see `measure_modes`.
 
-    Args:
-        task_type: Makes the task from its fields.
-        measure: What a record needs to know of a mode; raises whatever goes wrong.
-        arguments: Paths of the task, a JSON file, and of the result.
+    The arguments are the paths of the task and of the result.
     """
     task_path, result_path = map(Path, arguments)
     values = json.loads(task_path.read_text(encoding="utf-8"))
@@ -250,16 +234,7 @@ def serve(
 
 
 def refuse_what_cannot_fit(needed: int, what: str, device: torch.device) -> None:
-    """Stop before the machine does.
-
-    Args:
-        needed: Bytes that are needed at least.
-        what: What they are, in words.
-        device: Where they are needed.
-
-    Raises:
-        MemoryError: Fewer are free.
-    """
+    """Stop before the machine does: raise MemoryError if `needed` bytes are more than are free."""
     free = available_memory_bytes(device)
     if needed > free:
         raise MemoryError(

@@ -37,12 +37,10 @@ class Interval:
         return not self.low <= value <= self.high
 
 
-def median_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
+def median_interval(values: Sequence[float]) -> Interval:
     """Median with its percentile bootstrap interval; of one value, that value alone.
 
-    Args:
-        values: One a process.
-        seed: Of the resampling, so that the same samples always give the same interval.
+    The resampling is seeded, so that the same samples always give the same interval.
     """
     sample = np.asarray(values, dtype=float)
     if sample.size == 0:
@@ -57,29 +55,21 @@ def median_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
         confidence_level=CONFIDENCE,
         n_resamples=N_RESAMPLES,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     )
     low, high = found.confidence_interval
     return Interval(center, float(low), float(high), sample.size)
 
 
-def ratio_interval(
-    values: dict[int, float], baseline: dict[int, float], *, seed: int = 0
-) -> Interval | None:
-    """Median of the ratios to the baseline, paired by block, with its interval.
+def ratio_interval(values: dict[int, float], baseline: dict[int, float]) -> Interval | None:
+    """Median of the ratios to the baseline with its interval; None if no block has both.
 
-    Args:
-        values: By number of the block.
-        baseline: By number of the block.
-        seed: Of the resampling.
-
-    Returns:
-        None if no block has both.
+    Both are given by the number of the block, within which ratios are taken.
     """
     shared = sorted(values.keys() & baseline.keys())
     if not shared:
         return None
-    return median_interval([values[block] / baseline[block] for block in shared], seed=seed)
+    return median_interval([values[block] / baseline[block] for block in shared])
 
 
 def noise_floor(same: Interval | None) -> float | None:

@@ -21,13 +21,8 @@ def measure_modes(
 ) -> None:
     """Measure one mode after the other, whatever becomes of those before.
 
-    A line of JSON is appended to the result as soon as a mode is done, so that what was measured
-    outlives a crash of what comes next.
-
-    Args:
-        modes: In their order.
-        measure: What the record of a mode needs to know; raises whatever goes wrong.
-        result: Path of the file.
+    A line of JSON is appended to the file `result` as soon as a mode is done, so that what was
+    measured outlives a crash of what comes next: what `measure` returns, or why it raised.
     """
     stop_when_orphaned()
     with result.open("a", encoding="utf-8") as out:

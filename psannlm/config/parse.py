@@ -50,11 +50,11 @@ def parse(
     source: str,
     bases: Collection[str] = (),
 ) -> ConfigT:
-    """Build a `cls` from `data`.
+    """Build a `cls` from names and values, as YAML, papermill or a notebook gave them.
 
     Args:
         cls: The configuration to build.
-        data: Names and values, as YAML, papermill or a notebook gave them.
+        data: The values by name.
         source: Where they came from; opens the message.
         bases: The bases there are; none given, any name passes.
 
@@ -134,10 +134,7 @@ def _expectation(error: ValidationError, annotation: Any) -> str:
 def _choices(annotation: Any) -> tuple[str, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    for argument in get_args(annotation):
-        if found := _choices(argument):
-            return found
-    return ()
+    return next(filter(None, map(_choices, get_args(annotation))), ())
 
 
 def _describe(annotation: Any) -> str:

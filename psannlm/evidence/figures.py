@@ -150,13 +150,10 @@ def beside_bar(axes: Axes, text: str, x: float, y: float, **style: Any) -> None:
 
 
 def compose(label: str, panels: Mapping[str, Draw], caption: str, *, high: float = 3.4) -> Figure:
-    """Draw each panel as an SVG of its own, and all of them as pixels.
+    """Draw each panel as an SVG of its own, `high` inches, and all of them as pixels.
 
-    Args:
-        label: What is shown, for those who cannot see it.
-        panels: What draws each, by its name; none makes a figure of its caption alone.
-        caption: Stands below.
-        high: Height of a panel in inches.
+    The label says what is shown to those who cannot see it. No panels make a figure of its
+    caption alone.
     """
     if not panels:
         return Figure({}, b"", caption)
@@ -209,20 +206,16 @@ def _svg(canvas: Canvas, label: str) -> str:
 def with_unique_ids(html: str, page: str) -> str:
     """The HTML with every drawing slim, and its names told apart from those of all others.
 
-    Args:
-        html: May hold any number of drawings, or none.
-        page: Distinguishes this HTML from other pieces of the same page.
+    `page` distinguishes this HTML from other pieces of the same page.
     """
     numbers = itertools.count(1)
     return DRAWING.sub(lambda drawing: slim(drawing[0], f"{page}-{next(numbers)}"), html)
 
 
 def slim(drawing: str, prefix: str) -> str:
-    """One drawing without names that nothing refers to, gaps and digits below a hundredth point.
+    """One SVG without names that nothing refers to, gaps and digits below a hundredth point.
 
-    Args:
-        drawing: SVG text.
-        prefix: Begins the names that are left.
+    The prefix begins the names that are left.
     """
     used = {name for _, name in USE.findall(drawing)}
     drawing = IDENTIFIER.sub(

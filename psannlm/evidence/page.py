@@ -296,13 +296,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     def measure_again(
         self, row: Row, request: RerunRequest[ConfigT], records: Sequence[RecordT]
     ) -> Sequence[RecordT]:
-        """New records of a row, and of what it was compared with.
-
-        Args:
-            row: Of the first table.
-            request: How often, and with which configuration.
-            records: Of the published run.
-        """
+        """New records of a row of the first table, and of what it was compared with."""
         raise NotImplementedError
 
     def replicates(
@@ -327,10 +321,6 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
 
 def run_info(page: Page[ConfigT, Any], run: Evidence) -> RunInfo[ConfigT]:
-    """The run with its configuration and its records.
-
-    Raises:
-        ConfigError: The parameters of its manifest are no configuration of the page.
-    """
+    """The run with its configuration, parsed from its manifest, and its records."""
     config = parse(page.config, run.manifest["parameters"], source=f"parameters of {run.name}")
     return RunInfo(config, run.manifest, page.store.read(run.manifest["artifacts"], run.text))

@@ -99,17 +99,7 @@ def table_of(run: Evidence, file: str) -> pd.DataFrame:
 
 
 def rows_of(run: Evidence, file: str, where: str = "", *, numbered: bool = True) -> list[Row]:
-    """The rows of a table for which a condition holds; all of them without one.
-
-    Args:
-        run: Whose table it is.
-        file: The artifact.
-        where: A condition on columns, as pandas' `query` takes it.
-        numbered: Whether it is the first table of its page.
-
-    Raises:
-        ValueError: The condition names no column, or cannot be read.
-    """
+    """The rows of a table for which a condition holds, see `selected`; all without one."""
     frame = table_of(run, file)
     if where:
         frame = selected(frame, where)
@@ -120,7 +110,7 @@ def rows_of(run: Evidence, file: str, where: str = "", *, numbered: bool = True)
 
 
 def selected(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The rows of a table for which a condition holds.
+    """The rows of a table for which a condition on its columns holds, as pandas' `query` takes it.
 
     Raises:
         ValueError: The condition names no column, or cannot be read.

@@ -60,10 +60,7 @@ class Refused:
 
 @dataclass
 class Run:
-    """A run folder being written.
-
-    Files are written whole or not at all; `seal` hashes them and then replaces the manifest.
-    """
+    """A run folder being written: every file whole or not at all."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -75,11 +72,8 @@ class Run:
     ) -> "Run":
         """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS><suffix>`, in UTC.
 
-        Args:
-            kind: `benchmarks` or `gpu`, or the folder that the environment names instead.
-            manifest: What is known before the first measurement; preset and notebook at least.
-            reports: What that folder lies in.
-            suffix: Ends the name of the folder.
+        Its manifest states what is known before the first measurement: preset and notebook at
+        least.
 
         Raises:
             EvidenceError: The folder cannot be written.
@@ -103,24 +97,17 @@ class Run:
     def resume(cls, folder: Path, now: Mapping[str, Any]) -> "Run":
         """Go on in a folder whose run was interrupted or failed.
 
-        Args:
-            folder: Of the run.
-            now: Parameters, environment and git as a run started now would state them.
-
         Raises:
             EvidenceError: There is no such run, it is complete, or it was begun with other
-                parameters, other code, or on another device: one run never mixes two of these.
+                parameters, code or device than those of `now`: one run never mixes two of these.
         """
         manifest = dict(_read_manifest(folder))
         if manifest["status"] == "complete":
             raise EvidenceError(f"{_name(folder)} is complete; there is nothing to resume")
-        for what, then, here in (
-            ("parameters", manifest["parameters"], now["parameters"]),
-            ("commit", manifest["git"]["commit"], now["git"]["commit"]),
-            ("device", manifest["environment"]["device"], now["environment"]["device"]),
-        ):
+        for part, what in ((None, "parameters"), ("git", "commit"), ("environment", "device")):
+            then, here = ((m[part] if part else m)[what] for m in (manifest, now))
             if then != here:
-                shown = "" if what == "parameters" else f", {then} and not {here}"
+                shown = f", {then} and not {here}" if part else ""
                 raise EvidenceError(
                     f"{_name(folder)} was begun with another {what}{shown}; start a new run"
                 )
@@ -207,8 +194,8 @@ def load(folder: Path) -> Evidence:
 
 def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
     """Every run folder, oldest first; one that cannot be trusted comes with its reason."""
-    folders = (p for kind in ("gpu", "benchmarks") for p in (reports / kind).glob("*"))
-    for folder in sorted((p for p in folders if p.is_dir()), key=lambda p: p.name):
+    folders = [p for kind in VARIABLES for p in (reports / kind).glob("*") if p.is_dir()]
+    for folder in sorted(folders, key=lambda p: p.name):
         try:
             yield load(folder)
         except EvidenceError as error:
@@ -219,9 +206,8 @@ def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
     """The newest complete run of the highest preset; one restricted by `only` if no other."""
 
     def worth(run: Evidence) -> tuple[int, bool, str]:
-        manifest = run.manifest
-        whole = not manifest["parameters"].get("only")
-        return PRESETS.index(manifest["preset"]), whole, manifest["started_at"]
+        whole = not run.manifest["parameters"].get("only")
+        return PRESETS.index(run.manifest["preset"]), whole, run.manifest["started_at"]
 
     ours = [run for run in runs if run.is_complete and run.manifest["notebook"] == notebook]
     return max(ours, key=worth, default=None)

@@ -67,11 +67,6 @@ class Session(Generic[ConfigT, RecordT]):
         """Keys of the records that the run holds."""
         return {record.key for record in self.records}
 
-    @property
-    def device_name(self) -> str:
-        """The measured device, by name."""
-        return environment.device_name(self.device)
-
     def machine(self) -> HTML:
         """What was measured on, for the reader of the page."""
         return HTML(text.machine(self.run.manifest))
@@ -142,15 +137,9 @@ class Session(Generic[ConfigT, RecordT]):
             self.run.write(name, content)
 
     def report_progress(self, done: int, total: int, label: str, *, unit: str = "step") -> None:
-        """Tell the runner, if one listens, how far the run is.
+        """Tell the runner, if one listens, how many of all units are done, and what is being done.
 
         A few times a second at most, but the last of all units is always told.
-
-        Args:
-            done: Units that are done, of `total`.
-            total: Units of the whole run.
-            label: What is being done.
-            unit: What is counted, in one word.
         """
         now = time.monotonic()
         path = os.environ.get(PROGRESS)
@@ -166,17 +155,18 @@ class Session(Generic[ConfigT, RecordT]):
         Outside papermill there is no executed notebook: the data stay, the run says so, and it is
         not published.
         """
-        conditions = self.run.manifest["conditions"] | {"end": environment.conditions(self.device)}
-        notebook = executed.snapshot(os.getppid(), self.run.manifest["parameters"])
+        run, folder = self.run, self.run.folder
+        conditions = run.manifest["conditions"] | {"end": environment.conditions(self.device)}
+        notebook = executed.snapshot(os.getppid(), run.manifest["parameters"])
         if notebook is None:
-            self.run.seal("interactive", "not run by papermill", conditions=conditions)
+            run.seal("interactive", "not run by papermill", conditions=conditions)
             return Markdown(
-                f"The data are in `{self.run.folder.name}`. The run was not made by papermill, so "
+                f"The data are in `{folder.name}`. The run was not made by papermill, so "
                 "it holds no executed notebook and the book leaves it out."
             )
-        self.run.write(f"{self.page.name}.ipynb", notebook)
-        self.run.seal("complete", conditions=conditions)
-        return Markdown(f"Run `{self.run.folder.parent.name}/{self.run.folder.name}` is complete.")
+        run.write(f"{self.page.name}.ipynb", notebook)
+        run.seal("complete", conditions=conditions)
+        return Markdown(f"Run `{folder.parent.name}/{folder.name}` is complete.")
 
     def judge(self) -> None:
         """End in an error if what the sealed run found is one."""
@@ -212,15 +202,11 @@ def running_notebook(name: str) -> Any:
 
 
 def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str) -> ConfigT:
-    """What a notebook is asked to do; with every base where none is named.
-
-    Args:
-        page: Of the notebook.
-        data: Its parameters.
-        source: Where they came from; opens the message.
+    """What the parameters of a notebook ask for; every base where none is named.
 
     Raises:
         ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
+            Where they came from opens the message.
     """
     config = parse(page.config, data, source=source, bases=page.names())
     try:
@@ -269,7 +255,7 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device) -
     described = environment.describe_environment(device)
     parameters = json.loads(config.model_dump_json())
     now = {
-        "git": environment.describe_git()._asdict(),
+        "git": environment.describe_git(),
         "parameters": parameters,
         "environment": described,
     }

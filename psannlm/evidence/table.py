@@ -116,16 +116,13 @@ class Table:
     def write(self, frame: pd.DataFrame) -> str:
         """Text of the file; floats keep every digit, what is unknown is empty or null."""
         if self.file.endswith(".csv"):
-            csv: str = frame.to_csv(index=False, lineterminator="\n")
-            return csv
+            return str(frame.to_csv(index=False, lineterminator="\n"))
         return json.dumps(plain_rows(frame), indent=1, allow_nan=False) + "\n"
 
     def view(self, frame: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
         """The table as people read it: units in the headings, intervals beside their numbers.
 
-        Args:
-            frame: Rows of the table.
-            columns: Which columns are shown, by name and in this order; `shown` if none is named.
+        Its columns are shown in the order in which they are named; `shown` if none is.
         """
         rows = plain_rows(frame)
         headed = [column.name for column in self.columns if column.heading]
@@ -170,11 +167,7 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def read_table(file: str, content: str) -> pd.DataFrame:
-    """The rows of a CSV file, the entries of a JSON list, or a JSON object as a single row.
-
-    Raises:
-        ValueError: It is none of these.
-    """
+    """The rows of a CSV file, the entries of a JSON list, or a JSON object as a single row."""
     if Path(file).suffix == ".csv":
         return pd.read_csv(io.StringIO(content))
     found = json.loads(content)
@@ -192,13 +185,9 @@ def _series(values: list[Any]) -> pd.Series:
 def interval_columns(
     name: str, of: str, unit: str = "", end: Callable[[str], Callable[[Any], Any]] | None = None
 ) -> tuple[Column, Column]:
-    """The columns that end the interval of a column.
+    """The columns that end the interval of the column `name`, which is `of` in words.
 
-    Args:
-        name: Of the column.
-        of: What it is, in words.
-        unit: Of both ends.
-        end: What computes `low` and `high`, where columns compute themselves.
+    Of both ends, `unit`; `end` computes `low` and `high` where columns compute themselves.
     """
 
     def column(which: str, word: str) -> Column:

@@ -3,7 +3,6 @@
 import html
 import math
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -58,11 +57,7 @@ def literal(text: str) -> str:
 
 
 def by_verdict(found: Iterable[tuple[str, str, str]]) -> str:
-    """Names with their numbers, gathered under the verdicts they share.
-
-    Args:
-        found: Name, number as text, and verdict of each.
-    """
+    """Names with their numbers, gathered under the verdicts they share; given as these three."""
     groups: dict[str, list[str]] = {}
     for name, number, verdict in found:
         groups.setdefault(verdict or "no verdict", []).append(f"{name} {number}".strip())
@@ -85,13 +80,10 @@ def sortable(
     none: str = "nothing was measured",
     filters: Collection[str] = (),
 ) -> str:
-    """HTML of a table whose headings sort it, by mouse and by keyboard; of none, a word on that.
+    """HTML of a table whose headings sort it, by mouse and by keyboard; of no rows, `none`.
 
-    Args:
-        frame: The table; a cell that is a tuple shows its values side by side.
-        caption: Stands above, and names the table for those who cannot see it.
-        none: What is said of a table without rows.
-        filters: Columns by whose values rows can be chosen on a page that runs scripts.
+    A cell that is a tuple shows its values side by side. The caption names the table for those
+    who cannot see it. By the columns `filters`, rows can be chosen on a page that runs scripts.
     """
     if frame.empty:
         return f"<p>{html.escape(caption)}: {none}.</p>"
@@ -177,9 +169,5 @@ def printable(text: str) -> str:
 
     What is taken out leaves a replacement character behind, so that nothing vanishes unseen.
     """
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs")
-        else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
+    unseen = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
+    return re.sub(unseen, "\N{REPLACEMENT CHARACTER}", text)

@@ -59,16 +59,8 @@ def differences(
     """What a file says otherwise than it should: file, place, the stated value and the right one.
 
     Numbers with a point agree but for rounding, all else to the last sign. Columns and fields that
-    only one of the two has are passed over: later code may make more of them, or fewer.
-
-    Args:
-        name: Of the file; its ending says what it is: CSV, JSON, or Markdown.
-        stated: Its content.
-        expected: What it should be.
-        fixed: Columns and fields that must be there if they should be.
-
-    Raises:
-        ValueError: A JSON file is none.
+    only one of the two has are passed over unless they are `fixed`: later code may make more of
+    them, or fewer. The ending of the name says what a file is: CSV, JSON, or Markdown.
     """
     if stated == expected:
         return
@@ -150,10 +142,6 @@ def text_differences(stated: str, expected: str) -> Iterator[str]:
 
     A sentence may say the same in other words, and a later one may be missing. Tables have the
     same rows; a column that only one text has is passed over, so that a table may grow.
-
-    Args:
-        stated: The text.
-        expected: What it should be.
     """
     numbers, tables = _split(stated)
     right_numbers, right_tables = _split(expected)

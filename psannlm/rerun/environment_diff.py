@@ -69,7 +69,7 @@ def environment_diff(run: Evidence) -> EnvironmentDiff:
     now = describe_environment(device)
     return EnvironmentDiff(
         device,
-        tuple(differing(facts(environment, git), facts(now, describe_git()._asdict()))),
+        tuple(differing(facts(environment, git), facts(now, describe_git()))),
         {"device": environment["device"], **run.manifest["conditions"].get("start", {})},
         {"device": now["device"], **conditions(device)},
     )
