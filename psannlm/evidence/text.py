@@ -65,6 +65,18 @@ def by_verdict(found: Iterable[tuple[str, str, str]]) -> str:
     return "; ".join(f"**{word}** {', '.join(groups[word])}" for word in order)
 
 
+def failed_rows(table: pd.DataFrame) -> list[str]:
+    """A sentence on how many rows of a table failed; none where none did."""
+    failed = int((table["status"] != "ok").sum())
+    said = f"{failed} of {len(table)} rows failed; each is in the table with its reason."
+    return [said] if failed else []
+
+
+def processes(n: int) -> str:
+    """How many fresh processes, in words."""
+    return f"{n} fresh process{'' if n == 1 else 'es'}"
+
+
 def badge(verdict: str) -> str:
     """HTML of a verdict: a sign and the word, so that colour is never alone."""
     if not verdict:

@@ -9,38 +9,27 @@ from psannlm.evidence import text
 from psannlm.evidence.page import Tables
 from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
+from psannlm.pages.memory import tables as made
 from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.tables import (
-    MEMORY,
-    PEAK,
-    PEER,
-    SAVINGS,
-    WITHIN,
-    Values,
-    checkpointing_rows,
-    main_rows,
-)
+from psannlm.pages.memory.tables import MEMORY, PEAK, PEER, SAVINGS, Values
 
 
 def answer(tables: Tables, config: MemoryConfig) -> str:
     """What the run found; every number is taken from its tables."""
     memory, savings = tables[MEMORY.file], tables[SAVINGS.file]
     good = savings[savings["status"] == "ok"]
-    failed = int((memory["status"] != "ok").sum())
+    plain = good[~good["grad_checkpoint"].astype(bool)]
     lines = [
-        *_checkpointing(checkpointing_rows(good, config), config),
-        *_savers(main_rows(good[~good["grad_checkpoint"].astype(bool)], config)),
+        *_checkpointing(made.checkpointing_rows(good, config), config),
+        *_savers(made.main_rows(plain, config)),
         *_predictions(memory),
         *map(_peer, plain_rows(tables[PEER.file])),
+        *text.failed_rows(memory),
     ]
-    if failed:
-        lines.append(
-            f"{failed} of {len(memory)} rows failed; each is in the table with its reason."
-        )
     if config.n_repeats < FEWEST_REPEATS:
         lines.append(
-            f"With {_processes(config.n_repeats)} a row, a ratio of times is an indication and no "
-            f"more: a verdict needs {FEWEST_REPEATS}."
+            f"With {text.processes(config.n_repeats)} a row, a ratio of times is an indication and "
+            f"no more: a verdict needs {FEWEST_REPEATS}."
         )
     return "\n".join(f"- {line}" for line in lines)
 
@@ -48,19 +37,23 @@ def answer(tables: Tables, config: MemoryConfig) -> str:
 def _checkpointing(savings: pd.DataFrame, config: MemoryConfig) -> Iterator[str]:
     """A sentence a precision, at the first batch."""
     for precision, pairs in savings.groupby("precision", sort=False):
-        said = "; ".join(map(_pair, plain_rows(pairs)))
         yield (
             f"{precision}, {config.batch_tokens[0]:,} tokens a step in sequences of "
-            f"{config.context_length:,}, checkpointing off against on: {said}."
+            f"{config.context_length:,}, checkpointing off against on: "
+            f"{'; '.join(map(_pair, plain_rows(pairs)))}."
         )
 
 
 def _pair(row: Values) -> str:
-    said = f"**{row['base']}** saves {row['saved_without_mib']:,.1f} MiB for backward against "
-    said += f"{row['saved_with_mib']:,.1f}, {_less(row, 'saved')}"
-    if row["peak_less_mib"] is not None:
-        said += f", {PEAK} {_less(row, 'peak')}"
-    return f"{said}, at {_time_ratio(row)} × the time of a step"
+    """What checkpointing saves and costs a base; a time has an interval where there are repeats."""
+    low = row["time_ratio_low"] if row["n_blocks"] > 1 else None
+    ratio = text.interval(row["time_ratio"], low, row["time_ratio_high"], ".2f")
+    peak = "" if row["peak_less_mib"] is None else f", {PEAK} {_less(row, 'peak')}"
+    return (
+        f"**{row['base']}** saves {row['saved_without_mib']:,.1f} MiB for backward against "
+        f"{row['saved_with_mib']:,.1f}, {_less(row, 'saved')}{peak}, at {ratio} × the time of a "
+        "step"
+    )
 
 
 def _less(row: Values, what: str) -> str:
@@ -70,14 +63,7 @@ def _less(row: Values, what: str) -> str:
         return text.UNKNOWN
     if round(mib, 1) == 0:
         return "no less"
-    word = "less" if mib > 0 else "more"
-    return f"{abs(mib):,.1f} MiB {word} ({abs(share):.0%})"
-
-
-def _time_ratio(row: Values) -> str:
-    """An interval where there are repeats."""
-    low = row["time_ratio_low"] if row["n_blocks"] > 1 else None
-    return text.interval(row["time_ratio"], low, row["time_ratio_high"], ".2f")
+    return f"{abs(mib):,.1f} MiB {'less' if mib > 0 else 'more'} ({abs(share):.0%})"
 
 
 def _savers(savings: pd.DataFrame) -> Iterator[str]:
@@ -92,8 +78,8 @@ def _predictions(memory: pd.DataFrame) -> Iterator[str]:
     """How many rows were foreseen from the configuration alone."""
     said = []
     for what, name in (("saved", "bytes saved for backward"), ("peak", PEAK)):
-        within = WITHIN[what]
         errors = memory[f"{what}_error"].dropna().astype(float).abs()
+        within = made.WITHIN[what]
         if len(errors):
             said.append(
                 f"{name} within {within:.0%} in {int((errors <= within).sum())} of {len(errors)} "
@@ -134,8 +120,9 @@ def reading(memory: pd.DataFrame, config: MemoryConfig) -> str:
         )
     return (
         f"- {peak}\n- **Time** is per training step: at the first batch over "
-        f"{_processes(config.n_repeats)} a row, elsewhere of one. Ratios are paired within blocks; "
-        "nothing is measured twice for a noise floor here, so that no ratio is called a difference."
+        f"{text.processes(config.n_repeats)} a row, elsewhere of one. Ratios are paired within "
+        "blocks; nothing is measured twice for a noise floor here, so that no ratio is called a "
+        "difference."
     )
 
 
@@ -175,7 +162,3 @@ def found(numbers: Sequence[Number]) -> str:
 
 def _values(number: Number) -> Values:
     return number.row.values if number.row else {}
-
-
-def _processes(n: int) -> str:
-    return f"{n} fresh process{'' if n == 1 else 'es'}"

@@ -38,6 +38,7 @@ SAVED_BYTES = about(
     "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
 )
 SAVED_KINDS = about("What was counted as saved for backward, by dtype and shape.", "bytes")
+RSS_BEFORE_BYTES = about("Resident set before the network was built, on a CPU.", "bytes")
 PREDICTED = about(
     "By construction, of parameters, gradients, optimizer, logits, peak, kept kinds.", "bytes"
 )
@@ -85,9 +86,7 @@ class MemoryRecord:
     saved_kinds: Annotated[Mapping[str, int], SAVED_KINDS] = field(default_factory=dict)
     peak_allocated_bytes: Annotated[int | None, shared.PEAK_ALLOCATED_BYTES] = None
     peak_reserved_bytes: Annotated[int | None, shared.PEAK_RESERVED_BYTES] = None
-    rss_before_bytes: Annotated[
-        int | None, about("Resident set before the network was built, on a CPU.", "bytes")
-    ] = None
+    rss_before_bytes: Annotated[int | None, RSS_BEFORE_BYTES] = None
     peak_rss_bytes: Annotated[int | None, shared.PEAK_RSS_BYTES] = None
     loss: Annotated[float | None, about("Of the last step.", "nats/token")] = None
     seconds: Annotated[tuple[float, ...], about("Time of each timed step, in order.", "s")] = ()

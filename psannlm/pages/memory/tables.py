@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -50,18 +51,34 @@ GOALS = {"fp32": 0.45, "bf16": 0.40}
 GOAL_SHAPE = {"vocab_size": 32_000, "d_model": 512, "n_layers": 8, "context_length": 512}
 """Where the goals hold: another shape has other shares of logits, and so no goal."""
 
+PARTS = {
+    "parameters": "Parameters",
+    "gradients": "Gradients",
+    "optimizer": "State of the optimizer",
+    "logits": "Logits of one chunk and their gradients",
+}
+"""What a step holds beside what is saved for backward, and predicted too."""
+
 HEADLINE = "BMRK-03"
 RESULT = shared.STATUS.but(heading="result")
 CONTEXT = shared.CONTEXT_LENGTH.but(heading="context", format="{:,} tokens a sequence", role="key")
+PLACE = (shared.BASE, shared.PRECISION, CONTEXT, shared.BATCH_TOKENS)
 _number = partial(Column.but, better="lower", headline=HEADLINE)
-_counted = partial(Column, unit="MiB", format=",.1f")
-_measured = partial(Column, unit="MiB", format=",.0f")
-_seconds = partial(Column, unit="s", format=".3f")
+
+
+def _counted(
+    name: str, text: str, heading: str = "", unit: str = "MiB", format: str = ",.1f", **more: Any
+) -> Column:
+    return Column(name, text, unit, heading, format, **more)
+
+
+_measured = partial(_counted, format=",.0f")
+_seconds = partial(_counted, unit="s", format=".3f")
 
 
 def _error_of(what: str, text: str, verdict: str) -> tuple[Column, Column]:
-    name, said = f"{what}_error", f"{what}_verdict"
-    error = Column(name, text, heading=f"{what}: error", format="+.1%", beside=said)
+    said = f"{what}_verdict"
+    error = Column(f"{what}_error", text, "", f"{what}: error", "+.1%", beside=said)
     return error, Column(said, verdict)
 
 
@@ -98,10 +115,7 @@ MEMORY = Table(
             ),
             heading="activation memory", quantity="saved for backward", compare="counted",
         ),
-        _counted(
-            "predicted_saved_mib", "What is saved for backward by construction.",
-            heading="predicted",
-        ),
+        _counted("predicted_saved_mib", "What is saved for backward by construction.", "predicted"),
         *_error_of(
             "saved",
             "Predicted bytes saved for backward over the counted ones, less 1.",
@@ -113,7 +127,7 @@ MEMORY = Table(
         ),
         _measured(
             "predicted_peak_mib", "Peak of a training step, by construction.",
-            heading="predicted peak",
+            "predicted peak",
         ),
         *_error_of(
             "peak",
@@ -122,23 +136,14 @@ MEMORY = Table(
         ),
         _measured(
             "max_reserved_mb", "Most memory taken from the driver of a GPU; null on a CPU.",
-            heading="reserved on the GPU",
+            "reserved on the GPU",
         ),
-        _measured(
-            "rss_before_mib", "Resident set before the network was built, on a CPU.",
-            heading="RSS before",
-        ),
-        _measured("peak_rss_mib", shared.PEAK_RSS_BYTES.text, heading="peak RSS"),
+        _measured("rss_before_mib", raw.RSS_BEFORE_BYTES.text, "RSS before"),
+        _measured("peak_rss_mib", shared.PEAK_RSS_BYTES.text, "peak RSS"),
         raw.N_PARAMETERS,
-        _counted("predicted_parameters_mib", "Parameters, by construction.", heading="parameters"),
-        _counted("predicted_gradients_mib", "Gradients, by construction.", heading="gradients"),
-        _counted(
-            "predicted_optimizer_mib", "State of the optimizer, by construction.",
-            heading="optimizer",
-        ),
-        _counted(
-            "predicted_logits_mib", "Logits of one chunk and their gradients, by construction.",
-            heading="logits",
+        *(
+            _counted(f"predicted_{name}_mib", f"{text}, by construction.", name)
+            for name, text in PARTS.items()
         ),
         Column(
             "predicted_kinds_mib",
@@ -165,39 +170,32 @@ SAVINGS = Table(
             heading="what saves",
             words={"fast_sine": "the fast sine", "chunked_loss": "the chunked loss"}, role="key",
         ),
-        shared.BASE,
-        shared.PRECISION,
-        CONTEXT,
-        shared.BATCH_TOKENS,
+        *PLACE,
         raw.GRAD_CHECKPOINT.but(role="fact"),
         RESULT,
         shared.REASON,
         _counted(
             "saved_without_mib", "Saved for backward without it.",
-            heading="activation memory: without",
+            "activation memory: without",
         ),
-        _counted("saved_with_mib", "Saved for backward with the saver.", heading="with"),
+        _counted("saved_with_mib", "Saved for backward with the saver.", "with"),
         _counted(
             "saved_less_mib", "How much less is saved for backward with the saver.",
-            heading="less", beside="saved_less_share",
+            "less", beside="saved_less_share",
         ),
         Column(
             "saved_less_share", "The same as a share of what is saved without it.", "of all",
             format=".0%", quantity="less saved for backward", better="higher", headline=HEADLINE,
         ),
-        _measured("peak_without_mib", "Peak without it.", heading=f"{PEAK}: without"),
-        _measured("peak_with_mib", "Peak with the saver.", heading=f"{PEAK}: with"),
+        _measured("peak_without_mib", "Peak without it.", f"{PEAK}: without"),
+        _measured("peak_with_mib", "Peak with the saver.", f"{PEAK}: with"),
         _counted(
             "peak_less_mib", "How much lower the peak is with the saver.",
-            heading="peak: less", beside="peak_less_share",
+            "peak: less", beside="peak_less_share",
         ),
         Column("peak_less_share", "The same as a share of the peak without it.", format=".0%"),
-        _seconds(
-            "elapsed_without_s", "Time of a training step without it.", heading="step: without"
-        ),
-        _seconds(
-            "elapsed_with_s", "Time of a training step with the saver.", heading="step: with"
-        ),
+        _seconds("elapsed_without_s", "Time of a training step without it.", "step: without"),
+        _seconds("elapsed_with_s", "Time of a training step with the saver.", "step: with"),
         _number(
             Column(
                 "time_ratio", "Time of a step with the saver over that without, paired by block.",
@@ -217,19 +215,16 @@ PEER = Table(
         Column(
             "package", "The published package, by name and version.", heading="package", role="key"
         ),
-        shared.BASE,
-        shared.PRECISION,
-        CONTEXT,
-        shared.BATCH_TOKENS,
+        *PLACE,
         RESULT,
         shared.REASON,
         _counted(
             "peer_saved_mib", "What a training step of the package saves for backward.",
-            heading="activation memory: package",
+            "activation memory: package",
         ),
         _counted(
             "saved_mib", "What ours saves for backward, without checkpointing.",
-            heading="activation memory: ours",
+            "activation memory: ours",
         ),
         Column("ratio", "Our bytes over the package's.", heading="ratio", format=".3f"),
         Column(
@@ -252,16 +247,13 @@ def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables
     config = run.config
     known = config.model_dump(include={"d_model", "n_layers", "vocab_size"})
     known |= {"device": run.device, "timestamp": run.name}
-    settings = by_setting(ours(records), config)
-    rows = {setting: _row(mine) | known for setting, mine in settings.items()}
-    seconds = {setting: step_seconds(mine) for setting, mine in settings.items()}
-    savings = [
-        _saving(saver, rows[without], rows[with_]) | _time_ratio(seconds[without], seconds[with_])
-        for saver, without, with_ in pairs_of(list(rows))
-    ]
+    rows = {
+        setting: _row(mine) | known for setting, mine in by_setting(ours(records), config).items()
+    }
+    pairs = pairs_of(list(rows))
     return {
         MEMORY.file: MEMORY.frame(rows.values()),
-        SAVINGS.file: SAVINGS.frame(savings),
+        SAVINGS.file: SAVINGS.frame(_saving(saver, rows[a], rows[b]) for saver, a, b in pairs),
         PEER.file: PEER.frame(_beside(peer, rows, config) for peer in peers(records)),
     }
 
@@ -276,10 +268,8 @@ def by_setting(
         size = r.context_length != config.context_length, r.context_length, r.batch_tokens
         return *kind, *size, config.base.index(r.base), r.grad_checkpoint, r.repeat
 
-    found: dict[Setting, list[MemoryRecord]] = {}
-    for record in sorted(records, key=place):
-        found.setdefault(record.setting, []).append(record)
-    return found
+    together = groupby(sorted(records, key=place), lambda record: record.setting)
+    return {setting: list(mine) for setting, mine in together}
 
 
 def step_seconds(records: Iterable[MemoryRecord]) -> dict[int, float]:
@@ -304,7 +294,8 @@ def _row(mine: Sequence[MemoryRecord]) -> dict[str, Any]:
         "rss_before_mib": most_mib(good, "rss_before_bytes"),
         "peak_rss_mib": most_mib(good, "peak_rss_bytes"),
     }
-    if seconds := step_seconds(good):
+    row["seconds"] = seconds = step_seconds(good)
+    if seconds:
         row |= interval_cells("elapsed_s", median_interval(list(seconds.values())))
     return row | _error(row, "saved") | _error(row, "peak")
 
@@ -337,13 +328,16 @@ def pairs_of(settings: Sequence[Setting]) -> Iterator[tuple[str, Setting, Settin
 
 
 def _saving(saver: str, before: Values, after: Values) -> dict[str, Any]:
-    row = {**after} | {
+    """What a setting needs without a saver and with it; times are paired by block."""
+    ratio = ratio_interval(after["seconds"], before["seconds"])
+    row = {**after, **interval_cells("time_ratio", ratio)} | {
         "saver": saver,
         "precision": after["amp"],
         "status": "ok" if before["status"] == after["status"] == "ok" else "failed",
         "reason": "; ".join(r for r in (before["reason"], after["reason"]) if r),
         "elapsed_without_s": before.get("elapsed_s"),
         "elapsed_with_s": after.get("elapsed_s"),
+        "n_blocks": ratio.n if ratio else 0,
     }
     for what, column in MEASURED.items():
         row |= {f"{what}_without_mib": before[column], f"{what}_with_mib": after[column]}
@@ -351,12 +345,6 @@ def _saving(saver: str, before: Values, after: Values) -> dict[str, Any]:
             less = before[column] - after[column]
             row |= {f"{what}_less_mib": less, f"{what}_less_share": less / before[column]}
     return row
-
-
-def _time_ratio(before: dict[int, float], after: dict[int, float]) -> dict[str, Any]:
-    """Paired by block."""
-    ratio = ratio_interval(after, before)
-    return interval_cells("time_ratio", ratio) | {"n_blocks": ratio.n if ratio else 0}
 
 
 def _beside(

@@ -6,28 +6,19 @@ import numpy as np
 import pandas as pd
 
 from psannlm.bench.statistics import CONFIDENCE
-from psannlm.evidence.figures import (
-    MARKERS,
-    Axes,
-    Draw,
-    Figure,
-    beside_bar,
-    compose,
-    palette,
-    show_percent,
-    show_short,
-)
+from psannlm.evidence import figures
+from psannlm.evidence.figures import Axes, Draw, Figure
 from psannlm.pages.throughput.records import MODE
 from psannlm.pages.throughput.tables import compared_rows
 
 
 def speed(table: pd.DataFrame) -> Figure:
     """Tokens per second against batch tokens, a line a base, a panel a mode and precision."""
-    panels: dict[str, Draw] = {}
-    for (mode, precision), rows in table.groupby(["mode", "precision"], sort=False):
-        good = rows[rows["status"] == "ok"]
-        panels[f"{MODE.show(mode)}, {precision}"] = partial(_speed_lines, good)
-    return compose(
+    panels: dict[str, Draw] = {
+        f"{MODE.show(mode)}, {precision}": partial(_speed_lines, rows[rows["status"] == "ok"])
+        for (mode, precision), rows in table.groupby(["mode", "precision"], sort=False)
+    }
+    return figures.compose(
         "tokens per second by base and batch tokens",
         panels,
         f"Median tokens per second over fresh processes; bars are {CONFIDENCE:.0%} bootstrap "
@@ -38,9 +29,8 @@ def speed(table: pd.DataFrame) -> Figure:
 
 
 def _speed_lines(rows: pd.DataFrame, axes: Axes) -> None:
-    batches = sorted(rows["batch_tokens"].unique())
-    labels = list(dict.fromkeys(rows["label"]))
-    colours = palette(list(rows["base"]))
+    batches, labels = sorted(rows["batch_tokens"].unique()), list(dict.fromkeys(rows["label"]))
+    colours, markers = figures.palette(list(rows["base"])), figures.markers(list(rows["base"]))
     for i, label in enumerate(labels):
         line = rows[rows["label"] == label].sort_values("batch_tokens")
         base = line["base"].iloc[0]
@@ -55,7 +45,7 @@ def _speed_lines(rows: pd.DataFrame, axes: Axes) -> None:
             reach.astype(float),
             label=label,
             color=colours[base],
-            marker=MARKERS[list(colours).index(base) % len(MARKERS)],
+            marker=markers[base],
             markerfacecolor="none" if again else colours[base],
             linestyle=":" if again else "-",
             capsize=3,
@@ -63,7 +53,7 @@ def _speed_lines(rows: pd.DataFrame, axes: Axes) -> None:
     axes.set_xticks(range(len(batches)), [f"{tokens:,}" for tokens in batches])
     axes.set_xlim(-0.5, max(len(batches), 1) - 0.5)
     axes.set_ylim(0, 1.08 * rows["tokens_per_s_high"].max() if len(rows) else 1)
-    show_short(axes.yaxis)
+    figures.show_short(axes.yaxis)
     axes.set_xlabel("batch tokens")
     axes.set_ylabel("tokens/s")
 
@@ -76,7 +66,7 @@ def ceiling(table: pd.DataFrame) -> Figure:
     for (mode, precision), _ in table.groupby(["mode", "precision"], sort=False):
         bars = best[(best["mode"] == mode) & (best["precision"] == precision)]
         panels[f"{MODE.show(mode)}, {precision}"] = partial(_share_bars, bars, str(precision))
-    return compose(
+    return figures.compose(
         "share of the measured matmul ceiling by base",
         panels,
         "Matrix-product FLOPs per second at each base's best batch, as a share of the fastest "
@@ -87,14 +77,14 @@ def ceiling(table: pd.DataFrame) -> Figure:
 
 
 def _share_bars(bars: pd.DataFrame, precision: str, axes: Axes) -> None:
-    colours = palette(list(bars["base"]))
+    colours = figures.palette(list(bars["base"]))
     at = range(len(bars))
     axes.barh(at, bars["mfu"].astype(float), color=[colours[base] for base in bars["base"]])
     for y, share in zip(at, bars["mfu"], strict=True):
-        beside_bar(axes, f"{share:.0%}", share, y)
+        figures.beside_bar(axes, f"{share:.0%}", share, y)
     axes.set_yticks(at, bars["base"])
     axes.set_xlim(0, 1)
-    show_percent(axes.xaxis)
+    figures.show_percent(axes.xaxis)
     axes.set_xlabel(f"share of the {precision} matmul rate")
     axes.grid(visible=False, axis="y")
     axes.invert_yaxis()

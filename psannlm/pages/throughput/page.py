@@ -11,20 +11,12 @@ from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
-from psannlm.evidence.table import Column
 from psannlm.pages.throughput import figures, prose
+from psannlm.pages.throughput import tables as made
 from psannlm.pages.throughput.config import ThroughputConfig
-from psannlm.pages.throughput.costs import costs
 from psannlm.pages.throughput.plan import cells_of_row, plan, throughput
-from psannlm.pages.throughput.records import CEILING, STORE, CellRecord
-from psannlm.pages.throughput.tables import (
-    RATIO,
-    SPEED,
-    THROUGHPUT,
-    best_rows,
-    rates_of,
-    throughput_table,
-)
+from psannlm.pages.throughput.records import CEILING, ROW, STORE, CellRecord
+from psannlm.pages.throughput.tables import RATIO, SPEED, THROUGHPUT
 
 
 class ThroughputPage(Page[ThroughputConfig, CellRecord]):
@@ -46,7 +38,7 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
         return throughput(session.config, done=session.done)
 
     def tabulate(self, records: Sequence[CellRecord], run: RunInfo[ThroughputConfig]) -> Tables:
-        return {THROUGHPUT.file: throughput_table(records, run)}
+        return {THROUGHPUT.file: made.throughput_table(records, run)}
 
     def figures(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> Mapping[str, Figure]:
         table = tables[THROUGHPUT.file]
@@ -59,7 +51,7 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
         return prose.reading(tables[THROUGHPUT.file], run.config)
 
     def best(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> pd.DataFrame:
-        return best_rows(tables[THROUGHPUT.file])
+        return made.best_rows(tables[THROUGHPUT.file])
 
     def readme_note(self, run: RunInfo[ThroughputConfig]) -> str:
         return (
@@ -74,9 +66,6 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     def stem(self, row: Row) -> str:
         return super().stem(row) + ("" if self.is_main(row) else ".again")
 
-    def is_headline(self, row: Row, column: Column) -> bool:
-        return super().is_headline(row, column) and self.is_main(row)
-
     def numbers(self, run: Evidence) -> Iterator[Number]:
         """All but the ratio of the baseline to itself, which was not measured twice."""
         for number in super().numbers(run):
@@ -87,7 +76,7 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
         return bool(row.values["label"] == row.values["base"])
 
     def pieces(self) -> Mapping[str, str]:
-        return {"costs.md": costs()}
+        return {"costs.md": prose.costs()}
 
     def summary(self, numbers: Sequence[Number]) -> str:
         return prose.summary(numbers)
@@ -106,25 +95,22 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     def replicates(
         self, records: Sequence[CellRecord], row: Row, config: ThroughputConfig
     ) -> Mapping[str, Mapping[Any, float]]:
-        names = ("batch_tokens", "mode", "precision")
-        setting = tuple(row.values[name] for name in names)
-
-        def rates(label: str) -> dict[int, float]:
-            return rates_of(r for r in records if r.row == (label, *setting))
-
-        mine, baseline = rates(row.values["label"]), rates(config.baseline)
+        label, *setting = (row.values[name] for name in ROW)
+        mine, baseline = (
+            made.rates_of(r for r in records if r.row == (name, *setting))
+            for name in (label, config.baseline)
+        )
+        products = (CEILING, row.values["precision"], "ok")
         ceiling = {
-            r.repeat: r.flop_per_s
-            for r in records
-            if (r.mode, r.precision, r.status) == (CEILING, row.values["precision"], "ok")
+            r.repeat: r.flop_per_s for r in records if (r.mode, r.precision, r.status) == products
         }
         found = {SPEED: mine, "ceiling_flop_per_s": ceiling}
-        if row.values["label"] == config.baseline:
+        if label == config.baseline:
             return found
         return found | {RATIO: {b: mine[b] / baseline[b] for b in mine.keys() & baseline}}
 
     def failures(self, records: Sequence[CellRecord], row: Row) -> list[str]:
-        key = tuple(row.values[name] for name in ("label", "batch_tokens", "mode", "precision"))
+        key = tuple(row.values[name] for name in ROW)
         return [record.reason for record in records if record.row == key and record.reason]
 
 

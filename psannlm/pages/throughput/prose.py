@@ -4,10 +4,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from psannlm import ROOT
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
+from psannlm.config.parse import parse, read_parameters
 from psannlm.evidence import text
 from psannlm.evidence.rows import Number
 from psannlm.evidence.text import interval, number
+from psannlm.model.bases import BASES, cost_of
+from psannlm.model.cost import Shape
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.records import MODE
 from psannlm.pages.throughput.tables import RATIO, SPEED, compared_rows
@@ -31,27 +35,22 @@ def answer(table: pd.DataFrame, config: ThroughputConfig) -> str:
             for row in others.itertuples()
         )
         lines.append(
-            f"- {MODE.show(mode).capitalize()}, {precision}, {top.batch_tokens:,} tokens a step: "
+            f"{MODE.show(mode).capitalize()}, {precision}, {top.batch_tokens:,} tokens a step: "
             f"**{baseline}** runs at {top.tokens_per_s:,.0f} tokens/s, {number(top.mfu, '.0%')} "
             f"of the measured matmul ceiling{said}."
         )
-    failed = int((table["status"] != "ok").sum())
-    if failed:
-        lines.append(
-            f"- {failed} of {len(table)} rows failed; each is in the table with its reason."
-        )
+    lines += text.failed_rows(table)
     if config.n_repeats < FEWEST_REPEATS:
         lines.append(
-            f"- With {config.n_repeats} processes a row, no difference is called one: a verdict "
+            f"With {config.n_repeats} processes a row, no difference is called one: a verdict "
             f"needs {FEWEST_REPEATS}. These numbers prove that the page runs, no more."
         )
-    return "\n".join(lines)
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def reading(table: pd.DataFrame, config: ThroughputConfig) -> str:
     """How to read the table: its noise, its steps, its warm-up, all from the run."""
     floors = table.drop_duplicates(["mode", "precision", "batch_tokens"])["noise_floor"]
-    eager = config.compile and not table.loc[table["status"] == "ok", "compiled"].all()
     lines = [
         f"- **Noise.** {config.baseline} was measured twice under two names. Across settings, the "
         f"ratio of the two strayed from 1 by up to {number(floors.max(), '.1%')}, its interval "
@@ -61,7 +60,7 @@ def reading(table: pd.DataFrame, config: ThroughputConfig) -> str:
         "- **Speed** is all tokens over all time of the timed steps. Warm-up and compilation are "
         "apart.",
     ]
-    if eager:
+    if config.compile and not table.loc[table["status"] == "ok", "compiled"].all():
         lines.append(
             "- **Compilation** was asked for, but no C++ compiler was found: rows are eager."
         )
@@ -94,7 +93,31 @@ def found(numbers: Sequence[Number]) -> str:
     speeds = [n for n in numbers if n.column.name == SPEED and n.value is not None]
     if not speeds:
         return "nothing was measured"
-    steps = [n for n in speeds if _weight(n)[0]] or speeds
-    best = max(steps, key=lambda n: n.value or 0.0)
+    best = max(speeds, key=lambda n: (_weight(n)[0], n.value))
     assert best.row is not None
     return f"{MODE.show(best.row.values['mode'])}: up to {best.shown} ({best.base})"
+
+
+def costs() -> str:
+    """What each base costs in the shape of the GPU sweep, computed from its parameter file."""
+    path = ROOT / "params" / "gpu" / "throughput.yaml"
+    config = parse(ThroughputConfig, read_parameters(path), source=str(path))
+    shape = Shape(1, config.context_length)
+    lines = [
+        "| base | parameters | without embedding and head | forward, MFLOP a token "
+        "| training step, MFLOP a token |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for base in BASES:
+        cost = cost_of(config.network_of(base), shape)
+        ends = cost.parameters["embedding"] + cost.parameters["head"]
+        forward = cost.model_flops / shape.total / 1e6
+        lines.append(
+            f"| {base} | {cost.n_parameters:,} | {cost.n_parameters - ends:,} "
+            f"| {forward:.2f} | {3 * forward:.2f} |"
+        )
+    return "\n".join(lines) + (
+        f"\n\nIn the shape of `params/gpu/throughput.yaml`: d_model {config.d_model}, "
+        f"{config.n_layers} layers, {config.n_heads} heads, d_mlp {config.d_mlp:,}, "
+        f"vocabulary {config.vocab_size:,}, context {config.context_length:,}.\n"
+    )
