@@ -12,10 +12,19 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from psannlm.checks import fast_paths, problems
-from psannlm.checks.exactness import FEW, LUCK, SPREAD, Excess, Problem, excesses, results
-from psannlm.checks.fast_paths import TWICE, check
+from psannlm.checks.fast_paths import (
+    FEW,
+    LUCK,
+    SPREAD,
+    TWICE,
+    Excess,
+    check,
+    doubled,
+    excesses,
+    results,
+)
 from psannlm.checks.findings import Result
-from psannlm.checks.problems import DECAY_MODES, SPREADS, Draw
+from psannlm.checks.problems import SPREADS, Draw, Problem
 from psannlm.model import blockwise, loss
 from psannlm.model.loss import IGNORED
 from tests.checked import BASES, case_of, compiles, failed
@@ -46,14 +55,8 @@ def test_a_base_is_tried_on_its_fast_paths_and_missing_kernels_have_a_reason() -
 def test_a_precision_that_the_device_refuses_is_a_fact_with_its_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    products = fast_paths._products
-
-    def refuse(device: torch.device, precision: str) -> None:
-        if precision == "bf16":
-            raise RuntimeError("no such products here")
-        products(device, precision)
-
-    monkeypatch.setattr(fast_paths, "_products", refuse)
+    refusals = {"fp32": "", "bf16": "no such products here"}
+    monkeypatch.setattr(fast_paths, "missing_products", lambda _, precision: refusals[precision])
 
     result = checked("transformer", context_length=8)
 
@@ -62,7 +65,8 @@ def test_a_precision_that_the_device_refuses_is_a_fact_with_its_reason(
 
 
 def test_a_missing_compiler_is_a_fact_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_paths, "missing_compiler", lambda device: "no compiler found")
+    for module in (fast_paths, problems):
+        monkeypatch.setattr(module, "missing_compiler", lambda device: "no compiler found")
 
     result = checked("transformer", compile=True, context_length=8)
 
@@ -126,10 +130,7 @@ def test_every_path_is_the_plain_one_in_float64(
     monkeypatch.setattr(blockwise, "fits", lambda q: False)  # its scores are float32
 
     for problem in drawn(make):
-        leaves = {
-            name: leaf.detach().double().requires_grad_(leaf.requires_grad)
-            for name, leaf in problem.leaves.items()
-        }
+        leaves = doubled(problem.leaves)
         plain = results(problem.plain, leaves, "fp32")
         for path in problem.fast.values():
             found = results(path, leaves, "fp32")
@@ -148,7 +149,7 @@ def test_leaves_follow_from_the_seed(make: Make) -> None:
 def test_sines_are_tried_in_every_decay_mode_on_small_z_and_on_large() -> None:
     tried = drawn(problems.sines)
 
-    assert len(tried) == len(DECAY_MODES) * len(SPREADS)
+    assert len(tried) == 3 * len(SPREADS)
     assert sum("decay" not in problem.leaves for problem in tried) == len(SPREADS)
     phases = [(p.leaves["frequency"] * p.leaves["z"]).detach() for p in tried]
     reaches = sorted(phase.abs().max().item() for phase in phases)
@@ -212,8 +213,7 @@ def problem(
     """sin(x) of n random numbers in float32, or what else is given."""
     if x is None:
         x = torch.randn(n, generator=torch.Generator().manual_seed(seed)).requires_grad_()
-    paths = {"plain": plain, "exact": exact, "fast": {"fast": fast}}
-    return Problem(leaves={"x": x}, precision="fp32", n_terms=n_terms, **paths)
+    return Problem({"x": x}, "fp32", plain, exact, {"fast": fast}, n_terms)
 
 
 def excess(*problems: Problem) -> Excess:

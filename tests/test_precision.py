@@ -6,11 +6,10 @@ import math
 import pytest
 import torch
 
-from psannlm.checks import precision
-from psannlm.checks.checkpointing import gradient_measures, peak_measure, step_of
+from psannlm.checks import networks, precision
+from psannlm.checks.checkpointing import measures_of, step_of
 from psannlm.checks.findings import UncheckableError
-from psannlm.checks.networks import perturbed
-from psannlm.checks.precision import Outcome, Pairs
+from psannlm.checks.precision import Outcome, gaps
 from tests.checked import case_of
 from tests.networks import batch_of, moved, tiny
 
@@ -25,27 +24,26 @@ def half(loss: float, *gradients: float, losses: float = 2.0) -> Outcome:
 
 
 def test_differences_are_the_worst_of_all_seeds():
-    pairs = Pairs([FULL, FULL], [half(2.0, 3.0, 4.0), half(1.9, 3.0, 3.0, losses=2.5)])
+    found = gaps([FULL, FULL], [half(2.0, 3.0, 4.0), half(1.9, 3.0, 3.0, losses=2.5)])
 
-    assert pairs.loss == pytest.approx(0.05)
-    assert pairs.gradient == pytest.approx(1 / 5)
-    assert pairs.turn == pytest.approx(1 - 21 / (5 * math.sqrt(18)))
-    assert pairs.token_loss == pytest.approx(0.25)
-    assert pairs.by_kind == {"a": pytest.approx(1 / math.sqrt(50))}
+    assert found.loss == pytest.approx(0.05)
+    assert found.gradient == pytest.approx(1 / 5)
+    assert found.turn == pytest.approx(1 - 21 / (5 * math.sqrt(18)))
+    assert found.token_loss == pytest.approx(0.25)
+    assert found.by_kind == {"a": pytest.approx(1 / math.sqrt(50))}
 
 
 def test_a_loss_that_is_no_number_is_the_worst_difference():
-    pairs = Pairs([FULL, FULL], [half(math.nan, 3.0, 4.0), half(2.0, math.nan, 4.0)])
+    found = gaps([FULL, FULL], [half(math.nan, 3.0, 4.0), half(2.0, math.nan, 4.0)])
 
-    assert pairs.loss == pairs.gradient == pairs.turn == math.inf
+    assert found.loss == found.gradient == found.turn == math.inf
 
 
 def test_each_bound_can_be_broken():
-    yardstick = Pairs([FULL], [half(2.0, 3.03, 4.0, losses=2.01)])
+    yardstick = gaps([FULL], [half(2.0, 3.03, 4.0, losses=2.01)])
+    found = gaps([FULL], [half(2.1, 3.0, 5.0)])
 
-    measures = precision.parity_measures("bf16", Pairs([FULL], [half(2.1, 3.0, 5.0)]), yardstick)
-
-    assert not any(m.passed for m in measures)
+    assert not any(m.passed for m in precision.parity_measures("bf16", found, yardstick))
     assert all(m.passed for m in precision.parity_measures("bf16", yardstick, yardstick))
 
 
@@ -63,63 +61,53 @@ def test_trajectories_may_part_by_what_a_step_gains():
 
 def test_formulas_in_half_deviate_as_networks_do():
     case = case_of("waveresnet", context_length=24)
-    model = perturbed(case.network, case.device, 1)
+    model = networks.perturbed(case.network, case.device, 1)
     rows = torch.arange(50).view(2, 25) * 5
-    batch = rows[:, :-1], rows[:, 1:]
 
-    found = Pairs(*([precision.of_network(model, batch, p)] for p in ("fp32", "bf16")))
-    formulas = Pairs(*([precision.of_formulas(model, batch, p)] for p in ("fp32", "bf16")))
+    (full, half), (exact, cut) = (
+        [compute(model, (rows[:, :-1], rows[:, 1:]), p) for p in ("fp32", "bf16")]
+        for compute in (precision.of_network, precision.of_formulas)
+    )
 
-    assert found.gradient == pytest.approx(formulas.gradient, rel=0.5)
-    assert found.full[0].loss == pytest.approx(formulas.full[0].loss, rel=1e-6)
+    assert gaps([full], [half]).gradient == pytest.approx(gaps([exact], [cut]).gradient, rel=0.5)
+    assert full.loss == pytest.approx(exact.loss, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "reason"),
+    ("module", "name", "value", "reason"),
     [
-        ("CHANGES", {}, r"respsann has no formulas in checks/reference\.py"),
-        ("_missing", lambda *_: "no such product", "bf16: no such product"),
+        (precision, "CHANGES", {}, r"respsann has no formulas in checks/reference\.py"),
+        (networks, "missing_products", lambda *_: "no such product", "bf16: no such product"),
     ],
 )
-def test_what_cannot_be_checked_says_why(monkeypatch, name: str, value: object, reason: str):
-    monkeypatch.setattr(precision, name, value)
+def test_what_cannot_be_checked_says_why(monkeypatch, module, name, value, reason):
+    monkeypatch.setattr(module, name, value)
 
     with pytest.raises(UncheckableError, match=reason):
         precision.check(case_of("respsann"))
 
 
 BATCH = batch_of(tiny(), 2, 12)
+CASE = case_of("respsann", batch=2, context_length=12, d_model=8, d_mlp=12)
 
 
-def test_most_is_kept_inside_of_blocks_and_some_outside():
-    step = step_of(moved(tiny()).train(), BATCH, checkpointing=False)
+def test_a_checkpointed_block_keeps_what_enters_it_and_nothing_else():
+    off, on = (step_of(moved(tiny()).train(), BATCH, way) for way in (False, True))
 
-    assert step.saved / 2 < step.inside < step.saved
-
-
-def test_a_checkpointed_block_keeps_what_enters_it():
-    off, on = (step_of(moved(tiny()), BATCH, way) for way in (False, True))
-
+    assert off.saved / 2 < off.inside < off.saved
     assert on.saved == off.saved - off.inside + 2 * 2 * 12 * 8 * 4
     assert torch.equal(on.gradients, off.gradients)
-    assert on.loss == off.loss
+    assert [m.passed for m in measures_of(CASE, off, off, on)] == [True, True, True]
 
 
-def test_another_loss_or_gradient_fails():
-    step = step_of(moved(tiny()), BATCH, False)
+def test_another_loss_or_gradient_or_more_bytes_fail_and_unequal_plain_steps_widen_the_bound():
+    step = step_of(moved(tiny()), BATCH, True)
     other = dataclasses.replace(step, loss=step.loss * 1.001, gradients=step.gradients * 1.001)
 
-    assert [m.passed for m in gradient_measures(step, step, step)] == [True, True]
-    assert [m.passed for m in gradient_measures(step, step, other)] == [False, False]
+    def passed(*steps):
+        return [m.passed for m in measures_of(CASE, *steps)]
 
-
-def test_two_plain_steps_that_differ_widen_the_bound():
-    step = step_of(moved(tiny()), BATCH, False)
-    other = dataclasses.replace(step, gradients=step.gradients * 1.001)
-
-    assert gradient_measures(step, other, other)[1].passed
-
-
-def test_a_higher_peak_fails():
-    assert peak_measure(100, 60).passed
-    assert not peak_measure(100, 101).passed
+    more = dataclasses.replace(step, saved=step.saved * 2)
+    assert passed(step, step, other) == [False, False, True]
+    assert passed(step, other, other) == [True, True, True]
+    assert passed(step, step, more) == [True, True, False]

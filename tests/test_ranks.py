@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from psannlm.checks import ranks
+from psannlm.checks import launcher, ranks
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import ProcessError, Results, Task, run_jobs
+from psannlm.checks.launcher import ProcessError, Task, run_jobs
 from psannlm.checks.networks import Learned, learn, n_different, start
 from psannlm.checks.ranks import steps_of, train, work
 from psannlm.train.distributed import Ranks
@@ -51,7 +51,7 @@ def started(monkeypatch) -> list[list[str]]:
         return {job: [made[base]] * 2 for job, base in bases.items()}
 
     monkeypatch.setattr(ranks, "run_jobs", run_jobs)
-    monkeypatch.setattr(ranks, "_results", Results())
+    monkeypatch.setattr(launcher, "_made", {})
     return starts
 
 

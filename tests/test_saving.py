@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from psannlm.checks import saving
+from psannlm.checks import launcher, saving
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import ProcessError, Results, Task
+from psannlm.checks.launcher import ProcessError, Task
 from psannlm.checks.networks import n_different, parameters_of, start
 from psannlm.checks.saving import FILES, Saved, account, advance, flips_accepted, work
 from psannlm.config.schema import ConfigError
@@ -56,7 +56,7 @@ def starts(monkeypatch) -> list[tuple[str, ...]]:
         return {base: [told] for base, told in zip(task.jobs, doing(task), strict=True)}
 
     monkeypatch.setattr(saving, "run_jobs", run_jobs)
-    monkeypatch.setattr(saving, "_results", Results())
+    monkeypatch.setattr(launcher, "_made", {})
     return starts
 
 

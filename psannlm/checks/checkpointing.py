@@ -4,15 +4,13 @@ Shape letters: B batch, T tokens, D d_model.
 """
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
-from psannlm.bench.memory import Saved, saved_for_backward
+from psannlm.bench.memory import saved_for_backward
 from psannlm.bench.timing import stopwatch_for
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.networks import (
@@ -34,21 +32,18 @@ class Step:
 
     loss: float
     gradients: Tensor
-    saved: int
-    """Bytes saved for backward, parameters left out."""
-
-    inside: int
-    """Of these, what is saved between the entry of a block and its end."""
+    saved: int  # bytes saved for backward, parameters left out
+    inside: int  # of these, what is saved between the entry of a block and its end
 
 
 def check(case: Case) -> Result:
     """Compare steps of the same network with and without checkpointing."""
     config = case.config
-    batch = batches_of(config, config.batch, rows=config.batch).batch(0)
-    batch = batch[0].to(case.device), batch[1].to(case.device)
+    tokens, targets = batches_of(config, config.batch, rows=config.batch).batch(0)
+    batch = tokens.to(case.device), targets.to(case.device)
     model = perturbed(case.network, case.device, config.seed)
     off, again, on = (step_of(model, batch, way) for way in (False, False, True))
-    measures = [*gradient_measures(off, again, on), saved_measure(case, off, on)]
+    measures = measures_of(case, off, again, on)
     (slow, low), (fast, high) = (bare_step(model, batch, way) for way in (True, False))
     facts: dict[str, Any] = {
         "saved bytes, off": off.saved,
@@ -59,40 +54,39 @@ def check(case: Case) -> Result:
     }
     if case.device.type == "cuda":
         facts |= {"peak bytes, off": high, "peak bytes, on": low}
-        if case.network.n_layers > 1:
-            measures.append(peak_measure(high, low))
-    return Result(measures=tuple(measures), facts=facts)
+        peak = Measure(
+            name="peak of allocated bytes with checkpointing over without",
+            value=low / high,
+            bound=1.0,
+            why="of several blocks, only one at a time has its features in memory",
+        )
+        measures += [peak] if case.network.n_layers > 1 else []
+    return Result(measures=measures, facts=facts)
 
 
 def step_of(model: Transformer, batch: Batch, checkpointing: bool) -> Step:
     """Forward and backward pass of a batch, with what is saved between them counted."""
     model.grad_checkpoint = checkpointing
-    model.zero_grad()
-    with saved_for_backward(model.parameters()) as saved, _levels(model, saved) as levels:
+    levels: list[int] = []  # bytes saved at the entry and at the end of each block
+    with saved_for_backward(model.parameters()) as saved, contextlib.ExitStack() as hooks:
+
+        def note(*_: object) -> None:
+            levels.append(saved.total)
+
+        for block in model.blocks:
+            hooks.enter_context(block.register_forward_pre_hook(note))
+            hooks.enter_context(block.register_forward_hook(note))
         loss = loss_of(model, batch)
     total = saved.total
     saved.storages.clear()
-    loss.backward()  # type: ignore[no-untyped-call]
-    gradients = joined(gradients_of(model)).cpu()
-    inside = sum(end - entry for entry, end in zip(levels[::2], levels[1::2], strict=True))
-    return Step(loss.item(), gradients, total, inside)
+    gradients = joined(gradients_of(model, loss)).cpu()
+    return Step(loss.item(), gradients, total, sum(levels[1::2]) - sum(levels[::2]))
 
 
-@contextlib.contextmanager
-def _levels(model: Transformer, saved: Saved) -> Iterator[list[int]]:
-    """Bytes that are saved at the entry and at the end of each block, as the blocks are passed."""
-    levels: list[int] = []
-    hooks: list[RemovableHandle] = []
-    for block in model.blocks:
-        for register in (block.register_forward_pre_hook, block.register_forward_hook):
-            hooks.append(register(lambda *_: levels.append(saved.total)))
-    yield levels
-    for hook in hooks:
-        hook.remove()
-
-
-def gradient_measures(off: Step, again: Step, on: Step) -> list[Measure]:
-    """Whether loss and gradients are those of a step without checkpointing."""
+def measures_of(case: Case, off: Step, again: Step, on: Step) -> list[Measure]:
+    """A step with checkpointing beside two without: its loss, gradients and saved bytes."""
+    config = case.config
+    entering = 4 * config.batch * config.context_length * config.d_model * config.n_layers
     why = (
         "the same operations on the same numbers are done again: one rounding of float32, or what "
         "two steps without checkpointing differ by, if their sums have no fixed order"
@@ -110,30 +104,14 @@ def gradient_measures(off: Step, again: Step, on: Step) -> list[Measure]:
             bound=max(EPSILON, 2 * difference(again.gradients, off.gradients)),
             why=why,
         ),
+        Measure(
+            name="bytes saved for backward with checkpointing",
+            value=on.saved,
+            bound=off.saved - off.inside + entering,
+            why="each block keeps the float32 features that enter it and nothing else; what is "
+            "kept outside of blocks stays as it is",
+        ),
     ]
-
-
-def saved_measure(case: Case, off: Step, on: Step) -> Measure:
-    """Whether blocks save no more than the features that enter them."""
-    config = case.config
-    entering = 4 * config.batch * config.context_length * config.d_model * config.n_layers
-    return Measure(
-        name="bytes saved for backward with checkpointing",
-        value=on.saved,
-        bound=off.saved - off.inside + entering,
-        why="each block keeps the float32 features that enter it and nothing else; what is kept "
-        "outside of blocks stays as it is",
-    )
-
-
-def peak_measure(off: int, on: int) -> Measure:
-    """Whether a GPU needs less memory at most."""
-    return Measure(
-        name="peak of allocated bytes with checkpointing over without",
-        value=on / off,
-        bound=1.0,
-        why="of several blocks, only one at a time has its features in memory",
-    )
 
 
 def bare_step(model: Transformer, batch: Batch, checkpointing: bool) -> tuple[float, int]:
@@ -148,7 +126,7 @@ def bare_step(model: Transformer, batch: Batch, checkpointing: bool) -> tuple[fl
     def step() -> object:
         model.zero_grad()
         loss = loss_of(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         return loss
 
     if device.type == "cuda":

@@ -17,41 +17,17 @@ class ValidationConfig(Architecture):
     """Everything that notebooks/validation.ipynb may vary."""
 
     preset: Preset
-    base: AnyOf[Text]
-    """None named means every base: the configuration of a run names them all."""
-
-    only: AnyOf[Check]
-    """Checks that run; none named means all."""
-
-    corpus: Text
-    """Path of the text that is fitted, one paragraph a line."""
-
-    batch: Count
-    """B, sequences of a batch, each context_length tokens long."""
-
-    precision: OneOrMore[Half]
-    """What is held against fp32."""
-
-    n_seeds: Count
-    """Seeds of weights, each with text of its own, that precisions are compared on."""
-
-    fit_steps: Count
-    """Optimizer steps in which a network has to learn a short text."""
-
-    learning_rate: Positive
-    """Of those steps."""
-
-    compile: bool
-    """Whether the compiled network is held against the eager one too."""
-
-    min_seconds: Positive
-    """Least time that the timed steps of a speed take together."""
-
-    min_steps: Count
-    """Least number of timed steps of a speed."""
-
-    timeout_seconds: Positive
-    """A process of a check that runs longer is stopped, and the check fails."""
-
+    base: AnyOf[Text]  # none named means every base: the configuration of a run names them all
+    only: AnyOf[Check]  # checks that run; none named means all
+    corpus: Text  # path of the text that is fitted, one paragraph a line
+    batch: Count  # B, sequences of a batch, each context_length tokens long
+    precision: OneOrMore[Half]  # what is held against fp32
+    n_seeds: Count  # of weights, each with text of its own, that precisions are compared on
+    fit_steps: Count  # optimizer steps in which a network has to learn a short text
+    learning_rate: Positive  # of those steps
+    compile: bool  # whether the compiled network is held against the eager one too
+    min_seconds: Positive  # least time that the timed steps of a speed take together
+    min_steps: Count  # least number of timed steps of a speed
+    timeout_seconds: Positive  # a process that runs longer is stopped, and its check fails
     device: Device
     seed: Seed

@@ -66,9 +66,10 @@ def prompt_lengths(network: ModelConfig) -> list[int]:
 def _cached(model: Transformer, text: Tensor, lengths: list[int]) -> Measure:
     """Logits of rows, (B, T), read in parts as if behind prompts of these lengths."""
     full = model(text)  # (B, T, V)
-    gaps = [_gap(_in_parts(model, text[:1], 1, stepped=text.shape[1] - 1), full[:1])]
-    for i, length in enumerate(lengths):
-        gaps.append(_gap(_in_parts(model, text[i, None], length), full[i, None]))
+    gaps = [_gap(model, text[0], full[0], [1] * text.shape[1])]
+    for row, logits, length in zip(text, full, lengths, strict=True):
+        left = len(row) - length - N_STEPPED
+        gaps.append(_gap(model, row, logits, [length, *[1] * N_STEPPED, *([left] if left else [])]))
     return Measure(
         name="difference of cached logits from those of a full pass, relative, worst position",
         value=max(gaps),
@@ -78,18 +79,11 @@ def _cached(model: Transformer, text: Tensor, lengths: list[int]) -> Measure:
     )
 
 
-def _in_parts(model: Transformer, text: Tensor, length: int, stepped: int = N_STEPPED) -> Tensor:
-    """Logits of a text of which the first tokens are read at once, then some singly, then all."""
+def _gap(model: Transformer, text: Tensor, full: Tensor, sizes: list[int]) -> float:
+    """Largest relative difference of a position's logits, (T, V), from those read in parts."""
     state = model.state()
-    sizes = [length, *[1] * stepped]
-    if left := text.shape[1] - sum(sizes):
-        sizes.append(left)
-    return torch.cat([model(part, state) for part in torch.split(text, sizes, 1)], 1)
-
-
-def _gap(found: Tensor, right: Tensor) -> float:
-    """Largest relative difference of the logits, (1, T, V), of one position."""
-    return max(difference(a, b) for a, b in zip(found[0].cpu(), right[0].cpu(), strict=True))
+    found = torch.cat([model(part, state)[0] for part in torch.split(text[None], sizes, 1)])
+    return max(difference(a, b) for a, b in zip(found.cpu(), full.cpu(), strict=True))
 
 
 def _rounding(network: ModelConfig) -> float:

@@ -1,37 +1,33 @@
 """FAST: a fast path errs at most twice as much as the plain one of its precision."""
 
-import copy
 import dataclasses
 import functools
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn.attention import SDPBackend
-from torch.nn.functional import conv1d
 
-from psannlm.checks import problems, reference
-from psannlm.checks.exactness import Excess, Path, Problem, excesses, results
+from psannlm.checks import problems
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.problems import Draw, Make
-from psannlm.device import DTYPES, missing_compiler
+from psannlm.checks.networks import missing_products, refusal
+from psannlm.checks.problems import Draw, Make, Path, Problem
+from psannlm.device import autocast, missing_compiler
 from psannlm.model.bases import build
-from psannlm.model.loss import CHUNK_TOKENS
-from psannlm.model.projection import plain_sine
-from psannlm.model.transformer import Transformer
-from psannlm.train.objective import NextToken
 
 TWICE = 2.0
-
+FEW = 16  # numbers of a tensor up to which its error is one draw of chance rather than a size
+SPREAD = 2
+"""How far one draw may lie out: two of its standard errors, by the worst that is known of them."""
+LUCK = 4.0
+"""Standard errors by which the logarithm of the ratio of two errors may differ by chance."""
 WHY = (
     "computations of one precision round differently but equally much: twice the plain error, "
     "which counts for more where it is of few numbers, leaves room for another order of sums, and "
     "none for a wrong term"
 )
-
 BACKENDS = {
     "math": SDPBackend.MATH,
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -40,135 +36,154 @@ BACKENDS = {
 }
 
 
+@dataclass(frozen=True)
+class Excess:
+    """How much farther from float64 a fast path is than the plain one, at its worst tensor."""
+
+    ratio: float  # error of the fast path over that of the plain one, or over its floor
+    tensor: str
+    fast: float
+    plain: float
+    floor: float
+
+
 def check(case: Case) -> Result:
     """Hold each fast path of the base to its plain one, outputs and gradients, against float64.
 
     In fp32 and in each of `config.precision`, over `config.n_seeds` draws of inputs and weights;
-    `exactness.excesses` says how errors are measured. With `config.compile` the compiled network
+    `excesses` says how errors are measured. With `config.compile` the compiled network
     is held to the plain one too. What the device cannot do stands in the facts with its reason.
     """
     not_tried: dict[str, str] = {}
     found: dict[str, Excess] = {}
     for precision in ("fp32", *case.config.precision):
-        if reason := _refusal(_products, case.device, precision):
+        if reason := missing_products(case.device, precision):
             not_tried[precision] = reason
             continue
-        kernels, refused = _kernels(case, precision)
-        not_tried |= {
-            f"attention, {name} kernel, {precision}": why for name, why in refused.items()
-        }
+        refused = _refused_kernels(case, precision)
+        not_tried |= {f"attention, {k} kernel, {precision}": why for k, why in refused.items()}
+        kernels = {name: kind for name, kind in BACKENDS.items() if name not in refused}
         for name, excess in _compare(case, precision, kernels):
             key = f"{name}, {precision}"
             if key not in found or excess.ratio > found[key].ratio:
                 found[key] = excess
     if case.config.compile and (lacking := missing_compiler(case.device)):
         not_tried["compiled network"] = lacking
-    return Result(
-        measures=tuple(
-            Measure(
-                name=f"{name}: error as a multiple of the plain path's",
-                value=excess.ratio,
-                bound=TWICE,
-                why=WHY,
-            )
-            for name, excess in found.items()
-        ),
-        facts={
-            "errors": {name: dataclasses.asdict(e) for name, e in found.items()},
-            "not tried": not_tried,
-        },
-    )
+    measures = [
+        Measure(
+            name=f"{name}: error as a multiple of the plain path's",
+            value=excess.ratio,
+            bound=TWICE,
+            why=WHY,
+        )
+        for name, excess in found.items()
+    ]
+    errors = {name: dataclasses.asdict(excess) for name, excess in found.items()}
+    return Result(measures=measures, facts={"errors": errors, "not tried": not_tried})
 
 
 def _compare(
     case: Case, precision: str, kernels: Mapping[str, SDPBackend]
 ) -> Iterator[tuple[str, Excess]]:
-    seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
     kinds = {type(module) for module in build(case.network, seed=case.config.seed).modules()}
     makes: list[Make] = [
         problems.attention_layers,
         problems.losses,
         *(make for kind, make in problems.MODULES.items() if kind in kinds),
         functools.partial(problems.attentions, backends=kernels),
+        problems.networks,
     ]
-    for make in makes:
-        draws = [make(Draw(case, precision, seed)) for seed in seeds]
-        for same in zip(*draws, strict=True):
-            yield from excesses(same)
     # Bases and precisions together are more than the compiler caches of one piece of code.
     torch.compiler.reset()
-    yield from excesses([_network(case, precision, seed) for seed in seeds])
+    for make in makes:
+        seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
+        for same in zip(*(make(Draw(case, precision, seed)) for seed in seeds), strict=True):
+            yield from excesses(same)
     torch.compiler.reset()  # what comes next compiles as if nothing had been compiled here
 
 
-def _network(case: Case, precision: str, seed: int) -> Problem:
-    """The network in training with its loss, eager and compiled, against its plain composition.
-
-    The plain one saves all that autograd wants for backward, and has all logits at once. Weights
-    stand away from where they start, so that no gate is neutral.
-    """
-    model, draw = build(case.network, seed=seed, device=case.device), Draw(case, precision, seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(draw.numbers(*parameter.shape, spread=0.05))
-    tokens, targets = draw.tokens(), draw.targets()
-    leaves = dict(model.named_parameters())
-    objective = NextToken(model, precision, CHUNK_TOKENS)
-    fast: dict[str, Path] = {"network": lambda *_: objective(tokens, targets)}
-    if case.config.compile and not missing_compiler(case.device):
-        compiled = torch.compile(objective)
-        fast["compiled network"] = lambda *_: compiled(tokens, targets)
-
-    def composition(network: Transformer) -> Path:
-        plain_sine(network.eval())
-        for module in network.modules():
-            if isinstance(module, nn.RMSNorm):  # left alone, it takes that of its input's dtype
-                module.eps = torch.finfo(torch.float32).eps
-
-        def path(*values: Tensor) -> Tensor:
-            named = dict(zip(leaves, values, strict=True))
-            hidden = functional_call(network, named, (tokens,)).flatten(0, 1)
-            return reference.mean_loss(hidden, targets.flatten())
-
-        return path
-
-    return Problem(
-        leaves=leaves,
-        precision=precision,
-        plain=composition(copy.deepcopy(model)),
-        exact=composition(copy.deepcopy(model).double()),
-        fast=fast,
-        n_terms=tokens.numel(),
-    )
-
-
-def _kernels(case: Case, precision: str) -> tuple[dict[str, SDPBackend], dict[str, str]]:
-    """Those of torch's attention kernels that serve here, and why the others do not."""
-    serving, refused = {}, {}
+def _refused_kernels(case: Case, precision: str) -> dict[str, str]:
+    """Those of torch's attention kernels that do not serve here, and why."""
+    refused = {}
     for name, backend in BACKENDS.items():
         (problem,) = problems.attentions(Draw(case, precision, 0), {name: backend})
         path = problem.fast[f"attention, {name} kernel"]
-        if reason := _refusal(results, path, problem.leaves, precision):
+        if reason := refusal(results, path, problem.leaves, precision):
             refused[name] = reason
-        else:
-            serving[name] = backend
-    return serving, refused
+    return refused
 
 
-def _products(device: torch.device, precision: str) -> None:
-    """The products of which a network is made, once, with their gradients."""
-    x = torch.ones(1, 8, 8, device=device, dtype=DTYPES[precision], requires_grad=True)
-    y = conv1d(x @ x, x[0, :, None], groups=8) + x.softmax(-1)
-    torch.autograd.grad(y.sum(), x)
+def excesses(same: Sequence[Problem]) -> Iterator[tuple[str, Excess]]:
+    """Compare every fast path of a problem with the plain one, by name.
+
+    The error of a tensor, be it the output or its gradient by a leaf, is ||x - x64|| / ||x64||,
+    the norms taken over all seeds together. The worst tensor counts. The plain error counts as no
+    less than a floor, as no path can be held to another one's luck:
+
+    * the error of the float64 result rounded once to the dtype of the tensor,
+    * u sqrt(n / 6) with float32's unit roundoff u: the standard error of n random numbers that are
+      added one after the other, where the plain path may have added pairs of pairs,
+    * for n numbers of all seeds the plain error times exp(`LUCK` / sqrt(n)): if each of them has an
+      independent rounding error of one size, the logarithm of the ratio of two such norms has a
+      standard error of 1 / sqrt(n), whatever order of sums the processor's instructions choose, and
+    * for tensors of at most `FEW` numbers instead `SPREAD` times the largest plain error of all
+      tensors of the problem: the plain error of a number or two says little about what it may be.
+
+    Problems are the same one for several seeds.
+    """
+    exact = [results(p.exact, doubled(p.leaves), "fp32") for p in same]
+    found = [results(p.plain, p.leaves, p.precision) for p in same]
+    once = [{n: x[n].to(p[n].dtype) for n in x} for x, p in zip(exact, found, strict=True)]
+    plain, rounding = _errors(found, exact), _errors(once, exact)
+    of_sums = torch.finfo(torch.float32).eps / 2 * math.sqrt(same[0].n_terms / 6)
+    floors = {}
+    for name, tensor in exact[0].items():
+        by_chance = plain[name] * math.exp(LUCK / math.sqrt(tensor.numel() * len(same)))
+        if tensor.numel() <= FEW:
+            by_chance = SPREAD * max(plain.values())
+        floors[name] = max(rounding[name], of_sums, by_chance)
+    for path in same[0].fast:
+        errors = _errors([results(p.fast[path], p.leaves, p.precision) for p in same], exact)
+        ratios = {name: error / max(plain[name], floors[name]) for name, error in errors.items()}
+        worst = max(ratios, key=lambda name: ratios[name])
+        yield path, Excess(ratios[worst], worst, errors[worst], plain[worst], floors[worst])
 
 
-def _refusal(attempt: Callable[..., Any], *arguments: Any) -> str:
-    """What torch says if it cannot do it, empty if it can."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            attempt(*arguments)
-        except RuntimeError as error:
-            lines = [str(warning.message) for warning in said] or [str(error)]
-            return " ".join(line.partition(" (Triggered")[0] for line in lines)
-    return ""
+def results(path: Path, leaves: Mapping[str, Tensor], precision: str) -> dict[str, Tensor]:
+    """The output of a path and its gradients by all leaves that want one, by name."""
+    device = next(iter(leaves.values())).device
+    with autocast(device, precision):
+        output = path(*leaves.values())
+    wanted = {f"gradient of {n}": leaf for n, leaf in leaves.items() if leaf.requires_grad}
+    found = torch.autograd.grad(output, list(wanted.values()), _outer(output)) if wanted else ()
+    return {"output": output.detach()} | dict(zip(wanted, found, strict=True))
+
+
+def _outer(output: Tensor) -> Tensor:
+    """A gradient of the output: the same numbers, as bfloat16 holds them, in every precision."""
+    if output.dim() == 0:
+        return torch.full_like(output, 1024.0)  # as a loss is scaled, lest float16 underflows
+    generator = torch.Generator().manual_seed(output.numel())
+    return torch.randn(output.shape, generator=generator).bfloat16().to(output)
+
+
+def doubled(leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same in float64, with gradients of their own."""
+    return {
+        name: leaf.detach().double().requires_grad_(leaf.requires_grad)
+        for name, leaf in leaves.items()
+    }
+
+
+def _errors(
+    found: Sequence[Mapping[str, Tensor]], exact: Sequence[Mapping[str, Tensor]]
+) -> dict[str, float]:
+    """By tensor; infinite for what is not finite or not zero where it should be."""
+    errors = {}
+    for name in exact[0]:
+        pairs = [(x[name].double(), y[name]) for x, y in zip(found, exact, strict=True)]
+        distance = math.hypot(*((x - y).norm().item() for x, y in pairs))
+        size = math.hypot(*(y.norm().item() for _, y in pairs))
+        error = 0.0 if distance == 0 else distance / size if size else math.inf
+        errors[name] = error if math.isfinite(error) else math.inf
+    return errors

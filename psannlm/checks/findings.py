@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,16 +16,11 @@ from psannlm.config.network import ModelConfig
 class Measure:
     """A number that a check judges, and what it is judged by."""
 
-    name: str
-    """What was measured, in words, with its unit if it has one."""
-
+    name: str  # what was measured, in words, with its unit if it has one
     value: float
     bound: float
-    upper: bool = True
-    """Whether the bound is the most that the value may be; otherwise the least."""
-
-    why: str
-    """Why the bound is where it is, in a sentence."""
+    upper: bool = True  # whether the bound is the most that the value may be, or the least
+    why: str  # why the bound is where it is, in a sentence
 
     @property
     def passed(self) -> bool:
@@ -48,12 +43,10 @@ class Measure:
 class Result:
     """What a check found out about one base."""
 
-    measures: tuple[Measure, ...]
+    measures: Sequence[Measure]
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What is shown beside, and not judged: numbers, words, lists of them."""
-
-    device: str = ""
-    """What it ran on, where that is not the device of the case."""
+    device: str = ""  # what it ran on, where that is not the device of the case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +80,7 @@ class Finding:
     status: Literal["passed", "failed", "skipped"]
     device: str
     seconds: float
-    reason: str
-    """Why it was skipped or failed; empty if it passed."""
-
+    reason: str  # why it was skipped or failed; empty if it passed
     measures: tuple[Measure, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,7 +97,7 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """For summary.json; `value` and `bound` are those of the worst measure."""
         worst = self.worst
-        head = {
+        return {
             "check": self.check,
             "base": self.base,
             "status": self.status,
@@ -116,6 +107,6 @@ class Finding:
             "device": self.device,
             "seconds": self.seconds,
             "reason": self.reason,
+            "measures": [dataclasses.asdict(m) | {"passed": m.passed} for m in self.measures],
+            "facts": dict(self.facts),
         }
-        measures = [dataclasses.asdict(m) | {"passed": m.passed} for m in self.measures]
-        return head | {"measures": measures, "facts": dict(self.facts)}

@@ -4,94 +4,67 @@ Shape letters: B batch, T tokens, V vocabulary.
 """
 
 import math
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 from torch import Tensor
 
-from psannlm.checks import formulas, networks, structure
+from psannlm.checks import networks, structure
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.formulas import Exact
-from psannlm.checks.networks import EPSILON, Batch, batches_of, loss_of, perturbed
-from psannlm.checks.reference import CHANGES
+from psannlm.checks.networks import EPSILON, Batch, difference, gradients_of, joined, leak, loss_of
+from psannlm.checks.reference import CHANGES, Reference, token_losses
 from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
 from psannlm.train.batches import Batches
 
-SEQUENCES = 2
-"""Sequences on which a network is held to its formulas."""
-
-FIT_TOKENS = 64
-"""Tokens of a fitted sequence at most: few steps learn a short text."""
-
-COPY_SCALE = 10.0
-"""Of the embeddings of the copying network: positions of size 1 do not blur them."""
+SEQUENCES = 2  # on which a network is held to its formulas
+FIT_TOKENS = 64  # of a fitted sequence at most: few steps learn a short text
+ORDERS = 2
+"""Twice the rounding of the formulas in float32: a fast path adds up in an order of its own."""
+COPY_SCALE = 10.0  # of the embeddings of the copying network: positions of size 1 do not blur them
 
 
 def check(case: Case) -> Result:
     """Look at a network before, during and after a short fit to real text."""
     config = case.config
-    batches = batches_of(config, config.batch, rows=config.batch)
     fresh = build(case.network, seed=config.seed, device=case.device)
     measures = structure.structure_measures(case, fresh)
     short = min(FIT_TOKENS, config.context_length)
-    few = batches_of(config, config.batch, length=short, rows=config.batch)
-    fitted, facts = fit_measures(case, fresh, few)
-    measures += fitted
+    few = networks.batches_of(config, config.batch, length=short, rows=config.batch).batch(0)
+    losses = fit(case, fresh, few)
+    measures += fit_measures(case, losses, few[1])
+    facts: dict[str, Any] = {"losses of the fit, nats": losses}
 
-    noisy = perturbed(case.network, case.device, config.seed)
+    noisy = networks.perturbed(case.network, case.device, config.seed)
+    batches = networks.batches_of(config, config.batch, rows=config.batch)
     tokens, targets = (part[:SEQUENCES].to(case.device) for part in batches.batch(0))
-    batch = tokens, targets
-    measures.append(gradient_measure(noisy, batch))
+    measures.append(gradient_measure(noisy, (tokens, targets)))
     rounding = EPSILON * case.network.d_mlp
     if case.base in CHANGES:
-        exact = Exact.of(noisy, batch)
-        rounding = exact.logits_rounding
-        measures += formulas.formula_measures(noisy, batch, exact)
+        exact, rounding = formula_measures(noisy, (tokens, targets))
+        measures += exact
     else:
         facts["formulas"] = f"{case.base} has none in checks/reference.py to be held to"
-    row = tokens[:1]
-    measures += [
-        formulas.leak_measure("after the fit", fresh, row, rounding),
-        formulas.leak_measure("with noisy parameters", noisy, row, rounding),
-    ]
-    distinct, counts = structure.distinct_measures(case, noisy, tokens, rounding)
-    measures += [*distinct, *label_measures(noisy, batches)]
-    return Result(measures=tuple(measures), facts=facts | counts)
+    for name, model in (("after the fit", fresh), ("with noisy parameters", noisy)):
+        measures.append(leak_measure(name, model, tokens[:1], rounding))
+    distinct, counts = structure.distinct_measure(case, noisy, tokens, rounding)
+    measures += [distinct, *label_measures(noisy, batches)]
+    return Result(measures=measures, facts=facts | counts)
 
 
-def gradient_measure(model: Transformer, batch: Batch) -> Measure:
-    """How many parameters that are learned get no gradient, or one that is no number or zero."""
-    model.zero_grad()
-    loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
-    gradients = [p.grad for p in model.parameters() if p.requires_grad]
-    return Measure(
-        name="learned parameters without a finite gradient other than zero",
-        value=sum(g is None or not (g.isfinite().all() and g.any()) for g in gradients),
-        bound=0,
-        why="with noisy parameters every one of them has a part in the loss",
-    )
-
-
-def fit_measures(
-    case: Case, model: Transformer, batches: Batches
-) -> tuple[list[Measure], dict[str, Any]]:
-    """Fit the network to the windows of one step and judge its first and last loss.
-
-    Args:
-        case: How many steps, and how long.
-        model: Freshly built; fitted afterwards.
-        batches: Of which step 0 is taken again and again.
-    """
+def fit(case: Case, model: Transformer, batch: Batch) -> list[float]:
+    """Fit a network to one batch; its losses before each step, and after the last."""
     optimizer = networks.optimizer_of(model, case.config)
-    batch = batches.batch(0)
-    losses = [
-        networks.train_step(model, optimizer, batch).item() for _ in range(case.config.fit_steps)
-    ]
+    steps = range(case.config.fit_steps)
+    losses = [networks.train_step(model, optimizer, batch).item() for _ in steps]
     with torch.no_grad():
-        losses.append(loss_of(model, batch).item())
+        return [*losses, loss_of(model, batch).item()]
+
+
+def fit_measures(case: Case, losses: list[float], targets: Tensor) -> list[Measure]:
+    """The first and the last loss of a fit."""
     spread = case.network.init_std * math.sqrt(case.network.d_model)
     return [
         Measure(
@@ -104,26 +77,71 @@ def fit_measures(
         Measure(
             name=f"loss after {case.config.fit_steps} steps, nats",
             value=losses[-1],
-            bound=unigram_entropy(batch[1]),
+            bound=float(entropy(np.bincount(targets.flatten()))),
             why="the entropy of the fitted bytes: what knowing no more than how often each "
             "stands there costs",
         ),
-    ], {"losses of the fit, nats": losses}
+    ]
 
 
-def unigram_entropy(tokens: Tensor) -> float:
-    """Entropy of the frequencies of tokens, in nats."""
-    n = tokens.numel()
-    shares = [count / n for count in Counter(tokens.flatten().tolist()).values()]
-    return -sum(share * math.log(share) for share in shares)
+def gradient_measure(model: Transformer, batch: Batch) -> Measure:
+    """How many parameters that are learned get no gradient, or one that is no number or zero."""
+    gradients = gradients_of(model, loss_of(model, batch)).values()
+    return Measure(
+        name="learned parameters without a finite gradient other than zero",
+        value=sum(not (g.isfinite().all() and g.any()) for g in gradients),
+        bound=0,
+        why="with noisy parameters every one of them has a part in the loss",
+    )
+
+
+def formula_measures(model: Transformer, batch: Batch) -> tuple[list[Measure], float]:
+    """Logits and gradients of the fast network beside those of its formulas.
+
+    Returned besides is how far float32 logits of the same formulas are off, as a relative norm.
+    """
+    exact, rounded = (_by_formulas(model, batch, t) for t in (torch.float64, torch.float32))
+    gradients = joined(gradients_of(model, loss_of(model, batch)))
+    with torch.no_grad():
+        found = model(batch[0]), gradients
+    roundings = [difference(r, e) for r, e in zip(rounded, exact, strict=True)]
+    measures = [
+        Measure(
+            name=f"{kind} against the formulas in float64, relative norm of the difference",
+            value=difference(f, e),
+            bound=ORDERS * rounding,
+            why="twice what float32 rounding alone does to the same formulas, written a second "
+            "time",
+        )
+        for kind, f, e, rounding in zip(
+            ("logits", "gradients"), found, exact, roundings, strict=True
+        )
+    ]
+    return measures, roundings[0]
+
+
+def _by_formulas(model: Transformer, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Logits, and all gradients in one."""
+    reference = Reference.of(model, dtype)
+    logits = reference.logits(batch[0])
+    gradients = reference.gradients(token_losses(logits, batch[1]).mean())
+    return logits.detach(), joined(gradients)
+
+
+def leak_measure(name: str, model: Transformer, tokens: Tensor, rounding: float) -> Measure:
+    """The leak of a network beside what rounding alone may do."""
+    return Measure(
+        name=f"largest change of a logit before a changed token, {name}, over the largest logit",
+        value=leak(model, tokens),
+        bound=rounding,
+        why="nothing but rounding may differ, and float32 rounding moves logits by this much",
+    )
 
 
 def label_measures(model: Transformer, batches: Batches) -> list[Measure]:
     """The loss of the trainer beside one by hand, and beside that of a network that copies.
 
-    Args:
-        model: With parameters that tell tokens apart; becomes a network that copies.
-        batches: Those that a training would take.
+    `model` has parameters that tell tokens apart, and becomes a network that copies.
     """
     batch = batches.batch(0)
     # Not a divisor of B * T: the last chunk is shorter, and must not weigh more for it.
@@ -157,24 +175,12 @@ def text_of(batches: Batches) -> Tensor:
     return torch.from_numpy(np.stack([text[s : s + length + 1] for s in starts]))
 
 
-def loss_by_hand(model: Transformer, rows: Tensor, shift: int = 1) -> float:
-    """Mean nats that logits[t] give to the token at t + shift, token by token in float64.
-
-    Args:
-        model: Called without its objective.
-        rows: (B, T + 1); logits come from the first T tokens.
-        shift: 1 for the next token, 0 for the token itself.
-    """
-    device = next(model.parameters()).device
-    n_tokens = rows.shape[1] - 1
+def loss_by_hand(model: Transformer, rows: Tensor) -> float:
+    """Mean nats that logits[t] give to the token at t + 1 of rows, (B, T + 1), in float64."""
     with torch.no_grad():
-        logits = model(rows[:, :-1].to(device)).double().cpu()
-    total = 0.0
-    for row, logits_of_row in zip(rows, logits, strict=True):
-        probabilities = torch.softmax(logits_of_row, -1)
-        for t in range(n_tokens):
-            total -= math.log(probabilities[t, row[t + shift]].item())
-    return total / (len(rows) * n_tokens)
+        logits = model(rows[:, :-1].to(next(model.parameters()).device)).double().cpu()
+    probabilities = logits.softmax(-1).gather(2, rows[:, 1:, None])
+    return float(-probabilities.log().mean())
 
 
 @torch.no_grad()

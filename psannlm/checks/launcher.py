@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -44,29 +44,23 @@ Work = Callable[[Task], Iterator[Any]]
 """Yields the result of each job in order; found by its name in the new process."""
 
 
-class Results(Generic[ResultT]):
-    """What processes made for all bases at one time, each result handed out once."""
+_made: dict[tuple[ValidationConfig, str], Any] = {}
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[ValidationConfig, str], ResultT | ProcessError] = {}
 
-    def take(
-        self,
-        config: ValidationConfig,
-        name: str,
-        make: Callable[[], Mapping[str, ResultT | ProcessError]],
-    ) -> ResultT:
-        """The result of that name; where it is not there, all are made again.
+def take(
+    config: ValidationConfig, name: str, make: Callable[[], Mapping[str, ResultT | ProcessError]]
+) -> ResultT:
+    """One of the results that processes make for all bases at one time; each is handed out once.
 
-        Raises:
-            ProcessError: There is none; its text says why.
-        """
-        if (config, name) not in self._made:
-            self._made = {(config, n): result for n, result in make().items()}
-        result = self._made.pop((config, name))
-        if isinstance(result, ProcessError):
-            raise result
-        return result
+    Raises:
+        ProcessError: There is none; its text says why.
+    """
+    if (config, name) not in _made:
+        _made.update({(config, n): result for n, result in make().items()})
+    result: ResultT | ProcessError = _made.pop((config, name))
+    if isinstance(result, ProcessError):
+        raise result
+    return result
 
 
 def run_jobs(work: Work, task: Task) -> dict[str, list[Any] | ProcessError]:
@@ -78,10 +72,12 @@ def run_jobs(work: Work, task: Task) -> dict[str, list[Any] | ProcessError]:
     left = list(task.jobs)
     while left:
         with tempfile.TemporaryDirectory(prefix="psannlm-check-") as name:
-            started = replace(task, jobs=tuple(left), folder=Path(name))
-            reason = _run(work, started)
-            while left and (results := _results(started, left[0])):
-                found[left.pop(0)] = results
+            reason = _run(work, replace(task, jobs=tuple(left), folder=Path(name)))
+            while left:
+                paths = [Path(name, f"{left[0]}.{rank}.pt") for rank in range(task.world)]
+                if not all(path.exists() for path in paths):
+                    break
+                found[left.pop(0)] = [torch.load(path, weights_only=False) for path in paths]
         if left:
             error = ProcessError(reason or "the processes ended without a result")
             found[left.pop(0)] = error
@@ -104,20 +100,20 @@ def _run(work: Work, task: Task) -> str:
             started.join()
     if not ending:
         return ""
-    words = "; ".join(_last_words(task))
+    words = "; ".join(_last_words(task.folder))
     return f"{ending}; last words: {words}" if words else f"{ending}; it said nothing"
 
 
 def _begin(work: Work, task: Task) -> None:
     """Do the jobs, in a new process, which ends when the one that started it does."""
     stop_when_orphaned()
-    with _log(task, task.rank).open("wb") as log:
+    with (task.folder / f"log.{task.rank}.txt").open("wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     torch.set_num_threads(task.threads)
     torch.backends.cudnn.allow_tf32 = False  # as in the process that started this one
     for job, result in zip(task.jobs, work(task), strict=True):
-        path = _result(task, job, task.rank)
+        path = task.folder / f"{job}.{task.rank}.pt"
         torch.save(result, path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)  # it is there whole or not at all
 
@@ -137,25 +133,9 @@ def _watch(processes: Sequence[BaseProcess], seconds: float) -> str:
     return f"timed out after {seconds:g} s"
 
 
-def _last_words(task: Task) -> Iterator[str]:
+def _last_words(folder: Path) -> Iterator[str]:
     """The last line that each process said, if it said anything; 300 characters at most."""
-    for path in (_log(task, rank) for rank in range(task.world)):
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for log in sorted(folder.glob("log.*.txt")):
+        text = log.read_text(encoding="utf-8", errors="replace")
         if lines := [line.strip() for line in text.splitlines() if line.strip()]:
             yield lines[-1][:300]
-
-
-def _log(task: Task, rank: int) -> Path:
-    return task.folder / f"log.{rank}.txt"
-
-
-def _result(task: Task, job: str, rank: int) -> Path:
-    return task.folder / f"{job}.{rank}.pt"
-
-
-def _results(task: Task, job: str) -> list[Any]:
-    """What all ranks left of a job; nothing if one of them left nothing."""
-    paths = [_result(task, job, rank) for rank in range(task.world)]
-    if not all(path.exists() for path in paths):
-        return []
-    return [torch.load(path, weights_only=False) for path in paths]

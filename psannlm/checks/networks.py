@@ -5,13 +5,15 @@ Shape letters: B batch, T tokens, N windows.
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv1d
 from torch.optim import AdamW
 
 from psannlm import ROOT
@@ -19,7 +21,7 @@ from psannlm.checks.config import ValidationConfig
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
-from psannlm.device import repeatable
+from psannlm.device import DTYPES, repeatable
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
 from psannlm.model.transformer import Transformer
@@ -135,12 +137,15 @@ def train_step(
     return loss.detach()
 
 
-def gradients_of(model: Transformer, scale: float = 1.0) -> dict[str, Tensor]:
-    """The gradient of each learned parameter over `scale`, in float64; zeros if it has none."""
+def gradients_of(model: Transformer, loss: Tensor, scale: float = 1.0) -> dict[str, Tensor]:
+    """The gradient of a loss by each learned parameter, in float64; zeros if it has none.
+
+    In backward the loss is multiplied by `scale`, which is taken out of the gradients afterwards.
+    """
     named = model.named_parameters(remove_duplicate=False)
     learned = {name: p for name, p in named if p.requires_grad}
-    found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in learned.items()}
-    return {name: gradient.double() / scale for name, gradient in found.items()}
+    found = torch.autograd.grad(loss * scale, list(learned.values()), materialize_grads=True)
+    return {name: g.double() / scale for name, g in zip(learned, found, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,29 @@ def _whole(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
     }
 
 
+def leak(model: Transformer, tokens: Tensor) -> float:
+    """How far changed tokens move logits before them, over the largest logit.
+
+    Changes the first, the middle and the last token and those at its quarters, one at a time, in
+    training mode and in evaluation mode; the worst of all is told. Tokens are (1, T).
+    """
+    length, was_training = tokens.shape[1], model.training
+    places = sorted({0, min(1, length - 1), length // 4, length // 2, 3 * length // 4, length - 1})
+    changed = tokens.repeat(len(places) + 1, 1)
+    for row, place in enumerate(places, start=1):
+        changed[row, place] = (changed[row, place] + 1) % model.config.vocab_size
+    worst = 0.0
+    for training in (True, False):
+        with torch.no_grad():
+            logits = model.train(training)(changed).double()
+        for row, place in enumerate(places, start=1):
+            moved = (logits[row, :place] - logits[0, :place]).abs()
+            worst = max(worst, moved.max().item() if place else 0.0)
+        worst = worst if logits.isfinite().all() else math.inf
+    model.train(was_training)
+    return worst / float(logits.abs().max().item())
+
+
 def difference(found: Tensor, wanted: Tensor, terms: Tensor | None = None) -> float:
     """|found - wanted| / |wanted| in float64, or over |terms| if that is larger.
 
@@ -213,7 +241,7 @@ def difference(found: Tensor, wanted: Tensor, terms: Tensor | None = None) -> fl
     size = float(exact.norm())
     if terms is not None:
         size = max(size, float(terms.detach().double().norm()))
-    return gap and (gap / size if size else float("inf"))
+    return gap and (gap / size if size else math.inf)
 
 
 def joined(named: Named) -> Tensor:
@@ -250,3 +278,26 @@ def n_different(found: Named, right: Named) -> int:
 def _bytes(tensor: Tensor) -> Tensor:
     """The memory of each element, uint8 (N, bytes): -0 is not 0 there, and a NaN is itself."""
     return tensor.contiguous().view(-1, 1).view(torch.uint8)
+
+
+def missing_products(device: torch.device, precision: str) -> str:
+    """What torch says if it has not the products of a network, or their gradients; else empty."""
+
+    def products() -> None:
+        x = torch.ones(1, 8, 8, device=device, dtype=DTYPES[precision], requires_grad=True)
+        y = conv1d(x @ x, x[0, :, None], groups=8) + x.softmax(-1)
+        torch.autograd.grad(y.sum(), x)
+
+    return refusal(products)
+
+
+def refusal(attempt: Callable[..., Any], *arguments: Any) -> str:
+    """What torch says if it cannot do it, empty if it can."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            attempt(*arguments)
+        except RuntimeError as error:
+            lines = [str(warning.message) for warning in said] or [str(error)]
+            return " ".join(line.partition(" (Triggered")[0] for line in lines)
+    return ""

@@ -7,47 +7,30 @@ Shape letters: B batch, T tokens.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
-from psannlm.checks import structure
+from psannlm.checks import networks, reference
 from psannlm.checks.findings import Case, Measure, Result, UncheckableError
-from psannlm.checks.networks import (
-    Batch,
-    Named,
-    batches_of,
-    difference,
-    gradients_of,
-    joined,
-    loss_of,
-    optimizer_of,
-    perturbed,
-    train_step,
-)
-from psannlm.checks.reference import CHANGES, Cut, Reference, cut_to, exact, token_losses
+from psannlm.checks.networks import Batch, Named, difference, joined
+from psannlm.checks.reference import CHANGES
+from psannlm.checks.structure import phase_measure
 from psannlm.device import DTYPES
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
 
-STEPS = 20
-"""Of a trajectory."""
-
-STEP_TOKENS = 64
-"""Tokens of a step of a trajectory at most."""
-
-SCALES = {"bf16": 1.0, "fp16": 2.0**12}
+STEPS = 20  # of a trajectory
+STEP_TOKENS = 64  # of a step of a trajectory at most
+SCALES = {"fp32": 1.0, "bf16": 1.0, "fp16": 2.0**12}
 """Factors that keep small gradients of a loss in the range of a precision, taken out afterwards."""
-
-ORDERS = 2
-"""Twice the yardstick: kernels round at other places than the formulas do."""
-
-KINDS = 4
-"""For one kind of parameter, which may be one number a layer, whose error is itself a draw."""
+ORDERS = 2  # times the yardstick: kernels round at other places than the formulas do
+KINDS = 4  # for one kind of parameter, maybe one number a layer, whose error is itself a draw
 
 
 @dataclass(frozen=True)
@@ -56,50 +39,41 @@ class Outcome:
 
     loss: float
     gradients: Named
-    token_losses: Tensor | None = None
-    """(B, T), of the formulas only."""
+    token_losses: Tensor | None = None  # (B, T), of the formulas only
+
+
+Compute = Callable[[Transformer, Batch, str], Outcome]
+"""What gives the outcome of a batch in a precision."""
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """For each seed, the outcome in full precision and in half."""
+class Gaps:
+    """How far half precision is from full precision, at the worst of all seeds."""
 
-    full: Sequence[Outcome]
-    half: Sequence[Outcome]
+    loss: float  # relative
+    token_loss: float  # root mean square over tokens, over the loss; 0 if not of formulas
+    gradient: float  # norm of the difference over the norm in full precision
+    turn: float  # 1 - cosine between gradients of all parameters together
+    by_kind: Mapping[str, float]  # as `gradient`, of a kind of parameter in all layers and seeds
 
-    @property
-    def loss(self) -> float:
-        """The worst relative difference of a loss."""
-        return worst(abs(h.loss - f.loss) / f.loss for f, h in self._each())
 
-    @property
-    def token_loss(self) -> float:
-        """The worst root mean square difference of token losses, over the loss."""
-        return worst(
-            (h.token_losses - f.token_losses).square().mean().sqrt().item() / f.loss
-            for f, h in self._each()
-            if f.token_losses is not None and h.token_losses is not None
-        )
-
-    @property
-    def gradient(self) -> float:
-        """The worst norm of a difference of gradients, over the norm in full precision."""
-        return worst(difference(joined(h.gradients), joined(f.gradients)) for f, h in self._each())
-
-    @property
-    def turn(self) -> float:
-        """The largest 1 - cosine between gradients of all parameters together."""
-        pairs = ((joined(f.gradients), joined(h.gradients)) for f, h in self._each())
-        return worst(1 - (a @ b / (a.norm() * b.norm())).item() for a, b in pairs)
-
-    @property
-    def by_kind(self) -> dict[str, float]:
-        """As `gradient`, for each kind of parameter; all layers and seeds of it are joined."""
-        full, half = (pooled(o.gradients for o in part) for part in (self.full, self.half))
-        return {kind: difference(half[kind], full[kind]) for kind in full}
-
-    def _each(self) -> Iterable[tuple[Outcome, Outcome]]:
-        return zip(self.full, self.half, strict=True)
+def gaps(full: Sequence[Outcome], half: Sequence[Outcome]) -> Gaps:
+    """Compare the outcomes of the same seeds."""
+    pairs = list(zip(full, half, strict=True))
+    gradients = [(joined(f.gradients), joined(h.gradients)) for f, h in pairs]
+    by_token = [
+        (h.token_losses - f.token_losses).square().mean().sqrt().item() / f.loss
+        for f, h in pairs
+        if f.token_losses is not None and h.token_losses is not None
+    ]
+    of_full, of_half = (pooled(outcome.gradients for outcome in part) for part in (full, half))
+    return Gaps(
+        loss=worst(abs(h.loss - f.loss) / f.loss for f, h in pairs),
+        token_loss=worst(by_token),
+        gradient=worst(difference(h, f) for f, h in gradients),
+        turn=worst(1 - cosine_similarity(f, h, dim=0).item() for f, h in gradients),
+        by_kind={kind: difference(of_half[kind], of_full[kind]) for kind in of_full},
+    )
 
 
 def check(case: Case) -> Result:
@@ -110,59 +84,56 @@ def check(case: Case) -> Result:
     """
     if case.base not in CHANGES:
         raise UncheckableError(f"{case.base} has no formulas in checks/reference.py to round")
-    missing = {p: _missing(DTYPES[p], case.device) for p in case.config.precision}
+    missing = {p: networks.missing_products(case.device, p) for p in case.config.precision}
     if all(missing.values()):
         raise UncheckableError("; ".join(f"{p}: {why}" for p, why in missing.items()))
     facts: dict[str, Any] = {f"{p}, skipped": why for p, why in missing.items() if why}
     measures: list[Measure] = []
     seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
-    models = [perturbed(case.network, case.device, seed) for seed in seeds]
-    batches = batches_of(case.config, len(models))
-    full = [of_network(m, batches.batch(n), "fp32") for n, m in enumerate(models)]
-    plain = [of_formulas(m, batches.batch(n), "fp32") for n, m in enumerate(models)]
+    models = [networks.perturbed(case.network, case.device, seed) for seed in seeds]
+    batches = networks.batches_of(case.config, len(models))
+
+    def outcomes(compute: Compute, precision: str) -> list[Outcome]:
+        return [compute(model, batches.batch(n), precision) for n, model in enumerate(models)]
+
+    full, exact = outcomes(of_network, "fp32"), outcomes(of_formulas, "fp32")
     course = trajectories(case, "fp32")
     for precision in (p for p, why in missing.items() if not why):
-        half = [of_network(m, batches.batch(n), precision) for n, m in enumerate(models)]
-        cut = [of_formulas(m, batches.batch(n), precision) for n, m in enumerate(models)]
-        found, yardstick = Pairs(full, half), Pairs(plain, cut)
-        other = trajectories(case, precision)
+        found = gaps(full, outcomes(of_network, precision))
+        yardstick = gaps(exact, outcomes(of_formulas, precision))
         measures += parity_measures(precision, found, yardstick)
-        measures += [trajectory_measure(precision, course, other)]
+        other = trajectories(case, precision)
+        measures.append(trajectory_measure(precision, course, other))
         sines = [m for m in models[0].modules() if isinstance(m, DampedSine)]
-        measures += [structure.phase_measure(s, DTYPES[precision], case.device) for s in sines[:1]]
+        measures += [phase_measure(sine, DTYPES[precision], case.device) for sine in sines[:1]]
         facts[f"{precision}, gradient by kind"] = found.by_kind
         facts[f"{precision}, losses"] = other[0]
-    return Result(measures=tuple(measures), facts=facts | {"fp32, losses": course[0]})
+    return Result(measures=measures, facts=facts | {"fp32, losses": course[0]})
 
 
 def of_network(model: Transformer, batch: Batch, precision: str) -> Outcome:
     """Of the network as it is trained, in a precision."""
-    scale = SCALES.get(precision, 1.0)
-    model.zero_grad()
-    loss = loss_of(model, batch, precision)
-    (loss * scale).backward()  # type: ignore[no-untyped-call]
-    return Outcome(loss.item(), gradients_of(model, scale))
+    loss = networks.loss_of(model, batch, precision)
+    return Outcome(loss.item(), networks.gradients_of(model, loss, SCALES[precision]))
 
 
 def of_formulas(model: Transformer, batch: Batch, precision: str) -> Outcome:
     """Of its formulas in float64, rounded to a half precision around each matrix product."""
-    cut: Cut = exact if precision == "fp32" else cut_to(DTYPES[precision])
-    scale = SCALES.get(precision, 1.0)
-    device = next(model.parameters()).device
-    reference = Reference.of(model, torch.float64, cut)
-    tokens, targets = (part.to(device) for part in batch)
-    losses = token_losses(reference.logits(tokens), targets)
-    gradients = reference.gradients(losses.mean() * scale)
+    cut = reference.exact if precision == "fp32" else reference.cut_to(DTYPES[precision])
+    formulas = reference.Reference.of(model, torch.float64, cut)
+    tokens, targets = (part.to(model.embedding.weight.device) for part in batch)
+    losses = reference.token_losses(formulas.logits(tokens), targets)
+    scale = SCALES[precision]
+    gradients = formulas.gradients(losses.mean() * scale)
     scaled = {name: gradient / scale for name, gradient in gradients.items()}
     return Outcome(losses.mean().item(), scaled, losses.detach())
 
 
-def parity_measures(precision: str, found: Pairs, yardstick: Pairs) -> list[Measure]:
+def parity_measures(precision: str, found: Gaps, yardstick: Gaps) -> list[Measure]:
     """What half precision does to a loss and its gradients, beside what it may do."""
     why = f"{ORDERS} times what rounding each matrix product to {precision} does to the formulas"
     gradient = ORDERS * yardstick.gradient
-    kinds = found.by_kind
-    kind = max(kinds, key=lambda name: kinds[name])
+    kind = max(found.by_kind, key=lambda name: found.by_kind[name])
     return [
         Measure(
             name=f"{precision}: loss against fp32, rel_diff",
@@ -184,7 +155,7 @@ def parity_measures(precision: str, found: Pairs, yardstick: Pairs) -> list[Meas
         ),
         Measure(
             name=f"{precision}: gradient of the worst kind of parameter, {kind}, relative",
-            value=kinds[kind],
+            value=found.by_kind[kind],
             bound=KINDS * max(yardstick.by_kind.values()),
             why=f"{KINDS} times what rounding does to the worst kind of parameter of the formulas: "
             "a kind with one number a layer has few errors to average",
@@ -194,31 +165,26 @@ def parity_measures(precision: str, found: Pairs, yardstick: Pairs) -> list[Meas
 
 def trajectories(case: Case, precision: str) -> list[list[float]]:
     """Losses before the first steps of a training, for each seed on text of its own."""
-    config, scale = case.config, SCALES.get(precision, 1.0)
+    config = case.config
     length = min(STEP_TOKENS, config.context_length)
-    batches = batches_of(config, config.n_seeds, length=length)
+    batches = networks.batches_of(config, config.n_seeds, length=length)
     losses = []
     for n in range(config.n_seeds):
         model = build(case.network, seed=config.seed + n, device=case.device)
-        optimizer = optimizer_of(model, config)
+        optimizer = networks.optimizer_of(model, config)
         # One batch for all steps: a byte that first appears in a later one would take Adam a step
         # of full length along the signs of its gradient, however small and rounded these are.
-        batch = batches.batch(n)
-        steps = [train_step(model, optimizer, batch, precision, scale) for _ in range(STEPS)]
-        losses.append([loss.item() for loss in steps])
+        given = model, optimizer, batches.batch(n), precision, SCALES[precision]
+        losses.append([networks.train_step(*given).item() for _ in range(STEPS)])
     return losses
 
 
 def trajectory_measure(precision: str, full: list[list[float]], half: list[list[float]]) -> Measure:
     """How far losses of the same steps part, beside what one step gains."""
-    gaps = [
-        math.sqrt(sum((f - h) ** 2 for f, h in zip(one, other, strict=True)) / len(one))
-        for one, other in zip(full, half, strict=True)
-    ]
     gains = [(one[0] - one[-1]) / (len(one) - 1) for one in full]
     return Measure(
         name=f"{precision}: losses of {len(full[0])} steps against fp32, root mean square, nats",
-        value=worst(gaps),
+        value=worst((torch.tensor(full) - torch.tensor(half)).square().mean(1).sqrt().tolist()),
         bound=min(gains),
         why="what one of these steps gains on average: half precision may not fall behind by it",
     )
@@ -237,13 +203,3 @@ def pooled(gradients: Iterable[Named]) -> dict[str, Tensor]:
 def worst(values: Iterable[float]) -> float:
     """The largest value; what is no number is the worst of all."""
     return max((v if math.isfinite(v) else math.inf for v in values), default=0.0)
-
-
-def _missing(dtype: torch.dtype, device: torch.device) -> str | None:
-    """Why the device multiplies no matrices of a dtype, or None if it does."""
-    try:
-        one = torch.ones(2, 2, dtype=dtype, device=device)
-        (one @ one).sum().item()
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    return None

@@ -4,10 +4,12 @@ Shape letters: B batch, T tokens, D d_model, F d_mlp, H heads, K head width, L t
 vocabulary.
 """
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,32 +18,46 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from psannlm.checks import reference
-from psannlm.checks.exactness import Path, Problem
 from psannlm.checks.findings import Case
 from psannlm.config.network import DecayMode
-from psannlm.device import DTYPES
+from psannlm.device import DTYPES, missing_compiler
 from psannlm.model import blockwise, loss, mixers, sine
-from psannlm.model.loss import IGNORED
+from psannlm.model.bases import build
+from psannlm.model.loss import CHUNK_TOKENS, IGNORED
 from psannlm.model.positions import ALIBI_FEATURES
-from psannlm.model.transformer import Attention
-
-DECAY_MODES: tuple[DecayMode, ...] = ("abs", "relu", "none")
+from psannlm.model.projection import plain_sine
+from psannlm.model.transformer import Attention, Transformer
+from psannlm.train.objective import NextToken
 
 SPREADS = (3.0, 300.0)
 """Of z: that of features, and one at which the phase turns round many times."""
+
+Path = Callable[..., Tensor]
+"""One way to compute an output from leaves in their order; autograd finds the way back."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An output that is computed plainly and in faster ways, from the same values."""
+
+    leaves: Mapping[str, Tensor]  # inputs and parameters in the dtype of the precision
+    precision: str  # of products, by autocast, as in the networks
+    plain: Path
+    exact: Path  # what float64 leaves are given to: the plain path, as a rule
+    fast: Mapping[str, Path]  # by name
+    n_terms: int  # most numbers that one number of the results is the sum of
 
 
 class Draw:
     """Leaves of a precision, drawn from a seed.
 
-    Args:
-        case: Its network's shape and its device are used.
-        precision: Of the problems; weights and features are float32 in each, as under autocast.
-        seed: Of all that is drawn.
+    Weights and features are float32 in each precision, as under autocast; shapes and the device are
+    those of the case.
     """
 
     def __init__(self, case: Case, precision: str, seed: int) -> None:
-        self.config, self.device, self.precision = case.network, case.device, precision
+        self.case, self.precision, self.seed = case, precision, seed
+        self.config, self.device = case.network, case.device
         self.rows = (case.config.batch, case.config.context_length)  # B, T
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -66,17 +82,14 @@ class Draw:
         return targets
 
     def problem(
-        self, leaves: Mapping[str, Tensor], plain: Path, fast: Mapping[str, Path]
+        self,
+        leaves: Mapping[str, Tensor],
+        plain: Path,
+        fast: Mapping[str, Path],
+        exact: Path | None = None,
     ) -> Problem:
-        """A problem whose plain path is the exact one in float64."""
-        return Problem(
-            leaves=leaves,
-            precision=self.precision,
-            plain=plain,
-            exact=plain,
-            fast=fast,
-            n_terms=math.prod(self.rows),
-        )
+        """A problem of this precision."""
+        return Problem(leaves, self.precision, plain, exact or plain, fast, math.prod(self.rows))
 
     def _leaf(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         return values.to(self.device, dtype).requires_grad_()
@@ -88,7 +101,7 @@ Make = Callable[[Draw], Iterator[Problem]]
 def sines(draw: Draw) -> Iterator[Problem]:
     """The damped sine of F features, in each decay mode, on small z and on large."""
     features = draw.config.d_mlp
-    for mode in DECAY_MODES:
+    for mode in get_args(DecayMode):
         for spread in SPREADS:
             leaves = {
                 "z": draw.numbers(*draw.rows, features, spread=spread, rounded=True),
@@ -100,15 +113,15 @@ def sines(draw: Draw) -> Iterator[Problem]:
                 options["decay"] = None
             else:
                 leaves["decay"] = draw.gains(features, size=1 / spread)
-            fast = {
-                "damped sine, gradient written out": sine.damped_sine,
-                "damped sine, as compiled": sine.damped_sine_reference,
-            }
-            yield draw.problem(
-                leaves,
-                functools.partial(reference.damped_sine, **options),
-                {name: functools.partial(path, **options) for name, path in fast.items()},
+            plain, written_out, compiled = (
+                functools.partial(path, **options)
+                for path in (reference.damped_sine, sine.damped_sine, sine.damped_sine_reference)
             )
+            fast = {
+                "damped sine, gradient written out": written_out,
+                "damped sine, as compiled": compiled,
+            }
+            yield draw.problem(leaves, plain, fast)
 
 
 def attention_layers(draw: Draw) -> Iterator[Problem]:
@@ -119,12 +132,13 @@ def attention_layers(draw: Draw) -> Iterator[Problem]:
         "to_qkv.weight": draw.numbers(3 * width, width, spread=width**-0.5),
         "out.weight": draw.numbers(width, width, spread=width**-0.5),
     }
+    names = "to_qkv.weight", "out.weight"
     layer = Attention(draw.config).to(draw.device)
-    yield draw.problem(
-        leaves,
-        functools.partial(reference.attention_layer, config=draw.config),
-        {"attention layer": _module(layer, *list(leaves)[1:])},
-    )
+
+    def plain(x: Tensor, *weights: Tensor) -> Tensor:
+        return reference.Reference(draw.config, dict(zip(names, weights, strict=True))).attention(x)
+
+    yield draw.problem(leaves, plain, {"attention layer": _module(layer, *names)})
 
 
 def _module(module: nn.Module, *names: str) -> Path:
@@ -143,19 +157,19 @@ def attentions(draw: Draw, backends: Mapping[str, SDPBackend]) -> Iterator[Probl
     extra = ALIBI_FEATURES if draw.config.positions == "alibi" else 0
     shape = (draw.rows[0], draw.config.n_heads, draw.rows[1], draw.config.d_head + extra)
     leaves = {name: draw.numbers(*shape, rounded=True) for name in ("q", "k", "v")}
-    fast = {f"attention, {name} kernel": _kernel(kind, scale) for name, kind in backends.items()}
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, backend: SDPBackend) -> Tensor:
+        with sdpa_kernel(backend):
+            return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+
+    fast: dict[str, Path] = {
+        f"attention, {name} kernel": functools.partial(kernel, backend=backend)
+        for name, backend in backends.items()
+    }
     if blockwise.fits(leaves["q"]):
         ours = functools.partial(blockwise.causal_attention, scale=scale)
         fast["attention, in blocks"] = ours
     yield draw.problem(leaves, functools.partial(reference.attention, scale=scale), fast)
-
-
-def _kernel(backend: SDPBackend, scale: float) -> Path:
-    def path(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        with sdpa_kernel(backend):
-            return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-
-    return path
 
 
 def losses(draw: Draw) -> Iterator[Problem]:
@@ -211,6 +225,42 @@ def waves(draw: Draw) -> Iterator[Problem]:
         )
         plain = functools.partial(reference.convolution, dilation=dilation)
         yield draw.problem(leaves, plain, {"convolution of the wave": fast})
+
+
+def networks(draw: Draw) -> Iterator[Problem]:
+    """The network in training with its loss, eager and compiled, against its plain composition.
+
+    The plain one saves all that autograd wants for backward, and has all logits at once. Weights
+    stand away from where they start, so that no gate is neutral.
+    """
+    case = draw.case
+    model = build(case.network, seed=draw.seed, device=case.device)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(draw.numbers(*parameter.shape, spread=0.05))
+    tokens, targets = draw.tokens(), draw.targets()
+    leaves = dict(model.named_parameters())
+    objective = NextToken(model, draw.precision, CHUNK_TOKENS)
+    fast: dict[str, Path] = {"network": lambda *_: objective(tokens, targets)}
+    if case.config.compile and not missing_compiler(case.device):
+        compiled = torch.compile(objective)
+        fast["compiled network"] = lambda *_: compiled(tokens, targets)
+
+    def composition(network: Transformer) -> Path:
+        plain_sine(network.eval())
+        for module in network.modules():
+            if isinstance(module, nn.RMSNorm):  # left alone, it takes that of its input's dtype
+                module.eps = torch.finfo(torch.float32).eps
+
+        def path(*values: Tensor) -> Tensor:
+            named = dict(zip(leaves, values, strict=True))
+            hidden = functional_call(network, named, (tokens,)).flatten(0, 1)
+            return reference.mean_loss(hidden, targets.flatten())
+
+        return path
+
+    exact = composition(copy.deepcopy(model).double())
+    yield draw.problem(leaves, composition(copy.deepcopy(model)), fast, exact)
 
 
 MODULES: Mapping[type[nn.Module], Make] = {

@@ -14,23 +14,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from psannlm.checks import networks
 from psannlm.checks.config import Check, ValidationConfig
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.launcher import Results, Task, run_jobs
-from psannlm.checks.networks import (
-    EPSILON,
-    Learned,
-    Named,
-    difference,
-    joined,
-    largest_difference,
-    learn,
-    n_different,
-    parameters_of,
-    passages,
-    start,
-    trainer_adamw,
-)
+from psannlm.checks.launcher import Task, run_jobs, take
+from psannlm.checks.networks import EPSILON, Learned, Named, difference, joined, learn, start
 from psannlm.config.network import ModelConfig
 from psannlm.config.training import Parallel
 from psannlm.train.distributed import Ranks, share
@@ -41,24 +29,22 @@ N_STEPS = 3
 N_PASSES = 2  # of each rank in a step: gradients must stay local until the last
 WORLD = 2
 
-_results = Results[list[Learned]]()
-
 
 def check(case: Case, kind: Parallel) -> Result:
     """Hold what two ranks learn, sharing the network in a way, to what one process learns."""
     device, words = _place(case)
     began = time.perf_counter()
     job = f"{kind}.{case.base}"
-    found, other = _results.take(case.config, job, functools.partial(_learned, case, job, device))
+    found, other = take(case.config, job, functools.partial(_learned, case, job, device))
     waited = time.perf_counter() - began
     before, alone, own = _alone(case, device)
-    gradient, worst = largest_difference(found.gradients, alone.gradients, own)
+    gradient, worst = networks.largest_difference(found.gradients, alone.gradients, own)
     losses = (found.losses + other.losses) / WORLD
     bound = gradient_bound(case.network, case.config)
     first = joined(before)
     update, expected = (joined(learned.parameters) - first for learned in (found, alone))
     gap = float(((losses - alone.losses) / alone.losses).abs().max())
-    n_unlike = n_different(found.parameters, other.parameters)
+    n_unlike = networks.n_different(found.parameters, other.parameters)
     control = difference(joined(own), joined(alone.gradients))
     measures = (
         *_differences(gradient, difference(update, expected), gap, bound),
@@ -147,7 +133,7 @@ def _alone(case: Case, device: torch.device) -> tuple[Named, Learned, Named]:
     shares = [steps_of(config, rank) for rank in range(WORLD)]
     steps = [[torch.cat([*one, *other])] for one, other in zip(*shares, strict=True)]
     objective, optimizer = start(case.network, config, device, config.seed)
-    before = parameters_of(objective)
+    before = networks.parameters_of(objective)
     own = learn(*start(case.network, config, device, config.seed), shares[0][:1])
     return before, learn(objective, optimizer, steps), own.gradients
 
@@ -195,12 +181,12 @@ def train(config: ValidationConfig, job: str, ranks: Ranks) -> Learned:
     kind, base = job.split(".", 1)
     objective, _ = start(config.network_of(base), config, ranks.device, config.seed)
     shared = share(objective, list(objective.model.blocks), ranks, cast("Parallel", kind))
-    return learn(shared, trainer_adamw(shared, config), steps_of(config, ranks.rank))
+    return learn(shared, networks.trainer_adamw(shared, config), steps_of(config, ranks.rank))
 
 
 def steps_of(config: ValidationConfig, rank: int) -> list[list[Tensor]]:
     """What a rank is trained on: for each step its passes, (B, T + 1), other ones for each rank."""
     count = N_STEPS * WORLD * N_PASSES * config.batch
-    text = passages(config, count, config.context_length + 1)
+    text = networks.passages(config, count, config.context_length + 1)
     shares = text.view(N_STEPS, WORLD, N_PASSES, config.batch, -1)
     return [list(shares[step, rank]) for step in range(N_STEPS)]

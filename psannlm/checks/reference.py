@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, linear, pad
+from torch.nn.functional import cross_entropy, pad
 
-from psannlm.config.network import Architecture, DecayMode, ModelConfig
+from psannlm.config.network import DecayMode, ModelConfig
 from psannlm.model.transformer import Transformer
 
 Cut = Callable[[Tensor], Tensor]
@@ -48,13 +48,8 @@ def attention(
 ) -> Tensor:
     """Causal softmax attention by its formula, with a T x T matrix of scores; all (B, H, T, K).
 
-    Args:
-        q: Queries.
-        k: Keys.
-        v: Values.
-        scale: Of the scores.
-        bias: Added to the scaled scores, (H, T, T) or what broadcasts to it.
-        cut: Rounds the probabilities.
+    A bias, (H, T, T) or what broadcasts to it, is added to the scaled scores; `cut` rounds the
+    probabilities.
     """
     scores = _wide(q @ k.mT) * scale  # (B, H, T, T)
     if bias is not None:
@@ -62,20 +57,6 @@ def attention(
     row = torch.arange(q.shape[2], device=q.device)
     probabilities = scores.masked_fill(row > row[:, None], -math.inf).softmax(-1)
     return cut(probabilities.to(v.dtype)) @ v
-
-
-def attention_layer(x: Tensor, to_qkv: Tensor, out: Tensor, config: Architecture) -> Tensor:
-    """`Attention` of the networks, (B, T, D), from its two weights, with positions written out."""
-    q, k, v = _heads(linear(x, to_qkv), config)
-    bias = None
-    if config.positions == "rope":
-        q, k = rotated(q), rotated(k)
-    elif config.positions == "alibi":
-        # As the authors have it: the softmax over j does not see the slope * i of slope * (j - i).
-        slopes = torch.tensor(alibi_slopes(config.n_heads), device=x.device)
-        bias = slopes[:, None, None] * torch.arange(x.shape[1], device=x.device)
-    y = attention(q, k, v, config.d_head**-0.5, bias)
-    return linear(y.transpose(1, 2).flatten(2), out)
 
 
 def rotated(x: Tensor) -> Tensor:
@@ -162,7 +143,7 @@ class Reference:
             x = x + _sinusoids(x)
         for layer in range(self.config.n_layers):
             at = f"blocks.{layer}"
-            x = x + self._attention(self._norm(x, f"{at}.attention_norm"), f"{at}.attention")
+            x = x + self.attention(self._norm(x, f"{at}.attention_norm"), f"{at}.attention.")
             x = CHANGES[self.config.base](self, x, layer)
         return self._linear(self._norm(x, "norm"), "lm_head")
 
@@ -176,8 +157,11 @@ class Reference:
             y = y + self.cut(self.weights[f"{at}.bias"])
         return self.cut(y)
 
-    def _attention(self, x: Tensor, at: str) -> Tensor:
-        q, k, v = _heads(self._linear(x, f"{at}.to_qkv"), self.config)
+    def attention(self, x: Tensor, at: str = "") -> Tensor:
+        """`Attention` of the networks, (B, T, D), whose weights have names that begin with `at`."""
+        qkv = self._linear(x, f"{at}to_qkv")
+        qkv = qkv.view(*qkv.shape[:2], 3, self.config.n_heads, self.config.d_head)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, K) each
         scale, bias = self.config.d_head**-0.5, None
         if self.config.positions == "rope":
             q, k = self.cut(rotated(q)), self.cut(rotated(k))
@@ -187,7 +171,7 @@ class Reference:
             slopes = self.cut(slopes / scale) * scale  # as a feature of the keys that are scaled
             bias = slopes[:, None, None] * (place - place[:, None])
         y = self.cut(attention(q, k, v, scale, bias, self.cut))
-        return self._linear(y.transpose(1, 2).flatten(2), f"{at}.out")
+        return self._linear(y.transpose(1, 2).flatten(2), f"{at}out")
 
     def _softplus(self, name: str) -> Tensor:
         raw = self.weights[name]
@@ -258,12 +242,6 @@ CHANGES: Mapping[str, Callable[[Reference, Tensor, int], Tensor]] = {
     "waveresnet": Reference._waveresnet,
 }
 """What the block of a base does after attention; a base without an entry has no reference."""
-
-
-def _heads(qkv: Tensor, config: Architecture) -> tuple[Tensor, ...]:
-    """Queries, keys and values, each (B, H, T, K), of (B, T, 3 D)."""
-    parts = qkv.view(*qkv.shape[:2], 3, config.n_heads, config.d_head)
-    return parts.permute(2, 0, 3, 1, 4).unbind()
 
 
 def _sinusoids(x: Tensor) -> Tensor:

@@ -13,20 +13,11 @@ from pathlib import Path
 import torch
 from torch.optim import AdamW
 
+from psannlm.checks import networks
 from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.launcher import ProcessError, Results, Task, run_jobs
-from psannlm.checks.networks import (
-    EPSILON,
-    Learned,
-    Named,
-    difference,
-    joined,
-    learn,
-    n_different,
-    passages,
-    start,
-)
+from psannlm.checks.launcher import ProcessError, Task, run_jobs, take
+from psannlm.checks.networks import EPSILON, Learned, Named, difference, joined, learn, start
 from psannlm.config.schema import ConfigError
 from psannlm.model.generate import generate
 from psannlm.model.sampling import GREEDY, Sampling
@@ -69,16 +60,13 @@ class Saved:
     seconds: float = 0.0  # of the other process
 
 
-_results = Results[Saved]()
-
-
 def check(case: Case) -> Result:
     """What a new process loads, generates and learns on, against what was saved."""
     make = functools.partial(_save_and_load, case)
-    saved = _results.take(case.config, case.base, make)
+    saved = take(case.config, case.base, make)
     found, right = saved.loaded, saved.account
     same = [
-        Measure(name=name, value=n_different(found[part], right[part]), bound=0, why=why)
+        Measure(name=name, value=networks.n_different(found[part], right[part]), bound=0, why=why)
         for part, (name, why) in SAME.items()
     ]
     refusals = Measure(
@@ -104,7 +92,7 @@ def _continued(case: Case, found: Named, right: Named) -> Measure:
     if case.device.type == "cpu":
         return Measure(
             name=f"parameters and losses that differ after {N_STEPS} more steps, elements",
-            value=n_different(found, right),
+            value=networks.n_different(found, right),
             bound=0,
             why="On a CPU the same steps from the same state give the same digits.",
         )
@@ -175,7 +163,7 @@ def flips_accepted(folder: Path) -> list[str]:
 
 def advance(objective: NextToken, optimizer: AdamW, config: ValidationConfig, part: int) -> Learned:
     """Train on the batches of a part of the run, 0 or 1."""
-    text = passages(config, 2 * N_STEPS * config.batch, config.context_length + 1)
+    text = networks.passages(config, 2 * N_STEPS * config.batch, config.context_length + 1)
     steps = text.view(2, N_STEPS, 1, config.batch, -1)[part]
     return learn(objective, optimizer, [list(step) for step in steps])
 
@@ -186,7 +174,7 @@ def account(objective: NextToken, optimizer: AdamW, config: ValidationConfig) ->
         {name: t.clone() for name, t in part.items()} for part in gather(objective, [optimizer])
     )
     objective.eval()
-    prompts = passages(config, 2, N_PROMPT)
+    prompts = networks.passages(config, 2, N_PROMPT)
     n_new = min(N_NEW, config.context_length - N_PROMPT)
     generated = {}
     for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLED)):

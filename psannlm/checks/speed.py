@@ -7,8 +7,7 @@ import functools
 import math
 import statistics
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,22 +19,14 @@ from psannlm.device import autocast
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
 
-LAPS = 3
-"""Times that a number of steps and twice that number are timed, one after the other."""
-
-LAP_SECONDS = 0.05
-"""Least time of a lap: what a clock and a call cost is then nothing beside it."""
-
+LAPS = 3  # times that a number of steps and twice that number are timed, one after the other
+LAP_SECONDS = 0.05  # least time of a lap: what a clock and a call cost is then nothing beside it
 CEILING_SECONDS = 0.5
-PASSES = 3
-"""A training step needs the products of a forward pass three times."""
-
-NOISE = 2.0
-"""Factor by which a machine that others use too may change its speed between two laps."""
+PASSES = 3  # a training step needs the products of a forward pass three times
+NOISE = 2.0  # by which a machine that others use too may change its speed between two laps
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(NamedTuple):
     """Of one kind of step, by the median of its times."""
 
     tokens_per_second: float
@@ -44,21 +35,21 @@ class Speed:
 
 def check(case: Case) -> Result:
     """Time forward passes and training steps of B x T tokens."""
-    precision = precision_of(case)
-    steps = steps_of(case, precision)
-    stopwatch = stopwatch_for(case.device)
+    # What a training on the device would use.
+    on_gpu = case.device.type == "cuda"
+    precision = "bf16" if on_gpu and "bf16" in case.config.precision else "fp32"
+    steps, stopwatch = steps_of(case, precision), stopwatch_for(case.device)
     measures = []
     for mode, step in steps.items():
-        _, wall = _lap(step, stopwatch, 1, case.device)  # with whatever it had to load
+        _lap(step, stopwatch, 1, case.device)  # with whatever it had to load
         _, wall = _lap(step, stopwatch, 2, case.device)
         n_steps = max(2, math.ceil(2 * LAP_SECONDS / wall))
         measures += timing_measures(mode, step, stopwatch, n_steps, case.device)
     if not all(measure.passed for measure in measures):
         # As many steps as fill a time on a stopwatch that does not see them would take ages.
-        return Result(measures=tuple(measures), facts={"speeds": "none, as the stopwatch is wrong"})
+        return Result(measures=measures, facts={"speeds": "none, as the stopwatch is wrong"})
     speeds = {mode: speed_of(case, mode, step, stopwatch) for mode, step in steps.items()}
     highest = ceiling(case.device, precision)
-    measures += speed_measures(speeds, highest)
     facts: dict[str, Any] = {
         "precision": precision,
         "tokens of a step": case.config.batch * case.config.context_length,
@@ -67,21 +58,14 @@ def check(case: Case) -> Result:
     for mode, speed in speeds.items():
         facts[f"{mode}, tokens/s"] = speed.tokens_per_second
         facts[f"{mode}, share of the fastest product"] = speed.flops_per_second / highest
-    return Result(measures=tuple(measures), facts=facts)
-
-
-def precision_of(case: Case) -> str:
-    """What a training on the device would use: bf16 on a GPU, where asked for, else fp32."""
-    return "bf16" if case.device.type == "cuda" and "bf16" in case.config.precision else "fp32"
+    return Result(measures=[*measures, *speed_measures(speeds, highest)], facts=facts)
 
 
 def steps_of(case: Case, precision: str) -> dict[str, Step]:
     """The two steps that are timed, each with a network of its own."""
     config = case.config
-    tokens, targets = (
-        part.to(case.device)
-        for part in batches_of(config, config.batch, rows=config.batch).batch(0)
-    )
+    batch = batches_of(config, config.batch, rows=config.batch).batch(0)
+    tokens, targets = (part.to(case.device) for part in batch)
     models = [build(case.network, seed=config.seed, device=case.device) for _ in range(2)]
     optimizer = optimizer_of(models[1], config)
 
@@ -105,7 +89,7 @@ def speed_of(case: Case, mode: str, step: Step, stopwatch: Stopwatch) -> Speed:
     shape = Shape(config.batch, config.context_length)
     flops = cost_of(case.network, shape).model_flops * (PASSES if mode == "train_step" else 1)
     seconds = statistics.median(timing.seconds)
-    return Speed(_over(shape.total, seconds), _over(flops, seconds))
+    return Speed(shape.total / seconds, flops / seconds)
 
 
 @functools.cache
@@ -135,15 +119,13 @@ def speed_measures(speeds: dict[str, Speed], highest: float) -> list[Measure]:
                 "same device in the same precision; what it does besides only takes time",
             ),
         ]
-    measures += [
-        Measure(
-            name="tokens/s of training over those of a forward pass",
-            value=speeds["train_step"].tokens_per_second / speeds["forward"].tokens_per_second,
-            bound=1.0,
-            why="a training step begins with a forward pass",
-        )
-    ]
-    return measures
+    both = Measure(
+        name="tokens/s of training over those of a forward pass",
+        value=speeds["train_step"].tokens_per_second / speeds["forward"].tokens_per_second,
+        bound=1.0,
+        why="a training step begins with a forward pass",
+    )
+    return [*measures, both]
 
 
 def timing_measures(
@@ -194,10 +176,5 @@ def _now(device: torch.device) -> float:
 
 
 def _factor(a: float, b: float) -> float:
-    """How many times the larger is the smaller; infinite if one is no number."""
-    factor = max(_over(a, b), _over(b, a))
-    return factor if math.isfinite(factor) else math.inf
-
-
-def _over(a: float, b: float) -> float:
-    return a / b if b > 0 else math.inf
+    """How many times the larger is the smaller; infinite if one is zero or no number."""
+    return max(a, b) / min(a, b) if a > 0 and b > 0 else math.inf

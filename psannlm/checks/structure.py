@@ -1,6 +1,6 @@
 """Whether a network is built as configured: its parameters, its sines, and unlike other bases.
 
-Shape letters: F features; ... = any leading dimensions.
+Shape letters: B batch, T tokens.
 """
 
 import math
@@ -19,14 +19,10 @@ from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
 
-DEVIATIONS = 4
-"""Standard errors of a mean: a right one lies beyond once in 16,000 draws."""
-
+DEVIATIONS = 4  # standard errors of a mean: a right one lies beyond once in 16,000 draws
 ROUNDINGS = 8
 """Of s(z) in float32: two of a softplus, of its floor, three products, a sine, an exponential."""
-
-LARGEST = 256.0
-"""Pre-activation up to which the sine is held to its formula."""
+LARGEST = 256.0  # pre-activation up to which the sine is held to its formula
 
 
 def structure_measures(case: Case, fresh: Transformer) -> list[Measure]:
@@ -68,17 +64,16 @@ def sine_measures(
     wanted = {"amplitude": network.sine_amplitude, "decay": network.sine_decay}
     if network.freq_init_std == 0:
         wanted["frequency"] = network.sine_frequency
-    gap = bound = 0.0
+    gap, largest = 0.0, 1.0
     for sine in sines:
         for part, value in wanted.items():
-            if getattr(sine, f"raw_{part}") is not None:
-                found = positive(sine, part)
-                gap = max(gap, ((found - value) / value).abs().max().item())
-                bound = max(bound, getattr(sine, f"raw_{part}").abs().max().item())
+            if (raw := getattr(sine, f"raw_{part}")) is not None:
+                gap = max(gap, ((positive(sine, part) - value) / value).abs().max().item())
+                largest = max(largest, raw.abs().max().item())
     initial = Measure(
         name="initial A, f and d against the configured ones, relative",
         value=gap,
-        bound=EPSILON * max(bound, 1.0),
+        bound=EPSILON * largest,
         why="float32 rounds the raw parameter, and a softplus grows no faster than e to its power",
     )
     drawn = [_mean_frequency(network, sines)] if network.freq_init_std > 0 else []
@@ -133,9 +128,9 @@ def _mean_frequency(network: ModelConfig, sines: list[DampedSine]) -> Measure:
     )
 
 
-def distinct_measures(
+def distinct_measure(
     case: Case, own: Transformer, tokens: Tensor, rounding: float
-) -> tuple[list[Measure], dict[str, Any]]:
+) -> tuple[Measure, dict[str, Any]]:
     """How far other bases are from this one, with equal seeds and equally noisy parameters.
 
     Args:
@@ -151,9 +146,7 @@ def distinct_measures(
     facts: dict[str, Any] = {f"parameters, {case.base}": _n_parameters(own)}
     with torch.no_grad():
         logits = own(tokens)
-        for base in BASES:
-            if base == case.base:
-                continue
+        for base in (base for base in BASES if base != case.base):
             other = perturbed(case.config.network_of(base), case.device, case.config.seed)
             facts[f"parameters, {base}"] = _n_parameters(other)
             gap = difference(other(tokens), logits)
@@ -169,7 +162,7 @@ def distinct_measures(
         upper=False,
         why="two bases whose outputs differ by no more than float32 rounding are one base",
     )
-    return [measure], facts
+    return measure, facts
 
 
 def _n_parameters(model: Transformer) -> int:

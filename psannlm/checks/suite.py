@@ -30,9 +30,7 @@ class Entry(NamedTuple):
     """A check of the suite."""
 
     title: str
-    question: str
-    """What it asks, in a sentence."""
-
+    question: str  # what it asks, in a sentence
     run: RunCheck
 
 
@@ -94,28 +92,18 @@ CHECKS: Mapping[str, Entry] = {
 """Every check by its name, in the order in which they are made."""
 
 
-def chosen(config: ValidationConfig) -> tuple[str, ...]:
-    """Names of the checks that a configuration asks for, in the suite's order."""
-    return tuple(name for name in CHECKS if not config.only or name in config.only)
-
-
 def plan(config: ValidationConfig) -> list[tuple[str, str]]:
-    """Each check with each base, in the order in which they are made."""
-    return [(check, base) for check in chosen(config) for base in config.base]
+    """Each check that is asked for with each base, in the order in which they are made."""
+    chosen = [name for name in CHECKS if not config.only or name in config.only]
+    return [(check, base) for check in chosen for base in config.base]
 
 
 def validate(
     config: ValidationConfig, device: torch.device, done: Collection[tuple[str, str]] = ()
 ) -> Iterator[Finding]:
-    """Make check after check, each for every base.
+    """Make check after check, each for every base, but for those that are done.
 
-    Args:
-        config: What is asked.
-        device: What the checks run on, unless a check says otherwise.
-        done: Checks and bases that are left out, as their findings are known.
-
-    Yields:
-        A finding as soon as it is made; an error within a check is one too.
+    Yields a finding as soon as it is made; an error within a check is one too.
     """
     for check, base in plan(config):
         if (check, base) not in done:
@@ -128,24 +116,23 @@ def validate(
 
 def find(check: str, case: Case) -> Finding:
     """What becomes of one check of one base: passed, failed or skipped, with its reason."""
-    result, reason, skipped = Result(measures=()), "", False
+    result, skipped = Result(measures=()), False
     start = time.perf_counter()
     try:
         result = CHECKS[check].run(case)
+        reason = complaint(result.measures)
     except UncheckableError as error:
         reason, skipped = first_line(error), True
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-    seconds = time.perf_counter() - start
-    reason = reason or complaint(result.measures)
     return Finding(
         check=check,
         base=case.base,
         status="skipped" if skipped else "failed" if reason else "passed",
         device=result.device or device_name(case.device),
-        seconds=seconds,
+        seconds=time.perf_counter() - start,
         reason=reason,
-        measures=result.measures,
+        measures=tuple(result.measures),
         facts=result.facts,
     )
 
@@ -154,12 +141,11 @@ def complaint(measures: Sequence[Measure]) -> str:
     """Why a check with these measures has failed; empty if it passed."""
     if not measures:
         return "the check judged nothing"
-    broken = sorted((m for m in measures if not m.passed), key=lambda m: -m.bound_ratio)
+    broken = [m for m in measures if not m.passed]
     if not broken:
         return ""
-    worst, rest = broken[0], len(broken) - 1
-    more = f", and {rest} more out of bounds" if rest else ""
-    return f"{stated(worst)}{more}"
+    more = f", and {len(broken) - 1} more out of bounds" if len(broken) > 1 else ""
+    return f"{stated(max(broken, key=lambda m: m.bound_ratio))}{more}"
 
 
 def stated(measure: Measure) -> str:
@@ -170,8 +156,7 @@ def stated(measure: Measure) -> str:
 
 def first_line(error: Exception) -> str:
     """What an error says first, without the folders of this machine."""
-    said = str(error).strip() or type(error).__name__
-    line = said.splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
     for folder in (ROOT, tempfile.gettempdir()):
         line = line.replace(f"{folder}{os.sep}", "")
     return line

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from psannlm.checks import networks
 from psannlm.checks.findings import Measure
-from psannlm.checks.formulas import leak
+from psannlm.checks.networks import leak
 from psannlm.config.network import ModelConfig
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.arms import Arm, arms_of, network_of

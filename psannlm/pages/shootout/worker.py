@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from psannlm.bench import processes
-from psannlm.checks.formulas import leak
+from psannlm.checks.networks import leak
 from psannlm.config.parse import parse
 from psannlm.config.training import TrainingConfig
 from psannlm.device import select_device
