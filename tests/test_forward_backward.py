@@ -22,12 +22,12 @@ from psannlm.checks.networks import batches_of, leak, perturbed
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
-from psannlm.train.batches import Batches
 from tests.checked import BASES, case_of, failed
 from tests.networks import batch_of, moved, tiny, tokens_of
 from tests.twins_network import (
     Patch,
     attend_to_all,
+    labels_of_batches_unshifted,
     mask_missing,
     phase_in_half,
     residual_scale_dropped,
@@ -110,12 +110,11 @@ def test_a_copying_network_repeats_its_input(base: str, positions: str) -> None:
 def test_labels_that_are_not_shifted_fail_both_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = batches_of(case_of("respsann").config, 2, length=16, rows=2)
     text, (tokens, targets) = text_of(batches), batches.batch(0)
-    right = Batches._rows
 
     assert torch.equal(text[:, :-1], tokens)
     assert torch.equal(text[:, 1:], targets)
     assert all(m.passed for m in label_measures(moved(tiny(vocab_size=257)), batches))
-    monkeypatch.setattr(Batches, "_rows", lambda self, windows: (right(self, windows)[0],) * 2)
+    labels_of_batches_unshifted(monkeypatch)
     measures = label_measures(moved(tiny(vocab_size=257)), batches)
     assert [m.passed for m in measures] == [False, False]
 

@@ -40,7 +40,7 @@ def gate_around_the_window(_: Any, gate: Any, x: Tensor, past: object = None) ->
 
 
 @seen_by("GPU-01", "respsann")
-@replacing(Batches, "_rows")
+@replacing(Batches, "batch")
 def labels_of_batches_unshifted(right: Any, *given: Any) -> tuple[Tensor, Tensor]:
     tokens, _ = right(*given)
     return tokens, tokens.clone()
