@@ -1,17 +1,12 @@
 """The figure of the comparison with the published package: ratios by base, with intervals."""
 
-from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from psannlm.bench.statistics import CONFIDENCE
 from psannlm.evidence.figures import QUIET, Axes, Draw, Figure, compose, markers, palette
 from psannlm.pages.peer.records import OURS, SAVED, WORK
-
-APART = 0.24
-"""Between the marks of one base, of the distance between bases."""
 
 
 def ratios(rows: pd.DataFrame) -> Figure:
@@ -39,15 +34,14 @@ def _marks(rows: pd.DataFrame, of: str, axes: Axes) -> None:
     settings = list(dict.fromkeys(rows["setting"]))
     colours, shapes = palette(bases), markers(bases)
     for row in rows.itertuples():
-        filled = row.setting == "best"
-        y = bases.index(row.base) + _shift(settings, row.setting)
+        shift = settings.index(row.setting) - (len(settings) - 1) / 2
         axes.errorbar(
             row.ratio,
-            y,
-            xerr=_reach(row.ratio, row.ratio_low, row.ratio_high),
+            bases.index(row.base) + 0.24 * shift,
+            xerr=[[row.ratio - row.ratio_low], [row.ratio_high - row.ratio]],
             color=colours[row.base],
             marker=shapes[row.base],
-            markerfacecolor=colours[row.base] if filled else "none",
+            markerfacecolor=colours[row.base] if row.setting == "best" else "none",
             linestyle="",
             capsize=3,
         )
@@ -62,14 +56,3 @@ def _marks(rows: pd.DataFrame, of: str, axes: Axes) -> None:
     axes.set_yticks(range(len(bases)), bases)
     axes.set_xlabel(f"ours / published, {of}")
     axes.invert_yaxis()
-
-
-def _shift(settings: Sequence[str], setting: str) -> float:
-    return (settings.index(setting) - (len(settings) - 1) / 2) * APART
-
-
-def _reach(middle: float, low: float, high: float) -> np.ndarray[tuple[int, int]] | None:
-    """How far an interval reaches to either side; None where there is none."""
-    if pd.isna(low):
-        return None
-    return np.array([[middle - low], [high - middle]])

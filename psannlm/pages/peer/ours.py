@@ -19,11 +19,7 @@ from psannlm.train.objective import NextToken
 
 
 class Ours:
-    """Our network as its constructor gives it, trained with the loss that our trainer takes.
-
-    Args:
-        task: Fields of a SideTask.
-    """
+    """Our network as its constructor gives it, trained with the loss that our trainer takes."""
 
     attention = "fused attention"
     loss = f"loss in chunks of {CHUNK_TOKENS} tokens"
@@ -34,7 +30,6 @@ class Ours:
         self.task = task
 
     def network(self, *, checkpointing: bool = False) -> Transformer:
-        """The freshly seeded network."""
         config = ModelConfig(**{**self.task["model"], "grad_checkpoint": checkpointing})
         return build(config, seed=self.task["seed"], device=self.task["device"])
 

@@ -13,21 +13,20 @@ from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
 from psannlm.pages.peer import figures, prose
+from psannlm.pages.peer import tables as peer_tables
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.plan import compare, plan, protocol, protocol_plan
-from psannlm.pages.peer.records import OURS, SAVED, STORE, AnyCell, PeerCell, compared, problems
-from psannlm.pages.peer.tables import (
-    BESIDE,
-    OTHER,
-    PEER,
-    PROTOCOL,
-    RATIO,
-    VALUE,
-    amounts,
-    column_of,
-    pairs,
-    tabulate,
+from psannlm.pages.peer.plan import compare, plan, protocol_plan
+from psannlm.pages.peer.records import (
+    OURS,
+    ROW,
+    SAVED,
+    STORE,
+    AnyCell,
+    PeerCell,
+    compared,
+    problems,
 )
+from psannlm.pages.peer.tables import PEER, RATIO, VALUE, pairs
 
 
 class PeerPage(Page[PeerConfig, AnyCell]):
@@ -38,20 +37,19 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     question = "Is it better than the published package?"
     installs = True
     config = PeerConfig
-    tables = (PEER, PROTOCOL)
+    tables = (PEER, peer_tables.PROTOCOL)
     store = STORE
-    readme_table = BESIDE
+    readme_table = peer_tables.BESIDE
     readme_columns = ("work", "precision", "base", "setting", RATIO, "result", "n_ok")
 
     def total(self, config: PeerConfig) -> int:
         return len(plan(config)) + len(protocol_plan(config))
 
     def measure(self, session: Session[PeerConfig, AnyCell]) -> Iterator[Sequence[AnyCell]]:
-        yield from compare(session.config, done=session.done)
-        yield from protocol(session.config, done=session.done)
+        return compare(session.config, done=session.done)
 
     def tabulate(self, records: Sequence[AnyCell], run: RunInfo[PeerConfig]) -> Tables:
-        return tabulate(records, run)
+        return peer_tables.tabulate(records, run)
 
     def bounds(self, records: Sequence[AnyCell], config: PeerConfig) -> Iterator[str]:
         return problems(records, config)
@@ -67,7 +65,7 @@ class PeerPage(Page[PeerConfig, AnyCell]):
 
     def section(self, name: str, tables: Tables, run: RunInfo[PeerConfig]) -> str:
         """The two packages `beside` each other."""
-        return BESIDE.html(pairs(tables[PEER.file]))
+        return peer_tables.BESIDE.html(pairs(tables[PEER.file]))
 
     def best(self, tables: Tables, run: RunInfo[PeerConfig]) -> pd.DataFrame:
         return pairs(tables[PEER.file])
@@ -83,14 +81,13 @@ class PeerPage(Page[PeerConfig, AnyCell]):
         return super().setting(row).removeprefix(f"{OURS}, ")
 
     def stem(self, row: Row) -> str:
-        names = ("base", "setting", "work", "precision")
-        return ".".join([self.name, *(str(row.values[name]) for name in names)])
+        return ".".join([self.name, *(str(row.values[name]) for name in ROW)])
 
     def is_headline(self, row: Row, column: Column) -> bool:
         return row.values[RATIO] is not None
 
     def column_of(self, row: Row, column: Column) -> Column:
-        return column_of(column, row.values)
+        return peer_tables.column_of(column, row.values)
 
     def numbers(self, run: Evidence) -> Iterator[Number]:
         """Of ours, measured once, to the published package's."""
@@ -104,12 +101,12 @@ class PeerPage(Page[PeerConfig, AnyCell]):
 
     def measure_again(
         self, row: Row, request: RerunRequest[PeerConfig], records: Sequence[AnyCell]
-    ) -> list[PeerCell]:
+    ) -> list[AnyCell]:
         """All sides of the row; works that came after it in its processes are left out."""
         values, asked = row.values, request.config.work
         changes: dict[str, Any] = {n: (values[n],) for n in ("base", "setting", "precision")}
         changes |= {"work": asked[: asked.index(values["work"]) + 1], "n_repeats": request.repeats}
-        config = request.config.model_copy(update=changes)
+        config = request.config.model_copy(update=changes | {"protocol_batch_tokens": ()})
         request.say(f"measuring in {len(plan(config))} fresh processes")
         return [record for found in compare(config) for record in found]
 
@@ -118,18 +115,19 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     ) -> Mapping[str, Mapping[int, float]]:
         """Of bytes, those of the side alone: what the other side saves is a row of its own."""
         side = row.values["side"]
-        mine = amounts(_of_row(records, row, side))
-        if row.values["work"] == SAVED or side not in OTHER:
+        other = peer_tables.OTHER.get(side)
+        mine = peer_tables.amounts(_of_row(records, row, side))
+        if row.values["work"] == SAVED or other is None:
             return {VALUE: mine}
-        other = amounts(_of_row(records, row, OTHER[side]))
-        return {VALUE: mine, RATIO: {b: mine[b] / other[b] for b in mine.keys() & other}}
+        theirs = peer_tables.amounts(_of_row(records, row, other))
+        return {VALUE: mine, RATIO: {b: mine[b] / theirs[b] for b in mine.keys() & theirs}}
 
     def failures(self, records: Sequence[AnyCell], row: Row) -> list[str]:
         return [r.reason for r in _of_row(records, row, row.values["side"]) if r.reason]
 
 
 def _of_row(records: Sequence[AnyCell], row: Row, side: str) -> list[PeerCell]:
-    key = tuple(row.values[name] for name in ("base", "setting", "work", "precision"))
+    key = tuple(row.values[name] for name in ROW)
     return [record for record in compared(records) if (record.side, record.row) == (side, key)]
 
 

@@ -1,6 +1,5 @@
 """The comparison with the published package: which processes there are, and what comes of each."""
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -28,16 +27,17 @@ from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
 from psannlm.files import write_atomically
 from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.records import OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
+from psannlm.pages.peer.records import OURS, PUBLISHED, SIDES, AnyCell, PeerCell, ProtocolCell
 from psannlm.pages.peer.works import CHECKS
 
 PACKAGES = CACHE / "peers"
 """Folder of the environments of packages, each kept for the next run."""
 
 STAMP = "peer.json"
+TORCH = Path(torch.__file__).parents[1]
+"""Folder of torch and of all that is installed beside it."""
+
 WORKER = Path(__file__).with_name("worker.py")
-SHARED = SETTINGS | {"prompt_tokens", "new_tokens"}
-"""What tasks take from the configuration as it is."""
 
 
 def environment(requirement: str) -> Path:
@@ -53,7 +53,7 @@ def environment(requirement: str) -> Path:
     folder = PACKAGES / requirement.replace("==", "-")
     stamp = json.dumps(
         {"requirement": requirement, "python": sys.version, "torch": torch.__version__}
-        | {"packages": str(_packages_of_torch())}
+        | {"packages": str(TORCH)}
     )
     known = folder / STAMP
     if not (known.exists() and known.read_text(encoding="utf-8") == stamp):
@@ -72,7 +72,7 @@ def _install(requirement: str, folder: Path) -> None:
     _run("make an environment", sys.executable, "-I", "-m", "venv", "--without-pip", str(folder))
     own = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
     # Its own packages come first, ours behind them.
-    (own / "zz_shared.pth").write_text(f"{_packages_of_torch()}\n", encoding="utf-8")
+    (own / "zz_shared.pth").write_text(f"{TORCH}\n", encoding="utf-8")
     fixed = folder / "constraints.txt"
     fixed.write_text(f"torch=={torch.__version__}\n", encoding="utf-8")
     pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
@@ -86,10 +86,6 @@ def _run(what: str, *command: str) -> None:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if line.startswith("ERROR")] or said or ["it said nothing"]
         raise ConfigError(f"cannot {what}: {errors[-1][:300]}")
-
-
-def _packages_of_torch() -> Path:
-    return Path(torch.__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,28 +113,22 @@ class SideTask(NetworkTask):
         return (sys.executable, "-P", str(WORKER))
 
 
+@dataclasses.dataclass
 class Sides:
-    """Starts the processes of both sides; the package is installed when it is first asked for.
+    """Starts the processes of both sides; the package is installed when it is first asked for."""
 
-    Args:
-        config: Of the run.
-        compiled: Folder of compiled code.
-    """
-
-    def __init__(self, config: PeerConfig, compiled: Path) -> None:
-        self.config, self.compiled = config, compiled
+    config: PeerConfig
+    compiled: Path  # folder of compiled code
 
     def run(self, side: str, network: ModelConfig, **asked: Any) -> list[dict[str, Any]]:
         """What a fresh process tells of each mode, in their order; a failure has its reason.
 
-        Args:
-            side: Ours, ours again, or the published package.
-            network: What is measured.
-            asked: Batch, setting, precision and modes of the task.
+        `asked` are batch, setting, precision and modes of the task.
         """
         device, started_at = select_device(self.config.device), utc_now().isoformat()
-        shared = self.config.model_dump(include=SHARED) | {"device": device.type}
-        task = SideTask(python="", model=network.model_dump(), **shared, **asked)
+        values = self.config.model_dump(include=SETTINGS | {"prompt_tokens", "new_tokens"})
+        values |= {"device": device.type, "model": network.model_dump()}
+        task = SideTask(python="", **values | asked)
         python = reason = ""
         try:
             # One set of 16-bit logits is a lower bound.
@@ -168,12 +158,6 @@ class Sides:
             return "", reason_of(error)
 
 
-@contextlib.contextmanager
-def _sides(config: PeerConfig) -> Iterator[Sides]:
-    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
-        yield Sides(config, Path(folder))
-
-
 class Setting(NamedTuple):
     """What one process measures, each work of the run in turn."""
 
@@ -190,34 +174,60 @@ def plan(config: PeerConfig) -> list[Cell[Setting]]:
     return shuffled_blocks(cells, n_repeats=config.n_repeats, seed=config.seed)
 
 
+class Repetition(NamedTuple):
+    """A check of the original's own protocol on one side."""
+
+    side: str
+    check: Any
+    base: str
+    batch_tokens: int
+
+
+def protocol_plan(config: PeerConfig) -> list[Repetition]:
+    """All repetitions, in the order in which they run; none if no batches are named for them."""
+    asked = config.protocol_batch_tokens
+    return [
+        Repetition(side, name, base, batch_tokens)
+        for name, check in CHECKS.items()
+        for batch_tokens in (check.batches(asked) if asked else ())
+        for base in config.base
+        for side in (OURS, PUBLISHED)
+    ]
+
+
 def compare(
     config: PeerConfig,
     *,
     done: Collection[tuple[Any, ...]] = (),
     cells: Sequence[Cell[Setting]] | None = None,
-) -> Iterator[list[PeerCell]]:
-    """Measure every cell in a fresh process, or those given.
+) -> Iterator[list[AnyCell]]:
+    """Measure every cell in a fresh process, then each check of the original's own protocol.
 
     A package that cannot be installed is a failed record of each of its cells; ours are measured
     all the same.
 
     Args:
-        config: What to measure.
+        config: What to measure; the protocol too if its `protocol_batch_tokens` names batches.
         done: Keys of records that an interrupted run has already.
         cells: What is measured of it; all cells if not given.
 
     Yields:
-        The records of one cell, one a work, as soon as it is measured.
+        The records of one process as soon as it has ended.
     """
-    with _sides(config) as sides:
+    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
+        sides = Sides(config, Path(folder))
         for cell in plan(config) if cells is None else cells:
             *place, precision = cell.setting
             keys = {(cell.repeat, *place, work, precision) for work in config.work}
             if not keys <= set(done):
-                yield _measure(cell, sides)
+                yield [*_measure(cell, sides)]
+        known = {key[:4] for key in done}
+        for one in protocol_plan(config):
+            if one not in known:
+                yield [*_repeat(one, sides)]
 
 
-def _measure(cell: Cell[Setting], sides: Sides) -> list[PeerCell]:
+def _measure(cell: Cell[Setting], sides: Sides) -> Iterator[PeerCell]:
     config, asked = sides.config, cell.setting
     rows = sides.run(
         asked.side,
@@ -229,53 +239,12 @@ def _measure(cell: Cell[Setting], sides: Sides) -> list[PeerCell]:
     )
     known = asked._asdict() | {"repeat": cell.repeat, "order": cell.order}
     known |= {"batch_tokens": config.batch_tokens, "context_length": config.context_length}
-    return [
-        PeerCell(work=row.pop("mode"), **known | row | {"seconds": tuple(row.get("seconds", ()))})
-        for row in rows
-    ]
+    for row in rows:
+        found = row | {"seconds": tuple(row.get("seconds", ()))}
+        yield PeerCell(work=found.pop("mode"), **known, **found)
 
 
-class Repetition(NamedTuple):
-    """A check of the original's own protocol on one side."""
-
-    check: Any
-    batch_tokens: int
-    base: str
-    side: str
-
-
-def protocol_plan(config: PeerConfig) -> list[Repetition]:
-    """All repetitions, in the order in which they run; none if no batches are named for them."""
-    asked = config.protocol_batch_tokens
-    return [
-        Repetition(name, batch_tokens, base, side)
-        for name, check in CHECKS.items()
-        for batch_tokens in (check.batches(asked) if asked else ())
-        for base in config.base
-        for side in (OURS, PUBLISHED)
-    ]
-
-
-def protocol(
-    config: PeerConfig, *, done: Collection[tuple[Any, ...]] = ()
-) -> Iterator[list[ProtocolCell]]:
-    """Repeat the original's own protocol on both sides, each check of a base in a fresh process.
-
-    Args:
-        config: Its `protocol_batch_tokens` are those of GPU-03; with none, nothing is repeated.
-        done: Keys of records that an interrupted run has already.
-
-    Yields:
-        The records of one process, one a measure.
-    """
-    known = {key[:4] for key in done}
-    with _sides(config) as sides:
-        for one in protocol_plan(config):
-            if (one.side, one.check, one.base, one.batch_tokens) not in known:
-                yield _repeat(one, sides)
-
-
-def _repeat(one: Repetition, sides: Sides) -> list[ProtocolCell]:
+def _repeat(one: Repetition, sides: Sides) -> Iterator[ProtocolCell]:
     check = CHECKS[one.check]
     context_length = check.context_length(one.batch_tokens)
     [row] = sides.run(
@@ -287,9 +256,7 @@ def _repeat(one: Repetition, sides: Sides) -> list[ProtocolCell]:
         modes=(one.check,),
     )
     known = one._asdict() | {name: row[name] for name in ("status", "started_at")}
-    cells = []
     for measure in check.measures:
         value, lacking = row.get("values", {}).get(measure, (None, ""))
         found = {"measure": measure, "value": value, "reason": row["reason"] or lacking}
-        cells.append(ProtocolCell(context_length=context_length, **known, **found))
-    return cells
+        yield ProtocolCell(context_length=context_length, **known, **found)

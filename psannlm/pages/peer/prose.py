@@ -1,13 +1,13 @@
 """The sentences of the comparison with the published package whose words depend on the result."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from psannlm.bench.statistics import CONFIDENCE, FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
-from psannlm.evidence.text import by_verdict, interval, number
+from psannlm.evidence.text import by_verdict, interval, number, processes
 from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.records import WORK
 from psannlm.pages.peer.tables import NOT_COMPARED, pairs
@@ -31,10 +31,15 @@ def answer(table: pd.DataFrame, config: PeerConfig) -> str:
         for setting, name in SETTINGS.items()
         for precision, rows in good[good["setting"] == setting].groupby("precision", sort=False)
     ]
-    lines += _failures(table)
+    failed = table[table["status"] != "ok"]
+    if len(failed):
+        reasons = "; ".join(dict.fromkeys(failed["reason"]))
+        alone = int((table["verdict"] == NOT_COMPARED).sum())
+        without = f", which leaves {alone} of ours without a ratio" if alone else ""
+        lines.append(f"{len(failed)} of {len(table)} rows failed{without}: {reasons}.")
     if config.n_repeats < FEWEST_REPEATS:
         lines.append(
-            f"With {_processes(config.n_repeats)} a row, no difference of speed is called one: a "
+            f"With {processes(config.n_repeats)} a row, no difference of speed is called one: a "
             f"verdict needs {FEWEST_REPEATS}. These numbers prove that the page runs, no more."
         )
     return "\n".join(f"- {line}" for line in lines)
@@ -50,20 +55,6 @@ def _ratios(rows: pd.DataFrame) -> str:
     return "; ".join(f"{work} {', '.join(told)}" for work, told in said.items())
 
 
-def _processes(n: int) -> str:
-    return f"{n} fresh process{'' if n == 1 else 'es'}"
-
-
-def _failures(rows: pd.DataFrame) -> Iterator[str]:
-    failed = rows[rows["status"] != "ok"]
-    if failed.empty:
-        return
-    reasons = "; ".join(dict.fromkeys(str(reason) for reason in failed["reason"]))
-    alone = int((rows["verdict"] == NOT_COMPARED).sum())
-    without = f", which leaves {alone} of ours without a ratio" if alone else ""
-    yield f"{len(failed)} of {len(rows)} rows failed{without}: {reasons}."
-
-
 def reading(table: pd.DataFrame, config: PeerConfig) -> str:
     """How to read the tables: the noise, and how often all was measured."""
     return (
@@ -71,7 +62,7 @@ def reading(table: pd.DataFrame, config: PeerConfig) -> str:
         f"by up to {number(table['noise_floor'].max(), '.1%')}, its interval included; a "
         f"difference within that of its own row, or below {SMALLEST_EFFECT:.0%}, is "
         "*not separated*.\n"
-        f"- **Replication.** Each row is {_processes(config.n_repeats)}, in blocks shuffled anew, "
+        f"- **Replication.** Each row is {processes(config.n_repeats)}, in blocks shuffled anew, "
         "both packages in each block; intervals are over processes, ratios are paired within "
         "blocks."
     )

@@ -29,6 +29,9 @@ SIDES = (OURS, AGAIN, PUBLISHED)
 SAVED = "saved"
 """The work that is counted, not timed."""
 
+ROW = ("base", "setting", "work", "precision")
+"""What the records that are compared with one another have in common."""
+
 SIDE = Column(
     "side", "Ours, ours once more for the noise floor, or published.", heading="side", role="key"
 )
@@ -109,9 +112,9 @@ class PeerCell:
         return (self.repeat, self.side, *self.row)
 
     @property
-    def row(self) -> tuple[str, str, str, str]:
-        """What the records that are compared with one another have in common."""
-        return (self.base, self.setting, self.work, self.precision)
+    def row(self) -> tuple[Any, ...]:
+        """Names the rows of the table that it is behind, one a side."""
+        return tuple(getattr(self, name) for name in ROW)
 
     @property
     def amount(self) -> float:
@@ -144,9 +147,7 @@ class ProtocolCell:
 
 AnyCell = PeerCell | ProtocolCell
 COMPARED = TimedRecords(
-    PeerCell,
-    ("repeat", "side", "base", "setting", "work", "precision"),
-    "One row a process and work, failed ones with the reason.",
+    PeerCell, ("repeat", "side", *ROW), "One row a process and work, failed ones with the reason."
 )
 CELLS = COMPARED.cells.file
 PROTOCOL_RECORDS = Table(
@@ -192,10 +193,9 @@ def problems(records: Sequence[AnyCell], config: PeerConfig) -> Iterator[str]:
     named = (config.base, config.setting, config.work, config.precision)
     wanted = set(product(range(config.n_repeats), SIDES, *named))
     there = {cell.key for cell in cells}
-    for key in sorted(wanted - there):
-        yield f"{CELLS}: no row for {_named(key)}, which was asked for"
-    for key in sorted(there - wanted):
-        yield f"{CELLS}: {_named(key)} was not asked for"
+    for key in sorted(wanted ^ there):
+        missing = f"no row for {_named(key)}, which was asked for"
+        yield f"{CELLS}: {missing if key in wanted else f'{_named(key)} was not asked for'}"
     for record in cells:
         for problem in impossible(record, config):
             yield f"{CELLS}: {_named(record.key)}: {problem}"

@@ -217,10 +217,9 @@ def pairs(rows: pd.DataFrame) -> pd.DataFrame:
     A row whose other side is not there stays, its other half unknown. `result` is the verdict, or
     whose failure stands in its place, and why.
     """
-    keys = ["work", "precision", "base", "setting"]
     ours, published = (rows[rows["side"] == side] for side in (OURS, PUBLISHED))
-    others = published.add_prefix("published_")
-    both = ours.merge(others, "left", left_on=keys, right_on=[f"published_{key}" for key in keys])
+    others, keys = published.add_prefix("published_"), [f"published_{name}" for name in raw.ROW]
+    both = ours.merge(others, "left", left_on=[*raw.ROW], right_on=keys)
     return both.assign(result=[_result(row) for row in plain_rows(both)])
 
 

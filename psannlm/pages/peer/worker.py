@@ -32,11 +32,7 @@ class Published:
     """The network of the package as its constructor gives it, or with fused attention.
 
     Its `generate` runs over all tokens for each new one; `generate_batch` keeps keys and values.
-
-    Args:
-        task: Fields of a SideTask.
-        package: The package.
-        works: The module of what is measured, which has the plain loss.
+    The plain loss is that of `works`, the module of what is measured.
     """
 
     loss = "loss of all logits"
@@ -60,7 +56,6 @@ class Published:
         self.note = same if network["base"] == "waveresnet" else ""
 
     def network(self, *, checkpointing: bool = False) -> nn.Module:
-        """The freshly seeded network."""
         torch.manual_seed(self.task["seed"])
         model: nn.Module = self.package.build_lm_model(self.config).model
         if checkpointing:
@@ -117,9 +112,7 @@ def endless(package: ModuleType, prompt: list[int]) -> Any:
 
 def load(path: Path) -> ModuleType:
     """A module by its file, without the package around it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)
     module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

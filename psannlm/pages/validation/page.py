@@ -1,6 +1,7 @@
 """The validation page: whether the networks do what they say, check by check and base by base."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -15,20 +16,18 @@ from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest, RunInfo,
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
-from psannlm.pages.validation import figures, numbers, prose
-from psannlm.pages.validation.records import (
-    FINDINGS,
-    LOG,
-    MEASURES,
-    STORE,
-    SUMMARY,
-    problems,
-    tabulate,
-    to_texts,
-)
+from psannlm.evidence.table import Column
+from psannlm.evidence.text import number_in_words
+from psannlm.pages.validation import figures, prose
+from psannlm.pages.validation import records as stored
+from psannlm.pages.validation.records import FINDINGS, MEASURES, STATUSES
 
 UNPLANNED = {"FAST"}
 """Checks that the benchmark plan does not ask for."""
+
+VALUE = Column("value", "What was found.")
+CHECK = Column("status", "Whether a check passed.", format=".0f", better="higher", compare="check")
+PASSED = Column("passed", "Checks that passed.", format=".0f", better="higher")
 
 RULES = (
     "status: the same",
@@ -55,8 +54,8 @@ class ValidationPage(Page[ValidationConfig, Finding]):
     folder = "gpu"
     config = ValidationConfig
     tables = (FINDINGS, MEASURES)
-    raw = (SUMMARY, LOG)
-    store = STORE
+    raw = (stored.SUMMARY, stored.LOG)
+    store = stored.STORE
     readme_columns = ("check", "base", "status", "measure", "value", "bound", "device")
     repeats_once = True
     smoke_note = "A smoke run: every check is made, on small networks; larger ones round more."
@@ -75,17 +74,17 @@ class ValidationPage(Page[ValidationConfig, Finding]):
     def texts(
         self, records: Sequence[Finding], run: RunInfo[ValidationConfig]
     ) -> Mapping[str, str]:
-        return to_texts(records, run)
+        return stored.to_texts(records, run)
 
     def tabulate(self, records: Sequence[Finding], run: RunInfo[ValidationConfig]) -> Tables:
-        return tabulate(records)
+        return stored.tabulate(records)
 
     def files(self, tables: Tables, run: RunInfo[ValidationConfig]) -> Mapping[str, str]:
         written = {MEASURES.file: MEASURES.write(tables[MEASURES.file])}
         return written | {"README.md": self.readme(tables, run)}
 
     def bounds(self, records: Sequence[Finding], config: ValidationConfig) -> Iterator[str]:
-        return problems(records, config)
+        return stored.problems(records, config)
 
     def figures(self, tables: Tables, run: RunInfo[ValidationConfig]) -> Mapping[str, Figure]:
         return {"strain": figures.bound_ratios(run.records)}
@@ -122,10 +121,10 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         return found
 
     def numbers(self, run: Evidence) -> Iterator[Number]:
-        findings = STORE.read(run.manifest["artifacts"], run.text)
+        findings = self.store.read(run.manifest["artifacts"], run.text)
         found = list(zip(findings, self.rows(run), strict=True))
-        yield from numbers.headlines(found)
-        yield from numbers.history(run, found)
+        yield from _headlines(found)
+        yield from _history(run, found)
 
     def summary(self, numbers: Sequence[Number]) -> str:
         return prose.summary(numbers)
@@ -182,6 +181,71 @@ def _again(old: Measure, new: Measure | None) -> Quantity:
         expected = f"not {expected}, as published"
     inside = new.passed == old.passed
     return Quantity(old.name, f"{old.value:.6g}", expected, f"{new.value:.6g}", inside)
+
+
+def _headlines(found: Sequence[tuple[Finding, Row]]) -> Iterator[Number]:
+    """Of each check the measure nearest to its bound, or furthest beyond, over all bases."""
+    for check in CHECKS:
+        if mine := [(finding, row) for finding, row in found if finding.check == check]:
+            yield from _of_check(check, mine)
+
+
+def _of_check(check: str, found: Sequence[tuple[Finding, Row]]) -> Iterator[Number]:
+    finding, row = min(found, key=_badness)
+    worst, title = finding.worst, CHECKS[check].title
+    rule = "at most" if worst is None or worst.upper else "at least"
+    number = Number(
+        run=row.run,
+        name=f"validation.{check}.worst",
+        column=replace(VALUE, headline=check),
+        quantity=worst.name if worst else "no measure",
+        unit="",
+        base="",
+        setting=f"{title}, worst of {len(found)} bases: {finding.base}",
+        value=worst.value if worst else None,
+        status="ok" if finding.status == "passed" else finding.status,
+        verdict=finding.status,
+        row=row,
+        target=f"{rule} {number_in_words(worst.bound)}" if worst else "",
+        is_main=False,
+    )
+    yield number
+    for status in STATUSES:
+        yield replace(
+            number,
+            name=f"validation.{check}.{status}",
+            quantity=f"bases whose check {status if status != 'skipped' else 'was skipped'}",
+            setting=f"{title}, bases {', '.join(one.base for one, _ in found)}",
+            value=float(sum(one.status == status for one, _ in found)),
+            unit=f"of {len(found)}",
+            target="",
+        )
+
+
+def _badness(found: tuple[Finding, Row]) -> tuple[int, float]:
+    """Sorts failed before passed before skipped, and then the most strained first."""
+    finding, worst = found[0], found[0].worst
+    order = ("failed", "passed", "skipped").index(finding.status)
+    return order, -(worst.bound_ratio if worst else 0.0)
+
+
+def _history(run: Evidence, found: Sequence[tuple[Finding, Row]]) -> Iterator[Number]:
+    """The status of every check of every base, and how many passed of each base."""
+    of_none = Number(
+        run=run, name="", column=CHECK, quantity="check", unit="", base="", setting="", value=None,
+        status="ok", verdict="", row=None,
+    )  # fmt: skip
+    for finding, row in found:
+        check, base, status = finding.check, finding.base, finding.status
+        name = f"validation.{base}.{check}"
+        value = None if status == "skipped" else float(status == "passed")
+        named = replace(of_none, name=name, base=base, setting=check)
+        yield replace(named, value=value, status=status, row=row, is_main=False)
+    for base in dict.fromkeys(finding.base for finding, _ in found):
+        passed = [finding.status == "passed" for finding, _ in found if finding.base == base]
+        of = f"of {len(passed)} checks"
+        named = replace(of_none, name=f"validation.{base}.{of}", base=base, setting=of)
+        yield replace(named, column=PASSED, quantity="checks passed", value=float(sum(passed)))
 
 
 PAGE = ValidationPage()

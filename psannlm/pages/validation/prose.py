@@ -134,20 +134,18 @@ def _cell(finding: Finding | None) -> str:
 
 def rows(findings: Sequence[Finding]) -> pd.DataFrame:
     """Every measure as people read it; a finding without any is a row with its reason."""
-    return pd.DataFrame([row for finding in findings for row in _rows(finding)])
-
-
-def _rows(finding: Finding) -> Iterator[dict[str, str]]:
-    head = {"check": finding.check, "base": finding.base}
-    tail = {"device": finding.device, "check took": text.duration(finding.seconds)}
-    if not finding.measures:
-        unknown = dict.fromkeys(("value", "bound", "value by bound"), UNKNOWN)
-        head |= {"measure": UNKNOWN, "status": finding.status}
-        yield head | unknown | {"reason": finding.reason} | tail
-    for m in finding.measures:
-        judged = {"measure": m.name, "status": "passed" if m.passed else "failed"}
-        judged |= {**_beside(m), "value by bound": f"{m.bound_ratio:.2g}", "reason": m.why}
-        yield head | judged | tail
+    found = []
+    for f in findings:
+        head = {"check": f.check, "base": f.base, "measure": UNKNOWN, "status": f.status}
+        head |= dict.fromkeys(("value", "bound", "value by bound"), UNKNOWN)
+        tail = {"device": f.device, "check took": text.duration(f.seconds)}
+        for m in f.measures:
+            judged = {"measure": m.name, "status": "passed" if m.passed else "failed"}
+            judged |= {**_beside(m), "value by bound": f"{m.bound_ratio:.2g}", "reason": m.why}
+            found.append(head | judged | tail)
+        if not f.measures:
+            found.append(head | {"reason": f.reason} | tail)
+    return pd.DataFrame(found)
 
 
 def _beside(m: Measure) -> dict[str, str]:
@@ -194,7 +192,12 @@ def limits(findings: Sequence[Finding], device: str) -> str:
     for where in dict.fromkeys(f.device for f in elsewhere):
         names = dict.fromkeys(f.check for f in elsewhere if f.device == where)
         lines.append(f"- {', '.join(names)} ran on {literal(where)}, not on {device}.")
-    lines += dict.fromkeys(_not_tried(findings))
+    lines += dict.fromkeys(
+        f"- {f.check} did not try {literal(named[1] or named[2])}: {literal(_short(why))}"
+        for f in findings
+        for name, why in _flat(f.facts)
+        if (named := NOT_TRIED.search(name))
+    )
     for (check, reason), bases in _skipped(findings).items():
         lines.append(f"- Nothing about {title(check)} of {', '.join(bases)}: {literal(reason)}.")
     lines += [
@@ -205,15 +208,6 @@ def limits(findings: Sequence[Finding], device: str) -> str:
         "to fail on networks broken on purpose.",
     ]
     return "\n".join(lines)
-
-
-def _not_tried(findings: Sequence[Finding]) -> Iterator[str]:
-    """What checks that were made had to leave out, and why."""
-    for finding in findings:
-        for name, why in _flat(finding.facts):
-            if named := NOT_TRIED.search(name):
-                what = named[1] or named[2]
-                yield f"- {finding.check} did not try {literal(what)}: {literal(_short(why))}"
 
 
 def readme_note(findings: Sequence[Finding]) -> str:

@@ -6,6 +6,7 @@ JSON has no numbers that are not finite: they are written as the words `nan`, `i
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -126,17 +127,8 @@ STORE: RecordStore[Finding] = RecordStore(
 def tabulate(findings: Sequence[Finding]) -> Tables:
     """Both tables; a value that is no number is a word in them."""
     measures = [
-        {
-            "check": finding.check,
-            "base": finding.base,
-            "measure": m.name,
-            "value": _plain(m.value),
-            "bound": _plain(m.bound),
-            "upper": m.upper,
-            "passed": m.passed,
-            "strain": _plain(m.bound_ratio),
-            "why": m.why,
-        }
+        _plain(asdict(m) | {"measure": m.name, "passed": m.passed, "strain": m.bound_ratio})
+        | {"check": finding.check, "base": finding.base}
         for finding in findings
         for m in finding.measures
     ]
@@ -160,22 +152,20 @@ def _plain(value: Any) -> Any:
 def problems(findings: Sequence[Finding], config: ValidationConfig) -> Iterator[str]:
     """What the findings of a complete run cannot be: denied by their measures or the request."""
     there, wanted = [finding.key for finding in findings], suite.plan(config)
-    for check, base in (pair for pair in there if pair not in wanted):
-        yield f"{SUMMARY.file}: {check} of {base} was not asked for"
-    for check, base in (pair for pair in wanted if pair not in there):
-        yield f"{SUMMARY.file}: {check} of {base} was asked for and is missing"
+    for check, base in sorted({*there} ^ {*wanted}):
+        what = "was asked for and is missing" if (check, base) in wanted else "was not asked for"
+        yield f"{SUMMARY.file}: {check} of {base} {what}"
     for finding in findings:
         for problem in _impossible(finding):
             yield f"{SUMMARY.file}: {finding.check}, {finding.base}: {problem}"
 
 
 def _impossible(finding: Finding) -> Iterator[str]:
-    if finding.measures:
-        follows = "failed" if suite.complaint(finding.measures) else "passed"
-        if finding.status != follows:
-            yield f"status is {finding.status!r}, its measures give {follows!r}"
-    elif finding.status == "passed":
-        yield f"status is {finding.status!r}, yet nothing was measured"
+    follows = "failed" if suite.complaint(finding.measures) else "passed"
+    if finding.measures and finding.status != follows:
+        yield f"status is {finding.status!r}, its measures give {follows!r}"
+    if not finding.measures and finding.status == "passed":
+        yield "status is 'passed', yet nothing was measured"
     if (finding.status == "passed") != (finding.reason == ""):
         yield f"{finding.status}, and its reason is {finding.reason!r}"
     if not 0 < finding.seconds < math.inf:
