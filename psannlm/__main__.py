@@ -41,11 +41,8 @@ def report(
 
     if more and not only:
         raise typer.BadParameter(f"{more[0]!r} follows no --only")
-    outcomes = (
-        [runner.resume(resume)]
-        if resume
-        else runner.run_preset(preset, [*(only or []), *(more or [])])
-    )
+    wanted = [*(only or []), *(more or [])]
+    outcomes = [runner.resume(resume)] if resume else runner.run_preset(preset, wanted)
     failed = [outcome for outcome in outcomes if outcome.reason]
     for outcome in outcomes:
         word = f"failed: {outcome.reason}" if outcome.reason else "complete"
@@ -92,14 +89,13 @@ def train(
 
         # Ranks that share a CPU cannot each have all of it.
         known = ceiling if ranks.world == 1 or ranks.device.type == "cuda" else None
-        metrics = session.train(asked, folder, ranks, ceiling=known, watch=ProgressBar()).metrics
+        found = session.train(asked, folder, ranks, ceiling=known, watch=ProgressBar()).metrics
         if ranks.is_first:
             print(
-                f"validation: loss {metrics['val_loss']:.4f} nats/token, "
-                f"perplexity {metrics['perplexity']:.2f}, "
-                f"{metrics['bits_per_byte']:.4f} bits per byte, top-1 {metrics['top1']:.1%}"
+                f"validation: loss {found['val_loss']:.4f} nats/token, perplexity "
+                f"{found['perplexity']:.2f}, {found['bits_per_byte']:.4f} bits per byte, "
+                f"top-1 {found['top1']:.1%}\n{folder}"
             )
-            print(folder)
 
 
 @app.command()
@@ -125,13 +121,13 @@ def generate(
     asked = {"temperature": temperature, "top_p": top_p, "repetition_penalty": repetition_penalty}
     asked |= {} if top_k is None else {"top_k": top_k}
     sampling = parse(Sampling, asked, source="options of generate")
-    if device not in get_args(Device):
-        raise typer.BadParameter(
-            f"--device must be one of {', '.join(get_args(Device))}, got {device!r}"
-        )
+    devices = get_args(Device)
+    if device not in devices:
+        raise typer.BadParameter(f"--device must be one of {', '.join(devices)}, got {device!r}")
     network = pretrained.load(checkpoint, select_device(device), tokenizer=tokenizer)
-    model, spelling = network.model, network.tokenizer
-    written = pretrained.continuations(model, spelling, prompt, tokens, sampling, seed=seed)
+    written = pretrained.continuations(
+        network.model, network.tokenizer, prompt, tokens, sampling, seed=seed
+    )
     for start, text in zip(prompt, written, strict=True):
         print(start + text)
 
@@ -184,10 +180,7 @@ def rerun(
 
     outcome = repeat.rerun(run, row, repeats=repeats, say=lambda line: print(line, flush=True))
     print(f"\n{outcome.text}")
-    if outcome.inside is None:
-        raise typer.Exit(2)
-    if not outcome.inside:
-        raise typer.Exit(1)
+    raise typer.Exit({True: 0, False: 1, None: 2}[outcome.inside])
 
 
 @corpus.command("build")

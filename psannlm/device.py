@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import platform
+import re
 import resource
 import shutil
 from collections.abc import Iterator
@@ -83,9 +84,9 @@ def peak_resident_bytes() -> int:
     of a notebook's kernel; the mark in /proc belongs to this process alone.
     """
     status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if status.exists() and (
+        mark := re.search(r"^VmHWM:\s*(\d+)", status.read_text(), re.MULTILINE)
+    ):
+        return int(mark[1]) * 1024
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -87,38 +87,23 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     question: ClassVar[str]  # what it asks, on the landing page
     config: type[ConfigT]
     store: RecordStore[RecordT]
-    tables: tuple[Table, ...]
-    """What is published; the rows of the first are numbered, linked and measured again."""
-
+    tables: tuple[Table, ...]  # rows of the first are numbered, linked and measured again
     raw: tuple[Table, ...] = ()  # further files of a run, for the dictionary of data
     shown: tuple[Table, ...] = ()  # tables that are on the page alone, in no file
     folder: ClassVar[Literal["gpu", "benchmarks"]] = "benchmarks"  # below reports/
     suffix: ClassVar[str] = ""  # ends the names of its run folders
-    installs: ClassVar[bool] = False
-    """Whether it installs another package, and so runs only when it is asked for by name."""
-
-    parameters_variable: ClassVar[str] = ""
-    """Environment variable that names another parameter file than the preset's."""
-
-    readme_table: ClassVar[Table | None] = None
-    """The one whose best rows README.md shows, if not the first."""
-
-    readme_columns: ClassVar[tuple[str, ...]] = ()
-    """Columns of the table in README.md; all that have a heading if none is named."""
-
-    readme_figure: ClassVar[str] = ""
-    """The figure that README.md of the project may show; the first page that names one gives it."""
-
-    usual_repeats: ClassVar[int] = 4
-    """Most fresh processes, or trainings, of a repeated row where no number is asked for."""
-
+    installs: ClassVar[bool] = False  # another package, so that it runs only if asked for by name
+    parameters_variable: ClassVar[str] = ""  # of the environment: names another parameter file
+    readme_table: ClassVar[Table | None] = None  # whose best rows README.md shows, if not the first
+    readme_columns: ClassVar[tuple[str, ...]] = ()  # of that table; if empty, all with a heading
+    readme_figure: ClassVar[str] = ""  # README.md of the project shows the first that is named
+    usual_repeats: ClassVar[int] = 4  # most fresh processes, or trainings, of a repeated row
     repeats_once: ClassVar[bool] = False  # whether a row is one value, which one repeat decides
     smoke_note: ClassVar[str] = (  # what the book says of a run of the smoke preset
         "A smoke run: it proves that this page runs. Its sizes, and its repeats where there are "
         "any, are too small for its numbers to mean anything."
     )
-    constants: ClassVar[Mapping[str, str]] = {}
-    """Numbers of its method, for the prose that explains it, by the name of their place."""
+    constants: ClassVar[Mapping[str, str]] = {}  # numbers of its method, for prose, by their place
 
     @abstractmethod
     def measure(self, session: "Session[ConfigT, RecordT]") -> Iterator[Sequence[RecordT]]:
@@ -243,20 +228,19 @@ class Page(ABC, Generic[ConfigT, RecordT]):
     def numbers(self, run: Evidence) -> Iterator[Number]:
         """Every number of a complete run that stands outside its table, in the order of rows."""
         for table in self.tables:
-            columns = [column for column in table.columns if column.quantity]
-            for row in self.rows(run, file=table.file) if columns else ():
-                for column in columns:
-                    yield self.number(row, column)
+            if columns := [column for column in table.columns if column.quantity]:
+                for row in self.rows(run, file=table.file):
+                    yield from (self.number(row, column) for column in columns)
 
     def number(self, row: Row, column: Column) -> Number:
         """The number in a column of a row."""
         column = self.column_of(row, column)
-        values, asked = row.values, row.run.manifest["parameters"]
+        name, values, asked = column.name, row.values, row.run.manifest["parameters"]
         status = str(values.get("status") or "ok")
-        value = values.get(column.name) if status == "ok" else None
+        value = values.get(name) if status == "ok" else None
         return Number(
             run=row.run,
-            name=f"{self.stem(row)}.{column.name}",
+            name=f"{self.stem(row)}.{name}",
             column=column,
             quantity=column.quantity.format(**asked),
             unit=text.UNITS.get(column.unit, column.unit).format(**asked),
@@ -266,8 +250,8 @@ class Page(ABC, Generic[ConfigT, RecordT]):
             status=status if status != "ok" or value is not None else "unknown",
             verdict=self.verdict(row, column) if status == "ok" else status,
             row=row,
-            low=values.get(f"{column.name}_low"),
-            high=values.get(f"{column.name}_high"),
+            low=values.get(f"{name}_low"),
+            high=values.get(f"{name}_high"),
             target=self.target(row, column),
             floor=values.get("noise_floor"),
             n=int(values.get("n_ok") or values.get("n_seeds") or 1),
@@ -287,8 +271,8 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def found(self, run: Evidence) -> str:
         """What a complete run is known by, in the table of runs."""
-        known = [n for n in self.numbers(run) if n.is_main and n.value is not None]
-        return f"{known[0].about}: {known[0].shown}" if known else "nothing was measured"
+        known = (n for n in self.numbers(run) if n.is_main and n.value is not None)
+        return next((f"{n.about}: {n.shown}" for n in known), "nothing was measured")
 
     def judge(self, records: Sequence[RecordT]) -> None:
         """End the notebook in an error, once its run is sealed, if what was found is one."""

@@ -38,9 +38,7 @@ from psannlm.evidence.store import RecordT
 from psannlm.files import write_atomically
 
 NOTEBOOKS = ROOT / "notebooks"
-PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"
-"""Environment variables through which the runner speaks to a notebook."""
-
+PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"  # by which the runner tells a notebook
 PROGRESS_SECONDS = 0.2  # least time between two reports to the runner
 
 
@@ -114,8 +112,7 @@ class Session(Generic[ConfigT, RecordT]):
 
     def table(self, file: str, *columns: str) -> HTML:
         """A table of the page, as people read it."""
-        tables = (*self.page.tables, *self.page.shown)
-        [table] = [table for table in tables if table.file == file]
+        [table] = [t for t in (*self.page.tables, *self.page.shown) if t.file == file]
         return HTML(table.html(self.tables[file], columns))
 
     def show(self, name: str, *, pixels: bool = False) -> Figure:
@@ -237,11 +234,9 @@ def assigned(source: str) -> dict[str, Any]:
     """Names that the lines of a parameters cell assign, with their literal values."""
     found: dict[str, Any] = {}
     for node in ast.parse(source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        value = getattr(node, "value", None)
-        for target in targets:
-            if isinstance(target, ast.Name) and value is not None:
-                found[target.id] = _literal(value)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            found[ast.unparse(target)] = _literal(node.value)
     return found
 
 
@@ -254,11 +249,8 @@ def _literal(node: ast.expr) -> Any:
 def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device) -> Run:
     described = environment.describe_environment(device)
     parameters = json.loads(config.model_dump_json())
-    now = {
-        "git": environment.describe_git(),
-        "parameters": parameters,
-        "environment": described,
-    }
+    git = environment.describe_git()
+    now = {"git": git, "parameters": parameters, "environment": described}
     if folder := os.environ.get(RESUME):
         return Run.resume(Path(folder), now)
     manifest = {

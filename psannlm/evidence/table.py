@@ -110,8 +110,7 @@ class Table:
     def frame(self, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         """The rows as a table; what a row does not have is unknown, whole numbers stay whole."""
         found = list(rows)
-        columns = {name: _series([row.get(name) for row in found]) for name in self.names}
-        return pd.DataFrame(columns)
+        return pd.DataFrame({n: _series([row.get(n) for row in found]) for n in self.names})
 
     def write(self, frame: pd.DataFrame) -> str:
         """Text of the file; floats keep every digit, what is unknown is empty or null."""
@@ -126,11 +125,8 @@ class Table:
         """
         rows = plain_rows(frame)
         headed = [column.name for column in self.columns if column.heading]
-        view = {
-            column.title: [self._cell(row, column) for row in rows]
-            for column in map(self.__getitem__, columns or self.shown or headed)
-        }
-        return pd.DataFrame(view)
+        shown = [self[name] for name in columns or self.shown or headed]
+        return pd.DataFrame({c.title: [self._cell(row, c) for row in rows] for c in shown})
 
     def html(self, frame: pd.DataFrame, columns: Sequence[str] = ()) -> str:
         """HTML of the table as people read it, its headings sort it."""

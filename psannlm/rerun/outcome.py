@@ -122,10 +122,8 @@ def expected_rate(
     The interval is wider by `floor` at both ends, the noise floor of the run: how far from 1 a
     ratio of equals came. All published values are positive.
     """
-    found = expected_mean([math.log(value) for value in published], n_new, judged=judged)
-    if found is None:
-        return None
-    return Expected(math.exp(found.low) / (1 + floor), math.exp(found.high) * (1 + floor))
+    logs = expected_mean([math.log(value) for value in published], n_new, judged=judged)
+    return logs and Expected(math.exp(logs.low) / (1 + floor), math.exp(logs.high) * (1 + floor))
 
 
 @dataclass(frozen=True)
@@ -170,9 +168,9 @@ def compared(
     shared = [column for column in columns if then.get(column.name) and now.get(column.name)]
     judged = [column for column in shared if column.compare not in (None, "single")]
     known = (_Compared(row, request, c, then[c.name], now[c.name], len(judged)) for c in shared)
-    reason = "; ".join(dict.fromkeys(page.failures(new, row)))
     measured = "ok" if any(now.get(c.name) for c in columns if c.compare) else "failed"
     stated = str(row.values.get("status") or "ok"), str(row.values.get("reason") or "")
+    reason = "; ".join(dict.fromkeys(page.failures(new, row)))
     quantities = [*status(*stated, measured, reason)]
     for one in known:
         quantities += JUDGES.get(one.column.compare, _shown)(one)
@@ -197,17 +195,14 @@ def _rate(one: _Compared) -> list[Quantity]:
 
 def _counted(one: _Compared) -> list[Quantity]:
     """Processes count alike; what differs between them by its nature is the most of all."""
+    sides = [sorted(set(values.values())) for values in (one.then, one.now)]
     share = one.column.within
     if not share:
-        said, here = (
-            ", ".join(f"{value:,.15g}" for value in sorted(set(values.values())))
-            for values in (one.then, one.now)
-        )
-        return [exact(one.name, said, here)]
-    then, now = max(one.then.values()), max(one.now.values())
+        return [exact(one.name, *(", ".join(f"{v:,.15g}" for v in side) for side in sides))]
+    then, now = (side[-1] for side in sides)
     bound = Expected(then * (1 - share), then * (1 + share))
-    inside = bound.covers(now)
-    return [Quantity(one.name, one.show(then), one.between(bound), one.show(now), inside)]
+    said, here = one.show(then), one.show(now)
+    return [Quantity(one.name, said, one.between(bound), here, bound.covers(now))]
 
 
 def _seeds(one: _Compared) -> list[Quantity]:
@@ -276,9 +271,9 @@ def status(published: str, reason: str, measured: str, reason_here: str) -> tupl
 
 def _opening(outcome: Outcome) -> list[str]:
     row, found = outcome.row, outcome.environment
-    said = key_text(outcome.page, row)
     lines = [
-        f"row {row.number} of {row.file}, run {row.run.name}, page {row.page}: {said}",
+        f"row {row.number} of {row.file}, run {row.run.name}, page {row.page}: "
+        f"{key_text(outcome.page, row)}",
         f"published on {found.then['device']} by a run that began "
         f"{row.run.manifest['started_at']}; measured again here, on {found.here['device']}",
     ]
@@ -295,9 +290,9 @@ def _opening(outcome: Outcome) -> list[str]:
 
 
 def _environment(found: EnvironmentDiff) -> list[str]:
-    load = f"load of the last minute: {found.then.get('load_1min', 'unknown')} when published"
-    lines = [f"{load}, {found.here.get('load_1min', 'unknown')} here before measuring"]
+    then, here = (where.get("load_1min", "unknown") for where in (found.then, found.here))
+    load = f"load of the last minute: {then} when published, {here} here before measuring"
     if not found.differing:
-        return [*lines, "differences of the environment: none"]
+        return [load, "differences of the environment: none"]
     head = ("differs in the environment", "published", "here")
-    return [*lines, *text_table(head, found.differing)]
+    return [load, *text_table(head, found.differing)]
