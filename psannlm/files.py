@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from psannlm.config.schema import ConfigError
+
 MIB = 2**20
 
 
@@ -32,6 +34,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the system refuses becomes a ConfigError that names `folder`."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written: {error.strerror or error}; make room there, make it "
+            "writable, or name another folder"
+        ) from None
 
 
 def sha256_of(path: Path) -> str:

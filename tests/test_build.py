@@ -198,7 +198,7 @@ def test_too_little_text_is_refused(built, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(built, two_registers, tmp_path):
     (tmp_path / "out").write_text("a file stands where the folder should")
 
-    with pytest.raises(ConfigError, match="out cannot be written: File exists; free some space"):
+    with pytest.raises(ConfigError, match="out cannot be written: File exists; make room"):
         built(*two_registers)
 
 

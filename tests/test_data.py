@@ -41,7 +41,7 @@ class Texts(Corpus):
 def kept(
     tmp_path: Path, texts: Iterable[str] = TEXTS, tokenizer: Any = BYTES, **changes: Any
 ) -> Tokens:
-    corpus = Texts(tmp_path, "", changes.pop("sha256", "abc"), (), texts)
+    corpus = Texts(tmp_path, changes.pop("sha256", "abc"), (), texts)
     options = {"split": "train", "tokenizer": tokenizer, "cache": tmp_path / "cache"} | changes
     return prepare(cast("Corpus", corpus), **options)
 
@@ -144,7 +144,7 @@ def corpus_of(path, splits: list[str]) -> Corpus:
         Document("", f"{i}", "", split, first_byte=7 * i, n_bytes=7, n_lines=1)
         for i, split in enumerate(splits)
     ]
-    return Corpus(path, "corpus", "abc", tuple(documents))
+    return Corpus(path, "abc", tuple(documents))
 
 
 def test_a_split_of_a_corpus_has_the_ids_of_its_documents_also_when_split_anew(tmp_path):

@@ -42,7 +42,7 @@ def document_tokens(*lengths: int, end: int = 4) -> Tokens:
 
 def evaluated(tokens: Tokens, batch: int = 2, ranks: Ranks = ALONE) -> Evaluation:
     objective = NextToken(network(), "fp32", 7)
-    return evaluate(objective, tokens, context_length=T, batch=batch, ranks=ranks)
+    return evaluate(objective, tokens, T, batch=batch, ranks=ranks)
 
 
 @torch.no_grad()
@@ -110,7 +110,7 @@ def test_ranks_share_an_evaluation_without_changing_it(world: int, monkeypatch) 
 def test_an_evaluation_leaves_mode_and_gradients_as_they_were(training: bool) -> None:
     objective = NextToken(network(), "fp32", 7).train(training)
 
-    evaluate(objective, split_of(30), context_length=T, batch=2, ranks=ALONE)
+    evaluate(objective, split_of(30), T, batch=2, ranks=ALONE)
 
     assert objective.training is training
     assert all(parameter.grad is None for parameter in objective.parameters())

@@ -1,6 +1,5 @@
 """What is fetched has the hash of the recipe or does not stay, and what goes wrong is named."""
 
-import errno
 import hashlib
 import http.server
 import os
@@ -119,17 +118,10 @@ def test_a_client_that_is_missing_or_leaves_nothing_is_named(registry, tmp_path,
         fetch_file(NPM, tmp_path / "cache")
 
 
-@pytest.mark.parametrize(
-    ("number", "way_out"),
-    [(errno.ENOSPC, "free some space"), (errno.EACCES, "make it writable")],
-)
-def test_a_disk_that_takes_nothing_is_named(tmp_path, monkeypatch, number, way_out):
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "cache").touch()
 
-    monkeypatch.setattr(fetch, "_npm_command", refuse)
-
-    with pytest.raises(ConfigError, match=f"cache cannot be written: .*; {way_out}, or name ano"):
+    with pytest.raises(ConfigError, match="cache cannot be written: File exists; make room there"):
         fetch_file(NPM, tmp_path / "cache")
 
 

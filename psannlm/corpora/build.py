@@ -1,15 +1,14 @@
 """From a recipe to a corpus on disk, the same to the byte whenever and wherever it is built."""
 
-import csv
-import io
 import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pandas as pd
 from tqdm import tqdm
 
 from psannlm import ROOT
@@ -28,25 +27,13 @@ from psannlm.corpora.recipe import (
     Source,
     load_recipe,
 )
-from psannlm.files import replacing, sha256_of, write_atomically
-
-
-@dataclass
-class Account:
-    """What became of the paragraphs that were read, and the hashes of what they were read from."""
-
-    removed: Counter[str] = field(default_factory=Counter)
-    inputs: dict[str, str] = field(default_factory=dict)
+from psannlm.files import replacing, sha256_of, write_atomically, writing
 
 
 def build(name: str, folder: Path = corpus.CORPORA, recipes: Path = RECIPES) -> Path:
-    """Build the corpus of the recipe `name`.
+    """Build the corpus of the recipe `name`; its table and its facts stand beside the text.
 
-    Returns:
-        The text; its table of documents and its facts stand beside it.
-
-    Raises:
-        ConfigError: No such recipe, a source that cannot be had or read, or too little text.
+    ConfigError if there is no such recipe, a source cannot be had, or there is too little text.
     """
     recipe = load_recipe(name, recipes)
     told = {"recipe": name, "recipe_sha256": sha256_of(recipes / f"{name}.yaml")}
@@ -56,11 +43,8 @@ def build(name: str, folder: Path = corpus.CORPORA, recipes: Path = RECIPES) -> 
 def build_from(files: Sequence[Path], out: Path) -> Path:
     """Build a corpus of one's own files or folders of .txt, .gz, .xz or .zip.
 
-    Files stay whole documents if there are at least 50; fewer are cut into parts.
-
-    Raises:
-        ConfigError: A file cannot be read, `out` is no .txt or among the files, or there is too
-            little text.
+    Files stay whole documents if there are at least 50; fewer are cut into parts. ConfigError if a
+    file cannot be read, `out` is no .txt or among the files, or there is too little text.
     """
     if out.suffix != ".txt":
         raise ConfigError(f"{out} must end in .txt")
@@ -71,12 +55,9 @@ def build_from(files: Sequence[Path], out: Path) -> Path:
         raise ConfigError(f"{out} is one of the files to be read; name another output")
     part = sum(path.stat().st_size for path in found) // corpus.LEAST_BLOCKS
     whole = len(found) >= corpus.LEAST_BLOCKS
+    paths = tuple(dict.fromkeys(str(path) for path in found))
     source = FilesSource(
-        kind="files",
-        name="own files",
-        licence="unknown",
-        reader="own",
-        paths=tuple(dict.fromkeys(str(path) for path in found)),
+        kind="files", name="own files", licence="unknown", reader="own", paths=paths
     )
     recipe = Recipe(
         name="from_files",
@@ -91,33 +72,43 @@ def build_from(files: Sequence[Path], out: Path) -> Path:
 
 def build_recipe(recipe: Recipe, out: Path, told: Mapping[str, Any]) -> Path:
     """Build what `recipe` says as `out`; `told` opens the facts beside it."""
-    account = Account()
-    try:
+    removed: Counter[str] = Counter()  # paragraphs, by reason
+    inputs: dict[str, str] = {}  # hash of each file that was read
+    with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent) as spool:
-            drafts = list(_drafts(recipe, spool, account))
+            drafts = list(_drafts(recipe, spool, removed, inputs))
             corpus.assign(drafts, recipe.validation, recipe.test, recipe.seed)
             with replacing(out) as text:
-                written = list(_written(recipe, drafts, spool, text, account.removed))
+                written = list(_written(recipe, drafts, spool, text, removed))
                 if not written:
                     raise ConfigError(f"{recipe.name}: nothing is left of its sources")
         table, facts = corpus.beside(out)
-        write_atomically(table, _table(written))
-        content = {**told, **_facts(out, table, written, account)}
+        frame = pd.DataFrame(written).set_axis(corpus.COLUMNS[1:], axis="columns")
+        write_atomically(table, frame.to_csv(index_label="document", lineterminator="\n"))
+        content = {
+            **told,
+            "name": out.stem,
+            "sha256": sha256_of(out),
+            "documents_sha256": sha256_of(table),
+            **_size(frame),
+            "splits": {split: _size(frame[frame["split"] == split]) for split in SPLITS},
+            "sources": {s: _size(frame[frame["source"] == s]) for s in frame["source"].unique()},
+            "removed_paragraphs": dict(sorted(removed.items())),
+            "inputs": dict(sorted(inputs.items())),
+        }
         write_atomically(facts, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise ConfigError(
-            f"{out.parent} cannot be written: {error.strerror}; free some space or make it writable"
-        ) from None
     return out
 
 
-def _drafts(recipe: Recipe, spool: BinaryIO, account: Account) -> Iterator[Document]:
+def _drafts(
+    recipe: Recipe, spool: BinaryIO, removed: Counter[str], inputs: dict[str, str]
+) -> Iterator[Document]:
     """Documents of all sources, cleaned and written to the spool; empty ones are left out."""
-    clean = Cleaner(recipe, account.removed)
+    clean = Cleaner(recipe, removed)
     for source in recipe.sources:
         draft = _begun(source, source.name, spool)
-        stream = _stream(source, account)
+        stream = _stream(source, inputs)
         for item in tqdm(stream, desc=source.name, unit=" paragraphs", mininterval=1):
             if isinstance(item, readers.Title):
                 if draft.n_bytes:
@@ -138,18 +129,18 @@ def _begun(source: Source, title: str, text: BinaryIO) -> Document:
     return Document(source.name, title, source.licence, source.split, text.tell())
 
 
-def _stream(source: Source, account: Account) -> readers.Stream:
+def _stream(source: Source, inputs: dict[str, str]) -> readers.Stream:
     if isinstance(source, HubSource):
-        account.inputs[source.name] = f"{source.dataset}@{source.revision}"
+        inputs[source.name] = f"{source.dataset}@{source.revision}"
         yield from readers.articles(rows(source))
     elif isinstance(source, PackedSource):
         path = fetch_file(source)
-        account.inputs[path.name.partition("-")[2]] = source.sha256
+        inputs[path.name.partition("-")[2]] = source.sha256
         yield from readers.read(source, members(path, source.members, source.without))
     elif isinstance(source, FilesSource):
         for path in own_files([ROOT / name for name in source.paths]):
             with readable(path.name):
-                account.inputs[path.name] = sha256_of(path)
+                inputs[path.name] = sha256_of(path)
             yield from readers.read(source, members(path))
 
 
@@ -180,33 +171,6 @@ def _written(
             yield final
 
 
-def _table(documents: Sequence[Document]) -> str:
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(corpus.COLUMNS)
-    rows.writerows([number, *vars(document).values()] for number, document in enumerate(documents))
-    return table.getvalue()
-
-
-def _facts(
-    out: Path, table: Path, documents: Sequence[Document], account: Account
-) -> dict[str, Any]:
-    sources = dict.fromkeys(document.source for document in documents)
-    return {
-        "name": out.stem,
-        "sha256": sha256_of(out),
-        "documents_sha256": sha256_of(table),
-        **_size(documents),
-        "splits": {s: _size([d for d in documents if d.split == s]) for s in SPLITS},
-        "sources": {s: _size([d for d in documents if d.source == s]) for s in sources},
-        "removed_paragraphs": dict(sorted(account.removed.items())),
-        "inputs": dict(sorted(account.inputs.items())),
-    }
-
-
-def _size(documents: Sequence[Document]) -> dict[str, int]:
-    return {
-        "documents": len(documents),
-        "bytes": sum(document.n_bytes for document in documents),
-        "lines": sum(document.n_lines for document in documents),
-    }
+def _size(documents: pd.DataFrame) -> dict[str, int]:
+    n_bytes, n_lines = documents["bytes"].sum(), documents["lines"].sum()
+    return {"documents": len(documents), "bytes": int(n_bytes), "lines": int(n_lines)}

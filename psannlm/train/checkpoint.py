@@ -49,11 +49,9 @@ def save(
 ) -> Path:
     """Write a checkpoint below `folder`, named by the step in `about`; returns its own folder.
 
-    Raises:
-        CheckpointError: It cannot be written, or a weight is no number. Older checkpoints are as
-            they were.
+    CheckpointError if it cannot be written, or a weight is no number; older ones are as they were.
     """
-    target = folder / name_of(about["step"])
+    target = folder / f"step_{about['step']:08d}"
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
             raise CheckpointError(
@@ -103,11 +101,7 @@ def load(folder: Path) -> Checkpoint:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, its tensors unread.
-
-    Raises:
-        CheckpointError: There is none, it cannot be read, was altered or has an unknown schema.
-    """
+    """What a checkpoint says of itself, its tensors unread."""
     try:
         text = (folder / ABOUT).read_text(encoding="utf-8")
         about: dict[str, Any] = json.loads(text)
@@ -138,11 +132,6 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if NAME.fullmatch(p.name) and (p / ABOUT).exists())
 
 
-def name_of(step: int) -> str:
-    """The folder of the checkpoint of `step`."""
-    return f"step_{step:08d}"
-
-
 def prune(folder: Path, *, keep: int, best: int | None) -> None:
     """Remove all checkpoints but the newest `keep` and the one of step `best`.
 
@@ -150,7 +139,7 @@ def prune(folder: Path, *, keep: int, best: int | None) -> None:
     """
     try:
         for path in checkpoints(folder)[:-keep]:
-            if best is None or path.name != name_of(best):
+            if best is None or path.name != f"step_{best:08d}":
                 path.replace(_temporary(path))  # so that no half of it is ever listed
         for path in folder.glob(".step_*.tmp"):
             shutil.rmtree(path)

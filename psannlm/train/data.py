@@ -20,8 +20,7 @@ from psannlm import CACHE, ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora.corpus import Corpus, load
-from psannlm.files import replacing, sha256_of, write_atomically
-from psannlm.train.journal import writing
+from psannlm.files import replacing, sha256_of, write_atomically, writing
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, pieces, train_bpe
 
 FORMAT = 1

@@ -64,8 +64,8 @@ def join(device: str) -> Iterator[Ranks]:
     if "RANK" not in os.environ:
         yield Ranks(0, 1, chosen)
         return
-    local = int(os.environ["LOCAL_RANK"])
     if chosen.type == "cuda":
+        local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
             raise ConfigError(
                 f"torchrun started rank {local} here, but there are {torch.cuda.device_count()} "
@@ -131,12 +131,8 @@ def gather(
     """Whole weights, and whole optimizer tensors as `parameter.tensor`, on the CPU of rank 0."""
     found = state_dict.get_state_dict(module, optimizers, options=WHOLE)
     weights, state = cast("tuple[dict[str, Tensor], dict[str, Any]]", found)
-    tensors = {
-        f"{parameter}.{name}": tensor
-        for parameter, named in state.get("state", {}).items()  # nothing on other ranks
-        for name, tensor in named.items()
-    }
-    return weights, tensors
+    parameters = state.get("state", {}).items()  # nothing on other ranks
+    return weights, {f"{p}.{name}": t for p, named in parameters for name, t in named.items()}
 
 
 def scatter(

@@ -49,16 +49,12 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    objective: nn.Module, tokens: Tokens, *, context_length: int, batch: int, ranks: Ranks
+    objective: nn.Module, tokens: Tokens, context_length: int, *, batch: int, ranks: Ranks
 ) -> Evaluation:
-    """Evaluate on a whole split.
+    """Evaluate a `NextToken`, shared between ranks or not, on a whole split.
 
-    Args:
-        objective: A `NextToken`, shared between ranks or not.
-        tokens: The split.
-        context_length: T; windows of that length follow one another without overlap.
-        batch: Windows at a time.
-        ranks: Each takes every world-th batch.
+    Windows of T = `context_length` tokens follow one another without overlap; each rank takes every
+    world-th `batch` of them.
     """
     was_training = objective.training
     objective.eval()

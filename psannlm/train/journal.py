@@ -4,19 +4,19 @@ What follows from its columns is defined here once, for those who write and thos
 loss.csv holds what a repetition must reproduce to the last digit; speed.csv what it cannot.
 """
 
-import contextlib
 import csv
 import io
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from psannlm.config.schema import ConfigError
+from psannlm.files import writing
 
 # `per` is step, evaluation or epoch, and tells which fields a row fills.
 LOSS = (
@@ -33,13 +33,8 @@ UNSTEADY_SHARE = 0.1
 class Journal:
     """The two files below `folder`, appended to.
 
-    Args:
-        folder: Of the training.
-        lengths: Bytes of each file that hold good, from the checkpoint that the training goes on
-            from; what was written after it is cut off. None begins both anew.
-
-    Raises:
-        ConfigError: A file cannot be written, or has lost what held good.
+    Where a training goes on from a checkpoint, `lengths` are the bytes of each file that hold good:
+    what was written after them is cut off. None begins both anew.
     """
 
     def __init__(self, folder: Path, lengths: Mapping[str, int] | None = None) -> None:
@@ -98,15 +93,3 @@ def tokens_per_s(speed: pd.DataFrame, batch_tokens: int) -> float:
 def wait_share(speed: pd.DataFrame) -> float:
     """Share of the time of all steps of speed.csv in which they waited for data."""
     return float(speed["wait_seconds"].sum() / speed["step_seconds"].sum())
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """What the system refuses becomes a ConfigError that names `folder`."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be written: {error.strerror or error}; make room there, make it "
-            "writable, or name another folder"
-        ) from None

@@ -22,11 +22,8 @@ class NextToken(nn.Module):
     In training the mean loss of the batch in nats, as a scalar. In evaluation two rows: the nats of
     each token, and 1 where it was the likeliest, else 0; both 0 where the target is ignored.
 
-    Args:
-        model: The network.
-        precision: Of its matrix products.
-        chunk_tokens: Tokens whose logits exist at one time.
-        compiled: Whether the loss is compiled even where the network around it is not.
+    Logits of `chunk_tokens` exist at one time. With `compiled` the loss is compiled even where the
+    network around it is not.
 
     Shape:
         (B, T) tokens, (B, T) targets -> () or (2, B * T)

@@ -40,14 +40,9 @@ class Pretrained:
 def load(path: Path, device: torch.device, *, tokenizer: Path | None = None) -> Pretrained:
     """The network of a checkpoint, or of the newest one of a training.
 
-    Args:
-        path: Folder of a checkpoint, or of a training.
-        device: Where the network is put.
-        tokenizer: Its file; found beside the checkpoint if not given.
-
-    Raises:
-        ConfigError: There is no checkpoint, it was altered, its weights are not those of the
-            network it names, or the tokenizer is not the one it was trained with.
+    The tokenizer lies beside the checkpoints if its file is not given. ConfigError if there is no
+    checkpoint, it was altered, its weights are not those of the network that it names, or the
+    tokenizer is not the one it was trained with.
     """
     found = checkpoint.checkpoints(path)
     loaded = checkpoint.load(found[-1] if found else path)

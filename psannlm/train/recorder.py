@@ -107,12 +107,8 @@ class Recorder:
         """Log an evaluation, and the epoch if it ends one; DivergenceError if it is not finite."""
         tally = self.tally
         self.rest()
-        row: dict[str, Any] = {
-            "val_loss": found.loss,
-            "bits_per_byte": found.bits_per_byte,
-            "perplexity": found.perplexity,
-            "top1": found.top1,
-        }
+        row = {key: getattr(found, key) for key in ("bits_per_byte", "perplexity", "top1")}
+        row["val_loss"] = found.loss
         self._write("loss.csv", {"per": "evaluation", **self.plan.place(step), **row})
         if not math.isfinite(found.loss):
             raise self._divergence(f"validation loss is {found.loss}", step)
@@ -142,19 +138,19 @@ class Recorder:
         elif self.config.precision != "fp16":  # there the scaler leaves the step out
             raise self._divergence(f"the gradient norm is {norm}", step)
         if self.ranks.is_first:
-            self.watch(self._progress(step, loss, seconds))
+            speed, n_steps = self.config.batch_tokens / seconds, self.plan.n_steps
+            left = (n_steps - step) * tally.elapsed_seconds / step
+            self.watch(Progress(step, n_steps, loss, speed, self.mfu(speed), left))
 
     def _write(self, name: str, row: dict[str, Any]) -> None:
         if self.journal:
             self.journal.add(name, row)
 
-    def _progress(self, step: int, loss: float, seconds: float) -> Progress:
-        speed = self.config.batch_tokens / seconds
-        mfu = None
-        if self.ceiling:
-            mfu = speed * self.flop_per_token / (self.ceiling * self.ranks.world)
-        left = (self.plan.n_steps - step) * self.tally.elapsed_seconds / step
-        return Progress(step, self.plan.n_steps, loss, speed, mfu, left)
+    def mfu(self, tokens_per_s: float) -> float | None:
+        """Share of all ranks' ceiling that the training takes at this speed."""
+        if not self.ceiling:
+            return None
+        return tokens_per_s * self.flop_per_token / (self.ceiling * self.ranks.world)
 
     def _divergence(self, what: str, step: int) -> DivergenceError:
         """What a value that is no number most likely comes from, and what to do."""

@@ -16,12 +16,12 @@ from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.device import peak_resident_bytes
-from psannlm.files import MIB, write_atomically
+from psannlm.files import MIB, write_atomically, writing
 from psannlm.train.checkpoint import differences
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation
-from psannlm.train.journal import FILES, tokens_per_s, wait_share, writing
+from psannlm.train.journal import FILES, tokens_per_s, wait_share
 from psannlm.train.plan import course
 from psannlm.train.pretrained import TOKENIZER
 from psannlm.train.recorder import Progress
@@ -57,7 +57,7 @@ def train(
     with_test: bool = True,
     keep_best: bool = True,
 ) -> Session:
-    """Train in `folder`, or go on there with what was begun.
+    """Train in `folder`, which is of this training alone, or go on there with what was begun.
 
     The folder then holds the configuration, the tokenizer, the log, the checkpoints that are kept,
     and metrics.json.
@@ -96,9 +96,8 @@ def train(
         trainer.recorder.ceiling = max(before, ceiling())
     validation = trainer.last_evaluation or trainer.evaluate(data.validation)
     test = trainer.evaluate(data.test) if with_test else None
-    metrics: dict[str, Any] = {}
+    metrics = summarise(trainer, validation, test, peak) if ranks.is_first else {}
     if ranks.is_first:
-        metrics = summarise(trainer, validation, test, peak)
         with writing(folder):
             write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     return Session(data, trainer, validation, test, metrics)
@@ -120,12 +119,15 @@ def summarise(
 ) -> dict[str, Any]:
     """Everything that metrics.json says; called on the first rank."""
     config, data = trainer.config, trainer.data
+    tested: dict[str, Any] = {}
+    if test:
+        tested["test_loss"], tested["test_perplexity"] = test.loss, test.perplexity
+        tested["test_bits_per_byte"] = test.bits_per_byte
+        tested["test_tokens"], tested["test_bytes"] = test.n_tokens, test.n_bytes
     losses = pd.read_csv(trainer.folder / "loss.csv")
     speed = pd.read_csv(trainer.folder / "speed.csv")
     epochs = losses[losses["per"] == "epoch"]
     rate = tokens_per_s(speed, config.batch_tokens)
-    flop_per_s = rate * trainer.recorder.flop_per_token
-    ceiling, ranks = trainer.recorder.ceiling, trainer.ranks
     return {
         "base": config.base[0],
         "preset": config.preset,
@@ -141,7 +143,7 @@ def summarise(
         "val_tokens": validation.n_tokens,
         "val_bytes": validation.n_bytes,
         "bytes_per_token": validation.n_bytes / validation.n_tokens,
-        **(_test_metrics(test) if test else {}),
+        **tested,
         "best_val_loss": trainer.tally.best_loss,
         "best_step": trainer.tally.best_step,
         "target_perplexity": config.target_perplexity,
@@ -156,32 +158,18 @@ def summarise(
         "train_seconds": float(speed["elapsed_seconds"].iloc[-1]),
         "tokens_per_s": rate,
         "wait_share": wait_share(speed),
-        "ceiling_flop_per_s": ceiling,
-        "mfu": flop_per_s / (ceiling * ranks.world) if ceiling else None,
+        "ceiling_flop_per_s": trainer.recorder.ceiling,
+        "mfu": trainer.recorder.mfu(rate),
         "peak_allocated_mib": peak_mib,
         "peak_rss_mib": peak_resident_bytes() / MIB,
         "compiled": trainer.compiled,
-        "n_ranks": ranks.world,
+        "n_ranks": trainer.ranks.world,
         "parallel": config.parallel,
     }
 
 
-def _test_metrics(test: Evaluation) -> dict[str, Any]:
-    return {
-        "test_loss": test.loss,
-        "test_perplexity": test.perplexity,
-        "test_bits_per_byte": test.bits_per_byte,
-        "test_tokens": test.n_tokens,
-        "test_bytes": test.n_bytes,
-    }
-
-
 def _refuse_other(folder: Path, config: TrainingConfig) -> None:
-    """Leave alone what another training has begun.
-
-    Raises:
-        ConfigError: The folder holds a training with another configuration.
-    """
+    """Leave alone a folder that holds a training with another configuration."""
     if not ((folder / CONFIG).exists() and any((folder / name).exists() for name in FILES)):
         return  # nothing, or what was refused before its first step
     then, now = read_parameters(folder / CONFIG), course(config)

@@ -34,18 +34,10 @@ PREFIX = "model."  # of the network's names inside its objective
 class Trainer:
     """A network, its data and its optimizers, at some step of a training.
 
-    Args:
-        config: What to train, and how.
-        data: Tokens of the splits.
-        folder: Where log and checkpoints go; a training begun there goes on.
-        ranks: Who trains together.
-        ceiling: Measured matmul rate of one device, FLOP/s, for the MFU; None if unknown.
-        watch: Told of every step, on the first rank.
-        keep_best: Whether a checkpoint is written at each lowest validation loss.
-
-    Raises:
-        ConfigError: The ranks cannot share the batch or disagree, or the checkpoint is of another
-            training.
+    A training begun in `folder` goes on. `watch` is told of every step, on the first rank; the
+    `ceiling` is the measured matmul rate of one device, FLOP/s; with `keep_best` a checkpoint is
+    written at each lowest validation loss. ConfigError if the ranks cannot share the batch or
+    disagree, or the checkpoint is of another training.
     """
 
     def __init__(
@@ -74,10 +66,8 @@ class Trainer:
         self.plan = Plan.of(config, self.batches, ranks.world)
         self.model = build(config.network, seed=config.seed, device=ranks.device)
         self.compiled = config.compile and missing_compiler(ranks.device) is None
-        objective = NextToken(
-            self.model, config.precision, config.loss_chunk_tokens, compiled=self.compiled
-        )
-        blocks = list(self.model.blocks)
+        chunk, blocks = config.loss_chunk_tokens, list(self.model.blocks)
+        objective = NextToken(self.model, config.precision, chunk, compiled=self.compiled)
         if self.compiled:
             for module in [objective] if ranks.world == 1 else blocks:
                 module.compile()
@@ -104,11 +94,7 @@ class Trainer:
         return self.recorder.tally
 
     def run(self) -> None:
-        """Train to the last step.
-
-        DivergenceError if a loss or a gradient is not finite, ConfigError if a checkpoint or the
-        log cannot be written.
-        """
+        """Train to the last step; DivergenceError if a loss or a gradient is not finite."""
         self.objective.train()
         self.recorder.looked_at = time.perf_counter()
         with repeatable(self.ranks.device):
@@ -131,13 +117,8 @@ class Trainer:
     def evaluate(self, tokens: Tokens) -> Evaluation:
         """Evaluate the network as it is on a whole split."""
         with repeatable(self.ranks.device):  # as in training: else it would be compiled anew
-            return evaluate(
-                self.objective,
-                tokens,
-                context_length=self.config.context_length,
-                batch=self.plan.pass_sequences,
-                ranks=self.ranks,
-            )
+            length, batch = self.config.context_length, self.plan.pass_sequences
+            return evaluate(self.objective, tokens, length, batch=batch, ranks=self.ranks)
 
     def _step(self, step: int) -> None:
         """One optimizer step: all passes of this rank, then the update."""

@@ -14,6 +14,7 @@ from psannlm.config.schema import ConfigError
 from psannlm.evidence.page import RerunRequest
 from psannlm.evidence.rows import Row
 from psannlm.evidence.session import Session
+from psannlm.files import writing
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout import cluster, plan
@@ -31,7 +32,6 @@ from psannlm.pages.shootout.records import (
 )
 from psannlm.pages.shootout.worker import TrainingTask
 from psannlm.train.data import read, sources
-from psannlm.train.journal import writing
 
 
 def measure(
