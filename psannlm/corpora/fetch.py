@@ -7,7 +7,6 @@ are used; nothing is installed, and no archive is unpacked to disk.
 import fnmatch
 import gzip
 import importlib
-import io
 import lzma
 import shutil
 import subprocess
@@ -21,10 +20,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from psannlm import CACHE
 from psannlm.config.schema import ConfigError
@@ -37,11 +35,11 @@ LARGEST_MEMBER = 2**31  # bytes of a member of an archive: what is larger would 
 ZIPS = (".zip", ".whl")
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 TEXTS = (".txt", ".txt.gz", ".txt.xz", ".gz", ".xz", ".zip")  # what is read of a user's folder
-# What opens a packed file, by its ending.
-PACKED: Mapping[str, Callable[..., Any]] = {
-    ".gz": gzip.open,
-    ".xz": lzma.open,
-    ".compress": gzip.open,
+# What unpacks a file, by its ending.
+PACKED: Mapping[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".xz": lzma.decompress,
+    ".compress": gzip.decompress,
 }
 DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError),
@@ -166,10 +164,10 @@ def rows(source: HubSource) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Member:
-    """A named stream that can be opened more than once."""
+    """What stands under a name in an archive, or a file by itself; decompressed."""
 
     name: str
-    open: Callable[[], BinaryIO]
+    content: bytes
 
     @property
     def title(self) -> str:
@@ -199,16 +197,16 @@ def members(
             with zipfile.ZipFile(path) as packed:
                 sizes = {e.filename: e.file_size for e in packed.infolist() if not e.is_dir()}
                 for chosen in _chosen(path, sizes, patterns, without):
-                    yield Member(chosen, partial(_unpacked, chosen, packed.read(chosen)))
+                    yield Member(chosen, _unpacked(chosen, packed.read(chosen)))
         elif name.endswith(TARS):
             with tarfile.open(path) as archive:
                 sizes = {entry.name: entry.size for entry in archive if entry.isfile()}
                 for chosen in _chosen(path, sizes, patterns, without):
-                    content = archive.extractfile(chosen)
-                    assert content is not None  # a regular file has one
-                    yield Member(chosen, partial(_unpacked, chosen, content.read()))
+                    stream = archive.extractfile(chosen)
+                    assert stream is not None  # a regular file has one
+                    yield Member(chosen, _unpacked(chosen, stream.read()))
         else:
-            yield Member(path.name, partial(_unpacked, path.name, path))
+            yield Member(path.name, _unpacked(path.name, path.read_bytes()))
 
 
 @contextmanager
@@ -244,12 +242,9 @@ def _chosen(
     return sorted(fitting)
 
 
-def _unpacked(name: str, content: Path | bytes) -> BinaryIO:
-    """A file or a member in memory, decompressed if its name says that it is packed."""
-    opener = PACKED.get(PurePosixPath(name.lower()).suffix)
-    raw = io.BytesIO(content) if isinstance(content, bytes) else content
-    found: BinaryIO = opener(raw) if opener else raw.open("rb") if isinstance(raw, Path) else raw
-    return found
+def _unpacked(name: str, content: bytes) -> bytes:
+    unpack = PACKED.get(PurePosixPath(name.lower()).suffix)
+    return unpack(content) if unpack else content
 
 
 def own_files(paths: Sequence[Path]) -> Iterator[Path]:

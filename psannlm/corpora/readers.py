@@ -1,22 +1,20 @@
 """From the members of a source to its documents: titles, each followed by its raw paragraphs."""
 
-import codecs
 import io
 import pickle
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, takewhile
-from typing import Any, BinaryIO
+from itertools import chain, takewhile
+from typing import Any
 
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.clean import body, joined, normalised, paragraphs
-from psannlm.corpora.fetch import Member, readable
+from psannlm.corpora.fetch import Member
 from psannlm.corpora.recipe import PackedSource, Source
 
 PEEK_LINES = 1000
-BLOCK = 2**20
 _CHAPTER_AND_VERSE = re.compile(r"(?<!\S)(\d+):(\d+)\s+")
 _ARTICLE = re.compile(r"\s*= [^=](.*[^=])? =\s*$")
 _ENDS = re.compile(r"[.!?;:]['\")\]]*$")
@@ -69,9 +67,7 @@ def _plain(source: Source, member: Member) -> Stream:
     lines = _lines(source, member)
     by_blank_lines = source.reader == "prose"
     if source.reader == "own":
-        head = list(islice(lines, PEEK_LINES))
-        by_blank_lines = len(list(paragraphs(head))) > 1
-        lines = chain(head, lines)
+        by_blank_lines = len(list(paragraphs(lines[:PEEK_LINES]))) > 1
     return _documents(source, member, body(paragraphs(lines) if by_blank_lines else lines))
 
 
@@ -144,45 +140,24 @@ def _is_heading(paragraph: str) -> bool:
     return not paragraph.rstrip().endswith((".", ";", ":", "]"))
 
 
-def _lines(source: Source, member: Member) -> Iterator[str]:
-    """Lines of a member, decoded; memory does not grow with it."""
-    encoding: str = source.encoding
-    with readable(member.name):
-        with member.open() as stream:
-            bad = first_bad_byte(stream, encoding)
-        if bad is not None and source.fallback_encoding:
-            encoding = source.fallback_encoding
-        elif bad is not None:
+def _lines(source: Source, member: Member) -> list[str]:
+    """Lines of a member, decoded."""
+    try:
+        text = member.content.decode(source.encoding)
+    except UnicodeDecodeError as error:
+        if not source.fallback_encoding:
             raise ConfigError(
-                f"{member.name} must be {encoding} text, got something else at byte {bad:,}; "
-                "save it as UTF-8"
-            )
-        codec = "utf-8-sig" if encoding == "utf-8" else encoding
-        with io.TextIOWrapper(member.open(), encoding=codec) as text:
-            yield from text
-
-
-def first_bad_byte(stream: BinaryIO, encoding: str = "utf-8") -> int | None:
-    """Offset of the first byte that is not text in `encoding`; none if all is."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    done, block = 0, b"start"
-    while block:
-        block = stream.read(BLOCK)
-        pending = len(decoder.getstate()[0])
-        try:
-            decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            return done - pending + error.start
-        done += len(block)
-    return None
+                f"{member.name} must be {source.encoding} text, got something else at byte "
+                f"{error.start:,}; save it as UTF-8"
+            ) from None
+        text = member.content.decode(source.fallback_encoding)
+    return list(io.StringIO(text.removeprefix("\ufeff"), newline=None))
 
 
 def _verse(source: Source, member: Member) -> Stream:
     """Lines of a pickled table; every so many are a document, of which one in so many is kept."""
     assert isinstance(source, PackedSource)
-    with readable(member.name), member.open() as stream:
-        lines = lines_of_table(stream, member.name)
-    step = source.document_lines
+    lines, step = lines_of_table(member.content, member.name), source.document_lines
     for start in range(0, len(lines), step * source.keep_one_in):
         run = lines[start : start + step]
         yield Title(f"lines {start + 1} to {start + len(run)}")
@@ -237,14 +212,14 @@ class InertUnpickler(pickle.Unpickler):
         return Inert
 
 
-def lines_of_table(stream: BinaryIO, name: str) -> Sequence[str]:
+def lines_of_table(content: bytes, name: str) -> Sequence[str]:
     """The first column of text of a pickled data frame, read without running any of its code.
 
     A column block is an array of shape (columns, rows): its state holds that shape and the
     objects, column after column. ConfigError if the file `name` is no such pickle.
     """
     try:
-        table = InertUnpickler(stream).load()
+        table = InertUnpickler(io.BytesIO(content)).load()
     except Exception as error:  # a broken pickle can raise anything
         raise ConfigError(f"{name} cannot be read as a pickle: {error}") from None
     columns = list(_columns(table))
