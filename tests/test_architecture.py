@@ -21,7 +21,7 @@ SOURCES = {
 }
 each_source = pytest.mark.parametrize("name", SOURCES)
 ORDER = [
-    "files.py", "config", "device.py", "model", "corpora", "train", "bench",
+    "config", "files.py", "device.py", "model", "corpora", "train", "bench",
     "checks", "evidence", "rerun", "pages", "run", "publish", "__main__.py",
 ]  # fmt: skip
 """A folder imports only from those before it."""

@@ -8,8 +8,9 @@ import torch
 from scipy.stats import chisquare, kendalltau
 
 from psannlm.config.schema import ConfigError
-from psannlm.train.batches import IGNORED, Batches, evaluation_windows, shuffled
 from psannlm.train.data import Tokens
+from psannlm.train.evaluation import IGNORED, evaluation_windows
+from psannlm.train.plan import Batches, shuffled
 
 T = 4
 
@@ -85,16 +86,11 @@ def test_steps_are_the_fewest_that_take_all_windows_so_often(epochs, n_windows, 
     assert made(n_windows).steps(epochs) == steps  # 1.1 times 10 is no 11.000000000000002
 
 
-def test_what_cannot_be_shared_or_is_too_short_is_refused_with_the_way_out():
+def test_what_is_too_short_is_refused_with_the_way_out():
     Batches(numbered(T + 1), T, 1, 0)
 
     with pytest.raises(ConfigError, match=r"context_length \+ 1 = 5 tokens, got 4 with.*shorten"):
         Batches(numbered(T), T, 1, 0)
-    with pytest.raises(ConfigError, match=r"multiple of 8 for 4 processes and 2 micro.*, got 12"):
-        made(batch_sequences=12).batch(0, n_micro=2, world=4)
-    for share in ({"micro": 1}, {"rank": 2, "world": 2}, {"micro": -1}):
-        with pytest.raises(ValueError, match="no share"):
-            made().batch(0, **share)
 
 
 @pytest.mark.parametrize("n_tokens", [2, 3, T, T + 1, T + 2, 3 * T, 3 * T + 1, 6 * T + 1, 50])

@@ -162,9 +162,3 @@ def test_bits_of_a_text_are_those_of_its_chunks(order, monkeypatch):
     monkeypatch.setattr(compression, "CHUNK", 7)
 
     assert math.isclose(NgramModel(prose(3, 200), order).bits(text), whole, rel_tol=1e-12)
-
-
-@pytest.mark.parametrize("order", [0, 9])
-def test_an_order_that_no_code_holds_is_refused(order):
-    with pytest.raises(ValueError, match=f"order must be 1 to 8, got {order}"):
-        NgramModel(b"text", order)

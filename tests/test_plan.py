@@ -15,10 +15,9 @@ from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
-from psannlm.train.batches import Batches
 from psannlm.train.data import Tokens
 from psannlm.train.objective import make_optimizers
-from psannlm.train.plan import FREE, Plan, course, rate_at
+from psannlm.train.plan import FREE, Batches, Plan, course, rate_at
 from tests.tiny_trainings import training_config
 
 

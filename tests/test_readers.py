@@ -33,7 +33,7 @@ def grouped(stream) -> list[tuple[str, list[str]]]:
     found: list[tuple[str, list[str]]] = []
     for item in stream:
         if isinstance(item, Title):
-            found.append((item.text, []))
+            found.append((item, []))
         else:
             found[-1][1].append(normalised(item))
     return found

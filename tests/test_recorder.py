@@ -207,7 +207,7 @@ def test_the_watcher_is_told_speed_share_of_the_ceiling_and_time_left(tmp_path, 
     clock.now += 2.0
 
     # 128 tokens in 2 s; 4 steps in 8 s leave 12 s for the other 6.
-    assert told == [Progress(4, 10, 1.5, tokens_per_s=64.0, mfu=1.0, seconds_left=12.0)]
+    assert told == [Progress(4, 10, 1.5, tokens_per_s=64.0, mfu=1.0)]
     noted.ceiling = None
     note(noted, 5, 1.5)
     assert told[1].mfu is None
@@ -358,7 +358,7 @@ def test_a_folder_that_cannot_be_written_and_a_full_disk_are_messages(
 
 
 def progress(step: int, n_steps: int, mfu: float | None = 0.375) -> Progress:
-    return Progress(step, n_steps, 2.34567, tokens_per_s=12345.6, mfu=mfu, seconds_left=1.0)
+    return Progress(step, n_steps, 2.34567, tokens_per_s=12345.6, mfu=mfu)
 
 
 def test_the_bar_counts_from_where_it_goes_on_and_shows_speed_and_share_of_the_machine() -> None:

@@ -16,7 +16,7 @@ from psannlm.model import mixers, positions, sine, transformer
 from psannlm.model.bases import Respsann, Sgrpsann
 from psannlm.model.loss import linear_cross_entropy
 from psannlm.train import objective
-from psannlm.train.batches import Batches
+from psannlm.train.plan import Batches
 from tests.twins import replacing, seen_by
 
 Patch = pytest.MonkeyPatch

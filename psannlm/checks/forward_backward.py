@@ -17,7 +17,7 @@ from psannlm.checks.networks import EPSILON, Batch, difference, gradients_of, jo
 from psannlm.checks.reference import CHANGES, Reference, token_losses
 from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
-from psannlm.train.batches import Batches
+from psannlm.train.plan import Batches
 
 SEQUENCES = 2  # on which a network is held to its formulas
 FIT_TOKENS = 64  # of a fitted sequence at most: few steps learn a short text

@@ -25,10 +25,10 @@ from psannlm.device import DTYPES, repeatable
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
 from psannlm.model.transformer import Transformer
-from psannlm.train.batches import Batches
 from psannlm.train.data import Tokens, stream
 from psannlm.train.distributed import summing, whole
 from psannlm.train.objective import NextToken
+from psannlm.train.plan import Batches
 from psannlm.train.tokenizer import byte_tokenizer
 
 Batch = tuple[Tensor, Tensor]  # tokens and targets, each (B, T)

@@ -113,7 +113,7 @@ def _drafts(
             if isinstance(item, readers.Title):
                 if draft.n_bytes:
                     yield draft
-                draft = _begun(source, item.text, spool)
+                draft = _begun(source, item, spool)
                 continue
             for paragraph in clean(item):
                 if 0 < recipe.max_document_bytes <= draft.n_bytes:

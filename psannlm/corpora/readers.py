@@ -5,7 +5,6 @@ import pickle
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, takewhile
 from typing import Any
 
@@ -30,21 +29,18 @@ _COMMON = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Title:
+class Title(str):
     """The paragraphs that follow, up to the next title, are a document of this name."""
 
-    text: str
 
-
-Stream = Iterator[Title | str]
+Stream = Iterator[str]  # titles and paragraphs
 
 
 def read(source: Source, members: Iterable[Member]) -> Stream:
     """Documents of a source, member after member; ConfigError where one has another form."""
     for member in members:
         for item in READERS[source.reader](source, member):
-            if isinstance(item, str):
+            if not isinstance(item, Title):
                 for pattern in source.cut:
                     item = pattern.sub("", item)
             yield item

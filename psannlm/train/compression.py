@@ -121,8 +121,6 @@ class NgramModel:
 
     def __init__(self, text: bytes, order: int) -> None:
         """Count the grams of `text` up to `order` bytes, 1 to 8."""
-        if not 1 <= order <= 8:
-            raise ValueError(f"order must be 1 to 8, got {order}")
         self.order = order
         self._levels: list[_Level] = []
         grams, counts = _counted(_padded(text, order), order)

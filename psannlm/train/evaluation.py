@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from psannlm.model.loss import IGNORED
 from psannlm.train import journal
-from psannlm.train.batches import evaluation_windows
 from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
 
@@ -78,6 +77,25 @@ def evaluate(
     (nats, right, count), *found = ranks.sum(sums).T.tolist()
     documents = tuple(Document(own, int(n_tokens)) for own, _, n_tokens in found)
     return Evaluation(nats / count, right / count, int(count), tokens.n_bytes, documents)
+
+
+def evaluation_windows(
+    tokens: Tokens, context_length: int, batch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All predicted tokens of a split, each once and in order, in b = `batch` windows at once.
+
+    Yields:
+        Token ids and the ids that follow them, each int64 (b, T). What the last batch has no
+        tokens for has the target IGNORED; all batches are of one shape.
+    """
+    ids = np.asarray(tokens.ids)
+    size = batch * context_length
+    for start in range(0, tokens.n_predicted, size):
+        part = torch.from_numpy(ids[start : start + size + 1].astype(np.int64))
+        missing = size + 1 - len(part)
+        inputs = torch.nn.functional.pad(part[:-1], (0, missing))
+        targets = torch.nn.functional.pad(part[1:], (0, missing), value=IGNORED)
+        yield inputs.view(batch, -1), targets.view(batch, -1)
 
 
 def _numbered(

@@ -1,4 +1,9 @@
-"""The course of a training, fixed before its first step: how many, what happens when, what rate."""
+"""The course of a training, fixed before its first step: its steps, their tokens and rates.
+
+B sequences a step; T tokens a sequence; N windows of T + 1 tokens, each T tokens after the one
+before it, so that every token but the first is predicted once an epoch. Position k of a training
+is window shuffled(k mod N) of epoch k // N: a step's batch follows from its number alone.
+"""
 
 import math
 from collections.abc import Mapping
@@ -6,9 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
-from psannlm.train.batches import Batches
+from psannlm.train.data import Tokens
 
 # What may differ when a training goes on: it changes where or how steps run, not what they do.
 FREE = frozenset(
@@ -23,6 +33,88 @@ FREE = frozenset(
 def course(config: TrainingConfig) -> dict[str, Any]:
     """The parameters that decide what every step does."""
     return {k: v for k, v in config.model_dump(mode="json").items() if k not in FREE}
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a training, in any order and for any number of processes."""
+
+    tokens: Tokens
+    context_length: int  # T
+    batch_sequences: int  # B, over all processes and micro-batches
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.n_windows < 1:
+            raise ConfigError(
+                f"the training split must hold context_length + 1 = {self.context_length + 1} "
+                f"tokens, got {self.tokens.n_tokens} with context_length {self.context_length}; "
+                "shorten context_length, or give more text"
+            )
+
+    @property
+    def n_windows(self) -> int:
+        """N; up to T - 1 tokens after the last window are never trained on."""
+        return self.tokens.n_predicted // self.context_length
+
+    def steps(self, epochs: float) -> int:
+        """The fewest steps that take every window `epochs` times."""
+        steps = round(epochs * self.n_windows / self.batch_sequences, 6)
+        return max(1, math.ceil(steps))  # 1.1 epochs of 10 steps are no 11.000000000000002
+
+    def batch(
+        self, step: int, micro: int = 0, n_micro: int = 1, rank: int = 0, world: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """The share of micro-batch `micro` of `n_micro`, on `rank` of `world`, in a step from 0.
+
+        Returns:
+            Token ids and the ids that follow them, each int64 (b, T), b = B / (world * n_micro).
+            All shares of a step together are the same B rows, however they are shared.
+        """
+        n_rows = self.batch_sequences // (world * n_micro)
+        first = step * self.batch_sequences + (micro * world + rank) * n_rows
+        windows, length = self.windows(np.arange(first, first + n_rows)), self.context_length
+        places = windows[:, None] * length + np.arange(length + 1)
+        rows = torch.from_numpy(np.asarray(self.tokens.ids)[places].astype(np.int64))
+        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+    def windows(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The window at each of `positions` of the training."""
+        epochs, within = np.divmod(positions, self.n_windows)
+        found = np.empty_like(positions)
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+            here = epochs == epoch
+            found[here] = shuffled(within[here], self.n_windows, self.seed, epoch)
+        return found
+
+
+def shuffled(positions: NDArray[np.int64], length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """What stands at each of `positions` when the numbers below `length` are shuffled.
+
+    The order is computed position by position and never stored. With m the least number whose
+    square is `length` or more, a position is a pair of digits below m, which Feistel rounds carry
+    to another pair: left, right -> right, left + f(right) mod m. Each round can be undone, so this
+    permutes the m * m pairs; from a pair beyond `length` it goes on until one is not. Each seed and
+    epoch has an order of its own.
+    """
+    side = np.uint64(math.isqrt(length - 1) + 1)
+    keys = np.random.SeedSequence((seed, epoch)).generate_state(6, np.uint64).astype(np.uint64)
+    found = positions.astype(np.uint64)
+    moving = np.full(len(found), True)
+    while moving.any():
+        left, right = np.divmod(found[moving], side)
+        for key in keys:
+            left, right = right, (left + _hashed(right + key) % side) % side
+        found[moving] = left * side + right
+        moving = found >= length
+    return found.astype(np.int64)
+
+
+def _hashed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Values whose every bit depends on all bits, by the finish of SplitMix64 (Steele 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 @dataclass(frozen=True)

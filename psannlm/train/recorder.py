@@ -39,7 +39,6 @@ class Progress:
     loss: float
     tokens_per_s: float
     mfu: float | None
-    seconds_left: float
 
 
 @dataclass
@@ -138,9 +137,8 @@ class Recorder:
         elif self.config.precision != "fp16":  # there the scaler leaves the step out
             raise self._divergence(f"the gradient norm is {norm}", step)
         if self.ranks.is_first:
-            speed, n_steps = self.config.batch_tokens / seconds, self.plan.n_steps
-            left = (n_steps - step) * tally.elapsed_seconds / step
-            self.watch(Progress(step, n_steps, loss, speed, self.mfu(speed), left))
+            speed = self.config.batch_tokens / seconds
+            self.watch(Progress(step, self.plan.n_steps, loss, speed, self.mfu(speed)))
 
     def _write(self, name: str, row: dict[str, Any]) -> None:
         if self.journal:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +46,7 @@ class Tokenizer:
     def __init__(self, content: str) -> None:
         """Read what `save` wrote; ConfigError if it is no byte-level BPE with END_OF_TEXT last."""
         self._content = content
+        self.sha256 = hashlib.sha256(content.encode()).hexdigest()
         try:
             self._library = tokenizers.Tokenizer.from_str(content)
             vocabulary = self._library.get_vocab()
@@ -63,11 +63,6 @@ class Tokenizer:
             self.kind = "bytes"
         self.vocab_size = len(vocabulary)
         self.end_of_text = self.vocab_size - 1
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of its file, in hexadecimal."""
-        return hashlib.sha256(self._content.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without end of text."""
@@ -89,9 +84,8 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; bytes that are no UTF-8 become U+FFFD, end of text becomes nothing."""
-        known = range(self.vocab_size)
         ids = list(ids)
-        if unknown := [i for i in ids if i not in known]:
+        if unknown := [i for i in ids if not 0 <= i < self.vocab_size]:
             raise ConfigError(
                 f"a token id must be from 0 to {self.vocab_size - 1}, got {unknown[0]}; "
                 "decode with the tokenizer that the ids were made with"

@@ -19,13 +19,12 @@ from psannlm.device import missing_compiler, repeatable
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
 from psannlm.train import checkpoint, distributed
-from psannlm.train.batches import Batches
 from psannlm.train.data import Data, Tokens
 from psannlm.train.distributed import Ranks, refuse_disagreement
 from psannlm.train.evaluation import Evaluation, evaluate
 from psannlm.train.journal import Journal
 from psannlm.train.objective import NextToken, make_optimizers
-from psannlm.train.plan import Plan, course, rate_at
+from psannlm.train.plan import Batches, Plan, course, rate_at
 from psannlm.train.recorder import Progress, Recorder, Tally
 
 PREFIX = "model."  # of the network's names inside its objective
