@@ -5,7 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from psannlm.publish.plausibility import IMPOSSIBLE, NOTHING, POSSIBLE, gaps, judge
+from psannlm.model.bases import build
+from psannlm.publish.plausibility import (
+    IMPOSSIBLE,
+    NOTHING,
+    POSSIBLE,
+    cost_of_pass,
+    gaps,
+    held_mib,
+    judge,
+    network,
+    smallest,
+)
 from psannlm.publish.published import Conditions, Figure, load
 
 FIGURES = {figure.id: figure for figure in load().figures}
@@ -153,3 +164,43 @@ def test_a_figure_without_a_known_device_is_refused():
 
     with pytest.raises(ValueError, match="no datasheet of 'x'"):
         judge(figure)
+
+
+# What conditions imply agrees with networks that are really built, and with hand-written sums.
+
+TINY = Conditions(
+    base="respsann", batch=2, context_length=8, d_model=16, n_layers=3, n_heads=2, d_mlp=24,
+    vocab_size=11, device="NVIDIA H200",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("base", ["respsann", "waveresnet"])
+def test_parameters_are_those_of_a_network_that_is_built(base):
+    conditions = TINY.model_copy(update={"base": base})
+    built = build(network(conditions), seed=0)
+
+    cost, tokens = cost_of_pass(conditions)
+
+    assert cost.n_parameters == sum(p.numel() for p in built.parameters())
+    assert tokens == 16
+
+
+def test_the_smallest_network_of_a_width_is_built_as_small():
+    config = smallest(Conditions(base="waveresnet", d_model=16, n_layers=2))
+
+    built = build(config, seed=0)
+
+    attention, mlp, sine, alpha, norms = 4 * 16**2, 2 * 16 * 64 + 64 + 16, 3 * 64, 1, 2 * 16
+    by_hand = 2 * (attention + mlp + sine + alpha + norms) + 2 * 2 * 16 + 16
+    assert sum(p.numel() for p in built.parameters()) == by_hand
+
+
+def test_a_weight_its_gradient_and_two_moments_are_sixteen_bytes():
+    assert held_mib(2**20) == 16.0
+
+
+def test_flops_of_a_forward_pass_are_those_of_its_products():
+    cost, tokens = cost_of_pass(TINY)
+
+    layer = 4 * 2 * 16 * 16 + 2 * 2 * 16 * 24 + 2 * 2 * 8 * 16
+    assert cost.executed_flops == tokens * (3 * layer + 2 * 16 * 11)

@@ -52,11 +52,6 @@ def test_a_printed_number_has_a_value_and_the_rounding_of_its_last_digit(printed
     assert figure.rounding == pytest.approx(rounding)
 
 
-def test_a_name_is_no_number():
-    with pytest.raises(ConfigError, match="'dual NVIDIA H200' is no number"):
-        _ = figure_with("dual NVIDIA H200").value
-
-
 def test_every_digit_of_every_figure_is_held_by_its_hash():
     for figure in load().figures:
         for place in re.finditer(r"\d", figure.published):
@@ -115,11 +110,6 @@ def test_a_malformed_file_is_refused_with_the_place(tmp_path, change, said):
     [found] = problems(altered(tmp_path, TEXT.replace(*change, 1)))[:1]
 
     assert re.search(said, found)
-
-
-def test_a_fact_that_is_not_there_is_asked_for_by_name():
-    with pytest.raises(ConfigError, match="figure lower-batch: facts must have the number 'steps'"):
-        load().of("batch")[0].fact("steps")
 
 
 def scalars(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:

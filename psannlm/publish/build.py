@@ -30,7 +30,7 @@ from psannlm.rerun import outcome
 from psannlm.run.check import checked_runs
 from psannlm.train import journal
 
-TOC, STAGED = "_toc.yml", "results/"
+TOC = "_toc.yml"
 RAW = (".csv", ".json", ".yaml", ".log")
 STUB = """# {title}
 
@@ -56,7 +56,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     claimed, problems = claims.checked(runs, claims.claims_about(reports))
     best = best_runs(runs)
     texts: dict[str, str | bytes] = {
-        TOC: contents(ROOT / "book" / TOC),
+        TOC: contents(),
         "published.md": published_page.page(sound),
         "sine.md": f"{sine_figure().html}\n",
     }
@@ -119,12 +119,7 @@ def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
 
 
 def _slim(output: Any, place: str) -> Any:
-    """An output without the pixels that stand beside an SVG for other viewers.
-
-    Args:
-        output: Of a cell.
-        place: Names it on its page.
-    """
+    """An output of a cell without the pixels beside an SVG; `place` names it on its page."""
     data = output.get("data", {})
     if "text/html" in data:
         output.data = {"text/html": with_unique_ids("".join(data["text/html"]), place)}
@@ -177,19 +172,15 @@ def constants() -> dict[str, str]:
     } | {name: said for page in pages().values() for name, said in page.constants.items()}
 
 
-def contents(path: Path) -> str:
-    """The table of contents of the book, the measured pages before the first staged page.
-
-    Args:
-        path: Of the written one, which names no measured page.
-    """
-    toc = yaml.safe_load(path.read_text(encoding="utf-8"))
+def contents() -> str:
+    """The table of contents of the book, the measured pages before the first staged page."""
+    toc = yaml.safe_load((ROOT / "book" / TOC).read_text(encoding="utf-8"))
     staged = next(
         part["chapters"]
         for part in toc["parts"]
-        if any(chapter["file"].startswith(STAGED) for chapter in part["chapters"])
+        if any(chapter["file"].startswith("results/") for chapter in part["chapters"])
     )
-    staged[:0] = [{"file": f"{STAGED}{name}"} for name in pages()]
+    staged[:0] = [{"file": f"results/{name}"} for name in pages()]
     text: str = yaml.safe_dump(toc, sort_keys=False)
     return text
 
@@ -198,24 +189,20 @@ def sine_figure() -> Figure:
     """The damped sine for several parameters, beside its derivative."""
     fields = Architecture.model_fields
     start = tuple(fields[f"sine_{p}"].default for p in ("amplitude", "frequency", "decay"))
-    settings = [start, (1.0, 2.25, 0.01), (1.0, 1.0, 0.3), (1.5, 0.5, 0.1)]
+    z = np.linspace(-12, 12, 801)
+
+    def curves(axes: Axes, *, slope: bool) -> None:
+        for i, (a, f, d) in enumerate((start, (1.0, 2.25, 0.01), (1.0, 1.0, 0.3), (1.5, 0.5, 0.1))):
+            y = np.sin(f * z)
+            if slope:
+                y = f * np.cos(f * z) - d * np.sign(z) * np.sin(f * z)
+            name = f"A = {a:g}, f = {f:g}, d = {d:g}" + (" (start)" if i == 0 else "")
+            axes.plot(z, a * np.exp(-d * np.abs(z)) * y, label=name, linestyle=DASHES[i])
+        axes.set_xlabel("pre-activation z")
+
     return compose(
         "the damped sine and its derivative for four settings",
-        {
-            "s(z)": partial(_curves, settings, slope=False),
-            "ds/dz": partial(_curves, settings, slope=True),
-        },
+        {"s(z)": partial(curves, slope=False), "ds/dz": partial(curves, slope=True)},
         "The damped sine s(z) = A exp(-d |z|) sin(f z) and its derivative. Unlike GELU it is "
         "bounded, turns back, and passes gradient of either sign at every z.",
     )
-
-
-def _curves(settings: Sequence[tuple[float, ...]], axes: Axes, *, slope: bool) -> None:
-    z = np.linspace(-12, 12, 801)
-    for i, (a, f, d) in enumerate(settings):
-        y = np.sin(f * z)
-        if slope:
-            y = f * np.cos(f * z) - d * np.sign(z) * np.sin(f * z)
-        name = f"A = {a:g}, f = {f:g}, d = {d:g}" + (" (start)" if i == 0 else "")
-        axes.plot(z, a * np.exp(-d * np.abs(z)) * y, label=name, linestyle=DASHES[i])
-    axes.set_xlabel("pre-activation z")

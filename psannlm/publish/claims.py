@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
 import yaml
-from pydantic import AfterValidator, StringConstraints, ValidationError
+from pydantic import StringConstraints, ValidationError
 
 from psannlm import ROOT
 from psannlm.config.schema import AnyOf, Strict, Text
@@ -19,27 +19,18 @@ from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.text import badge
 from psannlm.pages.registry import pages
 from psannlm.publish import published
-from psannlm.publish.run_facts import complete_runs, day, machine, page
+from psannlm.publish.run_facts import complete_runs, machine, preset, started
 
 CLAIMS = ROOT / "book" / "claims.yaml"
-"""The claims of this book, on the evidence that the project keeps."""
-
 PlanId = Literal[
     "BMRK-01", "BMRK-02", "BMRK-03", "BMRK-04",
     "GPU-01", "GPU-02", "GPU-03", "GPU-04", "GPU-05", "GPU-06", "GPU-07", "GPU-08",
 ]  # fmt: skip
-PLAN: tuple[PlanId, ...] = get_args(PlanId)
-"""What the benchmark plan asks for, by its ids."""
-
+PLAN: tuple[PlanId, ...] = get_args(PlanId)  # what the benchmark plan asks for
 FORMATS = {
-    "whole": ",.0f",
-    "short": "g",
-    "tenths": ".1f",
-    "hundredths": ".2f",
-    "thousandths": ".3f",
-    "signed": "+.3f",
-    "percent": ".0%",
-}
+    "whole": ",.0f", "short": "g", "tenths": ".1f", "hundredths": ".2f", "thousandths": ".3f",
+    "signed": "+.3f", "percent": ".0%",
+}  # fmt: skip
 """How a number is written, by name: a digit in a format would be one that no evidence holds."""
 
 PLACE = re.compile(r"\{(?:(\w+)=)?(\w+)(?::(\w+))?\}")
@@ -56,16 +47,10 @@ of this book fails and names the row. Its numbers are filled in from these rows.
 """
 
 
-def _known_page(name: str) -> str:
-    if name not in pages():
-        raise ValueError(f"no page is called {name!r}; there are {', '.join(pages())}")
-    return name
-
-
 class Source(Strict):
     """Rows of one table of one run."""
 
-    page: Annotated[str, AfterValidator(_known_page)]
+    page: Text
     preset: Preset
     device: Text  # as the manifest names it: a claim holds on the machine that it was made on
     file: str = ""  # another file of the run than the page's published table
@@ -112,11 +97,11 @@ def checked(
     if path is None:
         return [], refused
     try:
-        claims, wrong = ClaimChecker(runs).read(path.read_text(encoding="utf-8"))
+        held, wrong = ClaimChecker(runs).read(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        claims, wrong = [], [f"cannot be read: {error}"]
+        held, wrong = [], [f"cannot be read: {error}"]
     wrong = [f"{path.name}: {problem}" for problem in wrong]
-    return claims, [*refused, *wrong, *published.problems(), *corpus.altered_files()]
+    return held, [*refused, *wrong, *published.problems(), *corpus.altered_files()]
 
 
 class ClaimChecker:
@@ -141,9 +126,9 @@ class ClaimChecker:
 
     def check(self, claim: Claim) -> CheckedClaim:
         """The claim with its sentence, its rows, and all that is wrong with it."""
-        places = [claim.source, *([claim.beside] if claim.beside else [])]
-        wrong = [*loose_digits(claim.sentence, claim.condition, *(one.where for one in places))]
-        wrong += unmeasured(claim.sentence)
+        conditions = [claim.condition, claim.source.where]
+        conditions += [claim.beside.where] if claim.beside else []
+        wrong = [*loose_digits(claim.sentence, *conditions), *unmeasured(claim.sentence)]
         rows: list[Row] = []
         sentence = ""
         try:
@@ -167,11 +152,12 @@ class ClaimChecker:
             ValueError: No run, no such file, no row, or a condition that cannot be read.
         """
         run = self.run(source)
-        file = source.file or pages()[source.page].tables[0].file
+        page = pages()[source.page]
+        file = source.file or page.tables[0].file
         if file not in run.manifest["artifacts"]:
             raise ValueError(f"{run.name} has no file {file}")
         try:
-            rows = pages()[source.page].rows(run, source.where, file)
+            rows = page.rows(run, source.where, file)
         except ValueError as error:
             raise ValueError(f"{run.name}, {file}: {error}") from None
         if not rows:
@@ -181,9 +167,7 @@ class ClaimChecker:
     def run(self, source: Source) -> Evidence:
         """The newest run of that page, preset and device; raises ValueError if there is none."""
         wanted = source.page, source.preset, source.device
-        found = [
-            run for run in self._runs if (page(run), run.manifest["preset"], machine(run)) == wanted
-        ]
+        found = [r for r in self._runs if (r.manifest["notebook"], preset(r), machine(r)) == wanted]
         if not found:
             raise ValueError("no complete run of {}, preset {}, on {}".format(*wanted))
         return max(found, key=lambda run: str(run.manifest["started_at"]))
@@ -192,9 +176,8 @@ class ClaimChecker:
 def joined(rows: Sequence[Row], beside: Row | None = None) -> pd.DataFrame:
     """The rows as a table whose index is their number, each with the row beside it."""
     other = {f"other_{name}": value for name, value in beside.values.items()} if beside else {}
-    return pd.DataFrame(
-        [dict(row.values) | other for row in rows], index=[row.number for row in rows]
-    )
+    values = [dict(row.values) | other for row in rows]
+    return pd.DataFrame(values, index=[row.number for row in rows])
 
 
 def parsed(text: str) -> tuple[list[Claim], list[str]]:
@@ -233,10 +216,8 @@ def _unplanned(claim: Claim, rows: Sequence[Row]) -> Iterator[str]:
             yield f"{item} is answered by the page {by}, not {page.name}"
     answered = {found for row in rows if (found := page.item_of(row)) is not None}
     if answered and answered - {""} != set(claim.plan):
-        yield (
-            f"plan names {', '.join(claim.plan) or 'nothing'}, but its rows are of "
-            f"{', '.join(sorted(answered - {''})) or 'no such check'}"
-        )
+        named, there = ", ".join(claim.plan), ", ".join(sorted(answered - {""}))
+        yield f"plan names {named or 'nothing'}, but its rows are of {there or 'no such check'}"
 
 
 def _unsatisfied(claim: Claim, rows: Sequence[Row], table: pd.DataFrame) -> Iterator[str]:
@@ -337,12 +318,8 @@ def _value(name: str, table: pd.DataFrame) -> Any:
 def loose_digits(sentence: str, *conditions: str) -> Iterator[str]:
     """What is wrong with digits that could be changed without anything noticing.
 
-    In a sentence there are none but in names of places; in conditions none but in names of columns
-    and in terms `column == value`, all of which must hold.
-
-    Args:
-        sentence: Not yet filled in.
-        conditions: As pandas' `query` takes them.
+    In a sentence that is not yet filled in there are none but in names of places; in conditions
+    none but in names of columns and in terms `column == value`, all of which must hold.
     """
     if re.search(r"\d", PLACE.sub("", sentence)):
         yield "its sentence has a typed number; name a column instead"
@@ -380,5 +357,7 @@ def _entry(held: CheckedClaim) -> str:
         if len(rows) > MOST_LINKS:
             said = f"{len(rows)} rows, {links[0]} to {links[-1]}"
         run = rows[0].run
-        lines.append(f"  <small>`{claim.condition}`; {said}; {machine(run)}, {day(run)}.</small>")
+        lines.append(
+            f"  <small>`{claim.condition}`; {said}; {machine(run)}, {started(run)[:10]}.</small>"
+        )
     return "\n".join([*lines, ""])

@@ -27,12 +27,9 @@ from psannlm.publish.regressions import REGRESSIONS
 PAGE = "downloads.md"
 ZIP = "psannlm-report-data.zip"
 README, SUMS, LICENSE = "README.md", "SHA256SUMS", "LICENSE"
+# Pictures, which the page shows, and weights, which are no evidence.
 LEFT_OUT = (".svg", ".png", ".safetensors", ".pt", ".bin")
-"""Pictures, which the page shows, and weights, which are no evidence."""
-
-EARLIEST = (1980, 1, 1, 0, 0, 0)
-"""Time of every file in the zip, so that equal contents are equal bytes."""
-
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # of every file in the zip: equal contents are equal bytes
 CONVENTIONS = """\
 - Numbers carry every digit that was computed. What is unknown is empty in CSV and null in JSON.
 - A MiB is 2**20 bytes. FLOP counts matrix products only. Times of day are UTC.
@@ -141,41 +138,18 @@ def citation(path: Path = SOURCE) -> Citation:
 
 @dataclass(frozen=True)
 class Group:
-    """Files that hold the same kind of thing: one, or all that a pattern names.
+    """Files that hold the same kind of thing: one, or all that a pattern names."""
 
-    Attributes:
-        pattern: Path or pattern.
-        files: Content by path in the zip.
-        holds: What one of the files holds, in a sentence.
-        columns: Columns or fields, with a dash where nothing is declared.
-        n_rows: Rows of a table, or of a list; None where there are none, or several files.
-    """
-
-    pattern: str
-    files: Mapping[str, bytes]
-    holds: str
-    columns: Sequence[Column]
-    n_rows: int | None
-
-    @property
-    def first(self) -> str:
-        """Path of the first file."""
-        return next(iter(self.files))
+    name: str  # the path, or the pattern and how many files it names
+    files: Mapping[str, bytes]  # by path in the zip
+    holds: str  # what one of them holds, in a sentence
+    columns: Sequence[Column]  # or fields, with a dash where nothing is declared
+    n_rows: int | None  # of a table, or of a list; None where there are none, or several files
 
     @property
     def folder(self) -> str:
         """The folder in the zip; empty for a file beside the folders."""
-        return self.first.rpartition("/")[0].partition("/")[0]
-
-    @property
-    def name(self) -> str:
-        """For people: the path, or the pattern and how many files it names."""
-        return self.first if len(self.files) == 1 else f"{self.pattern}, {len(self.files)} files"
-
-    @property
-    def n_bytes(self) -> int:
-        """Of all files."""
-        return sum(len(content) for content in self.files.values())
+        return self.name.rpartition("/")[0].partition("/")[0]
 
 
 def staged(runs: Sequence[Evidence], beside: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -194,10 +168,8 @@ def staged(runs: Sequence[Evidence], beside: Mapping[str, bytes]) -> dict[str, b
 def data_files(best: Mapping[str, Evidence], beside: Mapping[str, bytes]) -> dict[str, bytes]:
     """Every file of data by its path in the zip, sorted.
 
-    Args:
-        best: Of each page, the run whose artifacts are taken, all but pictures and weights.
-        beside: What else the book stages, by path below results/; of it the tables of all runs
-            over time and `data.json` are taken.
+    Of the best run of each page all but pictures and weights, and of what else the book stages the
+    tables of all runs over time and `data.json`.
     """
     files = {
         f"{page}/{artifact}": (run.folder / artifact).read_bytes()
@@ -242,17 +214,14 @@ def _group(pattern: str, files: Mapping[str, bytes]) -> Group:
     names = dict.fromkeys(name for found, _ in read for name in found)
     known = {column.name: column for column in table.columns} if table else {}
     columns = [known.get(name, Column(name, UNKNOWN)) for name in names]
-    n_rows = read[0][1] if len(files) == 1 else None
-    return Group(pattern, files, table.text if table else UNKNOWN, columns, n_rows)
+    is_one = len(files) == 1
+    name = pattern if is_one else f"{pattern}, {len(files)} files"
+    holds = table.text if table else UNKNOWN
+    return Group(name, files, holds, columns, read[0][1] if is_one else None)
 
 
 def names_and_rows(file: str, text: str) -> tuple[list[str], int | None]:
-    """Columns and rows of a CSV file or a JSON list of objects, or the fields of a JSON object.
-
-    Args:
-        file: Its name; of other files than CSV and JSON nothing is known.
-        text: Its content.
-    """
+    """Columns and rows of a CSV file or a JSON list of objects, or the fields of a JSON object."""
     if file.endswith(".csv"):
         names, *rows = list(csv.reader(io.StringIO(text))) or [[]]
         return names, len(rows)
@@ -265,12 +234,7 @@ def names_and_rows(file: str, text: str) -> tuple[list[str], int | None]:
 
 
 def zipped(files: Mapping[str, bytes], best: Mapping[str, Evidence]) -> bytes:
-    """The zip of these files; equal files make equal bytes.
-
-    Args:
-        files: By path in the zip.
-        best: Of each page, the run that they are from.
-    """
+    """The zip of these files of the best runs; equal files make equal bytes."""
     whole = dict(files) | {
         README: readme(best, groups(files)).encode(),
         LICENSE: (ROOT / LICENSE).read_bytes(),
@@ -363,25 +327,22 @@ def downloads_page(
             if run := best.get(folder):
                 facts = ", ".join(f"{name} {value}" for name, value in known_of(run).items())
                 lines += [f"{facts[0].upper()}{facts[1:]}.", ""]
-            rows = ((_link(g, beside), size(g.n_bytes), _count(g), g.holds) for g in mine)
-            lines += _table(("file", "size", "rows", "holds"), rows)
+            lines += _table(("file", "size", "rows", "holds"), (_file(g, beside) for g in mine))
             lines += [f"```{{dropdown}} Columns and fields: {title}", *_dictionary(mine), "```", ""]
     lines += ["## How to cite", "", "```bibtex", citation().bibtex.rstrip(), "```", ""]
     return "\n".join(lines)
 
 
-def _link(group: Group, beside: Mapping[str, bytes]) -> str:
-    """The file to download, or its name where only the zip has it to the byte."""
-    path = group.first
+def _file(group: Group, beside: Mapping[str, bytes]) -> tuple[str, str, str, str]:
+    """The row of a file, or of several: to download, or named where the zip alone has it whole."""
+    [path, content] = next(iter(group.files.items()))
     name = path.rpartition("/")[2]
-    places = [p for p in (f"data/{path}", name) if beside.get(p) == group.files[path]]
-    if len(group.files) > 1 or not places:
-        return f"`{group.name.removeprefix(group.folder).lstrip('/')}`, in the zip"
-    return f"{{download}}`{name} <{places[0]}>`"
-
-
-def _count(group: Group) -> str:
-    return "" if group.n_rows is None else f"{group.n_rows:,}"
+    places = [place for place in (f"data/{path}", name) if beside.get(place) == content]
+    link = f"`{group.name.removeprefix(group.folder).lstrip('/')}`, in the zip"
+    if len(group.files) == 1 and places:
+        link = f"{{download}}`{name} <{places[0]}>`"
+    n_rows = "" if group.n_rows is None else f"{group.n_rows:,}"
+    return link, size(sum(map(len, group.files.values()))), n_rows, group.holds
 
 
 def _dictionary(mine: Sequence[Group]) -> Iterator[str]:

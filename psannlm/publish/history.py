@@ -15,25 +15,12 @@ from psannlm.publish.run_facts import RUNS, complete_runs, machine, preset
 
 FOLDER = "data/history"  # below book/results/: the history as files
 COMMON = (
-    RUNS["run"],
-    RUNS["machine"],
-    RUNS["preset"],
-    RUNS["torch"],
-    Column(
-        "commit", "Commit of the code that ran.", value=lambda run: run.manifest["git"]["commit"]
-    ),
-    Column(
-        "path", "Folder of the run, from the project's.", value=lambda run: f"reports/{run.name}"
-    ),
+    *map(RUNS.__getitem__, ("run", "machine", "preset", "torch")),
+    Column("commit", "Commit of the code that ran.", value=lambda r: r.manifest["git"]["commit"]),
+    Column("path", "Folder of the run, from the project's.", value=lambda r: f"reports/{r.name}"),
     Column("row", "Number of the row in the run's own table, from 1."),
 )
 """What every row of a history says of its run."""
-
-BEST = (
-    "page", "base", "number", "best", "setting", "machine", "preset", "run", "row", "runs",
-    "network",
-)  # fmt: skip
-"""Columns of the table of best numbers."""
 
 FILTERS = ("page", "base", "bases", "machine")
 
@@ -74,9 +61,11 @@ def files(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
     tables = {table_of_page(name).file: history(name, runs) for name in pages()}
     tables[RUNS.file] = run_facts.runs_table(runs)
     tables[regressions.REGRESSIONS.file] = regressions.regressions(runs)
-    return {"history.md": page(runs)} | {
-        f"{FOLDER}/{file}": _csv(table) for file, table in tables.items()
-    }
+    made = {"history.md": page(runs)}
+    for file, table in tables.items():
+        plain = table.map(lambda cell: " ".join(cell) if isinstance(cell, tuple) else cell)
+        made[f"{FOLDER}/{file}"] = plain.to_csv(index=False, lineterminator="\n")
+    return made
 
 
 def page(runs: Sequence[Evidence | Refused]) -> str:
@@ -118,12 +107,7 @@ def table_of_page(name: str) -> Table:
 
 
 def history(name: str, runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
-    """The rows of all complete runs of a page, with what tells their runs apart.
-
-    Args:
-        name: Of the page.
-        runs: All there are, oldest first.
-    """
+    """The rows of all complete runs of a page, with what tells their runs apart."""
     columns, file = table_of_page(name).names, pages()[name].tables[0].file
     frames = []
     for run in complete_runs(runs, name):
@@ -146,7 +130,7 @@ def best_numbers(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
         for number in run_facts.main_numbers(run):
             if number.value is not None:
                 groups.setdefault((*asked, *number.key), []).append(number)
-    return pd.DataFrame([_best(group) for group in groups.values()], columns=list(BEST))
+    return pd.DataFrame([_best(group) for group in groups.values()])
 
 
 def _best(numbers: Sequence[Number]) -> dict[str, object]:
@@ -157,11 +141,11 @@ def _best(numbers: Sequence[Number]) -> dict[str, object]:
     return {
         "page": run_facts.page(run),
         "base": best.base,
+        "number": best.quantity,
+        "best": best.shown,
+        "setting": best.setting or UNKNOWN,
         "machine": machine(run),
         "preset": preset(run),
-        "number": best.quantity,
-        "setting": best.setting or UNKNOWN,
-        "best": best.shown,
         "run": run.manifest["run"],
         "row": best.row.number if best.row else "all",
         "runs": len(numbers),
@@ -171,12 +155,10 @@ def _best(numbers: Sequence[Number]) -> dict[str, object]:
 
 def counted(runs: Sequence[Evidence | Refused]) -> str:
     """How many runs there are, and how many of them are used, in one sentence."""
-    n_refused = sum(isinstance(run, Refused) for run in runs)
-    n_complete = len(complete_runs(runs))
-    others = len(runs) - n_complete - n_refused
+    refused, complete = sum(isinstance(run, Refused) for run in runs), len(complete_runs(runs))
     return (
-        f"**{len(runs)} runs**: {n_complete} complete, {n_refused} refused, {others} that failed "
-        "or were interrupted."
+        f"**{len(runs)} runs**: {complete} complete, {refused} refused, "
+        f"{len(runs) - complete - refused} that failed or were interrupted."
     )
 
 
@@ -214,18 +196,10 @@ def trend(found: Sequence[trends.Trend], base: str = "") -> str:
 
 def _links() -> str:
     """Where the history can be had as files."""
-    links = [
-        f"{{download}}`{name}.csv <{FOLDER}/{name}.csv>`"
-        for name in ("runs", *pages(), "regressions")
-    ]
+    names = ("runs", *pages(), "regressions")
+    links = [f"{{download}}`{name}.csv <{FOLDER}/{name}.csv>`" for name in names]
     return (
         "Every published row of every complete run, page by page, each with its machine, preset, "
         f"torch, code, run folder and the number of the row in its run: {', '.join(links)}. Where "
         "there is no run yet, a file has its head alone."
     )
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    plain = frame.map(lambda value: " ".join(value) if isinstance(value, tuple) else value)
-    text: str = plain.to_csv(index=False, lineterminator="\n")
-    return text

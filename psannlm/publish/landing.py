@@ -16,7 +16,7 @@ from psannlm.files import write_atomically
 from psannlm.pages.registry import pages
 from psannlm.publish import raw_rows, run_facts
 from psannlm.publish.claims import CheckedClaim, claims_page
-from psannlm.publish.run_facts import day, machine
+from psannlm.publish.run_facts import machine, started
 from psannlm.run.check import checked_runs
 
 DATA = Table(
@@ -138,7 +138,7 @@ def _page_link(name: str) -> str:
 
 def measured_on(runs: Sequence[Evidence]) -> str:
     """On what, when, and what that is worth."""
-    machines, days = sorted(set(map(machine, runs))), sorted(set(map(day, runs)))
+    machines, days = sorted(set(map(machine, runs))), sorted({started(run)[:10] for run in runs})
     presets = sorted({str(run.manifest["preset"]) for run in runs})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     said = f"Measured on **{'**, **'.join(machines)}**, {when}, "
@@ -169,7 +169,7 @@ def _card(title: str, numbers: Sequence[Number]) -> str:
     rows: dict[str, list[Number]] = {}
     for number in numbers:
         rows.setdefault(number.row.label if number.row else "", []).append(number)
-    foot = f"{machine(run)} · {day(run)} · {_page_link(run_facts.page(run))}"
+    foot = f"{machine(run)} · {started(run)[:10]} · {_page_link(run_facts.page(run))}"
     body = "\n".join([*stated, *map(_line, rows.values()), "", f"<small>{foot}</small>"])
     return CARD.format(title=title, item=numbers[0].column.headline, body=body)
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,30 +16,16 @@ from psannlm.model.bases import cost_of
 from psannlm.model.cost import Cost, Shape, training_bytes
 from psannlm.publish.published import Conditions, Figure, Kind, Published
 
-Verdict = Literal["possible", "impossible as stated", "says nothing"]
-POSSIBLE: Verdict = "possible"
-IMPOSSIBLE: Verdict = "impossible as stated"
-NOTHING: Verdict = "says nothing"
+POSSIBLE, IMPOSSIBLE, NOTHING = "possible", "impossible as stated", "says nothing"
 BUSY = 0.01  # least share of a time that its arithmetic must take, at the peak, to be about it
-SMALLEST_VOCABULARY = 2
 MLP_RATIO = 4  # width of an MLP over that of its network, as the published package builds it
 
 
 class Judgement(NamedTuple):
     """A verdict with the arithmetic behind it, as sentences."""
 
-    verdict: Verdict
+    verdict: str
     because: str
-
-
-def judge(figure: Figure) -> Judgement:
-    """What arithmetic says of a figure.
-
-    Raises:
-        ConfigError: The figure does not state what its arithmetic needs, or no datasheet of its
-            device is known.
-    """
-    return ARITHMETIC[figure.kind](figure)
 
 
 def _possible(holds: bool, because: str) -> Judgement:
@@ -200,6 +186,11 @@ ARITHMETIC: Mapping[Kind, Callable[[Figure], Judgement]] = {
 }
 
 
+def judge(figure: Figure) -> Judgement:
+    """What arithmetic says of a figure; raises ConfigError if its device has no datasheet."""
+    return ARITHMETIC[figure.kind](figure)
+
+
 def gaps(published: Published) -> Iterator[Judgement]:
     """What the difference between two published bases says, a judgement a pair."""
     for one, other in permutations(published.of("speed"), 2):
@@ -216,21 +207,10 @@ def gaps(published: Published) -> Iterator[Judgement]:
         )
 
 
-def network(conditions: Conditions, **missing: int) -> ModelConfig:
-    """The network that conditions describe, without a wave block, as it was published.
-
-    Args:
-        conditions: Base and shape.
-        **missing: What they leave open.
-
-    Raises:
-        ConfigError: A part of the shape is still open.
-    """
-    names = ("vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_mlp")
-    shape = {name: missing.get(name, getattr(conditions, name)) for name in names}
-    if unknown := [name for name, value in shape.items() if value is None]:
-        raise ConfigError(f"a network needs {', '.join(unknown)}; state them")
-    return ModelConfig(base=conditions.base, wave="none", **shape)
+def network(conditions: Conditions) -> ModelConfig:
+    """The network that conditions describe, without a wave block, as it was published."""
+    names = {"base", "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_mlp"}
+    return ModelConfig(wave="none", **conditions.model_dump(include=names))
 
 
 def cost_of_pass(conditions: Conditions) -> tuple[Cost, int]:
@@ -242,9 +222,8 @@ def cost_of_pass(conditions: Conditions) -> tuple[Cost, int]:
 def smallest(conditions: Conditions) -> ModelConfig:
     """The smallest network of the width and depth that is stated, its MLP of the usual width."""
     width = MLP_RATIO * (conditions.d_model or 1)
-    return network(
-        conditions, vocab_size=SMALLEST_VOCABULARY, context_length=1, n_heads=1, d_mlp=width
-    )
+    least = {"vocab_size": 2, "context_length": 1, "n_heads": 1, "d_mlp": width}
+    return network(conditions.model_copy(update=least))
 
 
 def held_mib(n_parameters: int) -> float:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -104,35 +104,23 @@ class Figure(Strict):
         return f"{self.published} {self.unit}".strip()
 
     @property
-    def value(self) -> float:
-        """The printed number; `k` stands for a thousand.
+    def decimal(self) -> Decimal:
+        """The printed number, as exact as it is printed; `k` stands for a thousand."""
+        return Decimal(self.published.lstrip("~").replace(",", "").replace("k", "e3"))
 
-        Raises:
-            ConfigError: What is printed is no number.
-        """
-        return float(self._decimal())
+    @property
+    def value(self) -> float:
+        """The printed number."""
+        return float(self.decimal)
 
     @property
     def rounding(self) -> float:
         """Half a unit of the last printed digit: how far the number may be from what it was."""
-        return float(0.5 * 10.0 ** int(self._decimal().as_tuple().exponent))
-
-    def _decimal(self) -> Decimal:
-        try:
-            return Decimal(self.published.lstrip("~").replace(",", "").replace("k", "e3"))
-        except InvalidOperation:
-            raise ConfigError(f"figure {self.id}: {self.published!r} is no number") from None
+        return float(0.5 * 10.0 ** int(self.decimal.as_tuple().exponent))
 
     def fact(self, name: str) -> float:
-        """A number of `facts`.
-
-        Raises:
-            ConfigError: There is none of that name.
-        """
-        found = self.facts.get(name)
-        if not isinstance(found, float | int):
-            raise ConfigError(f"figure {self.id}: facts must have the number {name!r}")
-        return float(found)
+        """A number of `facts`."""
+        return float(self.facts[name])
 
 
 class Published(Strict):

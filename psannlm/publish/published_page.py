@@ -65,8 +65,8 @@ class Ours:
     @property
     def line(self) -> str:
         """As a section says it, in Markdown."""
-        about = f"{self.about}: " if self.about else ""
-        return f"{about}{self.short}" + (f" ({self.link})" if self.link else "")
+        said = f"{self.about}: {self.short}" if self.about else self.short
+        return f"{said} ({self.link})" if self.link else said
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,10 @@ def page(runs: Sequence[Evidence]) -> str:
         Entry(one, judge(one), same_protocol(one, best), fair(one, best))
         for one in published.figures
     ]
+    verdicts = pd.DataFrame(
+        [(one.figure.title, one.figure.printed, one.judgement.verdict) for one in entries],
+        columns=["figure", "published", "arithmetic says"],
+    )
     parts = [
         "# Published figures",
         "",
@@ -107,7 +111,7 @@ def page(runs: Sequence[Evidence]) -> str:
         "",
         answer(entries),
         "",
-        sortable(_verdicts(entries), f"Figures of the bundle of {published.bundle}"),
+        sortable(verdicts, f"Figures of the bundle of {published.bundle}"),
         "",
         sortable(_beside(entries), "Ours beside them, as far as we have measured"),
         "",
@@ -149,13 +153,6 @@ def answer(entries: Sequence[Entry]) -> str:
         "float32, of one network [under two names](#published-two-bases)."
     )
     return "\n".join(lines)
-
-
-def _verdicts(entries: Sequence[Entry]) -> pd.DataFrame:
-    rows = [
-        (entry.figure.title, entry.figure.printed, entry.judgement.verdict) for entry in entries
-    ]
-    return pd.DataFrame(rows, columns=["figure", "published", "arithmetic says"])
 
 
 def _beside(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -203,8 +200,8 @@ def _section(entry: Entry) -> Iterator[str]:
     yield f"- **Source**: {'; '.join(map(_source, figure.source))}."
     yield f"- **Arithmetic says**: *{judgement.verdict}*. {judgement.because}"
     for name, ours in (("same", entry.same), ("a fair", entry.fair)):
-        lines = [one.line for one in ours] or ["nothing to set beside it."]
-        yield f"- **Ours, {name} protocol**: " + "; ".join(lines).rstrip(".") + "."
+        said = "; ".join(one.line for one in ours).rstrip(".") or "nothing to set beside it"
+        yield f"- **Ours, {name} protocol**: {said}."
     yield ""
 
 
@@ -224,18 +221,12 @@ def conditions(known: Conditions) -> str:
 
 
 def _source(source: Source) -> str:
-    word = "line" if source.lines.isdigit() else "lines"
-    lines = f", {word} {source.lines}" if source.lines else ""
+    lines = f", line{'' if source.lines.isdigit() else 's'} {source.lines}" if source.lines else ""
     return f"`{source.file}`{lines} at `{source.commit}`"
 
 
 def same_protocol(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:
-    """Rows of the original's own protocol repeated by us, ours first.
-
-    Args:
-        figure: What they stand beside.
-        best: The best run of each page that has one.
-    """
+    """Rows of the original's own protocol in the best run of its page, ours first."""
     if figure.protocol is None:
         return [Ours("", NO_MEASURE)]
     asked = figure.protocol.check, figure.protocol.measure
@@ -262,11 +253,7 @@ def _protocol_rows(best: Mapping[str, Evidence]) -> Iterator[Row]:
 
 
 def fair(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:
-    """Rows of ours that answer the question that the figure was taken to answer.
-
-    Args:
-        figure: What they stand beside.
-        best: The best run of each page that has one.
+    """Rows of the best runs that answer the question that the figure was taken to answer.
 
     Raises:
         ValueError: A figure selects rows by a column that the page's table does not have.
@@ -324,7 +311,7 @@ def _worst(rows: Sequence[Row], beside: Beside) -> Ours | None:
         return None
     upper = found[0][1]["upper"]
     row, worst = (max if upper else min)(found, key=lambda one: float(one[1]["value"]))
-    value, bound = (f"{float(worst[n]):{_pattern(float(worst[n]))}}" for n in ("value", "bound"))
+    value, bound = (format(float(worst[n]), _pattern(float(worst[n]))) for n in ("value", "bound"))
     bases = len({one.values["base"] for one, _ in found})
     text = f"{value} in the worst of {bases} base{'s' * (bases > 1)}, bound "
     return _found(row, f"{text}{'at most' if upper else 'at least'} {bound}", beside.about)
@@ -332,12 +319,9 @@ def _worst(rows: Sequence[Row], beside: Beside) -> Ours | None:
 
 def _found(row: Row, text: str, about: str) -> Ours:
     values, environment = row.values, row.run.manifest["environment"]
-    where = [_precision(values)] if _precision(values) else []
-    if values.get("batch_tokens"):
-        where.append(f"{int(values['batch_tokens']):,} batch tokens")
-    if values.get("context_length"):
-        where.append(f"context {int(values['context_length']):,}")
-    where.append(f"on {environment['device']}")
+    known = {"batch_tokens": "{:,.0f} batch tokens", "context_length": "context {:,.0f}"}
+    where = [text.format(values[name]) for name, text in known.items() if values.get(name)]
+    where = [*filter(None, [_precision(values)]), *where, f"on {environment['device']}"]
     link = f"[{row.page}]({row.page}.ipynb), run {row.run.folder.name}, row {row.number}"
     link += "" if row.numbered else f" of {row.file}"
     return Ours(about, text, ", ".join(where), link, bool(environment["gpu"]))

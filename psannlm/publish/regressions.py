@@ -64,24 +64,33 @@ def regressions(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     complete = run_facts.complete_runs(runs)
     rows: list[dict[str, Any]] = []
     for newer, older in pairs(complete):
-        pair = {
-            "page": page(newer),
-            "preset": preset(newer),
-            "machine": machine(newer),
-            "base": run_facts.bases_of(newer),
-            "run": newer.manifest["run"],
-        }
+        place = {"page": page(newer), "preset": preset(newer), "machine": machine(newer)}
         if why := "; ".join(run_facts.differences(newer, older)):
-            before_run = {"before_run": older.manifest["run"]}
-            rows.append(pair | before_run | asdict(_incomparable(why)))
+            place |= {"run": newer.manifest["run"], "before_run": older.manifest["run"]}
+            bases = {"base": run_facts.bases_of(newer)}
+            rows.append(place | bases | asdict(_incomparable(why)))
             continue
         floor = machine_floor(complete, newer)
         before = {number.key: number for number in run_facts.numbers_of(older)}
         for now in run_facts.numbers_of(newer):
             if now.column.compare is not None:
-                then = before.get(now.key)
-                rows.append(pair | asdict(judge(now, then, floor)) | _row(now, then))
+                rows.append(place | _row(now, before.get(now.key), floor))
     return pd.DataFrame(rows, columns=REGRESSIONS.names).astype(object)
+
+
+def _row(now: Number, then: Number | None, machine_floor: float | None) -> dict[str, Any]:
+    row = asdict(judge(now, then, machine_floor))
+    row |= {"base": now.base, "number": now.quantity, "setting": now.setting, "unit": now.unit}
+    row["run"], row["row"], row["value"] = _stated(now)
+    if then is not None:
+        row["before_run"], row["before_row"], row["before"] = _stated(then)
+    return row
+
+
+def _stated(one: Number) -> tuple[str, int | None, float | str]:
+    """Its run, its row there, and its value or its status."""
+    value = one.status if one.value is None or one.column.compare == "check" else one.value
+    return one.run.manifest["run"], one.row.number if one.row else None, value
 
 
 def pairs(complete: Sequence[Evidence]) -> Iterator[tuple[Evidence, Evidence]]:
@@ -100,28 +109,6 @@ def pairs(complete: Sequence[Evidence]) -> Iterator[tuple[Evidence, Evidence]]:
             before = mine[:-1] or earlier
             if before:
                 yield mine[-1], before[-1]
-
-
-def _row(now: Number, then: Number | None) -> dict[str, Any]:
-    row = {
-        "base": now.base,
-        "number": now.quantity,
-        "setting": now.setting,
-        "unit": now.unit,
-        "row": now.row.number if now.row else None,
-        "value": _stated(now),
-    }
-    if then is None:
-        return row
-    return row | {
-        "before_run": then.run.manifest["run"],
-        "before_row": then.row.number if then.row else None,
-        "before": _stated(then),
-    }
-
-
-def _stated(one: Number) -> float | str:
-    return one.status if one.value is None or one.column.compare == "check" else one.value
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

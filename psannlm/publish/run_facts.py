@@ -40,13 +40,8 @@ def code(run: Evidence) -> str:
 
 
 def started(run: Evidence) -> str:
-    """When, to the minute, in UTC."""
+    """When, to the minute, in UTC; the first ten characters are the day."""
     return str(run.manifest["started_at"])[:16].replace("T", " ")
-
-
-def day(run: Evidence) -> str:
-    """The day on which it began, in UTC."""
-    return str(run.manifest["started_at"])[:10]
 
 
 def text_of(run: Evidence) -> str | None:

@@ -36,8 +36,7 @@ class Trend:
     def series(self, only: str = "") -> dict[tuple[str, str], dict[str, list[Number | None]]]:
         """By quantity and setting the main numbers of each base, one a run, None where none is.
 
-        Args:
-            only: The base that is wanted; all if empty.
+        Of one base alone if `only` names it.
         """
         found: dict[tuple[str, str], dict[str, list[Number | None]]] = {}
         for at, run in enumerate(self.runs):
@@ -83,12 +82,7 @@ def sentences(found: Sequence[Trend]) -> Iterator[str]:
 
 
 def figures(trends: Sequence[Trend], base: str = "") -> Iterator[Figure]:
-    """One figure a trend of enough runs: a panel a quantity and setting, a line a base.
-
-    Args:
-        trends: What there is over time.
-        base: The only one drawn; all if empty.
-    """
+    """One figure a trend of enough runs: a panel a quantity and setting, a line a base, or one."""
     for trend in trends:
         found = trend.series(base)
         if len(trend.runs) < FEWEST or not found:

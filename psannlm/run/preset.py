@@ -26,7 +26,6 @@ from psannlm.config.parse import nearest, read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build, recipe
 from psannlm.corpora.corpus import CORPORA
-from psannlm.evidence.page import Page
 from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, configuration, default_parameters
 from psannlm.pages.registry import pages
@@ -57,15 +56,16 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
         ConfigError: Before anything runs: no such preset or notebook, or any parameter file that
             is wrong, one that the environment names among them; all problems of all files together.
     """
-    jobs = {name: parameter_file(preset, pages()[name]) for name in chosen(preset, only)}
-    problems = []
-    for name, path in jobs.items():
+    jobs, problems = {}, []
+    for name in chosen(preset, only):
+        variable = pages()[name].parameters_variable
+        named = os.environ.get(variable) if variable else None
+        usual = ROOT / "params" / preset / f"{name}.yaml"
+        jobs[name] = Path(named).absolute() if named else usual
         try:
-            check_parameters(name, path)
+            check_parameters(name, jobs[name])
         except ConfigError as error:
-            usual = path.parent == ROOT / "params" / preset
-            variable = pages()[name].parameters_variable
-            problems.append(str(error) if usual else f"{variable}: {error}")
+            problems.append(f"{variable}: {error}" if named else str(error))
     if problems:
         raise ConfigError("\n".join(problems))
     outcomes = []
@@ -81,18 +81,8 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
     return outcomes
 
 
-def parameter_file(preset: str, page: Page[Any, Any]) -> Path:
-    """The file that holds a page's parameters: as the environment says, or as usual."""
-    named = os.environ.get(page.parameters_variable) if page.parameters_variable else None
-    return Path(named).absolute() if named else ROOT / "params" / preset / f"{page.name}.yaml"
-
-
 def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
-    """Build the corpus that a notebook trains on, if it is not there and a recipe makes it.
-
-    Raises:
-        ConfigError: A source cannot be fetched.
-    """
+    """Build the corpus that a notebook trains on, if it is not there and a recipe makes it."""
     path = ROOT / str(parameters.get("corpus", ""))
     name = path.stem
     if path == CORPORA / f"{name}.txt" and name in recipe.names() and not path.exists():
@@ -100,10 +90,7 @@ def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
 
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
-    """The notebooks of `only`, in the order in which a report runs them.
-
-    None named means all but those that install another package.
-    """
+    """The notebooks of `only`, or all that install no other package, in the order of a report."""
     files = (path for name in pages() for path in (ROOT / "params").glob(f"*/{name}.yaml"))
     presets = sorted({path.parent.name for path in files})
     asked = [("preset", preset, presets), *(("notebook", name, [*pages()]) for name in only)]
@@ -119,15 +106,12 @@ def check_parameters(name: str, path: Path) -> None:
     """Refuse a parameter file that its notebook would refuse, or that leaves a parameter out."""
     data, declared = read_parameters(path), default_parameters(name)
     missing = [f"  {key}: missing" for key in declared if key not in data]
-    wrong = f"{_shown(path)}:"
     try:
         configuration(pages()[name], declared | data, _shown(path))
     except ConfigError as error:
-        wrong = str(error)
-    else:
-        if not missing:
-            return
-    raise ConfigError("\n".join([wrong, *missing])) from None
+        raise ConfigError("\n".join([str(error), *missing])) from None
+    if missing:
+        raise ConfigError("\n".join([f"{_shown(path)}:", *missing]))
 
 
 def _shown(path: Path) -> str:
@@ -152,10 +136,10 @@ def resume(folder: Path) -> Outcome:
     name = run.manifest["notebook"]
     declared = default_parameters(name)
     values = {k: v for k, v in run.manifest["parameters"].items() if k in declared}
+    output = EXECUTED / f"{run.folder.name}_{name}.ipynb"
     with tempfile.TemporaryDirectory(prefix="psannlm-resume-") as temporary:
         path = Path(temporary, "parameters.yaml")
         path.write_text(yaml.safe_dump(values), encoding="utf-8")
-        output = EXECUTED / f"{run.folder.name}_{name}.ipynb"
         return run_notebook(name, ["-f", str(path)], output, {RESUME: str(run.folder)})
 
 
@@ -233,16 +217,10 @@ def _reason(output: Path, log: str) -> str:
 
 
 def build_book(builder: str = "html") -> bool:
-    """Build the book with warnings as errors; says on stderr what is wrong with it.
-
-    Args:
-        builder: Of Jupyter Book, html or singlehtml; names the folder below _build/.
-    """
-    command = "from jupyter_book.cli.main import main; main()"
-    arguments = ["build", "book/", "-W", "-n", "--keep-going", "-q", "--builder", builder]
-    done = subprocess.run(
-        [sys.executable, "-c", command, *arguments], cwd=ROOT, capture_output=True, text=True
-    )
+    """Build the book, as html or singlehtml; a warning is an error and is said on stderr."""
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", "book/", "-W", "-n", "--keep-going", "-q", "--builder", builder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.stderr.write(done.stdout + done.stderr)
     return done.returncode == 0 and (INDEX.parents[1] / builder / INDEX.name).exists()

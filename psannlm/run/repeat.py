@@ -70,13 +70,9 @@ def rerun(
 def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
     """The complete run in a folder, its hashes and numbers checked.
 
-    Args:
-        folder: Of the run.
-        reports: Where the runs lie that the message names.
-
     Raises:
-        ConfigError: It is no run folder, it was altered, its numbers contradict one another, or
-            the run did not come to its end.
+        ConfigError: It is no run folder, and those below `reports` are named; it was altered, its
+            numbers contradict one another, or the run did not come to its end.
     """
     if not (folder / MANIFEST).is_file():
         names = [f"{one.folder.parent.name}/{one.folder.name}" for one in all_runs(reports)]
