@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -35,8 +35,7 @@ CONVENTIONS = """\
 - A MiB is 2**20 bytes. FLOP counts matrix products only. Times of day are UTC.
 - A loss is in nats per token. The ends of an interval are named `_low` and `_high`.
 - `run.json` of each page names the machine, the code, the command, and the sha256 of every file.
-  Pictures are left out: they follow from the data.
-"""
+  Pictures are left out: they follow from the data."""
 
 ENVIRONMENT = (
     DEVICE,
@@ -109,6 +108,11 @@ class Citation:
         }
         lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
         return f"@software{{psannlm_report_{year},\n{lines}\n}}\n"
+
+    @property
+    def section(self) -> str:
+        """The end of a page that says how to cite."""
+        return f"## How to cite\n\n```bibtex\n{self.bibtex}```\n"
 
 
 def citation(path: Path = SOURCE) -> Citation:
@@ -254,25 +258,20 @@ def readme(best: Mapping[str, Evidence], found: Iterable[Group]) -> str:
     """README.md of the zip: its runs, its files, and every column with its unit."""
     cited = citation()
     runs = ([page, *known_of(run).values()] for page, run in best.items())
-    lines = [
+    parts = [
         f"# Data of the {cited.title}, version {cited.version}",
-        "",
         f"The files behind every number of the report; `sha256sum -c {SUMS}` checks them.",
-        "",
         CONVENTIONS,
         "## Runs",
-        "",
-        *_table(("page", "run", "preset", "device", "commit"), runs),
+        _table(("page", "run", "preset", "device", "commit"), runs),
         "## Files and columns",
-        "",
     ]
     for group in found:
-        lines += [f"### `{group.name}`", "", group.holds, ""]
+        parts += [f"### `{group.name}`", group.holds]
         if group.columns:
             rows = ((f"`{column.name}`", column.unit, column.text) for column in group.columns)
-            lines += _table(("name", "unit", "is"), rows)
-    lines += ["## How to cite", "", "```bibtex", cited.bibtex.rstrip(), "```", ""]
-    return "\n".join(lines)
+            parts.append(_table(("name", "unit", "is"), rows))
+    return "\n\n".join([*parts, cited.section])
 
 
 def known_of(run: Evidence) -> dict[str, str]:
@@ -285,13 +284,11 @@ def known_of(run: Evidence) -> dict[str, str]:
     }
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of a table whose cells are Markdown, with an empty one behind."""
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-    yield ""
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells are Markdown."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(lines)
 
 
 def downloads_page(
@@ -308,29 +305,26 @@ def downloads_page(
         beside: What is staged, by path below results/; only that can be linked.
         zip_bytes: Size of the zip.
     """
-    found = groups(files)
-    lines = [
+    parts = [
         "# Downloads",
-        "",
         f"**All data in one file:** {{download}}`{ZIP}` ({size(zip_bytes)}, {len(files)} files of "
         "data). With it come a README of all columns and units, the license, and checksums.",
-        "",
         CONVENTIONS,
     ]
     if not best:
-        lines += ["No complete run yet: `make report` makes the first.", ""]
+        parts.append("No complete run yet: `make report` makes the first.")
+    found = groups(files)
     sections = {page.name: page.title for page in pages().values()}
-    sections |= {"history": "History", "": "Headline numbers"}
-    for folder, title in sections.items():
+    for folder, title in (sections | {"history": "History", "": "Headline numbers"}).items():
         if mine := [group for group in found if group.folder == folder]:
-            lines += [f"## {title}", ""]
+            parts.append(f"## {title}")
             if run := best.get(folder):
                 facts = ", ".join(f"{name} {value}" for name, value in known_of(run).items())
-                lines += [f"{facts[0].upper()}{facts[1:]}.", ""]
-            lines += _table(("file", "size", "rows", "holds"), (_file(g, beside) for g in mine))
-            lines += [f"```{{dropdown}} Columns and fields: {title}", *_dictionary(mine), "```", ""]
-    lines += ["## How to cite", "", "```bibtex", citation().bibtex.rstrip(), "```", ""]
-    return "\n".join(lines)
+                parts.append(f"{facts[0].upper()}{facts[1:]}.")
+            rows = (_file(group, beside) for group in mine)
+            parts.append(_table(("file", "size", "rows", "holds"), rows))
+            parts.append(f"```{{dropdown}} Columns and fields: {title}\n{_dictionary(mine)}```")
+    return "\n\n".join([*parts, citation().section])
 
 
 def _file(group: Group, beside: Mapping[str, bytes]) -> tuple[str, str, str, str]:
@@ -345,13 +339,15 @@ def _file(group: Group, beside: Mapping[str, bytes]) -> tuple[str, str, str, str
     return link, size(sum(map(len, group.files.values()))), n_rows, group.holds
 
 
-def _dictionary(mine: Sequence[Group]) -> Iterator[str]:
+def _dictionary(mine: Sequence[Group]) -> str:
     """Columns of all files: a sortable table each."""
+    tables = ""
     for group in mine:
         if group.columns:
             rows = [(column.name, column.unit, column.text) for column in group.columns]
             frame = pd.DataFrame(rows, columns=["name", "unit", "is"])
-            yield from (sortable(frame, f"Columns of {group.name}"), "")
+            tables += sortable(frame, f"Columns of {group.name}") + "\n\n"
+    return tables
 
 
 def size(n_bytes: int) -> str:

@@ -12,7 +12,7 @@ from psannlm.evidence.text import UNKNOWN, interval, sortable
 from psannlm.pages.registry import pages
 from psannlm.publish import plausibility
 from psannlm.publish.plausibility import IMPOSSIBLE, NOTHING, POSSIBLE, Judgement, judge
-from psannlm.publish.published import Beside, Conditions, Figure, Published, Source, load
+from psannlm.publish.published import Beside, Conditions, Figure, Source, load
 from psannlm.publish.run_facts import best_runs
 
 UNMEASURED = "not measured yet"
@@ -23,6 +23,16 @@ PROTOCOL = {"side", "check", "measure", "value"}
 
 OF_OURS = {"ours": "ours", "published": "the published package, measured here"}
 """Sides of the repeated protocol, and what people call them."""
+
+TWO_BASES = """(published-two-bases)=
+## respsann against waveresnet
+
+The bundle puts two bases side by side. What their difference can say:
+
+{gaps}
+
+Networks with the same parameters in the same shapes, doing the same products, are one network: \
+what differs between their speeds is the noise of the measurement."""
 
 LIMITS = """## What this does not show
 
@@ -102,28 +112,22 @@ def page(runs: Sequence[Evidence]) -> str:
         [(one.figure.title, one.figure.printed, one.judgement.verdict) for one in entries],
         columns=["figure", "published", "arithmetic says"],
     )
+    gaps = (f"- *{verdict}*: {because}" for verdict, because in plausibility.gaps(published))
     parts = [
         "# Published figures",
-        "",
         f"**What is asked.** The bundle of {published.bundle} states what PSANN-LM reaches on "
         "GPUs. What was measured for each of its figures, can it be right as it is stated, and "
         "what do we find, under the same protocol and under a fair one?",
-        "",
         answer(entries),
-        "",
         sortable(verdicts, f"Figures of the bundle of {published.bundle}"),
-        "",
         sortable(_beside(entries), "Ours beside them, as far as we have measured"),
-        "",
-        *_two_bases(published),
+        TWO_BASES.format(gaps="\n".join(gaps)),
         "## Figure by figure",
-        "",
         f"Files and commits are those of the public repository `{published.repository}`.",
-        "",
-        *(line for entry in entries for line in _section(entry)),
+        *map(_section, entries),
         LIMITS,
     ]
-    return "\n".join(parts)
+    return "\n\n".join(parts)
 
 
 def answer(entries: Sequence[Entry]) -> str:
@@ -173,36 +177,25 @@ def _beside(entries: Sequence[Entry]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _two_bases(published: Published) -> list[str]:
-    return [
-        "(published-two-bases)=",
-        "## respsann against waveresnet",
-        "",
-        "The bundle puts two bases side by side. What their difference can say:",
-        "",
-        *(f"- *{verdict}*: {because}" for verdict, because in plausibility.gaps(published)),
-        "",
-        "Networks with the same parameters in the same shapes, doing the same products, are one "
-        "network: what differs between their speeds is the noise of the measurement.",
-        "",
-    ]
-
-
-def _section(entry: Entry) -> Iterator[str]:
+def _section(entry: Entry) -> str:
     figure, judgement = entry.figure, entry.judgement
     facts = {k: v if isinstance(v, str) else f"{v:g}" for k, v in figure.facts.items()}
     device = {} if figure.used.device != figure.stated.device else {"device": ""}
     used = conditions(figure.used.model_copy(update=device))
     under = f" It ran with {used}." if used else ""
-    yield from (f"({entry.label})=", f"### {figure.title}", "")
-    yield f"- **Published**: {figure.printed}, stated for {conditions(figure.stated)}."
-    yield f"- **What was measured**: {figure.measured.strip().format(**facts)}{under}"
-    yield f"- **Source**: {'; '.join(map(_source, figure.source))}."
-    yield f"- **Arithmetic says**: *{judgement.verdict}*. {judgement.because}"
+    lines = [
+        f"({entry.label})=",
+        f"### {figure.title}",
+        "",
+        f"- **Published**: {figure.printed}, stated for {conditions(figure.stated)}.",
+        f"- **What was measured**: {figure.measured.strip().format(**facts)}{under}",
+        f"- **Source**: {'; '.join(map(_source, figure.source))}.",
+        f"- **Arithmetic says**: *{judgement.verdict}*. {judgement.because}",
+    ]
     for name, ours in (("same", entry.same), ("a fair", entry.fair)):
         said = "; ".join(one.line for one in ours).rstrip(".") or "nothing to set beside it"
-        yield f"- **Ours, {name} protocol**: {said}."
-    yield ""
+        lines.append(f"- **Ours, {name} protocol**: {said}.")
+    return "\n".join(lines)
 
 
 def conditions(known: Conditions) -> str:

@@ -15,8 +15,7 @@ HEAD = """# Raw rows
 
 Every row that a headline number or a claim was read from: the file it stands in, the sha256 of
 that file as its run stated it, and the command that measures it again. The numbers are written
-with every digit of the file; what is unknown is left out.
-"""
+with every digit of the file; what is unknown is left out."""
 
 
 def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
@@ -35,15 +34,13 @@ def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
         manifest = first.run.manifest
         lines += [
             f"## {page.replace('_', ' ').capitalize()}: {file}",
-            "",
             f"{{download}}`{file} <{location(first, best)}>` of run {run}, preset "
             f"{manifest['preset']}; its sha256 is `{manifest['artifacts'][file]}`.",
-            "",
             *(_entry(by_number[number]) for number in sorted(by_number)),
         ]
     if not parts:
-        lines.append("No complete run yet: `make report` makes the first.\n")
-    return "\n".join(lines)
+        lines.append("No complete run yet: `make report` makes the first.")
+    return "\n\n".join(lines) + "\n"
 
 
 def location(row: Row, best: Mapping[str, Evidence]) -> str:
@@ -75,7 +72,7 @@ def _entry(row: Row) -> str:
     return (
         f"({row.label})=\n**Row {row.number}**: {literal(about(row))}\n\n"
         "<details><summary>All of it, and the command that measures it again</summary>"
-        f"{facts_table(facts | known)}</details>\n"
+        f"{facts_table(facts | known)}</details>"
     )
 
 
