@@ -99,8 +99,7 @@ def test_all_arms_are_trained_with_the_same_seeds_and_an_early_end_leaves_whole_
         assert [c.seed for c in plan.finals(config, chosen) if c.arm == arm] == [2, 0, 1]
     order = [config.seeds.index(cell.seed) for cell in cells]
     assert order == sorted(order)
-    side = {c.seed for c in (*plan.ablations(config, chosen), *plan.scales(config, chosen))}
-    assert side == {2, 0}
+    assert {cell.seed for cell in plan.sides(config, chosen)} == {2, 0}
 
 
 def test_the_eight_subsets_begin_with_none_and_end_with_all() -> None:
@@ -116,24 +115,24 @@ def test_the_eight_subsets_begin_with_none_and_end_with_all() -> None:
 def test_the_ablation_with_all_learned_is_the_compared_training_itself(
     learnable: tuple[str, ...],
 ) -> None:
-    config = shootout_config(learnable=learnable)
+    config = shootout_config(learnable=learnable, scale_arms=())
     chosen = chosen_of(config)
     finals = plan.distinct(plan.finals(config, chosen), config)
 
-    ablation = plan.distinct(plan.ablations(config, chosen), config)
+    ablation = plan.distinct(plan.sides(config, chosen), config)
 
     assert len(ablation) == 8 * config.side_seeds
     assert len(ablation.keys() & finals.keys()) == config.side_seeds
-    both = plan.distinct([*plan.ablations(config, chosen), *finals.values()], config)
+    both = plan.distinct([*plan.sides(config, chosen), *finals.values()], config)
     assert all(both[key].final for key in finals)
 
 
 def test_the_scale_that_was_chosen_is_the_compared_training_itself() -> None:
-    config = shootout_config()
+    config = shootout_config(ablation=())
     chosen = chosen_of(config)
     finals = plan.distinct(plan.finals(config, chosen), config)
 
-    shared = plan.distinct(plan.scales(config, chosen), config).keys() & finals.keys()
+    shared = plan.distinct(plan.sides(config, chosen), config).keys() & finals.keys()
 
     assert Counter(finals[key].arm.name for key in shared) == {
         "respsann": 2, "gelu_scaled": 2, "gelu": 2,

@@ -432,10 +432,7 @@ def test_a_repeat_reaches_the_same_digits_or_is_near_elsewhere(folder, shift, sa
     assert found.rules == ((SAME,) if same_digits else (NEAR,))
 
 
-def test_speed_time_and_metrics_follow_from_the_log():
-    speed = pd.DataFrame({"step": [1, 2, 3], "elapsed_seconds": [1.0, 2.5, 4.0]})
-
-    assert list(tables.elapsed_at(speed, pd.Series([3, 2]))) == [4.0, 2.5]
+def test_a_training_comes_back_from_its_files():
     [back] = from_texts(TRAINED.texts)
     assert back.metrics == TRAINED.metrics
     assert {kind: len(back.rows(kind)) for kind in ("step", "evaluation", "epoch")} == {

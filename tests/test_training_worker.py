@@ -84,7 +84,7 @@ def test_all_is_told_that_the_plan_does_not_know(finished) -> None:
     _, found = finished
 
     names = [field.name for field in dataclasses.fields(TrainingRecord)]
-    assert set(found) == set(names[names.index("n_steps") :])
+    assert set(found) == {*names[names.index("n_steps") :]} - {"peak_allocated_bytes"}  # of a GPU
 
 
 def test_what_is_told_makes_a_record_that_survives_json(finished) -> None:
@@ -131,7 +131,6 @@ def test_times_and_memory_are_those_of_the_process(finished) -> None:
 
     assert first < found["overhead_seconds"] < 60
     assert found["peak_rss_bytes"] > 100 * 2**20
-    assert found["peak_allocated_bytes"] is None
     assert found["compiled"] is False
     assert found["train_tokens_per_s"] > 0
 
@@ -267,8 +266,8 @@ def test_a_training_found_finished_knows_neither_its_overhead_nor_its_peak(finis
 
     again = measure(task, "training")
 
-    unknown = {"overhead_seconds": None, "peak_rss_bytes": None}
-    assert again == found | unknown
+    unknown = ("overhead_seconds", "peak_rss_bytes")
+    assert again == {name: value for name, value in found.items() if name not in unknown}
 
 
 def test_items_are_scored_where_they_are_asked_for(monkeypatch, tmp_path) -> None:

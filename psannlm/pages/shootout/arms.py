@@ -70,12 +70,7 @@ def arms_of(config: ShootoutConfig) -> list[Arm]:
 
 
 def network_of(arm: Arm, config: ShootoutConfig, **changes: Any) -> ModelConfig:
-    """The network of an arm, as many parameters wide as the baseline if `match` says so.
-
-    Args:
-        arm: Which network.
-        config: Shape, and what arms have in common.
-        changes: Of the architecture, by name, such as the frequency a tuning has chosen.
+    """The network of an arm, with these changes, as large as the baseline if `match` says so.
 
     Raises:
         ConfigError: No d_mlp makes the arm as large as the baseline.

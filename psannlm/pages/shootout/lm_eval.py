@@ -11,7 +11,6 @@ Shape letters: B batch, T tokens, N targets, D d_model.
 """
 
 import contextlib
-import functools
 import io
 import logging
 import math
@@ -54,12 +53,6 @@ FILE_FORMATS = ("json", "csv", "parquet", "text", "arrow")
 GUESSABLE = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 """Shares of right answers, of which a blind guess has one too."""
 
-RESAMPLES = 1000
-"""Bootstrap samples behind the standard error of a metric that is no mean."""
-
-NEW_TOKENS = 256
-"""The most new tokens where a task names no number."""
-
 
 class Window(NamedTuple):
     """Tokens that are predicted, and those before them; together one more than the context."""
@@ -69,13 +62,9 @@ class Window(NamedTuple):
 
 
 class HarnessModel(TemplateLM):  # type: ignore[misc]
-    """A network with its tokenizer, in the form that lm-eval calls.
+    """A network in evaluation mode with its tokenizer, in the form that lm-eval calls.
 
-    Args:
-        model: In evaluation mode, on whatever device.
-        tokenizer: The one it was trained with.
-        precision: Of matrix products.
-        batch: B, the most texts at a time.
+    It is asked about `batch` texts at a time, B at most.
     """
 
     def __init__(
@@ -225,7 +214,7 @@ class GenerationRequest(NamedTuple):
         """
         left = dict(given)
         stops = left.pop("until", None) or ()
-        n_tokens = min(int(left.pop("max_gen_toks", NEW_TOKENS)), most)
+        n_tokens = min(int(left.pop("max_gen_toks", 256)), most)
         draws = left.pop("do_sample", left.get("temperature", 0.0) > 0)
         known = {name: left.pop(name) for name in Sampling.model_fields if name in left}
         if left:
@@ -253,25 +242,15 @@ def evaluate_tasks(
     limit: int,
     folder: str,
 ) -> tuple[Score, ...]:
-    """Every metric of every task, each on the task's first items.
+    """Every metric of every task, each on the task's first `limit` items at most.
 
-    Args:
-        model: In evaluation mode, on whatever device.
-        tokenizer: The one it was trained with.
-        precision: Of matrix products.
-        batch: The most texts at a time.
-        tasks: Names; lm-eval's own may name groups of tasks.
-        limit: Most items of each task.
-        folder: As of `load_tasks`.
-
-    Raises:
-        ConfigError: As of `load_tasks`.
+    The network is in evaluation mode; tasks and folder, and errors, as of `load_tasks`.
     """
     found = load_tasks(tasks, folder)
     asked = HarnessModel(model, tokenizer, precision=precision, batch=batch)
-    with _silence():
+    with _silence():  # a metric that is no mean has its standard error from a bootstrap
         results = lm_eval.evaluator.evaluate(
-            lm=asked, task_dict={"tasks": found}, limit=limit, bootstrap_iters=RESAMPLES
+            lm=asked, task_dict={"tasks": found}, limit=limit, bootstrap_iters=1000
         )
     return tuple(score for name, task in found.items() for score in _metrics(name, task, results))
 
@@ -314,7 +293,7 @@ def load_tasks(tasks: Sequence[str], folder: str) -> dict[str, Any]:
     """Tasks by name, with their items; those of the hub are on this machine from then on.
 
     Args:
-        tasks: Names.
+        tasks: Names; lm-eval's own may name groups of tasks.
         folder: Of task definitions of one's own, from the project's folder if relative; empty for
             those that lm-eval knows.
 
@@ -322,7 +301,7 @@ def load_tasks(tasks: Sequence[str], folder: str) -> dict[str, Any]:
         ConfigError: There is no such folder, a name is unknown, the items of a task cannot be
             read, or it asks something of continuations that is unknown here.
     """
-    manager = _tasks_of(folder) if folder else _all_tasks()
+    manager = _index(folder)
     # A folder's groups and tags would lead past what `_read` does about its files.
     known = manager.all_subtasks if folder else manager.all_tasks
     found: dict[str, Any] = {}
@@ -340,23 +319,17 @@ def load_tasks(tasks: Sequence[str], folder: str) -> dict[str, Any]:
     return found
 
 
-def _tasks_of(folder: str) -> Any:
-    """The index of a folder's task definitions."""
+def _index(folder: str) -> Any:
+    """The index of a folder's task definitions, or of lm-eval's own, which takes seconds."""
     place = ROOT / folder
     if not place.is_dir():
         raise ConfigError(
             f"lm_eval_folder must be a folder of task definitions, got {folder}, which does not "
             "exist; name one such as params/evals, or leave it empty for lm-eval's own tasks"
         )
+    own = {"include_path": str(place), "include_defaults": False} if folder else {}
     with _silence():
-        return TaskManager(include_path=str(place), include_defaults=False)
-
-
-@functools.cache
-def _all_tasks() -> Any:
-    """The index of lm-eval's own task definitions, which takes seconds to make."""
-    with _silence():
-        return TaskManager()
+        return TaskManager(**own)
 
 
 def _read(manager: Any, name: str, *, own: bool) -> dict[str, Any]:
@@ -412,8 +385,7 @@ def _local(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _silence(*, offline: bool = False) -> Iterator[None]:
     """No progress bars, no log but of errors, and no processes of its own for a bootstrap.
 
-    Args:
-        offline: Whether not a word goes to the hub, which counts readers of local files otherwise.
+    If `offline`, not a word to the hub, which counts readers of local files otherwise.
     """
     os.environ["DISABLE_MULTIPROC"] = "1"
     before = datasets.config.HF_HUB_OFFLINE

@@ -40,10 +40,8 @@ def measure(
     """Tune every arm, train what is compared, and examine the networks.
 
     A killed run, resumed, repeats no training that has ended. Logs and checkpoints of those under
-    way lie below checkpoints/, under the name of the run, until all is measured.
-
-    Raises:
-        ConfigError: An arm, the corpus, the device, the cluster or lm-eval is not there.
+    way lie below checkpoints/, under the name of the run, until all is measured. ConfigError as of
+    `refuse_early`.
     """
     config = session.config
     refuse_early(config)
@@ -101,22 +99,13 @@ def refuse_early(config: ShootoutConfig) -> None:
 def run_cells(
     cells: Mapping[str, Cell], config: ShootoutConfig, *, done: Collection[str], place: Path
 ) -> Generator[TrainingRecord, None, None]:
-    """Train every cell in a process of its own.
+    """Train the cells that are not done, each in a process of its own; a record as soon as it ends.
 
     A cell trains in `place`/key, and goes on there if it was killed before. The folder is removed
     when the next record is asked for: by then this one is kept. A failure is a record like any
     other: kept, it is done, and a resumed run does not try it again.
 
     To be closed (contextlib.closing), so that no process outlives an error of the caller.
-
-    Args:
-        cells: By their key, in the order in which they begin.
-        config: What they share, and where they run.
-        done: Keys of records that an interrupted run has already.
-        place: Folder of the run's checkpoints and compiled code.
-
-    Yields:
-        The record of each cell as soon as its training has ended.
 
     Raises:
         ConfigError: The place cannot be written, or the cluster cannot be used.
@@ -179,12 +168,7 @@ def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> Tra
 def measure_again(
     row: Row, request: RerunRequest[ShootoutConfig], records: Sequence[TrainingRecord]
 ) -> list[TrainingRecord]:
-    """Train the arm of a row of the summary again, at its chosen setting, seed by seed.
-
-    Args:
-        row: Of the summary.
-        request: How many of the published seeds, from the first on, and where.
-        records: The published trainings.
+    """Train the arm of a row again, at its chosen setting, with the first of its published seeds.
 
     Raises:
         ConfigError: The arm was never tuned, or there are fewer seeds.

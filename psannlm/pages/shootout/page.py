@@ -14,15 +14,12 @@ from psannlm.pages.shootout import bounds, controls, figures, files, prose
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.pages.shootout.columns import DIFFERENCE
-from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT, by_seed, compare
+from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT, by_seed
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import measure, measure_again, n_cells
-from psannlm.pages.shootout.records import STORE, ShootoutRecord, trainings_of
+from psannlm.pages.shootout.records import STORE, ShootoutRecord, TrainingRecord, trainings_of
 from psannlm.pages.shootout.results import FEWEST_VALUES, Trainings
 from psannlm.pages.shootout.tables import SUMMARY
-
-HEADLINES = ("difference", "val_loss", "val_bits_per_byte")
-"""Columns of an arm's row whose numbers stand outside it, in that order."""
 
 
 class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
@@ -87,7 +84,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
     def numbers(self, run: Evidence) -> Iterator[Number]:
         baseline, rows = run.manifest["parameters"]["baseline"], self.rows(run)
         for row in rows:
-            for name in HEADLINES:
+            for name in ("difference", "val_loss", "val_bits_per_byte"):
                 if (name, row.values["base"]) != ("difference", baseline):
                     yield self.number(row, SUMMARY[name])
         yield from self._gain(run, {row.values["base"]: row for row in rows})
@@ -97,9 +94,6 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
             row = replace(row, values={**row.values, "status": "refused"})
         return super().number(row, column)
 
-    def stem(self, row: Row) -> str:
-        return f"{self.name}.{row.values['base']}"
-
     def summary(self, numbers: Sequence[Number]) -> str:
         return prose.summary(numbers)
 
@@ -108,51 +102,43 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
 
     def _gain(self, run: Evidence, rows: Mapping[str, Row]) -> Iterator[Number]:
         """The sine against gelu with the same learned gains, one planned comparison."""
-        sine, other = controls.SINE, controls.SCALED
-        if not {sine, other} <= rows.keys():
-            return
         info = run_info(self, run)
-        compared = Trainings.of(info.records, info.config).compared
-        found = compare({name: compared[name] for name in (sine, other)}, other, {})[sine]
-        seeds = found.seeds
-        if not seeds.n:
-            return
-        decided = prose.has_verdict(info.config)
-        yield replace(
-            self.number(rows[sine], DIFFERENCE),
-            name=prose.GAIN,
-            quantity=f"validation loss less that of {other}",
-            setting=f"against {other}",
-            value=seeds.mean,
-            status="ok",
-            verdict=found.verdict if decided else "",
-            low=seeds.low,
-            high=seeds.high,
-            n=seeds.n,
-            is_main=False,
-        )
+        for found in controls.gain_rows(Trainings.of(info.records, info.config).compared):
+            arm, other = found["base"], found["other"]
+            if (arm, other) != (controls.SINE, controls.SCALED) or not found["n"]:
+                continue
+            yield replace(
+                self.number(rows[arm], DIFFERENCE),
+                name=prose.GAIN,
+                quantity=f"validation loss less that of {other}",
+                setting=f"against {other}",
+                value=found["difference"],
+                status="ok",
+                verdict=found["verdict"] if prose.has_verdict(info.config) else "",
+                low=found["difference_low"],
+                high=found["difference_high"],
+                n=found["n"],
+                is_main=False,
+            )
 
     def measure_again(
-        self,
-        row: Row,
-        request: RerunRequest[ShootoutConfig],
-        records: Sequence[ShootoutRecord],
+        self, row: Row, request: RerunRequest[ShootoutConfig], records: Sequence[ShootoutRecord]
     ) -> list[ShootoutRecord]:
         return list(measure_again(row, request, trainings_of(records)))
 
     def replicates(
         self, records: Sequence[ShootoutRecord], row: Row, config: ShootoutConfig
     ) -> Mapping[str, Mapping[int, float]]:
-        arm = row.values["base"]
-        found = [r for r in trainings_of(records) if r.final and r.arm == arm]
-        return {"val_loss": by_seed(found)}
+        return {"val_loss": by_seed(_compared(records, row))}
 
     def failures(self, records: Sequence[ShootoutRecord], row: Row) -> list[str]:
-        return [
-            record.reason
-            for record in trainings_of(records)
-            if record.final and record.arm == row.values["base"] and record.reason
-        ]
+        return [record.reason for record in _compared(records, row) if record.reason]
+
+
+def _compared(records: Sequence[ShootoutRecord], row: Row) -> list[TrainingRecord]:
+    """The compared trainings of the arm of a row."""
+    arm = row.values["base"]
+    return [record for record in trainings_of(records) if record.final and record.arm == arm]
 
 
 PAGE = ShootoutPage()

@@ -74,33 +74,31 @@ def finals(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
     ]
 
 
-def ablations(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
-    """Every subset of the sine's parameters learned, the others frozen at their start."""
-    return [
-        Cell(all_arms()[name], chosen[name]._replace(learnable=subset), seed)
-        for seed in config.seeds[: config.side_seeds]
-        for name in config.ablation
-        if name in chosen
-        for subset in subsets()
+def sides(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
+    """Every subset of the sine's parameters learned, the others frozen; other initial scales."""
+    arms = all_arms()
+    settings = [
+        *(
+            (name, chosen[name]._replace(learnable=subset))
+            for name in config.ablation
+            if name in chosen
+            for subset in subsets()
+        ),
+        *(
+            (name, scaled(arms[name], config, chosen[name], scale))
+            for name in config.scale_arms
+            if name in chosen
+            for scale in config.scales
+        ),
     ]
+    seeds = config.seeds[: config.side_seeds]
+    return [Cell(arms[name], setting, seed) for seed in seeds for name, setting in settings]
 
 
 def subsets() -> list[tuple[str, ...]]:
     """All subsets of the sine's parameters, the empty one first."""
     parts = get_args(SinePart)
     return [s for n in range(len(parts) + 1) for s in itertools.combinations(parts, n)]
-
-
-def scales(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
-    """The chosen setting with other initial scales."""
-    arms = all_arms()
-    return [
-        Cell(arms[name], scaled(arms[name], config, chosen[name], scale), seed)
-        for seed in config.seeds[: config.side_seeds]
-        for name in config.scale_arms
-        if name in chosen
-        for scale in config.scales
-    ]
 
 
 def scaled(arm: Arm, config: ShootoutConfig, setting: Setting, scale: float) -> Setting:
@@ -122,7 +120,7 @@ def distinct(cells: Iterable[Cell], config: ShootoutConfig) -> dict[str, Cell]:
 
 def after_tuning(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
     """All trainings that follow the tunings, seed by seed: an early end leaves whole seeds."""
-    cells = [*finals(config, chosen), *ablations(config, chosen), *scales(config, chosen)]
+    cells = [*finals(config, chosen), *sides(config, chosen)]
     return sorted(cells, key=lambda cell: config.seeds.index(cell.seed))
 
 

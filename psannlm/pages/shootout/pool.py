@@ -49,7 +49,9 @@ def slots(config: ShootoutConfig) -> list[Slot]:
         share = str(max(1, torch.get_num_threads() // n))
         variables = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
         return [Slot(torch.device("cpu"), variables)] * n
-    gpus = visible_gpus()
+    count, said = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in said.split(",")] if said else map(str, range(count))
+    gpus = list(names)[:count]  # those that torch sees
     n = config.cells_at_once or len(gpus)
     if n > len(gpus):
         raise ConfigError(
@@ -59,22 +61,10 @@ def slots(config: ShootoutConfig) -> list[Slot]:
     return [Slot(torch.device("cuda", i), {"CUDA_VISIBLE_DEVICES": gpus[i]}) for i in range(n)]
 
 
-def visible_gpus() -> list[str]:
-    """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them."""
-    count = torch.cuda.device_count()
-    said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [name.strip() for name in said.split(",")] if said else map(str, range(count))
-    return list(names)[:count]
-
-
 def train(task: TrainingTask, place: Path, cache: Path, **options: Any) -> Found:
     """Train in a process of its own, or go on with what was begun in `place`/key.
 
-    Args:
-        task: What to train.
-        place: Folder of the run.
-        cache: Where compiled code is kept.
-        options: Of `run_task`: where the process comes from, and when it is ended.
+    Compiled code is kept in `cache`; further options are those of `run_task`.
     """
     begun = dataclasses.replace(task, folder=str(place / task.key), started=time.time())
     [found] = run_task(begun, cache=cache, timeout_seconds=task.timeout_seconds, **options)
@@ -84,15 +74,9 @@ def train(task: TrainingTask, place: Path, cache: Path, **options: Any) -> Found
 def on_this_machine(
     tasks: Sequence[TrainingTask], config: ShootoutConfig, place: Path
 ) -> Generator[tuple[str, Found], None, None]:
-    """Train in all slots; closed early, it ends every process that still runs.
+    """Train in all slots, below `place`; key and result of each training as soon as it has ended.
 
-    Args:
-        tasks: Begun in their order.
-        config: What the slots follow from.
-        place: Folder of the run.
-
-    Yields:
-        Key and result of each training as soon as it has ended.
+    Tasks begin in their order. Closed early, it ends every process that still runs.
     """
     over, cache = threading.Event(), place / COMPILED
     free: queue.SimpleQueue[tuple[Slot, ForkServer | None]] = queue.SimpleQueue()

@@ -114,13 +114,9 @@ class TrainingRecord:
     key: Annotated[str, KEY]
     arm: Annotated[str, ARM]
     base: Annotated[str, table.BASE]
-    setting: Annotated[
-        Setting,
-        about(
-            "[learning rate, initial frequency, standard deviation of weights, "
-            "what the sine learns]."
-        ),
-    ]
+    setting: Annotated[Setting, about(
+        "[learning rate, initial frequency, standard deviation of weights, what the sine learns]."
+    )]  # fmt: skip
     seed: Annotated[int, SEED]
     final: Annotated[bool, about("Whether it is compared; only then the test split is evaluated.")]
     status: Annotated[Literal["ok", "failed"], table.STATUS]
@@ -148,26 +144,18 @@ class TrainingRecord:
     test_tokens: Annotated[int | None, about("Tokens of the test split.", "tokens")] = None
     test_bytes: Annotated[int | None, about("Bytes of the test split.", "bytes")] = None
     leak: Annotated[float | None, LEAK] = None
-    curve: Annotated[
-        tuple[Point, ...],
-        about(
-            "Evaluations on the way, each [step, tokens, seconds, validation loss in nats/token]."
-        ),
-    ] = ()
+    curve: Annotated[tuple[Point, ...], about(
+        "Evaluations on the way, each [step, tokens, seconds, validation loss in nats/token]."
+    )] = ()  # fmt: skip
     documents: Annotated[
         tuple[DocumentLoss, ...], about("Validation documents in order, each [nats, tokens].")
     ] = ()
-    learned: Annotated[
-        tuple[Learned, ...],
-        about("Nonlinearities, each [layer, part, mean before, mean after, 5%, 95% of features]."),
-    ] = ()
-    scores: Annotated[
-        tuple[Score, ...],
-        about(
-            "Tasks of lm-eval, each [task, metric, value, standard error, items, chance, "
-            "of each item]."
-        ),
-    ] = ()
+    learned: Annotated[tuple[Learned, ...], about(
+        "Nonlinearities, each [layer, part, mean before, mean after, 5%, 95% of features]."
+    )] = ()  # fmt: skip
+    scores: Annotated[tuple[Score, ...], about(
+        "Tasks of lm-eval, each [task, metric, value, standard error, items, chance, of each item]."
+    )] = ()  # fmt: skip
 
     def as_json(self) -> str:
         """For the file of this training; raises ValueError for a number that is not finite."""

@@ -28,7 +28,6 @@ from psannlm.pages.shootout.records import Learned, Point, Score
 from psannlm.train import session
 from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
-from psannlm.train.evaluation import Evaluation
 from psannlm.train.pretrained import HIGH, LOW, nonlinearities
 from psannlm.train.session import Session
 
@@ -43,6 +42,12 @@ COMPILER = (
     "torch.utils.cpp_extension",
 )
 """What compiling loads: a fork server that has it spares each compiled training seconds."""
+
+SAME = (
+    "n_steps", "train_tokens", "train_loss", "compiled", "val_loss", "val_tokens", "val_bytes",
+    "test_loss", "test_tokens", "test_bytes",
+)  # fmt: skip
+"""Fields of a record that metrics.json calls alike; those of the test split only if it is read."""
 
 
 @dataclass(frozen=True)
@@ -76,32 +81,27 @@ def measure(task: TrainingTask, mode: str) -> dict[str, Any]:
         with_test=task.final,
         keep_best=False,
     )
-    model = done.trainer.model.eval()
-    before = build(config.network, seed=config.seed)
-    return {
-        **{name: done.metrics[name] for name in ("n_steps", "train_tokens", "train_loss")},
-        "compiled": done.metrics["compiled"],
-        "train_tokens_per_s": done.metrics["tokens_per_s"],
+    model, metrics = done.trainer.model.eval(), done.metrics
+    found: dict[str, Any] = {name: metrics.get(name) for name in SAME}
+    if steps_ended:  # unknown of a process that found nothing left to train
+        found["overhead_seconds"] = steps_ended[0] - task.started
+        for what in ("allocated", "rss"):
+            if (mib := metrics[f"peak_{what}_mib"]) is not None:
+                found[f"peak_{what}_bytes"] = round(mib * MIB)
+    return found | {
+        "train_tokens_per_s": metrics["tokens_per_s"],
+        "val_top1": done.validation.top1,
+        "test_top1": done.test.top1 if done.test else None,
         **_times(folder),
-        **_evaluated("val", done.validation),
-        **_evaluated("test", done.test),
-        # Unknown of a process that found nothing left to train.
-        "peak_allocated_bytes": _bytes(done.metrics["peak_allocated_mib"]) if steps_ended else None,
-        "peak_rss_bytes": _bytes(done.metrics["peak_rss_mib"]) if steps_ended else None,
-        "overhead_seconds": steps_ended[0] - task.started if steps_ended else None,
         "leak": leak_of(model, done.data.validation),
         "documents": done.validation.documents,
-        "learned": list(learned(before, model)),
+        "learned": list(learned(build(config.network, seed=config.seed), model)),
         "scores": _scores(task, done) if task.lm_eval else [],
     }
 
 
 def leak_of(model: Transformer, tokens: Tokens) -> float:
-    """The leak of a trained network on the first T tokens of a split, in float64.
-
-    Args:
-        model: Is left as it is.
-        tokens: Of the split.
+    """The leak of a trained network, left as it is, on the first T tokens of a split, in float64.
 
     Raises:
         ArithmeticError: A logit is not finite.
@@ -134,15 +134,6 @@ def _times(folder: Path) -> dict[str, Any]:
         for row in rows.itertuples()
     ]
     return {"train_seconds": float(spent.iloc[-1]), "curve": curve}
-
-
-def _evaluated(split: str, found: Evaluation | None) -> dict[str, Any]:
-    names = {"loss": "loss", "top1": "top1", "tokens": "n_tokens", "bytes": "n_bytes"}
-    return {f"{split}_{name}": getattr(found, of, None) for name, of in names.items()}
-
-
-def _bytes(mib: float | None) -> int | None:
-    return None if mib is None else round(mib * MIB)
 
 
 def _scores(task: TrainingTask, done: Session) -> tuple[Score, ...]:

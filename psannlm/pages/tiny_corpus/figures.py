@@ -9,16 +9,14 @@ import pandas as pd
 
 from psannlm.evidence import figures
 from psannlm.evidence.figures import QUIET, Axes, Draw, Figure, compose
-from psannlm.pages.tiny_corpus.tables import Trained, beside_yardsticks, elapsed_at
+from psannlm.pages.tiny_corpus.tables import Trained, beside_yardsticks
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 POINTS = 240
 """Most points of a line: what a panel can show, and what keeps a page of long runs light."""
 
-UNITS = (("s", 1), ("min", 60), ("h", 3600))
-"""Of time axes; the largest of which there are at least FEWEST_UNITS is used."""
-
-FEWEST_UNITS = 5
+UNITS = (("h", 3600), ("min", 60), ("s", 1))
+"""Of time axes; the largest of which there are at least five is used."""
 
 
 def binned(rows: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +39,7 @@ def _colour(trained: Trained) -> Any:
 def losses(trained: Trained) -> Figure:
     """Training and validation loss against tokens and against time, with the target."""
     unit, size = _unit(float(trained.speed["elapsed_seconds"].max()))
-    seconds = elapsed_at(trained.speed, trained.losses["step"])
+    seconds = trained.losses["step"].map(trained.speed.set_index("step")["elapsed_seconds"])
     panels: dict[str, Draw] = {
         "by tokens": partial(_loss_lines, trained, trained.losses["tokens"], "tokens trained on"),
         "by time": partial(_loss_lines, trained, seconds / size, f"time, {unit}"),
@@ -57,8 +55,7 @@ def losses(trained: Trained) -> Figure:
 
 
 def _unit(seconds: float) -> tuple[str, int]:
-    fitting = [unit for unit in UNITS if seconds >= FEWEST_UNITS * unit[1]]
-    return fitting[-1] if fitting else UNITS[0]
+    return next((unit for unit in UNITS if seconds >= 5 * unit[1]), UNITS[-1])
 
 
 def _loss_lines(trained: Trained, at: pd.Series, xlabel: str, axes: Axes) -> None:

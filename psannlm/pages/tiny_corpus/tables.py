@@ -1,6 +1,5 @@
 """What a training leaves in its run folder: its files, the way back from them, and metrics.json."""
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,11 +33,8 @@ LOSS = Table(
         Column("epoch", "Passes over the training split so far.", "", "epoch", "g"),
         Column("tokens", "Trained on so far.", "tokens", "tokens", ","),
         Column(
-            "train_loss",
-            "Of the step, or the mean of the epoch's steps.",
-            "nats/token",
-            heading="training loss, mean",
-            format="{:.4f}",
+            "train_loss", "Of the step, or the mean of the epoch's steps.", "nats/token",
+            "training loss, mean", "{:.4f}",
         ),
         VAL_LOSS.but(heading="validation loss", format="{:.4f}"),
         BITS.but(heading="bits per byte", format="{:.3f}"),
@@ -70,23 +66,17 @@ YARDSTICKS = Table(
     (
         Column("name", "The compressor or model.", heading="model"),
         Column(
-            "training_bytes",
-            "Bytes of the training split that it has read before.",
-            "bytes",
-            heading="read before",
-            format=",",
+            "training_bytes", "Bytes of the training split that it has read before.", "bytes",
+            "read before", ",",
         ),
         Column("sees_training_text", "Whether it has read the training split before."),
         Column(
-            "bits_per_byte",
-            "What it needs for the validation split.",
-            "bits/byte",
-            heading="bits per byte",
-            format="{:.3f}",
+            "bits_per_byte", "What it needs for the validation split.", "bits/byte",
+            "bits per byte", "{:.3f}",
         ),
         Column("seconds", "Time that it took.", "s", "time", ",.1f"),
     ),
-)
+)  # fmt: skip
 SINE = Table(
     "sine.csv",
     "One row a feature of the damped sine, before and after the training.",
@@ -132,10 +122,7 @@ METRICS = Table(
         Column("train_loss", "Training loss, mean of the last epoch.", "nats/token"),
         VAL_LOSS,
         PERPLEXITY.but(
-            unit="per token",
-            headline="BMRK-01",
-            quantity="validation perplexity",
-            format=".1f",
+            unit="per token", headline="BMRK-01", quantity="validation perplexity", format=".1f",
             better="lower",
         ),
         Column("corpus_path", "Text trained on."),
@@ -146,10 +133,7 @@ METRICS = Table(
         Column("tokenizer_sha256", "Hash of the tokenizer."),
         Column("vocab_size", "Tokens that the vocabulary has."),
         BITS.but(
-            headline="BMRK-01",
-            quantity="validation text",
-            format=".3f",
-            better="lower",
+            headline="BMRK-01", quantity="validation text", format=".3f", better="lower",
             compare="counted",
         ),
         TOP1,
@@ -158,20 +142,12 @@ METRICS = Table(
         Column("bytes_per_token", "Bytes of the validation split over its tokens.", "bytes/token"),
         Column("test_loss", "Loss on the test split.", "nats/token"),
         Column(
-            "test_bits_per_byte",
-            "Loss on the test split over ln 2 and the bytes of a token.",
-            "bits/byte",
-            headline="BMRK-01",
-            quantity="test text",
-            format=".3f",
+            "test_bits_per_byte", "Loss on the test split over ln 2 and the bytes of a token.",
+            "bits/byte", headline="BMRK-01", quantity="test text", format=".3f",
         ),
         Column(
-            "test_perplexity",
-            "Exponential of the loss on the test split.",
-            "per token",
-            headline="BMRK-01",
-            quantity="test perplexity",
-            format=".1f",
+            "test_perplexity", "Exponential of the loss on the test split.", "per token",
+            headline="BMRK-01", quantity="test perplexity", format=".1f",
         ),
         Column("test_tokens", "Tokens of the test split.", "tokens"),
         Column("test_bytes", "Bytes of the test split.", "bytes"),
@@ -186,13 +162,8 @@ METRICS = Table(
         Column("train_split_bytes", "Bytes of the training split.", "bytes"),
         Column("train_seconds", "Time of all steps.", "s"),
         Column(
-            "tokens_per_s",
-            "Training speed over the steady steps.",
-            "tokens/s",
-            quantity="training speed",
-            format=",.0f",
-            better="higher",
-            compare="single",
+            "tokens_per_s", "Training speed over the steady steps.", "tokens/s",
+            quantity="training speed", format=",.0f", better="higher", compare="single",
         ),
         Column("mfu", "Matrix products a second over the ceiling measured in the same run."),
         Column("ceiling_flop_per_s", "Fastest matrix product measured in the same run.", "FLOP/s"),
@@ -208,7 +179,7 @@ METRICS = Table(
         Column("parallel", "How ranks share the network, ddp or fsdp."),
     ),
     fixed=("train_loss", "val_loss", "perplexity", "corpus_path"),
-)
+)  # fmt: skip
 STATED = Table(
     METRICS.file,
     METRICS.text,
@@ -228,9 +199,9 @@ class Trained:
 
     losses: pd.DataFrame  # loss.csv
     speed: pd.DataFrame  # speed.csv
-    metrics: Mapping[str, Any]
     yardsticks: pd.DataFrame
     sine: pd.DataFrame  # sine.csv; no rows for a base without a damped sine
+    metrics: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]]
     texts: Mapping[str, str] = field(repr=False)  # content of its files, by name
     key: tuple[Any, ...] = ("training",)
@@ -246,10 +217,14 @@ def from_texts(texts: Mapping[str, str]) -> list[Trained]:
     Raises:
         ValueError: A file is not what its name says; names the file and what it lacks.
     """
-    frames = [_csv(table, texts) for table in (LOSS, SPEED, YARDSTICKS, SINE)]
+    frames = []
+    for one in (LOSS, SPEED, YARDSTICKS, SINE):
+        frames.append(table.read_table(one.file, texts[one.file]))
+        if missing := [name for name in one.names if name not in frames[-1].columns]:
+            raise ValueError(f"{one.file} lacks {', '.join(missing)}")
+    metrics, samples = (json.loads(texts[one.file]) for one in (METRICS, SAMPLES))
     losses, speed, yardsticks, sine = frames
-    metrics, samples = (json.loads(texts[table.file]) for table in (METRICS, SAMPLES))
-    return [Trained(losses, speed, metrics, yardsticks, sine, samples, texts)]
+    return [Trained(losses, speed, yardsticks, sine, metrics, samples, texts)]
 
 
 STORE: RecordStore[Trained] = RecordStore(
@@ -261,24 +236,12 @@ STORE: RecordStore[Trained] = RecordStore(
 )
 
 
-def _csv(table: Table, texts: Mapping[str, str]) -> pd.DataFrame:
-    frame = pd.read_csv(io.StringIO(texts[table.file]))
-    if missing := [name for name in table.names if name not in frame.columns]:
-        raise ValueError(f"{table.file} lacks {', '.join(missing)}")
-    return frame
-
-
 def metrics_of(trained: Trained, run: RunInfo[TrainingConfig]) -> dict[str, Any]:
     """What metrics.json must state: all that follows from the log, the request and itself."""
-    stated = trained.metrics
-    return {**stated, **_from_log(trained), **_from_sizes(stated), **_from_request(stated, run)}
-
-
-def _from_log(trained: Trained) -> dict[str, Any]:
-    """What follows from loss.csv and speed.csv."""
-    evaluations, speed = trained.rows("evaluation"), trained.speed
+    stated, evaluations, speed = trained.metrics, trained.rows("evaluation"), trained.speed
     last, best = evaluations.iloc[-1], evaluations.loc[evaluations["val_loss"].idxmin()]
     return {
+        **stated,
         "n_steps": int(trained.rows("step")["step"].iloc[-1]),
         "train_loss": float(trained.rows("epoch")["train_loss"].iloc[-1]),
         "val_loss": float(last["val_loss"]),
@@ -286,8 +249,10 @@ def _from_log(trained: Trained) -> dict[str, Any]:
         "best_val_loss": float(best["val_loss"]),
         "best_step": int(best["step"]),
         "train_seconds": float(speed["elapsed_seconds"].iloc[-1]),
-        "tokens_per_s": journal.tokens_per_s(speed, trained.metrics["batch_tokens"]),
+        "tokens_per_s": journal.tokens_per_s(speed, stated["batch_tokens"]),
         "wait_share": journal.wait_share(speed),
+        **_from_sizes(stated),
+        **_from_request(stated, run),
     }
 
 
@@ -323,11 +288,6 @@ def _from_request(metrics: Mapping[str, Any], run: RunInfo[TrainingConfig]) -> d
         "n_parameters": cost.n_parameters,
         "mfu": None if ceiling is None else rate / ceiling,
     }
-
-
-def elapsed_at(speed: pd.DataFrame, steps: pd.Series) -> pd.Series:
-    """Seconds from the start of the training to the end of each of `steps`."""
-    return steps.map(speed.set_index("step")["elapsed_seconds"])
 
 
 def beside_yardsticks(trained: Trained) -> pd.DataFrame:
