@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,16 @@ MemoryCell = Cell[Setting]
 
 def further_settings(config: MemoryConfig) -> list[Setting]:
     """What is counted but not compared in time: curves over batch and context, and variants."""
-    first = config.batch_tokens[0]
-    places = [(config.context_length, tokens) for tokens in config.batch_tokens]
+    own, first = config.context_length, config.batch_tokens[0]
+    places = [(own, tokens) for tokens in config.batch_tokens]
     places += [(context, first) for context in config.contexts]
     curves = [
         Setting(base, *place, checkpoint, config.precision[0], raw.DEFAULT)
-        for base in config.base
-        for place in places
-        for checkpoint in (False, True)
+        for base, place, checkpoint in product(config.base, places, (False, True))
     ]
     variants = [
-        Setting(base, config.context_length, first, False, precision, variant)
-        for variant in config.variants
-        for base in config.base
-        for precision in config.precision
+        Setting(base, own, first, False, precision, variant)
+        for variant, base, precision in product(config.variants, config.base, config.precision)
         if variant != raw.PLAIN_SINE or has_sine(config.network_of(base))
     ]
     main = set(main_settings(config))

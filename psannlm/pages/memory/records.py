@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Annotated, Any, Literal, NamedTuple
 
 from psannlm.evidence import store
@@ -179,12 +180,8 @@ STORE = store.RecordStore(
 def main_settings(config: MemoryConfig) -> list[Setting]:
     """Every base, checkpointing off and on, in every precision, at the first batch."""
     place = config.context_length, config.batch_tokens[0]
-    return [
-        Setting(base, *place, checkpoint, precision, DEFAULT)
-        for base in config.base
-        for checkpoint in (False, True)
-        for precision in config.precision
-    ]
+    wanted = product(config.base, (False, True), config.precision)
+    return [Setting(base, *place, on, precision, DEFAULT) for base, on, precision in wanted]
 
 
 def problems(records: Sequence[AnyRecord], config: MemoryConfig) -> Iterator[str]:

@@ -247,9 +247,8 @@ def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables
     config = run.config
     known = config.model_dump(include={"d_model", "n_layers", "vocab_size"})
     known |= {"device": run.device, "timestamp": run.name}
-    rows = {
-        setting: _row(mine) | known for setting, mine in by_setting(ours(records), config).items()
-    }
+    settings = by_setting(ours(records), config)
+    rows = {setting: _row(mine) | known for setting, mine in settings.items()}
     pairs = pairs_of(list(rows))
     return {
         MEMORY.file: MEMORY.frame(rows.values()),
@@ -280,9 +279,8 @@ def step_seconds(records: Iterable[MemoryRecord]) -> dict[int, float]:
 def _row(mine: Sequence[MemoryRecord]) -> dict[str, Any]:
     """Bytes are the largest of the processes, in MiB; seconds are their median."""
     good = [record for record in mine if record.status == "ok"]
-    allocated, reserved = (
-        most_mib(good, f"peak_{kind}_bytes") for kind in ("allocated", "reserved")
-    )
+    allocated = most_mib(good, "peak_allocated_bytes")
+    reserved = most_mib(good, "peak_reserved_bytes")
     row = mine[0].setting._asdict() | outcome_cells(mine) | _of_prediction(mine[0].predicted)
     row |= {
         "amp": row.pop("precision"),
@@ -396,11 +394,9 @@ def kinds_of(rows: pd.DataFrame) -> list[str]:
 
 def parts(rows: pd.DataFrame) -> pd.DataFrame:
     """What is predicted, part by part, beside what was counted and measured, for people."""
-    names = (
-        "base", "amp", "grad_checkpoint", "predicted_parameters_mib", "predicted_gradients_mib",
-        "predicted_optimizer_mib", "predicted_logits_mib", "predicted_saved_mib", "saved_mib",
-        "saved_error", "predicted_peak_mib", "peak_allocated_mib", "peak_error",
-    )  # fmt: skip
+    names = ["base", "amp", "grad_checkpoint", *(f"predicted_{part}_mib" for part in PARTS)]
+    for what, column in MEASURED.items():
+        names += [f"predicted_{what}_mib", column, f"{what}_error"]
     view = MEMORY.view(rows, names)
     for kind in kinds_of(rows):
         sizes = [kinds.get(kind) for kinds in rows["predicted_kinds_mib"]]
