@@ -13,60 +13,38 @@ from psannlm.evidence.page import Page, RunInfo
 from psannlm.evidence.runs import Run
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.page import PAGE
-from psannlm.pages.throughput.plan import labels, plan
+from psannlm.pages.throughput.plan import plan
 from psannlm.pages.throughput.records import CEILING, CellRecord
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 64, "context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2,
+    "d_mlp": 32, "preset": "cpu", "device": "cpu", "n_repeats": 6, "min_seconds": 0.01,
+    "min_steps": 2, "timeout_seconds": 60.0, "learning_rate": 0.001, "seed": 0,
+}  # fmt: skip
+"""What configurations of small measurements have in common."""
+
+SMALL_TASK: dict[str, Any] = {
+    "batch_tokens": 64, "precision": "fp32", "device": "cpu", "min_seconds": 0.001, "min_steps": 2,
+    "learning_rate": 0.01, "seed": 0,
+}  # fmt: skip
+"""What tasks of a small network have in common."""
 
 
 def throughput_config(**changes: Any) -> ThroughputConfig:
     values: dict[str, Any] = {
-        "vocab_size": 64,
-        "context_length": 16,
-        "d_model": 16,
-        "n_layers": 1,
-        "n_heads": 2,
-        "d_mlp": 32,
-        "preset": "cpu",
-        "base": ("respsann",),
-        "baseline": "transformer",
-        "batch_tokens": (32,),
-        "mode": ("forward",),
-        "precision": ("fp32",),
-        "compile": False,
-        "device": "cpu",
-        "n_repeats": 6,
-        "min_seconds": 0.01,
-        "min_steps": 2,
-        "timeout_seconds": 60.0,
-        "learning_rate": 0.001,
-        "seed": 0,
-    }
-    return ThroughputConfig(**values | changes)
+        "base": ("respsann",), "baseline": "transformer", "batch_tokens": (32,),
+        "mode": ("forward",), "precision": ("fp32",), "compile": False,
+    }  # fmt: skip
+    return ThroughputConfig(**SMALL | values | changes)
 
 
 def record(**changes: Any) -> CellRecord:
     values: dict[str, Any] = {
-        "repeat": 0,
-        "order": 0,
-        "label": "respsann",
-        "base": "respsann",
-        "batch_tokens": 32,
-        "context_length": 16,
-        "mode": "forward",
-        "precision": "fp32",
-        "compiled": False,
-        "status": "ok",
-        "reason": "",
-        "started_at": "2026-01-01T00:00:00+00:00",
-        "flops": 1000,
-        "compile_seconds": None,
-        "n_warmup": 6,
-        "steady": True,
-        "loss": None,
-        "peak_allocated_bytes": None,
-        "peak_reserved_bytes": None,
-        "peak_rss_bytes": 2**28,
-        "seconds": (0.5, 0.5),
-    }
+        "repeat": 0, "order": 0, "label": "respsann", "base": "respsann", "batch_tokens": 32,
+        "context_length": 16, "mode": "forward", "precision": "fp32", "status": "ok", "reason": "",
+        "started_at": "2026-01-01T00:00:00+00:00", "flops": 1000, "n_warmup": 6, "steady": True,
+        "peak_rss_bytes": 2**28, "seconds": (0.5, 0.5),
+    }  # fmt: skip
     return CellRecord(**values | changes)
 
 
@@ -77,45 +55,27 @@ def throughput_records(
     draw = random.Random(seed)
     records = []
     for cell in plan(config):
-        for mode in cell.modes:
+        place = cell._asdict()
+        for mode in place.pop("modes"):
             if mode == CEILING:
-                records.append(
-                    record(
-                        **_place(cell),
-                        mode=mode,
-                        flops=10**9,
-                        seconds=(0.001,),
-                        peak_rss_bytes=None,
-                    )
-                )
-                continue
-            speed = speeds.get(cell.label, speeds[cell.base]) * (1 + draw.gauss(0, noise))
-            second = cell.batch_tokens / speed
-            records.append(record(**_place(cell), mode=mode, seconds=(second,) * 3))
+                found: dict[str, Any] = {"flops": 10**9, "seconds": (0.001,)}
+            else:
+                speed = speeds.get(cell.label, speeds[cell.base]) * (1 + draw.gauss(0, noise))
+                found = {"seconds": (cell.batch_tokens / speed,) * 3}
+            records.append(record(**place, mode=mode, **found))
     return records
 
 
-def _place(cell: Any) -> dict[str, Any]:
-    names = ("repeat", "order", "label", "base", "batch_tokens", "precision")
-    return {name: getattr(cell, name) for name in names}
-
-
 def executed_notebook(title: str = "Throughput") -> Any:
+    shown = {"text/html": "<b>rows</b>", "image/png": "AAAA"}
+    outputs = [
+        new_output("execute_result", shown, execution_count=2),
+        new_output("stream", name="stdout", text="progress"),
+    ]
     cells = [
         new_markdown_cell(f"# {title}"),
         new_code_cell("preset = 1", execution_count=1, metadata={"tags": ["parameters"]}),
-        new_code_cell(
-            "table",
-            execution_count=2,
-            outputs=[
-                new_output(
-                    "execute_result",
-                    {"text/html": "<b>rows</b>", "image/png": "AAAA"},
-                    execution_count=2,
-                ),
-                new_output("stream", name="stdout", text="progress"),
-            ],
-        ),
+        new_code_cell("table", execution_count=2, outputs=outputs),
     ]
     for i, cell in enumerate(cells):
         cell.id = f"cell-{i}"
@@ -148,9 +108,7 @@ def throughput_run(
     """A sealed run folder of synthetic records; returns it."""
     config = throughput_config(preset=preset)
     speeds = speeds or {"respsann": 900.0, "transformer": 1000.0}
-    records = throughput_records(config, speeds)
-    assert set(labels(config)) >= set(speeds)
-    return sealed_run(PAGE, config, records, reports, status=status)
+    return sealed_run(PAGE, config, throughput_records(config, speeds), reports, status=status)
 
 
 def sealed_run(
@@ -166,11 +124,9 @@ def sealed_run(
     manifest = start_manifest(page.name, config) | facts
     run = Run.start(page.folder, manifest, reports=reports, suffix=page.suffix)
     info = RunInfo(config, run.manifest, records)
-    for name, text in page.texts(records, info).items():
+    files = page.texts(records, info) | page.files(page.tabulate(records, info), info)
+    files |= {f"{page.name}.ipynb": nbformat.writes(executed_notebook(page.title))}
+    for name, text in files.items():
         run.write(name, text)
-    for name, text in page.files(page.tabulate(records, info), info).items():
-        run.write(name, text)
-    notebook = nbformat.writes(executed_notebook(page.title))
-    run.write(f"{page.name}.ipynb", notebook)
     run.seal(status)
     return run.folder

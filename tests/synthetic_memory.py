@@ -3,6 +3,7 @@
 import functools
 import random
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,76 +12,53 @@ from psannlm.evidence.runs import Evidence, all_runs
 from psannlm.files import MIB
 from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.page import PAGE
-from psannlm.pages.memory.records import MemoryRecord, PeerRecord
-from tests.synthetic import sealed_run
+from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
+from tests.synthetic import SMALL, sealed_run
 
 PARAMETERS = 2 * MIB
 SAVED = {True: 4 * MIB, False: 10 * MIB}
 """Bytes for backward of 32 tokens in fp32, with and without checkpointing."""
 
 PLAIN = {"default": 1.0, "plain_sine": 2.0, "plain_loss": 1.5}
+OUTCOME: dict[str, Any] = {
+    "base": "respsann", "context_length": 16, "batch_tokens": 32, "precision": "fp32",
+    "status": "ok", "reason": "", "started_at": "2026-01-01T00:00:00+00:00",
+    "n_parameters": PARAMETERS // 4,
+}  # fmt: skip
 
 
 def memory_config(**changes: Any) -> MemoryConfig:
     values: dict[str, Any] = {
-        "vocab_size": 64, "context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2,
-        "d_mlp": 32, "preset": "cpu", "base": ("respsann", "transformer"),
-        "batch_tokens": (32, 64), "contexts": (8,), "precision": ("fp32", "bf16"),
-        "variants": ("plain_sine", "plain_loss"), "loss_chunk_tokens": 16, "peer": "",
-        "device": "cpu", "n_repeats": 6, "min_seconds": 0.01, "min_steps": 2,
-        "timeout_seconds": 60.0, "learning_rate": 0.001, "seed": 0,
+        "n_layers": 2, "base": ("respsann", "transformer"), "batch_tokens": (32, 64),
+        "contexts": (8,), "precision": ("fp32", "bf16"), "variants": ("plain_sine", "plain_loss"),
+        "loss_chunk_tokens": 16, "peer": "",
     }  # fmt: skip
-    return MemoryConfig(**values | changes)
+    return MemoryConfig(**SMALL | values | changes)
 
 
 def memory_record(**changes: Any) -> MemoryRecord:
-    """A process that succeeded; what is not given follows from its setting."""
-    setting: dict[str, Any] = {
-        "base": "respsann", "context_length": 16, "batch_tokens": 32, "grad_checkpoint": False,
-        "precision": "fp32", "variant": "default",
+    """A process; what is not given follows from its setting, and of a failed one is unknown."""
+    values = OUTCOME | {"grad_checkpoint": False, "variant": "default"} | changes
+    share = values["batch_tokens"] / 32 * (0.5 if values["precision"] == "bf16" else 1)
+    saved = int(SAVED[values["grad_checkpoint"]] * share * PLAIN[values["variant"]])
+    peak = 4 * PARAMETERS + saved + MIB
+    predicted = {
+        "parameters": PARAMETERS, "gradients": PARAMETERS, "optimizer": 2 * PARAMETERS,
+        "logits": MIB, "peak": peak, "saved: attention": saved // 4,
+        "saved: mlp": saved - saved // 4,
     }  # fmt: skip
-    setting |= {name: changes[name] for name in setting if name in changes}
-    saved = _saved_bytes(setting)
-    values: dict[str, Any] = {
-        "repeat": 0,
-        "order": 0,
-        "status": "ok",
-        "reason": "",
-        "started_at": "2026-01-01T00:00:00+00:00",
-        "n_parameters": PARAMETERS // 4,
-        "predicted": {
-            "parameters": PARAMETERS,
-            "gradients": PARAMETERS,
-            "optimizer": 2 * PARAMETERS,
-            "logits": MIB,
-            "peak": 4 * PARAMETERS + saved + MIB,
-            "saved: attention": saved // 4,
-            "saved: mlp": saved - saved // 4,
-        },
-        "saved_bytes": saved,
-        "saved_kinds": {"float32 (2, 16, 16)": saved},
-        "peak_allocated_bytes": 4 * PARAMETERS + saved + MIB,
-        "peak_reserved_bytes": None,
-        "rss_before_bytes": 100 * MIB,
-        "peak_rss_bytes": 150 * MIB + saved,
-        "loss": 4.0,
-        "seconds": (0.5, 0.5),
-    }
-    return MemoryRecord(**values | setting | changes)
-
-
-def _saved_bytes(setting: dict[str, Any]) -> int:
-    share = setting["batch_tokens"] / 32 * (0.5 if setting["precision"] == "bf16" else 1)
-    return int(SAVED[setting["grad_checkpoint"]] * share * PLAIN[setting["variant"]])
+    found: dict[str, Any] = {
+        "saved_bytes": saved, "saved_kinds": {"float32 (2, 16, 16)": saved},
+        "peak_allocated_bytes": peak, "rss_before_bytes": 100 * MIB,
+        "peak_rss_bytes": 150 * MIB + saved, "loss": 4.0, "seconds": (0.5, 0.5),
+    }  # fmt: skip
+    known = {"repeat": 0, "order": 0, "predicted": predicted}
+    return MemoryRecord(**known | (found if values["status"] == "ok" else {}) | values)
 
 
 def failed_record(reason: str = "out of memory: full", **changes: Any) -> MemoryRecord:
     """A process of which nothing came back."""
-    unknown = dict.fromkeys(
-        ("saved_bytes", "peak_allocated_bytes", "rss_before_bytes", "peak_rss_bytes", "loss")
-    )
-    failure = {"status": "failed", "reason": reason, "saved_kinds": {}, "seconds": ()}
-    return memory_record(**unknown | failure | changes)
+    return memory_record(status="failed", reason=reason, **changes)
 
 
 def settings(config: MemoryConfig) -> list[dict[str, Any]]:
@@ -91,46 +69,30 @@ def settings(config: MemoryConfig) -> list[dict[str, Any]]:
     found = [(shape, on, "default") for shape in shapes for on in (False, True)]
     found += [(shapes[0], False, variant) for variant in config.variants]
     return [
-        {
-            "base": base,
-            "context_length": context,
-            "batch_tokens": tokens,
-            "grad_checkpoint": on,
-            "precision": precision,
-            "variant": variant,
-        }
-        for base in config.base
-        for precision in config.precision
-        for (context, tokens), on, variant in found
+        Setting(base, *shape, on, precision, variant)._asdict()
+        for base, precision, (shape, on, variant) in product(config.base, config.precision, found)
     ]
 
 
-def memory_records(
-    config: MemoryConfig, *, slower: float = 1.3, noise: float = 0.002, seed: int = 0
-) -> list[MemoryRecord]:
-    """Records of a whole run, in which checkpointing makes a step `slower` times as long."""
-    draw = random.Random(seed)
-    records = []
-    for repeat in range(config.n_repeats):
-        for setting in settings(config):
-            second = (
-                0.5 * (slower if setting["grad_checkpoint"] else 1) * (1 + draw.gauss(0, noise))
-            )
-            place = {"repeat": repeat, "order": len(records), "seconds": (second,) * 2}
-            records.append(memory_record(**setting, **place))
+def memory_records(config: MemoryConfig, *, noise: float = 0.002) -> list[MemoryRecord]:
+    """Records of a whole run, in which checkpointing makes a step 1.3 times as long."""
+    draw = random.Random(0)
+    records: list[MemoryRecord] = []
+    for repeat, setting in product(range(config.n_repeats), settings(config)):
+        second = 0.5 * (1.3 if setting["grad_checkpoint"] else 1) * (1 + draw.gauss(0, noise))
+        place = {"repeat": repeat, "order": len(records), "seconds": (second,) * 2}
+        records.append(memory_record(**setting, **place))
     return records
 
 
 def peer_record(**changes: Any) -> PeerRecord:
     """The published package, which saves 25 MiB."""
     values: dict[str, Any] = {
-        "package": "package", "version": "1.0", "base": "respsann", "vocab_size": 64,
-        "d_model": 16, "n_layers": 2, "n_heads": 2, "d_mlp": 32, "context_length": 16,
-        "batch_tokens": 32, "precision": "fp32", "status": "ok", "reason": "",
-        "started_at": "2026-01-01T00:00:00+00:00", "n_parameters": PARAMETERS // 4,
-        "saved_bytes": 25 * MIB, "saved_kinds": {"float32 (2, 16, 16)": 25 * MIB},
+        "package": "package", "version": "1.0", "vocab_size": 64, "d_model": 16, "n_layers": 2,
+        "n_heads": 2, "d_mlp": 32, "saved_bytes": 25 * MIB,
+        "saved_kinds": {"float32 (2, 16, 16)": 25 * MIB},
     }  # fmt: skip
-    return PeerRecord(**values | changes)
+    return PeerRecord(**OUTCOME | values | changes)
 
 
 def memory_run(

@@ -10,31 +10,15 @@ from psannlm.evidence.page import RunInfo, run_info
 from psannlm.evidence.runs import load
 from psannlm.files import MIB
 from psannlm.pages.memory import figures, prose
+from psannlm.pages.memory import tables as made
 from psannlm.pages.memory.page import PAGE
-from psannlm.pages.memory.records import Setting, from_texts, to_texts
-from psannlm.pages.memory.tables import (
-    GOALS,
-    MEMORY,
-    PEER,
-    SAVINGS,
-    WITHIN,
-    checkpointing_rows,
-    goal,
-    kinds_of,
-    main_rows,
-    pairs_of,
-    tabulate,
-)
-from tests.synthetic_memory import (
-    committed_run,
-    failed_record,
-    memory_config,
-    memory_record,
-    memory_records,
-    memory_run,
-    peer_record,
-    settings,
-)
+from psannlm.pages.memory.records import STORE, Setting
+from psannlm.pages.memory.tables import MEMORY, PEER, SAVINGS
+from tests import synthetic_memory as synthetic
+from tests.pages import info_of
+from tests.synthetic_memory import failed_record, memory_config, memory_record, memory_records
+
+peer_record = synthetic.peer_record
 
 ONE = memory_config(
     base=("respsann",), batch_tokens=(32,), contexts=(), precision=("fp32",), n_repeats=3
@@ -50,18 +34,17 @@ PLACE = {"context_length": 512, "batch_tokens": 512}
 
 
 def tables(records, config=ONE):
-    manifest = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
-    return tabulate(records, RunInfo(config, manifest))
+    return PAGE.tabulate(records, info_of(PAGE, config, records))
 
 
-def rows_of(records, config=ONE, table=MEMORY):
-    return tables(records, config)[table.file].to_dict("records")
-
-
-def row_of(records, config=ONE, table=MEMORY, **wanted):
-    found = rows_of(records, config, table)
-    [row] = [row for row in found if wanted.items() <= row.items()]
+def row_of(records, config=ONE, table=MEMORY):
+    [row] = tables(records, config)[table.file].to_dict("records")
     return row
+
+
+WHOLE = tables(memory_records(ALL), ALL)
+ROWS = WHOLE[MEMORY.file]
+FP32 = ROWS[ROWS["amp"] == "fp32"]
 
 
 def pair(off=None, on=None):
@@ -74,11 +57,11 @@ def test_records_survive_their_files():
     awkward = failed_record('out of memory: "tried", 3\nlines é', loss=1 / 7)
     records = [memory_record(seconds=(0.1, 1 / 3)), awkward, peer_record()]
 
-    texts = to_texts(records)
+    texts = STORE.texts(records)
 
-    assert from_texts(texts) == records
+    assert STORE.records(texts) == records
     assert len(texts["samples.csv"].splitlines()) == 1 + 2
-    assert from_texts(to_texts([])) == []
+    assert STORE.records(STORE.texts([])) == []
 
 
 def test_every_setting_is_a_row_in_the_order_of_the_configuration():
@@ -122,25 +105,18 @@ def test_what_failed_is_a_row_with_its_reasons_and_what_was_predicted():
 
 
 @pytest.mark.parametrize(
-    ("counted", "said"),
-    [
-        (1000, "within 2%"),
-        (985, "within 2%"),
-        (980, "not within 2%"),
-        (1015, "within 2%"),
-        (1030, "not within 2%"),
-    ],
+    ("counted", "is_near"), [(1000, True), (985, True), (980, False), (1015, True), (1030, False)]
 )
-def test_a_prediction_stands_beside_what_was_counted_with_its_error(counted, said):
+def test_a_prediction_stands_beside_what_was_counted_with_its_error(counted, is_near):
     row = row_of([memory_record(predicted={"saved: mlp": 1000}, saved_bytes=counted)])
 
     assert row["predicted_kinds_mib"] == {"mlp": 1000 / MIB}
     assert row["saved_error"] == pytest.approx(1000 / counted - 1)
-    assert row["saved_verdict"] == said
+    assert row["saved_verdict"] == ("within 2%" if is_near else "not within 2%")
 
 
 def test_each_saver_is_held_against_the_setting_that_lacks_it():
-    assert set(pairs_of([OFF, ON, SINE, LOSS])) == {
+    assert set(made.pairs_of([OFF, ON, SINE, LOSS])) == {
         ("checkpointing", OFF, ON),
         ("fast_sine", SINE, OFF),
         ("chunked_loss", LOSS, OFF),
@@ -149,11 +125,12 @@ def test_each_saver_is_held_against_the_setting_that_lacks_it():
 
 @pytest.mark.parametrize("name", Setting._fields[:-1])
 def test_rows_that_differ_in_something_else_too_are_no_pair(name):
-    assert list(pairs_of([OFF, SINE._replace(**{name: getattr(OTHER, name)})])) == []
+    assert list(made.pairs_of([OFF, SINE._replace(**{name: getattr(OTHER, name)})])) == []
 
 
 def test_every_pair_of_a_whole_run_differs_in_one_and_is_found_once():
-    pairs = list(pairs_of([Setting(**setting) for setting in settings(memory_config())]))
+    settings = [Setting(**setting) for setting in synthetic.settings(memory_config())]
+    pairs = list(made.pairs_of(settings))
 
     assert len(pairs) == len(set(pairs)) == 2 * 2 * (3 + 2), "bases, precisions, shapes, variants"
     assert {sum(a == b for a, b in zip(off, on, strict=True)) for _, off, on in pairs} == {5}
@@ -167,13 +144,8 @@ def test_bytes_are_what_there_is_less_of_and_as_a_share_of_those_without(saved, 
 
     assert (row["saved_without_mib"], row["saved_with_mib"]) == (10, saved)
     assert (row["saved_less_mib"], row["saved_less_share"]) == pytest.approx((less, share))
-
-
-def test_of_nothing_there_is_no_share():
-    row = pair({"saved_bytes": 0, "saved_kinds": {}})
-
-    assert pd.isna(row["saved_less_mib"])
-    assert pd.isna(row["saved_less_share"])
+    of_nothing = pair({"saved_bytes": 0, "saved_kinds": {}})
+    assert [of_nothing["saved_less_mib"], of_nothing["saved_less_share"]] == [None, None]
 
 
 def test_the_time_ratio_is_the_median_of_the_blocks_that_both_sides_have():
@@ -206,26 +178,26 @@ def test_every_precision_of_the_package_is_held_against_ours_in_the_same():
     records = [memory_record(), memory_record(precision="bf16", saved_bytes=5 * MIB)]
     peers = [peer_record(), peer_record(precision="bf16", saved_bytes=20 * MIB)]
 
-    found = rows_of([*records, *peers], config, PEER)
+    rows = tables([*records, *peers], config)[PEER.file]
 
-    assert [row["ratio"] for row in found] == [0.4, 0.25]
-    assert [row["package"] for row in found] == ["package 1.0"] * 2
-    assert [row["goal"] for row in found] == [None, None], "the goals are for another shape"
+    assert list(rows["ratio"]) == [0.4, 0.25]
+    assert set(rows["package"]) == {"package 1.0"}
+    assert set(rows["goal"]) == {None}, "the goals are for another shape"
 
 
 @pytest.mark.parametrize("name", SHAPE)
 def test_another_shape_has_no_goal(name):
     other = AT_GOAL.model_copy(update={name: SHAPE[name] * 2})
 
-    assert [goal(precision, AT_GOAL) for precision in GOALS] == [0.45, 0.40]
-    assert [goal(precision, other) for precision in GOALS] == [None, None]
-    assert goal("fp16", AT_GOAL) is None
+    assert [made.goal(precision, AT_GOAL) for precision in made.GOALS] == [0.45, 0.40]
+    assert [made.goal(precision, other) for precision in made.GOALS] == [None, None]
+    assert made.goal("fp16", AT_GOAL) is None
 
 
 @pytest.mark.parametrize(("theirs", "said"), [(25, "reached"), (20, "not reached")])
 def test_at_the_shape_of_the_goals_there_is_a_verdict_that_the_answer_tells(theirs, said):
-    mine = memory_record(**PLACE, saved_bytes=9 * MIB)
-    found = tables([mine, peer_record(**PLACE, saved_bytes=theirs * MIB * 9 // 10)], AT_GOAL)
+    mine = memory_record(**PLACE, saved_bytes=10 * MIB)
+    found = tables([mine, peer_record(**PLACE, saved_bytes=theirs * MIB)], AT_GOAL)
 
     assert list(found[PEER.file]["verdict"]) == [said]
     assert f"(goal: at most 0.45, {said})." in prose.answer(found, AT_GOAL)
@@ -250,45 +222,34 @@ def test_without_both_sides_there_is_neither_ratio_nor_verdict(mine, theirs):
     assert said in prose.answer(found, AT_GOAL)
 
 
-def test_without_pairs_and_packages_tables_are_empty_but_have_their_columns():
-    found = tables([memory_record()])
+@pytest.mark.parametrize("table", [SAVINGS, PEER])
+def test_without_pairs_and_packages_tables_are_empty_but_have_their_columns(table):
+    found = tables([memory_record()])[table.file]
 
-    assert list(found[SAVINGS.file].columns) == SAVINGS.names
-    assert list(found[PEER.file].columns) == PEER.names
-    assert found[SAVINGS.file].empty
-    assert found[PEER.file].empty
+    assert found.empty
+    assert list(found.columns) == table.names
 
 
 def test_memory_json_opens_as_the_benchmark_plan_has_it():
-    text = MEMORY.write(tables(memory_records(ONE))[MEMORY.file])
+    text = MEMORY.write(tables([memory_record()])[MEMORY.file])
 
-    plan = ("base", "d_model", "n_layers", "grad_checkpoint", "amp", "max_memory_mb", "elapsed_s")
-    assert tuple(json.loads(text)[0])[:7] == plan
-
-
-def test_bases_are_compared_at_the_first_batch_and_the_runs_own_context():
-    rows = main_rows(tables(memory_records(ALL), ALL)[MEMORY.file], ALL)
-
-    assert set(zip(rows["batch_tokens"], rows["context_length"], strict=True)) == {(32, 16)}
+    plan = ["base", "d_model", "n_layers", "grad_checkpoint", "amp", "max_memory_mb", "elapsed_s"]
+    assert list(json.loads(text)[0])[:7] == plan
 
 
 def test_what_people_read_of_a_pair_has_shares_and_an_interval_where_blocks_repeat():
     columns = ("saved_less_mib", "peak_less_mib", "time_ratio")
-    views = []
-    for n_repeats in (1, 2):
+    for n_repeats, ratio in ((1, "1.30"), (2, "1.30 (1.30 – 1.30)")):
         config = memory_config(n_repeats=n_repeats)
         found = tables(memory_records(config, noise=0.0), config)[SAVINGS.file]
-        pairs = checkpointing_rows(found, config)
-        assert list(pairs["base"]) == ["respsann", "transformer"] * 2
-        views.append(tuple(SAVINGS.view(pairs, columns).iloc[0]))
+        pairs = made.checkpointing_rows(found, config)
 
-    assert views[0] == ("6.0 (60%)", "6.0 (32%)", "1.30")
-    assert views[1] == ("6.0 (60%)", "6.0 (32%)", "1.30 (1.30 – 1.30)")
+        assert list(pairs["base"]) == ["respsann", "transformer"] * 2
+        assert tuple(SAVINGS.view(pairs, columns).iloc[0]) == ("6.0 (60%)", "6.0 (32%)", ratio)
 
 
 def test_parts_of_a_prediction_stand_beside_what_was_measured():
-    found = tables(memory_records(ALL), ALL)
-    html = PAGE.section("parts", found, RunInfo(ALL, {}))
+    html = PAGE.section("parts", WHOLE, RunInfo(ALL, {}))
 
     heads = re.findall(r"<th[^>]*>([^<]+)</th>", html)
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)[: len(heads)]
@@ -299,7 +260,7 @@ def test_parts_of_a_prediction_stand_beside_what_was_measured():
 
 
 def test_fast_paths_are_told_apart_from_checkpointing():
-    html = PAGE.section("savers", tables(memory_records(ALL), ALL), RunInfo(ALL, {}))
+    html = PAGE.section("savers", WHOLE, RunInfo(ALL, {}))
 
     assert html.count("<td>the fast sine</td>") == html.count("<td>the chunked loss</td>") == 4
     assert "<td>checkpointing</td>" not in html
@@ -357,7 +318,7 @@ def test_on_a_cpu_nothing_is_called_memory_of_a_gpu():
 
 
 def test_numbers_are_those_of_the_first_batch_and_what_lies_between_them():
-    run = committed_run()
+    run = synthetic.committed_run()
     numbers = list(PAGE.numbers(run))
     by_name = {number.name: number for number in numbers}
     shown = [n for n in numbers if PAGE.is_headline(n.row, n.column)]
@@ -375,36 +336,27 @@ def test_numbers_are_those_of_the_first_batch_and_what_lies_between_them():
 
 
 def test_a_run_without_pairs_says_so(tmp_path):
-    run = load(memory_run(tmp_path, records=[failed_record()], base=("respsann",)))
+    run = load(synthetic.memory_run(tmp_path, records=[failed_record()], base=("respsann",)))
 
     assert PAGE.found(run) == "nothing was measured"
     assert PAGE.summary(list(PAGE.numbers(run))).startswith("No row without checkpointing")
     assert run_info(PAGE, run).records == [failed_record()]
 
 
-ROWS = tables(memory_records(ALL), ALL)[MEMORY.file]
-FP32 = ROWS[ROWS["amp"] == "fp32"]
-
-
-def words_of(figure) -> set[str]:
-    return set(re.findall(r">([^<>]+)</text>", figure.html))
-
-
 def test_every_part_and_base_stands_in_the_breakdown():
     figure = figures.breakdown(FP32, ALL)
 
     assert list(figure.panels) == ["fp32"]
-    named = {"parameters", "optimizer", "saved: mlp", "saved: attention", "logits"}
-    assert words_of(figure) >= named | {"measured peak", "respsann, off", "transformer, on"}
+    named = {"parameters", "optimizer", "saved: mlp", "saved: attention", "logits", "measured peak"}
+    words = set(re.findall(r">([^<>]+)</text>", figure.html))
+    assert words >= named | {"respsann, off", "transformer, on"}
 
 
 def test_a_kind_has_one_colour_in_all_panels(monkeypatch):
     rows = ROWS.copy()
     other = {"attention": 9.0, "mlp": 1.0}  # most is not what is most in fp32
-    rows["predicted_kinds_mib"] = [
-        other if amp == "bf16" else kinds
-        for amp, kinds in zip(rows["amp"], rows["predicted_kinds_mib"], strict=True)
-    ]
+    half = rows["amp"] == "bf16"
+    rows.loc[half, "predicted_kinds_mib"] = [other] * half.sum()
     seen, shades = [], figures.figures.shades
     monkeypatch.setattr(
         figures.figures, "shades", lambda names, **more: seen.append(names) or shades(names, **more)
@@ -413,38 +365,35 @@ def test_a_kind_has_one_colour_in_all_panels(monkeypatch):
     figures.breakdown(rows, ALL)
 
     assert len(seen) >= 2
-    assert all(names == seen[0] for names in seen)
+    assert set(map(tuple, seen)) == {tuple(seen[0])}
 
 
 def test_many_kinds_are_drawn_together_and_none_is_lost():
     kinds = {f"kind {i}": float(20 - i) for i in range(12)}
-    row = FP32.iloc[0].to_dict() | {"predicted_kinds_mib": kinds}
 
-    parts = figures.parts(row, list(kinds))
+    parts = figures.parts({**FP32.iloc[0], "predicted_kinds_mib": kinds}, list(kinds))
 
     saved = {name: size for name, size in parts.items() if name.startswith("saved: ")}
     assert len(saved) == figures.MOST_KINDS + 1
     assert sum(saved.values()) == sum(kinds.values())
-    assert kinds_of(FP32) == ["mlp", "attention"], "those first that need most"
+    assert made.kinds_of(FP32) == ["mlp", "attention"], "those first that need most"
 
 
 def test_a_bar_ends_at_the_peak_that_is_predicted():
-    row = FP32.iloc[0].to_dict() | {"predicted_peak_mib": 20.0}
+    parts = figures.parts({**FP32.iloc[0], "predicted_peak_mib": 20.0}, ["mlp", "attention"])
 
-    parts = figures.parts(row, ["mlp", "attention"])
-
-    at_the_loss = 2 + 4 + 10 + 1
-    assert parts[figures.REST] == pytest.approx(20 - at_the_loss)
+    assert parts[figures.REST] == pytest.approx(20 - (2 + 4 + 10 + 1))
     assert sum(parts.values()) == pytest.approx(20)
 
 
 def test_bars_of_the_committed_run_end_near_the_measured_points():
-    rows = pd.DataFrame(json.loads(committed_run().text("memory.json")))
+    rows = pd.DataFrame(json.loads(synthetic.committed_run().text("memory.json")))
     rows = rows[(rows["status"] == "ok") & (rows["variant"] == "default")]
 
-    ends = [sum(figures.parts(row, kinds_of(rows)).values()) for row in rows.to_dict("records")]
+    kinds = made.kinds_of(rows)
+    ends = [sum(figures.parts(row, kinds).values()) for row in rows.to_dict("records")]
 
-    assert ends == pytest.approx(list(rows["peak_allocated_mib"]), rel=WITHIN["peak"])
+    assert ends == pytest.approx(list(rows["peak_allocated_mib"]), rel=made.WITHIN["peak"])
 
 
 def test_growth_has_a_panel_for_what_was_varied():

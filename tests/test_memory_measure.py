@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ from psannlm.pages.memory.page import PAGE
 from psannlm.pages.memory.plan import has_sine, memory, memory_plan, published, task_of
 from psannlm.pages.memory.records import peers
 from psannlm.pages.peer import plan as process
-from tests.synthetic import start_manifest
-from tests.synthetic_memory import failed_record, memory_config, memory_record, memory_run
+from tests.pages import open_session
+from tests.synthetic_memory import SAVED, memory_config, memory_record, memory_run
 
 CONFIG = memory_config(
     base=("respsann", "waveresnet", "transformer"), loss_chunk_tokens=8, n_repeats=3
@@ -37,20 +38,20 @@ def settings_of(repeat: int) -> set[tuple[Any, ...]]:
     return {cell.setting for cell in PLAN if cell.repeat == repeat}
 
 
-def test_no_cell_is_measured_twice():
+def test_no_cell_is_measured_twice_and_the_seed_decides_the_order():
     overlapping = memory_config(contexts=(16, 8), batch_tokens=(32, 16, 64))
 
     for plan in (PLAN, memory_plan(overlapping)):
         assert set(Counter((cell.repeat, cell.setting) for cell in plan).values()) == {1}
         assert [cell.order for cell in plan] == list(range(len(plan)))
+    assert memory_plan(CONFIG) == PLAN
+    assert memory_plan(CONFIG.model_copy(update={"seed": 1})) != PLAN
 
 
 def test_every_block_compares_bases_checkpointing_and_precisions():
     main = {
         (base, 16, 32, checkpoint, precision, "default")
-        for base in CONFIG.base
-        for checkpoint in (False, True)
-        for precision in ("fp32", "bf16")
+        for base, checkpoint, precision in product(CONFIG.base, (False, True), ("fp32", "bf16"))
     }
 
     assert settings_of(1) == settings_of(2) == main
@@ -62,12 +63,8 @@ def test_every_block_compares_bases_checkpointing_and_precisions():
 def test_curves_run_over_batch_and_context_in_the_first_precision():
     curves = {s for s in settings_of(0) if s.variant == "default"} - settings_of(1)
 
-    assert {s[1:] for s in curves if s.base == "transformer"} == {
-        (context, tokens, checkpoint, "fp32", "default")
-        for context, tokens in [(16, 64), (8, 32)]
-        for checkpoint in (False, True)
-    }
-    assert len(curves) == 3 * 4
+    places = product(CONFIG.base, [(16, 64), (8, 32)], (False, True))
+    assert curves == {(base, *place, on, "fp32", "default") for base, place, on in places}
 
 
 def test_a_plain_sine_is_measured_where_there_is_a_sine():
@@ -82,7 +79,6 @@ def test_a_plain_sine_is_measured_where_there_is_a_sine():
 @pytest.mark.parametrize(
     ("base", "options", "expected"),
     [
-        ("respsann", {}, True),
         ("sgrpsann", {}, True),
         ("waveresnet", {"wave": "replace"}, True),
         ("transformer", {"mlp": "gelu_scaled"}, False),
@@ -92,65 +88,52 @@ def test_a_base_tells_whether_it_has_a_sine(base, options, expected):
     assert has_sine(CONFIG.network_of(base, **options)) == expected
 
 
-def test_blocks_are_shuffled_anew_and_the_same_for_the_same_seed():
-    orders = [[c.setting for c in PLAN if c.repeat == repeat] for repeat in (1, 2)]
-
-    assert orders[0] != orders[1]
-    assert memory_plan(CONFIG) == PLAN
-    assert memory_plan(CONFIG.model_copy(update={"seed": 1})) != PLAN
-
-
 def test_the_process_is_told_the_cell():
     cell = next(c.setting for c in PLAN if c.setting.context_length == 8 and c.setting[3])
 
     task = task_of(cell, CONFIG)
 
     assert task.config == CONFIG.network_of(cell.base, context_length=8, grad_checkpoint=True)
-    assert (task.shape.batch, task.shape.tokens) == (4, 8)
-    assert (task.chunk_tokens, task.precision) == (8, "fp32")
+    assert (task.shape, task.chunk_tokens, task.precision) == ((4, 8), 8, "fp32")
+
+
+def pretend(monkeypatch, module, answer):
+    """Tasks whose processes the module would have run; each is answered instead."""
+    tasks = []
+
+    def run_task(task, **options):
+        tasks.append(task)
+        return [{"mode": mode, "status": "ok", "reason": ""} | answer(task) for mode in task.modes]
+
+    monkeypatch.setattr(module, "run_task", run_task)
+    return tasks
 
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch):
-    """Processes that would have run, each answered with known bytes."""
-    tasks = []
+    def answer(task):
+        return {"saved_bytes": SAVED[task.config.grad_checkpoint], "seconds": [0.5]}
 
-    def run_task(task, **options):
-        tasks.append(task)
-        saved = {True: 4 * MIB, False: 10 * MIB}[task.config.grad_checkpoint]
-        found = {"status": "ok", "reason": "", "saved_bytes": saved, "seconds": [0.5]}
-        return [{"mode": mode, **found} for mode in task.modes]
-
-    monkeypatch.setattr(memory_plans, "run_task", run_task)
-    return tasks
+    return pretend(monkeypatch, memory_plans, answer)
 
 
 @pytest.fixture
 def failing(monkeypatch):
-    def run_task(task, **options):
-        return [{"mode": mode, "status": "failed", "reason": "pretended"} for mode in task.modes]
-
-    monkeypatch.setattr(memory_plans, "run_task", run_task)
+    failure = {"status": "failed", "reason": "pretended"}
+    pretend(monkeypatch, memory_plans, lambda task: failure)
 
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch):
-    """Processes of the published package that would have run; each saves 25 MiB."""
-    tasks = []
-
-    def run_task(task, **options):
-        tasks.append(task)
-        return [{"mode": "saved", "status": "ok", "reason": "", "saved_bytes": 25 * MIB}]
-
+    """Of the published package, which saves 25 MiB."""
     monkeypatch.setattr(process, "environment", lambda requirement: requirement)
-    monkeypatch.setattr(process, "run_task", run_task)
-    return tasks
+    return pretend(monkeypatch, process, lambda task: {"saved_bytes": 25 * MIB})
 
 
-def session_of(reports, **changes) -> Session:
-    config = memory_config(**FEW | changes)
-    run = Run.start("benchmarks", start_manifest("memory", config), reports=reports)
-    return Session(PAGE, config, run, torch.device("cpu"))
+@pytest.fixture
+def session(tmp_path):
+    """Of a run that compares with the published package."""
+    return open_session(PAGE, memory_config(**FEW, **PEER), tmp_path)
 
 
 def resumed(session) -> Session:
@@ -172,9 +155,7 @@ def test_a_failed_cell_is_a_record_that_still_knows_what_was_predicted(failing):
         assert record.predicted["peak"] > record.predicted["parameters"]
 
 
-def test_what_was_measured_is_in_the_tables_and_names_its_run(tmp_path, measured):
-    session = session_of(tmp_path, **PEER)
-
+def test_what_was_measured_is_in_the_tables_and_names_its_run(session, measured):
     session.measure()
 
     rows, savings, peer = session.tables.values()
@@ -189,30 +170,25 @@ def test_what_was_measured_is_in_the_tables_and_names_its_run(tmp_path, measured
 
 
 def test_the_package_is_told_our_shape_with_its_fused_attention(tmp_path, asked):
-    session = session_of(tmp_path, **PEER, precision=("fp32", "bf16"))
+    both = ("fp32", "bf16")
+    session = open_session(PAGE, memory_config(**FEW | PEER | {"precision": both}), tmp_path)
 
     session.measure()
 
-    for task, precision in zip(asked, ("fp32", "bf16"), strict=True):
+    for task, precision in zip(asked, both, strict=True):
         assert (task.python, task.precision, task.modes) == ("package==1.0", precision, ("saved",))
         assert (task.shape, task.setting) == ((2, 16), "best")
         assert task.model == session.config.network_of("respsann").model_dump()
     found = peers(session.records)
-    assert [(p.package, p.version, p.precision) for p in found] == [
-        ("package", "1.0", "fp32"),
-        ("package", "1.0", "bf16"),
-    ]
+    assert [p.key for p in found] == [("package", "1.0", precision) for precision in both]
     assert peers(resumed(session).records) == found
 
 
-def test_no_package_is_measured_unless_one_is_named(tmp_path, asked):
-    session = session_of(tmp_path)
+def test_no_package_is_measured_unless_one_is_named(asked):
+    config = memory_config(**FEW)
 
-    session.measure()
-
-    assert asked == []
-    assert session.tables["peer.csv"].empty
-    assert PAGE.total(session.config) == N_CELLS
+    assert list(published(config)) == asked == []
+    assert PAGE.total(config) == N_CELLS
 
 
 def test_a_package_that_cannot_be_installed_is_a_record_that_says_so(monkeypatch):
@@ -227,8 +203,7 @@ def test_a_package_that_cannot_be_installed_is_a_record_that_says_so(monkeypatch
     assert (record.saved_bytes, record.n_parameters) == (None, None)
 
 
-def test_a_resumed_run_measures_only_what_is_missing(tmp_path, monkeypatch, measured, asked):
-    session = session_of(tmp_path, **PEER)
+def test_a_resumed_run_measures_only_what_is_missing(session, monkeypatch, measured, asked):
     answer, begun = memory_plans.run_task, []
 
     def killed(task, **options):
@@ -257,9 +232,7 @@ def test_a_resumed_run_measures_only_what_is_missing(tmp_path, monkeypatch, meas
     assert third.tables["memory.json"].equals(again.tables["memory.json"])
 
 
-def test_a_package_is_measured_where_all_else_failed(tmp_path, failing):
-    session = session_of(tmp_path, **PEER)
-
+def test_a_package_is_measured_where_all_else_failed(session, failing):
     session.measure()
 
     rows, _, peer = session.tables.values()
@@ -284,7 +257,7 @@ def test_a_row_is_measured_again_in_its_own_setting(row, measured):
 def test_a_repeat_is_compared_in_bytes_peak_and_time_by_block(row):
     mine = [memory_record(repeat=i, seconds=(0.1, 0.3 + i)) for i in (0, 1)]
     other = memory_record(grad_checkpoint=True)
-    failed = failed_record("killed", repeat=2)
+    failed = memory_record(status="failed", reason="killed", repeat=2)
 
     found = PAGE.replicates([*mine, other, failed], row, memory_config())
 

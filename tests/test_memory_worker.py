@@ -1,6 +1,5 @@
 """The memory of one network, measured here in this process."""
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -10,27 +9,22 @@ from psannlm.bench import processes
 from psannlm.model.cost import training_bytes
 from psannlm.model.sine import DampedSine
 from psannlm.pages.memory import worker as memory
-from psannlm.pages.memory.worker import MemoryTask, Training, measure
+from psannlm.pages.memory.worker import MemoryTask, Training
 from tests.networks import tiny
+from tests.synthetic import SMALL_TASK
 
 CPU = torch.device("cpu")
 WIDE = {"vocab_size": 50, "d_model": 16, "d_mlp": 48, "context_length": 16}
 
 
 def task(base: str = "respsann", checkpoint: bool = False, **changes: Any) -> MemoryTask:
-    values: dict[str, Any] = {
-        "model": tiny(base=base, grad_checkpoint=checkpoint, **WIDE).model_dump(),
-        "batch_tokens": 64,
-        "precision": "fp32",
-        "variant": "default",
-        "chunk_tokens": 8,
-        "device": "cpu",
-        "min_seconds": 0.001,
-        "min_steps": 2,
-        "learning_rate": 0.01,
-        "seed": 0,
-    }
-    return MemoryTask(**values | changes)
+    model = tiny(base=base, grad_checkpoint=checkpoint, **WIDE).model_dump()
+    values = {"model": model, "variant": "default", "chunk_tokens": 8}
+    return MemoryTask(**SMALL_TASK | values | changes)
+
+
+def measure(**changes: Any) -> dict[str, Any]:
+    return memory.measure(task(**changes), "train_step")
 
 
 def saved(**changes: Any) -> int:
@@ -38,22 +32,22 @@ def saved(**changes: Any) -> int:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_every_precision_is_measured(precision):
-    found = measure(task(precision=precision), "train_step")
+def test_every_precision_is_measured_and_memory_of_a_cpu_is_never_called_reserved(precision):
+    found = measure(precision=precision)
 
     assert found["saved_bytes"] == sum(found["saved_kinds"].values()) > 0
     assert len(found["seconds"]) >= 2
     assert all(second > 0 for second in found["seconds"])
     assert 0 < found["loss"] < 10
     assert found["peak_rss_bytes"] >= found["rss_before_bytes"] > 2**20
+    assert "peak_reserved_bytes" not in found
 
 
 def test_the_peak_holds_weights_their_optimizer_and_what_is_saved():
-    found = measure(task(), "train_step")
-    model = Training(task(), CPU).model
+    found = measure()
+    parameters = list(Training(task(), CPU).model.parameters())
 
-    n_parameters = sum(p.numel() for p in model.parameters())
-    held = training_bytes(n_parameters, len(list(model.parameters())))
+    held = training_bytes(sum(p.numel() for p in parameters), len(parameters))
     assert found["peak_allocated_bytes"] > held.parameters + held.optimizer + found["saved_bytes"]
     # What backward computes on the way is of the size of what is saved.
     assert found["peak_allocated_bytes"] < sum(held) + 3 * found["saved_bytes"]
@@ -62,13 +56,7 @@ def test_the_peak_holds_weights_their_optimizer_and_what_is_saved():
 def test_what_is_not_compared_is_timed_without_waiting_for_steady_steps(monkeypatch):
     monkeypatch.setattr(MemoryTask, "timing_of", None)
 
-    found = measure(task(compared=False, min_steps=3, min_seconds=9.0), "train_step")
-
-    assert len(found["seconds"]) == 3
-
-
-def test_memory_of_a_cpu_is_never_called_reserved():
-    assert "peak_reserved_bytes" not in measure(task(), "train_step")
+    assert len(measure(compared=False, min_steps=3, min_seconds=9.0)["seconds"]) == 3
 
 
 @pytest.mark.parametrize("base", ["respsann", "transformer"])
@@ -94,34 +82,20 @@ def test_a_plain_sine_saves_more_and_computes_the_same():
     assert plain.saved().total > fast.saved().total + 3 * 2 * 64 * 48 * 4
     loss = fast.loss_of(*fast.batch).item()
     assert plain.loss_of(*plain.batch).item() == pytest.approx(loss, rel=1e-6)
-
-
-def test_only_the_plain_variant_has_plain_sines():
-    default, plain = (Training(task(variant=v), CPU).model for v in ("default", "plain_sine"))
-
-    assert any(isinstance(m, DampedSine) for m in default.modules())
+    assert any(isinstance(module, DampedSine) for module in fast.model.modules())
     assert saved(base="transformer") == saved(base="transformer", variant="plain_sine")
-    assert type(plain) is type(default)
 
 
-def test_counting_changes_nothing_of_what_is_trained():
+def test_counting_depends_on_the_task_alone_and_changes_nothing_of_what_is_trained():
     counted, other = Training(task(), CPU), Training(task(), CPU)
 
-    counted.saved()
+    first = counted.saved().kinds
     for training in (counted, other):
         training.step()
 
     pairs = zip(counted.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_the_count_depends_on_nothing_but_the_task():
-    training = Training(task(), CPU)
-    first = training.saved().kinds
-
-    training.step()
-
-    assert training.saved().kinds == first
+    assert counted.saved().kinds == first
 
 
 def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
@@ -130,7 +104,7 @@ def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
     monkeypatch.setattr(memory, "build", lambda *a, **o: pytest.fail("it was tried"))
 
     with pytest.raises(MemoryError, match=r"needs at least 1024\.0 GiB \(by construction\)"):
-        measure(task(), "train_step")
+        measure()
 
 
 def test_a_loss_that_is_not_finite_is_a_failure(monkeypatch):
@@ -140,35 +114,26 @@ def test_a_loss_that_is_not_finite_is_a_failure(monkeypatch):
     monkeypatch.setattr(memory, "_loss_of", broken)
 
     with pytest.raises(ArithmeticError, match=r"loss is nan after \d+ timed steps"):
-        measure(task(), "train_step")
+        measure()
 
 
 def test_the_prediction_is_asked_for_what_is_measured(monkeypatch):
-    asked = {}
-
-    def training_memory(config, shape, **options):
-        asked.update(options, config=config, shape=shape)
-        return {"peak": 1}
-
-    monkeypatch.setattr(memory, "training_memory", training_memory)
+    monkeypatch.setattr(memory, "training_memory", lambda *shape, **options: (shape, options))
     wanted = task(checkpoint=True, precision="bf16", variant="plain_loss")
 
-    assert memory.predicted(wanted) == {"peak": 1}
-    assert asked == {
-        "config": wanted.config,
-        "shape": (4, 16),
-        "precision": "bf16",
-        "device_type": "cpu",
-        "chunk_tokens": 8,
-        "variant": "plain_loss",
-    }
+    shape, options = memory.predicted(wanted)
+
+    assert shape == (wanted.config, (4, 16))
+    assert options == {
+        "precision": "bf16", "device_type": "cpu", "chunk_tokens": 8, "variant": "plain_loss"
+    }  # fmt: skip
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_gpu_tells_its_peaks(precision):
-    found = measure(dataclasses.replace(task(precision=precision), device="cuda"), "train_step")
+    found = measure(precision=precision, device="cuda")
 
     assert found["peak_reserved_bytes"] >= found["peak_allocated_bytes"] > found["saved_bytes"]
     assert found["rss_before_bytes"] is None
