@@ -1,9 +1,11 @@
 """Run folders of any page made of records, with what every test of a page asks of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 
 from psannlm.config.schema import Strict
@@ -19,6 +21,20 @@ def open_session(page: Page[Any, Any], config: Strict, reports: Path, **facts: A
     manifest = start_manifest(page.name, config) | facts
     run = Run.start(page.folder, manifest, reports=reports, suffix=page.suffix)
     return Session(page, config, run, torch.device("cpu"))
+
+
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, answer: Callable[[Any], dict[str, Any]]
+) -> list[Any]:
+    """Tasks whose processes the module would have run; each is answered instead."""
+    tasks: list[Any] = []
+
+    def run_task(task: Any, **options: Any) -> list[dict[str, Any]]:
+        tasks.append(task)
+        return [{"mode": mode, "status": "ok", "reason": ""} | answer(task) for mode in task.modes]
+
+    monkeypatch.setattr(module, "run_task", run_task)
+    return tasks
 
 
 def problems(page: Page[Any, Any], folder: Path) -> list[str]:

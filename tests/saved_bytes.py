@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from psannlm.bench.memory import saved_for_backward
+
 
 def tensors_saved_by(step: Callable[[], object]) -> list[Tensor]:
     """All that autograd saves for backward, in that order."""
@@ -23,10 +25,9 @@ def tensors_saved_by(step: Callable[[], object]) -> list[Tensor]:
 
 def saved_by(step: Callable[[], object], model: nn.Module) -> int:
     """Bytes of all storages but those of parameters that autograd saves for backward."""
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages = [tensor.untyped_storage() for tensor in tensors_saved_by(step)]
-    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
-    return sum(size for address, size in sizes.items() if address not in own)
+    with saved_for_backward(model.parameters()) as saved:
+        step()
+    return saved.total
 
 
 def peak_of(loss: Callable[[], Tensor], model: nn.Module) -> int:

@@ -11,7 +11,7 @@ from psannlm.files import MIB
 from psannlm.pages.memory.page import PAGE
 from psannlm.pages.memory.records import impossible
 from tests import pages
-from tests.forging import forge
+from tests.forging import forge, with_more
 from tests.synthetic_memory import (
     PARAMETERS,
     committed_run,
@@ -80,13 +80,7 @@ def test_a_forged_number_is_named(folder, column):
     ["saved_less_mib", "saved_less_share", "peak_less_mib", "elapsed_with_s", "time_ratio"],
 )
 def test_a_forged_saving_is_named(folder, column):
-    def lie(text):
-        head, first, *rest = (line.split(",") for line in text.splitlines())
-        at = head.index(column)
-        first[at] = repr(float(first[at]) * 1.001)
-        return "\n".join(map(",".join, [head, first, *rest])) + "\n"
-
-    forge(folder, "savings.csv", lie)
+    forge(folder, "savings.csv", with_more(column))
 
     [problem] = problems(folder)
     assert problem.startswith("savings.csv: row 1, respsann fp32: " + column)

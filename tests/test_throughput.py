@@ -17,8 +17,8 @@ from psannlm.pages.throughput.records import CEILING, STORE
 from psannlm.pages.throughput.tables import THROUGHPUT, best_rows
 from psannlm.rerun.outcome import compared
 from psannlm.run.check import check, checked_runs
-from tests.forging import forge
-from tests.pages import info_of
+from tests.forging import forge, with_more
+from tests.pages import info_of, pretend
 from tests.synthetic import record, throughput_config, throughput_records, throughput_run
 
 BASES = ("respsann", "sgrpsann", "waveresnet")
@@ -43,9 +43,6 @@ def changed(records, **changes):
     return [replace(r, **changes) if r.label == "respsann" else r for r in records]
 
 
-# Records
-
-
 def test_records_survive_their_files():
     awkward = record(label="transformer (again)", **FAILURE)
     exact = record(repeat=1, seconds=(0.1, 1 / 3, 2e-7), loss=1 / 7, compile_seconds=0.0)
@@ -65,9 +62,6 @@ def test_throughput_is_all_tokens_over_all_time():
 
     # The mean of 100 and 33.3 tokens/s would be 66.7.
     assert (uneven.tokens_per_s, uneven.flop_per_s) == (50.0, 500.0)
-
-
-# The table
 
 
 def test_a_small_run_is_tabulated_as_by_hand():
@@ -158,9 +152,6 @@ def test_the_best_rows_are_the_fastest_batch_of_each_base():
     assert set(best["batch_tokens"]) == {64}
 
 
-# The plan
-
-
 def test_every_block_has_every_cell_once_in_an_order_of_its_own():
     cells = plan.plan(SETTINGS)
     seen = Counter((c.repeat, c.label, c.batch_tokens, c.precision) for c in cells)
@@ -179,15 +170,7 @@ def test_a_baseline_that_was_not_asked_for_is_measured_all_the_same_and_twice():
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Records which tasks would have run, and answers each with a failure."""
-    tasks = []
-
-    def run_task(task, **options):
-        tasks.append(task)
-        return [{"mode": mode, "status": "failed", "reason": "pretended"} for mode in task.modes]
-
-    monkeypatch.setattr(plan, "run_task", run_task)
-    return tasks
+    return pretend(monkeypatch, plan, lambda task: {"status": "failed", "reason": "pretended"})
 
 
 def test_a_failed_cell_is_a_record_with_its_reason(measured):
@@ -207,9 +190,6 @@ def test_cells_that_are_done_are_not_measured_again_unless_a_mode_is_missing(mea
 
     assert n_measured == PAGE.total(both) - 1
     assert len(measured) == n_measured + PAGE.total(both)
-
-
-# What is said
 
 
 ANSWERED = throughput_config()
@@ -240,15 +220,6 @@ def test_bases_are_compared_at_the_largest_batch_that_the_baseline_could_run():
 def test_compilation_that_did_not_happen_is_said():
     assert "rows are eager" in prose.reading(TABLE, throughput_config(compile=True))
     assert "rows are eager" not in prose.reading(TABLE, ANSWERED)
-
-
-def test_on_the_page_what_is_unknown_is_a_dash_and_a_failure_its_reason():
-    rows = THROUGHPUT.view(TABLE)
-    failed = THROUGHPUT.view(TABLE.assign(status="failed", reason="out of memory"))
-
-    assert set(rows["of stated peak"]) == set(rows["peak allocated, MiB"]) == {"—"}
-    assert rows.iloc[0]["tokens/s"] == "800 (800 – 800)"
-    assert set(failed["verdict"]) == {"failed: out of memory"}
 
 
 def test_the_readme_of_a_run_has_its_best_numbers():
@@ -285,29 +256,11 @@ def test_numbers_are_named_once_and_the_baseline_has_no_ratio(tmp_path):
     assert PAGE.found(run).startswith("forward: up to ")
 
 
-# What is refused
-
-
-def test_an_honest_run_passes(tmp_path):
-    check(load(throughput_run(tmp_path)))
-
-
 def halved(text):
     """Samples of respsann that took half the time."""
     return re.sub(
         r"(,respsann,.*),([^,]+)$", lambda m: f"{m[1]},{float(m[2]) / 2!r}", text, flags=re.M
     )
-
-
-def with_more(column):
-    """What makes a number of the first row, which is respsann's, a little larger."""
-
-    def change(text):
-        head, first, *rest = (line.split(",") for line in text.splitlines())
-        first[head.index(column)] = repr(float(first[head.index(column)]) * 1.0001)
-        return "\n".join(map(",".join, [head, first, *rest])) + "\n"
-
-    return change
 
 
 NUMBERS = ("tokens_per_s", "step_seconds", "flop_per_s", "mfu", "ratio", "noise_floor")
@@ -325,6 +278,7 @@ NUMBERS = ("tokens_per_s", "step_seconds", "flop_per_s", "mfu", "ratio", "noise_
 )
 def test_what_contradicts_the_samples_is_named(tmp_path, file, change, message):
     folder = throughput_run(tmp_path)
+    check(load(folder))
     forge(folder, file, change)
 
     with pytest.raises(EvidenceError, match=message):
@@ -338,9 +292,6 @@ def test_a_table_that_is_no_table_is_refused_not_a_crash(tmp_path):
 
     assert isinstance(refused, Refused)
     assert "cannot be computed" in refused.reason
-
-
-# What is repeated
 
 
 @pytest.fixture
