@@ -40,42 +40,35 @@ class Judged(ThroughputPage):
         return [] if records else ["killed"]
 
 
-def quantities(row, compare, old, new, *, within=0.0, **changes):
-    column = Column("x", "A number.", "s", format=".2f", compare=compare, within=within)
-    row = replace(row, values={"x": old[0], "status": "ok", "noise_floor": 0.0})
-    request = replace(REQUEST, **changes)
-    return [q.inside for q in compared(Judged(column), row, request, old, new).quantities]
-
-
 @pytest.mark.parametrize(
-    ("compare", "old", "new", "inside"),
+    ("compare", "old", "new", "changes", "inside"),
     [
-        ("noise", [1.0, 1.1, 0.9], [1.05, 1.0], [True]),
-        ("noise", [1.0, 1.01, 0.99], [2.0, 2.1], [False]),
-        ("noise", [1.0], [1.0], [None]),
-        ("counted", [5.0, 5.0], [5.0], [True]),
-        ("counted", [5.0, 5.0], [5.0, 6.0], [False]),
-        ("interval", [1.0, 2.0, 3.0], [1.0], [True, True]),
-        ("interval", [1.0, 1.01, 1.02], [9.0], [False, False]),
-        ("check", [1.0], [0.0], [False]),
-        ("single", [1.0], [7.0], [None]),
-        ("noise", [1.0, 1.1], [], [False]),
+        ("noise", [1.0, 1.1, 0.9], [1.05, 1.0], {}, [True]),
+        ("noise", [1.0, 1.01, 0.99], [2.0, 2.1], {}, [False]),
+        ("noise", [1.0], [1.0], {}, [None]),
+        ("noise", [1.0, 1.1], [], {}, [False]),
+        ("noise", [1.0, 1.01], [9.0], {"same_device": False}, [None]),
+        ("noise", [1.0, 1.001, 1.002], [1.1], {"floor": 0.2}, [True]),
+        ("counted", [5.0, 5.0], [5.0], {}, [True]),
+        ("counted", [5.0, 5.0], [5.0, 6.0], {}, [False]),
+        ("counted", [100.0], [104.0], {"within": 0.05}, [True]),
+        ("counted", [100.0], [106.0], {"within": 0.05}, [False]),
+        ("interval", [1.0, 2.0, 3.0], [1.0], {}, [True, True]),
+        ("interval", [1.0, 1.01, 1.02], [9.0], {}, [False, False]),
+        ("interval", [1.0, 2.0, 3.0], [1.1], {"same_digits": False}, [True, True]),
+        ("check", [1.0], [0.0], {}, [False]),
+        ("single", [1.0], [7.0], {}, [None]),
     ],
 )
-def test_a_column_says_how_its_repeat_is_judged(row, compare, old, new, inside):
-    assert quantities(row, compare, old, new) == inside
+def test_a_column_says_how_its_repeat_is_judged(row, compare, old, new, changes, inside):
+    asked = {name: value for name, value in changes.items() if name != "within"}
+    within = changes.get("within", 0.0)
+    column = Column("x", "A number.", "s", format=".2f", compare=compare, within=within)
+    row = replace(row, values={"x": old[0], "status": "ok", "noise_floor": 0.0})
 
+    found = compared(Judged(column), row, replace(REQUEST, **asked), old, new)
 
-def test_a_share_a_device_and_another_rounding_widen_what_is_asked(row):
-    assert quantities(row, "counted", [100.0], [104.0], within=0.05) == [True]
-    assert quantities(row, "counted", [100.0], [106.0], within=0.05) == [False]
-    assert quantities(row, "noise", [1.0, 1.01], [9.0], same_device=False) == [None]
-    assert quantities(row, "noise", [1.0, 1.001, 1.002], [1.1], floor=0.2) == [True]
-    assert quantities(row, "interval", [1.0, 2.0, 3.0], [1.1], same_digits=False) == [True, True]
-
-
-def test_columns_stand_below_one_another():
-    assert text_table(("a", "long"), [("wide", "1")]) == ["a     long", "wide  1"]
+    assert [quantity.inside for quantity in found.quantities] == inside
 
 
 def test_a_status_is_told_only_where_something_failed():
@@ -91,6 +84,7 @@ def outcome(row):
 
 
 def test_the_report_names_what_differs_and_what_failed(outcome):
+    assert text_table(("a", "long"), [("wide", "1")]) == ["a     long", "wide  1"]
     other = replace(HERE, differing=(Differing("device", "A, 2 cores", "B"),))
     values = dict(outcome.row.values) | {"status": "failed", "reason": "out of memory"}
 
@@ -123,9 +117,8 @@ def test_the_last_line_is_the_verdict(tmp_path, monkeypatch, verdicts, inside, l
 
     outcome = repeat.rerun(folder, 2, say=said.append)
 
-    assert outcome.inside is inside
     lines = outcome.text.splitlines()
-    assert lines[-1] == last
+    assert (outcome.inside, lines[-1]) == (inside, last)
     assert "32 tokens a step, forward, fp32" in lines[0]
     assert "a rule" in lines
     assert any(line.startswith("commit") and "0" * 40 in line for line in lines)
@@ -146,18 +139,12 @@ def test_what_is_usual_is_repeated_up_to_what_was_published(tmp_path, monkeypatc
         repeat.rerun(folder, 1, repeats=2)
 
 
-def test_a_row_out_of_range_is_refused_with_the_rows_there_are(tmp_path):
-    run = load(throughput_run(tmp_path))
-
-    with pytest.raises(ConfigError, match=r"row must be from 1 to 3 .* got 0; its rows") as told:
-        repeat.row_of(PAGE, run, 0)
-
-    assert "1: respsann, 32 tokens a step, forward, fp32" in str(told.value)
-
-
-def test_what_is_no_run_folder_is_refused_with_the_runs_there_are(tmp_path):
+def test_a_row_out_of_range_or_no_run_folder_is_refused_with_those_there_are(tmp_path):
     folder = throughput_run(tmp_path)
 
+    with pytest.raises(ConfigError, match=r"row must be from 1 to 3 .* got 0; its rows") as told:
+        repeat.row_of(PAGE, load(folder), 0)
+    assert "1: respsann, 32 tokens a step, forward, fp32" in str(told.value)
     with pytest.raises(ConfigError, match=f"is no run folder.*benchmarks/{folder.name}"):
         repeat.sound_run(tmp_path / "nowhere", reports=tmp_path)
 

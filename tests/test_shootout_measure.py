@@ -20,13 +20,15 @@ from tests.synthetic_shootout import gates, records, shootout_config, shootout_r
 FEW = {"base": ("respsann",), "ablation": (), "scale_arms": ("gelu",)}
 CONFIG = shootout_config(**FEW)
 TRAINED = {record.key: record for record in records(CONFIG)}
+CPU = torch.device("cpu")
 
 
 class Trainings:
     """Stands in for the processes: gives what a training has left, and remembers the order."""
 
-    def __init__(self, session: Session, place) -> None:
-        self.session, self.place = session, place
+    def __init__(self, folder) -> None:
+        run = Run.start("benchmarks", start_manifest("shootout", CONFIG), reports=folder)
+        self.session = Session(PAGE, CONFIG, run, CPU)
         self.trained: list[str] = []
         self.kept: list[bool] = []
         self.closed = 0
@@ -47,22 +49,12 @@ class Trainings:
             self.closed += 1
 
 
-def opened(folder, run=None) -> Session:
-    run = run or Run.start("benchmarks", start_manifest("shootout", CONFIG), reports=folder)
-    return Session(PAGE, CONFIG, run, torch.device("cpu"))
-
-
 @pytest.fixture
-def session(tmp_path):
-    return opened(tmp_path / "reports")
-
-
-@pytest.fixture
-def trainings(session, tmp_path, monkeypatch):
-    stand_in = Trainings(session, tmp_path / "checkpoints")
+def trainings(tmp_path, monkeypatch):
+    stand_in = Trainings(tmp_path / "reports")
     facts = {"corpus": {"path": CONFIG.corpus, "sha256": "c"}, "tokenizer": {"kind": "bpe"}}
     for name, value in {
-        "CHECKPOINTS": stand_in.place,
+        "CHECKPOINTS": tmp_path / "checkpoints",
         "run_cells": stand_in.run,
         "refuse_early": lambda config: None,
         "read": lambda config: None,
@@ -73,56 +65,49 @@ def trainings(session, tmp_path, monkeypatch):
     return stand_in
 
 
-def test_a_run_trains_every_cell_once_and_keeps_each_before_the_next(session, trainings):
-    session.measure()
+def test_a_run_trains_every_cell_once_keeps_each_before_the_next_and_ends_sound(trainings):
+    run = trainings.session.run
+
+    trainings.session.measure()
+    run.seal("complete")
 
     first = list(distinct(tunings(CONFIG), CONFIG))
     assert trainings.trained[: len(first)] == first
     assert sorted(trainings.trained) == sorted(TRAINED)
-    assert trainings.kept
-    assert all(trainings.kept)
+    assert set(trainings.kept) == {True}
     assert PAGE.total(CONFIG) >= len(TRAINED)
-
-
-def test_a_complete_run_holds_all_its_files_and_what_was_read_and_no_checkpoints(
-    session, trainings
-):
-    session.measure()
-
-    session.run.seal("complete")
-    assert list(problems(PAGE, load(session.run.folder))) == []
-    assert session.run.manifest["corpus"]["path"] == CONFIG.corpus
-    assert session.run.manifest["tokenizer"]["kind"] == "bpe"
-    assert not (trainings.place / session.run.folder.name).exists()
+    assert list(problems(PAGE, load(run.folder))) == []
+    assert run.manifest["corpus"]["path"] == CONFIG.corpus
+    assert run.manifest["tokenizer"]["kind"] == "bpe"
+    assert not (measured.CHECKPOINTS / run.folder.name).exists()
 
 
 @pytest.mark.parametrize("after", [0, 3, 9])
-def test_a_run_that_was_killed_and_resumed_repeats_nothing_and_ends_alike(
-    session, trainings, after, tmp_path
-):
-    trainings.ends_after = after
+def test_a_run_that_was_killed_and_resumed_repeats_nothing_and_ends_alike(trainings, after):
+    run, trainings.ends_after = trainings.session.run, after
     with pytest.raises(KeyboardInterrupt):
-        session.measure()
-    assert not (session.run.folder / "summary.csv").exists()
+        trainings.session.measure()
+    assert not (run.folder / "summary.csv").exists()
     assert trainings.closed == 1 + (after > 4)
-    trainings.session = opened(tmp_path, Run.resume(session.run.folder, session.run.manifest))
+    resumed = Run.resume(run.folder, run.manifest)
+    trainings.session = Session(PAGE, CONFIG, resumed, CPU)
 
     trainings.ends_after = len(TRAINED)
     trainings.session.measure()
 
     assert sorted(trainings.trained) == sorted(TRAINED)
-    trainings.session.run.seal("complete")
-    assert list(problems(PAGE, load(session.run.folder))) == []
+    resumed.seal("complete")
+    assert list(problems(PAGE, load(run.folder))) == []
 
 
-def test_what_has_begun_ends_with_an_error_of_the_session(session, trainings, monkeypatch):
+def test_what_has_begun_ends_with_an_error_of_the_session(trainings, monkeypatch):
     def full() -> None:
         raise OSError("no space is left")
 
-    monkeypatch.setattr(session, "save", full)
+    monkeypatch.setattr(trainings.session, "save", full)
 
     with pytest.raises(OSError, match="no space"):
-        session.measure()
+        trainings.session.measure()
     assert trainings.closed == 1
 
 
@@ -149,24 +134,26 @@ def row(tmp_path_factory):
     return next(row for row in PAGE.rows(run) if row.values["base"] == "respsann")
 
 
-def again(row, monkeypatch, repeats, made=TRAINED):
-    """An arm trained again, and what was asked of the processes."""
-    asked: dict[str, object] = {}
+@pytest.fixture
+def again(row, monkeypatch):
+    """Trains an arm again; what was asked of the processes comes back too."""
+    asked = {}
 
     def run_cells(cells, config, *, done, place):
         asked.update(cells=cells, config=config)
-        yield from (made[key] for key in cells)
+        yield from (TRAINED[key] for key in cells)
+
+    def measure(repeats, made=TRAINED):
+        config = CONFIG.model_copy(update={"with_lm_eval": True, "scheduler": "tcp://there:1"})
+        request = RerunRequest(config=config, device=CPU, repeats=repeats, say=lambda said: None)
+        return PAGE.measure_again(row, request, list(made.values())), asked
 
     monkeypatch.setattr(measured, "run_cells", run_cells)
-    config = CONFIG.model_copy(update={"with_lm_eval": True, "scheduler": "tcp://there:1"})
-    request = RerunRequest(
-        config=config, device=torch.device("cpu"), repeats=repeats, say=lambda said: None
-    )
-    return PAGE.measure_again(row, request, list(made.values())), asked
+    return measure
 
 
-def test_an_arm_is_trained_again_with_the_first_of_its_seeds(row, monkeypatch):
-    new, asked = again(row, monkeypatch, 2)
+def test_an_arm_is_trained_again_with_the_first_of_its_seeds(row, again):
+    new, asked = again(2)
 
     published = {r.seed: r for r in TRAINED.values() if r.final and r.arm == "respsann"}
     assert [record.key for record in new] == [published[seed].key for seed in (0, 1)]
@@ -182,10 +169,10 @@ def test_failures_of_the_compared_trainings_have_their_reasons(row):
     assert PAGE.failures(made, row) == ["ConfigError: the loss is not finite"]
 
 
-def test_what_cannot_be_trained_again_is_refused(row, monkeypatch):
+def test_what_cannot_be_trained_again_is_refused(again):
     failed = {r.key: r for r in records(CONFIG, fails=lambda cell: cell.arm.name == "respsann")}
 
     with pytest.raises(ConfigError, match="at most the number of published seeds, 3, got 4"):
-        again(row, monkeypatch, 4)
+        again(4)
     with pytest.raises(ConfigError, match="all tunings of respsann failed"):
-        again(row, monkeypatch, 1, failed)
+        again(1, failed)

@@ -12,24 +12,46 @@ from psannlm.pages.shootout.plan import Cell, key_of, training_of
 from psannlm.pages.shootout.records import Setting, TrainingRecord
 from tests.synthetic_shootout import shootout_config
 
-RESPSANN = all_arms()["respsann"]
+CONFIG = shootout_config()
+ARMS = all_arms()
+RESPSANN = ARMS["respsann"]
 SETTING = Setting(0.003, 1.0, 0.02, ("amplitude", "frequency", "decay"))
+KEPT: list[dict[str, Any]] = [
+    {"preset": "gpu"}, {"device": "auto"}, {"compile": True}, {"timeout_seconds": 9.0},
+    {"cells_at_once": 3}, {"scheduler": "tcp://there:1"}, {"checkpoint_steps": 5},
+    {"pass_tokens": 512}, {"loss_chunk_tokens": 64}, {"grad_checkpoint": True},
+    {"seeds": (0, 1, 2, 3)}, {"scales": (7.0,)}, {"learning_rates": (0.1, 0.2)},
+    {"with_lm_eval": True}, {"base": ("respsann", "gelu", "gelu_scaled")},
+]  # fmt: skip
+"""What does not decide a training."""
+
+DECIDING: list[dict[str, Any]] = [
+    {"d_model": 32}, {"n_layers": 3}, {"d_mlp": 48}, {"context_length": 32},
+    {"corpus": "another.txt"}, {"train_megabytes": 0.1}, {"validation_megabytes": 0.1},
+    {"vocab_size": 128}, {"epochs": 2.0}, {"batch_tokens": 2048}, {"optimizer": "muon"},
+    {"schedule": "wsd"}, {"weight_decay": 0.0}, {"precision": "bf16"}, {"match": "width"},
+    {"decay_mode": "relu"}, {"clip_norm": 2.0}, {"positions": "alibi"},
+]  # fmt: skip
 
 
-def record(cell: Cell, config: ShootoutConfig, **changes: Any) -> TrainingRecord:
+def record(cell: Cell, val_loss: float | None) -> TrainingRecord:
     """What is left of a cell."""
     values: dict[str, Any] = {
-        "key": key_of(cell, config), "arm": cell.arm.name, "base": cell.arm.base,
+        "key": key_of(cell, CONFIG), "arm": cell.arm.name, "base": cell.arm.base,
         "setting": cell.setting, "seed": cell.seed, "final": cell.final, "status": "ok",
         "reason": "", "started_at": "", "device": "cpu", "d_mlp": 1, "n_parameters": 1,
         "flops_per_token": 1,
     }  # fmt: skip
-    return TrainingRecord(**values | changes)
+    return TrainingRecord(**values, val_loss=val_loss)
 
 
 def chosen_of(config: ShootoutConfig) -> dict[str, Setting]:
     """The last setting of each arm's grid."""
     return {arm.name: plan.grid(arm, config)[-1] for arm in arms_of(config)}
+
+
+def compared(config: ShootoutConfig) -> dict[str, Cell]:
+    return plan.distinct(plan.finals(config, chosen_of(config)), config)
 
 
 def test_every_arm_is_tuned_with_as_many_settings_on_a_seed_of_its_own() -> None:
@@ -42,51 +64,45 @@ def test_every_arm_is_tuned_with_as_many_settings_on_a_seed_of_its_own() -> None
     cells = plan.tunings(config)
 
     assert set(Counter(cell.arm.name for cell in cells).values()) == {4}
-    assert {cell.seed for cell in cells} == {config.tuning_seed}
-    assert not any(cell.final for cell in cells)
+    assert {(cell.seed, cell.final) for cell in cells} == {(config.tuning_seed, False)}
     assert len(plan.distinct(cells, config)) == len(cells) == 4 * len(arms_of(config))
 
 
 def test_arms_without_a_frequency_are_tuned_over_learning_rates_alone() -> None:
-    config = shootout_config()
+    grids = {
+        name: [(s.learning_rate, s.sine_frequency) for s in plan.grid(ARMS[name], CONFIG)]
+        for name in ("gelu", "respsann")
+    }
 
-    rates = [(s.learning_rate, s.sine_frequency) for s in plan.grid(all_arms()["gelu"], config)]
-    pairs = [(s.learning_rate, s.sine_frequency) for s in plan.grid(RESPSANN, config)]
-
-    assert rates == [(0.001, config.sine_frequency), (0.003, config.sine_frequency)]
-    assert pairs == [(0.003, 1.0), (0.003, 2.25)]
-
-
-def test_the_lowest_loss_is_chosen_and_failures_are_passed_over() -> None:
-    config = shootout_config()
-    cells = plan.tunings(config)
-    losses = {"respsann": (3.0, 2.9), "gelu": (2.8, 3.1), "swiglu": (None, 3.5)}
-    records = [
-        record(cell, config, val_loss=losses[cell.arm.name][n % 2])
-        for n, cell in enumerate(cells)
-        if cell.arm.name in losses
-    ]
-    elsewhere = [record(Cell(RESPSANN, SETTING, 7), config, val_loss=0.1)]
-
-    chosen = plan.choose(config, [*elsewhere, *reversed(records)])
-
-    grids = {name: plan.grid(all_arms()[name], config) for name in losses}
-    assert chosen == {
-        "respsann": grids["respsann"][1],
-        "gelu": grids["gelu"][0],
-        "swiglu": grids["swiglu"][1],
+    assert grids == {
+        "gelu": [(0.001, CONFIG.sine_frequency), (0.003, CONFIG.sine_frequency)],
+        "respsann": [(0.003, 1.0), (0.003, 2.25)],
     }
 
 
+def test_the_lowest_loss_is_chosen_and_failures_are_passed_over() -> None:
+    losses = {"respsann": (3.0, 2.9), "gelu": (2.8, 3.1), "swiglu": (None, 3.5)}
+    records = [
+        record(cell, losses[cell.arm.name][n % 2])
+        for n, cell in enumerate(plan.tunings(CONFIG))
+        if cell.arm.name in losses
+    ]
+    elsewhere = record(Cell(RESPSANN, SETTING, 7), 0.1)
+
+    chosen = plan.choose(CONFIG, [elsewhere, *reversed(records)])
+
+    places = {"respsann": 1, "gelu": 0, "swiglu": 1}
+    assert chosen == {name: plan.grid(ARMS[name], CONFIG)[at] for name, at in places.items()}
+
+
 def test_an_arm_all_of_whose_tunings_failed_is_not_compared() -> None:
-    config = shootout_config()
-    chosen = chosen_of(config)
+    chosen = chosen_of(CONFIG)
     del chosen["respsann"]
 
-    cells = plan.after_tuning(config, chosen)
+    cells = plan.after_tuning(CONFIG, chosen)
 
     assert "respsann" not in {cell.arm.name for cell in cells}
-    assert len(plan.finals(config, chosen)) == 3 * (len(arms_of(config)) - 1)
+    assert len(plan.finals(CONFIG, chosen)) == 3 * (len(arms_of(CONFIG)) - 1)
 
 
 def test_all_arms_are_trained_with_the_same_seeds_and_an_early_end_leaves_whole_ones() -> None:
@@ -116,75 +132,45 @@ def test_the_ablation_with_all_learned_is_the_compared_training_itself(
     learnable: tuple[str, ...],
 ) -> None:
     config = shootout_config(learnable=learnable, scale_arms=())
-    chosen = chosen_of(config)
-    finals = plan.distinct(plan.finals(config, chosen), config)
+    finals, sides = compared(config), plan.sides(config, chosen_of(config))
 
-    ablation = plan.distinct(plan.sides(config, chosen), config)
+    ablation = plan.distinct(sides, config)
 
     assert len(ablation) == 8 * config.side_seeds
     assert len(ablation.keys() & finals.keys()) == config.side_seeds
-    both = plan.distinct([*plan.sides(config, chosen), *finals.values()], config)
+    both = plan.distinct([*sides, *finals.values()], config)
     assert all(both[key].final for key in finals)
 
 
 def test_the_scale_that_was_chosen_is_the_compared_training_itself() -> None:
     config = shootout_config(ablation=())
-    chosen = chosen_of(config)
-    finals = plan.distinct(plan.finals(config, chosen), config)
+    finals = compared(config)
 
-    shared = plan.distinct(plan.sides(config, chosen), config).keys() & finals.keys()
+    shared = plan.distinct(plan.sides(config, chosen_of(config)), config).keys() & finals.keys()
 
-    assert Counter(finals[key].arm.name for key in shared) == {
-        "respsann": 2, "gelu_scaled": 2, "gelu": 2,
-    }  # fmt: skip
+    arms = Counter(finals[key].arm.name for key in shared)
+    assert arms == {"respsann": 2, "gelu_scaled": 2, "gelu": 2}
 
 
 def test_a_scale_is_the_frequency_where_there_is_one_else_a_factor_of_init_std() -> None:
     config = shootout_config(init_std=0.02)
 
-    sine = plan.scaled(RESPSANN, config, SETTING, 5.0)
-    plain = plan.scaled(all_arms()["gelu"], config, SETTING, 5.0)
+    sine, plain = (plan.scaled(ARMS[name], config, SETTING, 5.0) for name in ("respsann", "gelu"))
 
     assert sine == SETTING._replace(sine_frequency=5.0)
     assert plain == SETTING._replace(init_std=0.1)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"preset": "gpu"}, {"device": "auto"}, {"compile": True}, {"timeout_seconds": 9.0},
-        {"cells_at_once": 3}, {"scheduler": "tcp://there:1"}, {"checkpoint_steps": 5},
-        {"pass_tokens": 512}, {"loss_chunk_tokens": 64}, {"grad_checkpoint": True},
-        {"seeds": (0, 1, 2, 3)}, {"scales": (7.0,)}, {"learning_rates": (0.1, 0.2)},
-        {"with_lm_eval": True}, {"base": ("respsann", "gelu", "gelu_scaled")},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)  # fmt: skip
-def test_what_does_not_decide_a_training_leaves_its_key_alone(changes: dict[str, Any]) -> None:
-    cell = Cell(RESPSANN, SETTING, 0)
+def test_what_decides_a_training_decides_its_key_and_nothing_else_does() -> None:
+    cell = Cell(ARMS["waveresnet"], SETTING, 0)
+    key = key_of(cell, CONFIG)
 
-    assert key_of(cell, shootout_config(**changes)) == key_of(cell, shootout_config())
+    changing = [c for c in (*KEPT, *DECIDING) if key_of(cell, shootout_config(**c)) != key]
 
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"d_model": 32}, {"n_layers": 3}, {"d_mlp": 48}, {"context_length": 32},
-        {"corpus": "another.txt"}, {"train_megabytes": 0.1}, {"validation_megabytes": 0.1},
-        {"vocab_size": 128}, {"epochs": 2.0}, {"batch_tokens": 2048}, {"optimizer": "muon"},
-        {"schedule": "wsd"}, {"weight_decay": 0.0}, {"precision": "bf16"}, {"match": "width"},
-        {"decay_mode": "relu"}, {"clip_norm": 2.0}, {"positions": "alibi"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)  # fmt: skip
-def test_what_decides_a_training_changes_its_key(changes: dict[str, Any]) -> None:
-    cell = Cell(all_arms()["waveresnet"], SETTING, 0)
-
-    assert key_of(cell, shootout_config(**changes)) != key_of(cell, shootout_config())
+    assert changing == DECIDING
 
 
 def test_cells_that_differ_in_what_they_do_have_keys_of_their_own() -> None:
-    config = shootout_config()
     settings = [
         SETTING,
         SETTING._replace(learning_rate=0.001),
@@ -194,22 +180,23 @@ def test_cells_that_differ_in_what_they_do_have_keys_of_their_own() -> None:
     ]
 
     keys = [
-        key_of(Cell(arm, setting, seed), config)
-        for arm in (RESPSANN, all_arms()["gelu"])
+        key_of(Cell(arm, setting, seed), CONFIG)
+        for arm in (RESPSANN, ARMS["gelu"])
         for setting in settings
         for seed in (0, 1)
     ]
 
     assert len(set(keys)) == len(keys)
-    assert all(len(key) == 16 for key in keys)
+    assert {len(key) for key in keys} == {16}
 
 
 def test_a_cell_is_the_training_that_its_arm_and_setting_say() -> None:
     config = shootout_config(match="width")
     setting = Setting(0.5, 1.5, 0.04, ("decay",))
 
-    sine = training_of(Cell(RESPSANN, setting, 4), config)
-    plain = training_of(Cell(all_arms()["swiglu"], setting, 4), config)
+    sine, plain = (
+        training_of(Cell(ARMS[name], setting, 4), config) for name in ("respsann", "swiglu")
+    )
 
     assert (sine.base, sine.learning_rate, sine.seed) == (("respsann",), 0.5, 4)
     assert (sine.sine_frequency, sine.init_std, sine.learnable) == (1.5, 0.04, ("decay",))

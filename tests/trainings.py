@@ -16,29 +16,23 @@ from psannlm.pages.tiny_corpus.page import PAGE
 from psannlm.pages.tiny_corpus.tables import SINE, YARDSTICKS, Trained, from_texts
 from psannlm.train import journal
 from psannlm.train.journal import bits_per_byte, perplexity
+from tests import tiny_trainings
 from tests.synthetic import sealed_run
 
 VAL_BYTES, VAL_TOKENS, TEST_BYTES, TEST_TOKENS = 25_000, 10_000, 20_100, 8_000
 
 
 def training_config(**changes: Any) -> TrainingConfig:
+    """What the sample text would be trained on; keywords override."""
     values: dict[str, Any] = {
-        "vocab_size": 64, "context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2,
-        "d_mlp": 32, "preset": "cpu", "base": "respsann", "corpus": "datasets/lm/sample.txt",
-        "train_megabytes": 0.3, "validation_megabytes": 0.05, "tokenizer": "bpe",
-        "tokenizer_file": "", "epochs": 2.0, "batch_tokens": 64, "pass_tokens": 32,
-        "loss_chunk_tokens": 32, "optimizer": "adamw", "learning_rate": 0.001,
-        "schedule": "cosine", "warmup_fraction": 0.1, "decay_fraction": 0.2,
-        "final_fraction": 0.1, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0,
-        "precision": "fp32", "compile": False, "device": "cpu", "parallel": "ddp",
-        "evaluations": 2, "checkpoint_steps": 10, "keep_checkpoints": 1,
+        "vocab_size": 64, "d_mlp": 32, "gate_n_fft": 64, "preset": "cpu",
+        "corpus": "datasets/lm/sample.txt", "train_megabytes": 0.3, "validation_megabytes": 0.05,
+        "tokenizer": "bpe", "batch_tokens": 64, "pass_tokens": 32, "loss_chunk_tokens": 32,
+        "learning_rate": 0.001, "checkpoint_steps": 10, "keep_checkpoints": 1,
         "target_perplexity": 8.0, "ngram_order": 6, "prompts": ("The ", "It was "),
-        "sample_tokens": 20, "temperature": 0.8, "top_p": 0.95, "seed": 0,
+        "sample_tokens": 20,
     }  # fmt: skip
-    changes.setdefault("base", "respsann")
-    merged = values | changes
-    merged["base"] = (merged["base"],) if isinstance(merged["base"], str) else merged["base"]
-    return TrainingConfig(**merged)
+    return tiny_trainings.training_config(**values | changes)
 
 
 def trained(
