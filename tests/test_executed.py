@@ -51,23 +51,9 @@ def test_the_output_is_found_as_papermill_reads_its_command(
     assert output_path(stand_in(*arguments), parameters) == tmp_path / expected
 
 
-def test_a_template_that_papermill_alone_can_fill_has_no_known_output(stand_in):
+def test_a_template_that_papermill_alone_fills_and_another_process_have_no_known_output(stand_in):
     assert output_path(stand_in("in.ipynb", "{pm[current_datetime_utc]}.ipynb"), {}) is None
-
-
-def test_a_process_that_is_no_papermill_has_no_output():
     assert output_path(os.getpid(), {}) is None
-
-
-def test_the_sealing_cell_is_marked_as_run():
-    notebook = executed_notebook()
-    notebook.cells.append(nbformat.v4.new_code_cell("page.finish()"))
-
-    done = finished(notebook)
-
-    assert not is_complete(notebook)
-    assert is_complete(done)
-    assert done.metadata["papermill"]["end_time"][:4] == time.strftime("%Y", time.gmtime())
 
 
 def with_cells_of_papermill(*statuses):
@@ -82,12 +68,14 @@ def with_cells_of_papermill(*statuses):
     return notebook
 
 
-def test_a_cell_behind_the_sealing_one_is_left_out():
+def test_the_sealing_cell_is_marked_as_run_and_a_cell_behind_it_left_out():
     notebook = with_cells_of_papermill("completed", "running", "pending")
 
     done = finished(notebook)
 
+    assert not is_complete(notebook)
     assert is_complete(done)
+    assert done.metadata["papermill"]["end_time"][:4] == time.strftime("%Y", time.gmtime())
     assert [cell.source for cell in done.cells[-2:]] == ["completed", "running"]
     assert done.cells[-2].outputs[0].text == "kept"
     assert done.cells[-1].execution_count == 4
@@ -96,9 +84,7 @@ def test_a_cell_behind_the_sealing_one_is_left_out():
 
 
 def test_a_sealing_cell_before_a_cell_that_did_not_run_makes_nothing_complete():
-    notebook = with_cells_of_papermill("pending", "running")
-
-    assert not is_complete(finished(notebook))
+    assert not is_complete(finished(with_cells_of_papermill("pending", "running")))
 
 
 @pytest.mark.parametrize("path", [f"{ROOT}/_build/out.ipynb", "/elsewhere/out.ipynb"])
@@ -111,17 +97,12 @@ def test_no_folder_of_the_machine_is_kept(path):
     assert kept in {"_build/out.ipynb", "out.ipynb"}
 
 
-def test_a_killed_notebook_is_not_complete_whatever_papermill_says():
-    notebook = executed_notebook()
-    notebook.cells[-1].execution_count = None
-    notebook.cells[-1].metadata["papermill"] = {"status": "completed", "exception": None}
-
-    assert not is_complete(notebook)
-
-
-def test_a_notebook_with_an_error_is_not_complete():
-    notebook = executed_notebook()
+def test_a_notebook_that_was_killed_or_holds_an_error_is_not_complete():
+    killed, failed = executed_notebook(), executed_notebook()
+    killed.cells[-1].execution_count = None
+    killed.cells[-1].metadata["papermill"] = {"status": "completed", "exception": None}
     error = nbformat.v4.new_output("error", ename="E", evalue="v", traceback=[])
-    notebook.cells[-1].outputs.append(error)
+    failed.cells[-1].outputs.append(error)
 
-    assert not is_complete(notebook)
+    assert not is_complete(killed)
+    assert not is_complete(failed)

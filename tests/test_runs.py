@@ -24,9 +24,15 @@ def begun(reports) -> Run:
     return Run.start("benchmarks", START | NOW, reports=reports)
 
 
-def test_a_sealed_run_loads_with_what_it_was_given(tmp_path):
-    run = begun(tmp_path)
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A run that has just begun, in the folder of the test."""
+    return begun(tmp_path)
+
+
+def test_a_run_is_complete_once_it_is_sealed_and_loads_with_what_it_was_given(run):
     run.write("data.csv", "a,b\n1,2\n")
+    assert not load(run.folder).is_complete
     run.seal("complete")
 
     evidence = load(run.folder)
@@ -34,53 +40,28 @@ def test_a_sealed_run_loads_with_what_it_was_given(tmp_path):
     assert evidence.is_complete
     assert evidence.text("data.csv") == "a,b\n1,2\n"
     assert set(evidence.manifest["artifacts"]) == {"data.csv"}
+    with pytest.raises(EvidenceError, match="nothing to resume"):
+        Run.resume(run.folder, NOW)
 
 
-def test_the_folder_is_named_by_its_start(tmp_path):
-    folder = begun(tmp_path).folder
-
-    assert time.strptime(folder.name, "%Y%m%d_%H%M%S")
-    assert folder.parent == tmp_path / "benchmarks"
-
-
-def test_a_suffix_ends_the_name_of_the_folder_and_stands_in_the_manifest(tmp_path):
-    plain = begun(tmp_path).folder
+def test_folders_are_named_by_their_start_and_a_suffix_and_never_collide(tmp_path):
+    plain = [begun(tmp_path).folder for _ in range(2)]
     suffixed = Run.start("benchmarks", START | NOW, reports=tmp_path, suffix="_base_shootout")
     suffixed.seal("complete")
 
-    stem, _, suffix = suffixed.folder.name.partition("_base")
-    assert time.strptime(stem, "%Y%m%d_%H%M%S")
-    assert suffix == "_shootout"
+    assert suffixed.folder.name.endswith("_base_shootout")
     assert suffixed.manifest["run"] == suffixed.folder.name
-    assert [run.folder for run in all_runs(tmp_path)] == [plain, suffixed.folder]
+    for folder in (*plain, suffixed.folder):
+        assert time.strptime(folder.name.partition("_base")[0], "%Y%m%d_%H%M%S")
+        assert folder.parent == tmp_path / "benchmarks"
+    assert [run.folder for run in all_runs(tmp_path)] == [*plain, suffixed.folder]
     assert best_run("throughput", list(all_runs(tmp_path))).folder == suffixed.folder
 
 
-def test_two_runs_in_one_second_do_not_collide(tmp_path):
-    folders = {begun(tmp_path).folder for _ in range(3)}
-
-    assert len(folders) == 3
-
-
-def test_an_unsealed_run_is_not_complete(tmp_path):
-    run = begun(tmp_path)
-    run.write("data.csv", "a\n")
-
-    assert not load(run.folder).is_complete
-
-
-def test_facts_that_are_known_later_stand_in_the_manifest_at_once(tmp_path):
-    run = begun(tmp_path)
-
+def test_facts_that_are_known_later_stand_in_the_manifest_and_a_run_never_mixes_two(run):
     run.state(corpus={"sha256": "c"})
     run.state(corpus={"sha256": "c"}, tokenizer=None)
-
     assert load(run.folder).manifest["corpus"] == {"sha256": "c"}
-
-
-def test_a_run_never_mixes_two_corpora(tmp_path):
-    run = begun(tmp_path)
-    run.state(corpus={"sha256": "c"})
     resumed = Run.resume(run.folder, NOW)
 
     with pytest.raises(EvidenceError, match=f"{run.folder.name} was begun with another corpus"):
@@ -105,18 +86,9 @@ def test_one_changed_byte_in_any_artifact_is_refused(tmp_path, position):
     assert load(folder).is_complete
 
 
-def test_a_missing_artifact_is_refused(tmp_path):
-    folder = throughput_run(tmp_path)
-    (folder / "samples.csv").unlink()
-
-    with pytest.raises(EvidenceError, match=r"samples\.csv is missing"):
-        load(folder)
-
-
 @pytest.fixture
-def nested(tmp_path):
+def nested(run):
     """A run with artifacts in folders, sealed."""
-    run = begun(tmp_path)
     run.write("summary.csv", "a\n")
     run.write("cells/0a.json", "{}\n")
     run.write("runs/gelu_seed0/metrics.json", "{}\n")
@@ -127,14 +99,11 @@ def nested(tmp_path):
 NESTED = {"summary.csv", "cells/0a.json", "runs/gelu_seed0/metrics.json"}
 
 
-def test_artifacts_may_lie_in_folders(nested):
+def test_artifacts_may_lie_in_folders_and_one_that_is_missing_or_altered_is_refused(nested):
     evidence = load(nested)
-
     assert set(evidence.manifest["artifacts"]) == NESTED
     assert evidence.text("runs/gelu_seed0/metrics.json") == "{}\n"
 
-
-def test_a_nested_artifact_that_is_missing_or_altered_is_refused(nested):
     (nested / "cells" / "0a.json").write_text("{ }\n")
     with pytest.raises(EvidenceError, match=r"cells/0a\.json was altered"):
         load(nested)
@@ -180,9 +149,8 @@ def test_a_resumed_run_may_write_anew_what_was_sealed_before(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../{}.txt", "cells/../../{}.txt", "{}", "..\\{}.txt"])
-def test_an_artifact_that_leaves_the_folder_is_refused(tmp_path, name):
-    elsewhere = tmp_path / "benchmarks" / "outside.txt"
-    run = begun(tmp_path)
+def test_an_artifact_that_leaves_the_folder_is_refused(run, name):
+    elsewhere = run.folder.parent / "outside.txt"
     elsewhere.write_text("sealed with the rest")
     run.write("cells/0a.json", "{}\n")
     run.artifacts = {name.format(elsewhere if name == "{}" else "outside")}
@@ -194,48 +162,45 @@ def test_an_artifact_that_leaves_the_folder_is_refused(tmp_path, name):
         load(run.folder)
 
 
-def test_a_run_goes_on_with_its_nested_artifacts(tmp_path):
-    run = begun(tmp_path)
+def test_a_run_goes_on_in_its_folder_with_its_artifacts_and_no_half_written_file(run):
     for name in NESTED:
-        run.write(name, "")
+        run.write(name, "old")
     (run.folder / "cells" / ".0b.json.123.tmp").write_text("half")
     (run.folder / ".cache" / "deep").mkdir(parents=True)
     (run.folder / ".cache" / "deep" / "file").write_text("none of the run's")
 
     resumed = Run.resume(run.folder, NOW)
+    assert resumed.artifacts == NESTED
+    resumed.write("summary.csv", "new")
     resumed.seal("complete")
 
-    assert resumed.artifacts == NESTED
-    assert set(load(run.folder).manifest["artifacts"]) == NESTED
+    found = load(run.folder)
+    assert found.is_complete
+    assert set(found.manifest["artifacts"]) == NESTED
+    assert len(found.manifest["resumed_at"]) == 1
+    assert (found.text("summary.csv"), found.text("cells/0a.json")) == ("new", "old")
 
 
-def test_a_changed_manifest_is_refused(tmp_path):
-    folder = throughput_run(tmp_path)
-    path = folder / "run.json"
-    path.write_text(path.read_text().replace('"preset": "cpu"', '"preset": "gpu"', 1))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"preset": "gpu"}, r"run\.json was altered"), ({"schema": 99}, "must be 1, got 99")],
+)
+def test_a_changed_manifest_and_an_unknown_schema_are_refused(nested, change, message):
+    path = nested / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
-    with pytest.raises(EvidenceError, match=r"run\.json was altered"):
-        load(folder)
-
-
-def test_an_unknown_schema_is_refused(tmp_path):
-    folder = throughput_run(tmp_path)
-    path = folder / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
-
-    with pytest.raises(EvidenceError, match="schema must be 1, got 99"):
-        load(folder)
+    with pytest.raises(EvidenceError, match=message):
+        load(nested)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
-def test_a_manifest_that_is_no_manifest_is_refused(tmp_path, content):
-    folder = throughput_run(tmp_path)
-    (folder / "run.json").write_text(content)
+def test_a_manifest_that_is_no_manifest_is_refused(tmp_path, run, content):
+    (run.folder / "run.json").write_text(content)
 
     [refused] = all_runs(tmp_path)
 
     assert isinstance(refused, Refused)
-    assert folder.name in refused.reason
+    assert run.folder.name in refused.reason
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
@@ -274,30 +239,6 @@ def test_a_run_killed_at_any_point_is_never_taken_for_complete(tmp_path, lines):
         assert not sealed or "99" in said + rest
 
 
-def test_every_file_of_a_killed_write_is_whole(tmp_path):
-    run = begun(tmp_path)
-    run.write("data.csv", "old")
-    (run.folder / ".data.csv.123.tmp").write_text("half a new o")
-
-    resumed = Run.resume(run.folder, NOW)
-
-    assert resumed.artifacts == {"data.csv"}
-    assert (run.folder / "data.csv").read_text() == "old"
-
-
-def test_a_run_goes_on_in_its_folder(tmp_path):
-    run = begun(tmp_path)
-    run.write("cells.csv", "half")
-    resumed = Run.resume(run.folder, NOW)
-    resumed.write("cells.csv", "whole")
-    resumed.seal("complete")
-
-    evidence = load(run.folder)
-
-    assert evidence.is_complete
-    assert len(evidence.manifest["resumed_at"]) == 1
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -307,19 +248,9 @@ def test_a_run_goes_on_in_its_folder(tmp_path):
     ],
     ids=["parameters", "commit", "device"],
 )
-def test_a_run_never_mixes_two_of_anything(tmp_path, change, message):
-    run = begun(tmp_path)
-
+def test_a_run_never_mixes_two_of_anything(run, change, message):
     with pytest.raises(EvidenceError, match=message):
         Run.resume(run.folder, NOW | change)
-
-
-def test_a_complete_run_has_nothing_to_resume(tmp_path):
-    run = begun(tmp_path)
-    run.seal("complete")
-
-    with pytest.raises(EvidenceError, match="nothing to resume"):
-        Run.resume(run.folder, NOW)
 
 
 def test_the_best_run_is_the_newest_complete_one_of_the_highest_preset(tmp_path):
