@@ -43,12 +43,9 @@ def test_a_cpu_sums_in_a_fixed_order_for_as_long_as_it_is_asked_to_and_a_gpu_nev
 
 
 WITHOUT_TORCH = """
-import sys
-from unittest.mock import MagicMock
-
-sys.modules["torch"] = MagicMock()
+import sys, unittest.mock
+sys.modules["torch"] = unittest.mock.MagicMock()
 from psannlm import device
-
 print(device.peak_resident_bytes())
 """
 

@@ -22,12 +22,9 @@ CONFIG = throughput_config(
     base=("respsann", "sgrpsann"), batch_tokens=(32, 64), mode=("forward", "train_step")
 )
 SPEEDS = {"respsann": 800.0, "sgrpsann": 900.0, "transformer": 1000.0}
-TABLE = throughput_table(
-    throughput_records(CONFIG, SPEEDS),
-    RunInfo(CONFIG, {"run": "20260101_000000", "environment": {"device": "a CPU"}}),
-)
-MEASURED = memory_config(n_repeats=1, contexts=(), precision=("fp32",))
 RUN = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
+TABLE = throughput_table(throughput_records(CONFIG, SPEEDS), RunInfo(CONFIG, RUN))
+MEASURED = memory_config(n_repeats=1, contexts=(), precision=("fp32",))
 ROWS = tabulate(memory_records(MEASURED), RunInfo(MEASURED, RUN))[MEMORY.file]
 TRAINED = trained(training_config())
 DRAWN = {
@@ -41,51 +38,28 @@ DRAWN = {
     "growth": lambda: memory_figures.growth(ROWS, MEASURED, "saved"),
     "course": lambda: training_figures.course(TRAINED, 1.0),
 }
-each_figure = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 
 
-@each_figure
-def test_a_panel_is_valid_xml_with_a_text_for_those_who_cannot_see_it(draw):
-    roots = [ET.fromstring(svg) for svg in draw().panels.values()]
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_panels_are_valid_xml_in_the_colours_of_the_page_with_a_text_and_always_the_same(draw):
+    figure = draw()
+    roots = [ET.fromstring(svg) for svg in figure.panels.values()]
 
     assert {root.attrib["role"] for root in roots} == {"img"}
     assert len({root.attrib["aria-label"] for root in roots}) == len(roots) > 0
+    assert "currentColor" in figure.html
+    assert figures.INK not in figure.html
+    assert "sans-serif" not in figure.html
+    assert draw().html == figure.html
 
 
-@each_figure
-def test_a_figure_takes_the_colours_and_font_of_the_page(draw):
-    drawn = draw().html
-
-    assert "currentColor" in drawn
-    assert figures.INK not in drawn
-    assert "sans-serif" not in drawn
-
-
-@each_figure
-def test_a_figure_is_the_same_every_time(draw):
-    assert draw().html == draw().html
-
-
-def test_every_base_has_a_colour_of_its_own():
-    colours = figures.palette()
-
-    assert len({tuple(colour) for colour in colours.values()}) == len(BASES)
-
-
-def test_a_base_keeps_its_colour_beside_others():
-    assert figures.palette(["new"])["respsann"] == figures.palette()["respsann"]
-
-
-def test_every_arm_has_a_colour_and_a_marker_of_its_own():
+def test_every_base_and_arm_has_a_colour_and_a_marker_that_it_keeps_beside_others():
     arms = list(all_arms())
 
+    assert len({tuple(colour) for colour in figures.palette().values()}) == len(BASES)
+    assert figures.palette(["new"])["respsann"] == figures.palette()["respsann"]
     assert len({tuple(figures.palette(arms)[arm]) for arm in arms}) == len(arms)
     assert len({figures.markers(arms)[arm] for arm in arms}) == len(arms)
-
-
-def test_an_arm_keeps_its_colour_and_marker_whoever_is_beside_it():
-    arms = list(all_arms())
-
     for arm in arms:
         assert figures.palette([arm])[arm] == figures.palette(arms)[arm]
         assert figures.markers([arm, "new"])[arm] == figures.markers(arms[::-1])[arm]
