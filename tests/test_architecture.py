@@ -19,7 +19,6 @@ SOURCES = {
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.name != "__init__.py"
 }
-each_source = pytest.mark.parametrize("name", SOURCES)
 ORDER = [
     "config", "files.py", "device.py", "model", "corpora", "train", "bench",
     "checks", "evidence", "rerun", "pages", "run", "publish", "__main__.py",
@@ -45,25 +44,26 @@ def packages_of(name: str) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-@each_source
-def test_a_room_imports_only_from_those_before_it(name):
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_module_imports_only_from_folders_before_it_and_opens_with_one_sentence(name):
     def place(module: str) -> int:
         return ORDER.index(module.split("/")[0])
 
+    opening = (ast.get_docstring(ast.parse(SOURCES[name].read_text())) or "").splitlines()[0]
+
     assert all(place(other) <= place(name) for other in imports_of_ours(name))
+    assert opening.endswith(".")
 
 
-@each_source
-def test_a_module_opens_with_one_sentence(name):
-    first = (ast.get_docstring(ast.parse(SOURCES[name].read_text())) or "").splitlines()[0]
+def test_figures_alone_draw_configurations_need_no_torch_and_the_clock_knows_no_model():
+    packages = {name: packages_of(name) for name in SOURCES}
+    drawing = {Path(name).name for name in SOURCES if packages[name] & {"matplotlib", "seaborn"}}
+    settings = [n for n in SOURCES if n.startswith("config/") or n.endswith("/config.py")]
+    clock = imports_of_ours("bench/timing.py") | imports_of_ours("bench/statistics.py")
 
-    assert first.endswith((".", "`."))
-
-
-def test_drawing_is_done_in_one_place():
-    drawing = {name for name in SOURCES if packages_of(name) & {"matplotlib", "seaborn"}}
-
-    assert {Path(name).name for name in drawing} == {"figures.py"}
+    assert drawing == {"figures.py"}
+    assert not any("torch" in packages[name] for name in settings)
+    assert not any(name.startswith("model/") for name in clock)
 
 
 @pytest.mark.parametrize("path", [*SHARED, Path(script)], ids=lambda path: path.stem)
@@ -71,14 +71,6 @@ def test_what_the_interpreter_of_another_package_loads_needs_torch_alone(path):
     packages = packages_of(path.relative_to(PACKAGE).as_posix())
 
     assert packages - sys.stdlib_module_names == {"torch"}
-
-
-def test_a_configuration_needs_no_torch():
-    assert not any(
-        "torch" in packages_of(name)
-        for name in SOURCES
-        if name.startswith("config/") or name.endswith("/config.py")
-    )
 
 
 @pytest.mark.parametrize("folder", ["bench", "evidence", "rerun", "run", "publish"])
@@ -93,12 +85,6 @@ def test_what_serves_every_page_names_none(folder):
     }
 
     assert found == set()
-
-
-def test_the_clock_knows_no_model():
-    timing = imports_of_ours("bench/timing.py") | imports_of_ours("bench/statistics.py")
-
-    assert not any(name.startswith("model/") for name in timing)
 
 
 def tree() -> set[str]:
@@ -125,14 +111,9 @@ def tracked() -> list[str]:
     return listing.stdout.splitlines()
 
 
-def test_every_path_of_the_readmes_tree_exists():
-    missing = [path for path in sorted(tree()) if not (ROOT / path).exists()]
-
-    assert missing == []
-
-
-def test_every_file_stands_in_the_readmes_tree_or_in_a_folder_that_does():
+def test_the_readmes_tree_names_what_there_is_and_every_file_or_its_folder():
     drawn = tree()
+    assert [path for path in sorted(drawn) if not (ROOT / path).exists()] == []
     rolled_up = {
         p for p in drawn if p.endswith("/") and not any(o != p and o.startswith(p) for o in drawn)
     }
@@ -146,9 +127,6 @@ def test_every_file_stands_in_the_readmes_tree_or_in_a_folder_that_does():
     ]
 
     assert absent == []
-
-
-def test_the_readme_can_be_read_in_one_sitting():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 

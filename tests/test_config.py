@@ -66,31 +66,23 @@ WRONG_VALUES: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "expected"), WRONG_VALUES)
-def test_a_wrong_value_is_refused_in_one_line(name: str, value: Any, expected: str) -> None:
-    assert problems(**{name: value}) == ["a.yaml:", f"  {name}: {expected}, got {value!r}"]
-
-
 THERE_ARE = "There are: respsann, sgrpsann, waveresnet, transformer"
+HEADS = "positions: rope needs an even head width, got d_model / n_heads = 6 / 2"
+WAVES = {"positions": "sinusoidal", "d_model": 7, "n_heads": 1}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        *(({name: v}, f"{name}: {expected}, got {v!r}") for name, v, expected in WRONG_VALUES),
         ({"zzzzzz": 8}, "zzzzzz: unknown"),
-        (
-            {"d_model": 6},
-            "positions: rope needs an even head width, got d_model / n_heads = 6 / 2",
-        ),
-        (
-            {"positions": "sinusoidal", "d_model": 7, "n_heads": 1},
-            "positions: sinusoidal needs an even d_model, got 7",
-        ),
+        ({"d_model": 6}, HEADS),
+        (WAVES, "positions: sinusoidal needs an even d_model, got 7"),
         ({"sine_frequency": 1e-6}, "sine_frequency must be more than 1e-5, got 1e-06"),
         ({"baseline": "zzz"}, f"baseline: unknown base 'zzz'. {THERE_ARE}"),
     ],
 )
-def test_an_unknown_name_and_a_broken_rule_are_refused_in_one_line(
+def test_a_wrong_value_an_unknown_name_and_a_broken_rule_are_refused_in_one_line(
     changes: dict[str, Any], message: str
 ) -> None:
     assert problems(**changes) == ["a.yaml:", f"  {message}"]
@@ -142,15 +134,12 @@ def test_what_yaml_and_a_shell_write_is_understood(
     assert type(value) is type(understood)
 
 
-def test_any_base_passes_where_none_are_named_and_an_odd_head_width_without_rope() -> None:
-    assert parse(ThroughputConfig, {**REQUEST, "base": "mine"}, source="a.yaml").base == ("mine",)
-    assert read(d_model=6, positions="alibi").d_head == 3
-
-
-def test_only_a_close_name_is_suggested() -> None:
+def test_any_base_passes_where_none_are_named_and_only_a_close_name_is_suggested() -> None:
     hints = [nearest(name, BASES) for name in ("respsan", "RESPSANN", "", "zzz")]
 
     assert hints == [", did you mean 'respsann'?", "", "", ""]
+    assert parse(ThroughputConfig, {**REQUEST, "base": "mine"}, source="a.yaml").base == ("mine",)
+    assert read(d_model=6, positions="alibi").d_head == 3
 
 
 def test_a_parameter_file_is_read_and_a_missing_one_is_refused_with_those_beside_it(
@@ -199,10 +188,7 @@ GPT2 = {"tokenizer": "gpt2", "tokenizer_file": "ranks", "vocab_size": 50257}
     ("changes", "message"),
     [
         ({"pass_tokens": 768}, "multiple of pass_tokens, got 1024 and 768"),
-        (
-            {"batch_tokens": 1000, "pass_tokens": 1000},
-            "pass_tokens must be a multiple of context_length, got 1000 and 16",
-        ),
+        ({"batch_tokens": 1000, "pass_tokens": 1000}, "multiple of context_length, got 1000 and"),
         ({"tokenizer": "bytes"}, r"tokenizer bytes has a vocab_size of its own \(bytes 257"),
         (GPT2 | {"vocab_size": 257}, "tokenizer gpt2 has a vocab_size of its own .*, got 257"),
         (GPT2 | {"tokenizer_file": ""}, "gpt2 needs the file of its ranks"),
@@ -218,28 +204,20 @@ def test_settings_of_a_training_that_do_not_fit_together_are_refused(
         parse(TrainingSettings, SOUND | changes, source="here")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tokenizer": "bytes", "vocab_size": 257, "batch_tokens": 4096},
-        GPT2 | {"warmup_fraction": 0.5, "decay_fraction": 0.5},
-    ],
-)
-def test_settings_of_a_training_that_fit_together_are_taken(changes: dict[str, Any]) -> None:
-    assert dict(parse(TrainingSettings, SOUND | changes, source="here")) == SOUND | changes
+def test_settings_of_a_training_that_fit_together_are_taken() -> None:
+    by_bytes = {"tokenizer": "bytes", "vocab_size": 257, "batch_tokens": 4096}
+    for changes in (by_bytes, GPT2 | {"warmup_fraction": 0.5, "decay_fraction": 0.5}):
+        assert dict(parse(TrainingSettings, SOUND | changes, source="here")) == SOUND | changes
 
 
 def test_a_configuration_made_by_hand_is_held_to_the_same_rules_and_cannot_be_changed() -> None:
+    assert ConfigError("no")._render_traceback_() == ["ConfigError: no"], "in a notebook"
     with pytest.raises(ValueError, match="d_model must be a multiple of n_heads, got 9 and 2"):
         tiny(d_model=9)
     with pytest.raises(ValidationError, match="d_modle"):
         tiny(d_modle=8)
     with pytest.raises(ValidationError, match="frozen"):
         tiny().d_model = 16  # type: ignore[misc]
-
-
-def test_an_error_shows_its_message_alone_in_a_notebook() -> None:
-    assert ConfigError("no")._render_traceback_() == ["ConfigError: no"]
 
 
 def test_a_run_hands_its_shape_and_options_to_each_network() -> None:

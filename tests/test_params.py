@@ -101,20 +101,15 @@ def test_the_gpu_preset_is_that_of_the_original_plan(name):
     assert config_of("gpu", name).model_dump(include=set(PLANNED[name])) == PLANNED[name]
 
 
-@pytest.mark.parametrize(("preset", "fewest"), [("cpu", 3), ("gpu", 5)])
-def test_shootouts_that_are_evidence_compare_all_arms_on_enough_seeds(preset, fewest):
-    config = config_of(preset, "shootout")
-
-    assert {arm.name for arm in arms_of(config)} == set(all_arms())
-    assert len(config.seeds) >= fewest
-    assert config.side_seeds >= 3
-    assert {"respsann", "gelu", "gelu_scaled"} <= set(config.scale_arms)
-
-
-@pytest.mark.parametrize("preset", ["cpu", "gpu"])
-def test_measurements_that_are_evidence_ask_for_all_that_is_compared_and_repeat_it(preset):
+@pytest.mark.parametrize(("preset", "seeds"), [("cpu", 3), ("gpu", 5)])
+def test_measurements_that_are_evidence_ask_for_all_that_is_compared_and_repeat_it(preset, seeds):
     memory, peer = config_of(preset, "memory"), config_of(preset, "peer")
+    shootout = config_of(preset, "shootout")
 
+    assert {arm.name for arm in arms_of(shootout)} == set(all_arms())
+    assert len(shootout.seeds) >= seeds
+    assert shootout.side_seeds >= 3
+    assert {"respsann", "gelu", "gelu_scaled"} <= set(shootout.scale_arms)
     assert config_of(preset, "throughput").n_repeats >= 6
     assert {name: getattr(memory, name) for name in PLANNED["memory"]} == PLANNED["memory"]
     assert set(memory.precision) == {"fp32", "bf16"}
