@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import socket
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,43 @@ def on_cluster(
             client.submit(train_on_worker, task, *told, pure=False, retries=0, priority=-i)
             for i, task in enumerate(tasks)
         ]
-        waiting = {future.key: task.key for future, task in zip(futures, tasks, strict=True)}
+        keys = {future.key: task.key for future, task in zip(futures, tasks, strict=True)}
         try:
-            while waiting:
-                for future in _ended([f for f in futures if f.key in waiting], client, config):
-                    yield waiting.pop(future.key), _found(future, config)
+            yield from ((keys[future.key], found) for future, found in _ended(futures, client))
+        except TimeoutError:
+            raise ConfigError(
+                f"scheduler: {config.scheduler} or all of its workers are gone; start them again "
+                "and resume the run"
+            ) from None
         finally:
             client.cancel(futures)
+
+
+def _ended(futures: Sequence[Any], client: Any) -> Iterator[tuple[Any, Found]]:
+    """Each future when it has ended, with what came of it; an error of its worker is that, too.
+
+    Raises:
+        TimeoutError: The scheduler is lost, or for a while there was no worker.
+    """
+    from distributed import wait
+
+    last, waiting = time.monotonic() + PATIENCE_SECONDS, set(futures)
+    while waiting:
+        try:
+            with client.as_current():
+                done = wait(waiting, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            done = set()
+        if done or (client.status == "running" and client.nthreads()):
+            last = time.monotonic() + PATIENCE_SECONDS
+        if time.monotonic() > last or any(one.status not in ("finished", "error") for one in done):
+            raise TimeoutError
+        for future in done:
+            waiting.remove(future)
+            if future.status == "finished":
+                yield future, future.result()
+            else:
+                yield future, {"status": "failed", "reason": reason_of(future.exception())}
 
 
 def train_on_worker(task: TrainingTask, ours: Mapping[str, str], corpus: str, name: str) -> Found:
@@ -167,44 +197,3 @@ def _refuse_unfit(client: Any, config: ShootoutConfig) -> None:
         if said:
             reason = reason_of(said) if isinstance(said, BaseException) else said
             raise ConfigError(f"scheduler: its worker {worker} must not train: {reason}")
-
-
-def _ended(futures: list[Any], client: Any, config: ShootoutConfig) -> list[Any]:
-    """Those that have ended, at least one; waits for it as long as there are workers.
-
-    Raises:
-        ConfigError: For a while there was none.
-    """
-    from distributed import wait
-
-    last = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < last:
-        try:
-            with client.as_current():
-                found = wait(futures, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
-            return list(found.done)
-        except TimeoutError:
-            if client.status == "running" and client.nthreads():
-                last = time.monotonic() + PATIENCE_SECONDS
-    raise _gone(config)
-
-
-def _found(future: Any, config: ShootoutConfig) -> Found:
-    """What became of a training, an error of its worker too.
-
-    Raises:
-        ConfigError: The scheduler has been lost.
-    """
-    if future.status == "finished":
-        found: Found = future.result()
-        return found
-    if future.status == "error":
-        return {"status": "failed", "reason": reason_of(future.exception())}
-    raise _gone(config)
-
-
-def _gone(config: ShootoutConfig) -> ConfigError:
-    return ConfigError(
-        f"scheduler: {config.scheduler} or all of its workers are gone; start them again and "
-        "resume the run"
-    )

@@ -132,6 +132,7 @@ DIFFERENCE = Column(
     quantity="validation loss less that of {baseline}", better="lower", headline="BMRK-04",
 )  # fmt: skip
 DIFFERENCE_ENDS = interval_columns("difference", "the difference, over seeds", "nats/token")
+DOCUMENTS_ENDS = interval_columns("documents", "the difference, over documents", "nats/token")
 P = Column("p", "Chance of such a difference if there were none, over seeds.")
 P_HOLM = Column(
     "p_holm", "The same, corrected by Holm for all subsets of the arm.", heading="p (Holm)",

@@ -7,19 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from psannlm.evidence.figures import (
-    INK,
-    OTHERS,
-    QUIET,
-    Axes,
-    Draw,
-    Figure,
-    compose,
-    markers,
-    palette,
-    show_few,
-    show_short,
-)
+from psannlm.evidence import figures as drawing
+from psannlm.evidence.figures import QUIET, Axes, Figure, compose
 from psannlm.evidence.page import Tables
 from psannlm.evidence.table import plain_rows
 from psannlm.pages.shootout.arms import all_arms
@@ -55,17 +44,24 @@ def all_figures(tables: Tables, config: ShootoutConfig) -> dict[str, Figure]:
 
 def ordered(names: Iterable[str]) -> list[str]:
     """Arms in the order that all pages share, whatever their place."""
-    known = list(all_arms())
-    return sorted(dict.fromkeys(names), key=lambda n: known.index(n) if n in known else len(known))
+    asked = list(names)
+    return [name for name in dict.fromkeys([*all_arms(), *asked]) if name in asked]
 
 
-def refused(tables: Tables) -> list[str]:
+def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each arm, in the order that all pages share."""
+    arms = ordered(names)
+    colours, signs = drawing.palette(arms), drawing.markers(arms)
+    return {arm: {"color": colours[arm], "marker": signs[arm]} for arm in arms}
+
+
+def _refused(tables: Tables) -> list[str]:
     """Arms without a place: they are left out of figures that compare."""
     return [row["base"] for row in plain_rows(tables["summary.csv"]) if row["refused"]]
 
 
 def _left_out(tables: Tables) -> str:
-    names = refused(tables)
+    names = _refused(tables)
     return f" Left out, because refused a place: {', '.join(names)}." if names else ""
 
 
@@ -96,29 +92,28 @@ def paired_by_seed(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def _forest(rows: Sequence[Row], seeds: pd.DataFrame, axes: Axes) -> None:
-    colours = palette([row["base"] for row in rows])
+    styles = _styles(row["base"] for row in rows)
+    labels = []
     for y, row in enumerate(rows):
-        name, low = row["base"], row["documents_low"]
+        name, low, twin = row["base"], row["documents_low"], row["same_as"]
+        labels.append(f"{name}\n(same as {twin})" if twin else str(name))
         if low is not None:
             axes.hlines(y + 0.2, low, row["documents_high"], color=QUIET, linewidth=2)
         points = list(seeds[name].dropna()) if name in seeds else []
-        _rings(axes, points, [y - 0.2] * len(points), colours[name])
-    _differences(rows, [_named(row) for row in rows], axes)
+        _rings(axes, points, [y - 0.2] * len(points), styles[name]["color"])
+    _differences(rows, labels, axes)
 
 
 def _differences(rows: Sequence[Row], labels: Sequence[str], axes: Axes) -> None:
     """A line below another: a difference with its interval over seeds, left of zero is better."""
-    names = [row["base"] for row in rows]
-    colours, signs = palette(names), markers(names)
-    axes.axvline(0, color=INK, linewidth=1)
+    styles = _styles(row["base"] for row in rows)
+    axes.axvline(0, color=drawing.INK, linewidth=1)
     for y, row in enumerate(rows):
-        colour = colours[row["base"]]
-        if row["difference_low"] is not None:
-            axes.hlines(
-                y, row["difference_low"], row["difference_high"], color=colour, linewidth=2.2
-            )
+        style, low, high = styles[row["base"]], row["difference_low"], row["difference_high"]
+        if low is not None:
+            axes.hlines(y, low, high, color=style["color"], linewidth=2.2)
         at = row["difference"] or 0.0  # of what others are compared with, zero
-        axes.plot(at, y, marker=signs[row["base"]], color=colour, markersize=6.5)
+        axes.plot(at, y, markersize=6.5, **style)
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(LESS)
@@ -130,26 +125,16 @@ def _rings(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> N
     axes.scatter(x, y, s=16, facecolors="none", edgecolors=colour)
 
 
-def _named(row: Row) -> str:
-    """An arm's name, below it whose network it is too."""
-    twin = row["same_as"]
-    return f"{row['base']}\n(same as {twin})" if twin else str(row["base"])
-
-
 def curves(tables: Tables) -> Figure:
     """Validation loss against tokens, FLOPs and seconds: mean and span of the seeds."""
     table = tables["curves.csv"]
-    table = table[~table["base"].isin(refused(tables))]
+    table = table[~table["base"].isin(_refused(tables))]
     label = "validation loss by tokens, FLOPs and seconds"
     if table.empty:
         return compose(label, {}, f"No curve of a loss was recorded.{_left_out(tables)}")
-    panels: dict[str, Draw] = {
-        f"by {BUDGETS[by]}": partial(_curves, over_seeds(table, by), name)
-        for by, name in AXES.items()
-    }
     return compose(
         label,
-        panels,
+        {f"by {BUDGETS[by]}": partial(_curves, over_seeds(table, by), AXES[by]) for by in AXES},
         "Loss on the whole validation split, nats per token: the lower curve is better. Lines are "
         "means over seeds, bands reach from the least to the greatest; solid: bases, dashed: the "
         "transformer with other nonlinearities. Higher losses of the first quarter are cut off at "
@@ -172,40 +157,24 @@ def over_seeds(table: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def _curves(points: pd.DataFrame, name: str, axes: Axes) -> None:
-    names = ordered(points["base"])
-    colours, signs = palette(names), markers(names)
-    for arm in names:
+    for arm, style in _styles(points["base"]).items():
         mine = points[points["base"] == arm]
-        band = {"color": colours[arm], "alpha": 0.15, "linewidth": 0}
+        band = {"color": style["color"], "alpha": 0.15, "linewidth": 0}
         axes.fill_between(mine["at"], mine["low"], mine["high"], **band)
-        axes.plot(
-            mine["at"],
-            mine["mean"],
-            label=arm,
-            color=colours[arm],
-            marker=signs[arm],
-            markersize=3.5,
-            linewidth=1.2,
-            linestyle="--" if arm in OTHERS else "-",
-        )
+        line = style | {"linestyle": "--" if arm in drawing.OTHERS else "-", "linewidth": 1.2}
+        axes.plot(mine["at"], mine["mean"], label=arm, markersize=3.5, **line)
     shown = points[points["at"] >= CUT * points["at"].max()]
     low, high = shown["low"].min(), shown["high"].max()
     room = 0.06 * (high - low) or 0.05
     axes.set_ylim(low - room, high + room)
     axes.set_xlim(left=0)
     if points["at"].max() >= SHORT_FROM:
-        show_short(axes.xaxis)
-    axes.set_xlabel(name)
-    axes.set_ylabel(LOSS)
+        drawing.show_short(axes.xaxis)
+    axes.set(xlabel=name, ylabel=LOSS)
 
 
 def scales(table: pd.DataFrame, singles: pd.DataFrame) -> Figure:
-    """Validation loss of each arm by its initial scale.
-
-    Args:
-        table: Means over seeds.
-        singles: The trainings behind them.
-    """
+    """Validation loss of each arm by its initial scale: means over seeds, and single trainings."""
     table = table[table["val_loss"].notna()]
     label = "validation loss by initial scale"
     if table.empty:
@@ -223,36 +192,29 @@ def scales(table: pd.DataFrame, singles: pd.DataFrame) -> Figure:
 
 
 def _scales(table: pd.DataFrame, singles: pd.DataFrame, axes: Axes) -> None:
-    names = ordered(table["base"])
-    colours, signs = palette(names), markers(names)
-    for arm in names:
+    for arm, style in _styles(table["base"]).items():
         mine = table[table["base"] == arm].sort_values("scale")
         losses = mine["val_loss"].astype(float)
-        style = {"color": colours[arm], "marker": signs[arm], "markersize": 6}
-        axes.plot(mine["scale"], losses, label=arm, **style)
+        axes.plot(mine["scale"], losses, label=arm, markersize=6, **style)
         rings = singles[singles["base"] == arm]
-        _rings(axes, list(rings["scale"]), list(rings["val_loss"]), colours[arm])
-    axes.set_xscale("log")
+        _rings(axes, list(rings["scale"]), list(rings["val_loss"]), style["color"])
     at = sorted(set(table["scale"]))
+    axes.set_xscale("log")
     axes.set_xticks(at, [f"{scale:g}" for scale in at])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("initial scale")
-    axes.set_ylabel(LOSS)
+    axes.set(xlabel="initial scale", ylabel=LOSS)
 
 
 def ablation(table: pd.DataFrame) -> Figure:
     """Difference of each subset of learned parameters to all of them learned."""
     table = table[table["val_loss"].notna()]
     label = "the damped sine with some of its parameters frozen"
-    panels: dict[str, Draw] = {
-        str(base): partial(_ablation, plain_rows(rows))
-        for base, rows in table.groupby("base", sort=False)
-    }
-    if not panels:
+    if table.empty:
         return compose(label, {}, "No arm was trained with parameters of its sine frozen.")
+    groups = table.groupby("base", sort=False)
     return compose(
         label,
-        panels,
+        {str(base): partial(_ablation, plain_rows(rows)) for base, rows in groups},
         "Validation loss with only the named parameters of the damped sine learned, the others "
         "frozen at their start, less that with all learned, nats per token: right of the line, "
         f"learning all helps. A is amplitude, f frequency, d decay. Lines are {SURE} "
@@ -262,28 +224,23 @@ def ablation(table: pd.DataFrame) -> Figure:
 
 
 def _ablation(rows: Sequence[Row], axes: Axes) -> None:
-    _differences(rows, [_letters(row["learnable"]) for row in rows], axes)
-    show_few(axes.xaxis)
-
-
-def _letters(subset: str) -> str:
-    """A subset of learned parameters by its letters."""
-    return " ".join(letter for part, letter in PARTS.items() if part in subset) or "none"
+    subsets = [[PARTS[part] for part in PARTS if part in row["learnable"]] for row in rows]
+    _differences(rows, [" ".join(letters) or "none" for letters in subsets], axes)
+    drawing.show_few(axes.xaxis)
 
 
 def learned(table: pd.DataFrame) -> Figure:
     """Learned amplitude, frequency and decay of each arm by layer, beside their start."""
     label = "learned parameters of nonlinearities by layer"
-    panels: dict[str, Draw] = {
-        f"{part} {letter}": partial(_learned, table[table["part"] == part], letter)
-        for part, letter in PARTS.items()
-        if (table["part"] == part).any()
-    }
-    if not panels:
+    if table.empty:
         return compose(label, {}, "No arm has learned parameters in its nonlinearity.")
     return compose(
         label,
-        panels,
+        {
+            f"{part} {letter}": partial(_learned, table[table["part"] == part], letter)
+            for part, letter in PARTS.items()
+            if (table["part"] == part).any()
+        },
         "Parameters of the nonlinearities by layer, averaged over seeds: markers are means over "
         f"features after the training, lines hold the {HIGH - LOW:.0%} in the middle, grey dashes "
         "are where they started.",
@@ -292,18 +249,15 @@ def learned(table: pd.DataFrame) -> Figure:
 
 
 def _learned(rows: pd.DataFrame, letter: str, axes: Axes) -> None:
-    names, layers = ordered(rows["base"]), list(dict.fromkeys(rows["layer"]))
-    colours, signs = palette(names), markers(names)
-    shifts = np.linspace(-0.3, 0.3, len(names) + 2)[1:-1]
-    for arm, shift in zip(names, shifts, strict=True):
+    styles, layers = _styles(rows["base"]), list(dict.fromkeys(rows["layer"]))
+    shifts = np.linspace(-0.3, 0.3, len(styles) + 2)[1:-1]
+    for (arm, style), shift in zip(styles.items(), shifts, strict=True):
         mine = rows[rows["base"] == arm].groupby("layer", sort=False)
         means = mine[["before", "after", "low", "high"]].mean()
         x = np.array([layers.index(layer) for layer in means.index]) + shift
         axes.hlines(means["before"], x - 0.12, x + 0.12, color=QUIET, linewidth=2)
-        axes.vlines(x, means["low"], means["high"], color=colours[arm], linewidth=1.4)
-        style = {"linestyle": "", "marker": signs[arm], "markersize": 5, "color": colours[arm]}
-        axes.plot(x, means["after"], label=arm, **style)
+        axes.vlines(x, means["low"], means["high"], color=style["color"], linewidth=1.4)
+        axes.plot(x, means["after"], label=arm, linestyle="", markersize=5, **style)
     axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
     axes.set_xlim(-0.5, len(layers) - 0.5)
-    axes.set_xlabel("layer")
-    axes.set_ylabel(letter)
+    axes.set(xlabel="layer", ylabel=letter)

@@ -1,6 +1,6 @@
 """The sentences of the shootout page whose words depend on its result."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -78,15 +78,13 @@ def _per_token(tables: Tables, config: ShootoutConfig) -> str:
     rows, baseline = compared(tables), config.baseline
     if not rows:
         return f"No other arm has a difference to {baseline}: there is nothing to compare."
-    if not has_verdict(config):
-        return f"Per token, without a verdict: {_listed(rows)}."
     heads = {
         "better": f"**better** than {baseline}:",
         "worse": f"**worse** than {baseline}:",
         UNDECIDED: "**not separated** from it:",
     }
-    groups = _grouped(heads, (row["verdict"] for row in rows), rows)
-    return f"Per token, {'; '.join(groups)}."
+    said = _grouped(rows, heads, lambda row: row["verdict"], config)
+    return f"Per token, {'; '.join(said)}."
 
 
 def compared(tables: Tables) -> list[Row]:
@@ -109,15 +107,22 @@ def _signed(row: Row) -> str:
     return interval(row["difference"], row["difference_low"], row["difference_high"], SIGNED)
 
 
-def _grouped(heads: Mapping[str, str], groups: Iterable[str], rows: Iterable[Row]) -> list[str]:
-    """Arms with their differences behind the head of their group, in the order of heads."""
-    found = list(zip(groups, rows, strict=True))
-    members = {head: [row for group, row in found if group == name] for name, head in heads.items()}
-    return [f"{head} {_listed(mine)}" for head, mine in members.items() if mine]
+def _grouped(
+    rows: Sequence[Row],
+    heads: Mapping[str, str],
+    group_of: Callable[[Row], str],
+    config: ShootoutConfig,
+) -> list[str]:
+    """Arms with their differences behind the heads of their groups; in one without a verdict."""
+    if not has_verdict(config):
+        return [f"without a verdict: {_listed(rows)}"]
+    groups = {head: [row for row in rows if group_of(row) == name] for name, head in heads.items()}
+    return [f"{head} {_listed(mine)}" for head, mine in groups.items() if mine]
 
 
 def _per_budget(tables: Tables, config: ShootoutConfig) -> str:
     """At equal FLOPs and at equal seconds, as far as there is something to compare."""
+    heads = {name: f"{name} {config.baseline}:" for name in ("below", "above", UNKNOWN_SIDE)}
     known = {row["base"] for row in compared(tables)}
     matched = [
         row
@@ -128,17 +133,10 @@ def _per_budget(tables: Tables, config: ShootoutConfig) -> str:
     for budget, name in (("flops", "FLOP"), ("seconds", "second")):
         if rows := [row for row in matched if row["budget"] == budget]:
             spent = amount(budget, rows[0]["amount"])
-            said.append(f"per {name} (each cut at {spent}), {_sides(rows, config)}")
+            sides = ", ".join(_grouped(rows, heads, side, config))
+            said.append(f"per {name} (each cut at {spent}), {sides}")
     together = "; ".join(said)
     return f"{together[:1].upper()}{together[1:]}." if said else ""
-
-
-def _sides(rows: list[Row], config: ShootoutConfig) -> str:
-    """Arms below the baseline, above it, and those whose interval holds zero."""
-    if not has_verdict(config):
-        return f"without a verdict: {_listed(rows)}"
-    heads = {name: f"{name} {config.baseline}:" for name in ("below", "above", UNKNOWN_SIDE)}
-    return ", ".join(_grouped(heads, map(side, rows), rows))
 
 
 def side(row: Row) -> str:
@@ -234,17 +232,17 @@ def _tuned(rows: Sequence[Row], config: ShootoutConfig) -> Iterator[str]:
         f"arms whose nonlinearity has an initial f, learning rates {scaled_rates} with f "
         f"{frequencies}. What lies between or beyond was not tried."
     )
-    if edges := [f"{row['base']} ({_setting(row)})" for row in rows if row["grid_edge"]]:
+    edges = []
+    for row in rows:
+        if row["grid_edge"]:
+            frequency = row["sine_frequency"]
+            beside = "" if frequency is None else f", f {frequency:g}"
+            edges.append(f"{row['base']} (learning rate {row['learning_rate']:g}{beside})")
+    if edges:
         yield (
             f"**At the edge** of their grids: {', '.join(edges)}. A better setting may lie beyond, "
             "so these arms may be shown worse than they are."
         )
-
-
-def _setting(row: Row) -> str:
-    """The setting that the tuning of an arm has chosen."""
-    rate, frequency = f"learning rate {row['learning_rate']:g}", row["sine_frequency"]
-    return rate if frequency is None else f"{rate}, f {frequency:g}"
 
 
 def _widths(rows: Iterable[Row], config: ShootoutConfig) -> str:

@@ -33,24 +33,14 @@ MEANS = (
 
 @dataclass(frozen=True)
 class Trainings:
-    """The records of a shootout, sorted.
-
-    Attributes:
-        config: What was asked for.
-        by_key: All trainings.
-        gates: An arm without one is not ranked.
-        chosen: The setting of each arm.
-        compared: Of every arm, in the order of arms: its final trainings, failed ones too.
-        unfit: Arms that are not compared, each with the reason: the gates', or that training is
-            missing.
-    """
+    """The records of a shootout, sorted."""
 
     config: ShootoutConfig
     by_key: Mapping[str, TrainingRecord]
-    gates: Sequence[Gate]
+    gates: Sequence[Gate]  # an arm without one is not ranked
     chosen: plan.Chosen
-    compared: Mapping[str, list[TrainingRecord]]
-    unfit: Mapping[str, str]
+    compared: Mapping[str, list[TrainingRecord]]  # of every arm, in their order; failed ones too
+    unfit: Mapping[str, str]  # arms not compared, with the gates' reason or what is missing
 
     @classmethod
     def of(cls, records: Sequence[ShootoutRecord], config: ShootoutConfig) -> "Trainings":
@@ -143,21 +133,17 @@ def tuned(name: str, setting: Setting, config: ShootoutConfig) -> dict[str, floa
 
 def run_row(record: TrainingRecord, config: ShootoutConfig) -> dict[str, Any]:
     """What a training came to, in the units of its files; None where that is unknown."""
-    tokens = record.train_tokens
+    tokens, allocated, rss = record.train_tokens, record.peak_allocated_bytes, record.peak_rss_bytes
     return {
         **vars(record),
         "base": record.arm,
         **_predicted("val", record),
         **_predicted("test", record),
         "train_flops": None if tokens is None else tokens * record.flops_per_token,
-        "peak_cuda_mem_gb": _in_units(record.peak_allocated_bytes, 10**9),
-        "peak_rss_mib": _in_units(record.peak_rss_bytes, MIB),
+        "peak_cuda_mem_gb": None if allocated is None else allocated / 10**9,
+        "peak_rss_mib": None if rss is None else rss / MIB,
         **tuned(record.arm, record.setting, config),
     }
-
-
-def _in_units(n_bytes: int | None, unit: int) -> float | None:
-    return None if n_bytes is None else n_bytes / unit
 
 
 def _predicted(split: str, record: TrainingRecord) -> dict[str, Any]:

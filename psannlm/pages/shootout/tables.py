@@ -25,31 +25,20 @@ SUMMARY = Table(
         ),
         ARM.but(cell=columns.arm_cell),
         table.VERDICT.but(cell=columns.verdict_cell),
-        records.REFUSED,
-        records.SAME_AS,
-        N_SEEDS,
-        table.N_FAILED,
-        columns.LOSS,
-        *columns.LOSS_ENDS,
+        records.REFUSED, records.SAME_AS, N_SEEDS, table.N_FAILED,
+        columns.LOSS, *columns.LOSS_ENDS,
         columns.VAL_PPL.but(text="Exponential of the mean validation loss."),
         columns.VAL_BITS.but(quantity="validation text", better="lower", headline="BMRK-04"),
-        columns.VAL_TOP1,
-        records.TEST_LOSS,
+        columns.VAL_TOP1, records.TEST_LOSS,
         columns.TEST_PPL.but(text="Exponential of the mean loss on the test split."),
-        columns.TEST_BITS,
-        columns.DIFFERENCE,
-        *columns.DIFFERENCE_ENDS,
-        Column(
-            "documents_low", "Lower end of the interval of the difference, over documents.",
-            "nats/token", heading="difference to the baseline, over documents",
+        columns.TEST_BITS, columns.DIFFERENCE, *columns.DIFFERENCE_ENDS,
+        columns.DOCUMENTS_ENDS[0].but(
+            heading="difference to the baseline, over documents",
             cell=lambda row: interval(
                 row["difference"], row["documents_low"], row["documents_high"], SIGNED
             ),
         ),
-        Column(
-            "documents_high", "Upper end of the interval of the difference, over documents.",
-            "nats/token",
-        ),
+        columns.DOCUMENTS_ENDS[1],
         columns.P.but(
             text="Largest p of three tests, over seeds, over documents, and over both drawn anew."
         ),
@@ -64,13 +53,8 @@ SUMMARY = Table(
         Column("test_difference_high", "Upper end of its interval, over seeds.", "nats/token"),
         records.TRAIN_TOKENS_PER_S,
         records.TRAIN_SECONDS.but(heading="time", unit="s", cell=columns.time_cell),
-        records.TRAIN_TOKENS,
-        columns.TRAIN_FLOPS,
-        records.N_PARAMETERS,
-        records.D_MLP,
-        columns.PEAK_CUDA,
-        columns.RATE,
-        columns.FREQUENCY,
+        records.TRAIN_TOKENS, columns.TRAIN_FLOPS, records.N_PARAMETERS, records.D_MLP,
+        columns.PEAK_CUDA, columns.RATE, columns.FREQUENCY,
         Column(
             "grid_edge",
             "Whether the chosen setting lies at an end of its grid, along three values or more.",
@@ -151,7 +135,6 @@ ABLATION = Table(
         *columns.DIFFERENCE_ENDS, columns.P, columns.P_HOLM, table.VERDICT,
     ),
     caption="Subsets of learned parameters",
-    shown=("base", "learnable", "n_seeds", "val_loss", "difference", "p_holm", "verdict"),
 )  # fmt: skip
 SCALES = Table(
     "scales.csv",
@@ -308,10 +291,6 @@ FAILURES = Table(
         records.TRAIN_SECONDS,
     ),
     caption="Trainings that failed",
-    shown=(
-        "base", "part", "seed", "learning_rate", "sine_frequency", "init_std", "learned", "reason",
-        "key",
-    ),
 )  # fmt: skip
 SINGLE_SCALES = Table("single scales", "", (ARM, SCALES["scale"], SEED, VAL_LOSS))
 BOARD = Table(
