@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, combinations, pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from psannlm.bench.ceiling import stated_peak
@@ -23,14 +23,10 @@ from psannlm.pages.shootout.records import (
 )
 from psannlm.train.journal import UNSTEADY_SHARE
 
-TOLERANCE = 1e-9
-"""Relative. The same sums in another order differ by rounding in the last digits at most."""
-
-LARGEST_LOSS = 100.0
-"""Nats per token. A network that has diverged, and is still one, predicts less badly than that."""
-
-PARAMETER_BYTES = 4
-"""The trained weights are float32, whatever precision products are in."""
+TOLERANCE = 1e-9  # relative: the same sums in another order differ by rounding at most
+LARGEST_LOSS = 100.0  # nats per token: a network that has diverged predicts less badly than that
+LOSS_RANGE = f"must lie between 0 and {LARGEST_LOSS:g} nats"
+PARAMETER_BYTES = 4  # the trained weights are float32, whatever precision products are in
 
 NEEDED = (
     "n_steps", "train_tokens", "train_loss", "train_seconds", "train_tokens_per_s", "val_loss",
@@ -41,21 +37,17 @@ NEEDED = (
 TEST = ("test_loss", "test_top1", "test_tokens", "test_bytes")
 """Fields of those that are compared, and of no others."""
 
-RANGES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
-    (
-        ("train_loss", "val_loss", "test_loss"), f"lie between 0 and {LARGEST_LOSS:g} nats",
-        lambda loss: 0 < loss < LARGEST_LOSS,
-    ),
-    (("val_top1", "test_top1"), "lie between 0 and 1", lambda share: 0 <= share <= 1),
-    (
-        (
-            "val_tokens", "val_bytes", "test_tokens", "test_bytes", "n_steps", "train_seconds",
-            "train_tokens_per_s", "overhead_seconds",
-        ),
-        "be positive", lambda value: 0 < value < math.inf,
-    ),
-    (("leak",), "be at least 0", lambda leak: leak >= 0),
+POSITIVE = (
+    "val_tokens", "val_bytes", "test_tokens", "test_bytes", "n_steps", "train_seconds",
+    "train_tokens_per_s", "overhead_seconds",
 )  # fmt: skip
+
+RANGES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
+    (("train_loss", "val_loss", "test_loss"), LOSS_RANGE, lambda loss: 0 < loss < LARGEST_LOSS),
+    (("val_top1", "test_top1"), "must lie between 0 and 1", lambda share: 0 <= share <= 1),
+    (POSITIVE, "must be positive", lambda value: 0 < value < math.inf),
+    (("leak",), "must be at least 0", lambda leak: leak >= 0),
+)
 """What fields must be, where they are known."""
 
 
@@ -83,13 +75,7 @@ def problems(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Itera
 
 
 def impossible(record: TrainingRecord, cell: plan.Cell, config: ShootoutConfig) -> Iterator[str]:
-    """What a training states that cannot be.
-
-    Args:
-        record: What it states.
-        cell: What it was to be.
-        config: Of the shootout.
-    """
+    """What a training states that cannot be, or that is not what its cell was to be."""
     yield from _not_its_cell(record, cell, config)
     if record.status != "ok":
         if not record.reason:
@@ -111,29 +97,20 @@ def unequal(records: Iterable[TrainingRecord]) -> Iterator[str]:
     """Budgets and texts that differ between trainings which should have them in common."""
     ended = [record for record in records if record.status == "ok"]
     for name in ("n_steps", "val_tokens", "val_bytes", "test_tokens", "test_bytes", "documents"):
-        found = [(record.key, _shared(record, name)) for record in ended]
-        known = [(key, value) for key, value in found if value not in (None, ())]
+        known = [(record.key, getattr(record, name)) for record in ended if getattr(record, name)]
+        if name == "documents":
+            known = [(key, tuple(one.n_tokens for one in found)) for key, found in known]
         for key, value in known[1:]:
             first, right = known[0]
             if value != right:
-                yield (
-                    f"{PREFIX}{key}.json: {name} must be the same in all trainings, got "
-                    f"{_short(value)} and {_short(right)} of {first}"
+                a, b = (
+                    f"{len(one)} with {sum(one)} together" if name == "documents" else repr(one)
+                    for one in (value, right)
                 )
-
-
-def _shared(record: TrainingRecord, name: str) -> Any:
-    """What all trainings have in common: of documents, their tokens."""
-    if name == "documents":
-        return tuple(document.n_tokens for document in record.documents)
-    return getattr(record, name)
-
-
-def _short(value: Any) -> str:
-    """A value as a message gives it: of many numbers how many, and their sum."""
-    if isinstance(value, Sequence):
-        return f"{len(value)} with {sum(chain(value))} together"
-    return repr(value)
+                yield (
+                    f"{PREFIX}{key}.json: {name} must be the same in all trainings, got {a} and "
+                    f"{b} of {first}"
+                )
 
 
 def differs(name: str, stated: Any, expected: Any, source: str) -> Iterator[str]:
@@ -172,7 +149,7 @@ def _bounds(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
         for name in names:
             value = getattr(record, name)
             if value is not None and not holds(value):
-                yield f"{name} must {rule}, got {value!r}"
+                yield f"{name} {rule}, got {value!r}"
     held = PARAMETER_BYTES * record.n_parameters
     for name in ("peak_allocated_bytes", "peak_rss_bytes"):
         peak = getattr(record, name)
@@ -203,7 +180,7 @@ def _course(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
         expected = point.step * config.batch_tokens
         yield from differs(f"curve[{i}]: tokens", point.tokens, expected, "its step")
         if not 0 < point.val_loss < LARGEST_LOSS:
-            yield f"curve[{i}]: val_loss must lie between 0 and {LARGEST_LOSS:g} nats"
+            yield f"curve[{i}]: val_loss {LOSS_RANGE}"
     for what in ("step", "seconds"):
         values = [0, *(getattr(point, what) for point in record.curve)]
         if not all(one < other for one, other in pairwise(values)):

@@ -43,15 +43,8 @@ def on_cluster(
     """Train on whatever workers the scheduler has; closed early, it ends what they train.
 
     A training whose worker dies is given to another one by dask, and fails if that one dies too,
-    as often as the scheduler allows.
-
-    Args:
-        tasks: Begun in their order.
-        config: Where the scheduler is.
-        place: Folder of the run, whose name it has on each worker too.
-
-    Yields:
-        Key and result of each training as soon as it has ended.
+    as often as the scheduler allows. Tasks are begun in their order; the key and the result of each
+    are yielded as soon as it has ended. On each worker the folder of the run has the same name.
 
     Raises:
         ConfigError: The cluster cannot be used, or all of its workers are gone.
@@ -103,14 +96,7 @@ def _ended(futures: Sequence[Any], client: Any) -> Iterator[tuple[Any, Found]]:
 
 
 def train_on_worker(task: TrainingTask, ours: Mapping[str, str], corpus: str, name: str) -> Found:
-    """What a worker does: the training in a process of its own, on a machine that may do it.
-
-    Args:
-        task: What to train.
-        ours: What code, torch and corpus must be.
-        corpus: Path of the text, from the project's folder.
-        name: Of the run.
-    """
+    """What a worker does in the run `name`: the training, on a machine that may do it."""
     from distributed import get_worker
 
     worker = get_worker()

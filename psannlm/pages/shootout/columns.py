@@ -12,22 +12,16 @@ from psannlm.evidence.table import BASE, Column, interval_columns
 from psannlm.evidence.text import UNKNOWN, duration, flops
 from psannlm.pages.shootout.records import VAL_LOSS
 
-SURE = f"{CONFIDENCE:.0%}"
-"""How often an interval holds what it is for."""
-
-POWER = 0.8
-"""Chance with which a difference that is there is found."""
+SURE = f"{CONFIDENCE:.0%}"  # how often an interval holds what it is for
+POWER = 0.8  # chance with which a difference that is there is found
+SIGNED = "+.4f"  # format of differences
+SHARES = ("acc", "exact_match")  # metrics of lm-eval that are shares of right answers begin so
 
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 """What arms can be given equally much of, as people call it."""
 
 FIRST = ("val_loss", "val_ppl", "val_top1_acc", "train_tokens_per_s", "peak_cuda_mem_gb")
 """Names that open metrics.json."""
-
-SHARES = ("acc", "exact_match")
-"""How the metrics of lm-eval begin that are shares of right answers."""
-
-SIGNED = "+.4f"
 
 
 def amount(budget: str, size: float) -> str:
@@ -80,14 +74,8 @@ def smallest_effect(n_items: int, p: float) -> float:
     With 80% power at 5% two-sided. Solved for d, with q = p + d and m = p + d / 2, from
     n = (z(0.975) sqrt(2 m (1 - m)) + z(0.8) sqrt(p (1 - p) + q (1 - q)))^2 / d^2
     (Fleiss, Levin, Paik 2003, Statistical Methods for Rates and Proportions, 4.2). Items of both
-    are taken as independent: two networks on the same items often show smaller differences.
-
-    Args:
-        n_items: Answers of each.
-        p: The lower share, such as the chance of a guess; less than 1.
-
-    Returns:
-        A difference of shares; infinity if so few items cannot show any.
+    are taken as independent: two networks on the same items often show smaller differences. It is
+    infinite if so few items cannot show any; p, such as the chance of a guess, is less than 1.
     """
     z_level, z_power = norm.ppf(1 - (1 - CONFIDENCE) / 2), norm.ppf(POWER)
 

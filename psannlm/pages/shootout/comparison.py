@@ -16,18 +16,12 @@ from scipy.stats import t as student
 
 from psannlm.pages.shootout.records import DocumentLoss, TrainingRecord
 
-LEVEL = 0.05
-"""How often an interval misses, and how often equal arms get any verdict at all."""
-
-SMALLEST_EFFECT = 0.005
-"""Nats per token, half a percent of perplexity: less is never called a difference."""
-
-FEWEST_SEEDS = 3
-"""Below this many pairs no verdict separates: two differences that agree by chance look sure."""
+LEVEL = 0.05  # how often an interval misses, and how often equal arms get any verdict at all
+SMALLEST_EFFECT = 0.005  # nats per token, half a percent of perplexity: less is no difference
+FEWEST_SEEDS = 3  # of fewer pairs no verdict: two differences that agree by chance look sure
 
 Verdict = Literal["better", "worse", "not separated", "baseline", "A/A"]
-Finals = Mapping[str, Sequence[TrainingRecord]]
-"""The trainings that are compared, of each arm."""
+Finals = Mapping[str, Sequence[TrainingRecord]]  # the trainings that are compared, of each arm
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,7 @@ def over_seeds(mine: Mapping[int, float], other: Mapping[int, float]) -> Differe
 def over_documents(
     arm: Sequence[Sequence[DocumentLoss]], other: Sequence[Sequence[DocumentLoss]]
 ) -> Difference:
-    """Loss of `arm` less that of `other` on a text, with the interval over its documents.
+    """Loss of `arm` less that of `other` on the documents of a text, seed by seed; its interval.
 
     Nats are averaged over seeds, so that a document counts once. The mean is a ratio, nats of all
     documents over their tokens; its error is that of the jackknife, which leaves out one document
@@ -105,10 +99,6 @@ def over_documents(
     they seem: degrees of freedom are Kish's effective number less one, and at least one (Kish 1965,
     Survey Sampling, 8.2). With all documents less one, intervals would be too narrow, most where
     corrected p are read: in the tails. Documents without tokens do not count.
-
-    Args:
-        arm: Documents of each seed.
-        other: The same documents of the same seeds, in the same order.
 
     Raises:
         ValueError: Seeds, or documents by their tokens, do not pair.
@@ -157,12 +147,8 @@ def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> dict[str,
     """Every other arm against the baseline, paired by the seeds that both have finished.
 
     An arm differs only if seeds, documents and both together say so (Comparison.p); that p is
-    corrected for all arms that are not the baseline's network.
-
-    Args:
-        finals: Finished and failed trainings, by arm.
-        baseline: What the others are compared with; not listed itself.
-        same: The first arm that an arm is the same network as; an arm not in it equals none.
+    corrected for all arms that are not the baseline's network: `same` names the first arm that an
+    arm is the same network as.
 
     Raises:
         ValueError: Documents do not pair.
@@ -185,15 +171,8 @@ def places(finals: Finals, same: Mapping[str, str], refused: Collection[str]) ->
     may be separated from the third while the second is from neither; first and second then share
     place 1, and the third has place 2. An arm with too few seeds is separated from none, so place 1
     is no victory. As there are more pairs than comparisons with the baseline, an arm may be better
-    than the baseline and share its place.
-
-    Args:
-        finals: Finished and failed trainings, by arm.
-        same: As for `compare`; arms of one network count once, and share the place of the first.
-        refused: Arms without a place.
-
-    Returns:
-        By arm; those that are refused or have finished no training are missing.
+    than the baseline and share its place. Arms of one network, as `same` says, count once and share
+    the place of the first; those that are refused or have finished no training have none.
 
     Raises:
         ValueError: Documents do not pair.
@@ -216,11 +195,7 @@ def places(finals: Finals, same: Mapping[str, str], refused: Collection[str]) ->
 
 
 def contrast(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> Comparison:
-    """Losses of `arm` less those of `other`, by seed and by document, not judged yet.
-
-    Raises:
-        ValueError: Documents do not pair.
-    """
+    """Losses of `arm` less those of `other`, by seed and by document, not judged yet."""
     mine, theirs = finished(arm), finished(other)
     shared = sorted(mine.keys() & theirs.keys())
     return Comparison(
@@ -234,12 +209,7 @@ def verdict_of(seeds: Difference, documents: Difference, p: float) -> Verdict:
     """Better, worse or not separated.
 
     Better or worse needs a corrected p below LEVEL, a mean over seeds beyond SMALLEST_EFFECT,
-    at least FEWEST_SEEDS pairs, and means of one sign.
-
-    Args:
-        seeds: The difference over seeds.
-        documents: The same over documents.
-        p: Of both, corrected.
+    at least FEWEST_SEEDS pairs, and means of one sign over seeds and documents.
     """
     if p >= LEVEL or abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS:
         return "not separated"

@@ -26,8 +26,7 @@ from psannlm.train.pretrained import PARTS
 SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"
 """The damped sine; gelu with the same learned gains, before and after it; gelu by itself."""
 
-Curve = Sequence[tuple[float, float]]
-"""Amounts spent so far, tokens, FLOPs or seconds, each with the loss that was reached."""
+Curve = list[tuple[float, float]]  # amounts spent so far, each with the loss that was reached
 
 
 def tuning_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
@@ -114,12 +113,12 @@ def matched_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     A loss on the way is not that of a training planned to end there: its learning rate had not
     fallen.
     """
-    fit = {name: finished(found) for name, found in trainings.fit.items()}
+    points = [row for row in item_rows("curve", trainings) if row["base"] in trainings.fit]
     for budget in ("tokens", "flops", "seconds"):
-        curves = {
-            name: {seed: _curve(record, budget) for seed, record in found.items()}
-            for name, found in fit.items()
-        }
+        curves: dict[str, dict[int, Curve]] = {}
+        for row in points:
+            curve = curves.setdefault(row["base"], {}).setdefault(row["seed"], [])
+            curve.append((float(row[budget]), row["val_loss"]))
         amount = common_budget([curve for mine in curves.values() for curve in mine.values()])
         if amount is None:
             continue
@@ -135,14 +134,6 @@ def matched_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _curve(record: TrainingRecord, budget: str) -> Curve:
-    """Losses of a training over what it has spent."""
-    if budget == "seconds":
-        return [(point.seconds, point.val_loss) for point in record.curve]
-    per_token = record.flops_per_token if budget == "flops" else 1
-    return [(float(point.tokens * per_token), point.val_loss) for point in record.curve]
-
-
 def at_budget(curve: Curve, amount: float) -> float:
     """Loss at an amount within the curve, interpolated between the two evaluations around it.
 
@@ -156,7 +147,7 @@ def at_budget(curve: Curve, amount: float) -> float:
 
 def common_budget(curves: Sequence[Curve]) -> float | None:
     """The largest amount that all curves reach and none begins after; None if there is none."""
-    if not curves or not all(curves):
+    if not curves:
         return None
     reached = min(curve[-1][0] for curve in curves)
     return reached if reached >= max(curve[0][0] for curve in curves) else None

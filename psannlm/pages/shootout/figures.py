@@ -17,11 +17,8 @@ from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.prose import compared
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 
-SHORT_FROM = 10_000
-"""Numbers of an axis are shortened that go beyond it: tokens and FLOPs, not seconds."""
-
-CUT = 0.25
-"""Share of the course whose losses may be cut off at the top, so that its end can be read."""
+SHORT_FROM = 10_000  # numbers of an axis beyond it are shortened: tokens and FLOPs, not seconds
+CUT = 0.25  # share of the course whose losses may be cut off at the top, so that its end is legible
 
 AXES = {"tokens": "tokens trained on", "flops": "FLOPs", "seconds": "time of steps, s"}
 """What losses are drawn against, by the column of the curves."""

@@ -16,14 +16,15 @@ from psannlm.checks.findings import Measure
 from psannlm.checks.networks import leak
 from psannlm.config.network import ModelConfig
 from psannlm.model.transformer import Transformer
-from psannlm.pages.shootout.arms import Arm, arms_of, network_of
+from psannlm.pages.shootout.arms import arms_of, network_of
 from psannlm.pages.shootout.comparison import by_seed
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.plan import Cell, Chosen, grid, training_of
 from psannlm.pages.shootout.records import Gate, TrainingRecord
 
-LENGTH = 256
-"""Tokens of the sequence on which networks are compared, at most."""
+LENGTH = 256  # most tokens of the sequence on which networks are compared
+SAME_WITHIN = 1e-9  # relative norm: logits of one network, added up in another order, are nearer
+FEWEST_SEEDS = 2  # trainings that end in one loss to the last bit before it is no coincidence
 
 NOISY_BOUND = 1e-9
 """Of the network with noisy parameters. In float64 a rounding moves a number by 1e-16 of it, and
@@ -32,12 +33,6 @@ layer after layer the logits by 1e-13; what leaks through any part of a network 
 TRAINED_BOUND = 1e-6
 """Of a finished training, in float64 on its own device. Wider, as training may make weights large,
 which multiply a rounding; a future that helps to predict moves logits by 1e-2."""
-
-SAME_WITHIN = 1e-9
-"""Relative norm: logits of one network in float64, added up in another order, are nearer."""
-
-FEWEST_SEEDS = 2
-"""Trainings that have to end in one loss to the last bit before it is no coincidence."""
 
 
 class Output(NamedTuple):
@@ -52,20 +47,18 @@ def gates(config: ShootoutConfig, chosen: Chosen, records: Sequence[TrainingReco
 
     A leak is looked for at the setting that the tuning has chosen, else the first of the grid. Arms
     are told apart at one setting for all, that of the configuration: two that are one network may
-    have been tuned to different settings.
-
-    Args:
-        config: The arms, and the shape of their networks.
-        chosen: By the tunings.
-        records: Of the trainings so far; those that are compared and finished tell of leaks, too.
+    have been tuned to different settings. Trainings that are compared and finished tell of leaks,
+    too.
     """
     arms = arms_of(config)
     length = min(config.context_length, LENGTH)
     generator = torch.Generator().manual_seed(config.tuning_seed)
     tokens = torch.randint(config.vocab_size, (1, length), generator=generator)
-    leaks = {arm.name: _worst_leak(arm, config, chosen, records, tokens) for arm in arms}
-    outputs = {}
+    leaks, outputs = {}, {}
     for arm in arms:
+        setting = chosen.get(arm.name, grid(arm, config)[0])
+        tuned = training_of(Cell(arm, setting, config.tuning_seed), config).network
+        leaks[arm.name] = _worst_leak(arm.name, leak(_noisy(tuned, config), tokens), records)
         model = _noisy(network_of(arm, config), config)
         shapes = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
         with torch.no_grad():
@@ -80,21 +73,13 @@ def _noisy(network: ModelConfig, config: ShootoutConfig) -> Transformer:
     return networks.perturbed(network, cpu, config.tuning_seed).double().eval()
 
 
-def _worst_leak(
-    arm: Arm,
-    config: ShootoutConfig,
-    chosen: Chosen,
-    records: Sequence[TrainingRecord],
-    tokens: Tensor,
-) -> Measure:
-    """The leak that comes nearest to its bound, or goes farthest beyond."""
-    setting = chosen.get(arm.name, grid(arm, config)[0])
-    network = training_of(Cell(arm, setting, config.tuning_seed), config).network
-    found = [("with noisy parameters", leak(_noisy(network, config), tokens), NOISY_BOUND)]
+def _worst_leak(name: str, noisy: float, records: Sequence[TrainingRecord]) -> Measure:
+    """Of an arm, the leak that comes nearest to its bound, or goes farthest beyond."""
+    found = [("with noisy parameters", noisy, NOISY_BOUND)]
     found += [
         (f"as trained with seed {record.seed}", record.leak, TRAINED_BOUND)
         for record in records
-        if record.arm == arm.name and record.final and record.leak is not None
+        if record.arm == name and record.final and record.leak is not None
     ]
     why = "rounding moves less"
     measures = [Measure(name=name, value=value, bound=b, why=why) for name, value, b in found]

@@ -21,8 +21,7 @@ from psannlm.pages.shootout.records import (
 )
 from psannlm.train.journal import bits_per_byte, perplexity
 
-FEWEST_VALUES = 3
-"""Values of a dimension of a grid that has ends and something between them."""
+FEWEST_VALUES = 3  # of a dimension of a grid that has ends and something between them
 
 MEANS = (
     "val_bits_per_byte", "val_top1_acc", "test_loss", "test_bits_per_byte", "train_tokens_per_s",
@@ -47,10 +46,11 @@ class Trainings:
         """Sort the records of a shootout, also of one that is not finished."""
         by_key = {record.key: record for record in trainings_of(records)}
         chosen = plan.choose(config, by_key.values())
-        compared: dict[str, list[TrainingRecord]] = {arm.name: [] for arm in arms_of(config)}
-        for cell in plan.finals(config, chosen):
-            if (record := by_key.get(plan.key_of(cell, config))) is not None:
-                compared[cell.arm.name].append(record)
+        finals = [by_key.get(plan.key_of(cell, config)) for cell in plan.finals(config, chosen)]
+        compared = {
+            arm.name: [record for record in finals if record and record.arm == arm.name]
+            for arm in arms_of(config)
+        }
         gates = gates_of(records)
         why = {gate.arm: gate.refused for gate in gates}
         tunings = plan.tunings(config)
@@ -68,11 +68,6 @@ class Trainings:
     def fit(self) -> dict[str, list[TrainingRecord]]:
         """The final trainings of the arms that are compared."""
         return {name: found for name, found in self.compared.items() if name not in self.unfit}
-
-    @property
-    def same(self) -> dict[str, str]:
-        """Of each arm that is the same network as one before it, the first such arm."""
-        return {gate.arm: gate.same_as for gate in self.gates if gate.same_as}
 
     @property
     def unplaced(self) -> dict[str, str]:
@@ -108,10 +103,7 @@ def _unfinished(found: Sequence[TrainingRecord], config: ShootoutConfig, untuned
 
 
 def on_edge(arm: Arm, setting: Setting, config: ShootoutConfig) -> bool:
-    """Whether a setting lies at an end of its grid, so that a better one may lie beyond.
-
-    Only along a dimension of three values or more: of two, each is an end.
-    """
+    """Whether a setting lies at an end of its grid, along three values or more."""
     rates, frequencies, *_ = map(set, zip(*plan.grid(arm, config), strict=True))
     return any(
         len(values) >= FEWEST_VALUES and chosen in (min(values), max(values))
@@ -162,12 +154,8 @@ def _predicted(split: str, record: TrainingRecord) -> dict[str, Any]:
 
 def summary_rows(trainings: Trainings) -> list[dict[str, Any]]:
     """One row per arm: by place and then by loss, those without a place at the end."""
-    config, fit, same, unplaced = (
-        trainings.config,
-        trainings.fit,
-        trainings.same,
-        trainings.unplaced,
-    )
+    config, fit, unplaced = trainings.config, trainings.fit, trainings.unplaced
+    same = {gate.arm: gate.same_as for gate in trainings.gates if gate.same_as}
     places = comparison.places(fit, same, unplaced)
     against = comparison.compare(fit, config.baseline, same) if config.baseline in fit else {}
     rows = []
