@@ -18,14 +18,22 @@ from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.shootout import comparison
 from psannlm.pages.shootout.arms import all_arms
-from psannlm.pages.shootout.columns import BUDGETS, FIRST, amount, smallest_effect
-from psannlm.pages.shootout.comparison import paired
+from psannlm.pages.shootout.comparison import paired, smallest_effect
 from psannlm.pages.shootout.controls import at_budget, common_budget, task_rows
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.plan import Cell, choose, grid, key_of
 from psannlm.pages.shootout.records import Point
 from psannlm.pages.shootout.results import Trainings, mean_of, on_edge, run_row
-from psannlm.pages.shootout.tables import FAILURES, SUMMARY, TASKS, TUNING, tabulate
+from psannlm.pages.shootout.tables import (
+    BUDGETS,
+    FAILURES,
+    FIRST,
+    SUMMARY,
+    TASKS,
+    TUNING,
+    amount,
+    tabulate,
+)
 from tests.shown_shootouts import all_failed, shown, with_summary
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import gates, records, shootout_config

@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from psannlm.pages.shootout.records import DocumentLoss, TrainingRecord
 
 LEVEL = 0.05  # how often an interval misses, and how often equal arms get any verdict at all
 SMALLEST_EFFECT = 0.005  # nats per token, half a percent of perplexity: less is no difference
+POWER = 0.8  # chance with which a difference of shares that is there is found
 FEWEST_SEEDS = 3  # of fewer pairs no verdict: two differences that agree by chance look sure
 
 Verdict = Literal["better", "worse", "not separated", "baseline", "A/A"]
@@ -141,6 +144,27 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[place]))
         adjusted[place] = highest
     return adjusted
+
+
+def smallest_effect(n_items: int, p: float) -> float:
+    """How much more than `p` a second share must be so that n items of each are likely to show it.
+
+    With 80% power at 5% two-sided. Solved for d, with q = p + d and m = p + d / 2, from
+    n = (z(0.975) sqrt(2 m (1 - m)) + z(0.8) sqrt(p (1 - p) + q (1 - q)))^2 / d^2
+    (Fleiss, Levin, Paik 2003, Statistical Methods for Rates and Proportions, 4.2). Items of both
+    are taken as independent: two networks on the same items often show smaller differences. It is
+    infinite if so few items cannot show any; p, such as the chance of a guess, is less than 1.
+    """
+    z_level, z_power = norm.ppf(1 - LEVEL / 2), norm.ppf(POWER)
+
+    def lack(d: float) -> float:
+        """How far d falls short of what n items show."""
+        middle, q = p + d / 2, p + d
+        under_equal = math.sqrt(2 * middle * (1 - middle))
+        under_d = math.sqrt(p * (1 - p) + max(q * (1 - q), 0.0))
+        return float(z_level * under_equal + z_power * under_d - d * math.sqrt(n_items))
+
+    return math.inf if lack(1 - p) > 0 else float(brentq(lack, 0, 1 - p))
 
 
 def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> dict[str, Comparison]:

@@ -12,9 +12,9 @@ from psannlm.evidence.figures import QUIET, Axes, Figure, compose
 from psannlm.evidence.page import Tables
 from psannlm.evidence.table import plain_rows
 from psannlm.pages.shootout.arms import all_arms
-from psannlm.pages.shootout.columns import BUDGETS, SURE
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.prose import compared
+from psannlm.pages.shootout.tables import BUDGETS, SURE
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 SHORT_FROM = 10_000  # numbers of an axis beyond it are shortened: tokens and FLOPs, not seconds

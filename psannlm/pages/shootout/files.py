@@ -9,11 +9,10 @@ from psannlm.evidence.page import RunInfo, Tables
 from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import duration, number
 from psannlm.pages.shootout.arms import arms_of
-from psannlm.pages.shootout.columns import FIRST
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.plan import grid
 from psannlm.pages.shootout.results import tuned
-from psannlm.pages.shootout.tables import BOARD, RUNS, SUMMARY, TUNING
+from psannlm.pages.shootout.tables import BOARD, FIRST, RUNS, SUMMARY, TUNING
 
 
 def texts(tables: Tables, run: RunInfo[ShootoutConfig]) -> dict[str, str]:

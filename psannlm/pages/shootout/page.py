@@ -13,13 +13,12 @@ from psannlm.evidence.table import Column
 from psannlm.pages.shootout import bounds, controls, figures, files, prose
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.arms import all_arms, arms_of
-from psannlm.pages.shootout.columns import DIFFERENCE
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT, by_seed
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import measure, measure_again, n_cells
 from psannlm.pages.shootout.records import STORE, ShootoutRecord, TrainingRecord, trainings_of
 from psannlm.pages.shootout.results import FEWEST_VALUES, Trainings
-from psannlm.pages.shootout.tables import SUMMARY
+from psannlm.pages.shootout.tables import DIFFERENCE, SUMMARY
 
 
 class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):

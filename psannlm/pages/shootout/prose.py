@@ -10,10 +10,10 @@ from psannlm.evidence.page import Tables
 from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import by_verdict, interval, number
-from psannlm.pages.shootout.columns import SIGNED, SURE, amount
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, SMALLEST_EFFECT
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.controls import PLAIN, SCALED, SINE
+from psannlm.pages.shootout.tables import SIGNED, SURE, amount
 
 Row = dict[str, Any]
 

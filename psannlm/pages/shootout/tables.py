@@ -5,15 +5,121 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench.statistics import CONFIDENCE
 from psannlm.evidence import table
 from psannlm.evidence.page import Tables
 from psannlm.evidence.table import Column, Table
-from psannlm.evidence.text import UNKNOWN, interval
-from psannlm.pages.shootout import columns, controls, records, results
-from psannlm.pages.shootout.columns import ARM, N_SEEDS, SIGNED
+from psannlm.evidence.text import UNKNOWN, duration, flops, interval
+from psannlm.pages.shootout import controls, records, results
+from psannlm.pages.shootout.comparison import smallest_effect
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.records import SEED, VAL_LOSS
 from psannlm.train.pretrained import HIGH, LOW, PARTS
+
+SURE = f"{CONFIDENCE:.0%}"  # how often an interval holds what it is for
+SIGNED = "+.4f"  # format of differences
+SHARES = ("acc", "exact_match")  # metrics of lm-eval that are shares of right answers begin so
+
+BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
+"""What arms can be given equally much of, as people call it."""
+
+FIRST = ("val_loss", "val_ppl", "val_top1_acc", "train_tokens_per_s", "peak_cuda_mem_gb")
+"""Names that open metrics.json."""
+
+
+def amount(budget: str, size: float) -> str:
+    """A budget as people say it: 3,276,800 tokens, 1.2 PFLOP, 4 min 3 s."""
+    if budget == "seconds":
+        return duration(size)
+    return f"{size:,.0f} tokens" if budget == "tokens" else flops(size)
+
+
+def arm_cell(row: Mapping[str, Any]) -> str:
+    """An arm's name, and whose network it is too where two arms are one."""
+    twin = row["same_as"]
+    return f"{row['base']} (same network as {twin})" if twin else str(row["base"])
+
+
+def verdict_cell(row: Mapping[str, Any]) -> str:
+    """The verdict, or why the arm was refused."""
+    return f"refused: {row['refused']}" if row["refused"] else row["verdict"] or UNKNOWN
+
+
+def time_cell(row: Mapping[str, Any]) -> str:
+    """The time of the training, or that it is unknown."""
+    seconds = row["train_seconds"]
+    return UNKNOWN if seconds is None else duration(seconds)
+
+
+def seeds_cell(row: Mapping[str, Any]) -> str:
+    """Seeds whose trainings came to their end, and how many failed."""
+    failed = row.get("n_failed")
+    return f"{row['n_seeds']:.0f}" + (f" ({failed:.0f} failed)" if failed else "")
+
+
+def chosen_cell(row: Mapping[str, Any]) -> str:
+    """Whether the setting was chosen, and lies at an edge of its grid."""
+    edge = ", edge of its grid" if row["grid_edge"] else ""
+    return f"chosen{edge}" if row["chosen"] else ""
+
+
+def smallest_cell(row: Mapping[str, Any]) -> str:
+    """The least difference of shares above chance, or above the score where chance gets nowhere."""
+    chance, value = row["chance"], row["value"]
+    if not row["metric"].startswith(SHARES) or (chance is None and value >= 1):
+        return UNKNOWN
+    return f"{smallest_effect(row['n_items'], value if chance is None else chance):.4f}"
+
+
+ARM = table.BASE.but(text="Name of the arm.", heading="arm")
+N_SEEDS = Column(
+    "n_seeds", "Seeds whose trainings came to their end.", heading="seeds", cell=seeds_cell
+)
+LOSS = VAL_LOSS.but(
+    quantity="validation loss", better="lower", compare="interval", headline="BMRK-04"
+)
+LOSS_ENDS = table.interval_columns("val_loss", "the loss, over seeds", "nats/token")
+VAL_PPL = Column(
+    "val_ppl", "Exponential of the loss on the validation split.", heading="perplexity",
+    format=",.2f",
+)  # fmt: skip
+VAL_BITS = Column(
+    "val_bits_per_byte", "Validation loss over ln 2 and the bytes of a token.", "bits/byte",
+    heading="validation text", format=".4f",
+)  # fmt: skip
+VAL_TOP1 = Column(
+    "val_top1_acc",
+    "Share of tokens of the validation split that were the likeliest to the network.",
+    heading="top-1", format=".2%",
+)  # fmt: skip
+TEST_PPL = Column("test_ppl", "Exponential of the loss on the test split.")
+TEST_BITS = Column(
+    "test_bits_per_byte", "Loss on the test split over ln 2 and the bytes of a token.", "bits/byte"
+)
+DIFFERENCE = Column(
+    "difference", "Mean loss less that of the arm compared against, paired by seed.", "nats/token",
+    heading="difference to the baseline, over seeds", format=SIGNED,
+    quantity="validation loss less that of {baseline}", better="lower", headline="BMRK-04",
+)  # fmt: skip
+DIFFERENCE_ENDS = table.interval_columns("difference", "the difference, over seeds", "nats/token")
+DOCUMENTS_ENDS = table.interval_columns("documents", "the difference, over documents", "nats/token")
+P = Column("p", "Chance of such a difference if there were none, over seeds.")
+P_HOLM = Column(
+    "p_holm", "The same, corrected by Holm for all subsets of the arm.", heading="p (Holm)",
+    format=".3g",
+)  # fmt: skip
+TRAIN_FLOPS = Column("train_flops", "Matrix products of the whole training.", "FLOP")
+PEAK_CUDA = Column(
+    "peak_cuda_mem_gb", "Most CUDA memory handed out at one time; empty on a CPU.", "10**9 bytes",
+    heading="peak CUDA memory", format=".3f",
+)  # fmt: skip
+RATE = Column(
+    "learning_rate", "Largest learning rate of the schedule.", heading="learning rate", format="g"
+)
+FREQUENCY = Column(
+    "sine_frequency", "Initial frequency f of the damped sine; empty without one.", heading="f",
+    format="g",
+)  # fmt: skip
 
 SUMMARY = Table(
     "summary.csv",
@@ -23,26 +129,26 @@ SUMMARY = Table(
             "place", "One more than the arms separated as better; empty if not ranked.",
             heading="place", format=".0f",
         ),
-        ARM.but(cell=columns.arm_cell),
-        table.VERDICT.but(cell=columns.verdict_cell),
+        ARM.but(cell=arm_cell),
+        table.VERDICT.but(cell=verdict_cell),
         records.REFUSED, records.SAME_AS, N_SEEDS, table.N_FAILED,
-        columns.LOSS, *columns.LOSS_ENDS,
-        columns.VAL_PPL.but(text="Exponential of the mean validation loss."),
-        columns.VAL_BITS.but(quantity="validation text", better="lower", headline="BMRK-04"),
-        columns.VAL_TOP1, records.TEST_LOSS,
-        columns.TEST_PPL.but(text="Exponential of the mean loss on the test split."),
-        columns.TEST_BITS, columns.DIFFERENCE, *columns.DIFFERENCE_ENDS,
-        columns.DOCUMENTS_ENDS[0].but(
+        LOSS, *LOSS_ENDS,
+        VAL_PPL.but(text="Exponential of the mean validation loss."),
+        VAL_BITS.but(quantity="validation text", better="lower", headline="BMRK-04"),
+        VAL_TOP1, records.TEST_LOSS,
+        TEST_PPL.but(text="Exponential of the mean loss on the test split."),
+        TEST_BITS, DIFFERENCE, *DIFFERENCE_ENDS,
+        DOCUMENTS_ENDS[0].but(
             heading="difference to the baseline, over documents",
             cell=lambda row: interval(
                 row["difference"], row["documents_low"], row["documents_high"], SIGNED
             ),
         ),
-        columns.DOCUMENTS_ENDS[1],
-        columns.P.but(
+        DOCUMENTS_ENDS[1],
+        P.but(
             text="Largest p of three tests, over seeds, over documents, and over both drawn anew."
         ),
-        columns.P_HOLM.but(
+        P_HOLM.but(
             text="The same, corrected by Holm for all arms that are compared with the baseline."
         ),
         Column(
@@ -52,9 +158,9 @@ SUMMARY = Table(
         Column("test_difference_low", "Lower end of its interval, over seeds.", "nats/token"),
         Column("test_difference_high", "Upper end of its interval, over seeds.", "nats/token"),
         records.TRAIN_TOKENS_PER_S,
-        records.TRAIN_SECONDS.but(heading="time", unit="s", cell=columns.time_cell),
-        records.TRAIN_TOKENS, columns.TRAIN_FLOPS, records.N_PARAMETERS, records.D_MLP,
-        columns.PEAK_CUDA, columns.RATE, columns.FREQUENCY,
+        records.TRAIN_SECONDS.but(heading="time", unit="s", cell=time_cell),
+        records.TRAIN_TOKENS, TRAIN_FLOPS, records.N_PARAMETERS, records.D_MLP,
+        PEAK_CUDA, RATE, FREQUENCY,
         Column(
             "grid_edge",
             "Whether the chosen setting lies at an end of its grid, along three values or more.",
@@ -68,7 +174,7 @@ SUMMARY = Table(
         "train_seconds", "peak_cuda_mem_gb", "n_parameters", "d_mlp", "learning_rate",
         "sine_frequency", "grid_edge", "n_seeds",
     ),
-    fixed=("base", *columns.FIRST),
+    fixed=("base", *FIRST),
 )  # fmt: skip
 RUNS = Table(
     "runs.csv",
@@ -76,21 +182,21 @@ RUNS = Table(
     (
         ARM, SEED, table.STATUS.but(heading="result"), table.REASON, records.KEY,
         VAL_LOSS.but(text="Loss on the validation split at the end."),
-        columns.VAL_PPL, columns.VAL_BITS, columns.VAL_TOP1,
-        records.TEST_LOSS, columns.TEST_PPL, columns.TEST_BITS,
+        VAL_PPL, VAL_BITS, VAL_TOP1,
+        records.TEST_LOSS, TEST_PPL, TEST_BITS,
         Column(
             "test_top1_acc",
             "Share of tokens of the test split that were the likeliest to the network.",
         ),
         records.TRAIN_LOSS, records.TRAIN_TOKENS_PER_S,
-        records.TRAIN_SECONDS.but(heading="time", cell=columns.time_cell),
+        records.TRAIN_SECONDS.but(heading="time", cell=time_cell),
         records.OVERHEAD_SECONDS, records.TRAIN_TOKENS,
-        columns.TRAIN_FLOPS.but(heading="matrix products", format=".3g"),
-        records.N_PARAMETERS, records.D_MLP, records.FLOPS_PER_TOKEN, columns.PEAK_CUDA,
+        TRAIN_FLOPS.but(heading="matrix products", format=".3g"),
+        records.N_PARAMETERS, records.D_MLP, records.FLOPS_PER_TOKEN, PEAK_CUDA,
         table.PEAK_RSS_BYTES.but(
             name="peak_rss_mib", unit="MiB", heading="peak RSS", format=",.0f"
         ),
-        columns.RATE, columns.FREQUENCY, records.LEAK, table.DEVICE, table.STARTED_AT,
+        RATE, FREQUENCY, records.LEAK, table.DEVICE, table.STARTED_AT,
     ),
     caption="One row a training",
     shown=(
@@ -98,17 +204,17 @@ RUNS = Table(
         "train_loss", "train_tokens", "train_flops", "train_tokens_per_s", "train_seconds",
         "overhead_seconds", "peak_cuda_mem_gb", "peak_rss_mib", "leak", "status",
     ),
-    fixed=("base", "seed", *columns.FIRST),
+    fixed=("base", "seed", *FIRST),
 )  # fmt: skip
 TUNING = Table(
     "tuning.csv",
     "One row a tuning.",
     (
-        ARM, columns.RATE, columns.FREQUENCY, SEED, table.STATUS.but(heading="result"),
+        ARM, RATE, FREQUENCY, SEED, table.STATUS.but(heading="result"),
         table.REASON, VAL_LOSS,
         Column(
             "chosen", "Whether this setting was chosen for the arm.", heading="chosen",
-            cell=columns.chosen_cell,
+            cell=chosen_cell,
         ),
         Column(
             "grid_edge",
@@ -127,12 +233,12 @@ ABLATION = Table(
             "learnable", "Parameters of the damped sine that learn; none, if none does.",
             heading="learned",
         ),
-        N_SEEDS, VAL_LOSS, *columns.LOSS_ENDS,
-        columns.DIFFERENCE.but(
+        N_SEEDS, VAL_LOSS, *LOSS_ENDS,
+        DIFFERENCE.but(
             text="Mean loss less that with all parameters learned, paired by seed.",
             heading="difference to all learned", quantity="", headline="",
         ),
-        *columns.DIFFERENCE_ENDS, columns.P, columns.P_HOLM, table.VERDICT,
+        *DIFFERENCE_ENDS, P, P_HOLM, table.VERDICT,
     ),
     caption="Subsets of learned parameters",
 )  # fmt: skip
@@ -146,7 +252,7 @@ SCALES = Table(
             "Initial frequency, or without one a factor of the deviation of all initial weights.",
             heading="initial scale", format="g",
         ),
-        columns.RATE, N_SEEDS, table.N_FAILED, VAL_LOSS, *columns.LOSS_ENDS,
+        RATE, N_SEEDS, table.N_FAILED, VAL_LOSS, *LOSS_ENDS,
     ),
     caption="Loss at other initial scales",
     shown=("base", "scale", "learning_rate", "val_loss", "n_seeds"),
@@ -170,15 +276,15 @@ MATCHED = Table(
     (
         Column(
             "budget", "What is equal, tokens, flops or seconds.", heading="equal",
-            words=columns.BUDGETS,
+            words=BUDGETS,
         ),
         Column(
             "amount", "Largest amount that all reach, in units of the budget.", heading="amount",
-            cell=lambda row: columns.amount(row["budget"], row["amount"]),
+            cell=lambda row: amount(row["budget"], row["amount"]),
         ),
-        ARM, N_SEEDS, VAL_LOSS, *columns.LOSS_ENDS,
-        columns.DIFFERENCE.but(heading="difference to the baseline", quantity="", headline=""),
-        *columns.DIFFERENCE_ENDS,
+        ARM, N_SEEDS, VAL_LOSS, *LOSS_ENDS,
+        DIFFERENCE.but(heading="difference to the baseline", quantity="", headline=""),
+        *DIFFERENCE_ENDS,
     ),
     caption="Loss at one budget for all",
     shown=("budget", "amount", "base", "val_loss", "difference", "n_seeds"),
@@ -271,7 +377,7 @@ TASKS = Table(
         SCORES["n_items"],
         Column(
             "smallest", "Of shares.", heading="smallest effect they can show",
-            cell=columns.smallest_cell,
+            cell=smallest_cell,
         ),
         N_SEEDS,
         Column("value_low", "Least."),
@@ -283,8 +389,8 @@ FAILURES = Table(
     "failures",
     "One row a training that failed.",
     (
-        ARM, Column("part", "compared, tuning or control.", heading="part"), SEED, columns.RATE,
-        columns.FREQUENCY,
+        ARM, Column("part", "compared, tuning or control.", heading="part"), SEED, RATE,
+        FREQUENCY,
         Column("init_std", "Deviation of the initial weights.", heading="init_std", format="g"),
         Column("learned", "What the sine learns.", heading="learned"),
         table.REASON.but(heading="reason"), records.KEY.but(heading="key"), table.STATUS,
@@ -299,16 +405,16 @@ BOARD = Table(
     (
         SUMMARY["place"],
         table.BASE,
-        columns.LOSS.but(heading=f"val loss, nats/token ({columns.SURE} interval)"),
-        columns.VAL_PPL.but(heading="val ppl"),
-        columns.VAL_BITS.but(heading="bits/byte"),
-        columns.VAL_TOP1.but(format=".1%"),
-        columns.DIFFERENCE.but(heading="difference to {baseline} (interval)", unit=""),
+        LOSS.but(heading=f"val loss, nats/token ({SURE} interval)"),
+        VAL_PPL.but(heading="val ppl"),
+        VAL_BITS.but(heading="bits/byte"),
+        VAL_TOP1.but(format=".1%"),
+        DIFFERENCE.but(heading="difference to {baseline} (interval)", unit=""),
         table.VERDICT.but(
             cell=lambda row: row["verdict"] or ("refused" if row["refused"] else UNKNOWN)
         ),
         records.TRAIN_TOKENS_PER_S,
-        columns.PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
+        PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
         records.N_PARAMETERS,
         N_SEEDS,
     ),
