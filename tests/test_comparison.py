@@ -19,7 +19,6 @@ from psannlm.pages.shootout.comparison import (
     over_documents,
     paired,
     places,
-    verdict_of,
 )
 from psannlm.pages.shootout.records import DocumentLoss
 from tests.synthetic_finals import evaluated, failed, final, lengths, shootout
@@ -316,7 +315,7 @@ def sure(mean: float, n: int = 5) -> Difference:
 def test_a_difference_must_be_sure_large_of_enough_seeds_and_of_one_sign(
     seeds, documents, p, verdict
 ):
-    assert verdict_of(seeds, documents, p) == verdict
+    assert Comparison(seeds, documents, NOTHING).judged(p).verdict == verdict
 
 
 @pytest.mark.parametrize("unsure", ["over_seeds", "over_documents"])

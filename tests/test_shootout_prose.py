@@ -237,25 +237,11 @@ def test_gains_are_paired_means_over_the_compared_trainings_alone():
 @pytest.mark.parametrize("missing", [SINE, SCALED, PLAIN])
 def test_an_arm_that_was_not_compared_is_named(missing):
     said = control(only(*({SINE, SCALED, PLAIN} - {missing})))
+    refused = control(with_summary(missing, refused="it leaks"))
 
     assert f"not answered here: {missing} was not compared; `base` must name it." in said
+    assert f"not answered here: {missing} is refused a place, it leaks." in refused
     assert f"{missing} is " not in said.split("\n")[1]
-
-
-def test_arms_that_cannot_be_compared_answer_nothing():
-    apart = [
-        replace(r, status="failed", val_loss=None)
-        if r.final and (r.seed == 0) == (r.arm == SINE)
-        else r
-        for r in RECORDS
-    ]
-    no_pairs = {**shown(), "gain": tabulate([*apart, *gates(CONFIG)], CONFIG)["gain"]}
-
-    assert "respsann is refused a place, it leaks." in control(
-        with_summary(SINE, refused="it leaks")
-    )
-    assert "no compared training of gelu_scaled came" in control(with_summary(SCALED, n_seeds=0))
-    assert "not answered here: no seed was finished by both arms." in control(no_pairs)
 
 
 def test_scales_are_told_from_scale_one_to_the_best():

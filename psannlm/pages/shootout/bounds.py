@@ -61,14 +61,11 @@ def problems(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Itera
     later = plan.after_tuning(config, plan.choose(config, trainings))
     cells = plan.distinct([*plan.tunings(config), *later], config)
     for record in trainings:
-        where = f"{PREFIX}{record.key}.json"
-        if record.key not in cells:
-            yield f"{where}: key {record.key!r} is that of no training of this shootout"
-        else:
-            found = impossible(record, cells[record.key], config)
-            yield from (f"{where}: {problem}" for problem in found)
-    for key in cells.keys() - {record.key for record in trainings}:
-        cell = cells[key]
+        found: Iterable[str] = [f"key {record.key!r} is that of no training of this shootout"]
+        if (cell := cells.pop(record.key, None)) is not None:
+            found = impossible(record, cell, config)
+        yield from (f"{PREFIX}{record.key}.json: {problem}" for problem in found)
+    for key, cell in cells.items():
         yield f"{PREFIX}{key}.json: is missing, {cell.arm.name} with seed {cell.seed}"
     yield from unequal(trainings)
     yield from (f"{GATES.file}: {found}" for found in _gate_problems(gates, trainings, config))
@@ -126,18 +123,13 @@ def differs(name: str, stated: Any, expected: Any, source: str) -> Iterator[str]
 def _not_its_cell(record: TrainingRecord, cell: plan.Cell, config: ShootoutConfig) -> Iterator[str]:
     network = plan.training_of(cell, config).network
     cost = cost_of(network, Shape(1, config.context_length))
-    flops_per_token = 3 * cost.model_flops // config.context_length
-    for name, expected, source in (
-        ("arm", cell.arm.name, "its key"),
-        ("base", cell.arm.base, "its key"),
-        ("setting", cell.setting, "its key"),
-        ("seed", cell.seed, "its key"),
-        ("final", cell.final, "its key"),
-        ("d_mlp", network.d_mlp, "the network"),
-        ("n_parameters", cost.n_parameters, "the network"),
-        ("flops_per_token", flops_per_token, "the network"),
-    ):
-        yield from differs(name, getattr(record, name), expected, source)
+    asked = {"setting": cell.setting, "seed": cell.seed, "final": cell.final}
+    asked |= {"arm": cell.arm.name, "base": cell.arm.base}
+    built = {"d_mlp": network.d_mlp, "n_parameters": cost.n_parameters}
+    built |= {"flops_per_token": 3 * cost.model_flops // config.context_length}
+    for source, expected in (("its key", asked), ("the network", built)):
+        for name, value in expected.items():
+            yield from differs(name, getattr(record, name), value, source)
     stated = [name for name in (*TEST, "scores") if getattr(record, name) not in (None, ())]
     if stated and not record.final:
         names = ", ".join(stated)
@@ -163,10 +155,8 @@ def _bounds(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
     steady = n_steps - int(UNSTEADY_SHARE * n_steps)
     least = (steady + 1) // 2 * config.batch_tokens / speed
     if (record.train_seconds or 0.0) < least * (1 - TOLERANCE):
-        yield (
-            f"train_seconds is {record.train_seconds!r}, train_tokens_per_s needs {least!r} at "
-            "least"
-        )
+        needed = f"train_tokens_per_s needs {least!r} at least"
+        yield f"train_seconds is {record.train_seconds!r}, {needed}"
 
 
 def _course(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
@@ -192,9 +182,9 @@ def _course(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
 
 
 def _documents(record: TrainingRecord, _: ShootoutConfig) -> Iterator[str]:
+    if not record.documents and record.final:
+        yield "documents must be known of a training that is compared"
     if not record.documents:
-        if record.final:
-            yield "documents must be known of a training that is compared"
         return
     n_tokens = sum(document.n_tokens for document in record.documents)
     yield from differs("val_tokens", record.val_tokens, n_tokens, "the sum of documents")

@@ -20,10 +20,8 @@ from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.pool import COMPILED, Found, train
 from psannlm.pages.shootout.worker import TrainingTask
 
-CONNECT_SECONDS = 10
-LOOK_SECONDS = 2
-PATIENCE_SECONDS = 120
-"""How long trainings wait for a worker while there is none, as when one is started anew."""
+CONNECT_SECONDS, LOOK_SECONDS = 10, 2
+PATIENCE_SECONDS = 120  # how long trainings wait while there is no worker, as in a restart of one
 
 
 def refuse_unready(config: ShootoutConfig) -> None:
@@ -135,11 +133,7 @@ def objection(ours: Mapping[str, str], corpus: str, device: str, dask_worker: An
 
 
 def _standing(corpus: str) -> dict[str, str]:
-    """What decides the result of a training beside its configuration.
-
-    Raises:
-        ConfigError: The corpus is missing or broken.
-    """
+    """What decides the result of a training beside its configuration."""
     code = hashlib.sha256()
     for path in sorted((ROOT / "psannlm").rglob("*.py")):
         code.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())

@@ -73,8 +73,17 @@ class Comparison:
         return max(both.p, *(one.p for one in over))
 
     def judged(self, p_holm: float) -> "Comparison":
-        """The same with its corrected p, and the verdict that follows from it."""
-        verdict = verdict_of(self.seeds, self.documents, p_holm)
+        """The same with its corrected p, and the verdict that follows from it.
+
+        Better or worse needs a corrected p below LEVEL, a mean over seeds beyond SMALLEST_EFFECT,
+        at least FEWEST_SEEDS pairs, and means of one sign over seeds and documents.
+        """
+        seeds, documents = self.seeds, self.documents
+        verdict: Verdict = "better" if seeds.mean < 0 else "worse"
+        if p_holm >= LEVEL or abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS:
+            verdict = "not separated"
+        if seeds.mean * documents.mean <= 0:
+            verdict = "not separated"
         return replace(self, p_holm=p_holm, verdict=verdict)
 
 
@@ -212,7 +221,7 @@ def places(finals: Finals, same: Mapping[str, str], refused: Collection[str]) ->
     found = [contrast(finals[first[one]], finals[first[other]]) for one, other in pairs]
     n_better: Counter[str] = Counter()
     for (one, other), mine, p in zip(pairs, found, holm([f.p for f in found]), strict=True):
-        verdict = verdict_of(mine.seeds, mine.documents, p)
+        verdict = mine.judged(p).verdict
         n_better[other] += verdict == "better"
         n_better[one] += verdict == "worse"
     return {arm: 1 + n_better[network] for arm, network in ranked.items()}
@@ -227,19 +236,6 @@ def contrast(arm: Sequence[TrainingRecord], other: Sequence[TrainingRecord]) -> 
         over_documents([mine[s].documents for s in shared], [theirs[s].documents for s in shared]),
         over_seeds(by_seed(arm, "test_loss"), by_seed(other, "test_loss")),
     )
-
-
-def verdict_of(seeds: Difference, documents: Difference, p: float) -> Verdict:
-    """Better, worse or not separated.
-
-    Better or worse needs a corrected p below LEVEL, a mean over seeds beyond SMALLEST_EFFECT,
-    at least FEWEST_SEEDS pairs, and means of one sign over seeds and documents.
-    """
-    if p >= LEVEL or abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS:
-        return "not separated"
-    if seeds.mean * documents.mean <= 0:
-        return "not separated"
-    return "better" if seeds.mean < 0 else "worse"
 
 
 def finished(records: Iterable[TrainingRecord]) -> dict[int, TrainingRecord]:

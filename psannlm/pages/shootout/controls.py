@@ -11,13 +11,13 @@ from psannlm.evidence.text import UNKNOWN, interval
 from psannlm.pages.shootout import plan
 from psannlm.pages.shootout.arms import all_arms
 from psannlm.pages.shootout.comparison import (
+    Comparison,
     Finals,
     by_seed,
     compare,
     finished,
     holm,
     over_seeds,
-    verdict_of,
 )
 from psannlm.pages.shootout.records import Setting, TrainingRecord
 from psannlm.pages.shootout.results import Trainings, ends, loss_columns, on_edge, tuned
@@ -65,7 +65,7 @@ def ablation_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
         *frozen, full = losses.values()
         found = [over_seeds(mine, full) for mine in frozen]
         for row, difference, p in zip(rows, found, holm([f.p for f in found]), strict=False):
-            verdict = verdict_of(difference, difference, p)
+            verdict = Comparison(difference, difference, difference).judged(p).verdict
             row |= ends("difference", difference)
             row |= {"p": difference.p, "p_holm": p, "verdict": verdict}
         yield from rows[:-1]
@@ -115,17 +115,15 @@ def matched_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     """
     points = [row for row in item_rows("curve", trainings) if row["base"] in trainings.fit]
     for budget in ("tokens", "flops", "seconds"):
-        curves: dict[str, dict[int, Curve]] = {}
+        curves: dict[tuple[str, int], Curve] = {}
         for row in points:
-            curve = curves.setdefault(row["base"], {}).setdefault(row["seed"], [])
+            curve = curves.setdefault((row["base"], row["seed"]), [])
             curve.append((float(row[budget]), row["val_loss"]))
-        amount = common_budget([curve for mine in curves.values() for curve in mine.values()])
-        if amount is None:
+        if (amount := common_budget(list(curves.values()))) is None:
             continue
-        losses = {
-            name: {seed: at_budget(curve, amount) for seed, curve in mine.items()}
-            for name, mine in curves.items()
-        }
+        losses: dict[str, dict[int, float]] = {}
+        for (name, seed), curve in curves.items():
+            losses.setdefault(name, {})[seed] = at_budget(curve, amount)
         baseline = losses.get(trainings.config.baseline, {})
         for name, mine in losses.items():
             row = {"budget": budget, "amount": amount, "base": name, **loss_columns(mine)}

@@ -144,13 +144,8 @@ def curves(tables: Tables) -> Figure:
 def over_seeds(table: pd.DataFrame, by: str) -> pd.DataFrame:
     """One row an arm and evaluation: mean place on the axis; mean, least and greatest loss."""
     groups = table.astype({by: float, "val_loss": float}).groupby(["base", "step"], sort=False)
-    found = groups.agg(
-        at=(by, "mean"),
-        mean=("val_loss", "mean"),
-        low=("val_loss", "min"),
-        high=("val_loss", "max"),
-    )
-    return found.reset_index().sort_values(["base", "at"])
+    loss = {"mean": ("val_loss", "mean"), "low": ("val_loss", "min"), "high": ("val_loss", "max")}
+    return groups.agg(at=(by, "mean"), **loss).reset_index().sort_values(["base", "at"])
 
 
 def _curves(points: pd.DataFrame, name: str, axes: Axes) -> None:

@@ -6,7 +6,6 @@ Shape letters: T tokens, V vocabulary.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,11 +34,9 @@ TRAINED_BOUND = 1e-6
 which multiply a rounding; a future that helps to predict moves logits by 1e-2."""
 
 
-class Output(NamedTuple):
-    """What an arm computes at the setting that all arms have in common, all parameters noisy."""
-
-    shapes: Mapping[str, torch.Size]  # of its parameters, by name
-    logits: Tensor  # (1, T, V), float64
+Output = tuple[Mapping[str, torch.Size], Tensor]
+"""Of an arm at the setting that all have in common, all parameters noisy: the shapes of its
+parameters by name, and its logits (1, T, V) in float64."""
 
 
 def gates(config: ShootoutConfig, chosen: Chosen, records: Sequence[TrainingRecord]) -> list[Gate]:
@@ -62,7 +59,7 @@ def gates(config: ShootoutConfig, chosen: Chosen, records: Sequence[TrainingReco
         model = _noisy(network_of(arm, config), config)
         shapes = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
         with torch.no_grad():
-            outputs[arm.name] = Output(shapes, model(tokens))
+            outputs[arm.name] = (shapes, model(tokens))
     first = _firsts(outputs, records)
     return [_gate(name, leaks[name], outputs, first[name]) for name in outputs]
 
@@ -107,8 +104,8 @@ def _firsts(outputs: Mapping[str, Output], records: Sequence[TrainingRecord]) ->
     """
     first, order = {name: name for name in outputs}, list(outputs)
     for one, other in itertools.combinations(outputs, 2):
-        a, b = outputs[one], outputs[other]
-        is_one = a.shapes == b.shapes and networks.difference(a.logits, b.logits) <= SAME_WITHIN
+        (shapes, logits), (others, theirs) = outputs[one], outputs[other]
+        is_one = shapes == others and networks.difference(logits, theirs) <= SAME_WITHIN
         if is_one or end_alike(one, other, records):
             kept, copied = sorted((first[one], first[other]), key=order.index)
             first = {name: kept if found == copied else found for name, found in first.items()}
@@ -116,28 +113,26 @@ def _firsts(outputs: Mapping[str, Output], records: Sequence[TrainingRecord]) ->
 
 
 def _gate(name: str, worst: Measure, outputs: Mapping[str, Output], first: str) -> Gate:
-    finite = {name: one.logits for name, one in outputs.items() if one.logits.isfinite().all()}
+    finite = {name: logits for name, (_, logits) in outputs.items() if logits.isfinite().all()}
     gaps = {
         other: networks.difference(logits, finite[name])
         for other, logits in finite.items()
         if other != name and name in finite
     }
     nearest = min(gaps, key=gaps.__getitem__, default="")
+    is_finite = math.isfinite(worst.value)
+    reason = (
+        f"sees the future: a changed token moves logits before it by {worst.value:.1e} of the "
+        f"largest, which must be at most {worst.bound:.0e}; {worst.why}"
+    )
+    if not is_finite:
+        reason = "gives logits that are no finite numbers"
     return Gate(
         arm=name,
-        leak=worst.value if math.isfinite(worst.value) else math.inf,
+        leak=worst.value if is_finite else math.inf,
         bound=worst.bound,
         nearest=nearest,
         distance=gaps.get(nearest, 0.0),
         same_as=first if first != name else "",
-        refused="" if worst.passed else _reason(name, worst),
-    )
-
-
-def _reason(name: str, worst: Measure) -> str:
-    if not math.isfinite(worst.value):
-        return f"{name} {worst.name} gives logits that are no finite numbers"
-    return (
-        f"{name} {worst.name} sees the future: a changed token moves logits before it by "
-        f"{worst.value:.1e} of the largest, which must be at most {worst.bound:.0e}; {worst.why}"
+        refused="" if worst.passed else f"{name} {worst.name} {reason}",
     )

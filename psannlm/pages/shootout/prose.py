@@ -76,11 +76,8 @@ def _per_token(tables: Tables, config: ShootoutConfig) -> str:
     rows, baseline = compared(tables), config.baseline
     if not rows:
         return f"No other arm has a difference to {baseline}: there is nothing to compare."
-    heads = {
-        "better": f"**better** than {baseline}:",
-        "worse": f"**worse** than {baseline}:",
-        UNDECIDED: "**not separated** from it:",
-    }
+    heads = {verdict: f"**{verdict}** than {baseline}:" for verdict in ("better", "worse")}
+    heads[UNDECIDED] = "**not separated** from it:"
     said = _grouped(rows, heads, lambda row: row["verdict"], config)
     return f"Per token, {'; '.join(said)}."
 
@@ -96,11 +93,6 @@ def compared(tables: Tables) -> list[Row]:
     ]
 
 
-def _listed(rows: Iterable[Row]) -> str:
-    """Arms with their differences."""
-    return ", ".join(f"{row['base']} {_signed(row)}" for row in rows)
-
-
 def _signed(row: Row) -> str:
     return interval(row["difference"], row["difference_low"], row["difference_high"], SIGNED)
 
@@ -113,26 +105,23 @@ def _grouped(
 ) -> list[str]:
     """Arms with their differences behind the heads of their groups; in one without a verdict."""
     if not has_verdict(config):
-        return [f"without a verdict: {_listed(rows)}"]
-    groups = {head: [row for row in rows if group_of(row) == name] for name, head in heads.items()}
-    return [f"{head} {_listed(mine)}" for head, mine in groups.items() if mine]
+        heads, group_of = {"": "without a verdict:"}, lambda row: ""
+    groups: dict[str, list[str]] = {name: [] for name in heads}
+    for row in rows:
+        groups[group_of(row)].append(f"{row['base']} {_signed(row)}")
+    return [f"{heads[name]} {', '.join(mine)}" for name, mine in groups.items() if mine]
 
 
 def _per_budget(tables: Tables, config: ShootoutConfig) -> str:
     """At equal FLOPs and at equal seconds, as far as there is something to compare."""
     heads = {name: f"{name} {config.baseline}:" for name in ("below", "above", UNKNOWN_SIDE)}
     known = {row["base"] for row in compared(tables)}
-    matched = [
-        row
-        for row in plain_rows(tables["matched.csv"])
-        if row["base"] in known and row["difference"] is not None
-    ]
+    matched = [row for row in plain_rows(tables["matched.csv"]) if row["base"] in known]
     said = []
     for budget, name in (("flops", "FLOP"), ("seconds", "second")):
         if rows := [row for row in matched if row["budget"] == budget]:
-            spent = amount(budget, rows[0]["amount"])
             sides = ", ".join(_grouped(rows, heads, side, config))
-            said.append(f"per {name} (each cut at {spent}), {sides}")
+            said.append(f"per {name} (each cut at {amount(budget, rows[0]['amount'])}), {sides}")
     together = "; ".join(said)
     return f"{together[:1].upper()}{together[1:]}." if said else ""
 
@@ -218,24 +207,20 @@ def _gates(gates: Sequence[Row]) -> str:
 
 def _tuned(rows: Sequence[Row], config: ShootoutConfig) -> Iterator[str]:
     """How large the grids were, and whose best setting may lie beyond."""
-    rates, scaled_rates, frequencies = (
-        ", ".join(f"{value:g}" for value in values)
-        for values in (
-            config.learning_rates, config.scaled_learning_rates, config.scaled_frequencies
-        )
-    )  # fmt: skip
+    grids = config.learning_rates, config.scaled_learning_rates, config.scaled_frequencies
+    rates, scaled_rates, frequencies = (", ".join(f"{x:g}" for x in values) for values in grids)
     yield (
         f"**Tuning**: {_count(len(config.learning_rates), 'setting')} for every arm, with seed "
         f"{config.tuning_seed}, which is none of the compared ones: learning rates {rates}; for "
         f"arms whose nonlinearity has an initial f, learning rates {scaled_rates} with f "
         f"{frequencies}. What lies between or beyond was not tried."
     )
-    edges = []
-    for row in rows:
-        if row["grid_edge"]:
-            frequency = row["sine_frequency"]
-            beside = "" if frequency is None else f", f {frequency:g}"
-            edges.append(f"{row['base']} (learning rate {row['learning_rate']:g}{beside})")
+    edges = [
+        f"{row['base']} (learning rate {row['learning_rate']:g}"
+        + (")" if row["sine_frequency"] is None else f", f {row['sine_frequency']:g})")
+        for row in rows
+        if row["grid_edge"]
+    ]
     if edges:
         yield (
             f"**At the edge** of their grids: {', '.join(edges)}. A better setting may lie beyond, "
@@ -271,10 +256,8 @@ def _left_out(rows: Sequence[Row]) -> Iterator[str]:
     """Why an arm has no place, or fewer seeds."""
     for row in rows:
         if row["refused"]:
-            yield (
-                f"**{row['base']}** has no place: {row['refused']}. Its numbers are shown, not "
-                "compared."
-            )
+            said = f"**{row['base']}** has no place: {row['refused']}."
+            yield f"{said} Its numbers are shown, not compared."
     if short := [f"{row['base']} {row['n_failed']:.0f}" for row in rows if row["n_failed"]]:
         yield (
             f"**Failed** of the compared trainings: {', '.join(short)}. Means are over those that "
@@ -311,9 +294,10 @@ def _gains(tables: Tables, config: ShootoutConfig) -> str:
             if row["other"] == PLAIN:
                 row["verdict"] = rows[row["base"]]["verdict"]
     decided = has_verdict(config)
+    verdicts = [_called(row["verdict"]) for row in found]
     whole, rest, alone = (
-        f"{_signed(row)} nats" + (f", {_called(row['verdict'])}" if decided else "")
-        for row in found
+        f"{_signed(row)} nats" + (f", {verdict}" if decided else "")
+        for row, verdict in zip(found, verdicts, strict=True)
     )
     said = (
         f"{SINE} less {PLAIN}: {whole}. {SINE} less {SCALED}, what is left where gains are the "
@@ -324,10 +308,9 @@ def _gains(tables: Tables, config: ShootoutConfig) -> str:
     if config.baseline == PLAIN:
         said += f" Verdicts against {PLAIN} are those of the leaderboard; that against {SCALED} "
         said += "is one planned comparison, so it is not corrected."
-    verdicts = _called(found[0]["verdict"]), _called(found[1]["verdict"])
     if verdicts[1] == UNDECIDED:
         said += " Not separated is not equal: the interval says what is still possible."
-    return f"**{HEADLINES[verdicts]}.** {said}"
+    return f"**{HEADLINES[verdicts[0], verdicts[1]]}.** {said}"
 
 
 def _lacking(rows: Mapping[str, Row]) -> str:
@@ -387,23 +370,22 @@ def found(rows: Iterable[Row]) -> str:
 
 def summary(numbers: Sequence[Number]) -> str:
     """Each arm against the baseline, and what is left of the sine where gains are the same."""
+
+    def signed(number: Number) -> str:
+        return interval(number.value, number.low, number.high, "+.3f")
+
     baseline = numbers[0].run.manifest["parameters"]["baseline"]
     differences = [n for n in numbers if n.name.endswith(".difference") and n.value is not None]
     if not differences:
         return f"No arm could be compared with {baseline}."
     said = (
         f"Validation loss less that of {baseline}, nats per token (less is better): "
-        f"{by_verdict((n.base, _short(n), n.verdict) for n in differences)}."
+        f"{by_verdict((n.base, signed(n), n.verdict) for n in differences)}."
     )
-    rest = next((n for n in numbers if n.name == GAIN), None)
-    if rest is None:
-        return said
-    left = f"{SINE} less {SCALED}: {_short(rest)}, {rest.verdict or 'no verdict'}."
-    whole = next((n.verdict for n in differences if n.base == SINE), "")
-    if baseline == PLAIN and whole and rest.verdict:
-        left = f"**{HEADLINES[_called(whole), rest.verdict]}**: {left}"
-    return f"{said} {left}"
-
-
-def _short(number: Number) -> str:
-    return interval(number.value, number.low, number.high, "+.3f")
+    for rest in (n for n in numbers if n.name == GAIN):
+        left = f"{SINE} less {SCALED}: {signed(rest)}, {rest.verdict or 'no verdict'}."
+        whole = next((n.verdict for n in differences if n.base == SINE), "")
+        if baseline == PLAIN and whole and rest.verdict:
+            left = f"**{HEADLINES[_called(whole), rest.verdict]}**: {left}"
+        said += f" {left}"
+    return said

@@ -55,13 +55,12 @@ class Trainings:
         why = {gate.arm: gate.refused for gate in gates}
         tunings = plan.tunings(config)
         missing = [c.arm.name for c in tunings if plan.key_of(c, config) not in by_key]
-        reasons = {
-            name: why.get(name)
-            or _unfinished(found, config, missing.count(name))
-            or ("" if name in why else "it was not examined by the gates")
-            for name, found in compared.items()
-        }
-        unfit = {name: reason for name, reason in reasons.items() if reason}
+        unfit = {}
+        for name, found in compared.items():
+            ungated = "" if name in why else "it was not examined by the gates"
+            lacking = _lacking(found, config, missing.count(name))
+            if reason := why.get(name) or lacking or ungated:
+                unfit[name] = reason
         return cls(config, by_key, gates, chosen, compared, unfit)
 
     @property
@@ -90,7 +89,7 @@ class Trainings:
         return self.by_key.get(plan.key_of(cell, self.config))
 
 
-def _unfinished(found: Sequence[TrainingRecord], config: ShootoutConfig, untuned: int) -> str:
+def _lacking(found: Sequence[TrainingRecord], config: ShootoutConfig, untuned: int) -> str:
     """Which trainings an arm lacks to be ranked; empty if none."""
     n_seeds = len(config.seeds)
     if untuned:
