@@ -1,46 +1,37 @@
 """Leaks refuse an arm by name, and two arms that are one network are known as such."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
 
 from psannlm.config.network import ModelConfig
-from psannlm.model.bases import BASES, Respsann, Sgrpsann, TransformerBlock, Waveresnet
+from psannlm.model.bases import BASES, Respsann, TransformerBlock
 from psannlm.model.mixers import Rows
-from psannlm.model.transformer import Attention
-from psannlm.pages.shootout import plan
-from psannlm.pages.shootout.arms import arms_of, n_parameters, network_of
+from psannlm.pages.shootout.arms import arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.gates import (
-    NOISY_BOUND,
-    TRAINED_BOUND,
-    gates,
-)
-from psannlm.pages.shootout.records import (
-    Gate,
-    Setting,
-    TrainingRecord,
-    from_texts,
-    to_texts,
-)
+from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND, gates
+from psannlm.pages.shootout.records import Gate, Setting, TrainingRecord, from_texts, to_texts
+from tests.synthetic_finals import final
 from tests.synthetic_shootout import shootout_config
 from tests.twins_network import gate_around_the_window, mask_missing, padded_on_both_sides
 
 
-def trained(arm: str, seed: int, **changes: Any) -> TrainingRecord:
-    """A finished training of an arm that is compared."""
-    values: dict[str, Any] = {
-        "key": f"{arm} {seed}", "arm": arm, "base": arm, "seed": seed, "final": True,
-        "setting": Setting(0.001, 1.0, 0.02, ()), "status": "ok", "reason": "", "started_at": "",
-        "device": "cpu", "d_mlp": 32, "n_parameters": 1, "flops_per_token": 1,
-        "val_loss": 3.0 + seed, "leak": 0.0,
-    }  # fmt: skip
-    return TrainingRecord(**values | changes)
+def trained(arm: str, *seeds: int, **changes: Any) -> list[TrainingRecord]:
+    """Finished trainings of an arm that are compared."""
+    return [final(arm, n, **{"val_loss": 3.0 + n, "leak": 0.0, **changes}) for n in seeds]
+
+
+def changed(change: Any) -> type[Respsann]:
+    """A base whose output is changed by a function of itself, its input and its output."""
+
+    class Changed(Respsann):
+        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
+            return change(self, x, super().forward(x, past, position))
+
+    return Changed
 
 
 def refused(gates: Sequence[Gate]) -> dict[str, str]:
@@ -56,49 +47,10 @@ def asked(*arms: str, **changes: Any) -> ShootoutConfig:
     return shootout_config(**{"base": arms, "ablation": (), "scale_arms": (), **changes})
 
 
-class CentredWave(Waveresnet):
-    """Its convolution has as much of the future as of the past."""
+def test_a_base_that_sees_the_future_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BASES, "peeping", changed(lambda own, x, y: y + 0.01 * y.roll(-1, 1)))
 
-    def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
-        x = self.attend(x, past, position)
-        x = x + self.wave(self.wave_norm(pad(x[:, 1:], (0, 0, 0, 1))), past)
-        return x + self.alpha * self.change(x, past)
-
-
-class CircularGate(Sgrpsann):
-    """Filters by a transform of the whole sequence: with a flat mask, the present alone."""
-
-    def change(self, x: Tensor, past: Rows | None) -> Tensor:
-        y = Respsann.change(self, x, past)
-        bins = torch.fft.rfft(y, n=16, dim=1)
-        response = torch.sigmoid(self.gate.mask[:, : bins.shape[1]]).T
-        gated = torch.fft.irfft(bins * response, n=16, dim=1)
-        return y + self.strength * gated[:, : y.shape[1]]
-
-
-class OneAhead(Attention):
-    """A query sees one key more than it may."""
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(1)
-        return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
-
-
-class LooksAhead(Respsann):
-    """Its attention looks one token ahead."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__(config, layer)
-        self.attention = OneAhead(config)
-
-
-@pytest.mark.parametrize("block", [CentredWave, CircularGate, LooksAhead])
-def test_a_base_that_sees_the_future_is_refused_by_name(
-    block: type[Respsann], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BASES, "peeping", block)
-
-    found = refused(gates(asked("peeping", "respsann", gate_n_fft=16), {}, []))
+    found = refused(gates(asked("peeping", "respsann"), {}, []))
 
     assert set(found) == {"peeping"}
     assert found["peeping"].startswith("peeping with noisy parameters sees the future")
@@ -139,12 +91,11 @@ def test_sound_arms_pass_far_below_their_bounds(positions: str) -> None:
 def test_a_leak_of_a_finished_training_refuses_its_arm() -> None:
     config = asked("respsann", "waveresnet")
     records = [
-        trained("respsann", 0, leak=TRAINED_BOUND / 2),
-        trained("waveresnet", 0, leak=2 * TRAINED_BOUND),
-        trained("waveresnet", 1, leak=TRAINED_BOUND / 2),
-        trained("waveresnet", 2, leak=NOISY_BOUND),
-        trained("gelu", 0, leak=1.0, final=False),
-        trained("gelu", 1, leak=None, status="failed"),
+        *trained("respsann", 0, leak=TRAINED_BOUND / 2),
+        *trained("waveresnet", 0, leak=2 * TRAINED_BOUND),
+        *trained("waveresnet", 1, 2, leak=TRAINED_BOUND / 2),
+        *trained("gelu", 0, leak=1.0, final=False),
+        *trained("gelu", 1, leak=None, status="failed"),
     ]
 
     found = {gate.arm: gate for gate in gates(config, {}, records)}
@@ -160,12 +111,11 @@ def test_networks_are_judged_in_double_precision_on_a_text_of_bounded_length(
 ) -> None:
     seen = set()
 
-    class Watched(Respsann):
-        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
-            seen.add((x.dtype, x.shape[1]))
-            return super().forward(x, past, position)
+    def watch(_: Respsann, x: Tensor, y: Tensor) -> Tensor:
+        seen.add((x.dtype, x.shape[1]))
+        return y
 
-    monkeypatch.setitem(BASES, "watched", Watched)
+    monkeypatch.setitem(BASES, "watched", changed(watch))
     monkeypatch.setattr("psannlm.pages.shootout.gates.LENGTH", 8)
 
     gates(asked("watched"), {}, [])
@@ -177,18 +127,14 @@ def test_of_two_leaks_the_one_nearer_to_its_bound_is_told(monkeypatch: pytest.Mo
     noisy = NOISY_BOUND * 2
     monkeypatch.setattr("psannlm.pages.shootout.gates.leak", lambda model, tokens: noisy)
 
-    [gate] = gates(asked("gelu"), {}, [trained("gelu", 0, leak=TRAINED_BOUND / 2)])
+    [gate] = gates(asked("gelu"), {}, trained("gelu", 0, leak=TRAINED_BOUND / 2))
 
     assert (gate.leak, gate.bound) == (noisy, NOISY_BOUND)
     assert gate.refused.startswith("gelu with noisy parameters sees the future")
 
 
 def test_logits_that_are_no_numbers_refuse_an_arm(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Overflowing(Respsann):
-        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
-            return super().forward(x, past, position) / 0
-
-    monkeypatch.setitem(BASES, "overflowing", Overflowing)
+    monkeypatch.setitem(BASES, "overflowing", changed(lambda own, x, y: y / 0))
 
     found = gates(asked("overflowing", "respsann"), {}, [])
 
@@ -216,11 +162,7 @@ def test_a_wave_that_is_none_is_respsann_whatever_the_tunings_chose(match: str) 
 
 
 def test_the_leak_is_looked_for_at_the_chosen_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    class AtHighFrequency(Respsann):
-        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
-            y = super().forward(x, past, position)
-            return y.flip(1) if self.high else y
-
+    class AtHighFrequency(changed(lambda own, x, y: y.flip(1) if own.high else y)):  # type: ignore[misc]
         def __init__(self, config: ModelConfig, layer: int) -> None:
             super().__init__(config, layer)
             self.high = config.sine_frequency > 2
@@ -233,13 +175,37 @@ def test_the_leak_is_looked_for_at_the_chosen_setting(monkeypatch: pytest.Monkey
     assert set(refused(gates(config, {"late": high}, []))) == {"late"}
 
 
-def test_trainings_that_all_end_in_one_loss_are_one_network() -> None:
-    config = asked("respsann", "sgrpsann", "swiglu")
-    one = [trained(arm, seed) for arm in ("respsann", "swiglu") for seed in (0, 1)]
-    alone = [trained("sgrpsann", 0), trained("sgrpsann", 1, val_loss=4.0 + 1e-12)]
+@pytest.mark.parametrize(
+    ("records", "changes", "expected"),
+    [
+        (
+            [
+                *trained("respsann", 0, 1), *trained("swiglu", 0, 1),
+                *trained("sgrpsann", 0), *trained("sgrpsann", 1, val_loss=4.0 + 1e-12),
+            ],
+            {}, {"swiglu": "respsann"},
+        ),
+        ([*trained("respsann", 0, 1), *trained("swiglu", 0)], {}, {}),
+        (
+            [
+                *trained("respsann", 0, 1), *trained("sgrpsann", 2, 3),
+                *trained("swiglu", 0, 1, 2, 3),
+            ],
+            {}, {"sgrpsann": "respsann", "swiglu": "respsann"},
+        ),
+        (
+            [*trained("waveresnet", 0, 1), *trained("swiglu", 0, 1)],
+            {"wave": "none"}, {"waveresnet": "respsann", "swiglu": "respsann"},
+        ),
+    ],
+    ids=["equal losses", "one seed is chance", "each the same as a third", "the same as a copy"],
+)  # fmt: skip
+def test_trainings_that_all_end_in_one_loss_are_one_network(
+    records: list[TrainingRecord], changes: dict[str, Any], expected: dict[str, str]
+) -> None:
+    config = asked("respsann", "sgrpsann", "waveresnet", "swiglu", **changes)
 
-    assert same(gates(config, {}, [*one, *alone])) == {"swiglu": "respsann"}
-    assert same(gates(config, {}, one[:3])) == {}
+    assert same(gates(config, {}, records)) == expected
 
 
 def test_a_third_copy_is_the_first_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,25 +215,6 @@ def test_a_third_copy_is_the_first_too(monkeypatch: pytest.MonkeyPatch) -> None:
     found = gates(asked("original", "copy"), {}, [])
 
     assert same(found) == {"copy": "original", "gelu": "original"}
-
-
-def test_two_arms_that_are_each_the_same_as_a_third_are_one_network() -> None:
-    config = asked("respsann", "sgrpsann", "swiglu")
-    seeds = {"respsann": (0, 1), "sgrpsann": (2, 3), "swiglu": (0, 1, 2, 3)}
-    records = [trained(arm, seed) for arm, own in seeds.items() for seed in own]
-
-    found = same(gates(config, {}, records))
-
-    assert found == {"sgrpsann": "respsann", "swiglu": "respsann"}
-
-
-def test_what_is_the_same_as_a_copy_is_the_same_as_its_original() -> None:
-    config = asked("respsann", "waveresnet", "swiglu", wave="none")
-    records = [trained(arm, seed) for arm in ("waveresnet", "swiglu") for seed in (0, 1)]
-
-    found = same(gates(config, {}, records))
-
-    assert found == {"waveresnet": "respsann", "swiglu": "respsann"}
 
 
 def test_equal_logits_of_other_parameters_are_no_one_network(
@@ -300,27 +247,3 @@ def test_gates_survive_their_csv_file() -> None:
     ]
 
     assert from_texts(to_texts(found)) == found
-
-
-def test_a_new_base_takes_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Doubled(Respsann):
-        def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
-            return super().forward(x, past, position) + x
-
-    monkeypatch.setitem(BASES, "doubled", Doubled)
-    config = asked("doubled", ablation="doubled", scale_arms="doubled")
-
-    [arm] = [arm for arm in arms_of(config) if arm.name == "doubled"]
-    tuned = [cell for cell in plan.tunings(config) if cell.arm == arm]
-    chosen = {arm.name: tuned[0].setting}
-    [baseline] = [other for other in arms_of(config) if other.name == "gelu"]
-    target = n_parameters(network_of(baseline, config))
-
-    assert [cell.setting.sine_frequency for cell in tuned] == [1.0, 2.25]
-    assert n_parameters(network_of(arm, config)) == pytest.approx(target, rel=0.005)
-    assert {cell.arm.name for cell in plan.finals(config, chosen)} == {"doubled"}
-    assert len(plan.after_tuning(config, chosen)) == 3 + 2 * 8 + 2 * 3
-    [gate] = [gate for gate in gates(config, chosen, []) if gate.arm == "doubled"]
-    assert dataclasses.replace(gate, distance=0.0, nearest="") == Gate(
-        "doubled", gate.leak, NOISY_BOUND, "", 0.0, "", ""
-    )
