@@ -20,9 +20,12 @@ from psannlm.pages.shootout.worker import TrainingTask
 from tests.synthetic_shootout import shootout_config
 
 PATIENCE = 30.0
-needs_dask = pytest.mark.skipif(
-    importlib.util.find_spec("distributed") is None, reason="dask.distributed is not installed"
-)
+HAS_DASK = importlib.util.find_spec("distributed") is not None
+
+
+def on_dask(test):
+    needs = pytest.mark.skipif(not HAS_DASK, reason="dask.distributed is not installed")
+    return pytest.mark.slow(needs(test))
 
 
 def task(key: str) -> TrainingTask:
@@ -41,26 +44,20 @@ def standing() -> dict[str, str]:
     return cluster._standing(shootout_config().corpus)
 
 
-def test_a_worker_like_ours_may_train():
-    assert objection(standing(), shootout_config().corpus, "cpu", Worker()) == ""
-
-
 @pytest.mark.parametrize("what", ["code", "torch", "corpus"])
 def test_a_worker_that_would_train_something_else_is_named_with_the_difference(what):
-    ours = standing() | {what: "other"}
+    ours, text = standing(), shootout_config().corpus
 
-    said = objection(ours, shootout_config().corpus, "cpu", Worker())
+    said = objection(ours | {what: "other"}, text, "cpu", Worker())
 
-    assert said == f"its {what} is {standing()[what]}, not other; install or copy the same there"
+    assert said == f"its {what} is {ours[what]}, not other; install or copy the same there"
+    assert objection(ours, text, "cpu", Worker()) == ""
 
 
-def test_a_worker_of_several_threads_must_not_train():
+def test_a_worker_of_several_threads_or_without_the_text_must_not_train():
     said = objection(standing(), shootout_config().corpus, "cpu", Worker(4))
 
     assert said.startswith("it would train 4 networks at a time on one device; start it with")
-
-
-def test_a_worker_without_the_text_must_not_train():
     assert "nowhere.txt" in objection(standing(), "nowhere.txt", "cpu", Worker())
 
 
@@ -111,8 +108,14 @@ def dask(tmp_path, monkeypatch) -> Iterator:
             one.close()
 
 
-@needs_dask
-@pytest.mark.slow
+def trains(monkeypatch, train, address, *keys, place):
+    """The generator of a cluster there whose workers train by that function."""
+    monkeypatch.setattr(cluster, "train", train)
+    config = shootout_config(scheduler=address)
+    return on_cluster([task(key) for key in keys], config, place / "run")
+
+
+@on_dask
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "tcp://127.0.0.1"])
 def test_an_address_where_no_scheduler_answers_is_refused(monkeypatch, address):
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
@@ -121,8 +124,7 @@ def test_an_address_where_no_scheduler_answers_is_refused(monkeypatch, address):
         refuse_unready(shootout_config(scheduler=address))
 
 
-@needs_dask
-@pytest.mark.slow
+@on_dask
 def test_a_scheduler_without_workers_is_refused(dask):
     address = dask(n_workers=0).scheduler_address
 
@@ -130,20 +132,17 @@ def test_a_scheduler_without_workers_is_refused(dask):
         refuse_unready(shootout_config(scheduler=address))
 
 
-@needs_dask
-@pytest.mark.slow
+@on_dask
 def test_an_unfit_worker_is_refused_before_anything_is_trained(dask, monkeypatch, tmp_path):
-    config = shootout_config(scheduler=dask(threads_per_worker=2).scheduler_address)
-    monkeypatch.setattr(cluster, "train", None)
+    address = dask(threads_per_worker=2).scheduler_address
 
     with pytest.raises(ConfigError, match="must not train: it would train 2 networks at a time"):
-        refuse_unready(config)
+        refuse_unready(shootout_config(scheduler=address))
     with pytest.raises(ConfigError, match="must not train: it would train 2 networks at a time"):
-        next(on_cluster([task("a")], config, tmp_path))
+        next(trains(monkeypatch, None, address, "a", place=tmp_path))
 
 
-@needs_dask
-@pytest.mark.slow
+@on_dask
 def test_trainings_end_as_the_worker_says_and_those_that_fail_do_too(dask, monkeypatch, tmp_path):
     seen = []
 
@@ -155,10 +154,7 @@ def test_trainings_end_as_the_worker_says_and_those_that_fail_do_too(dask, monke
             raise RuntimeError("no such luck")
         return {"status": "ok", "place": str(place)}
 
-    monkeypatch.setattr(cluster, "train", train)
-    config = shootout_config(scheduler=dask().scheduler_address)
-
-    found = dict(on_cluster([task(key) for key in "abc"], config, tmp_path / "here" / "run"))
+    found = dict(trains(monkeypatch, train, dask().scheduler_address, *"abc", place=tmp_path))
 
     assert seen == ["a", "b", "c"]
     assert found["b"] == {"status": "failed", "reason": "RuntimeError: no such luck"}
@@ -167,21 +163,18 @@ def test_trainings_end_as_the_worker_says_and_those_that_fail_do_too(dask, monke
     assert [path.name for path in (tmp_path / "there" / "run").iterdir()] == ["b"]
 
 
-@needs_dask
-@pytest.mark.slow
+@on_dask
 def test_a_worker_that_joins_late_is_looked_at_too(dask, monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "_refuse_unfit", lambda client, config: None)
-    monkeypatch.setattr(cluster, "train", None)
-    config = shootout_config(scheduler=dask(threads_per_worker=2).scheduler_address)
+    address = dask(threads_per_worker=2).scheduler_address
 
-    [(_, found)] = on_cluster([task("a")], config, tmp_path)
+    [(_, found)] = trains(monkeypatch, None, address, "a", place=tmp_path)
 
     assert found["status"] == "failed"
     assert found["reason"].startswith("the worker must not train: it would train 2 networks")
 
 
-@needs_dask
-@pytest.mark.slow
+@on_dask
 def test_left_early_the_worker_ends_what_it_trains_and_keeps_its_folder(
     dask, monkeypatch, tmp_path
 ):
@@ -199,10 +192,7 @@ def test_left_early_the_worker_ends_what_it_trains_and_keeps_its_folder(
         ended.set()
         return {"status": "failed"}
 
-    monkeypatch.setattr(cluster, "train", train)
-    config = shootout_config(scheduler=dask().scheduler_address)
-
-    records = on_cluster([task("a"), task("b")], config, tmp_path / "run")
+    records = trains(monkeypatch, train, dask().scheduler_address, "a", "b", place=tmp_path)
     next(records)
     assert begun.wait(PATIENCE)
     records.close()
@@ -211,8 +201,7 @@ def test_left_early_the_worker_ends_what_it_trains_and_keeps_its_folder(
     assert (tmp_path / "there" / "run" / "b").exists()
 
 
-@needs_dask
-@pytest.mark.slow
+@on_dask
 def test_a_lost_cluster_ends_the_run_with_a_word(dask, monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.1)
@@ -223,9 +212,7 @@ def test_a_lost_cluster_ends_the_run_with_a_word(dask, monkeypatch, tmp_path):
         go_on.wait(PATIENCE)
         return {"status": "ok"}
 
-    monkeypatch.setattr(cluster, "train", train)
     made = dask()
-    config = shootout_config(scheduler=made.scheduler_address)
 
     def lose() -> None:
         begun.wait(PATIENCE)
@@ -234,7 +221,7 @@ def test_a_lost_cluster_ends_the_run_with_a_word(dask, monkeypatch, tmp_path):
     threading.Thread(target=lose).start()
     try:
         with pytest.raises(ConfigError, match="all of its workers are gone; start them again and"):
-            list(on_cluster([task("a")], config, tmp_path))
+            list(trains(monkeypatch, train, made.scheduler_address, "a", place=tmp_path))
     finally:
         go_on.set()
 
@@ -243,17 +230,15 @@ def train_and_die(*_) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@needs_dask
-@pytest.mark.slow
+@on_dask
 def test_a_training_that_kills_its_workers_fails_and_the_others_go_on(dask, monkeypatch, tmp_path):
     import dask as settings
 
     with settings.config.set({"distributed.scheduler.allowed-failures": 0}):
         made = dask(processes=True)
-    config = shootout_config(scheduler=made.scheduler_address)
     monkeypatch.setattr(cluster, "train_on_worker", train_and_die)
 
-    [(key, found)] = on_cluster([task("a")], config, tmp_path)
+    [(key, found)] = trains(monkeypatch, None, made.scheduler_address, "a", place=tmp_path)
 
     assert (key, found["status"]) == ("a", "failed")
     assert "KilledWorker" in found["reason"]

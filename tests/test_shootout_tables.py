@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import json
 import math
 from dataclasses import replace
@@ -23,7 +22,7 @@ from psannlm.pages.shootout.controls import at_budget, common_budget, task_rows
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.plan import Cell, choose, grid, key_of
 from psannlm.pages.shootout.records import Point
-from psannlm.pages.shootout.results import Trainings, mean_of, on_edge, run_row
+from psannlm.pages.shootout.results import Trainings, on_edge, run_row
 from psannlm.pages.shootout.tables import (
     BUDGETS,
     FAILURES,
@@ -134,12 +133,15 @@ def test_an_arm_of_which_a_training_is_still_to_come_is_not_compared(values, rea
     assert "respsann" in found.fit
 
 
-def test_an_arm_that_no_gate_examined_or_one_refused_is_not_compared():
+def test_an_arm_that_no_gate_examined_or_one_refused_or_that_failed_is_not_compared():
     refused = gates(CONFIG, refused={"gelu_scaled": "it sees the future"})
 
-    assert Trainings.of([*RECORDS, *refused[1:]], CONFIG).unfit == {
+    failed = records(CONFIG, fails=lambda cell: cell.arm.name == "gelu" and cell.final)
+
+    assert Trainings.of([*failed, *refused[1:]], CONFIG).unfit == {
         "respsann": "it was not examined by the gates",
         "gelu_scaled": "it sees the future",
+        "gelu": "every compared training failed",
     }
 
 
@@ -158,19 +160,12 @@ def test_failed_seeds_are_counted_and_take_the_place_not_the_comparison():
     assert not Trainings.of([*RECORDS, *GATES], few).unplaced
 
 
-def test_an_arm_all_of_whose_trainings_failed_is_not_compared():
-    made = records(CONFIG, fails=lambda cell: cell.arm.name == "respsann" and cell.final)
-
-    found = Trainings.of([*made, *GATES], CONFIG)
-
-    assert found.unfit == {"respsann": "every compared training failed"}
-
-
 def test_a_row_of_a_training_has_the_units_of_its_files():
     [record, *_] = finals("gelu")
     record = replace(record, peak_allocated_bytes=3 * 10**9, peak_rss_bytes=2**21)
 
     row = run_row(record, CONFIG)
+    failed = run_row(records(CONFIG, fails=lambda cell: True)[0], CONFIG)
 
     bits = record.val_loss / math.log(2) * record.val_tokens / record.val_bytes
     assert row["val_bits_per_byte"] == pytest.approx(bits)
@@ -178,15 +173,7 @@ def test_a_row_of_a_training_has_the_units_of_its_files():
     assert (row["peak_cuda_mem_gb"], row["peak_rss_mib"]) == (3.0, 2.0)
     assert row["sine_frequency"] is None
     assert summary()["respsann"]["sine_frequency"] == 2.25
-
-
-def test_a_row_of_a_failed_training_has_its_reason_and_no_loss():
-    [record, *_] = records(CONFIG, fails=lambda cell: True)
-
-    row = run_row(record, CONFIG)
-
-    assert (row["status"], row["reason"]) == ("failed", record.reason)
-    assert {row.get(name) for name in ("val_loss", "val_ppl", "train_flops")} == {None}
+    assert {failed.get(name) for name in ("val_loss", "val_ppl", "train_flops")} == {None}
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -224,26 +211,14 @@ def test_equal_networks_share_a_place_and_say_so():
     assert found["gelu_scaled"]["same_as"] == "respsann"
 
 
-def test_a_refused_arm_has_a_loss_but_no_place_no_verdict_and_no_difference():
-    row = summary(found=gates(CONFIG, refused={"respsann": "it sees the future"}))["respsann"]
-
-    assert (row["place"], row["verdict"], row["difference"]) == (None, "", None)
-    assert row["refused"] == "it sees the future"
-    assert row["val_loss"] is not None
-
-
-def test_without_its_baseline_nothing_is_compared_but_places_remain():
-    found = summary(found=gates(CONFIG, refused={"gelu": "it sees the future"}))
+@pytest.mark.parametrize(("arm", "place"), [("respsann", None), ("gelu", 1)])
+def test_a_refused_arm_has_no_place_and_a_refused_baseline_leaves_no_difference(arm, place):
+    found = summary(found=gates(CONFIG, refused={arm: "it sees the future"}))
 
     row = found["respsann"]
-    assert (row["place"], row["verdict"], row["difference"]) == (1, "", None)
-
-
-def test_a_mean_of_equal_values_is_that_value():
-    assert mean_of([3, 3, None]) == 3
-    assert isinstance(mean_of([3, 3]), int)
-    assert mean_of([1, 2]) == 1.5
-    assert mean_of([None]) is None
+    assert (row["place"], row["verdict"], row["difference"]) == (place, "", None)
+    assert found[arm]["refused"] == "it sees the future"
+    assert found[arm]["val_loss"] is not None
 
 
 def test_one_tuning_of_each_arm_is_chosen_and_failures_have_their_reason():
@@ -285,8 +260,11 @@ def test_an_edge_is_an_end_of_a_dimension_of_three_values(rates, frequencies, at
 
 def test_an_ablation_compares_every_subset_with_all_learned_seed_by_seed():
     setting = choose(CONFIG, RECORDS)["respsann"]
+    none = setting._replace(learnable=())
+    keys = {key_of(Cell(all_arms()["respsann"], none, seed), CONFIG) for seed in CONFIG.seeds}
+    made = [replace(r, val_loss=r.val_loss + 1) if r.key in keys else r for r in RECORDS]
 
-    found = {row["learnable"]: row for row in rows("ablation.csv")}
+    found = {row["learnable"]: row for row in rows("ablation.csv", made)}
 
     gaps = [
         loss_of(setting._replace(learnable=("decay",)), seed) - loss_of(setting, seed)
@@ -300,21 +278,13 @@ def test_an_ablation_compares_every_subset_with_all_learned_seed_by_seed():
     assert (full["verdict"], full["difference"]) == ("baseline", None)
     least = min(found.values(), key=lambda row: row["p"])
     assert least["p_holm"] == pytest.approx(min(1, 7 * least["p"]))
-
-
-def test_a_subset_that_costs_much_with_every_seed_is_worse():
-    setting = choose(CONFIG, RECORDS)["respsann"]._replace(learnable=())
-    keys = {key_of(Cell(all_arms()["respsann"], setting, s), CONFIG) for s in CONFIG.seeds}
-    made = [replace(r, val_loss=r.val_loss + 1) if r.key in keys else r for r in RECORDS]
-
-    [row] = [row for row in rows("ablation.csv", made) if row["learnable"] == "none"]
-
-    assert row["verdict"] == "worse"
+    assert found["none"]["verdict"] == "worse"
 
 
 def test_scales_hold_the_compared_trainings_and_count_failures():
     setting = choose(CONFIG, RECORDS)["respsann"]
     made = records(CONFIG, fails=lambda cell: cell.setting.sine_frequency == 5.0)
+    untuned = records(CONFIG, fails=lambda cell: cell.arm.name == "respsann")
 
     found = rows("scales.csv")
 
@@ -326,13 +296,8 @@ def test_scales_hold_the_compared_trainings_and_count_failures():
         assert row["val_loss"] == pytest.approx(fmean(loss_of(mine, s) for s in CONFIG.seeds))
     [failed] = [r for r in rows("scales.csv", made) if (r["base"], r["scale"]) == ("respsann", 5.0)]
     assert (failed["n_seeds"], failed["n_failed"], failed["val_loss"]) == (0, 3, None)
-
-
-def test_an_arm_that_no_tuning_has_chosen_for_has_no_controls():
-    made = records(CONFIG, fails=lambda cell: cell.arm.name == "respsann")
-
-    assert rows("ablation.csv", made) == []
-    assert {row["base"] for row in rows("scales.csv", made)} == {"gelu", "gelu_scaled"}
+    assert {row["base"] for row in rows("scales.csv", untuned)} == {"gelu", "gelu_scaled"}
+    assert rows("ablation.csv", untuned) == []
 
 
 CURVE = [(100.0, 5.0), (400.0, 4.0), (1600.0, 3.5)]
@@ -363,23 +328,11 @@ def test_losses_at_the_largest_budget_that_all_reach_lie_on_the_curves(budget):
     found = {r["base"]: r for r in rows("matched.csv") if r["budget"] == budget}
 
     def curve(record):
-        spent = {
-            "tokens": [p.tokens for p in record.curve],
-            "flops": [p.tokens * record.flops_per_token for p in record.curve],
-            "seconds": [p.seconds for p in record.curve],
-        }[budget]
-        return list(zip(spent, [p.val_loss for p in record.curve], strict=True))
+        each = {"tokens": 1, "flops": record.flops_per_token}.get(budget)
+        return [(p.tokens * each if each else p.seconds, p.val_loss) for p in record.curve]
 
     least = min(curve(r)[-1][0] for r in RECORDS if r.final)
-
-    def at(record):
-        """The straight line over the logarithm of the amount, between two evaluations."""
-        [(low, above), (high, below)] = next(
-            pair for pair in itertools.pairwise(curve(record)) if pair[1][0] >= least
-        )
-        return above + math.log(least / low) / math.log(high / low) * (below - above)
-
-    losses = {arm: [at(r) for r in finals(arm)] for arm in found}
+    losses = {arm: [at_budget(curve(r), least) for r in finals(arm)] for arm in found}
     gaps = [a - b for a, b in zip(losses["respsann"], losses["gelu"], strict=True)]
     assert {row["amount"] for row in found.values()} == {least}
     assert found["respsann"]["val_loss"] == pytest.approx(fmean(losses["respsann"]))
@@ -447,12 +400,15 @@ def test_every_compared_training_has_its_metrics_with_the_usual_names_first():
 
 
 def test_settings_tell_grids_of_one_size_seeds_and_what_was_chosen():
-    settings = json.loads(files()["summary.json"])["settings"]
+    found = files()
+    settings = json.loads(found["summary.json"])["settings"]
 
     assert {len(grid) for grid in settings["grids"].values()} == {2}
     assert settings["chosen"]["respsann"] == {"learning_rate": 0.003, "sine_frequency": 2.25}
     assert settings["chosen"]["gelu"] == {"learning_rate": 0.003, "sine_frequency": None}
     assert (settings["seeds"], settings["tuning_seed"]) == ([0, 1, 2], 100)
+    assert "32,768 tokens of datasets/lm/sample.txt with 3 seeds" in found["README.md"]
+    assert f"{len(FAILED)} trainings, " in found["README.md"]
 
 
 def board(text):
@@ -482,13 +438,6 @@ def test_the_leaderboard_holds_the_summary_with_refusals_twins_and_failures(name
     assert "gelu_scaled is the same network as respsann: the two are an A/A" in text
     assert "gelu has no place: 2 of 3 seeds came to their end, a place needs 3.\n" in text
     assert {row[2] for row in board(files((), ())[name])} == {"—"}
-
-
-def test_the_readme_says_what_was_trained():
-    text = files()["README.md"]
-
-    assert "32,768 tokens of datasets/lm/sample.txt with 3 seeds" in text
-    assert f"{len(FAILED)} trainings, " in text
 
 
 def view(table, tables, **where):
