@@ -54,7 +54,7 @@ def test_every_cell_is_trained_as_planned_and_kept_under_its_key(trainings, tmp_
         assert from_json(record.as_json()) == record
 
 
-def test_what_is_done_is_not_trained_again_and_leaves_no_folder(trainings, tmp_path):
+def test_what_is_done_is_not_trained_again_and_leaves_no_folder(trainings, monkeypatch, tmp_path):
     [first, second, *others] = CELLS
     (tmp_path / first / "checkpoint").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
@@ -64,11 +64,7 @@ def test_what_is_done_is_not_trained_again_and_leaves_no_folder(trainings, tmp_p
     assert [record.key for record in records] == others
     assert set(trainings) == set(others)
     assert folders(tmp_path) == {"elsewhere"}
-
-
-def test_nothing_is_begun_where_all_is_done(trainings, monkeypatch, tmp_path):
     monkeypatch.setattr(contest, "on_this_machine", None)
-
     assert list(run_cells(CELLS, CONFIG, done=CELLS, place=tmp_path / "run")) == []
     assert not (tmp_path / "run").exists()
 
@@ -103,20 +99,13 @@ def test_a_failure_is_a_record_that_says_what_is_known_by_construction(monkeypat
         assert from_json(record.as_json()) == record
 
 
-def test_rows_come_back_as_what_they_are():
+def test_rows_come_back_as_what_they_are_with_the_flops_of_three_forward_passes():
     found = {"status": "ok", "reason": "", "started_at": "then", "curve": [[1, 1024, 0.5, 5.0]]}
 
     record = record_of("k", FINAL, CONFIG, found)
 
     assert record.curve == (Point(1, 1024, 0.5, 5.0),)
-    assert record.setting == FINAL.setting
-    assert record.started_at == "then"
-    assert record.final
-
-
-def test_flops_are_those_of_three_forward_passes_by_the_token():
-    record = record_of("k", FINAL, CONFIG, {"status": "ok", "reason": ""})
-
+    assert (record.setting, record.started_at, record.final) == (FINAL.setting, "then", True)
     # By hand: layers of attention and two linear maps, then the head; T = 16, D = 16, V = 64.
     layer = 8 * 16 * 16 + 2 * 17 * 16 + 4 * 16 * record.d_mlp
     assert record.flops_per_token == 3 * (2 * layer + 2 * 16 * 64)
@@ -168,33 +157,24 @@ def ready(monkeypatch):
     return shootout_config
 
 
-def test_what_can_be_trained_is_not_refused(ready):
-    refuse_early(ready())
-
-
-def test_an_unknown_arm_is_refused_early(ready):
-    with pytest.raises(ConfigError, match="unknown arm 'respsan'"):
-        refuse_early(ready(base=("respsan",)))
-
-
-def test_a_cluster_that_is_not_there_is_refused_early(ready, monkeypatch):
-    def unready(config):
-        raise ConfigError(f"none at {config.scheduler}")
-
-    monkeypatch.setattr(cluster, "refuse_unready", unready)
-
-    with pytest.raises(ConfigError, match="none at tcp://there:1"):
-        refuse_early(ready(scheduler="tcp://there:1"))
-
-
-def test_a_machine_without_enough_gpus_is_refused_early(ready, monkeypatch):
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"base": ("respsan",)}, "unknown arm 'respsan'"),
+        ({"scheduler": "tcp://there:1"}, "none at tcp://there:1"),
+        ({}, "too few GPUs"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_early(ready, monkeypatch, changes, problem):
     def refuse(config):
-        raise ConfigError("too few GPUs")
+        raise ConfigError(f"none at {config.scheduler}" if config.scheduler else "too few GPUs")
 
+    refuse_early(ready())
+    monkeypatch.setattr(cluster, "refuse_unready", refuse)
     monkeypatch.setattr(contest, "slots", refuse)
 
-    with pytest.raises(ConfigError, match="too few GPUs"):
-        refuse_early(ready())
+    with pytest.raises(ConfigError, match=problem):
+        refuse_early(ready(**changes))
 
 
 def test_a_text_that_cannot_be_read_as_asked_is_refused_early():
