@@ -1,5 +1,6 @@
 """Shootouts made up for tests: configurations, records of trainings that never ran, run folders."""
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,6 @@ from psannlm.pages.shootout.records import (
     Learned,
     Point,
     Score,
-    ShootoutRecord,
     TrainingRecord,
 )
 from tests.synthetic import executed_notebook, start_manifest
@@ -76,8 +76,6 @@ def shootout_config(**changes: Any) -> ShootoutConfig:
 def records(
     config: ShootoutConfig,
     *,
-    effects: Mapping[str, float] = EFFECTS,
-    noise: float = 0.004,
     alike: Mapping[str, str] | None = None,
     fails: Callable[[Cell], bool] = lambda cell: False,
 ) -> list[TrainingRecord]:
@@ -85,17 +83,13 @@ def records(
 
     Args:
         config: Of the shootout.
-        effects: Nats by which an arm's losses differ from those of an arm that is not named.
-        noise: Spread of losses over trainings that differ in nothing but seed and arm, nats.
         alike: Arms that give what another one gives, as equal networks do.
         fails: Which trainings fail.
     """
 
     def one(cell: Cell) -> TrainingRecord:
         like = (alike or {}).get(cell.arm.name, cell.arm.name)
-        return (
-            _failed(cell, config) if fails(cell) else _trained(cell, config, like, effects, noise)
-        )
+        return _training(cell, config, "" if fails(cell) else like)
 
     tuned = [one(cell) for cell in distinct(tunings(config), config).values()]
     later = distinct(after_tuning(config, choose(config, tuned)), config)
@@ -108,20 +102,13 @@ def gates(
     same: Mapping[str, str] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> list[Gate]:
-    """What the gates found of each arm.
-
-    Args:
-        config: Of the shootout.
-        same: Arms that are the same network as another one.
-        refused: Arms that get no place, and why.
-    """
+    """What the gates found of each arm: the same as another, or refused for a reason."""
+    same, refused, found = same or {}, refused or {}, []
     names = [arm.name for arm in arms_of(config)]
-    found = []
     for name in names:
-        why, twin = (refused or {}).get(name, ""), (same or {}).get(name, "")
-        others = [other for other in names if other != name]
-        nearest = twin or (others[0] if others else "")
-        distance = 0.0 if twin or name in (same or {}).values() else 0.8
+        why, twin = refused.get(name, ""), same.get(name, "")
+        nearest = twin or next((other for other in names if other != name), "")
+        distance = 0.0 if twin or name in same.values() else 0.8
         leak = 0.5 if why else 2 * LEAK / TRAINED_BOUND * NOISY_BOUND
         found.append(Gate(name, leak, NOISY_BOUND, nearest, distance, twin, why))
     return found
@@ -130,7 +117,6 @@ def gates(
 def shootout_run(
     reports: Path,
     *,
-    status: str = "complete",
     made: Sequence[TrainingRecord] | None = None,
     found: Sequence[Gate] | None = None,
     **changes: Any,
@@ -139,7 +125,6 @@ def shootout_run(
 
     Args:
         reports: Where it is made.
-        status: It ends with.
         made: Its trainings, else those of `records`.
         found: By the gates, else that of `gates`.
         changes: Of the configuration.
@@ -147,22 +132,20 @@ def shootout_run(
     config = shootout_config(**changes)
     run = Run.start("benchmarks", start_manifest("shootout", config), reports=reports)
     run.state(corpus={"path": config.corpus, "sha256": "c" * 64})
-    left: list[ShootoutRecord] = [
-        *(records(config) if made is None else made),
-        *(gates(config) if found is None else found),
-    ]
+    left = [*(made or records(config)), *(found or gates(config))]
     info = RunInfo(config, run.manifest, left)
     for name, text in (STORE.texts(left) | PAGE.files(PAGE.tabulate(left, info), info)).items():
         run.write(name, text)
     run.write("shootout.ipynb", nbformat.writes(executed_notebook("Shootout")))
-    run.seal(status)
+    run.seal("complete")
     return run.folder
 
 
-def _shared(cell: Cell, config: ShootoutConfig) -> dict[str, Any]:
+def _training(cell: Cell, config: ShootoutConfig, like: str) -> TrainingRecord:
+    """A training that ends as one of the arm `like` does; without one it fails."""
     network = training_of(cell, config).network
     cost = cost_of(network, Shape(1, config.context_length))
-    return {
+    shared = {
         "key": key_of(cell, config),
         "arm": cell.arm.name,
         "base": cell.arm.base,
@@ -175,21 +158,20 @@ def _shared(cell: Cell, config: ShootoutConfig) -> dict[str, Any]:
         "n_parameters": cost.n_parameters,
         "flops_per_token": 3 * cost.model_flops // config.context_length,
     }
+    if like:
+        return TrainingRecord(**shared, **_results(cell, config, like), status="ok", reason="")
+    reason = "ConfigError: the loss is not finite"
+    return TrainingRecord(**shared, status="failed", reason=reason)
 
 
-def _failed(cell: Cell, config: ShootoutConfig) -> TrainingRecord:
-    return TrainingRecord(
-        **_shared(cell, config), status="failed", reason="ConfigError: the loss is not finite"
-    )
-
-
-def _trained(
-    cell: Cell, config: ShootoutConfig, like: str, effects: Mapping[str, float], noise: float
-) -> TrainingRecord:
+def _results(cell: Cell, config: ShootoutConfig, like: str) -> dict[str, Any]:
     draw = random.Random(f"{like} {cell.seed} {cell.setting}")
-    level = 3.0 + effects.get(like, 0.0) + _of_setting(cell, config)
-    level += random.Random(f"seed {cell.seed}").gauss(0, 0.02) + draw.gauss(0, noise)
-    documents = tuple(_documents(level, draw))
+    level = 3.0 + EFFECTS.get(like, 0.0) + _of_setting(cell, config)
+    level += random.Random(f"seed {cell.seed}").gauss(0, 0.02) + draw.gauss(0, 0.004)
+    documents = tuple(
+        DocumentLoss(n * (level + 0.2 * (i % 5 - 2) + draw.gauss(0, 0.01)), n)
+        for i, n in enumerate(DOCUMENTS)
+    )
     n_tokens = sum(document.n_tokens for document in documents)
     loss = sum(document.nats for document in documents) / n_tokens
     n_steps = 8 * config.evaluations
@@ -213,15 +195,11 @@ def _trained(
         "learned": tuple(_learned(cell, config, draw)),
     }
     if cell.final:
-        test = loss + 0.01 + draw.gauss(0, noise / 2)
-        found |= {
-            "test_loss": test,
-            "test_top1": 0.9 / test,
-            "test_tokens": TEST_TOKENS,
-            "test_bytes": round(TEST_TOKENS * BYTES_PER_TOKEN),
-            "scores": tuple(_scores(config, draw)),
-        }
-    return TrainingRecord(**_shared(cell, config), status="ok", reason="", **found)
+        test = loss + 0.01 + draw.gauss(0, 0.002)
+        found |= {"test_loss": test, "test_top1": 0.9 / test, "test_tokens": TEST_TOKENS}
+        found["test_bytes"] = round(TEST_TOKENS * BYTES_PER_TOKEN)
+        found["scores"] = tuple(_scores(config, draw))
+    return found
 
 
 def _of_setting(cell: Cell, config: ShootoutConfig) -> float:
@@ -232,13 +210,6 @@ def _of_setting(cell: Cell, config: ShootoutConfig) -> float:
         cost += 0.2 * math.log(setting.sine_frequency / BEST_FREQUENCY) ** 2
         cost += 0.01 * (len(PARTS) - len(setting.learnable))
     return cost + 0.05 * math.log(setting.init_std / config.init_std) ** 2
-
-
-def _documents(level: float, draw: random.Random) -> list[DocumentLoss]:
-    return [
-        DocumentLoss(n * (level + 0.2 * (i % 5 - 2) + draw.gauss(0, 0.01)), n)
-        for i, n in enumerate(DOCUMENTS)
-    ]
 
 
 def _curve(config: ShootoutConfig, n_steps: int, step_seconds: float, loss: float) -> list[Point]:
@@ -260,12 +231,9 @@ def _learned(cell: Cell, config: ShootoutConfig, draw: random.Random) -> list[Le
     parts = PARTS[:2] if cell.arm.name == "gelu_scaled" else PARTS
     before = {"amplitude": 1.0, "frequency": cell.setting.sine_frequency, "decay": 0.01}
     rows = []
-    for layer in range(config.n_layers):
-        for part in parts:
-            moved = before[part] * (1 + 0.1 * draw.random())
-            rows.append(
-                Learned(f"{layer} mlp", part, before[part], moved, 0.8 * moved, 1.2 * moved)
-            )
+    for layer, part in itertools.product(range(config.n_layers), parts):
+        moved = before[part] * (1 + 0.1 * draw.random())
+        rows.append(Learned(f"{layer} mlp", part, before[part], moved, 0.8 * moved, 1.2 * moved))
     return rows
 
 
