@@ -189,25 +189,12 @@ def test_our_network_is_that_of_the_task(base):
     assert model.config.model_dump() == side.task["model"]
 
 
-def test_our_weights_are_drawn_by_the_seed_and_checkpointing_changes_none():
-    first, other = (Ours(side_task(seed=seed)).network() for seed in (0, 1))
-    again = Ours(side_task()).network(checkpointing=True)
+def test_checkpointing_changes_no_weight_of_ours():
+    side = ours()
+    plain, again = side.network(), side.network(checkpointing=True)
 
-    assert (first.config.grad_checkpoint, again.config.grad_checkpoint) == (False, True)
-    assert torch.equal(first.lm_head.weight, again.lm_head.weight)
-    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
-
-
-def test_our_loss_is_that_of_the_next_token_and_generation_makes_all_tokens():
-    side = Ours(side_task())
-    model = side.network().train()
-    tokens, targets = batch_of(side.task)
-
-    loss = side.loss_of(model, compiled=False)(tokens, targets)
-
-    expected = cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert side.generator([1, 2, 3])() == 5
+    assert (plain.config.grad_checkpoint, again.config.grad_checkpoint) == (False, True)
+    assert torch.equal(plain.lm_head.weight, again.lm_head.weight)
 
 
 # The published package's side, on a stand-in with its interface.
@@ -220,6 +207,10 @@ def languages(monkeypatch):
     monkeypatch.setitem(sys.modules, "tests.stand_in.lm.data.tokenizer", tokenizers)
     monkeypatch.setattr(stand_in.PSANNLM, "asked", [])
     return stand_in.PSANNLM
+
+
+def ours(**changes) -> Ours:
+    return Ours(side_task(**changes))
 
 
 def theirs(**changes) -> Published:
@@ -237,13 +228,6 @@ def test_their_network_has_the_shape_and_positions_of_ours():
     assert not found.network().checkpointed
 
 
-def test_their_weights_are_drawn_by_the_seed():
-    first, again, other = (theirs(seed=seed).network() for seed in (0, 0, 1))
-
-    assert torch.equal(first.head.weight, again.head.weight)
-    assert not torch.equal(first.head.weight, other.head.weight)
-
-
 def test_waveresnet_without_options_is_said_to_be_respsann():
     assert theirs(base="waveresnet").note.endswith("same network as respsann")
     assert theirs(base="respsann").note == ""
@@ -251,16 +235,33 @@ def test_waveresnet_without_options_is_said_to_be_respsann():
         theirs(base="sgrpsann")
 
 
-@pytest.mark.parametrize(("precision", "rel"), [("fp32", 1e-6), ("bf16", 1e-2)])
-def test_their_loss_is_that_of_the_next_token_in_the_precision(precision, rel):
-    found = theirs(precision=precision)
-    model = found.network()
-    tokens, targets = batch_of(found.task)
+each_side = pytest.mark.parametrize(
+    "side_of", [lambda **changes: Ours(side_task(**changes)), theirs]
+)
 
-    loss = found.loss_of(model, compiled=False)(tokens, targets)
 
-    probabilities = model(tokens).log_softmax(-1).gather(-1, targets[..., None])
-    assert loss.item() == pytest.approx(-probabilities.mean().item(), rel=rel)
+@each_side
+def test_weights_are_drawn_by_the_seed(side_of):
+    first, again, other = (
+        torch.cat([p.flatten() for p in side_of(seed=seed).network().parameters()])
+        for seed in (0, 0, 1)
+    )
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@each_side
+@pytest.mark.parametrize(("precision", "rel"), [("fp32", 1e-5), ("bf16", 1e-2)])
+def test_the_loss_is_that_of_the_next_token_in_the_precision(side_of, precision, rel):
+    side = side_of(precision=precision)
+    model = side.network().train()
+    tokens, targets = batch_of(side.task)
+
+    loss = side.loss_of(model, compiled=False)(tokens, targets)
+
+    expected = cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+    assert loss.item() == pytest.approx(expected.item(), rel=rel)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +282,10 @@ def test_the_setting_chooses_attention_and_how_to_generate(
     assert found.config.attention_implementation == attention
     assert found.attention == f"{attention} attention"
     assert found.generation.startswith(how)
+
+
+def test_ours_generates_all_tokens():
+    assert Ours(side_task()).generator([1, 2, 3])() == 5
 
 
 def test_a_text_has_no_end_and_is_always_the_prompt():
@@ -317,44 +322,27 @@ def test_the_sanity_throughput_is_that_of_four_short_sequences():
     assert CHECKS["GPU-04"].batches([1024, 65_536]) == (64,)
 
 
-class Spoken:
-    """A network that counts its calls, and in half precision predicts nothing."""
-
-    def __init__(self) -> None:
-        self.n_calls, self.modes = 0, []
-
-    def network(self) -> "Spoken":
-        return self
-
-    def eval(self) -> "Spoken":
-        self.modes.append("eval")
-        return self
-
-    def __call__(self, tokens):
-        self.n_calls += 1
-        assert not torch.is_grad_enabled()
-        half = torch.is_autocast_enabled("cpu")
-        return (0 if half else 2) * nn.functional.one_hot(tokens, 24).float()
-
-
 def test_parity_is_the_relative_difference_of_a_loss_that_predicts_its_own_input():
-    found = measured(Spoken(), "GPU-02", length=13, batch_tokens=13)
+    side = Known()
 
-    # A softmax over 24 tokens, that of the input 2 above the others.
-    plain = math.log(math.exp(2) + 23) - 2
-    value, reason = found["values"]["rel_diff"]
-    assert value == pytest.approx((math.log(24) - plain) / plain, rel=1e-5)
-    assert reason == ""
+    found = measured(side, "GPU-02", length=13, batch_tokens=13)
+
+    tokens, _ = batch_of(side.task)
+    plain, half = (next_token_loss(side.model, tokens, tokens, p).item() for p in ("fp32", "bf16"))
+    assert half != plain
+    assert found["values"] == {"rel_diff": (pytest.approx(abs(half - plain) / plain), "")}
 
 
 def test_the_speed_is_that_of_one_window_after_a_warm_up(monkeypatch):
-    side = Spoken()
-    monkeypatch.setattr(works.time, "perf_counter", lambda: float(side.n_calls))
+    side, seen = Known(), []
+    side.model.register_forward_hook(
+        lambda model, inputs, out: seen.append((model.training, out.requires_grad))
+    )
+    monkeypatch.setattr(works.time, "perf_counter", lambda: float(len(seen)))
 
     found = measured(side, "GPU-03")
 
-    assert side.n_calls == 5 + 20
-    assert side.modes == ["eval"]
+    assert seen == [(False, False)] * (5 + 20)
     assert found["values"]["tokens_per_s"] == (20 * 32 / 20, "")
 
 
