@@ -15,7 +15,6 @@ from psannlm.evidence.page import RerunRequest
 from psannlm.evidence.runs import load
 from psannlm.evidence.store import to_csv
 from psannlm.files import MIB
-from psannlm.pages.peer import figures, prose
 from psannlm.pages.peer import page as peer_page
 from psannlm.pages.peer.page import PAGE
 from psannlm.pages.peer.plan import plan
@@ -330,16 +329,17 @@ def test_a_protocol_that_is_not_whole_or_not_possible_is_named(cells, message):
 
 
 def told(config, n_repeats=6, **changes):
-    """Table and run of made-up records."""
-    rows = table(peer_records(config, **changes), config)
-    return rows, config.model_copy(update={"n_repeats": n_repeats})
+    """Tables and run of made-up records."""
+    asked = config.model_copy(update={"n_repeats": n_repeats})
+    return tables(peer_records(config, **changes), config), pages.info_of(PAGE, asked, ())
 
 
 def test_the_answer_tells_best_settings_first_with_the_interval_of_each_row():
-    rows, config = told(peer_config())
+    found, run = told(peer_config())
+    rows = found["peer.csv"]
     first = row(rows[(rows["base"] == "respsann") & (rows["setting"] == "best")], OURS)
 
-    best, defaults = prose.answer(rows, config).splitlines()
+    best, defaults = PAGE.answer(found, run).splitlines()
 
     opening = "- **Ours as a ratio to psannlm 2.0.1**, "
     assert best.startswith(f"{opening}each with its fastest choices, fp32 (95% intervals): ")
@@ -348,16 +348,16 @@ def test_the_answer_tells_best_settings_first_with_the_interval_of_each_row():
     assert f"training step **respsann** {around} × (faster), **sgrpsann** 1.5" in best
     assert "; saved for backward **respsann** 0.40 × (fewer), **sgrpsann** 0.40" in best
     slow = {OURS: 800.0, AGAIN: 800.0, PUBLISHED: 1000.0}
-    assert prose.answer(*told(peer_config(), speeds=slow)).count("(slower)") == 4
+    assert PAGE.answer(*told(peer_config(), speeds=slow)).count("(slower)") == 4
 
 
 def test_what_failed_is_counted_with_its_reason_and_no_ratio_is_made_up():
-    assert prose.answer(*told(peer_config(), failing=[PUBLISHED])) == (
+    assert PAGE.answer(*told(peer_config(), failing=[PUBLISHED])) == (
         "- 8 of 24 rows failed, which leaves 8 of ours without a ratio: cannot be installed."
     )
-    rows, config = told(peer_config(), failing=SIDES)
-    assert prose.answer(rows, config).startswith("- 24 of 24 rows failed: ")
-    assert "by up to —" in prose.reading(rows, config)
+    nothing = told(peer_config(), failing=SIDES)
+    assert PAGE.answer(*nothing).startswith("- 24 of 24 rows failed: ")
+    assert "by up to —" in PAGE.reading(*nothing)
 
 
 @pytest.mark.parametrize(
@@ -365,15 +365,15 @@ def test_what_failed_is_counted_with_its_reason_and_no_ratio_is_made_up():
     [(1, "With 1 fresh process a row"), (5, "With 5 fresh processes a row"), (6, "")],
 )
 def test_too_few_repeats_are_said(n, words):
-    said = prose.answer(*told(peer_config(n_repeats=1), n))
+    said = PAGE.answer(*told(peer_config(n_repeats=1), n))
 
     assert words in said
     assert ("no difference of speed is called one" in said) == bool(words)
 
 
 def test_a_panel_stands_for_each_work_and_precision_with_every_base_and_setting():
-    figure = figures.ratios(told(peer_config())[0])
-    nothing = figures.ratios(told(CONFIG, failing=[PUBLISHED])[0])
+    figure = PAGE.figures(*told(peer_config()))["ratios"]
+    nothing = PAGE.figures(*told(CONFIG, failing=[PUBLISHED]))["ratios"]
 
     assert list(figure.panels) == ["training step, fp32", "saved for backward, fp32"]
     for name, panel in figure.panels.items():

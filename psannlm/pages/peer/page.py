@@ -5,28 +5,24 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE
+from psannlm.bench.statistics import CONFIDENCE, FEWEST_REPEATS, SMALLEST_EFFECT
+from psannlm.evidence import text
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
-from psannlm.evidence.table import Column
-from psannlm.pages.peer import figures, prose
-from psannlm.pages.peer import tables as peer_tables
+from psannlm.evidence.table import Column, plain_rows
+from psannlm.pages.peer import figures
+from psannlm.pages.peer import records as raw
+from psannlm.pages.peer import tables as made
 from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.plan import compare, plan, protocol_plan
-from psannlm.pages.peer.records import (
-    OURS,
-    ROW,
-    SAVED,
-    STORE,
-    AnyCell,
-    PeerCell,
-    compared,
-    problems,
-)
+from psannlm.pages.peer.records import OURS, ROW, WORK, AnyCell, PeerCell
 from psannlm.pages.peer.tables import PEER, RATIO, VALUE, pairs
+
+SETTINGS = {"best": "each with its fastest choices", "defaults": "each by its defaults"}
+"""What people call a setting, the one that is told first first."""
 
 
 class PeerPage(Page[PeerConfig, AnyCell]):
@@ -37,9 +33,9 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     question = "Is it better than the published package?"
     installs = True
     config = PeerConfig
-    tables = (PEER, peer_tables.PROTOCOL)
-    store = STORE
-    readme_table = peer_tables.BESIDE
+    tables = (PEER, made.PROTOCOL)
+    store = raw.STORE
+    readme_table = made.BESIDE
     readme_columns = ("work", "precision", "base", "setting", RATIO, "result", "n_ok")
 
     def total(self, config: PeerConfig) -> int:
@@ -49,30 +45,61 @@ class PeerPage(Page[PeerConfig, AnyCell]):
         return compare(session.config, done=session.done)
 
     def tabulate(self, records: Sequence[AnyCell], run: RunInfo[PeerConfig]) -> Tables:
-        return peer_tables.tabulate(records, run)
+        return made.tabulate(records, run)
 
     def bounds(self, records: Sequence[AnyCell], config: PeerConfig) -> Iterator[str]:
-        return problems(records, config)
+        return raw.problems(records, config)
 
     def figures(self, tables: Tables, run: RunInfo[PeerConfig]) -> Mapping[str, Figure]:
         return {"ratios": figures.ratios(tables[PEER.file])}
 
     def answer(self, tables: Tables, run: RunInfo[PeerConfig]) -> str:
-        return prose.answer(tables[PEER.file], run.config)
+        """A sentence a setting and precision, and what failed with its reasons."""
+        table, config = tables[PEER.file], run.config
+        both = pairs(table)
+        good = both[(both["status"] == "ok") & (both["published_status"] == "ok")]
+        lines = [
+            f"**Ours as a ratio to {_package(config)}**, {name}, {precision} ({CONFIDENCE:.0%} "
+            f"intervals): {_ratios(rows)}."
+            for setting, name in SETTINGS.items()
+            for precision, rows in good[good["setting"] == setting].groupby("precision", sort=False)
+        ]
+        failed = table[table["status"] != "ok"]
+        if len(failed):
+            reasons = "; ".join(dict.fromkeys(failed["reason"]))
+            alone = int((table["verdict"] == made.NOT_COMPARED).sum())
+            without = f", which leaves {alone} of ours without a ratio" if alone else ""
+            lines.append(f"{len(failed)} of {len(table)} rows failed{without}: {reasons}.")
+        if config.n_repeats < FEWEST_REPEATS:
+            lines.append(
+                f"With {text.processes(config.n_repeats)} a row, no difference of speed is called "
+                f"one: a verdict needs {FEWEST_REPEATS}. These numbers prove that the page runs, "
+                "no more."
+            )
+        return "\n".join(f"- {line}" for line in lines)
 
     def reading(self, tables: Tables, run: RunInfo[PeerConfig]) -> str:
-        return prose.reading(tables[PEER.file], run.config)
+        """The noise, and how often all was measured."""
+        floor = text.number(tables[PEER.file]["noise_floor"].max(), ".1%")
+        return (
+            "- **Noise.** Ours was measured twice under two names. The ratio of the two strayed "
+            f"from 1 by up to {floor}, its interval included; a difference within that of its own "
+            f"row, or below {SMALLEST_EFFECT:.0%}, is *not separated*.\n"
+            f"- **Replication.** Each row is {text.processes(run.config.n_repeats)}, in blocks "
+            "shuffled anew, both packages in each block; intervals are over processes, ratios are "
+            "paired within blocks."
+        )
 
     def section(self, name: str, tables: Tables, run: RunInfo[PeerConfig]) -> str:
         """The two packages `beside` each other."""
-        return peer_tables.BESIDE.html(pairs(tables[PEER.file]))
+        return made.BESIDE.html(pairs(tables[PEER.file]))
 
     def best(self, tables: Tables, run: RunInfo[PeerConfig]) -> pd.DataFrame:
         return pairs(tables[PEER.file])
 
     def readme_note(self, run: RunInfo[PeerConfig]) -> str:
         return (
-            f"Beside {prose.package(run.config)}. A ratio is ours to the published package's, "
+            f"Beside {_package(run.config)}. A ratio is ours to the published package's, "
             f"paired by block, with its {CONFIDENCE:.0%} interval; of what is saved for backward "
             "it is one of bytes."
         )
@@ -87,17 +114,35 @@ class PeerPage(Page[PeerConfig, AnyCell]):
         return row.values[RATIO] is not None
 
     def column_of(self, row: Row, column: Column) -> Column:
-        return peer_tables.column_of(column, row.values)
+        return made.column_of(column, row.values)
 
     def numbers(self, run: Evidence) -> Iterator[Number]:
         """Of ours, measured once, to the published package's."""
         return (n for n in super().numbers(run) if n.row and n.row.values["side"] == OURS)
 
     def summary(self, numbers: Sequence[Number]) -> str:
-        return prose.summary(numbers)
+        """In every setting that was measured: neither stands for the other."""
+        said = []
+        for setting, name in SETTINGS.items():
+            here = [n for n in numbers if n.row and n.row.values["setting"] == setting]
+            verdicts = text.by_verdict((f"{n.base} {_work(n)}", n.plain, n.verdict) for n in here)
+            said += [f"*{name}*: {verdicts}"] if here else []
+        peer = numbers[0].run.manifest["parameters"]["peer"]
+        return f"Ours as a ratio to {peer}: {'. '.join(said)}."
 
     def found(self, run: Evidence) -> str:
-        return prose.found(list(self.numbers(run)))
+        """The first base's training step, or else its first work, in every setting."""
+        known = [n for n in self.numbers(run) if n.value is not None]
+        steps = [n for n in known if _work(n) == WORK.show("train_step")] or known
+        if not steps:
+            return "nothing was measured"
+        base, work = steps[0].base, _work(steps[0])
+        said = " and ".join(
+            f"{n.value:.2f} ({n.row.values['setting']})"
+            for n in steps
+            if n.row and (n.base, _work(n)) == (base, work)
+        )
+        return f"{base}, {work}: {said} × the published package"
 
     def measure_again(
         self, row: Row, request: RerunRequest[PeerConfig], records: Sequence[AnyCell]
@@ -115,20 +160,40 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     ) -> Mapping[str, Mapping[int, float]]:
         """Of bytes, those of the side alone: what the other side saves is a row of its own."""
         side = row.values["side"]
-        other = peer_tables.OTHER.get(side)
-        mine = peer_tables.amounts(_of_row(records, row, side))
-        if row.values["work"] == SAVED or other is None:
+        other = made.OTHER.get(side)
+        mine = made.amounts(_of_row(records, row, side))
+        if row.values["work"] == raw.SAVED or other is None:
             return {VALUE: mine}
-        theirs = peer_tables.amounts(_of_row(records, row, other))
+        theirs = made.amounts(_of_row(records, row, other))
         return {VALUE: mine, RATIO: {b: mine[b] / theirs[b] for b in mine.keys() & theirs}}
 
     def failures(self, records: Sequence[AnyCell], row: Row) -> list[str]:
         return [r.reason for r in _of_row(records, row, row.values["side"]) if r.reason]
 
 
+def _package(config: PeerConfig) -> str:
+    """The published package as prose names it: `psannlm 2.0.1`."""
+    return config.peer.replace("==", " ")
+
+
+def _ratios(rows: pd.DataFrame) -> str:
+    """Of each kind of work the ratio of every base, with its interval and its verdict."""
+    said: dict[str, list[str]] = {}
+    for row in plain_rows(rows):
+        ratio = text.interval(row["ratio"], row["ratio_low"], row["ratio_high"], ".2f")
+        told = f"**{row['base']}** {ratio} × ({row['verdict']})"
+        said.setdefault(WORK.show(row["work"]), []).append(told)
+    return "; ".join(f"{work} {', '.join(told)}" for work, told in said.items())
+
+
+def _work(number: Number) -> str:
+    assert number.row is not None
+    return WORK.show(number.row.values["work"])
+
+
 def _of_row(records: Sequence[AnyCell], row: Row, side: str) -> list[PeerCell]:
     key = tuple(row.values[name] for name in ROW)
-    return [record for record in compared(records) if (record.side, record.row) == (side, key)]
+    return [r for r in raw.split(records)[0] if (r.side, r.row) == (side, key)]
 
 
 PAGE = PeerPage()

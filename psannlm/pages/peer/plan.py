@@ -189,9 +189,10 @@ def protocol_plan(config: PeerConfig) -> list[Repetition]:
     return [
         Repetition(side, name, base, batch_tokens)
         for name, check in CHECKS.items()
-        for batch_tokens in (check.batches(asked) if asked else ())
+        for batch_tokens in check.batches or asked
         for base in config.base
         for side in (OURS, PUBLISHED)
+        if asked
     ]
 
 

@@ -55,9 +55,7 @@ WORK = Column(
     role="key",
 )
 CHOICES = Column("choices", "What the setting chose, in words.")
-N_PARAMETERS = Column(
-    "n_parameters", "Parameters of the network.", heading="parameters", format=",.0f"
-)
+N_PARAMETERS = Column("n_parameters", "Parameters of the network.", "", "parameters", ",.0f")
 SAVED_BYTES = about(
     "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
 )
@@ -77,10 +75,7 @@ MEASURE = Column(
     role="key",
 )
 PROTOCOL_VALUE = Column(
-    "value",
-    "What was measured; empty where the device has no such number.",
-    heading="value",
-    format=",.5g",
+    "value", "What was measured; empty where the device has no such number.", "", "value", ",.5g"
 )
 
 
@@ -157,20 +152,16 @@ PROTOCOL_RECORDS = Table(
 )
 
 
-def compared(records: Iterable[AnyCell]) -> list[PeerCell]:
-    """Those of the comparison."""
-    return [record for record in records if isinstance(record, PeerCell)]
-
-
-def repeated(records: Iterable[AnyCell]) -> list[ProtocolCell]:
-    """Those of the original's own protocol."""
-    return [record for record in records if isinstance(record, ProtocolCell)]
+def split(records: Sequence[AnyCell]) -> tuple[list[PeerCell], list[ProtocolCell]]:
+    """Those of the comparison, and those of the original's own protocol."""
+    compared = [record for record in records if isinstance(record, PeerCell)]
+    return compared, [record for record in records if isinstance(record, ProtocolCell)]
 
 
 def to_texts(records: Sequence[AnyCell]) -> dict[str, str]:
     """The comparison as two files, the protocol as a third."""
-    protocol = records_csv(PROTOCOL_RECORDS, repeated(records))
-    return COMPARED.texts(compared(records)) | {PROTOCOL_RECORDS.file: protocol}
+    cells, protocol = split(records)
+    return COMPARED.texts(cells) | {PROTOCOL_RECORDS.file: records_csv(PROTOCOL_RECORDS, protocol)}
 
 
 def from_texts(texts: Mapping[str, str]) -> list[AnyCell]:
@@ -189,7 +180,7 @@ STORE: RecordStore[AnyCell] = RecordStore(
 
 def problems(records: Sequence[AnyCell], config: PeerConfig) -> Iterator[str]:
     """What no comparison could have left, or nobody asked for: file, record and rule."""
-    cells, protocol = compared(records), repeated(records)
+    cells, protocol = split(records)
     named = (config.base, config.setting, config.work, config.precision)
     wanted = set(product(range(config.n_repeats), SIDES, *named))
     there = {cell.key for cell in cells}

@@ -133,12 +133,10 @@ def amounts(records: Iterable[PeerCell]) -> dict[int, float]:
 def tabulate(records: Sequence[AnyCell], run: RunInfo[PeerConfig]) -> Tables:
     """Both tables of a run; failed rows are there too."""
     known = {"timestamp": run.name, "device": run.device}
-    protocol = (
-        asdict(cell) | known | {"unit": UNITS.get(cell.measure, "MiB")}
-        for cell in raw.repeated(records)
-    )
-    rows = (row | known for row in _rows(raw.compared(records), run.config))
-    return {PEER.file: PEER.frame(rows), PROTOCOL.file: PROTOCOL.frame(protocol)}
+    cells, protocol = raw.split(records)
+    rows = [row | known for row in _rows(cells, run.config)]
+    measures = [asdict(m) | known | {"unit": UNITS.get(m.measure, "MiB")} for m in protocol]
+    return {PEER.file: PEER.frame(rows), PROTOCOL.file: PROTOCOL.frame(measures)}
 
 
 def _rows(records: Sequence[PeerCell], config: PeerConfig) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ Shape letters: B batch, T tokens, V vocabulary.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -256,11 +256,7 @@ class Check:
     shape: Mapping[str, int]
     precision: str
     measures: tuple[str, ...]
-    sequence: int = 0  # tokens of its one sequence; 0 where there are several batches
-
-    def batches(self, asked: Iterable[int]) -> tuple[int, ...]:
-        """Tokens of each of its batches, if these are asked for."""
-        return (self.sequence,) if self.sequence else tuple(asked)
+    batches: tuple[int, ...] = ()  # tokens of batches of one sequence; none: those asked for
 
     def context_length(self, batch_tokens: int) -> int:
         """T of a batch.
@@ -269,8 +265,8 @@ class Check:
         batches are those of sequences of 4,096: there attention's share of the FLOPs is so large
         that the published speed and its share of the GPU's peak agree.
         """
-        if self.sequence:
-            return self.sequence
+        if self.batches:
+            return batch_tokens
         return 4096 if batch_tokens % 4096 == 0 else min(256, batch_tokens)
 
 
@@ -282,12 +278,17 @@ WIDE = {"vocab_size": 32_000, "d_model": 256, "n_layers": 4, "n_heads": 4, "d_ml
 """Of GPU-03. The original has 19.5 million parameters, of which 84% are embedding and head: 2 V D
 of them with D = 256, so V is 32,000. The blocks have the rest, 12 D**2 a layer."""
 
-MEMORY = ("max_allocated_mib", "max_reserved_mib", "saved_mib", "elapsed_s")
 CHECKS: Mapping[str, Check] = {
-    "GPU-02": Check(run=parity, shape=SMALL, precision="fp32", measures=("rel_diff",), sequence=13),
+    "GPU-02": Check(
+        run=parity, shape=SMALL, precision="fp32", measures=("rel_diff",), batches=(13,)
+    ),
     "GPU-03": Check(run=speed, shape=WIDE, precision="fp32", measures=("tokens_per_s",)),
     "GPU-04": Check(
-        run=checkpointed_step, shape=SMALL, precision="bf16", measures=MEMORY, sequence=64
+        run=checkpointed_step,
+        shape=SMALL,
+        precision="bf16",
+        measures=("max_allocated_mib", "max_reserved_mib", "saved_mib", "elapsed_s"),
+        batches=(64,),
     ),
 }
 MODES: Mapping[str, Callable[[Side, Any], Found]] = {
