@@ -30,12 +30,9 @@ from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.records import OURS, PUBLISHED, SIDES, AnyCell, PeerCell, ProtocolCell
 from psannlm.pages.peer.works import CHECKS
 
-PACKAGES = CACHE / "peers"
-"""Folder of the environments of packages, each kept for the next run."""
-
+PACKAGES = CACHE / "peers"  # environments of packages, each kept for the next run
 STAMP = "peer.json"
-TORCH = Path(torch.__file__).parents[1]
-"""Folder of torch and of all that is installed beside it."""
+TORCH = Path(torch.__file__).parents[1]  # with all that is installed beside it
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -90,11 +87,7 @@ def _run(what: str, *command: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SideTask(NetworkTask):
-    """What one process measures of one side.
-
-    Of the model, the published package takes base, shape and positions. The modes are kinds of
-    work, or a check of the original's own protocol.
-    """
+    """What one process measures of one side: kinds of work, or a check of the protocol."""
 
     python: str  # the interpreter of the published package's environment; empty for our side
     setting: str
@@ -121,10 +114,7 @@ class Sides:
     compiled: Path  # folder of compiled code
 
     def run(self, side: str, network: ModelConfig, **asked: Any) -> list[dict[str, Any]]:
-        """What a fresh process tells of each mode, in their order; a failure has its reason.
-
-        `asked` are batch, setting, precision and modes of the task.
-        """
+        """What a fresh process tells of each mode that is asked for; a failure has its reason."""
         device, started_at = select_device(self.config.device), utc_now().isoformat()
         values = self.config.model_dump(include=SETTINGS | {"prompt_tokens", "new_tokens"})
         values |= {"device": device.type, "model": network.model_dump()}
@@ -202,7 +192,7 @@ def compare(
     done: Collection[tuple[Any, ...]] = (),
     cells: Sequence[Cell[Setting]] | None = None,
 ) -> Iterator[list[AnyCell]]:
-    """Measure every cell in a fresh process, then each check of the original's own protocol.
+    """Yield the records of every cell, from a fresh process, then of each check of the protocol.
 
     A package that cannot be installed is a failed record of each of its cells; ours are measured
     all the same.
@@ -211,9 +201,6 @@ def compare(
         config: What to measure; the protocol too if its `protocol_batch_tokens` names batches.
         done: Keys of records that an interrupted run has already.
         cells: What is measured of it; all cells if not given.
-
-    Yields:
-        The records of one process as soon as it has ended.
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
         sides = Sides(config, Path(folder))

@@ -26,11 +26,8 @@ OURS, AGAIN, PUBLISHED = "ours", "ours (again)", "published"
 SIDES = (OURS, AGAIN, PUBLISHED)
 """Our network, the same once more for the noise floor, and that of the published package."""
 
-SAVED = "saved"
-"""The work that is counted, not timed."""
-
-ROW = ("base", "setting", "work", "precision")
-"""What the records that are compared with one another have in common."""
+SAVED = "saved"  # the work that is counted, not timed
+ROW = ("base", "setting", "work", "precision")  # what records that are compared have in common
 
 SIDE = Column(
     "side", "Ours, ours once more for the noise floor, or published.", heading="side", role="key"

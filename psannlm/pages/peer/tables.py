@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -18,33 +19,26 @@ from psannlm.pages.peer import records as raw
 from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SAVED, SIDES, AnyCell, PeerCell
 
-OTHER = {OURS: PUBLISHED, AGAIN: OURS}
-"""Which side the ratio of a side is taken to."""
-
-NOT_COMPARED = "not compared"
-"""The verdict where the other side has nothing to compare with."""
-
+OTHER = {OURS: PUBLISHED, AGAIN: OURS}  # which side the ratio of a side is taken to
+NOT_COMPARED = "not compared"  # the verdict where the other side has nothing to compare with
 UNITS = {"tokens_per_s": "tokens/s", "elapsed_s": "s", "rel_diff": ""}
 """Of measures of the protocol; those that are not named are memory in MiB."""
 
 VALUE, RATIO = "value", "ratio"
-RATIO_COLUMN = Column(
+_speed = partial(Column, better="higher", compare="noise")
+RATIO_COLUMN = _speed(
     RATIO,
     "Ours over the published package, paired by block; on rows of ours.",
     "× {peer}",
-    heading="ours / published",
-    format=".3f",
+    "ours / published",
+    ".3f",
     quantity="speed, ours to the published package's",
-    better="higher",
-    compare="noise",
 )
-VALUE_COLUMN = Column(
+VALUE_COLUMN = _speed(
     VALUE,
     "Speed, or what work `saved` saves for backward; the column unit names its unit.",
     heading="value",
     format=",.1f",
-    better="higher",
-    compare="noise",
 )
 UNIT = Column("unit", "Unit of the value.", heading="unit")
 PEER = Table(
@@ -157,7 +151,7 @@ def _rows(records: Sequence[PeerCell], config: PeerConfig) -> Iterator[dict[str,
 def _row(
     records: Sequence[PeerCell], others: Sequence[PeerCell], floor: float | None
 ) -> dict[str, Any]:
-    """Of the records behind a row and those of the side that its ratio is taken to.
+    """Of the records behind a row and of the side that its ratio is taken to.
 
     Bytes repeat, so that none has an interval: the most of any process counts.
     """

@@ -23,8 +23,6 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[1]
 BENCH = PACKAGE / "bench"
 SHARED = (BENCH / "timing.py", BENCH / "memory.py", BENCH / "worker.py", HERE / "works.py")
-"""Modules that both sides share."""
-
 SHAPE = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp")
 
 
@@ -119,11 +117,7 @@ def load(path: Path) -> ModuleType:
 
 
 def side_of(task: Mapping[str, Any], works: ModuleType) -> Any:
-    """The side of the task, after making sure that it is the package that was meant.
-
-    Raises:
-        ImportError: The package that was found is another.
-    """
+    """The side of the task; raises ImportError if its package is not the one that was meant."""
     package = importlib.import_module("psannlm")
     found = Path(str(package.__file__)).resolve()
     if not task["python"]:

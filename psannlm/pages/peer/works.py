@@ -19,8 +19,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Found = dict[str, Any]
 Task = Mapping[str, Any]
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Of matrix products in a precision other than that of the weights."""
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # other than that of the weights
 
 
 class Side(Protocol):

@@ -6,8 +6,7 @@ from functools import partial
 from psannlm.checks.findings import Finding
 from psannlm.evidence.figures import QUIET, Axes, Figure, compose, markers, palette, show_log
 
-LEAST, MOST = 1e-4, 10.0
-"""Where the axis ends; what lies beyond is drawn at its end."""
+LEAST, MOST = 1e-4, 10.0  # where the axis ends; what lies beyond is drawn at its end
 
 
 def bound_ratios(findings: Sequence[Finding]) -> Figure:

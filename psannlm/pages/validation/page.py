@@ -22,9 +22,7 @@ from psannlm.pages.validation import figures, prose
 from psannlm.pages.validation import records as stored
 from psannlm.pages.validation.records import FINDINGS, MEASURES, STATUSES
 
-UNPLANNED = {"FAST"}
-"""Checks that the benchmark plan does not ask for."""
-
+UNPLANNED = {"FAST"}  # checks that the benchmark plan does not ask for
 VALUE = Column("value", "What was found.")
 CHECK = Column("status", "Whether a check passed.", format=".0f", better="higher", compare="check")
 PASSED = Column("passed", "Checks that passed.", format=".0f", better="higher")
@@ -133,15 +131,12 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         return prose.found([str(row.values["status"]) for row in self.rows(run)])
 
     def judge(self, records: Sequence[Finding]) -> None:
-        """End in an error if a check failed, once the run is sealed.
-
-        Raises:
-            CheckFailedError: Names each failed check, its base, and what is out of bounds.
-        """
-        failed = [finding for finding in records if finding.status == "failed"]
+        """Raise CheckFailedError, which names each failed check, its base and its reason."""
+        failed = [f for f in records if f.status == "failed"]
         if failed:
-            lines = [f"{f.check} failed on {f.base}: {f.reason}" for f in failed]
-            raise CheckFailedError("\n".join(lines))
+            raise CheckFailedError(
+                "\n".join(f"{f.check} failed on {f.base}: {f.reason}" for f in failed)
+            )
 
     def measure_again(
         self, row: Row, request: RerunRequest[ValidationConfig], records: Sequence[Finding]

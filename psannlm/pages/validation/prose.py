@@ -31,11 +31,8 @@ HIGHLIGHTS: Mapping[str, str] = {
 }
 """Of each check: which names of measures and facts tell its result in short, as an expression."""
 
-NOT_TRIED = re.compile("^not tried, (.*)|(.*), skipped$")
-"""Names of facts that say what of a check could not be tried."""
-
-LONGEST_FACT = 160
-"""Characters of a fact in the table; summary.json has all of it."""
+NOT_TRIED = re.compile("^not tried, (.*)|(.*), skipped$")  # names of facts
+LONGEST_FACT = 160  # characters of a fact in the table; summary.json has all of it
 
 
 def title(check: str) -> str:

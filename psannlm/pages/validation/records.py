@@ -80,12 +80,6 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
     return {status: sum(f.status == status for f in findings) for status in STATUSES}
 
 
-def overall(findings: Sequence[Finding]) -> str:
-    """Status of the run: failed if any check failed, passed if any passed, else skipped."""
-    found = counts(findings)
-    return next((status for status in ("failed", "passed") if found[status]), "skipped")
-
-
 def to_texts(findings: Sequence[Finding], run: RunInfo[ValidationConfig]) -> dict[str, str]:
     """The log, a line a finding, and summary.json: the run, its counts, and every finding."""
     planned, found = len(suite.plan(run.config)), counts(findings)
@@ -100,7 +94,7 @@ def to_texts(findings: Sequence[Finding], run: RunInfo[ValidationConfig]) -> dic
         "run": run.name,
         "preset": run.config.preset,
         "device": run.device,
-        "status": overall(findings),
+        "status": next((status for status in ("failed", "passed") if found[status]), "skipped"),
         "counts": found,
         "seconds": math.fsum(finding.seconds for finding in findings),
         "findings": [_plain(finding.as_json()) for finding in findings],
