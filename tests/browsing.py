@@ -12,19 +12,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from psannlm import ROOT
-from psannlm.run import preset as runner
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+]  # fmt: skip
 SITE = ROOT / "_build" / "html"
 AXE = ROOT / "tests" / "node_modules" / "axe-core" / "axe.min.js"
 FORWARDS = "index.html"
@@ -37,12 +32,19 @@ def pages() -> list[Path]:
     return [p for p in found if p.name != FORWARDS and "_static" not in p.parts]
 
 
+def each_page(page, base: str = "") -> Iterator[Path]:
+    """Every page of the book at an address, opened one after the other, its formulas drawn."""
+    for path in pages():
+        page.goto(f"{base or SITE.as_uri()}/{path.relative_to(SITE).as_posix()}")
+        page.evaluate("window.MathJax?.startup?.promise")
+        yield path
+
+
 @contextmanager
 def launched() -> Iterator[object]:
-    """Chromium beside a book that was just built without a warning; skips where there is none."""
+    """Chromium; skips where there is none."""
     if CHROMIUM is None:
         pytest.skip("no Chromium found")
-    assert runner.build_book()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -70,12 +72,6 @@ def served() -> Iterator[str]:
         server.terminate()
         server.wait()
         server.stdout.close()
-
-
-def open_page(page, address: str) -> None:
-    """Go to an address and wait until formulas are drawn."""
-    page.goto(address)
-    page.evaluate("window.MathJax?.startup?.promise")
 
 
 def file_of(address: str, base: str) -> Path:

@@ -24,18 +24,16 @@ ROWS = {"throughput": ROW, "validation": CHECK}
 """Of some pages a row as it is unless a test says otherwise."""
 
 
-def history_run(
-    reports: Path, page: str, number: int, *rows: dict[str, Any], **facts: Any
-) -> Evidence:
-    """A run of that page, complete unless said otherwise; its folder holds its table alone.
+def history_run(reports: Path, page: str, *rows: dict[str, Any], **facts: Any) -> Evidence:
+    """A run of that page, a day after the last one there; its folder holds its table alone.
 
     Args:
         reports: Where its folder is made.
         page: The notebook.
-        number: Of the run: the later, the higher.
         rows: What differs from the usual row, a row each; none makes one usual row.
         facts: `machine`, `torch`, `threads`, `corpus`, `preset`, `status`, or parameters.
     """
+    number = len([*reports.glob("benchmarks/*")]) + 1
     folder = reports / "benchmarks" / f"20260101_{number:06d}"
     folder.mkdir(parents=True)
     table = [ROWS.get(page, {}) | row for row in rows or ({},)]

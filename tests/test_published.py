@@ -5,7 +5,6 @@ import functools
 import operator
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +14,6 @@ from psannlm.config.schema import ConfigError
 from psannlm.publish.published import PATH, Figure, fingerprint, load, problems
 
 TEXT = PATH.read_text(encoding="utf-8")
-
-
-def altered(folder: Path, text: str) -> Path:
-    path = folder / "book" / "published.yaml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def figure_with(printed: str) -> Figure:
@@ -64,52 +56,35 @@ def test_every_digit_of_every_figure_is_held_by_its_hash():
                 assert fingerprint(changed) != figure.sha256, f"{figure.id}: {text}"
 
 
-def test_an_altered_figure_is_refused_by_name_and_rule(tmp_path):
-    path = altered(tmp_path, TEXT.replace('"71.76"', '"71.77"'))
-
-    [said] = problems(path)
-
-    assert said.startswith("book/published.yaml: figure checkpoint-allocated was altered, its sha")
-    with pytest.raises(ConfigError, match="checkpoint-allocated was altered"):
-        load(path)
-
-
-def test_an_altered_fact_source_or_condition_is_refused_as_the_figure_it_belongs_to(tmp_path):
-    for old, new in (
-        ("alone_mib: 24.01", "alone_mib: 24.02"),
-        ('lines: "413 to 418"', 'lines: "413 to 419"'),
-        ("n_layers: 8, precision", "n_layers: 9, precision"),
-    ):
-        assert old in TEXT
-
-        found = problems(altered(tmp_path, TEXT.replace(old, new, 1)))
-
-        assert "figure checkpoint-allocated was altered" in "\n".join(found), old
-
-
-def test_a_figure_left_out_or_another_date_is_refused_as_the_file(tmp_path):
-    for text in (
-        TEXT.replace('"2025-11-07"', '"2025-11-08"', 1),
-        TEXT[: TEXT.index("\n  - id: torch")] + "\n",
-    ):
-        assert problems(altered(tmp_path, text)) == [
-            "book/published.yaml: the file was altered, its sha256 differs; a published figure "
-            "does not change; git has the file as committed"
-        ]
+FIGURE = "book/published.yaml: figure checkpoint-allocated was altered, its sha256 differs"
+FILE = "book/published.yaml: the file was altered, its sha256 differs"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("old", "new", "said"),
     [
-        (("kind: batch", "kind: guess"), r"figures\.4\.kind: Input should be"),
-        (("    unit: tokens\n", "    unit: tokens\n    note: x\n"), r"figures\.4\.note: Extra"),
-        (("figures:", "figures: ["), "is not valid YAML"),
+        ('"71.76"', '"71.77"', FIGURE),
+        ("alone_mib: 24.01", "alone_mib: 24.02", FIGURE),
+        ('lines: "413 to 418"', 'lines: "413 to 419"', FIGURE),
+        ("n_layers: 8, precision", "n_layers: 9, precision", FIGURE),
+        ('"2025-11-07"', '"2025-11-08"', FILE),
+        (TEXT[TEXT.index("\n  - id: torch") :], "\n", FILE),
+        ("kind: batch", "kind: guess", r"figures\.4\.kind: Input should be"),
+        ("    unit: tokens\n", "    unit: tokens\n    note: x\n", r"figures\.4\.note: Extra"),
+        ("figures:", "figures: [", "is not valid YAML"),
     ],
 )
-def test_a_malformed_file_is_refused_with_the_place(tmp_path, change, said):
-    [found] = problems(altered(tmp_path, TEXT.replace(*change, 1)))[:1]
+def test_an_altered_or_malformed_file_is_refused_with_the_place(tmp_path, old, new, said):
+    path = tmp_path / "book" / "published.yaml"
+    path.parent.mkdir()
+    assert old in TEXT
+    path.write_text(TEXT.replace(old, new, 1), encoding="utf-8")
 
-    assert re.search(said, found)
+    found = problems(path)
+
+    assert any(re.search(said, problem) for problem in found), found
+    with pytest.raises(ConfigError, match=said):
+        load(path)
 
 
 def scalars(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:

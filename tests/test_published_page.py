@@ -18,6 +18,7 @@ from psannlm.publish.published_page import (
     NO_GPU,
     NO_MEASURE,
     UNMEASURED,
+    Ours,
     conditions,
     fair,
     page,
@@ -67,69 +68,58 @@ def with_pages(figure: Figure, page: str, **changes: Any) -> Figure:
     return figure.model_copy(update={"beside": beside})
 
 
-def test_without_a_comparison_the_word_is_that_nothing_was_measured():
-    [one] = same_protocol(FIGURES[LARGE], {})
+def same(name: str, *rows: dict[str, Any], reports: Path) -> list[Ours]:
+    return same_protocol(FIGURES[name], {"peer": peer_run(reports, *rows)})
 
-    assert one.short == UNMEASURED
+
+WAVE = {"check": "GPU-04", "base": "waveresnet", "measure": "max_allocated_mib", "value": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "said"),
+    [
+        ("ddp-parity", {}, NO_MEASURE),
+        (LARGE, {"measure": "loss"}, UNMEASURED),
+        ("checkpoint-allocated", WAVE, NO_GPU),
+        ("checkpoint-allocated", WAVE | {"status": "failed", "reason": "full"}, "full"),
+    ],
+)
+def test_without_a_number_there_is_a_word(tmp_path, name, row, said):
+    [one] = same(name, protocol_row(**row), reports=tmp_path)
+
+    assert one.short == said
     assert not one.on_gpu
-
-
-def test_a_figure_that_the_protocol_does_not_have_says_so(tmp_path):
-    [one] = same_protocol(FIGURES["ddp-parity"], {"peer": peer_run(tmp_path, protocol_row())})
-
-    assert one.short == NO_MEASURE
+    assert same_protocol(FIGURES[LARGE], {})[0].short == UNMEASURED
 
 
 def test_a_row_of_the_same_protocol_names_its_batch_its_device_and_its_line(tmp_path):
     run = peer_run(tmp_path, protocol_row(base="waveresnet"), protocol_row())
 
     [one] = same_protocol(FIGURES[LARGE], {"peer": run})
+    [other] = same_protocol(FIGURES[SMALL], {"peer": on_gpu(run)})
 
     device = run.manifest["environment"]["device"]
     assert one.short == (f"4,321 tokens/s, 1,024 batch tokens, context 256, on {device}; {NO_GPU}")
     assert one.link == f"[peer](peer.ipynb), run {run.folder.name}, row 2 of protocol.csv"
+    assert other.on_gpu
+    assert other.short.endswith("on NVIDIA H200")
 
 
 def test_a_row_of_the_figure_s_own_batch_goes_before_a_larger_one(tmp_path):
-    run = peer_run(
-        tmp_path,
-        protocol_row(batch_tokens=131072, value=1e6, context_length=4096),
-        protocol_row(value=5000.0),
-    )
+    large = protocol_row(batch_tokens=131072, value=1e6, context_length=4096)
+    run = peer_run(tmp_path, large, protocol_row(value=5000.0))
 
     assert same_protocol(FIGURES[LARGE], {"peer": run})[0].text == "1,000,000 tokens/s"
     assert same_protocol(FIGURES[SMALL], {"peer": run})[0].text == "5,000 tokens/s"
 
 
 def test_the_published_package_measured_again_stands_after_ours(tmp_path):
-    run = peer_run(tmp_path, protocol_row(side="published", value=2000.0), protocol_row())
+    found = same(SMALL, protocol_row(side="published", value=2e3), protocol_row(), reports=tmp_path)
 
-    found = same_protocol(FIGURES[SMALL], {"peer": run})
-
-    assert [one.about for one in found] == ["ours", "the published package, measured here"]
-    assert [one.text for one in found] == ["4,321 tokens/s", "2,000 tokens/s"]
-
-
-def test_a_measure_that_this_device_does_not_have_is_missing_gpu_evidence(tmp_path):
-    wave = {"check": "GPU-04", "base": "waveresnet", "measure": "max_allocated_mib"}
-    none = protocol_row(**wave, value=None)
-    broken = protocol_row(**wave, value=None, status="failed", reason="out of memory")
-    figure = FIGURES["checkpoint-allocated"]
-
-    assert same_protocol(figure, {"peer": peer_run(tmp_path / "a", none)})[0].short == NO_GPU
-    assert (
-        same_protocol(figure, {"peer": peer_run(tmp_path / "b", broken)})[0].short
-        == "out of memory"
-    )
-
-
-def test_evidence_of_a_gpu_names_it_and_misses_nothing(tmp_path):
-    run = on_gpu(peer_run(tmp_path, protocol_row()))
-
-    [one] = same_protocol(FIGURES[SMALL], {"peer": run})
-
-    assert one.on_gpu
-    assert one.short.endswith("on NVIDIA H200")
+    assert [(one.about, one.text) for one in found] == [
+        ("ours", "4,321 tokens/s"),
+        ("the published package, measured here", "2,000 tokens/s"),
+    ]
 
 
 def test_a_fair_row_has_its_interval_its_conditions_and_its_row(speeds):
@@ -146,15 +136,7 @@ def test_a_fair_row_has_its_interval_its_conditions_and_its_row(speeds):
     name = speeds.folder.name
     assert forward.link == f"[throughput](throughput.ipynb), run {name}, row {row + 1}"
     assert "fp32, 32 batch tokens, context 16" in forward.where
-
-
-def test_a_fair_row_of_a_gpu_has_gpu_evidence(speeds):
-    run = on_gpu(speeds, "NVIDIA L4")
-
-    forward = fair(FIGURES[LARGE], {"throughput": run})[1]
-
-    assert forward.on_gpu
-    assert forward.short.endswith("on NVIDIA L4")
+    assert fair(FIGURES[LARGE], {"throughput": on_gpu(speeds)})[1].on_gpu
 
 
 def test_memory_stands_with_and_without_checkpointing(tmp_path):
@@ -222,30 +204,22 @@ def test_without_a_run_every_figure_still_has_its_section(empty):
 
 def test_the_answer_counts_the_verdicts_of_the_sections(empty):
     sections = re.findall(r"\*\*Arithmetic says\*\*: \*(.*?)\*\.", empty)
+    counted = r"Of (\d+) published figures (\d+) stand .* (\d+) are impossible .* (\d+) say"
 
-    n, possible, impossible, nothing = map(
-        int,
-        re.search(
-            r"Of (\d+) published figures (\d+) stand .* (\d+) are impossible .* (\d+) say", empty
-        ).groups(),
-    )
+    n, *counts = map(int, re.search(counted, empty).groups())
 
     assert n == len(sections)
-    assert possible == sections.count("possible")
-    assert impossible == sections.count("impossible as stated")
-    assert nothing == sections.count("says nothing")
+    assert counts == [
+        sections.count(verdict) for verdict in ("possible", "impossible as stated", "says nothing")
+    ]
 
 
-def test_every_link_within_the_page_has_its_target(empty):
+def test_every_link_within_the_page_has_its_target_and_every_name_in_braces_a_value(empty):
     targets = set(re.findall(r"^\((.*)\)=$", empty, re.M))
-
     links = re.findall(r"\]\(#(.*?)\)", empty)
 
     assert links
     assert set(links) <= targets
-
-
-def test_no_name_in_braces_is_left_unfilled(empty):
     assert not re.findall(r"\{\w+\}", empty)
     assert "from 0.000157 to 0.00204" in empty
 

@@ -5,7 +5,6 @@ import pytest
 from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, load
 from psannlm.evidence.table import Column
-from psannlm.pages.registry import pages
 from psannlm.publish.regressions import are_disjoint, judge, pairs, regressions, shown, summary
 from tests.histories import history_run
 from tests.synthetic import throughput_run
@@ -20,8 +19,8 @@ def verdicts(table) -> list[str]:
 
 def test_a_planted_regression_is_found_in_its_row_and_noise_beside_it_is_not(tmp_path):
     bases = {"base": "respsann"}, {"base": "transformer", "label": "transformer"}
-    older = history_run(tmp_path, "throughput", 1, *bases)
-    newer = history_run(tmp_path, "throughput", 2, bases[0] | NOISY, bases[1] | SLOW)
+    older = history_run(tmp_path, "throughput", *bases)
+    newer = history_run(tmp_path, "throughput", bases[0] | NOISY, bases[1] | SLOW)
 
     table = regressions([older, newer])
 
@@ -58,8 +57,8 @@ def test_a_regression_planted_into_samples_is_found_and_their_noise_is_not(tmp_p
     ],
 )
 def test_runs_that_were_not_made_alike_are_never_compared(tmp_path, facts, said):
-    older = history_run(tmp_path, "throughput", 1)
-    newer = history_run(tmp_path, "throughput", 2, SLOW, **facts)
+    older = history_run(tmp_path, "throughput")
+    newer = history_run(tmp_path, "throughput", SLOW, **facts)
 
     table = regressions([older, newer])
 
@@ -71,9 +70,9 @@ def test_runs_that_were_not_made_alike_are_never_compared(tmp_path, facts, said)
 
 
 def test_a_machine_is_held_against_itself_past_runs_of_another(tmp_path):
-    mine = history_run(tmp_path, "throughput", 1)
-    other = history_run(tmp_path, "throughput", 2, machine="another")
-    again = history_run(tmp_path, "throughput", 3, SLOW)
+    mine = history_run(tmp_path, "throughput")
+    other = history_run(tmp_path, "throughput", machine="another")
+    again = history_run(tmp_path, "throughput", SLOW)
 
     held = [(new.folder, old.folder) for new, old in pairs([mine, other, again])]
 
@@ -82,22 +81,12 @@ def test_a_machine_is_held_against_itself_past_runs_of_another(tmp_path):
 
 
 def test_presets_and_unfinished_runs_are_not_mixed(tmp_path):
-    older = history_run(tmp_path, "throughput", 1)
-    smoke = history_run(tmp_path, "throughput", 2, SLOW, preset="smoke")
-    broken = history_run(tmp_path, "throughput", 3, SLOW, status="failed")
+    older = history_run(tmp_path, "throughput")
+    smoke = history_run(tmp_path, "throughput", SLOW, preset="smoke")
+    broken = history_run(tmp_path, "throughput", SLOW, status="failed")
 
     assert regressions([older, smoke, broken]).empty
     assert "nothing to compare" in summary(regressions([older]))
-
-
-def test_a_parameter_that_the_older_run_did_not_know_counts_as_its_default(tmp_path):
-    older = history_run(tmp_path, "throughput", 1)
-    usual = pages()["throughput"].config.model_fields["wave_kernel"].default
-    newer = history_run(tmp_path, "throughput", 2, wave_kernel=usual)
-    other = history_run(tmp_path, "throughput", 3, wave_kernel=usual + 2)
-
-    assert verdicts(regressions([older, newer])) == ["within the noise"]
-    assert verdicts(regressions([older, other])) == ["not comparable"]
 
 
 RUN = Evidence(None, {})  # type: ignore[arg-type]
@@ -123,81 +112,64 @@ def a(column, value, reach=0.0, *, floor=None, n=8, status="ok") -> Number:
     )  # fmt: skip
 
 
-def test_a_planted_loss_of_speed_is_found_and_noise_is_not():
-    before = a(SPEED, 1000.0, 20, floor=0.05)
-
-    slow, noisy = a(SPEED, 700.0, 20, floor=0.05), a(SPEED, 970.0, 20, floor=0.05)
-
-    assert judge(slow, before, None).verdict == "regressed"
-    assert judge(slow, before, None).change == pytest.approx(-0.3)
-    assert judge(noisy, before, None).verdict == "within the noise"
-    assert judge(before, slow, None).verdict == "improved"
+FLOOR, QUIET, SILENT = {"floor": 0.05}, {"floor": 0.01}, {"floor": 0.0001}
+BEFORE = a(SPEED, 1000.0, 20, **FLOOR)
 
 
-def test_disjoint_intervals_within_the_noise_floor_are_noise():
+@pytest.mark.parametrize(
+    ("now", "then", "machine_floor", "verdict"),
+    [
+        (a(SPEED, 700.0, 20, **FLOOR), BEFORE, None, "regressed"),
+        (BEFORE, a(SPEED, 700.0, 20, **FLOOR), None, "improved"),
+        (a(SPEED, 970.0, 20, **FLOOR), BEFORE, None, "within the noise"),
+        # Wide intervals, and a change below the smallest effect.
+        (a(SPEED, 800.0, 150, **QUIET), a(SPEED, 1000.0, 150, **QUIET), None, "within the noise"),
+        (a(SPEED, 995.0, **SILENT), a(SPEED, 1000.0, **SILENT), None, "within the noise"),
+        # A time is bounded by the noise floor of the machine.
+        (a(STEP, 0.6, 0.001), a(STEP, 0.5, 0.001), 0.1, "regressed"),
+        (a(STEP, 0.5, 0.001), a(STEP, 0.6, 0.001), 0.1, "improved"),
+        (a(STEP, 0.6, 0.001), a(STEP, 0.5, 0.001), 0.25, "within the noise"),
+        (a(STEP, 0.6, 0.001), a(STEP, 0.5, 0.001), None, "not comparable"),
+        # What is counted has changed beyond one percent.
+        (a(KEPT, 101.5, n=3), a(KEPT, 100.0, n=3), None, "regressed"),
+        (a(KEPT, 98.5, n=3), a(KEPT, 100.0, n=3), None, "improved"),
+        (a(KEPT, 100.9, n=3), a(KEPT, 100.0, n=3), None, "unchanged"),
+        (a(KEPT, 1.0), a(KEPT, 0.0), None, "regressed"),
+        (a(KEPT, 0.0), a(KEPT, 0.0), None, "unchanged"),
+        # Single trainings have no interval.
+        (a(TRAINING_SPEED, 800.0, n=1), a(TRAINING_SPEED, 1000.0, n=1), 0.15, "regressed"),
+        (a(TRAINING_SPEED, 800.0, n=1), a(TRAINING_SPEED, 1000.0, n=1), None, "not comparable"),
+        (a(BITS, 2.05, n=1), a(BITS, 2.0, n=1), None, "regressed"),
+        # Losses over seeds have changed when their intervals do not meet.
+        (a(LOSS, 3.3, 0.1, n=5), a(LOSS, 3.0, 0.1, n=5), None, "regressed"),
+        (a(LOSS, 2.7, 0.1, n=5), a(LOSS, 3.0, 0.1, n=5), None, "improved"),
+        (a(LOSS, 3.15, 0.1, n=5), a(LOSS, 3.0, 0.1, n=5), None, "within the noise"),
+        # What could be measured and no longer can, and the way back.
+        (a(SPEED, None, status="failed"), BEFORE, None, "regressed"),
+        (BEFORE, a(SPEED, None, status="failed"), None, "improved"),
+    ],
+)
+def test_a_number_has_changed_only_beyond_the_bound_of_its_kind(now, then, machine_floor, verdict):
+    assert judge(now, then, machine_floor).verdict == verdict
+
+
+def test_the_change_and_its_bound_are_told():
     found = judge(a(SPEED, 950.0, 1, floor=0.02), a(SPEED, 1000.0, 1, floor=0.06), None)
+    small = judge(a(SPEED, 995.0, **SILENT), a(SPEED, 1000.0, **SILENT), None)
+    single = judge(a(TRAINING_SPEED, 800.0, n=1), a(TRAINING_SPEED, 1000.0, n=1), 0.15)
 
-    assert found.verdict == "within the noise"
+    assert (found.verdict, found.change) == ("within the noise", pytest.approx(-0.05))
     assert found.bound.startswith("6.0% (noise floor)")
-
-
-def test_a_change_beyond_the_noise_floor_within_wide_intervals_is_noise():
-    found = judge(a(SPEED, 800.0, 150, floor=0.01), a(SPEED, 1000.0, 150, floor=0.01), None)
-
-    assert found.verdict == "within the noise"
-
-
-def test_the_smallest_effect_bounds_what_has_almost_no_noise():
-    found = judge(a(SPEED, 995.0, 0, floor=0.0001), a(SPEED, 1000.0, 0, floor=0.0001), None)
-
-    assert (found.verdict, found.bound[:4]) == ("within the noise", "1.0%")
+    assert small.bound.startswith("1.0%")
+    assert "no interval" in single.bound
 
 
 @pytest.mark.parametrize("n", [1, 5])
 def test_too_few_processes_on_either_side_compare_nothing(n):
-    found = judge(a(SPEED, 500.0, floor=0.01), a(SPEED, 1000.0, floor=0.01, n=n), None)
+    found = judge(a(SPEED, 500.0, **QUIET), a(SPEED, 1000.0, n=n, **QUIET), None)
 
     assert found.verdict == "not comparable"
     assert f"needs 6 processes, these are {n}" in found.reason
-
-
-def test_a_longer_step_is_worse_by_the_noise_floor_of_the_machine():
-    before, longer = a(STEP, 0.5, 0.001), a(STEP, 0.6, 0.001)
-
-    assert judge(longer, before, 0.1).verdict == "regressed"
-    assert judge(before, longer, 0.1).verdict == "improved"
-    assert judge(longer, before, 0.25).verdict == "within the noise"
-    assert judge(longer, before, None).reason == "no noise floor is known of this machine"
-
-
-def test_counted_bytes_have_changed_beyond_one_percent():
-    before = a(KEPT, 100.0, n=3)
-
-    assert judge(a(KEPT, 101.5, n=3), before, None).verdict == "regressed"
-    assert judge(a(KEPT, 98.5, n=3), before, None).verdict == "improved"
-    assert judge(a(KEPT, 100.9, n=3), before, None).verdict == "unchanged"
-    assert judge(a(KEPT, 1.0), a(KEPT, 0.0), None).verdict == "regressed"
-    assert judge(a(KEPT, 0.0), a(KEPT, 0.0), None).verdict == "unchanged"
-
-
-def test_a_single_training_is_bounded_without_an_interval_and_says_so():
-    speed = judge(a(TRAINING_SPEED, 800.0, n=1), a(TRAINING_SPEED, 1000.0, n=1), 0.15)
-    bits = judge(a(BITS, 2.05, n=1), a(BITS, 2.0, n=1), None)
-
-    assert (speed.verdict, bits.verdict) == ("regressed", "regressed")
-    assert "no interval" in speed.bound
-    assert "no interval" in bits.bound
-    assert judge(a(TRAINING_SPEED, 800.0), a(TRAINING_SPEED, 1000.0), None).verdict == (
-        "not comparable"
-    )
-
-
-def test_losses_over_seeds_have_changed_when_their_intervals_do_not_meet():
-    before = a(LOSS, 3.0, 0.1, n=5)
-
-    assert judge(a(LOSS, 3.3, 0.1, n=5), before, None).verdict == "regressed"
-    assert judge(a(LOSS, 2.7, 0.1, n=5), before, None).verdict == "improved"
-    assert judge(a(LOSS, 3.15, 0.1, n=5), before, None).verdict == "within the noise"
 
 
 @pytest.mark.parametrize(
@@ -217,13 +189,6 @@ def test_a_check_passes_or_does_not(now, then, verdict):
     found = judge(a(CHECK, values[now], status=now), a(CHECK, values[then], status=then), None)
 
     assert found.verdict == verdict
-
-
-def test_what_could_be_measured_and_no_longer_can_has_regressed():
-    works, fails = a(SPEED, 1000.0, floor=0.05), a(SPEED, None, status="failed")
-
-    assert judge(fails, works, None).verdict == "regressed"
-    assert judge(works, fails, None).verdict == "improved"
 
 
 def test_a_row_that_the_run_before_has_not_is_not_compared():

@@ -27,10 +27,10 @@ BOTH = {}, {"base": "transformer", "label": "transformer"}
 def runs(tmp_path):
     """Two machines, two pages, two presets, and a run that is refused."""
     return [
-        history_run(tmp_path, "throughput", 1, *BOTH),
-        history_run(tmp_path, "throughput", 2, *BOTH),
-        history_run(tmp_path, "throughput", 3, *BOTH, machine="another"),
-        history_run(tmp_path, "validation", 4, preset="gpu"),
+        history_run(tmp_path, "throughput", *BOTH),
+        history_run(tmp_path, "throughput", *BOTH),
+        history_run(tmp_path, "throughput", *BOTH, machine="another"),
+        history_run(tmp_path, "validation", preset="gpu"),
         Refused(tmp_path / "x", "x: broken"),
     ]
 
