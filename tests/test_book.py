@@ -44,18 +44,21 @@ def test_the_best_run_is_the_page_and_its_raw_files_lie_beside(tmp_path):
     (folder / "cells").mkdir()
     (folder / "cells" / "0a.json").write_text("")
     forge(folder, "cells/0a.json", lambda _: "{}")
-    run = load(folder)
 
     results, warnings = staged(tmp_path)
 
     assert not warnings
-    assert run.folder.name in (results / "throughput.ipynb").read_text()
-    assert "0a.json" not in (results / "throughput.ipynb").read_text()
-    assert not (results / "data" / "throughput" / "cells").exists()
+    text = (results / "throughput.ipynb").read_text()
+    assert folder.name in text
+    assert "0a.json" not in text
+    beside = results / "data" / "throughput"
+    assert not (beside / "cells").exists()
     for name in ("throughput.csv", "samples.csv", "cells.csv", "run.json"):
-        assert (results / "data" / "throughput" / name).read_bytes() == (
-            run.folder / name
-        ).read_bytes()
+        assert (beside / name).read_bytes() == (folder / name).read_bytes()
+    cells = nbformat.reads(text, as_version=4).cells
+    assert "preset = 1" not in [cell.source for cell in cells], "no parameters cell"
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert [list(output.data) for output in outputs] == [["text/html"]], "no progress, no pixels"
 
 
 def test_the_page_of_a_training_has_all_that_its_numbers_came_from(tmp_path):
@@ -68,17 +71,6 @@ def test_the_page_of_a_training_has_all_that_its_numbers_came_from(tmp_path):
     beside = {path.name for path in (results / "data" / "tiny_corpus").iterdir()}
     assert beside >= {"loss.csv", "speed.csv", "metrics.json", "samples.json", "sine.csv"}
     assert "perplexity" in (results / "answers.md").read_text()
-
-
-def test_a_page_has_no_parameters_cell_no_progress_and_no_pixels(tmp_path):
-    throughput_run(tmp_path)
-    results, _ = staged(tmp_path)
-
-    page = nbformat.read(results / "throughput.ipynb", as_version=4)
-
-    assert "preset = 1" not in [cell.source for cell in page.cells]
-    outputs = [output for cell in page.cells for output in cell.get("outputs", [])]
-    assert [list(output.data) for output in outputs] == [["text/html"]]
 
 
 def test_a_smoke_run_is_shown_with_a_warning(tmp_path):
@@ -102,8 +94,8 @@ def test_an_altered_run_is_named_and_left_out(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_staging_touches_nothing(tmp_path):
-    throughput_run(tmp_path)
+def test_a_second_staging_touches_nothing_but_the_page_of_a_run_that_is_gone(tmp_path):
+    folder = throughput_run(tmp_path)
     results, _ = staged(tmp_path)
     before = {p: p.stat().st_mtime_ns for p in results.rglob("*")}
 
@@ -111,13 +103,7 @@ def test_a_second_staging_touches_nothing(tmp_path):
 
     assert {p: p.stat().st_mtime_ns for p in results.rglob("*")} == before
 
-
-@pytest.mark.slow
-def test_the_page_of_a_run_that_is_gone_goes_too(tmp_path):
-    folder = throughput_run(tmp_path)
-    results, _ = staged(tmp_path)
     (folder / "run.json").unlink()
-
     staged(tmp_path)
 
     assert not (results / "throughput.ipynb").exists()
@@ -142,41 +128,39 @@ def test_prose_uses_only_constants_that_there_are():
 
 
 @pytest.fixture
-def own_sources(tmp_path):
-    """A copy of what a build reads, so that it stages into a folder of its own."""
+def built(tmp_path):
+    """Runs `jb build book/ -W -n --keep-going` in a copy of its sources on the evidence there."""
     site = tmp_path / "site"
-    shutil.copytree(
-        ROOT / "book", site / "book", ignore=shutil.ignore_patterns("results", ".staged.json")
-    )
+    ignored = shutil.ignore_patterns("results", ".staged.json")
+    shutil.copytree(ROOT / "book", site / "book", ignore=ignored)
     shutil.copy(ROOT / "_config.yml", site / "_config.yml")
-    return site
 
+    def built():
+        script = "from jupyter_book.cli.main import main; main()"
+        command = [sys.executable, "-c", script, "build", "book/", "-W", "-n", "--keep-going"]
+        environment = os.environ | {"PSANNLM_REPORTS": str(tmp_path / "reports")}
+        done = subprocess.run(command, cwd=site, capture_output=True, text=True, env=environment)
+        page = site / "_build" / "html" / "results" / "throughput.html"
+        return done.returncode, done.stdout + done.stderr, page.read_text()
 
-def built(site, reports):
-    """Runs `jb build book/ -W -n --keep-going` there on the evidence in `reports`."""
-    script = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", script, "build", "book/", "-W", "-n", "--keep-going"]
-    environment = os.environ | {"PSANNLM_REPORTS": str(reports)}
-    return subprocess.run(command, cwd=site, capture_output=True, text=True, env=environment)
-
-
-@pytest.mark.slow
-def test_a_book_without_evidence_builds_without_a_warning(own_sources, tmp_path):
-    done = built(own_sources, tmp_path / "nothing")
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    page = own_sources / "_build" / "html" / "results" / "throughput.html"
-    assert "No complete run of this notebook yet" in re.sub("<[^>]*>", "", page.read_text())
+    return built
 
 
 @pytest.mark.slow
-def test_a_book_with_an_altered_run_is_built_without_it_and_fails_by_name(own_sources, tmp_path):
-    good, altered = throughput_run(tmp_path / "r"), throughput_run(tmp_path / "r")
+def test_a_book_without_evidence_builds_without_a_warning(built):
+    code, said, page = built()
+
+    assert code == 0, said
+    assert "No complete run of this notebook yet" in re.sub("<[^>]*>", "", page)
+
+
+@pytest.mark.slow
+def test_a_book_with_an_altered_run_is_built_without_it_and_fails_by_name(built, tmp_path):
+    good, altered = (throughput_run(tmp_path / "reports") for _ in range(2))
     (altered / "samples.csv").write_text("")
 
-    done = built(own_sources, tmp_path / "r")
+    code, said, page = built()
 
-    assert done.returncode != 0
-    assert f"{altered.name}: samples.csv was altered" in done.stdout + done.stderr
-    page = own_sources / "_build" / "html" / "results" / "throughput.html"
-    assert good.name in page.read_text()
+    assert code != 0
+    assert f"{altered.name}: samples.csv was altered" in said
+    assert good.name in page

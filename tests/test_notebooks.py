@@ -14,6 +14,8 @@ import pytest
 from psannlm import ROOT
 from psannlm.evidence.runs import load
 from psannlm.run.check import check
+from tests.synthetic import throughput_run
+from tests.trainings import training_run
 
 PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
@@ -112,7 +114,9 @@ def test_what_cannot_be_met_is_refused_all_at_once_and_nothing_is_written(tmp_pa
 def test_a_run_leaves_every_file_with_its_hash_and_names_no_folder(tmp_path, name):
     arguments, files = RUNS[name]
 
-    done = papermill(tmp_path, *arguments, name=name, cwd=WHERE.get(name, ROOT))
+    # One is run from another folder than the project's: its own.
+    where = ROOT / "notebooks" if name == "throughput" else ROOT
+    done = papermill(tmp_path, *arguments, name=name, cwd=where)
 
     assert done.returncode == 0, done.stderr
     [folder] = (tmp_path / "reports" / "benchmarks").iterdir()
@@ -157,15 +161,30 @@ def found_training(folder: Path) -> None:
     assert not list(folder.rglob("*.safetensors"))
 
 
-WHERE = {"throughput": ROOT / "notebooks"}
-"""Notebooks that are run from another folder than the project's: their own."""
-
 FOUND = {
     "throughput": found_throughput,
     "memory": found_memory,
     "peer": found_peer,
     "tiny_corpus": found_training,
 }
+
+
+@pytest.mark.slow
+def test_results_show_the_chosen_page_and_make_no_run(tmp_path):
+    speed, training = throughput_run(tmp_path / "reports"), training_run(tmp_path / "reports")
+    before = sorted((tmp_path / "reports").rglob("*"))
+
+    refused = papermill(tmp_path, "-p", "bsae", "respsann", name="results")
+    done = papermill(tmp_path, "-p", "page", "throughput", name="results")
+
+    assert done.returncode == 0, done.stderr
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    shown = "".join(str(cell.get("outputs", "")) for cell in cells)
+    assert "Chosen: page throughput; 1 of 2 runs." in shown
+    assert speed.name in shown
+    assert training.name not in shown
+    assert "bsae: unknown, did you mean 'base'?" in refused.stderr
+    assert sorted((tmp_path / "reports").rglob("*")) == before
 
 
 FEW_ARMS = (

@@ -10,6 +10,7 @@ from psannlm import ROOT
 from psannlm.publish import pdf
 from psannlm.publish.pdf import PdfError, find_browser, make, printed
 from psannlm.run import preset as runner
+from tests.browsing import launched
 
 needs_chromium = pytest.mark.skipif(
     not any(map(shutil.which, pdf.BROWSERS)), reason="no Chromium found"
@@ -40,21 +41,21 @@ def test_the_named_browser_comes_first_then_the_first_that_is_installed(tmp_path
     assert find_browser() == str(tmp_path / "chromium-browser")
 
 
-def test_without_a_browser_the_names_that_are_looked_for_are_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("", r"none of chromium, chromium-browser, google-chrome .* CHROMIUM"),
+        ("/nowhere/chromium", "got '/nowhere/chromium'; correct or unset it"),
+    ],
+)
+def test_without_a_browser_the_names_that_are_looked_for_are_said(
+    tmp_path, monkeypatch, named, message
+):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("CHROMIUM", named)
 
-    with pytest.raises(
-        PdfError, match=r"none of chromium, chromium-browser, google-chrome .* CHROMIUM"
-    ):
+    with pytest.raises(PdfError, match=message):
         make(tmp_path / "x.pdf")
-
-
-def test_a_named_browser_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
-
-    with pytest.raises(PdfError, match="got '/nowhere/chromium'; correct or unset it"):
-        find_browser()
 
 
 def test_what_the_browser_leaves_is_the_pdf(tmp_path):
@@ -76,14 +77,11 @@ def test_a_browser_that_fails_is_named_with_its_last_word(tmp_path, script, said
         printed(str(program(tmp_path / "bad", script)), tmp_path / "page.html")
 
 
-def test_a_browser_that_hangs_is_stopped(tmp_path, monkeypatch):
+def test_a_browser_that_hangs_is_stopped_and_a_folder_cannot_be_started(tmp_path, monkeypatch):
     monkeypatch.setattr(pdf, "PATIENCE", 0.2)
 
     with pytest.raises(PdfError, match=r"must print within 0\.2 s"):
         printed(str(program(tmp_path / "slow", "exec sleep 20")), tmp_path / "page.html")
-
-
-def test_a_file_that_is_no_program_cannot_be_started(tmp_path):
     with pytest.raises(PdfError, match="cannot be started"):
         printed(str(tmp_path), tmp_path / "page.html")
 
@@ -116,12 +114,7 @@ def test_the_whole_book_is_printed(tmp_path):
 
 def _look_at_the_printed_page():
     """From a dark screen, at the width of a sheet: white, unfolded, nothing cut or pressed."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"]
-        )
+    with launched() as browser:
         page = browser.new_page(color_scheme="dark", viewport={"width": 680, "height": 1000})
         page.goto(pdf.SINGLE.as_uri())
         page.wait_for_selector("mjx-container svg")
@@ -144,7 +137,6 @@ def _look_at_the_printed_page():
         )
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         dark = page.evaluate("document.documentElement.dataset.theme")
-        browser.close()
     assert (light, dark) == ("light", "dark")
     assert set(shown.values()) == {0}, shown
     assert tables == []

@@ -23,21 +23,17 @@ from tests.synthetic import throughput_run
 FILES = ("samples.csv", "cells.csv")
 
 
-def test_an_unknown_preset_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="unknown preset 'gpuu', did you mean 'gpu'"):
-        runner.chosen("gpuu")
-
-
-def test_a_folder_without_a_file_of_any_notebook_is_no_preset():
-    with pytest.raises(
-        ConfigError, match=r"unknown preset 'corpora'.* There are: cpu, gpu, smoke$"
-    ):
-        runner.chosen("corpora")
-
-
-def test_an_unknown_notebook_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="unknown notebook 'troughput', did you mean 'through"):
-        runner.chosen("smoke", ["troughput"])
+@pytest.mark.parametrize(
+    ("preset", "only", "message"),
+    [
+        ("gpuu", [], "unknown preset 'gpuu', did you mean 'gpu'"),
+        ("corpora", [], r"unknown preset 'corpora'.* There are: cpu, gpu, smoke$"),
+        ("smoke", ["troughput"], "unknown notebook 'troughput', did you mean 'through"),
+    ],
+)
+def test_an_unknown_preset_or_notebook_is_refused_with_the_nearest(preset, only, message):
+    with pytest.raises(ConfigError, match=message):
+        runner.chosen(preset, only)
 
 
 @pytest.fixture
@@ -76,14 +72,11 @@ def test_a_file_that_is_no_yaml_is_named(parameters, tmp_path):
         runner.run_preset("smoke")
 
 
-def test_a_report_runs_in_the_order_of_the_pre_flight():
-    order = ("validation", "throughput", "memory", "tiny_corpus", "shootout")
+def test_a_report_runs_in_the_order_of_the_pre_flight_and_installs_nothing_unasked():
+    order = ["validation", "throughput", "memory", "tiny_corpus", "shootout"]
 
-    assert runner.chosen("gpu") == list(order)
-
-
-def test_what_installs_another_package_runs_only_if_it_is_named():
-    assert set(pages()) - set(runner.chosen("smoke")) == {"peer"}
+    assert runner.chosen("gpu") == order
+    assert set(pages()) - set(order) == {"peer"}
     assert runner.chosen("smoke", ["peer", "memory"]) == ["memory", "peer"]
 
 
@@ -160,16 +153,11 @@ def test_only_a_run_that_is_not_at_its_end_can_go_on(tmp_path, status, words):
     assert bool(way) == bool(words)
 
 
-def test_only_an_interrupted_run_can_be_resumed(tmp_path):
-    complete = throughput_run(tmp_path)
+def test_only_an_interrupted_run_can_be_resumed_and_those_that_are_so_are_named(tmp_path):
+    complete, interrupted = throughput_run(tmp_path), throughput_run(tmp_path, status="failed")
 
     with pytest.raises(EvidenceError, match="nothing to resume"):
         runner.resume(complete)
-
-
-def test_a_folder_that_is_no_run_is_refused_with_those_that_are(tmp_path):
-    interrupted = throughput_run(tmp_path, status="failed")
-
     with pytest.raises(EvidenceError, match=f"can be resumed: benchmarks/{interrupted.name}"):
         runner.resume(tmp_path / "benchmarks" / "nothing")
 

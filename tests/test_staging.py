@@ -15,41 +15,49 @@ from tests.synthetic import throughput_run
 def source(tmp_path, monkeypatch):
     """A book folder whose evidence is a run of its own."""
     monkeypatch.setattr(staging, "REPORTS", tmp_path / "reports")
-    stage = book.stage
-    monkeypatch.setattr(book, "stage", lambda target: stage(target, reports=tmp_path / "reports"))
     throughput_run(tmp_path / "reports")
     return tmp_path / "book"
 
 
-def made_again(source, monkeypatch) -> bool:
+@pytest.fixture
+def made_again(source, monkeypatch):
     """Whether the next build stages anew."""
     calls, stage = [], book.stage
 
     def counting(target):
         calls.append(target)
-        return stage(target)
+        return stage(target, reports=staging.REPORTS)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(book, "stage", counting)
+    monkeypatch.setattr(book, "stage", counting)
+
+    def made_again() -> bool:
+        calls.clear()
         staging.prepare(source)
-    return bool(calls)
+        return bool(calls)
+
+    return made_again
 
 
-def test_a_second_build_with_nothing_new_stages_nothing(source, monkeypatch):
-    assert made_again(source, monkeypatch)
-    assert not made_again(source, monkeypatch)
+def test_a_second_build_with_nothing_new_stages_nothing_unless_its_stamp_is_broken(
+    source, made_again
+):
+    assert made_again()
+    assert not made_again()
+
+    (source / staging.STAMP).write_text("{")
+    assert made_again()
 
 
 @pytest.mark.slow
-def test_new_evidence_is_staged(source, monkeypatch, tmp_path):
-    staging.prepare(source)
-    throughput_run(tmp_path / "reports")
+def test_new_evidence_is_staged(made_again):
+    made_again()
+    throughput_run(staging.REPORTS)
 
-    assert made_again(source, monkeypatch)
+    assert made_again()
 
 
-def test_an_altered_run_is_named_again_in_every_build(source, tmp_path):
-    [folder] = (tmp_path / "reports" / "benchmarks").iterdir()
+def test_an_altered_run_is_named_again_in_every_build(source, made_again):
+    [folder] = (staging.REPORTS / "benchmarks").iterdir()
     (folder / "samples.csv").write_text("")
 
     first, second = staging.prepare(source), staging.prepare(source)
@@ -59,21 +67,14 @@ def test_an_altered_run_is_named_again_in_every_build(source, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_staged_file_that_was_edited_is_restored(source, monkeypatch):
-    staging.prepare(source)
+def test_a_staged_file_that_was_edited_is_restored(source, made_again):
+    made_again()
     page = source / "results" / "history.md"
     whole = page.read_text()
     page.write_text("edited")
 
-    assert made_again(source, monkeypatch)
+    assert made_again()
     assert page.read_text() == whole
-
-
-def test_a_stamp_that_cannot_be_read_is_as_good_as_none(source, monkeypatch):
-    staging.prepare(source)
-    (source / staging.STAMP).write_text("{")
-
-    assert made_again(source, monkeypatch)
 
 
 def test_the_decision_loads_no_heavy_package():
