@@ -12,27 +12,15 @@ from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.records import DEFAULT
 from psannlm.pages.memory.tables import MEASURED, PEAK, kinds_of, main_rows
 
-STATE = ("parameters", "optimizer")
-"""Parts that are there all the time, whatever the batch."""
-
-NAMES = {"saved": "activation memory, MiB", "peak": f"{PEAK}, MiB"}
-"""Of what can be drawn against the size of a step, on its axis."""
-
-MOST_KINDS = 7
-"""Kinds of saved tensors that are told apart; smaller ones are drawn together."""
-
-OTHERS = "saved: others"
+NAMES = {"saved": "activation memory, MiB", "peak": f"{PEAK}, MiB"}  # on axes
+STATE = ("parameters", "optimizer")  # parts that are there all the time, whatever the batch
+MOST_KINDS = 7  # of saved tensors are told apart; smaller ones are drawn together
 REST = "more at the peak"
 """What another moment of the step, or working memory, needs beyond the loss."""
 
 
 def breakdown(table: pd.DataFrame, config: MemoryConfig) -> Figure:
-    """Predicted bytes part by part, checkpointing off beside on, with the measured peak.
-
-    Args:
-        table: Rows of memory.json.
-        config: Of the run.
-    """
+    """Predicted bytes part by part, checkpointing off beside on, with the measured peak."""
     shown = main_rows(table[table["variant"] == DEFAULT], config)
     kinds = kinds_of(shown)  # of all panels, so that a kind has one colour
     panels: dict[str, Draw] = {
@@ -53,19 +41,15 @@ def breakdown(table: pd.DataFrame, config: MemoryConfig) -> Figure:
 
 
 def parts(row: Mapping[Any, Any], kinds: list[str]) -> dict[str, float]:
-    """MiB of each predicted part of a row, in the order in which they are stacked.
+    """MiB of each predicted part of a row, as they are stacked; together the predicted peak.
 
-    Together they are the predicted peak.
-
-    Args:
-        row: Of memory.json.
-        kinds: Of saved tensors, those first that are told apart.
+    Of `kinds` of saved tensors the first are told apart.
     """
     sizes = row["predicted_kinds_mib"]
     found = {name: row[f"predicted_{name}_mib"] for name in STATE}
     found |= {f"saved: {kind}": sizes.get(kind, 0.0) for kind in kinds[:MOST_KINDS]}
     if len(kinds) > MOST_KINDS:
-        found[OTHERS] = sum(sizes.get(kind, 0.0) for kind in kinds[MOST_KINDS:])
+        found["saved: others"] = sum(sizes.get(kind, 0.0) for kind in kinds[MOST_KINDS:])
     found["logits"] = row["predicted_logits_mib"]
     found = {name: 0.0 if pd.isna(size) else size for name, size in found.items()}
     peak = row["predicted_peak_mib"]
@@ -93,13 +77,7 @@ def _stacks(rows: pd.DataFrame, kinds: list[str], axes: Axes) -> None:
 
 
 def growth(table: pd.DataFrame, config: MemoryConfig, what: str) -> Figure:
-    """Bytes against batch tokens and against context, off and on; no panel without a curve.
-
-    Args:
-        table: Rows of memory.json.
-        config: Of the run.
-        what: What is drawn, saved or peak.
-    """
+    """Bytes, saved or peak, against batch tokens and context, off and on; none without a curve."""
     column, name = MEASURED[what], NAMES[what]
     good = table[(table["status"] == "ok") & (table["variant"] == DEFAULT) & table[column].notna()]
     by_batch = good[good["context_length"] == config.context_length]

@@ -62,15 +62,12 @@ def memory(
     done: Collection[tuple[Any, ...]] = (),
     cells: Sequence[MemoryCell] | None = None,
 ) -> Iterator[MemoryRecord]:
-    """Measure every cell in a fresh process.
+    """Measure every cell in a fresh process; yields its record at once.
 
     Args:
         config: What to measure.
         done: Keys of records that an interrupted run has already.
         cells: What is measured of it; all cells if not given.
-
-    Yields:
-        The record of each cell as soon as it is measured.
     """
     with (
         tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder,
@@ -128,15 +125,8 @@ def published(
 ) -> Iterator[PeerRecord]:
     """Count what a step of the package that `config.peer` names saves for backward.
 
-    In the shape of the run's main cells, with fused attention; none if no package is named. What
-    goes wrong is a record with its reason.
-
-    Args:
-        config: The run's.
-        done: Keys of records that an interrupted run has already.
-
-    Yields:
-        A record a precision.
+    A record a precision whose key is not in `done`, in the shape of the run's main cells, with
+    fused attention; none if no package is named. What goes wrong is a record with its reason.
     """
     package, _, version = config.peer.partition("==")
     missing = [p for p in config.precision if (package, version, p) not in done]

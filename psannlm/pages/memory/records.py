@@ -14,8 +14,7 @@ from psannlm.evidence.table import Column, Table
 from psannlm.pages.memory.config import MemoryConfig
 
 DEFAULT, PLAIN_SINE, PLAIN_LOSS = "default", "plain_sine", "plain_loss"
-PARAMETER_BYTES = 4
-"""Weights are float32, whatever precision products are in."""
+PARAMETER_BYTES = 4  # weights are float32, whatever precision products are in
 
 GRAD_CHECKPOINT = Column(
     "grad_checkpoint",

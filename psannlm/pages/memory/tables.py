@@ -26,15 +26,9 @@ from psannlm.pages.memory.records import AnyRecord, MemoryRecord, PeerRecord, Se
 
 Values = Mapping[str, Any]
 
-KIND = "saved: "
-"""Opens the name of a predicted kind of saved tensor."""
-
-MEASURED = {"saved": "saved_mib", "peak": "peak_allocated_mib"}
-"""Columns of what is predicted too, and compared between settings."""
-
-WITHIN = {"saved": 0.02, "peak": 0.10}
-"""How far a prediction may lie from what was counted or measured, as a share of that."""
-
+KIND = "saved: "  # opens the name of a predicted kind of saved tensor
+MEASURED = {"saved": "saved_mib", "peak": "peak_allocated_mib"}  # what is predicted and compared
+WITHIN = {"saved": 0.02, "peak": 0.10}  # share of it by which its prediction may miss
 PEAK = "peak of torch's allocator"
 """The same on every device: on CPU torch's record of its allocations, on a GPU its own peak."""
 
@@ -45,9 +39,7 @@ SAVERS: Mapping[str, dict[str, Any]] = {
 }
 """What saves memory, and the setting that goes without."""
 
-GOALS = {"fp32": 0.45, "bf16": 0.40}
-"""Largest ratio of our bytes to the package's that this project wants, by precision."""
-
+GOALS = {"fp32": 0.45, "bf16": 0.40}  # largest ratio of our bytes to the package's that we want
 GOAL_SHAPE = {"vocab_size": 32_000, "d_model": 512, "n_layers": 8, "context_length": 512}
 """Where the goals hold: another shape has other shares of logits, and so no goal."""
 
@@ -238,12 +230,7 @@ PEER = Table(
 
 
 def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables:
-    """All rows of a run, failed ones too.
-
-    Args:
-        records: Of all processes.
-        run: That they are of.
-    """
+    """All rows of a run, failed ones too."""
     config = run.config
     known = config.model_dump(include={"d_model", "n_layers", "vocab_size"})
     known |= {"device": run.device, "timestamp": run.name}

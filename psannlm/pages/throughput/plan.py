@@ -52,12 +52,7 @@ def plan(config: ThroughputConfig) -> list[Cell]:
 
 
 def cells_of_row(row: Mapping[str, Any], config: ThroughputConfig) -> list[Cell]:
-    """The cells that a row was computed from; modes that came after the row's are left out.
-
-    Args:
-        row: Of the table.
-        config: Of the run, with the repeats that are wanted now.
-    """
+    """The cells that a row was computed from; modes that came after the row's are left out."""
     wanted = {(label, row["batch_tokens"]) for label in (row["label"], config.baseline)}
     wanted.add((CEILING, 0))
     modes = config.mode[: config.mode.index(row["mode"]) + 1]
@@ -74,15 +69,12 @@ def throughput(
     done: Collection[tuple[Any, ...]] = (),
     cells: Sequence[Cell] | None = None,
 ) -> Iterator[list[CellRecord]]:
-    """Measure every cell in a fresh process.
+    """Measure every cell in a fresh process; yields its records, one a mode, at once.
 
     Args:
         config: What to measure.
         done: Keys of records that an interrupted run has already.
         cells: What is measured of it; all cells if not given.
-
-    Yields:
-        The records of one cell, one a mode, as soon as it is measured.
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as cache:
         for cell in plan(config) if cells is None else cells:

@@ -18,11 +18,8 @@ MODE = Column(
     role="key",
 )
 
-CEILING = "matmul"
-"""The mode, and the base, of the records that tell what the device can do at most."""
-
-ROW = ("label", "batch_tokens", "mode", "precision")
-"""What the records behind one row of the table have in common."""
+CEILING = "matmul"  # mode and base of the records that tell what the device can do at most
+ROW = ("label", "batch_tokens", "mode", "precision")  # common to the records behind one row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,9 +23,7 @@ from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.plan import again, labels
 from psannlm.pages.throughput.records import CEILING, LABEL, MODE, CellRecord
 
-SECOND = "noise floor"
-"""The verdict of the baseline's second measurement."""
-
+SECOND = "noise floor"  # the verdict of the baseline's second measurement
 SPEED, RATIO = "tokens_per_s", "ratio"
 _number = partial(Column.but, better="higher", compare="noise", headline="BMRK-02")
 _share = partial(Column, format=".1%")
@@ -102,12 +100,7 @@ THROUGHPUT = Table(
 
 
 def throughput_table(records: Iterable[CellRecord], run: RunInfo[ThroughputConfig]) -> pd.DataFrame:
-    """One row for each label, batch, mode and precision of the run, failed ones too.
-
-    Args:
-        records: Of all cells.
-        run: That they are of.
-    """
+    """One row for each label, batch, mode and precision of the run, failed ones too."""
     config = run.config
     by_row: dict[tuple[Any, ...], list[CellRecord]] = {}
     for record in records:
@@ -148,10 +141,7 @@ def _row(
 ) -> dict[str, Any]:
     """What the processes of a row measured; `refused` where no machine could be so fast.
 
-    Args:
-        records: Of all processes of the row.
-        ceiling: Measured matmul rate of the same precision, FLOP/s.
-        stated: The rate that the maker states, FLOP/s.
+    The matmul rates of the same precision, measured and stated by the maker, are in FLOP/s.
     """
     good = [record for record in records if record.status == "ok"]
     same = (good or records)[0]
