@@ -37,6 +37,10 @@ def tables(records, config=ONE):
     return PAGE.tabulate(records, info_of(PAGE, config, records))
 
 
+def answer(found, config=ONE):
+    return prose.answer(found, info_of(PAGE, config, ()))
+
+
 def row_of(records, config=ONE, table=MEMORY):
     [row] = tables(records, config)[table.file].to_dict("records")
     return row
@@ -200,7 +204,7 @@ def test_at_the_shape_of_the_goals_there_is_a_verdict_that_the_answer_tells(thei
     found = tables([mine, peer_record(**PLACE, saved_bytes=theirs * MIB)], AT_GOAL)
 
     assert list(found[PEER.file]["verdict"]) == [said]
-    assert f"(goal: at most 0.45, {said})." in prose.answer(found, AT_GOAL)
+    assert f"(goal: at most 0.45, {said})." in answer(found, AT_GOAL)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,7 @@ def test_without_both_sides_there_is_neither_ratio_nor_verdict(mine, theirs):
     [row] = found[PEER.file].to_dict("records")
     assert [row["ratio"], row["verdict"]] == [None, None]
     said = "no ratio to the published package 1.0" + (": none." if "reason" in theirs else ".")
-    assert said in prose.answer(found, AT_GOAL)
+    assert said in answer(found, AT_GOAL)
 
 
 @pytest.mark.parametrize("table", [SAVINGS, PEER])
@@ -276,7 +280,7 @@ def test_a_failed_row_shows_its_reason_and_dashes():
 def test_the_answer_states_what_checkpointing_saves_and_what_it_costs():
     config = memory_config(base=("respsann",), precision=("fp32",))
 
-    said = prose.answer(tables(memory_records(config, noise=0.0), config), config)
+    said = answer(tables(memory_records(config, noise=0.0), config), config)
 
     assert "**respsann** saves 10.0 MiB for backward against 4.0, 6.0 MiB less (60%)" in said
     assert "at 1.30 (1.30 – 1.30) × the time of a step" in said
@@ -292,13 +296,13 @@ def test_the_answer_states_what_checkpointing_saves_and_what_it_costs():
 def test_what_saves_nothing_is_not_called_a_saving(saved, said):
     on = memory_record(grad_checkpoint=True, saved_bytes=saved)
 
-    assert said in prose.answer(tables([memory_record(), on]), ONE)
+    assert said in answer(tables([memory_record(), on]))
 
 
 def test_predictions_and_failures_are_counted():
     off, on = memory_record(saved_bytes=8 * MIB), memory_record(grad_checkpoint=True)
 
-    said = prose.answer(tables([off, on, failed_record(variant="plain_sine")]), ONE)
+    said = answer(tables([off, on, failed_record(variant="plain_sine")]))
 
     assert "for backward within 2% in 1 of 2 rows (largest error 25.0%)" in said
     assert "allocator within 10% in 2 of 2 rows" in said
@@ -308,7 +312,7 @@ def test_predictions_and_failures_are_counted():
 
 def test_on_a_cpu_nothing_is_called_memory_of_a_gpu():
     on_cpu, on_cuda = (
-        prose.reading(tables([memory_record(peak_reserved_bytes=reserved)])[MEMORY.file], ONE)
+        prose.reading(tables([memory_record(peak_reserved_bytes=reserved)]), info_of(PAGE, ONE, ()))
         for reserved in (None, 64 * MIB)
     )
 

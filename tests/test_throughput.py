@@ -196,30 +196,34 @@ ANSWERED = throughput_config()
 TABLE = table_of(throughput_records(ANSWERED, SPEEDS, noise=0.0), ANSWERED)
 
 
+def said_by(sentences, table, config=ANSWERED):
+    return sentences({THROUGHPUT.file: table}, info_of(PAGE, config, ()))
+
+
 def test_the_answer_states_speed_ratio_and_verdict():
-    said = prose.answer(TABLE, ANSWERED)
+    said = said_by(prose.answer, TABLE)
 
     assert "**transformer** runs at 1,000 tokens/s" in said
     assert "**respsann** at 0.80 (0.80 – 0.80) × that speed (slower)" in said
     assert "a verdict needs 6" not in said
-    assert "a verdict needs 6" in prose.answer(TABLE, throughput_config(n_repeats=2))
+    assert "a verdict needs 6" in said_by(prose.answer, TABLE, throughput_config(n_repeats=2))
     failed = TABLE.assign(status=["failed", "ok", "ok"])
-    assert "1 of 3 rows failed" in prose.answer(failed, ANSWERED)
+    assert "1 of 3 rows failed" in said_by(prose.answer, failed, ANSWERED)
 
 
 def test_bases_are_compared_at_the_largest_batch_that_the_baseline_could_run():
     larger = TABLE.assign(batch_tokens=64)
     larger.loc[larger["base"] == "transformer", "status"] = "failed"
 
-    said = prose.answer(pd.concat([TABLE, larger], ignore_index=True), ANSWERED)
+    said = said_by(prose.answer, pd.concat([TABLE, larger], ignore_index=True), ANSWERED)
 
     assert "32 tokens a step" in said
     assert "64 tokens" not in said
 
 
 def test_compilation_that_did_not_happen_is_said():
-    assert "rows are eager" in prose.reading(TABLE, throughput_config(compile=True))
-    assert "rows are eager" not in prose.reading(TABLE, ANSWERED)
+    assert "rows are eager" in said_by(prose.reading, TABLE, throughput_config(compile=True))
+    assert "rows are eager" not in said_by(prose.reading, TABLE, ANSWERED)
 
 
 def test_the_readme_of_a_run_has_its_best_numbers():

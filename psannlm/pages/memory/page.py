@@ -39,6 +39,11 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
         f"{what}_within": f"{share:.0%}" for what, share in WITHIN.items()
     }
     readme_columns = ("base", "precision", *COST)
+    tabulate = staticmethod(made.tabulate)
+    bounds = staticmethod(raw.problems)
+    answer = staticmethod(prose.answer)
+    reading = staticmethod(prose.reading)
+    summary = staticmethod(prose.summary)
 
     def total(self, config: MemoryConfig) -> int:
         return len(memory_plan(config)) + (len(config.precision) if config.peer else 0)
@@ -49,22 +54,10 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
         for peer in published(session.config, done=session.done):
             yield [peer]
 
-    def tabulate(self, records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables:
-        return made.tabulate(records, run)
-
-    def bounds(self, records: Sequence[AnyRecord], config: MemoryConfig) -> Iterator[str]:
-        return raw.problems(records, config)
-
     def figures(self, tables: Tables, run: RunInfo[MemoryConfig]) -> Mapping[str, Figure]:
         rows = tables[MEMORY.file]
         grown = {what: figures.growth(rows, run.config, what) for what in MEASURED}
         return {"breakdown": figures.breakdown(rows, run.config), **grown}
-
-    def answer(self, tables: Tables, run: RunInfo[MemoryConfig]) -> str:
-        return prose.answer(tables, run.config)
-
-    def reading(self, tables: Tables, run: RunInfo[MemoryConfig]) -> str:
-        return prose.reading(tables[MEMORY.file], run.config)
 
     def section(self, name: str, tables: Tables, run: RunInfo[MemoryConfig]) -> str:
         """`pairs` of checkpointing, `savers` besides it, or the `parts` of each prediction."""
@@ -123,9 +116,6 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
         for number in super().numbers(run):
             if number.column.name != "max_memory_mb" or number.value is not None:
                 yield number
-
-    def summary(self, numbers: Sequence[Number]) -> str:
-        return prose.summary(numbers)
 
     def found(self, run: Evidence) -> str:
         return prose.found([n for n in self.numbers(run) if n.is_main])

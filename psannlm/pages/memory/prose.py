@@ -6,7 +6,7 @@ import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS
 from psannlm.evidence import text
-from psannlm.evidence.page import Tables
+from psannlm.evidence.page import RunInfo, Tables
 from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
 from psannlm.pages.memory import tables as made
@@ -14,9 +14,9 @@ from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.tables import MEMORY, PEAK, PEER, SAVINGS, Values
 
 
-def answer(tables: Tables, config: MemoryConfig) -> str:
+def answer(tables: Tables, run: RunInfo[MemoryConfig]) -> str:
     """What the run found; every number is taken from its tables."""
-    memory, savings = tables[MEMORY.file], tables[SAVINGS.file]
+    memory, savings, config = tables[MEMORY.file], tables[SAVINGS.file], run.config
     good = savings[savings["status"] == "ok"]
     plain = good[~good["grad_checkpoint"].astype(bool)]
     lines = [
@@ -102,9 +102,9 @@ def _peer(row: Values) -> str:
     )
 
 
-def reading(memory: pd.DataFrame, config: MemoryConfig) -> str:
+def reading(tables: Tables, run: RunInfo[MemoryConfig]) -> str:
     """What the peak and the times are on the device of the run."""
-    if memory["max_memory_mb"].notna().any():
+    if tables[MEMORY.file]["max_memory_mb"].notna().any():
         peak = (
             "**The peak** is the most that torch's allocator had handed out on the GPU in a whole "
             "training step; *reserved* is what it had taken from the driver for it."
@@ -120,7 +120,7 @@ def reading(memory: pd.DataFrame, config: MemoryConfig) -> str:
         )
     return (
         f"- {peak}\n- **Time** is per training step: at the first batch over "
-        f"{text.processes(config.n_repeats)} a row, elsewhere of one. Ratios are paired within "
+        f"{text.processes(run.config.n_repeats)} a row, elsewhere of one. Ratios are paired within "
         "blocks; nothing is measured twice for a noise floor here, so that no ratio is called a "
         "difference."
     )

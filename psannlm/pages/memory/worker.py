@@ -1,8 +1,9 @@
 """Memory of one network in its own process: `python -m psannlm.pages.memory.worker TASK OUT`."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -116,10 +117,7 @@ def _cuda_peaks(step: Callable[[], object], device: torch.device) -> dict[str, i
     return steps.cuda_peaks(device)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Measure the task of one file into another."""
-    processes.serve(MemoryTask, measure, arguments)
-
+main = partial(processes.serve, MemoryTask, measure)
 
 if __name__ == "__main__":
     main(sys.argv[1:])

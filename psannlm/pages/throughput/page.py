@@ -30,6 +30,9 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     store = STORE
     readme_figure = "throughput"
     readme_columns = ("label", "mode", "precision", "batch_tokens", SPEED, RATIO, "verdict")
+    answer = staticmethod(prose.answer)
+    reading = staticmethod(prose.reading)
+    summary = staticmethod(prose.summary)
 
     def total(self, config: ThroughputConfig) -> int:
         return len(plan(config))
@@ -43,12 +46,6 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     def figures(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> Mapping[str, Figure]:
         table = tables[THROUGHPUT.file]
         return {"throughput": figures.speed(table), "ceiling": figures.ceiling(table)}
-
-    def answer(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> str:
-        return prose.answer(tables[THROUGHPUT.file], run.config)
-
-    def reading(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> str:
-        return prose.reading(tables[THROUGHPUT.file], run.config)
 
     def best(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> pd.DataFrame:
         return made.best_rows(tables[THROUGHPUT.file])
@@ -77,9 +74,6 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
 
     def pieces(self) -> Mapping[str, str]:
         return {"costs.md": prose.costs()}
-
-    def summary(self, numbers: Sequence[Number]) -> str:
-        return prose.summary(numbers)
 
     def found(self, run: Evidence) -> str:
         return prose.found([n for n in self.numbers(run) if n.is_main])

@@ -2,27 +2,27 @@
 
 from collections.abc import Sequence
 
-import pandas as pd
-
 from psannlm import ROOT
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.config.parse import parse, read_parameters
 from psannlm.evidence import text
+from psannlm.evidence.page import RunInfo, Tables
 from psannlm.evidence.rows import Number
 from psannlm.evidence.text import interval, number
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.records import MODE
-from psannlm.pages.throughput.tables import RATIO, SPEED, compared_rows
+from psannlm.pages.throughput.tables import RATIO, SPEED, THROUGHPUT, compared_rows
 
 
-def answer(table: pd.DataFrame, config: ThroughputConfig) -> str:
+def answer(tables: Tables, run: RunInfo[ThroughputConfig]) -> str:
     """What the table says, a sentence a mode and precision; every number is taken from it.
 
     Bases are compared at one batch: the largest that the baseline could run.
     """
-    lines, baseline = [], config.baseline
+    table, config, baseline = tables[THROUGHPUT.file], run.config, run.config.baseline
+    lines = []
     for (mode, precision), rows in compared_rows(table).groupby(["mode", "precision"], sort=False):
         of_baseline = rows[rows["base"] == baseline]
         if of_baseline.empty:
@@ -48,8 +48,9 @@ def answer(table: pd.DataFrame, config: ThroughputConfig) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def reading(table: pd.DataFrame, config: ThroughputConfig) -> str:
+def reading(tables: Tables, run: RunInfo[ThroughputConfig]) -> str:
     """How to read the table: its noise, its steps, its warm-up, all from the run."""
+    table, config = tables[THROUGHPUT.file], run.config
     floors = table.drop_duplicates(["mode", "precision", "batch_tokens"])["noise_floor"]
     lines = [
         f"- **Noise.** {config.baseline} was measured twice under two names. Across settings, the "
