@@ -1,9 +1,8 @@
-"""Ranks are held to one process; how processes are told what to do, watched and stopped."""
+"""Ranks are held to one process; how processes are started, watched and stopped."""
 
+import functools
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,18 +10,18 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from psannlm.checks import launcher, ranks
+from psannlm.checks import ranks
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import ProcessError, Task, run_jobs
+from psannlm.checks.launcher import ProcessError, in_processes
 from psannlm.checks.networks import Learned, learn, n_different, start
 from psannlm.checks.ranks import steps_of, train, work
 from psannlm.train.distributed import Ranks
-from tests.checked import BASES, case_of, failed, validation_config
+from tests.checked import case_of, failed
 
 CPU = torch.device("cpu")
 ALONE = Ranks(0, 1, CPU)
-TINY = validation_config(n_layers=1, context_length=8, base="transformer")
-CASE = case_of("transformer", only="GPU-05")
+TINY = case_of("transformer", n_layers=1, context_length=8)
+CASE = case_of("transformer")
 
 GRADIENTS, UPDATE, LOSSES, EQUAL, CONTROL = (
     "difference of the gradients from those of one process, relative, worst parameter",
@@ -38,45 +37,14 @@ def learned_alone(case: Case) -> Learned:
     return ranks._alone(case, CPU)[1]
 
 
-@pytest.fixture
-def started(monkeypatch) -> list[list[str]]:
-    """Jobs of each start of ranks, which leave what one process learns."""
-    starts: list[list[str]] = []
-
-    def run_jobs(_: Any, task: Task) -> Any:
-        starts.append(list(task.jobs))
-        bases = {job: job.split(".")[1] for job in task.jobs}
-        cases = {base: Case(base=base, config=task.config, device=CPU) for base in bases.values()}
-        made = {base: learned_alone(case) for base, case in cases.items()}
-        return {job: [made[base]] * 2 for job, base in bases.items()}
-
-    monkeypatch.setattr(ranks, "run_jobs", run_jobs)
-    monkeypatch.setattr(launcher, "_made", {})
-    return starts
-
-
-def test_ranks_are_started_once_for_all_bases_and_both_ways(started) -> None:
-    config = validation_config(base=BASES[:2])
-    cases = [Case(base=base, config=config, device=CPU) for base in BASES[:2]]
-
-    results = [ranks.check(case, kind) for kind in ("ddp", "fsdp") for case in cases]
-
-    jobs = ["ddp.respsann", "ddp.sgrpsann", "fsdp.respsann", "fsdp.sgrpsann"]
-    assert started == [jobs]
-    assert not any(failed(result) for result in results)
-    assert results[0].device == "cpu, 2 processes over gloo, as no GPU is used"
-    ranks.check(cases[0], "fsdp")  # a result that has been asked for is made anew
-    assert sorted(started[1]) == jobs
-
-
 @pytest.fixture(scope="module")
 def alone() -> Learned:
     return learned_alone(CASE)
 
 
-def judged(patch: pytest.MonkeyPatch, left: Any, case: Case = CASE) -> list[str]:
+def judged(patch: pytest.MonkeyPatch, left: list[Learned], case: Case = CASE) -> list[str]:
     """What is out of bounds if this is left of the ranks."""
-    patch.setattr(ranks, "run_jobs", lambda *_: {"ddp.transformer": left})
+    patch.setattr(ranks, "in_processes", lambda *_: left)
     return [*failed(ranks.check(case, "ddp"))]
 
 
@@ -112,8 +80,6 @@ def test_a_gradient_that_a_rank_has_not_is_infinitely_off(monkeypatch, alone) ->
     gradients = {name: t for name, t in alone.gradients.items() if name != "model.norm.weight"}
 
     assert judged(monkeypatch, [replace(alone, gradients=gradients)] * 2) == [GRADIENTS]
-    with pytest.raises(ProcessError, match="timed out after 1 s; last words: still here"):
-        judged(monkeypatch, ProcessError("timed out after 1 s; last words: still here"))
 
 
 @pytest.mark.parametrize(
@@ -132,11 +98,11 @@ def test_two_gpus_are_used_if_there_are_two(monkeypatch, n_gpus, device, words) 
 
 
 def test_a_rank_has_two_passes_of_text_of_its_own_in_each_of_three_steps() -> None:
-    passes = [text for rank in (0, 1) for step in steps_of(TINY, rank) for text in step]
+    passes = [text for rank in (0, 1) for step in steps_of(TINY.config, rank) for text in step]
 
-    assert [len(step) for step in steps_of(TINY, 1)] == [2, 2, 2]
-    assert {tuple(text.shape) for text in passes} == {(TINY.batch, 9)}
-    assert len(torch.cat(passes).unique(dim=0)) == 3 * 2 * 2 * TINY.batch
+    assert [len(step) for step in steps_of(TINY.config, 1)] == [2, 2, 2]
+    assert {tuple(text.shape) for text in passes} == {(TINY.config.batch, 9)}
+    assert len(torch.cat(passes).unique(dim=0)) == 3 * 2 * 2 * TINY.config.batch
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
@@ -148,80 +114,65 @@ def test_a_rank_alone_learns_what_one_process_learns_from_its_text(monkeypatch, 
         return module
 
     monkeypatch.setattr(ranks, "share", share)
-    objective, optimizer = start(TINY.network_of("transformer"), TINY, CPU, TINY.seed)
-    expected = learn(objective, optimizer, steps_of(TINY, 0))
+    objective, optimizer = start(TINY.network, TINY.config, CPU, TINY.config.seed)
+    expected = learn(objective, optimizer, steps_of(TINY.config, 0))
 
-    found = train(TINY, f"{kind}.transformer", ALONE)
+    found = train(TINY, kind, ALONE)
 
     assert torch.equal(found.losses, expected.losses)
     assert n_different(found.gradients, expected.gradients) == 0
     assert n_different(found.parameters, expected.parameters) == 0
     [(blocks, *others)] = asked
-    assert (len(blocks), others) == (TINY.n_layers, [ALONE, kind])
+    assert (len(blocks), others) == (1, [ALONE, kind])
 
 
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
-def test_ranks_find_each_other_by_a_file_in_their_folder(
-    monkeypatch, tmp_path, device, backend
-) -> None:
+def test_a_rank_joins_the_other_before_it_trains(monkeypatch, device, backend) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(torch.cuda, "set_device", asked.append)
     monkeypatch.setattr(dist, "init_process_group", lambda *given, **o: asked.append((given, o)))
     monkeypatch.setattr(dist, "destroy_process_group", lambda: asked.append("end"))
-    monkeypatch.setattr(ranks, "train", lambda config, job, joined: (job, joined))
-    jobs = ("ddp.transformer", "fsdp.respsann")
-    task = Task(TINY, jobs, torch.device(device), world=2, rank=1, folder=tmp_path)
+    monkeypatch.setattr(ranks, "train", lambda *given: given)
 
-    left = list(work(task))
+    trained = work(TINY, "fsdp", torch.device(device), 1, "file:///store")
 
     own = torch.device("cuda", 1) if device == "cuda" else CPU
-    assert left == [(job, Ranks(1, 2, own)) for job in jobs]
-    options = {"init_method": (tmp_path / "store").as_uri(), "rank": 1, "world_size": 2}
+    assert trained == (TINY, "fsdp", Ranks(1, 2, own))
+    options = {"init_method": "file:///store", "rank": 1, "world_size": 2}
     assert asked == [*([own] if device == "cuda" else []), ((backend,), options), "end"]
 
 
-def tiny_work(task: Task) -> Iterator[list[int]]:
-    """What a job does is its name: `dies` ends, `waits` does not, all others are done."""
-    for job in task.jobs:
-        if job == "dies" and task.rank == 1:
-            sys.exit("out of ideas")
-        while job in ("dies", "waits"):
-            time.sleep(0.1)
-        yield [task.rank, task.world, torch.get_num_threads(), task.config.seed]
+def finds(number: int) -> tuple[int, int]:
+    return number, torch.get_num_threads()
 
 
-def silent_work(task: Task) -> Iterator[Any]:
-    sys.exit(0)
+def dies() -> None:
+    sys.exit("out of ideas")
 
 
-def run(doing: Any, *jobs: str, world: int = 2, **changes: Any) -> dict[str, Any]:
-    """What processes leave, or how they fail, as text."""
-    found = run_jobs(doing, Task(validation_config(**changes), jobs, CPU, world=world))
-    return {job: str(left) if isinstance(left, Exception) else left for job, left in found.items()}
+def waits() -> None:
+    time.sleep(60)
 
 
 @pytest.mark.slow
-def test_all_ranks_do_all_jobs_and_one_that_ends_costs_its_job_alone(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_every_process_leaves_what_it_finds() -> None:
+    found = in_processes([functools.partial(finds, number) for number in (5, 7)], 60)
 
-    found = run(tiny_work, "a", "dies", "b", seed=7)
-
-    told = [[0, 2, 1, 7], [1, 2, 1, 7]]
-    died = "process 1 of 2 ended with status 1; last words: out of ideas"
-    assert list(found.items()) == [("a", told), ("dies", died), ("b", told)]
-    assert list(tmp_path.iterdir()) == []
+    assert found == [(5, 1), (7, 1)]
 
 
 @pytest.mark.slow
-def test_processes_that_take_too_long_are_stopped() -> None:
+@pytest.mark.parametrize(
+    ("calls", "seconds", "said"),
+    [
+        ([waits, dies], 60, "process 1 of 2 ended with status 1; last words: out of ideas"),
+        ([waits], 0.3, "timed out after 0.3 s; it said nothing"),
+    ],
+)
+def test_one_that_fails_or_time_that_is_over_stops_all(calls, seconds, said) -> None:
     begin = time.monotonic()
 
-    found = run(tiny_work, "waits", timeout_seconds=0.3)
+    with pytest.raises(ProcessError, match=said):
+        in_processes(calls, seconds)
 
-    assert found == {"waits": "timed out after 0.3 s; it said nothing"}
-    assert time.monotonic() - begin < 10
-
-
-@pytest.mark.slow
-def test_processes_that_leave_nothing_are_told_from_those_that_fail() -> None:
-    assert run(silent_work, "a", world=1) == {"a": "the processes ended without a result"}
+    assert time.monotonic() - begin < 30

@@ -3,41 +3,43 @@
 Real processes, sound and broken, are started in test_twins.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from psannlm.checks import launcher, saving
-from psannlm.checks.findings import Case
-from psannlm.checks.launcher import ProcessError, Task
+from psannlm.checks import saving
 from psannlm.checks.networks import n_different, parameters_of, start
-from psannlm.checks.saving import FILES, Saved, account, advance, flips_accepted, work
+from psannlm.checks.saving import FILES, account, advance, flips_accepted, work
 from psannlm.config.schema import ConfigError
 from psannlm.train import checkpoint
 from psannlm.train.distributed import gather
-from tests.checked import BASES, case_of, failed, validation_config
+from tests.checked import case_of, failed
 
-CPU = torch.device("cpu")
-CONFIG = validation_config(base=BASES[:2])
-TINY = validation_config(n_layers=1, context_length=20, d_model=8, d_mlp=8, base="transformer")
+TINY = case_of("transformer", n_layers=1, context_length=20, d_model=8, d_mlp=8)
+CONFIG = TINY.config
+
+
+def fresh() -> Any:
+    """A network and its optimizer."""
+    return start(TINY.network, CONFIG, TINY.device, 0)
 
 
 def trained() -> Any:
     """A network and its optimizer after the first part of a run."""
-    objective, optimizer = start(TINY.network_of("transformer"), TINY, CPU, 0)
-    advance(objective, optimizer, TINY, 0)
+    objective, optimizer = fresh()
+    advance(objective, optimizer, CONFIG, 0)
     return objective, optimizer
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Where a network of three steps is saved."""
-    place = tmp_path / "transformer"
     objective, optimizer = trained()
-    checkpoint.save(place, *gather(objective, [optimizer]), {"step": 3})
-    return place
+    checkpoint.save(tmp_path, *gather(objective, [optimizer]), {"step": 3})
+    return tmp_path
 
 
 def n_unlike(one: Any, other: Any) -> int:
@@ -47,44 +49,19 @@ def n_unlike(one: Any, other: Any) -> int:
 
 
 @pytest.fixture
-def starts(monkeypatch) -> list[tuple[str, ...]]:
-    """Jobs of each start of a loading process, which is this one."""
-    starts: list[tuple[str, ...]] = []
-
-    def run_jobs(doing: Any, task: Task) -> Any:
-        starts.append(tuple(task.jobs))
-        return {base: [told] for base, told in zip(task.jobs, doing(task), strict=True)}
-
-    monkeypatch.setattr(saving, "run_jobs", run_jobs)
-    monkeypatch.setattr(launcher, "_made", {})
-    return starts
+def here(monkeypatch) -> None:
+    """What a new process should do is done in this one."""
+    monkeypatch.setattr(saving, "in_processes", lambda calls, _: [call() for call in calls])
 
 
-def test_all_bases_are_loaded_at_one_time_and_asked_for_again_made_anew(starts) -> None:
-    cases = [Case(base=base, config=CONFIG, device=CPU) for base in BASES[:2]]
+def test_what_is_loaded_is_what_was_saved(here) -> None:
+    result = saving.check(TINY)
 
-    results = [saving.check(case) for case in cases]
-    saving.check(cases[0])
-
-    assert not any(failed(result) for result in results)
-    assert starts == [("respsann", "sgrpsann")] * 2
-    assert results[0].facts["checkpoint_bytes"] > 3 * 4 * 10_000
-    assert results[0].facts["bits_flipped"] == 15
-
-
-def test_a_base_that_cannot_be_saved_fails_alone(monkeypatch, starts) -> None:
-    save = checkpoint.save
-
-    def refused(folder: Path, *others: Any) -> Path:
-        if folder.name == "respsann":
-            raise ConfigError("no room for respsann")
-        return save(folder, *others)
-
-    monkeypatch.setattr(checkpoint, "save", refused)
-
-    with pytest.raises(ProcessError, match="ConfigError: no room for respsann"):
-        saving.check(Case(base="respsann", config=CONFIG, device=CPU))
-    assert not failed(saving.check(Case(base="sgrpsann", config=CONFIG, device=CPU)))
+    assert not failed(result)
+    assert result.facts["checkpoint_bytes"] > 3 * 4 * sum(
+        p.numel() for p in fresh()[0].parameters()
+    )
+    assert result.facts["bits_flipped"] == 15
 
 
 @pytest.mark.parametrize(
@@ -97,15 +74,16 @@ def test_a_base_that_cannot_be_saved_fails_alone(monkeypatch, starts) -> None:
     ],
 )
 def test_one_element_that_differs_is_seen(monkeypatch, part, measure) -> None:
-    right = {
-        name: {"a": torch.ones(3)} for name in ("weights", "optimizer", "generated", "continued")
-    }
-    saved = Saved(right, 0, [], loaded=right | {part: {"a": torch.ones(3) + torch.eye(3)[0]}})
-    monkeypatch.setattr(saving, "_save_and_load", lambda *_: {"transformer": saved})
+    def changed(calls: Any, _: float) -> Any:
+        told = calls[0]()
+        name, tensor = next((n, t) for n, t in told[part].items() if t.dim())
+        other = tensor.clone()
+        other.view(-1)[0] += 1
+        return [told | {part: told[part] | {name: other}}]
 
-    result = saving.check(case_of("transformer"))
+    monkeypatch.setattr(saving, "in_processes", changed)
 
-    assert failed(result) == {measure: "1, 0"}
+    assert failed(saving.check(TINY)) == {measure: "1, 0"}
 
 
 def test_flipped_bits_are_refused_and_flipped_back(place) -> None:
@@ -155,10 +133,7 @@ def test_only_a_refusal_by_the_name_of_the_file_counts(monkeypatch, place, error
 
 
 def test_a_run_has_two_parts_of_three_steps_on_text_of_their_own() -> None:
-    first, again, second = (
-        advance(*start(TINY.network_of("transformer"), TINY, CPU, 0), TINY, part).losses
-        for part in (0, 0, 1)
-    )
+    first, again, second = (advance(*fresh(), CONFIG, part).losses for part in (0, 0, 1))
 
     assert len(first) == len(second) == 3
     assert first[0] != second[0]
@@ -169,7 +144,7 @@ def test_an_account_tells_the_state_before_it_goes_on_and_after() -> None:
     objective, optimizer = trained()
     before = parameters_of(objective)
 
-    told = account(objective, optimizer, TINY)
+    told = account(objective, optimizer, CONFIG)
 
     for name, parameter in parameters_of(objective).items():
         assert torch.equal(told["weights"][name], before[name])
@@ -178,23 +153,21 @@ def test_an_account_tells_the_state_before_it_goes_on_and_after() -> None:
         assert told["optimizer"][f"{name}.step"] == 3
     assert len(told["continued"]["losses"]) == 3
     greedy, sampled = told["generated"]["greedy"], told["generated"]["sampled"]
-    assert greedy.shape == sampled.shape == (2, TINY.context_length - 8)
+    assert greedy.shape == sampled.shape == (2, CONFIG.context_length - 8)
     assert not torch.equal(greedy, sampled)
 
 
-def test_the_last_checkpoint_is_loaded_bit_by_bit_into_other_weights(place, monkeypatch) -> None:
+def test_the_last_checkpoint_is_loaded_into_other_weights(place, monkeypatch) -> None:
     seeds: list[int] = []
     monkeypatch.setattr(saving, "start", lambda *given: seeds.append(given[-1]) or start(*given))
-    task = Task(TINY, ("transformer",), CPU, source=place.parent)
-    last_seed = TINY.model_copy(update={"seed": 2**32 - 1})
 
-    [first] = work(task)
+    first = work(TINY, place)
     objective, optimizer = trained()
-    advance(objective, optimizer, TINY, 1)
+    advance(objective, optimizer, CONFIG, 1)
     checkpoint.save(place, *gather(objective, [optimizer]), {"step": 6})
-    [second] = work(task)
-    list(work(Task(last_seed, ("transformer",), CPU, source=place.parent)))
+    second = work(TINY, place)
+    work(replace(TINY, config=CONFIG.model_copy(update={"seed": 2**32 - 1})), place)
 
-    assert n_unlike(first, account(*trained(), TINY)) == 0
-    assert n_unlike(second, account(objective, optimizer, TINY)) == 0
+    assert n_unlike(first, account(*trained(), CONFIG)) == 0
+    assert n_unlike(second, account(objective, optimizer, CONFIG)) == 0
     assert seeds == [1, 1, 0]

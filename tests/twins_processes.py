@@ -2,11 +2,12 @@
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from psannlm.checks import networks, ranks, saving
-from psannlm.checks.launcher import Task
 from psannlm.model import generate, mixers, sampling
 from psannlm.model.positions import Rotary
 from psannlm.model.sampling import Sampling
@@ -26,10 +26,10 @@ IN_PROCESSES: dict[str, Damage] = {}
 """What is broken in new processes, by the name of the function that breaks it."""
 
 
-def broken_work(name: str, module: str, task: Task) -> Iterator[Any]:
+def broken_work(name: str, module: str, *given: Any) -> Any:
     """What a new process of a check does with something broken in it."""
     IN_PROCESSES[name](pytest.MonkeyPatch())
-    yield from importlib.import_module(module).work(task)
+    return importlib.import_module(module).work(*given)
 
 
 def in_processes_of(module: Any) -> Callable[[Damage], Damage]:
@@ -169,22 +169,22 @@ def equal_batches(steps_of: Any, config: Any, rank: int) -> Any:
 
 
 @seen_by("GPU-08", "respsann")
-@replacing(checkpoint, "_plain")
-def lossy_checkpoint(plain: Any, tensors: Any) -> dict[str, Tensor]:
-    return {name: t.bfloat16().to(t.dtype) for name, t in plain(tensors).items()}
+@replacing(safetensors.torch, "save_file")
+def lossy_checkpoint(save: Any, tensors: Any, path: Path) -> None:
+    save({name: t.bfloat16().to(t.dtype) for name, t in tensors.items()}, path)
 
 
 @seen_by("GPU-08", "transformer")
-@replacing(checkpoint, "_plain")
-def checkpoint_that_skips_a_parameter(plain: Any, tensors: Any) -> dict[str, Tensor]:
-    return dict(list(plain(tensors).items())[:-1])
+@replacing(safetensors.torch, "save_file")
+def checkpoint_that_skips_a_parameter(save: Any, tensors: Any, path: Path) -> None:
+    save(dict(list(tensors.items())[:-1]), path)
 
 
 @seen_by("GPU-08", "sgrpsann")
-@replacing(checkpoint, "_plain")
-def checkpoint_of_a_fresh_parameter(plain: Any, tensors: Any) -> dict[str, Tensor]:
+@replacing(safetensors.torch, "save_file")
+def checkpoint_of_a_fresh_parameter(save: Any, tensors: Any, path: Path) -> None:
     fresh = "blocks.0.mlp_norm.weight"
-    return {n: t * 0 + 1 if n.endswith(fresh) else t for n, t in plain(tensors).items()}
+    save({n: t * 0 + 1 if n.endswith(fresh) else t for n, t in tensors.items()}, path)
 
 
 @seen_by("GPU-08", "respsann")

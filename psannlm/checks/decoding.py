@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.networks import EPSILON, difference, passages, perturbed, trainer_adamw
+from psannlm.checks.networks import EPSILON, TRAINER, difference, optimizer_of, passages, perturbed
 from psannlm.config.network import ModelConfig
 from psannlm.device import repeatable
 from psannlm.model.bases import build
@@ -183,7 +183,7 @@ def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
     model = build(case.network, seed=case.config.seed, device=case.device)
     length = min(N_LEARNED, case.config.context_length)
     text = passages(case.config, 1, length).to(case.device)
-    optimizer = trainer_adamw(model, case.config)
+    optimizer = optimizer_of(model, case.config, **TRAINER)
     steps = 0
     with repeatable(case.device):
         while True:

@@ -98,7 +98,7 @@ def _compare(
     for make in makes:
         seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
         for same in zip(*(make(Draw(case, precision, seed)) for seed in seeds), strict=True):
-            yield from excesses(same)
+            yield from excesses(same, precision, case.config.batch * case.config.context_length)
     torch.compiler.reset()  # what comes next compiles as if nothing had been compiled here
 
 
@@ -113,8 +113,8 @@ def _refused_kernels(case: Case, precision: str) -> dict[str, str]:
     return refused
 
 
-def excesses(same: Sequence[Problem]) -> Iterator[tuple[str, Excess]]:
-    """Compare every fast path of a problem with the plain one, by name.
+def excesses(same: Sequence[Problem], precision: str, n_terms: int) -> Iterator[tuple[str, Excess]]:
+    """Compare every fast path of a problem with the plain one, by name, in a precision.
 
     The error of a tensor, be it the output or its gradient by a leaf, is ||x - x64|| / ||x64||,
     the norms taken over all seeds together. The worst tensor counts. The plain error counts as no
@@ -129,13 +129,14 @@ def excesses(same: Sequence[Problem]) -> Iterator[tuple[str, Excess]]:
     * for tensors of at most `FEW` numbers instead `SPREAD` times the largest plain error of all
       tensors of the problem: the plain error of a number or two says little about what it may be.
 
-    Problems are the same one for several seeds.
+    Problems are the same one for several seeds; a number of the results is a sum of `n_terms` at
+    most.
     """
-    exact = [results(p.exact, doubled(p.leaves), "fp32") for p in same]
-    found = [results(p.plain, p.leaves, p.precision) for p in same]
+    exact = [results(p.exact or p.plain, doubled(p.leaves), "fp32") for p in same]
+    found = [results(p.plain, p.leaves, precision) for p in same]
     once = [{n: x[n].to(p[n].dtype) for n in x} for x, p in zip(exact, found, strict=True)]
     plain, rounding = _errors(found, exact), _errors(once, exact)
-    of_sums = torch.finfo(torch.float32).eps / 2 * math.sqrt(same[0].n_terms / 6)
+    of_sums = torch.finfo(torch.float32).eps / 2 * math.sqrt(n_terms / 6)
     floors = {}
     for name, tensor in exact[0].items():
         by_chance = plain[name] * math.exp(LUCK / math.sqrt(tensor.numel() * len(same)))
@@ -143,7 +144,7 @@ def excesses(same: Sequence[Problem]) -> Iterator[tuple[str, Excess]]:
             by_chance = SPREAD * max(plain.values())
         floors[name] = max(rounding[name], of_sums, by_chance)
     for path in same[0].fast:
-        errors = _errors([results(p.fast[path], p.leaves, p.precision) for p in same], exact)
+        errors = _errors([results(p.fast[path], p.leaves, precision) for p in same], exact)
         ratios = {name: error / max(plain[name], floors[name]) for name, error in errors.items()}
         worst = max(ratios, key=lambda name: ratios[name])
         yield path, Excess(ratios[worst], worst, errors[worst], plain[worst], floors[worst])

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,10 +65,6 @@ class Case:
 
 class UncheckableError(Exception):
     """A check that cannot be made here; its text is the reason."""
-
-
-RunCheck = Callable[[Case], Result]
-"""A check of one base; raises `ConfigError` where its corpus is missing, broken or too short."""
 
 
 @dataclass(frozen=True, kw_only=True)

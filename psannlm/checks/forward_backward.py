@@ -1,9 +1,10 @@
-"""GPU-01: a network computes its formulas, sees no future, and learns the next token.
+"""GPU-01: a network is built as configured, computes its formulas, sees no future, and learns.
 
-Shape letters: B batch, T tokens, V vocabulary.
+Shape letters: B batch, T tokens.
 """
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,21 @@ import torch
 from scipy.stats import entropy
 from torch import Tensor
 
-from psannlm.checks import networks, structure
+from psannlm.checks import networks
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.networks import EPSILON, Batch, difference, gradients_of, joined, leak, loss_of
-from psannlm.checks.reference import CHANGES, Reference, token_losses
-from psannlm.model.bases import build
+from psannlm.checks.reference import CHANGES, Reference, damped_sine, token_losses
+from psannlm.config.network import ModelConfig
+from psannlm.model.bases import BASES, build, cost_of
+from psannlm.model.cost import Shape
+from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
 from psannlm.train.plan import Batches
 
+DEVIATIONS = 4  # standard errors of a mean: a right one lies beyond once in 16,000 draws
+ROUNDINGS = 8
+"""Of s(z) in float32: two of a softplus, of its floor, three products, a sine, an exponential."""
+LARGEST = 256.0  # pre-activation up to which the sine is held to its formula
 SEQUENCES = 2  # on which a network is held to its formulas
 FIT_TOKENS = 64  # of a fitted sequence at most: few steps learn a short text
 ORDERS = 2
@@ -30,7 +38,7 @@ def check(case: Case) -> Result:
     """Look at a network before, during and after a short fit to real text."""
     config = case.config
     fresh = build(case.network, seed=config.seed, device=case.device)
-    measures = structure.structure_measures(case, fresh)
+    measures = structure_measures(fresh)
     short = min(FIT_TOKENS, config.context_length)
     few = networks.batches_of(config, config.batch, length=short, rows=config.batch).batch(0)
     losses = fit(case, fresh, few)
@@ -47,11 +55,150 @@ def check(case: Case) -> Result:
         measures += exact
     else:
         facts["formulas"] = f"{case.base} has none in checks/reference.py to be held to"
-    for name, model in (("after the fit", fresh), ("with noisy parameters", noisy)):
-        measures.append(leak_measure(name, model, tokens[:1], rounding))
-    distinct, counts = structure.distinct_measure(case, noisy, tokens, rounding)
+    measures += [
+        Measure(
+            name=f"largest change of a logit before a changed token, {at}, over the largest logit",
+            value=leak(model, tokens[:1]),
+            bound=rounding,
+            why="nothing but rounding may differ, and float32 rounding moves logits by this much",
+        )
+        for at, model in (("after the fit", fresh), ("with noisy parameters", noisy))
+    ]
+    distinct, counts = distinct_measure(case, noisy, tokens, rounding)
     measures += [distinct, *label_measures(noisy, batches)]
     return Result(measures=measures, facts=facts | counts)
+
+
+def structure_measures(fresh: Transformer) -> list[Measure]:
+    """Of a network as it is before its first step: its parameters, and its sines if it has any."""
+    memory = Counter(p.data_ptr() for _, p in fresh.named_parameters(remove_duplicate=False))
+    n_counted = cost_of(fresh.config, Shape(1, 1)).n_parameters
+    n_wrong = len(wrongly_learned(fresh))
+    exact = "a count, which is right or wrong"
+    shared = sum(n - 1 for n in memory.values())
+    more = abs(sum(p.numel() for p in fresh.parameters()) - n_counted)
+    own = f"every layer learns parameters of its own: {exact}"
+    measures = [
+        Measure(name=name, value=value, bound=0, why=why)
+        for name, value, why in (
+            ("parameters that share their memory with another", shared, own),
+            ("parameters more or fewer than its construction has", more, exact),
+            ("parameters learned or kept other than configured", n_wrong, exact),
+        )
+    ]
+    sines = [module for module in fresh.modules() if isinstance(module, DampedSine)]
+    return measures + (sine_measures(fresh.config, sines) if sines else [])
+
+
+def wrongly_learned(model: Transformer) -> list[str]:
+    """Parameters that are learned although `config.learnable` does not name them, or not so."""
+    constant = {"amplitude", "frequency", "decay"} - set(model.config.learnable)
+    of_sines = {f"{n}.raw_" for n, m in model.named_modules() if isinstance(m, DampedSine)}
+    frozen = {f"{start}{part}" for start in of_sines for part in constant}
+    return [n for n, p in model.named_parameters() if p.requires_grad == (n in frozen)]
+
+
+def sine_measures(network: ModelConfig, sines: list[DampedSine]) -> list[Measure]:
+    """Initial A, f and d of all sines, and s(z) itself beside its formula."""
+    wanted = {"amplitude": network.sine_amplitude, "decay": network.sine_decay}
+    if network.freq_init_std == 0:
+        wanted["frequency"] = network.sine_frequency
+    gap, largest = 0.0, 1.0
+    for sine in sines:
+        for part, value in wanted.items():
+            if (raw := getattr(sine, f"raw_{part}")) is not None:
+                gap = max(gap, ((positive(sine, part) - value) / value).abs().max().item())
+                largest = max(largest, raw.abs().max().item())
+    initial = Measure(
+        name="initial A, f and d against the configured ones, relative",
+        value=gap,
+        bound=EPSILON * largest,
+        why="float32 rounds the raw parameter, and a softplus grows no faster than e to its power",
+    )
+    drawn = [_mean_frequency(network, sines)] if network.freq_init_std > 0 else []
+    return [initial, *drawn, phase_measure(sines[0], torch.float32)]
+
+
+def positive(sine: DampedSine, part: str) -> Tensor:
+    """A, f or d of each feature in float64, from the raw parameters alone."""
+    raw: Tensor = getattr(sine, f"raw_{part}").detach().double()
+    floor = 1e-6 if part == "frequency" else 0.0
+    return torch.logaddexp(raw, torch.zeros_like(raw)) + floor
+
+
+def phase_measure(sine: DampedSine, dtype: torch.dtype) -> Measure:
+    """How far s(z) is off its formula for pre-activations of `dtype`, the largest included.
+
+    The error a float32 phase may have grows with f |z|: the value is in units of it.
+    """
+    z = torch.linspace(-LARGEST, LARGEST, 512).to(sine.raw_amplitude.device, dtype)
+    z = z[:, None].repeat(1, len(sine.raw_amplitude))
+    x = z.double()
+    a, f = positive(sine, "amplitude"), positive(sine, "frequency")
+    decay = torch.zeros_like(a) if sine.raw_decay is None else positive(sine, "decay")
+    with torch.no_grad():
+        error = (sine(z).double() - damped_sine(x, a, f, decay, sine.decay_mode)).abs()
+    exponent = decay * (x.abs() if sine.decay_mode == "abs" else x.relu())
+    size = a * torch.exp(-exponent)
+    allowed = ROUNDINGS * EPSILON / 2 * size * (1 + f * x.abs() + exponent)
+    if dtype != torch.float32:
+        allowed = allowed + torch.finfo(dtype).eps / 2 * size + torch.finfo(dtype).tiny
+    return Measure(
+        name=f"s(z) of {str(dtype).removeprefix('torch.')} z to {LARGEST:.0f} against its formula, "
+        "over what a float32 phase may be off",
+        value=(error / allowed).max().item(),
+        bound=1.0,
+        why=f"{ROUNDINGS} roundings of float32 move the phase f z and the exponent d |z| in "
+        "proportion to their size, and the result is rounded once to the dtype of z",
+    )
+
+
+def _mean_frequency(network: ModelConfig, sines: list[DampedSine]) -> Measure:
+    """Mean of initial frequencies that are drawn: |N(mu, sd)|, a folded normal distribution."""
+    mu, sd = network.sine_frequency, network.freq_init_std
+    folded = sd * math.sqrt(2 / math.pi) * math.exp(-((mu / sd) ** 2) / 2)
+    folded += mu * math.erf(mu / sd / math.sqrt(2))
+    found = torch.cat([positive(sine, "frequency") for sine in sines])
+    return Measure(
+        name="mean of the initial f against its distribution, radians per unit of z",
+        value=abs(found.mean().item() - folded),
+        bound=DEVIATIONS * sd / math.sqrt(len(found)) + 1e-3,
+        why="four standard errors of a mean, and the 0.001 below which no f is drawn",
+    )
+
+
+def distinct_measure(
+    case: Case, own: Transformer, tokens: Tensor, rounding: float
+) -> tuple[Measure, dict[str, Any]]:
+    """How far other bases are from this one, with equal seeds and equally noisy parameters.
+
+    `own` is the `perturbed` network of the case; float32 logits are off by `rounding`. Facts tell
+    the parameters of all bases, and which base is the same by choice.
+    """
+    others = {
+        base: networks.perturbed(case.config.network_of(base), case.device, case.config.seed)
+        for base in BASES
+        if base != case.base
+    }
+    facts: dict[str, Any] = {
+        f"parameters, {base}": sum(p.numel() for p in model.parameters())
+        for base, model in {case.base: own, **others}.items()
+    }
+    with torch.no_grad():
+        gaps = {base: difference(model(tokens), own(tokens)) for base, model in others.items()}
+    same = {"respsann": "waveresnet", "waveresnet": "respsann"}.get(case.base)
+    if same and case.config.wave == "none":
+        gap = gaps.pop(same)
+        facts["the same by configuration"] = f"{same}: wave is none, difference {gap:.1e}"
+    nearest = min(gaps, key=lambda base: gaps[base])
+    measure = Measure(
+        name=f"logits against those of the nearest other base, {nearest}, relative",
+        value=gaps[nearest],
+        bound=rounding,
+        upper=False,
+        why="two bases whose outputs differ by no more than float32 rounding are one base",
+    )
+    return measure, facts
 
 
 def fit(case: Case, model: Transformer, batch: Batch) -> list[float]:
@@ -126,16 +273,6 @@ def _by_formulas(model: Transformer, batch: Batch, dtype: torch.dtype) -> tuple[
     logits = reference.logits(batch[0])
     gradients = reference.gradients(token_losses(logits, batch[1]).mean())
     return logits.detach(), joined(gradients)
-
-
-def leak_measure(name: str, model: Transformer, tokens: Tensor, rounding: float) -> Measure:
-    """The leak of a network beside what rounding alone may do."""
-    return Measure(
-        name=f"largest change of a logit before a changed token, {name}, over the largest logit",
-        value=leak(model, tokens),
-        bound=rounding,
-        why="nothing but rounding may differ, and float32 rounding moves logits by this much",
-    )
 
 
 def label_measures(model: Transformer, batches: Batches) -> list[Measure]:

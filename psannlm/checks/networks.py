@@ -35,6 +35,7 @@ Batch = tuple[Tensor, Tensor]  # tokens and targets, each (B, T)
 Named = Mapping[str, Tensor]  # tensors by the names of the parameters that they belong to
 
 EPSILON = torch.finfo(torch.float32).eps  # distance from 1 to the next float32
+TRAINER: dict[str, Any] = {"betas": (0.9, 0.95), "weight_decay": 0.1}
 VECTOR_NOISE = 0.3  # of what is no matrix: gains, biases, sine parameters, filters, scalars
 
 
@@ -106,22 +107,13 @@ def loss_of(
 
 
 def optimizer_of(module: nn.Module, config: ValidationConfig, **options: Any) -> AdamW:
-    """AdamW of all learned parameters at one learning rate."""
+    """AdamW of all learned parameters at one learning rate; `TRAINER` makes it the trainer's."""
     learned = [p for p in module.parameters() if p.requires_grad]
     return AdamW(learned, lr=config.learning_rate, fused=True, **options)
 
 
-def trainer_adamw(module: nn.Module, config: ValidationConfig) -> AdamW:
-    """AdamW as the trainer makes it, at one weight decay for all."""
-    return optimizer_of(module, config, betas=(0.9, 0.95), weight_decay=0.1)
-
-
 def train_step(
-    model: Transformer,
-    optimizer: AdamW,
-    batch: Batch,
-    precision: str = "fp32",
-    scale: float = 1.0,
+    model: Transformer, optimizer: AdamW, batch: Batch, precision: str = "fp32", scale: float = 1
 ) -> Tensor:
     """Take one optimizer step on a batch, (B, T) each; returns the loss before it.
 
@@ -162,16 +154,14 @@ def start(
 ) -> tuple[NextToken, AdamW]:
     """A fresh float32 network with its loss, and its optimizer."""
     objective = NextToken(build(network, seed=seed, device=device), "fp32", CHUNK_TOKENS)
-    return objective, trainer_adamw(objective, config)
+    return objective, optimizer_of(objective, config, **TRAINER)
 
 
 def learn(objective: nn.Module, optimizer: AdamW, steps: Iterable[Sequence[Tensor]]) -> Learned:
     """Train as the trainer does: gradients of all passes of a step, summed in the last one.
 
-    Args:
-        objective: A `NextToken`; if ranks share it, all of them must call this.
-        optimizer: Of its parameters.
-        steps: For each step its passes, each (B, T + 1) token ids.
+    A step is given as its passes, each (B, T + 1) token ids. If ranks share the objective, a
+    `NextToken`, all of them must call this.
     """
     device = next(objective.parameters()).device
     gradients: Named = {}
@@ -194,7 +184,7 @@ def learn(objective: nn.Module, optimizer: AdamW, steps: Iterable[Sequence[Tenso
 
 
 def parameters_of(objective: nn.Module) -> dict[str, Tensor]:
-    """Whole parameters on the CPU; all ranks must ask."""
+    """Whole parameters, on the CPU; all ranks must ask."""
     return _whole(dict(objective.named_parameters()))
 
 
@@ -254,13 +244,12 @@ def largest_difference(found: Named, right: Named, terms: Named) -> tuple[float,
 
     That of a tensor which only one side has is infinite.
     """
-
-    def of(name: str) -> float:
-        if name in found and name in right:
-            return difference(found[name], right[name], terms.get(name))
-        return math.inf
-
-    return max((of(name), name) for name in right.keys() | found.keys())
+    gaps = {
+        name: difference(found[name], right[name], terms.get(name))
+        for name in found.keys() & right.keys()
+    }
+    gaps |= dict.fromkeys(found.keys() ^ right.keys(), math.inf)
+    return max((gap, name) for name, gap in gaps.items())
 
 
 def n_different(found: Named, right: Named) -> int:

@@ -7,7 +7,7 @@ Shape letters: B batch, T tokens.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from torch.nn.functional import cosine_similarity
 
 from psannlm.checks import networks, reference
 from psannlm.checks.findings import Case, Measure, Result, UncheckableError
+from psannlm.checks.forward_backward import phase_measure
 from psannlm.checks.networks import Batch, Named, difference, joined
 from psannlm.checks.reference import CHANGES
-from psannlm.checks.structure import phase_measure
 from psannlm.device import DTYPES
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine
@@ -40,10 +40,6 @@ class Outcome:
     loss: float
     gradients: Named
     token_losses: Tensor | None = None  # (B, T), of the formulas only
-
-
-Compute = Callable[[Transformer, Batch, str], Outcome]
-"""What gives the outcome of a batch in a precision."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +88,18 @@ def check(case: Case) -> Result:
     seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
     models = [networks.perturbed(case.network, case.device, seed) for seed in seeds]
     batches = networks.batches_of(case.config, len(models))
-
-    def outcomes(compute: Compute, precision: str) -> list[Outcome]:
-        return [compute(model, batches.batch(n), precision) for n, model in enumerate(models)]
-
-    full, exact = outcomes(of_network, "fp32"), outcomes(of_formulas, "fp32")
+    given = [(model, batches.batch(n)) for n, model in enumerate(models)]
+    full = [of_network(*one, "fp32") for one in given]
+    exact = [of_formulas(*one, "fp32") for one in given]
     course = trajectories(case, "fp32")
     for precision in (p for p, why in missing.items() if not why):
-        found = gaps(full, outcomes(of_network, precision))
-        yardstick = gaps(exact, outcomes(of_formulas, precision))
+        found = gaps(full, [of_network(*one, precision) for one in given])
+        yardstick = gaps(exact, [of_formulas(*one, precision) for one in given])
         measures += parity_measures(precision, found, yardstick)
         other = trajectories(case, precision)
         measures.append(trajectory_measure(precision, course, other))
         sines = [m for m in models[0].modules() if isinstance(m, DampedSine)]
-        measures += [phase_measure(sine, DTYPES[precision], case.device) for sine in sines[:1]]
+        measures += [phase_measure(sine, DTYPES[precision]) for sine in sines[:1]]
         facts[f"{precision}, gradient by kind"] = found.by_kind
         facts[f"{precision}, losses"] = other[0]
     return Result(measures=measures, facts=facts | {"fp32, losses": course[0]})

@@ -6,10 +6,10 @@ vocabulary.
 
 import copy
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -36,23 +36,19 @@ Path = Callable[..., Tensor]
 """One way to compute an output from leaves in their order; autograd finds the way back."""
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """An output that is computed plainly and in faster ways, from the same values."""
 
-    leaves: Mapping[str, Tensor]  # inputs and parameters in the dtype of the precision
-    precision: str  # of products, by autocast, as in the networks
+    leaves: Mapping[str, Tensor]  # inputs and parameters, in the dtypes of a precision
     plain: Path
-    exact: Path  # what float64 leaves are given to: the plain path, as a rule
     fast: Mapping[str, Path]  # by name
-    n_terms: int  # most numbers that one number of the results is the sum of
+    exact: Path | None = None  # what float64 leaves are given to, if not the plain path
 
 
 class Draw:
     """Leaves of a precision, drawn from a seed.
 
-    Weights and features are float32 in each precision, as under autocast; shapes and the device are
-    those of the case.
+    Weights and features are float32 in each, as under autocast; shapes are those of the case.
     """
 
     def __init__(self, case: Case, precision: str, seed: int) -> None:
@@ -81,16 +77,6 @@ class Draw:
         targets.view(-1)[6::7] = IGNORED
         return targets
 
-    def problem(
-        self,
-        leaves: Mapping[str, Tensor],
-        plain: Path,
-        fast: Mapping[str, Path],
-        exact: Path | None = None,
-    ) -> Problem:
-        """A problem of this precision."""
-        return Problem(leaves, self.precision, plain, exact or plain, fast, math.prod(self.rows))
-
     def _leaf(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         return values.to(self.device, dtype).requires_grad_()
 
@@ -101,27 +87,26 @@ Make = Callable[[Draw], Iterator[Problem]]
 def sines(draw: Draw) -> Iterator[Problem]:
     """The damped sine of F features, in each decay mode, on small z and on large."""
     features = draw.config.d_mlp
-    for mode in get_args(DecayMode):
-        for spread in SPREADS:
-            leaves = {
-                "z": draw.numbers(*draw.rows, features, spread=spread, rounded=True),
-                "amplitude": draw.gains(features),
-                "frequency": draw.gains(features),
-            }
-            options: dict[str, Any] = {"decay_mode": mode}
-            if mode == "none":
-                options["decay"] = None
-            else:
-                leaves["decay"] = draw.gains(features, size=1 / spread)
-            plain, written_out, compiled = (
-                functools.partial(path, **options)
-                for path in (reference.damped_sine, sine.damped_sine, sine.damped_sine_reference)
-            )
-            fast = {
-                "damped sine, gradient written out": written_out,
-                "damped sine, as compiled": compiled,
-            }
-            yield draw.problem(leaves, plain, fast)
+    for mode, spread in itertools.product(get_args(DecayMode), SPREADS):
+        leaves = {
+            "z": draw.numbers(*draw.rows, features, spread=spread, rounded=True),
+            "amplitude": draw.gains(features),
+            "frequency": draw.gains(features),
+        }
+        options: dict[str, Any] = {"decay_mode": mode}
+        if mode == "none":
+            options["decay"] = None
+        else:
+            leaves["decay"] = draw.gains(features, size=1 / spread)
+        plain, written_out, compiled = (
+            functools.partial(path, **options)
+            for path in (reference.damped_sine, sine.damped_sine, sine.damped_sine_reference)
+        )
+        fast = {
+            "damped sine, gradient written out": written_out,
+            "damped sine, as compiled": compiled,
+        }
+        yield Problem(leaves, plain, fast)
 
 
 def attention_layers(draw: Draw) -> Iterator[Problem]:
@@ -138,7 +123,7 @@ def attention_layers(draw: Draw) -> Iterator[Problem]:
     def plain(x: Tensor, *weights: Tensor) -> Tensor:
         return reference.Reference(draw.config, dict(zip(names, weights, strict=True))).attention(x)
 
-    yield draw.problem(leaves, plain, {"attention layer": _module(layer, *names)})
+    yield Problem(leaves, plain, {"attention layer": _module(layer, *names)})
 
 
 def _module(module: nn.Module, *names: str) -> Path:
@@ -169,7 +154,7 @@ def attentions(draw: Draw, backends: Mapping[str, SDPBackend]) -> Iterator[Probl
     if blockwise.fits(leaves["q"]):
         ours = functools.partial(blockwise.causal_attention, scale=scale)
         fast["attention, in blocks"] = ours
-    yield draw.problem(leaves, functools.partial(reference.attention, scale=scale), fast)
+    yield Problem(leaves, functools.partial(reference.attention, scale=scale), fast)
 
 
 def losses(draw: Draw) -> Iterator[Problem]:
@@ -184,13 +169,13 @@ def losses(draw: Draw) -> Iterator[Problem]:
         in_chunks = functools.partial(
             loss.linear_cross_entropy, targets=targets, chunk_tokens=chunk
         )
-        yield draw.problem(
+        yield Problem(
             leaves,
             lambda hidden, head: reference.mean_loss(linear(hidden, head), targets),
             {"loss in chunks": in_chunks},
         )
     each = functools.partial(loss.token_losses, targets=targets, chunk_tokens=n // 2 + 1)
-    yield draw.problem(
+    yield Problem(
         {name: leaf.detach() for name, leaf in leaves.items()},
         lambda hidden, head: reference.token_losses(linear(hidden, head), targets),
         {"loss of each token": lambda hidden, head: each(hidden, head)[0]},
@@ -205,7 +190,7 @@ def gates(draw: Draw) -> Iterator[Problem]:
         "mask": draw.numbers(width, n_fft // 2 + 1),
     }
     gate = mixers.SpectralGate(draw.config.model_copy(update={"gate_mix": "none"})).to(draw.device)
-    yield draw.problem(
+    yield Problem(
         leaves,
         lambda x, mask: reference.convolution(x, reference.gate_taps(mask), dilation=1),
         {"convolution of the gate": _module(gate, "mask")},
@@ -224,7 +209,7 @@ def waves(draw: Draw) -> Iterator[Problem]:
             mixers.causal_convolution, dilation=dilation, past=None, name="wave"
         )
         plain = functools.partial(reference.convolution, dilation=dilation)
-        yield draw.problem(leaves, plain, {"convolution of the wave": fast})
+        yield Problem(leaves, plain, {"convolution of the wave": fast})
 
 
 def networks(draw: Draw) -> Iterator[Problem]:
@@ -260,7 +245,7 @@ def networks(draw: Draw) -> Iterator[Problem]:
         return path
 
     exact = composition(copy.deepcopy(model).double())
-    yield draw.problem(leaves, composition(copy.deepcopy(model)), fast, exact)
+    yield Problem(leaves, composition(copy.deepcopy(model)), fast, exact)
 
 
 MODULES: Mapping[type[nn.Module], Make] = {

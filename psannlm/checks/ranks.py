@@ -1,29 +1,25 @@
 """GPU-05 and GPU-06: two ranks with batches of their own learn what one process learns from both.
 
-The ranks are started once for all bases and both ways of sharing; a check takes its part of what
-they left.
 Shape letters: B batch, T tokens.
 """
 
 import functools
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from psannlm.checks import networks
-from psannlm.checks.config import Check, ValidationConfig
+from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.launcher import Task, run_jobs, take
+from psannlm.checks.launcher import in_processes
 from psannlm.checks.networks import EPSILON, Learned, Named, difference, joined, learn, start
-from psannlm.config.network import ModelConfig
 from psannlm.config.training import Parallel
 from psannlm.train.distributed import Ranks, share
 
-KINDS: Mapping[Check, Parallel] = {"GPU-05": "ddp", "GPU-06": "fsdp"}
 CONTROL_FACTOR = 100  # a mistake must be so many times its bound, that no rounding hides it
 N_STEPS = 3
 N_PASSES = 2  # of each rank in a step: gradients must stay local until the last
@@ -34,27 +30,33 @@ def check(case: Case, kind: Parallel) -> Result:
     """Hold what two ranks learn, sharing the network in a way, to what one process learns."""
     device, words = _place(case)
     began = time.perf_counter()
-    job = f"{kind}.{case.base}"
-    found, other = take(case.config, job, functools.partial(_learned, case, job, device))
+    with tempfile.TemporaryDirectory(prefix="psannlm-ranks-") as folder:
+        # The ranks find each other in a file: no port to be taken by somebody else.
+        store = Path(folder, "store").as_uri()
+        calls = [functools.partial(work, case, kind, device, rank, store) for rank in range(WORLD)]
+        found, other = in_processes(calls, case.config.timeout_seconds)
     waited = time.perf_counter() - began
     before, alone, own = _alone(case, device)
     gradient, worst = networks.largest_difference(found.gradients, alone.gradients, own)
+    update, expected = (joined(learned.parameters) - joined(before) for learned in (found, alone))
     losses = (found.losses + other.losses) / WORLD
-    bound = gradient_bound(case.network, case.config)
-    first = joined(before)
-    update, expected = (joined(learned.parameters) - first for learned in (found, alone))
-    gap = float(((losses - alone.losses) / alone.losses).abs().max())
-    n_unlike = networks.n_different(found.parameters, other.parameters)
-    control = difference(joined(own), joined(alone.gradients))
-    measures = (
-        *_differences(gradient, difference(update, expected), gap, bound),
-        *_controls(n_unlike, control, bound),
+    n_tokens = WORLD * N_PASSES * case.config.batch * case.config.context_length
+    measures = _measures(
+        gradient,
+        update=difference(update, expected),
+        loss=float(((losses - alone.losses) / alone.losses).abs().max()),
+        n_unlike=networks.n_different(found.parameters, other.parameters),
+        own=difference(joined(own), joined(alone.gradients)),
+        # Of gradients summed in another order. The longest sums have a term for each token and each
+        # feature of the MLP, as those of one number that weighs a whole layer; signs are as good as
+        # random in a fresh network.
+        bound=float(EPSILON * (n_tokens * case.network.d_mlp) ** 0.5),
     )
     facts = {
         "ranks": WORLD,
         "steps": N_STEPS,
         "passes_per_rank": N_PASSES,
-        "tokens_per_step": tokens_per_step(case.config),
+        "tokens_per_step": n_tokens,
         "loss_of_ranks": losses.tolist(),
         "loss_of_one_process": alone.losses.tolist(),
         "worst_gradient": worst,
@@ -63,9 +65,11 @@ def check(case: Case, kind: Parallel) -> Result:
     return Result(measures=measures, facts=facts, device=words)
 
 
-def _differences(gradient: float, update: float, loss: float, bound: float) -> tuple[Measure, ...]:
-    """Gradients, updates and losses of the ranks beside those of one process."""
-    return (
+def _measures(
+    gradient: float, update: float, loss: float, n_unlike: int, own: float, bound: float
+) -> list[Measure]:
+    """The ranks beside one process, and whether their batches were as unlike as that needs."""
+    return [
         Measure(
             name="difference of the gradients from those of one process, relative, worst parameter",
             value=gradient,
@@ -87,12 +91,6 @@ def _differences(gradient: float, update: float, loss: float, bound: float) -> t
             why="The loss of all batches is the mean of the losses of the ranks, summed in another "
             "order.",
         ),
-    )
-
-
-def _controls(n_unlike: int, own: float, bound: float) -> tuple[Measure, ...]:
-    """Whether the ranks agree, and whether their batches were as unlike as the check needs."""
-    return (
         Measure(
             name="parameters that differ between the ranks, elements",
             value=n_unlike,
@@ -107,21 +105,7 @@ def _controls(n_unlike: int, own: float, bound: float) -> tuple[Measure, ...]:
             why=f"Ranks that kept their own gradients must be {CONTROL_FACTOR} times further off "
             "than is allowed; with equal batches they would not be off at all.",
         ),
-    )
-
-
-def gradient_bound(network: ModelConfig, config: ValidationConfig) -> float:
-    """Relative error of a gradient summed in another order: sqrt(n) rounding errors.
-
-    The longest sums have a term for each token and each feature of the MLP, as those of one
-    number that weighs a whole layer; signs are as good as random in a fresh network.
-    """
-    return float(EPSILON * (tokens_per_step(config) * network.d_mlp) ** 0.5)
-
-
-def tokens_per_step(config: ValidationConfig) -> int:
-    """Of all ranks together."""
-    return WORLD * N_PASSES * config.batch * config.context_length
+    ]
 
 
 def _alone(case: Case, device: torch.device) -> tuple[Named, Learned, Named]:
@@ -147,41 +131,25 @@ def _place(case: Case) -> tuple[torch.device, str]:
     return torch.device("cpu"), f"cpu, {WORLD} processes over gloo, as {why}"
 
 
-def _learned(case: Case, job: str, device: torch.device) -> dict[str, Any]:
-    """What ranks learn in every job that the configuration asks for, named KIND.BASE."""
-    config = case.config
-    kinds = [kind for check, kind in KINDS.items() if check in (config.only or KINDS)]
-    jobs = dict.fromkeys([job, *(f"{kind}.{base}" for kind in kinds for base in config.base)])
-    threads = max(1, torch.get_num_threads() // WORLD)
-    return run_jobs(work, Task(config, tuple(jobs), device, threads, WORLD))
-
-
-def work(task: Task) -> Iterator[Learned]:
-    """What this process learns in each job as one of the ranks.
-
-    They find each other in a file of their folder: no port to be taken by somebody else.
-    """
-    cuda = task.device.type == "cuda"
-    device = torch.device("cuda", task.rank) if cuda else task.device
-    if cuda:
+def work(case: Case, kind: Parallel, device: torch.device, rank: int, store: str) -> Learned:
+    """What a rank learns from its batches, in a process of its own."""
+    is_cuda = device.type == "cuda"
+    if is_cuda:
+        device = torch.device("cuda", rank)
         torch.cuda.set_device(device)
-    dist.init_process_group(
-        "nccl" if cuda else "gloo",
-        init_method=(task.folder / "store").as_uri(),
-        rank=task.rank,
-        world_size=task.world,
-    )
-    for job in task.jobs:
-        yield train(task.config, job, Ranks(task.rank, task.world, device))
+    backend = "nccl" if is_cuda else "gloo"
+    dist.init_process_group(backend, init_method=store, rank=rank, world_size=WORLD)
+    learned = train(case, kind, Ranks(rank, WORLD, device))
     dist.destroy_process_group()
+    return learned
 
 
-def train(config: ValidationConfig, job: str, ranks: Ranks) -> Learned:
-    """Train the network of a job, named KIND.BASE, on the batches of this rank."""
-    kind, base = job.split(".", 1)
-    objective, _ = start(config.network_of(base), config, ranks.device, config.seed)
-    shared = share(objective, list(objective.model.blocks), ranks, cast("Parallel", kind))
-    return learn(shared, networks.trainer_adamw(shared, config), steps_of(config, ranks.rank))
+def train(case: Case, kind: Parallel, ranks: Ranks) -> Learned:
+    """Train the network of a case, shared in a way, on the batches of this rank."""
+    objective, _ = start(case.network, case.config, ranks.device, case.config.seed)
+    shared = share(objective, list(objective.model.blocks), ranks, kind)
+    optimizer = networks.optimizer_of(shared, case.config, **networks.TRAINER)
+    return learn(shared, optimizer, steps_of(case.config, ranks.rank))
 
 
 def steps_of(config: ValidationConfig, rank: int) -> list[list[Tensor]]:

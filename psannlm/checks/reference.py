@@ -7,6 +7,7 @@ Shape letters: B batch, T tokens, D d_model, H heads, K head width, F d_mlp, L t
 V vocabulary.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -107,28 +108,17 @@ def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Reference:
-    """One network by its formulas.
-
-    Args:
-        config: What network it is.
-        weights: Its parameters by name, all of one dtype, in which everything is computed.
-        cut: Rounds what goes into a matrix product or a convolution, and what comes out of it.
-    """
+    """One network by its formulas."""
 
     config: ModelConfig
-    weights: Mapping[str, Tensor]
-    cut: Cut = exact
+    weights: Mapping[str, Tensor]  # by name, all of the dtype in which everything is computed
+    cut: Cut = exact  # rounds what goes into a matrix product or a convolution, and comes out
 
     @classmethod
     def of(cls, model: Transformer, dtype: torch.dtype, cut: Cut = exact) -> "Reference":
         """The formulas at the parameters of a network, copied; those it learns want gradients."""
-        copies = {
-            id(p): p.detach().to(dtype, copy=True).requires_grad_(p.requires_grad)
-            for p in model.parameters()
-        }
-        named = model.named_parameters(remove_duplicate=False)
-        weights = {name: copies[id(p)] for name, p in named}
-        return cls(model.config, weights, cut)
+        named = copy.deepcopy(model).to(dtype).named_parameters(remove_duplicate=False)
+        return cls(model.config, dict(named), cut)
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:
         """The gradient of a loss by each learned parameter."""

@@ -1,13 +1,9 @@
-"""GPU-08: a network saved and loaded by a new process is the same bit by bit, and so goes on.
-
-One new process loads the networks of all bases; the check of a base takes its part.
-"""
+"""GPU-08: a network saved and loaded by a new process is the same bit by bit, and so goes on."""
 
 import functools
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +12,7 @@ from torch.optim import AdamW
 from psannlm.checks import networks
 from psannlm.checks.config import ValidationConfig
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.launcher import ProcessError, Task, run_jobs, take
+from psannlm.checks.launcher import in_processes
 from psannlm.checks.networks import EPSILON, Learned, Named, difference, joined, learn, start
 from psannlm.config.schema import ConfigError
 from psannlm.model.generate import generate
@@ -49,39 +45,38 @@ Account = Mapping[str, Named]
 """All that must be the same after loading: SAME, and what is learned in steps `continued`."""
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What one process saved, and what another one made of it."""
-
-    account: Account  # of the process that saved
-    n_bytes: int  # of the checkpoint
-    accepted: list[str]  # flipped bits not refused by the name of their file: file, byte, what was
-    loaded: Account = field(default_factory=dict)  # of the other process
-    seconds: float = 0.0  # of the other process
-
-
 def check(case: Case) -> Result:
     """What a new process loads, generates and learns on, against what was saved."""
-    make = functools.partial(_save_and_load, case)
-    saved = take(case.config, case.base, make)
-    found, right = saved.loaded, saved.account
+    objective, optimizer = start(case.network, case.config, case.device, case.config.seed)
+    advance(objective, optimizer, case.config, 0)
+    with tempfile.TemporaryDirectory(prefix="psannlm-saved-") as folder:
+        weights, tensors = gather(objective, [optimizer])
+        about = {"step": N_STEPS, "network": case.network.model_dump(mode="json")}
+        written = checkpoint.save(Path(folder), weights, tensors, about)
+        n_bytes = sum(path.stat().st_size for path in written.iterdir())
+        accepted = flips_accepted(written)
+        began = time.perf_counter()
+        call = functools.partial(work, case, Path(folder))
+        [found] = in_processes([call], case.config.timeout_seconds)
+        seconds = time.perf_counter() - began
+    right = account(objective, optimizer, case.config)
     same = [
         Measure(name=name, value=networks.n_different(found[part], right[part]), bound=0, why=why)
         for part, (name, why) in SAME.items()
     ]
     refusals = Measure(
         name="flipped bits that were not refused by the name of their file",
-        value=len(saved.accepted),
+        value=len(accepted),
         bound=0,
         why="A hash sees any change; a file with one wrong bit must not be trained on.",
     )
     facts = {
         "tensors": len(right["weights"]) + len(right["optimizer"]),
-        "checkpoint_bytes": saved.n_bytes,
+        "checkpoint_bytes": n_bytes,
         "steps_before_and_after": [N_STEPS, N_STEPS],
         "bits_flipped": len(FLIPPED_AT) * len(FILES),
-        "flips_accepted": saved.accepted,
-        "seconds_of_new_process": saved.seconds,
+        "flips_accepted": accepted,
+        "seconds_of_new_process": seconds,
     }
     continued = _continued(case, found["continued"], right["continued"])
     return Result(measures=(*same, continued, refusals), facts=facts)
@@ -104,40 +99,6 @@ def _continued(case: Case, found: Named, right: Named) -> Measure:
         why="A GPU adds up an embedding's gradient in any order: sqrt(n) rounding errors, of which "
         "AdamW, which follows signs, makes up to 2 sqrt(e).",
     )
-
-
-def _save_and_load(case: Case) -> dict[str, Saved | ProcessError]:
-    """Train and save each base here, load all in one new process."""
-    saved: dict[str, Saved] = {}
-    made: dict[str, Saved | ProcessError] = {}
-    with tempfile.TemporaryDirectory(prefix="psannlm-saved-") as name:
-        for base in dict.fromkeys((case.base, *case.config.base)):
-            try:
-                saved[base] = _saved(replace(case, base=base), Path(name, base))
-            except Exception as error:  # of this base alone: the others are still asked for
-                made[base] = ProcessError(f"{type(error).__name__}: {error}")
-        began = time.perf_counter()
-        threads = torch.get_num_threads()
-        task = Task(case.config, tuple(saved), case.device, threads, source=Path(name))
-        left = run_jobs(work, task)
-        seconds = time.perf_counter() - began
-    for base, found in left.items():
-        if isinstance(found, ProcessError):
-            made[base] = found
-        else:
-            made[base] = replace(saved[base], loaded=found[0], seconds=seconds)
-    return made
-
-
-def _saved(case: Case, folder: Path) -> Saved:
-    """A checkpoint after a few steps, and the account of the network that went on without it."""
-    objective, optimizer = start(case.network, case.config, case.device, case.config.seed)
-    advance(objective, optimizer, case.config, 0)
-    weights, tensors = gather(objective, [optimizer])
-    about = {"step": N_STEPS, "network": case.network.model_dump(mode="json")}
-    written = checkpoint.save(folder, weights, tensors, about)
-    n_bytes = sum(path.stat().st_size for path in written.iterdir())
-    return Saved(account(objective, optimizer, case.config), n_bytes, flips_accepted(written))
 
 
 def flips_accepted(folder: Path) -> list[str]:
@@ -192,11 +153,10 @@ def account(objective: NextToken, optimizer: AdamW, config: ValidationConfig) ->
     }
 
 
-def work(task: Task) -> Iterator[Account]:
-    """The account of each base in this process, made of its checkpoint and of nothing else."""
-    for base in task.jobs:
-        read = checkpoint.load(checkpoint.checkpoints(task.source / base)[-1])
-        network, other_seed = task.config.network_of(base), (task.config.seed + 1) % 2**32
-        objective, optimizer = start(network, task.config, task.device, other_seed)
-        scatter(objective, [optimizer], read.weights, read.optimizer)
-        yield account(objective, optimizer, task.config)
+def work(case: Case, folder: Path) -> Account:
+    """The account of a network made of the checkpoint in a folder, and of nothing else."""
+    read = checkpoint.load(checkpoint.checkpoints(folder)[-1])
+    other_seed = (case.config.seed + 1) % 2**32
+    objective, optimizer = start(case.network, case.config, case.device, other_seed)
+    scatter(objective, [optimizer], read.weights, read.optimizer)
+    return account(objective, optimizer, case.config)

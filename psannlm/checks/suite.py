@@ -5,7 +5,7 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from psannlm.checks import (
     speed,
 )
 from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Case, Finding, Measure, Result, RunCheck, UncheckableError
+from psannlm.checks.findings import Case, Finding, Measure, Result, UncheckableError
 
 
 class Entry(NamedTuple):
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
     title: str
     question: str  # what it asks, in a sentence
-    run: RunCheck
+    run: Callable[[Case], Result]
 
 
 CHECKS: Mapping[str, Entry] = {
