@@ -16,7 +16,8 @@ import torch
 from psannlm.bench import ceiling
 from psannlm.evidence.page import RerunRequest
 from psannlm.model.bases import build
-from psannlm.pages.tiny_corpus import figures, measure, prose, tables
+from psannlm.pages.tiny_corpus import figures, prose, tables
+from psannlm.pages.tiny_corpus import page as tiny_corpus
 from psannlm.pages.tiny_corpus.page import NEAR, PAGE, SAME
 from psannlm.pages.tiny_corpus.tables import from_texts
 from psannlm.train import data
@@ -40,9 +41,9 @@ def finished(tmp_path_factory):
     """A session whose network was trained for a few steps, in folders of these tests."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "CHECKPOINTS", folder / "checkpoints")
-        patch.setattr(measure, "CEILING_SECONDS", 0.001)
-        patch.setattr(measure, "CEILING_STEPS", 1)
+        patch.setattr(tiny_corpus, "CHECKPOINTS", folder / "checkpoints")
+        patch.setattr(tiny_corpus, "CEILING_SECONDS", 0.001)
+        patch.setattr(tiny_corpus, "CEILING_STEPS", 1)
         patch.setattr(ceiling, "SIZES", {"cpu": (256,)})
         patch.setattr(data, "CACHE", folder / "cache")
         few = {"vocab_size": 257, "tokenizer": "bytes", "train_megabytes": 0.002, "ngram_order": 3}
@@ -74,10 +75,10 @@ def test_a_training_leaves_files_that_agree(finished):
 
 def test_a_run_goes_on_in_the_folder_of_its_training(finished):
     [found] = finished.records
-    weights = sorted((measure.CHECKPOINTS / finished.run.folder.name).rglob("*.safetensors"))
+    weights = sorted((tiny_corpus.CHECKPOINTS / finished.run.folder.name).rglob("*.safetensors"))
     written = [path.stat().st_mtime_ns for path in weights]
 
-    again = measure.train(finished)
+    again = tiny_corpus.train(finished)
 
     assert again.texts["loss.csv"] == found.texts["loss.csv"]
     assert [path.stat().st_mtime_ns for path in weights] == written

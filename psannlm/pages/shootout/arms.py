@@ -42,9 +42,8 @@ def all_arms() -> dict[str, Arm]:
 def arms_of(config: ShootoutConfig) -> list[Arm]:
     """The arms that a shootout compares, its baseline among them.
 
-    Raises:
-        ConfigError: A name that is no arm, in any parameter that names arms; or an arm that cannot
-            be made as large as the baseline, if `match` says so.
+    ConfigError for a name that is no arm, in any parameter that names arms; or for an arm that
+    cannot be made as large as the baseline, if `match` says so.
     """
     known = all_arms()
     asked = {*(config.base or known), config.baseline}
@@ -72,8 +71,7 @@ def arms_of(config: ShootoutConfig) -> list[Arm]:
 def network_of(arm: Arm, config: ShootoutConfig, **changes: Any) -> ModelConfig:
     """The network of an arm, with these changes, as large as the baseline if `match` says so.
 
-    Raises:
-        ConfigError: No d_mlp makes the arm as large as the baseline.
+    ConfigError if no d_mlp makes it as large.
     """
     mine = config.network_of(arm.base, **{**arm.changes, **changes})
     if config.match == "width" or arm.name == config.baseline:

@@ -209,8 +209,7 @@ class GenerationRequest(NamedTuple):
     def of(cls, given: Mapping[str, Any], most: int) -> "GenerationRequest":
         """Read the task's `generation_kwargs`; `most` new tokens at most.
 
-        Raises:
-            ConfigError: One of them is unknown here.
+        ConfigError if one of them is unknown here.
         """
         left = dict(given)
         stops = left.pop("until", None) or ()
@@ -292,14 +291,9 @@ def _chance(task: Any, samples: Sequence[Mapping[str, Any]]) -> float | None:
 def load_tasks(tasks: Sequence[str], folder: str) -> dict[str, Any]:
     """Tasks by name, with their items; those of the hub are on this machine from then on.
 
-    Args:
-        tasks: Names; lm-eval's own may name groups of tasks.
-        folder: Of task definitions of one's own, from the project's folder if relative; empty for
-            those that lm-eval knows.
-
-    Raises:
-        ConfigError: There is no such folder, a name is unknown, the items of a task cannot be
-            read, or it asks something of continuations that is unknown here.
+    `folder` holds task definitions of one's own, relative to the project's; if it is empty, names
+    are those of lm-eval's tasks and groups. ConfigError if there is no such folder, a name is
+    unknown, items cannot be read, or a task asks what is unknown here.
     """
     manager = _index(folder)
     # A folder's groups and tags would lead past what `_read` does about its files.

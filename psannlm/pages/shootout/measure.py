@@ -77,12 +77,9 @@ def _trained(
 
 
 def refuse_early(config: ShootoutConfig) -> None:
-    """Refuse, before the first training, what no training could be done with.
+    """ConfigError, before the first training, if arm, corpus, device, cluster or lm-eval lacks.
 
     The text is read on the way, so that its tokens are there before several processes want them.
-
-    Raises:
-        ConfigError: An arm, the corpus, the device, the cluster or lm-eval is not there.
     """
     arms_of(config)
     if config.with_lm_eval:
@@ -106,9 +103,7 @@ def run_cells(
     other: kept, it is done, and a resumed run does not try it again.
 
     To be closed (contextlib.closing), so that no process outlives an error of the caller.
-
-    Raises:
-        ConfigError: The place cannot be written, or the cluster cannot be used.
+    ConfigError if the place cannot be written, or the cluster cannot be used.
     """
     for key in cells.keys() & done:
         shutil.rmtree(place / key, ignore_errors=True)
@@ -170,8 +165,7 @@ def measure_again(
 ) -> list[TrainingRecord]:
     """Train the arm of a row again, at its chosen setting, with the first of its published seeds.
 
-    Raises:
-        ConfigError: The arm was never tuned, or there are fewer seeds.
+    ConfigError if the arm was never tuned, or there are fewer seeds.
     """
     # Neither lm-eval nor where it trains decides a loss.
     config = request.config.model_copy(update={"with_lm_eval": False, "scheduler": ""})

@@ -76,22 +76,17 @@ def finals(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
 
 def sides(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
     """Every subset of the sine's parameters learned, the others frozen; other initial scales."""
-    arms = all_arms()
+    arms, seeds = all_arms(), config.seeds[: config.side_seeds]
     settings = [
-        *(
-            (name, chosen[name]._replace(learnable=subset))
-            for name in config.ablation
-            if name in chosen
-            for subset in subsets()
-        ),
-        *(
-            (name, scaled(arms[name], config, chosen[name], scale))
-            for name in config.scale_arms
-            if name in chosen
-            for scale in config.scales
-        ),
+        (name, chosen[name]._replace(learnable=subset))
+        for name, subset in itertools.product(config.ablation, subsets())
+        if name in chosen
     ]
-    seeds = config.seeds[: config.side_seeds]
+    settings += [
+        (name, scaled(arms[name], config, chosen[name], scale))
+        for name, scale in itertools.product(config.scale_arms, config.scales)
+        if name in chosen
+    ]
     return [Cell(arms[name], setting, seed) for seed in seeds for name, setting in settings]
 
 

@@ -39,8 +39,7 @@ class Slot:
 def slots(config: ShootoutConfig) -> list[Slot]:
     """Where a shootout trains: `cells_at_once` GPUs, or equal shares of the CPU's threads.
 
-    Raises:
-        ConfigError: There are fewer GPUs.
+    ConfigError if there are fewer GPUs.
     """
     if select_device(config.device).type == "cpu":
         n = config.cells_at_once or 1

@@ -20,10 +20,9 @@ KEY = Column("key", "Hash of all that decides the result of a training; names it
 D_MLP = Column("d_mlp", "Width of the hidden layer of the MLP.", "features", "d_mlp", ",.0f")
 N_PARAMETERS = Column("n_parameters", "Parameters of the network.", "", "parameters", ",.0f")
 FLOPS_PER_TOKEN = Column(
-    "flops_per_token",
-    "Matrix products of a training step, causal attention counted as half.",
+    "flops_per_token", "Matrix products of a training step, causal attention counted as half.",
     "FLOP/token",
-)
+)  # fmt: skip
 TRAIN_TOKENS = Column("train_tokens", "Tokens trained on.", "tokens", "tokens", ",.0f")
 TRAIN_LOSS = Column(
     "train_loss", "Training loss, mean of the last epoch.", "nats/token", "training loss", ".4f"
@@ -33,22 +32,17 @@ TRAIN_TOKENS_PER_S = Column(
     "train_tokens_per_s", "Training speed over the steady steps.", "tokens/s", "tokens/s", ",.0f"
 )
 OVERHEAD_SECONDS = Column(
-    "overhead_seconds",
-    "From the start of the process to the end of its first step.",
-    "s",
-    heading="to the first step",
-    format=".1f",
-)
+    "overhead_seconds", "From the start of the process to the end of its first step.", "s",
+    "to the first step", ".1f",
+)  # fmt: skip
 VAL_LOSS = Column(
     "val_loss", "Loss on the validation split.", "nats/token", "validation loss", ".4f"
 )
 TEST_LOSS = Column("test_loss", "Loss on the test split.", "nats/token", "test loss", ".4f")
 LEAK = Column(
-    "leak",
-    "How far changed tokens move logits before them, over the largest logit.",
-    heading="leak",
-    format=".1e",
-)
+    "leak", "How far changed tokens move logits before them, over the largest logit.",
+    heading="leak", format=".1e",
+)  # fmt: skip
 SAME_AS = Column("same_as", "Arm that is the same network; empty if none is.")
 REFUSED = Column("refused", "Why the arm is not ranked; empty if it is.")
 TOP1 = "Share of tokens of the {} split that were the likeliest to the network."
@@ -193,17 +187,8 @@ GATES = Table(
     "gates.csv", "One row an arm, what it must pass before it is ranked.", columns_of(Gate)
 )
 
-
-RECORD = TypeAdapter(TrainingRecord)
-
-
-def from_json(text: str) -> TrainingRecord:
-    """The record that `as_json` wrote.
-
-    Raises:
-        ValueError: A field is missing, unknown or of another type.
-    """
-    return RECORD.validate_json(text)
+from_json = TypeAdapter(TrainingRecord).validate_json
+"""The record that `as_json` wrote; ValueError if a field is missing, unknown or of another type."""
 
 
 def trainings_of(records: Sequence[ShootoutRecord]) -> list[TrainingRecord]:
@@ -226,11 +211,7 @@ def to_texts(records: Sequence[ShootoutRecord]) -> dict[str, str]:
 
 
 def from_texts(texts: Mapping[str, str]) -> list[ShootoutRecord]:
-    """The records whose files these are.
-
-    Raises:
-        ValueError: A field is missing, unknown or of another type.
-    """
+    """The records whose files these are; errors as of `from_json`."""
     trainings = [from_json(text) for name, text in texts.items() if name != GATES.file]
     rows = csv.DictReader(io.StringIO(texts.get(GATES.file, "")))
     return [*trainings, *TypeAdapter(list[Gate]).validate_python(list(rows))]

@@ -103,8 +103,7 @@ def measure(task: TrainingTask, mode: str) -> dict[str, Any]:
 def leak_of(model: Transformer, tokens: Tokens) -> float:
     """The leak of a trained network, left as it is, on the first T tokens of a split, in float64.
 
-    Raises:
-        ArithmeticError: A logit is not finite.
+    ArithmeticError if a logit is not finite.
     """
     wide = copy.deepcopy(model).double()
     ids = np.asarray(tokens.ids[: model.context_length]).astype(np.int64)

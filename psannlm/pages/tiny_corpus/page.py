@@ -1,12 +1,16 @@
 """The tiny-corpus page: a training on real text from end to end, among its yardsticks."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from psannlm import CHECKPOINTS
+from psannlm.bench.ceiling import measure_ceiling, rate
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest, RunInfo, Tables
@@ -14,9 +18,23 @@ from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
+from psannlm.model.bases import build
+from psannlm.model.sampling import Sampling
+from psannlm.model.sine import DampedSine
+from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.comparison import SMALLEST_EFFECT
-from psannlm.pages.tiny_corpus import bounds, figures, measure, prose
-from psannlm.pages.tiny_corpus.tables import METRICS, STATED, STORE, Trained, metrics_of
+from psannlm.pages.tiny_corpus import bounds, figures, prose
+from psannlm.pages.tiny_corpus import tables as training_files
+from psannlm.pages.tiny_corpus.tables import METRICS, SAMPLES, SINE, YARDSTICKS, Trained
+from psannlm.train import session as training
+from psannlm.train.compression import yardsticks
+from psannlm.train.data import Data, limits, sources
+from psannlm.train.distributed import Ranks
+from psannlm.train.pretrained import TOKENIZER, continuations, nonlinearities
+from psannlm.train.recorder import Progress, ProgressBar
+
+CEILING_SECONDS, CEILING_STEPS = 2.0, 5
+"""Least time and number of the matrix products that the MFU is measured against."""
 
 SAME = (
     "validation loss: the same to the digit, as the same seed on the same processor and torch gives"
@@ -37,8 +55,8 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     parameters_variable = "TINY_CONFIG"
     config = TrainingConfig
     tables = (METRICS,)
-    raw = (STATED,)
-    store = STORE
+    raw = (training_files.STATED,)
+    store = training_files.STORE
     usual_repeats = 1
 
     def total(self, config: TrainingConfig) -> int:
@@ -46,10 +64,11 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
 
     def measure(self, session: Session[TrainingConfig, Trained]) -> Iterator[list[Trained]]:
         if not session.records:
-            yield [measure.train(session)]
+            yield [train(session)]
 
     def tabulate(self, records: Sequence[Trained], run: RunInfo[TrainingConfig]) -> Tables:
-        return {METRICS.file: pd.DataFrame([metrics_of(t, run) for t in records], dtype=object)}
+        found = [training_files.metrics_of(trained, run) for trained in records]
+        return {METRICS.file: pd.DataFrame(found, dtype=object)}
 
     def files(self, tables: Tables, run: RunInfo[TrainingConfig]) -> Mapping[str, str]:
         [metrics] = tables[METRICS.file].to_dict("records")
@@ -106,7 +125,7 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
         minutes = row.values["train_seconds"] / 60
         request.say(f"training again, which took {minutes:.0f} min when published")
         with tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as folder:
-            return [measure.train_again(Path(folder, "training"), request.config, request.device)]
+            return [train_again(Path(folder, "training"), request.config, request.device)]
 
     def compare_again(
         self,
@@ -128,6 +147,84 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
         then, now = (f"{values['tokens_per_s']:,.0f}" for values in (row.values, metrics))
         quantities.append(Quantity("tokens/s", then, "shown only", now, None))
         return Repeat(tuple(quantities), (SAME if request.same_digits else NEAR,))
+
+
+def train(session: Session[TrainingConfig, Trained]) -> Trained:
+    """Train what the parameters ask for, or go on with it; ConfigError as of `training.train`.
+
+    Log and checkpoints lie below checkpoints/, under the name of the run: weights are no evidence.
+    """
+    config, device = session.config, session.device
+
+    def ceiling() -> float:
+        seconds, steps = CEILING_SECONDS, CEILING_STEPS
+        found = measure_ceiling(device, config.precision, min_seconds=seconds, min_steps=steps)
+        return rate(*found)
+
+    bar = ProgressBar(sys.stdout)
+
+    def watch(progress: Progress) -> None:
+        bar(progress)
+        session.report_progress(progress.step, progress.n_steps, f"loss {progress.loss:.3f}")
+
+    folder = CHECKPOINTS / session.run.folder.name
+    done = training.train(config, folder, Ranks(0, 1, device), ceiling=ceiling, watch=watch)
+    session.run.state(**sources(config, done.data))
+    model, within = done.trainer.model.eval(), limits(config)
+    texts = (done.data.corpus.texts(split, within[split]) for split in ("train", "validation"))
+    found = yardsticks(*texts, order=config.ngram_order)
+    read = ({"sees_training_text": one.sees_training_text, **vars(one)} for one in found)
+    sines = _sines(build(config.network, seed=config.seed), model)
+    beside = {
+        YARDSTICKS.file: YARDSTICKS.write(YARDSTICKS.frame(read)),
+        SINE.file: SINE.write(SINE.frame(sines)),
+        SAMPLES.file: _samples(config, done.data, model),
+    }
+    return _trained(folder, beside)
+
+
+def train_again(folder: Path, config: TrainingConfig, device: torch.device) -> Trained:
+    """The same training in another folder, without what stands beside it."""
+    training.train(config, folder, Ranks(0, 1, device), watch=ProgressBar())
+    empty = {table.file: table.write(table.frame([])) for table in (YARDSTICKS, SINE)}
+    return _trained(folder, empty | {SAMPLES.file: "[]"})
+
+
+def _trained(folder: Path, beside: Mapping[str, str]) -> Trained:
+    """The training whose log lies in `folder`, with the content of the files beside it."""
+    shared = ("loss.csv", "speed.csv", training.METRICS, TOKENIZER)
+    log = {name: (folder / name).read_text(encoding="utf-8") for name in shared}
+    [trained] = training_files.from_texts({**log, **beside})
+    return trained
+
+
+def _sines(before: Transformer, after: Transformer) -> Iterator[dict[str, object]]:
+    """A row a feature of every damped sine: its parameters before and after the training."""
+    for sine in nonlinearities(before, after):
+        if sine.kind is not DampedSine:
+            continue
+        columns = {
+            f"{part}_{when}": values.tolist()
+            for when, found in (("before", sine.before), ("after", sine.after))
+            for part, values in found.items()
+        }
+        for feature, row in enumerate(pd.DataFrame(columns).to_dict("records")):
+            yield {"layer": sine.layer, "feature": feature, **row}
+
+
+def _samples(config: TrainingConfig, data: Data, model: Transformer) -> str:
+    """What the network makes of each prompt."""
+    longest = max((len(data.tokenizer.encode(prompt)) for prompt in config.prompts), default=0)
+    n_tokens = min(config.sample_tokens, config.context_length - longest - 1)
+    drawn = Sampling(temperature=config.temperature, top_p=config.top_p)
+    written = continuations(
+        model, data.tokenizer, config.prompts, n_tokens, drawn, seed=config.seed
+    )
+    samples = [
+        {"prompt": prompt, "temperature": drawn.temperature, "top_p": drawn.top_p, "text": text}
+        for prompt, text in zip(config.prompts, written, strict=True)
+    ]
+    return json.dumps(samples, indent=1, ensure_ascii=False) + "\n"
 
 
 PAGE = TinyCorpusPage()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -180,16 +180,12 @@ METRICS = Table(
     ),
     fixed=("train_loss", "val_loss", "perplexity", "corpus_path"),
 )  # fmt: skip
-STATED = Table(
-    METRICS.file,
-    METRICS.text,
-    (
-        *METRICS.columns,
-        Column("compiled", "Whether the step was compiled."),
-        Column("train_sha256", "Hash of the tokens of the training split."),
-        Column("validation_sha256", "Hash of the tokens of the validation split."),
-    ),
-)
+STATED = replace(METRICS, columns=(
+    *METRICS.columns,
+    Column("compiled", "Whether the step was compiled."),
+    Column("train_sha256", "Hash of the tokens of the training split."),
+    Column("validation_sha256", "Hash of the tokens of the validation split."),
+))  # fmt: skip
 """The file as a training writes it, which states more than is published of it."""
 
 
@@ -212,11 +208,7 @@ class Trained:
 
 
 def from_texts(texts: Mapping[str, str]) -> list[Trained]:
-    """The training whose files these are.
-
-    Raises:
-        ValueError: A file is not what its name says; names the file and what it lacks.
-    """
+    """The training whose files these are; ValueError names a file that lacks a column."""
     frames = []
     for one in (LOSS, SPEED, YARDSTICKS, SINE):
         frames.append(table.read_table(one.file, texts[one.file]))
@@ -228,7 +220,7 @@ def from_texts(texts: Mapping[str, str]) -> list[Trained]:
 
 
 STORE: RecordStore[Trained] = RecordStore(
-    (LOSS, SPEED, YARDSTICKS, SINE, SAMPLES, TOKENIZER, Table(METRICS.file, "", ())),
+    (LOSS, SPEED, YARDSTICKS, SINE, SAMPLES, TOKENIZER, METRICS),
     lambda records: {name: text for record in records for name, text in record.texts.items()},
     from_texts,
     lambda trained: f"loss {trained.metrics['val_loss']:.3f}",
