@@ -19,7 +19,12 @@ from tests.forging import forge
 
 COPIED = ("psannlm", "notebooks", "params", "book", "datasets", "CITATION.cff", "LICENSE")
 PARAMETERS = {"preset": "smoke", "base": ["respsann", "transformer"], "device": "cpu", "seed": 0}
-COLUMN = 'Column("cells", "Records.", heading="cells", value=lambda group: len(group.records)),'
+ADDED = {
+    "        shared.DEVICE,": 'Column("cells", "Records.", heading="cells"),',
+    '        "label", "mode", "precision", "batch_tokens", SPEED': '"cells",',
+    '            "step_seconds": ': '"cells": len(records),',
+}
+"""Lines for a column of the throughput page: declared, shown and computed, each before another."""
 CELLS = (
     "from psannlm.evidence import session\nfrom psannlm.pages.toy.page import PAGE\n\n"
     "page = session.start(PAGE)\npage.machine()",
@@ -83,14 +88,17 @@ def run(project) -> Path:
 
 
 @pytest.mark.slow
-def test_its_run_is_whole_and_its_table_computed(run):
+def test_its_run_is_whole_its_table_computed_and_a_row_measured_again(project, run):
     manifest = json.loads((run / "run.json").read_text())
+    files = {"toy.ipynb", "toy.csv", "letters.csv", "lengths_letters.svg", "README.md"}
+    said = python(project, "-m", "psannlm", "rerun", str(run), "--row", "2")
 
     assert manifest["status"] == "complete"
-    assert {"toy.ipynb", "toy.csv", "letters.csv", "lengths_letters.svg", "README.md"} <= set(
-        manifest["artifacts"]
-    )
+    assert files <= set(manifest["artifacts"])
     assert (run / "toy.csv").read_text().splitlines()[1] == f"respsann,8,{8**0.5}"
+    assert "row 2 of toy.csv" in said
+    assert "page toy: transformer" in said
+    assert "overall: INSIDE" in said
 
 
 @pytest.mark.slow
@@ -125,35 +133,24 @@ def test_the_book_has_its_page_everywhere(project):
 def test_a_digit_that_its_records_deny_is_refused(project, run, tmp_path):
     check = "import sys; from pathlib import Path; from psannlm.evidence.runs import load; "
     check += "from psannlm.run.check import check; check(load(Path(sys.argv[1]))); print('sound')"
-    forged = tmp_path / run.name
-    shutil.copytree(run, forged)
+    forged = shutil.copytree(run, tmp_path / run.name)
 
     assert "sound" in python(project, "-c", check, str(run))
     forge(forged, "toy.csv", lambda text: text.replace("respsann,8,", "respsann,9,"))
     assert "letters is '9', the records give '8'" in python(project, "-c", check, str(forged))
-    shutil.rmtree(forged)
-    shutil.copytree(run, forged)
     (forged / "toy.csv").write_text("base,letters,root\n")
     assert "toy.csv was altered" in python(project, "-c", check, str(forged))
 
 
 @pytest.mark.slow
-def test_a_row_is_measured_again(project, run):
-    said = python(project, "-m", "psannlm", "rerun", str(run), "--row", "2")
-
-    assert "row 2 of toy.csv" in said
-    assert "page toy: transformer" in said
-    assert "overall: INSIDE" in said
-
-
-@pytest.mark.slow
-def test_a_column_of_one_line_stands_wherever_its_table_does(project):
+def test_a_column_of_its_tables_alone_stands_wherever_they_do(project):
     tables = project / "psannlm" / "pages" / "throughput" / "tables.py"
     text = tables.read_text()
-    mark = "        DEVICE.but("
-    tables.write_text(
-        text.replace(mark, f"        {COLUMN}\n{mark}").replace("SHOWN = (", 'SHOWN = ("cells",')
-    )
+    more = text
+    for before, line in ADDED.items():
+        assert more.count(before) == 1
+        more = more.replace(before, f"{line}\n{before}")
+    tables.write_text(more)
     source = next(
         path.parent
         for path in (ROOT / "reports" / "benchmarks").glob("*/run.json")

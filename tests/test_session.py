@@ -162,9 +162,9 @@ def test_the_best_checkpoint_is_not_written_where_nobody_wants_it(tmp_path, corp
 def test_a_training_of_less_than_an_epoch_tells_the_mean_of_its_steps(tmp_path, corpus) -> None:
     done = train(tmp_path, config_of(corpus, epochs=0.5))
 
-    [mean] = column(tmp_path, "train_loss", "epoch")
     steps = column(tmp_path, "train_loss")
-    assert done.metrics["train_loss"] == mean == pytest.approx(sum(steps) / len(steps))
+    assert column(tmp_path, "train_loss", "epoch") == [done.metrics["train_loss"]]
+    assert done.metrics["train_loss"] == pytest.approx(sum(steps) / len(steps))
 
 
 def test_a_folder_with_another_training_is_refused_and_left_as_it_is(folder, corpus) -> None:
@@ -177,14 +177,14 @@ def test_a_folder_with_another_training_is_refused_and_left_as_it_is(folder, cor
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+LONG = {"context_length": 4096, "batch_tokens": 4096, "pass_tokens": 4096}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"tokenizer": "bpe", "vocab_size": 9999}, "vocab_size must be at most"),
-        (
-            {"context_length": 4096, "batch_tokens": 4096, "pass_tokens": 4096},
-            r"must hold context_length \+ 1 = 4097 tokens",
-        ),
+        (LONG, r"must hold context_length \+ 1 = 4097 tokens"),
     ],
 )
 def test_a_training_that_is_refused_claims_no_folder(tmp_path, corpus, changes, message) -> None:
@@ -288,13 +288,8 @@ def test_a_training_killed_again_and_again_is_ended_by_its_command_without_a_tra
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     arguments = ("train", "--config", str(tmp_path / "c.yaml"), "--out", str(part))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PSANNLM_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-m", "psannlm", *arguments],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "psannlm", *arguments]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
     assert str(part) in done.stdout
