@@ -6,6 +6,7 @@ import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from psannlm.evidence.session import Session
 from psannlm.pages.peer import plan as peer
 from psannlm.pages.peer.page import PAGE
 from psannlm.pages.peer.plan import WORKER, Setting, SideTask, environment, plan, protocol_plan
-from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SIDES
+from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SIDES, split
 from tests import stand_in
 from tests.pages import open_session
 from tests.peers import peer_config, side_task
@@ -71,20 +72,11 @@ def started(monkeypatch):
     return tasks
 
 
-@pytest.fixture
-def failing(monkeypatch):
-    """Lets the installation fail with an error; tells how often it was tried."""
-    tries = []
-
-    def fail_with(error: Exception) -> list[str]:
-        def install(requirement):
-            tries.append(requirement)
-            raise error
-
-        monkeypatch.setattr(peer, "environment", install)
-        return tries
-
-    return fail_with
+def failing(monkeypatch, error: Exception) -> Mock:
+    """Lets the installation fail with an error."""
+    install = Mock(side_effect=error)
+    monkeypatch.setattr(peer, "environment", install)
+    return install
 
 
 def test_every_block_has_every_cell_once_and_each_leaves_a_record_a_work(started):
@@ -138,19 +130,23 @@ def test_both_interpreters_run_the_same_script_and_neither_looks_beside_it():
     ],
 )
 def test_a_package_that_cannot_be_installed_is_tried_once_and_ours_is_measured(
-    error, reason, started, failing
+    error, reason, started, monkeypatch
 ):
-    tries = failing(error)
+    install = failing(monkeypatch, error)
 
-    records = compare(CONFIG)
+    cells, protocol = split(compare(config_of(protocol_batch_tokens=(1024,))))
 
-    assert tries == ["psannlm==9.9.9"]
-    for record in records:
-        failed = record.side == PUBLISHED
-        assert record.status == ("failed" if failed else "ok")
-        assert record.reason.startswith(reason) if failed else record.reason == ""
-    assert {r.side for r in records} == set(SIDES)
-    assert all(r.started_at for r in records)
+    install.assert_called_once_with("psannlm==9.9.9")
+    for cell in (*cells, *protocol):
+        assert cell.status == ("failed" if cell.side == PUBLISHED else "ok")
+        assert cell.started_at
+    assert {cell.side for cell in cells} == set(SIDES)
+    assert all(cell.reason == "" for cell in cells if cell.status == "ok")
+    failed = [cell for cell in protocol if cell.status == "failed"]
+    assert len(failed) == len(protocol) / 2 == 2 * 6
+    assert {cell.value for cell in failed} == {None}
+    lost = [cell for cell in (*cells, *protocol) if cell.status == "failed"]
+    assert all(cell.reason.startswith(reason) for cell in lost)
 
 
 def test_what_cannot_fit_is_not_tried(started, monkeypatch):
@@ -204,16 +200,6 @@ def test_the_protocol_repeats_each_check_on_both_sides(started):
     assert peaks == {(None, "no peak here")}
     assert protocol(asked, done={cell.key for cell in cells}) == []
     assert protocol_plan(config_of(protocol_batch_tokens=())) == []
-
-
-def test_the_protocol_of_a_package_that_cannot_be_installed_is_failed_records(started, failing):
-    failing(ConfigError("no network"))
-
-    cells = protocol(config_of(protocol_batch_tokens=(1024,)))
-
-    failed = [c for c in cells if c.side == PUBLISHED]
-    assert len(failed) == len(cells) / 2 == 2 * 6
-    assert {(c.status, c.value, c.reason) for c in failed} == {("failed", None, "no network")}
 
 
 def test_a_killed_run_goes_on_where_it_broke_off(started, tmp_path, monkeypatch):
@@ -342,8 +328,8 @@ def test_a_requirement_names_one_version(requirement, installed):
 
 
 @pytest.mark.slow
-def test_our_side_is_measured_for_real(failing):
-    failing(ConfigError("no network"))
+def test_our_side_is_measured_for_real(monkeypatch):
+    failing(monkeypatch, ConfigError("no network"))
     one = config_of(base="sgrpsann", setting="defaults", n_repeats=1, precision="bf16")
 
     records = {(r.side, r.work): r for r in compare(one)}

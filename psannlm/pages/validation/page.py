@@ -119,16 +119,15 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         return found
 
     def numbers(self, run: Evidence) -> Iterator[Number]:
-        findings = self.store.read(run.manifest["artifacts"], run.text)
-        found = list(zip(findings, self.rows(run), strict=True))
+        found = list(zip(_findings(run), self.rows(run), strict=True))
         yield from _headlines(found)
         yield from _history(run, found)
 
     def summary(self, numbers: Sequence[Number]) -> str:
-        return prose.summary(numbers)
+        return prose.summary(_findings(numbers[0].run))
 
     def found(self, run: Evidence) -> str:
-        return prose.found([str(row.values["status"]) for row in self.rows(run)])
+        return prose.found(_findings(run))
 
     def judge(self, records: Sequence[Finding]) -> None:
         """Raise CheckFailedError, which names each failed check, its base and its reason."""
@@ -165,6 +164,10 @@ class ValidationPage(Page[ValidationConfig, Finding]):
             shown = (f"{n} of {n}", "shown only", f"{equal} of {n}")
             quantities.append(Quantity("the same to the digit", *shown, None))
         return Repeat(tuple(quantities), RULES)
+
+
+def _findings(run: Evidence) -> list[Finding]:
+    return stored.STORE.read(run.manifest["artifacts"], run.text)
 
 
 def _again(old: Measure, new: Measure | None) -> Quantity:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import pandas as pd
 from psannlm.checks import suite
 from psannlm.checks.findings import Finding, Measure
 from psannlm.evidence import text
-from psannlm.evidence.rows import Number
 from psannlm.evidence.text import UNKNOWN, literal, number_in_words
 from psannlm.pages.validation.records import STATUSES, counts
 
@@ -236,27 +236,21 @@ SECTIONS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
 """Pieces of the page beside its answer, by the name that the notebook uses."""
 
 
-def summary(numbers: Sequence[Number]) -> str:
+def summary(findings: Sequence[Finding]) -> str:
     """How many checks passed, which failed, which could not be made, over all bases."""
-    by_status = {status: _by_check(numbers, status) for status in STATUSES}
-    failed = ", ".join(f"{check} on {k}" for check, k in by_status["failed"].items() if k)
-    skipped = ", ".join(check for check, k in by_status["skipped"].items() if k)
+    by_status = {status: [f.check for f in findings if f.status == status] for status in STATUSES}
+    failed = (f"{check} on {n}" for check, n in Counter(by_status["failed"]).items())
     outcome = _outcome(
-        {status: sum(of.values()) for status, of in by_status.items()},
+        counts(findings),
         passed=", a check counted once a base",
-        failed=f" ({failed} of its bases)",
-        skipped=f" ({skipped})",
+        failed=f" ({', '.join(failed)} of its bases)",
+        skipped=f" ({', '.join(dict.fromkeys(by_status['skipped']))})",
     )
     return f"{outcome}."
 
 
-def _by_check(numbers: Sequence[Number], status: str) -> dict[str, int]:
-    mine = (n for n in numbers if n.column.headline and n.name.endswith(f".{status}"))
-    return {n.column.headline: int(n.value or 0) for n in mine}
-
-
-def found(statuses: Sequence[str]) -> str:
+def found(findings: Sequence[Finding]) -> str:
     """How many findings passed, in the table of runs."""
-    counted = {status: statuses.count(status) for status in ("failed", "skipped")}
-    rest = "".join(f", {n} {status}" for status, n in counted.items() if n)
-    return f"{statuses.count('passed')} of {len(statuses)} passed{rest}"
+    n = counts(findings)
+    rest = (f"{n[status]} {status}" for status in ("failed", "skipped") if n[status])
+    return ", ".join([f"{n['passed']} of {len(findings)} passed", *rest])
