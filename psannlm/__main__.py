@@ -73,14 +73,14 @@ def train(
     """
     from psannlm.bench.ceiling import measure_ceiling, rate
     from psannlm.model.bases import BASES
-    from psannlm.train import distributed, session
+    from psannlm.train import distributed, trainer
     from psannlm.train.recorder import ProgressBar
 
     if (config is None) == (resume is None):
         raise typer.BadParameter("give either --config FILE or --resume FOLDER")
-    source = config or (resume or Path()) / session.CONFIG
+    source = config or (resume or Path()) / trainer.CONFIG
     asked = parse(TrainingConfig, read_parameters(source), source=str(source), bases=tuple(BASES))
-    folder = resume or out or session.default_folder(source, asked)
+    folder = resume or out or trainer.default_folder(source, asked)
     with distributed.join(asked.device) as ranks:
 
         def ceiling() -> float:
@@ -89,7 +89,7 @@ def train(
 
         # Ranks that share a CPU cannot each have all of it.
         known = ceiling if ranks.world == 1 or ranks.device.type == "cuda" else None
-        found = session.train(asked, folder, ranks, ceiling=known, watch=ProgressBar()).metrics
+        found = trainer.train(asked, folder, ranks, ceiling=known, watch=ProgressBar()).metrics
         if ranks.is_first:
             print(
                 f"validation: loss {found['val_loss']:.4f} nats/token, perplexity "

@@ -31,7 +31,7 @@ from psannlm.config.parse import parse, read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.train.distributed import join
-from psannlm.train.session import train
+from psannlm.train.trainer import train
 
 with join("cpu") as ranks:
     for name in sys.argv[1:]:

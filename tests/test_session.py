@@ -23,11 +23,11 @@ from psannlm import ROOT
 from psannlm.config.parse import parse, read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
-from psannlm.train import session
+from psannlm.train import trainer
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.recorder import Progress
-from psannlm.train.session import CONFIG, METRICS, Session, default_folder
 from psannlm.train.tokenizer import Tokenizer
+from psannlm.train.trainer import CONFIG, METRICS, Session, default_folder
 from tests.tiny_trainings import column, processes, rows, session_in, training_config, write_text
 
 
@@ -53,8 +53,8 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
     order: list[str] = []
     folder = tmp_path_factory.mktemp("finished") / "a" / "b"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "_forget_peak", lambda device: order.append("forget"))
-        patch.setattr(session, "_peak_mib", lambda device: order.append("peak") or 7.5)
+        patch.setattr(trainer, "_forget_peak", lambda device: order.append("forget"))
+        patch.setattr(trainer, "_peak_mib", lambda device: order.append("peak") or 7.5)
         ceiling = lambda: order.append("ceiling") or next(rates)  # noqa: E731
         done = train(folder, config_of(corpus), ceiling=ceiling)
     # The peak is that of the training and not of the matrices of the ceiling.

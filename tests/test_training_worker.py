@@ -25,7 +25,7 @@ from psannlm.pages.shootout.arms import arms_of
 from psannlm.pages.shootout.plan import Cell, training_of
 from psannlm.pages.shootout.records import Score, Setting, TrainingRecord, from_json
 from psannlm.pages.shootout.worker import COMPILER, TrainingTask, leak_of, learned, main, measure
-from psannlm.train import session
+from psannlm.train import trainer
 from psannlm.train.checkpoint import checkpoints
 from psannlm.train.data import read
 from psannlm.train.trainer import Trainer
@@ -136,7 +136,7 @@ def test_a_leak_is_looked_for_in_float64_on_a_whole_context(monkeypatch) -> None
         return 0.25
 
     monkeypatch.setattr(training_worker, "leak", noted)
-    tokens, model = session.read(config).validation, build(config.network, seed=0)
+    tokens, model = trainer.read(config).validation, build(config.network, seed=0)
 
     assert leak_of(model, tokens) == 0.25
     assert seen == [(torch.float64, [tokens.ids[: config.context_length].tolist()])]
@@ -151,7 +151,7 @@ def test_logits_that_are_no_number_are_a_failure() -> None:
         model.norm.weight.fill_(math.inf)
 
     with pytest.raises(ArithmeticError, match="a logit of the trained network is not finite"):
-        leak_of(model, session.read(config).validation)
+        leak_of(model, trainer.read(config).validation)
 
 
 def test_the_test_split_is_left_alone_unless_the_training_is_compared(

@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from psannlm.config.training import TrainingConfig
-from psannlm.train import session
+from psannlm.train import trainer
 from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
-from psannlm.train.session import Session
-from psannlm.train.trainer import Trainer
+from psannlm.train.trainer import Session, Trainer
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 """One process, not several."""
@@ -77,8 +76,8 @@ def trained(folder: Path, data: Data, config: TrainingConfig, **options: Any) ->
 def session_in(folder: Path, config: TrainingConfig, cache: Path, **options: Any) -> Session:
     """A whole session of one process, whose data are kept in `cache`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "read", functools.partial(read, cache=cache))
-        return session.train(config, folder, ALONE, **options)
+        patch.setattr(trainer, "read", functools.partial(read, cache=cache))
+        return trainer.train(config, folder, ALONE, **options)
 
 
 def rows(folder: Path, per: str | None = None, name: str = "loss.csv") -> list[dict[str, str]]:

@@ -123,7 +123,7 @@ class NgramModel:
         """Count the grams of `text` up to `order` bytes, 1 to 8."""
         self.order = order
         self._levels: list[_Level] = []
-        grams, counts = _counted(_padded(text, order), order)
+        grams, counts = _counted(text, order)
         for length in range(order, 0, -1):
             self._levels.append(_level(grams, counts))
             # A shorter gram counts for the number of different bytes it was seen after.
@@ -134,7 +134,7 @@ class NgramModel:
     def bits(self, text: bytes) -> float:
         """Information of `text` in bits: the sum of -log2 of its bytes' probabilities."""
         total = 0.0
-        for codes in _codes(_padded(text, self.order), self.order):
+        for codes in _codes(text, self.order):
             total -= float(np.log2(self._probabilities(codes)).sum())
         return total
 
@@ -148,14 +148,11 @@ class NgramModel:
         return found
 
 
-def _padded(text: bytes, order: int) -> NDArray[np.uint8]:
-    return np.frombuffer(b"\n" * (order - 1) + text, dtype=np.uint8)
-
-
-def _codes(data: NDArray[np.uint8], order: int) -> Iterator[Codes]:
-    """The gram that ends at each position from `order - 1` on, in chunks."""
-    for start in range(0, len(data) - order + 1, CHUNK):
-        n = min(CHUNK, len(data) - order + 1 - start)
+def _codes(text: bytes, order: int) -> Iterator[Codes]:
+    """The gram that ends at each byte, in chunks."""
+    data = np.frombuffer(b"\n" * (order - 1) + text, dtype=np.uint8)
+    for start in range(0, len(text), CHUNK):
+        n = min(CHUNK, len(text) - start)
         codes = np.zeros(n, dtype=np.uint64)
         for place in range(order):
             codes <<= np.uint64(8)
@@ -163,10 +160,10 @@ def _codes(data: NDArray[np.uint8], order: int) -> Iterator[Codes]:
         yield codes
 
 
-def _counted(data: NDArray[np.uint8], order: int) -> tuple[Codes, NDArray[np.int64]]:
-    """Different grams, sorted, and how often each stands in `data`."""
+def _counted(text: bytes, order: int) -> tuple[Codes, NDArray[np.int64]]:
+    """Different grams, sorted, and how often each stands in `text`."""
     grams, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
-    for codes in _codes(data, order):
+    for codes in _codes(text, order):
         new, n_new = np.unique(codes, return_counts=True)
         grams, counts = np.append(grams, new), np.append(counts, n_new)
         by_code = np.argsort(grams, kind="stable")  # each gram once, with the sum of its counts

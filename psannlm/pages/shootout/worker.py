@@ -25,11 +25,11 @@ from psannlm.files import MIB
 from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.records import Learned, Point, Score
-from psannlm.train import session
+from psannlm.train import trainer
 from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
 from psannlm.train.pretrained import HIGH, LOW, nonlinearities
-from psannlm.train.session import Session
+from psannlm.train.trainer import Session
 
 COMPILER = (
     "torch._dynamo.backends.inductor",
@@ -73,7 +73,7 @@ def measure(task: TrainingTask, mode: str) -> dict[str, Any]:
     """
     config = parse(TrainingConfig, task.config, source=f"the task of the {mode}")
     folder, steps_ended = Path(task.folder), list[float]()
-    done = session.train(
+    done = trainer.train(
         config,
         folder,
         Ranks(0, 1, select_device(config.device)),

@@ -26,7 +26,7 @@ from psannlm.pages.shootout.comparison import SMALLEST_EFFECT
 from psannlm.pages.tiny_corpus import bounds, figures, prose
 from psannlm.pages.tiny_corpus import tables as training_files
 from psannlm.pages.tiny_corpus.tables import METRICS, SAMPLES, SINE, YARDSTICKS, Trained
-from psannlm.train import session as training
+from psannlm.train import trainer as training
 from psannlm.train.compression import yardsticks
 from psannlm.train.data import Data, limits, sources
 from psannlm.train.distributed import Ranks
