@@ -73,14 +73,8 @@ def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Two ranks whose cache is `folder` / cache."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PSANNLM_CACHE": str(folder / "cache")}
-    return subprocess.run(
-        [*command, *arguments],
-        env=os.environ | own,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    options = {"env": os.environ | own, "cwd": ROOT, "capture_output": True, "text": True}
+    return subprocess.run([*command, *arguments], timeout=300, **options)
 
 
 def launched(folder: Path, *names: str) -> str:
@@ -145,14 +139,10 @@ def test_two_ranks_learn_what_one_process_learns_from_the_joined_batch(trainings
         assert furthest(pair, alone) < tolerance
     assert [path.name for path in checkpoints(pair)] == [p.name for p in checkpoints(alone)]
     for file in ("model.safetensors", "optimizer.safetensors"):
-        a, b = (
-            {
-                name: (tensor.shape, tensor.dtype)
-                for name, tensor in weights_of(folder, file).items()
-            }
-            for folder in (pair, alone)
-        )
-        assert a == b
+        a, b = (weights_of(folder, file) for folder in (pair, alone))
+        assert {k: (t.shape, t.dtype) for k, t in a.items()} == {
+            k: (t.shape, t.dtype) for k, t in b.items()
+        }
 
 
 def broken_off(source: Path, target: Path) -> None:

@@ -41,8 +41,11 @@ def document_tokens(*lengths: int, end: int = 4) -> Tokens:
 
 
 def evaluated(tokens: Tokens, batch: int = 2, ranks: Ranks = ALONE) -> Evaluation:
-    objective = NextToken(network(), "fp32", 7)
-    return evaluate(objective, tokens, T, batch=batch, ranks=ranks)
+    objective = NextToken(network(), "fp32", 7).train(batch == 2)
+    found = evaluate(objective, tokens, T, batch=batch, ranks=ranks)
+    assert objective.training is (batch == 2)  # mode and gradients stay as they were
+    assert all(parameter.grad is None for parameter in objective.parameters())
+    return found
 
 
 @torch.no_grad()
@@ -104,16 +107,6 @@ def test_ranks_share_an_evaluation_without_changing_it(world: int, monkeypatch) 
     assert sum(nats) == pytest.approx(found.loss * found.n_tokens, rel=1e-12)
     # FSDP2 gathers weights in each call: a rank that called less often would be waited for.
     assert calls == [math.ceil(found.n_tokens / T / world)] * world
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_an_evaluation_leaves_mode_and_gradients_as_they_were(training: bool) -> None:
-    objective = NextToken(network(), "fp32", 7).train(training)
-
-    evaluate(objective, split_of(30), T, batch=2, ranks=ALONE)
-
-    assert objective.training is training
-    assert all(parameter.grad is None for parameter in objective.parameters())
 
 
 @pytest.mark.parametrize("end", [0, 4])

@@ -106,16 +106,16 @@ def told(**changes: object) -> list[LearnedNonlinearity]:
 
 
 def test_every_sine_is_told_with_all_its_parameters_before_and_after() -> None:
-    config = tiny(base="waveresnet", wave="interleave")
-    sine = moved(config).blocks[1].mlp.nonlinearity
+    options = {"base": "waveresnet", "wave": "interleave"}
+    sine = moved(tiny(**options)).blocks[1].mlp.nonlinearity
 
-    found = told(base="waveresnet", wave="interleave")
+    found = told(**options)
 
     assert [one.layer for one in found] == ["0 mlp", "0 wave", "1 mlp", "1 wave"]
     assert {one.kind for one in found} == {DampedSine}
     for part in ("amplitude", "frequency", "decay"):
         assert torch.equal(found[2].after[part], getattr(sine, part).detach())
-    assert found[2].before["decay"].tolist() == pytest.approx([0.01] * config.d_mlp)
+    assert found[2].before["decay"].tolist() == pytest.approx([0.01] * 12)
     assert not found[2].after["amplitude"].requires_grad
 
 

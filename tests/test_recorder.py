@@ -12,40 +12,25 @@ import pytest
 import torch
 
 from psannlm.config.schema import ConfigError
-from psannlm.train import recorder as recorder_module
+from psannlm.train import recorder as module
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation
 from psannlm.train.journal import FILES, LOSS, Journal
 from psannlm.train.plan import Plan, rate_at
-from psannlm.train.recorder import (
-    CUDA_PATIENCE,
-    DivergenceError,
-    Progress,
-    ProgressBar,
-    Recorder,
-    Tally,
-)
+from psannlm.train.recorder import DivergenceError, Progress, Recorder, Tally
 from tests.tiny_trainings import ALONE, column, rows, training_config
 
 PLAN = Plan(
-    n_steps=10,
-    n_windows=20,
-    context_length=16,
-    batch_sequences=4,
-    pass_sequences=4,
-    n_passes=1,
-    evaluations=frozenset({5, 10}),
-    epoch_ends={5: 1, 10: 2},
-    checkpoint_steps=5,
-)
+    n_steps=10, n_windows=20, context_length=16, batch_sequences=4, pass_sequences=4, n_passes=1,
+    evaluations=frozenset({5, 10}), epoch_ends={5: 1, 10: 2}, checkpoint_steps=5,
+)  # fmt: skip
 ONE = torch.tensor(1.0)
 
 
 class Clock:
     """Time that passes only when told to."""
 
-    def __init__(self) -> None:
-        self.now = 100.0
+    now = 100.0
 
     def perf_counter(self) -> float:
         return self.now
@@ -54,7 +39,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(recorder_module, "time", clock)
+    monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -98,17 +83,20 @@ def test_a_step_is_logged_with_all_that_is_known_of_it(tmp_path, clock) -> None:
     ]
 
 
-def test_steps_between_two_looks_share_their_time(tmp_path, clock) -> None:
+def test_steps_between_two_looks_share_their_time_and_one_that_is_no_number_is_found(
+    tmp_path, clock
+) -> None:
     noted = recorder(tmp_path)
-    for step in (1, 2, 3, 4):
-        noted.add(step, ONE, ONE, 0.0)
+    for step, loss in ((1, 2.0), (2, 2.0), (3, math.nan), (4, math.nan)):
+        noted.add(step, torch.tensor(loss), ONE, 0.0)
     clock.now += 2.0
 
-    noted.look()
-    noted.look()  # nothing is left to log
+    with pytest.raises(DivergenceError, match="loss is nan at step 3 of 10: over the 2 steps"):
+        noted.look()
 
-    assert [row["step_seconds"] for row in speed(tmp_path)] == [0.5] * 4
-    assert [row["elapsed_seconds"] for row in speed(tmp_path)] == [0.5, 1.0, 1.5, 2.0]
+    assert column(tmp_path, "step") == [1, 2, 3]
+    assert [row["step_seconds"] for row in speed(tmp_path)] == [0.5] * 3
+    assert [row["elapsed_seconds"] for row in speed(tmp_path)] == [0.5, 1.0, 1.5]
 
 
 def test_a_cpu_is_looked_at_every_step_and_a_gpu_every_few(tmp_path) -> None:
@@ -119,7 +107,7 @@ def test_a_cpu_is_looked_at_every_step_and_a_gpu_every_few(tmp_path) -> None:
         one.add(1, ONE, ONE, 0.0)
         assert one.is_due  # what compiles is told apart
     gpu.look()
-    for step in range(2, CUDA_PATIENCE + 2):
+    for step in range(2, module.CUDA_PATIENCE + 2):
         assert not gpu.is_due
         gpu.add(step, ONE, ONE, 0.0)
     assert gpu.is_due
@@ -151,20 +139,20 @@ def test_an_evaluation_is_logged_and_the_lowest_loss_remembered(tmp_path) -> Non
         noted.evaluated(step, evaluation(loss))
 
     assert (noted.tally.best_step, noted.tally.best_loss) == (5, 1.5)
-    first, found = rows(tmp_path, "evaluation")[0], evaluation(3.0)
-    assert [float(first[name]) for name in ("val_loss", "bits_per_byte", "perplexity", "top1")] == [
-        3.0, found.bits_per_byte, found.perplexity, 0.25,
-    ]  # fmt: skip
-    assert first["train_loss"] == first["learning_rate"] == ""
+    [first, *_], found = rows(tmp_path, "evaluation"), evaluation(3.0)
+    measures = {name: float(first[name]) for name in ("bits_per_byte", "perplexity", "top1")}
+    assert measures == {name: getattr(found, name) for name in measures}
+    assert (first["val_loss"], first["train_loss"], first["learning_rate"]) == ("3.0", "", "")
+    with pytest.raises(DivergenceError, match="validation loss is nan at step 10 of 10"):
+        noted.evaluated(10, evaluation(math.nan))
+    assert noted.tally.best_step == 5
 
 
 def test_sums_go_on_from_those_of_a_checkpoint_and_begin_anew_with_an_epoch(
     tmp_path, clock
 ) -> None:
-    tally = Tally(
-        step=4, epoch_loss=10.0, epoch_steps=4, elapsed_seconds=8.0, best_loss=1.0, best_step=2
-    )
-    noted = recorder(tmp_path, tally=tally)
+    so_far = {"epoch_loss": 10.0, "epoch_steps": 4, "elapsed_seconds": 8.0, "best_loss": 1.0}
+    noted = recorder(tmp_path, tally=Tally(step=4, best_step=2, **so_far))
 
     for step in range(5, 11):
         clock.now += 2.0
@@ -196,21 +184,16 @@ def test_the_loss_is_the_mean_of_ranks_of_which_the_first_alone_speaks_and_write
     assert noted.tally.epoch_loss == 3.0
 
 
-def test_the_watcher_is_told_speed_share_of_the_ceiling_and_time_left(tmp_path, clock) -> None:
+def test_the_watcher_is_told_speed_and_share_of_the_ceiling(tmp_path, clock) -> None:
     told: list[Progress] = []
-    noted = recorder(
-        tmp_path, watch=told.append, ceiling=64000.0, tally=Tally(step=3, elapsed_seconds=6.0)
-    )
-    clock.now += 2.0
+    noted = recorder(tmp_path, watch=told.append, ceiling=64000.0)
 
-    note(noted, 4, 1.5)
-    clock.now += 2.0
+    for step in (4, 5):
+        clock.now += 2.0  # for 128 tokens
+        note(noted, step, 1.5)
+        noted.ceiling = None
 
-    # 128 tokens in 2 s; 4 steps in 8 s leave 12 s for the other 6.
-    assert told == [Progress(4, 10, 1.5, tokens_per_s=64.0, mfu=1.0)]
-    noted.ceiling = None
-    note(noted, 5, 1.5)
-    assert told[1].mfu is None
+    assert told == [Progress(4, 10, 1.5, 64.0, mfu=1.0), Progress(5, 10, 1.5, 64.0, mfu=None)]
 
 
 LATE = (
@@ -237,7 +220,7 @@ FP16 = "fp16 has overflowed; use precision: bf16$"
     ],
 )
 def test_what_is_no_number_ends_a_training_and_its_likely_cause_is_named(
-    tmp_path, config, before: list[float], loss: float, norm: float, message: str
+    tmp_path, config, before, loss, norm, message
 ) -> None:
     noted = recorder(tmp_path, config=config)
     for step, earlier in enumerate(before, start=1):
@@ -245,27 +228,6 @@ def test_what_is_no_number_ends_a_training_and_its_likely_cause_is_named(
 
     with pytest.raises(DivergenceError, match=message):
         note(noted, len(before) + 1, loss, norm)
-
-
-def test_an_evaluation_that_is_no_number_ends_the_training_and_is_not_the_best(tmp_path) -> None:
-    noted = recorder(tmp_path)
-    note(noted, 5, 2.0)
-
-    with pytest.raises(DivergenceError, match="validation loss is nan at step 5 of 10"):
-        noted.evaluated(5, evaluation(math.nan))
-
-    assert noted.tally.best_step is None
-
-
-def test_a_step_that_is_no_number_is_found_among_those_of_one_look(tmp_path) -> None:
-    noted = recorder(tmp_path)
-    for step, loss in ((1, 2.0), (2, 2.0), (3, math.nan), (4, math.nan)):
-        noted.add(step, torch.tensor(loss), ONE, 0.0)
-
-    with pytest.raises(DivergenceError, match="loss is nan at step 3 of 10: over the 2 steps"):
-        noted.look()
-
-    assert column(tmp_path, "step") == [1, 2, 3]
 
 
 def step(number: int) -> dict[str, Any]:
@@ -286,11 +248,9 @@ def test_a_new_journal_has_its_columns_and_then_each_row_at_once_to_the_last_dig
 ) -> None:
     journal.add("speed.csv", {"step": 1, "step_seconds": 1e-7})
 
-    lines = {path.name: path.read_text().splitlines() for path in tmp_path.iterdir()}
-    assert {name: found[0] for name, found in lines.items()} == {
-        name: ",".join(columns) for name, columns in FILES.items()
-    }
-    assert lines["speed.csv"][1:] == ["1,1e-07,,"]
+    for name, columns in FILES.items():
+        assert (tmp_path / name).read_text().splitlines()[0] == ",".join(columns)
+    assert (tmp_path / "speed.csv").read_text().splitlines()[1:] == ["1,1e-07,,"]
     [row] = rows(tmp_path)
     assert float(row["train_loss"]) == 1 / 3 + 1
     assert {name for name in LOSS if row[name]} == {"per", "step", "train_loss"}
@@ -357,25 +317,19 @@ def test_a_folder_that_cannot_be_written_and_a_full_disk_are_messages(
         journal.add("loss.csv", step(1))
 
 
-def progress(step: int, n_steps: int, mfu: float | None = 0.375) -> Progress:
-    return Progress(step, n_steps, 2.34567, tokens_per_s=12345.6, mfu=mfu)
-
-
 def test_the_bar_counts_from_where_it_goes_on_and_shows_speed_and_share_of_the_machine() -> None:
     screen = io.StringIO()
-    bar = ProgressBar(screen)
+    bar = module.ProgressBar(screen)
     for step in (90, 95, 99, 100):
-        assert bar.bar is None or bar.bar.n == {95: 90, 99: 95, 100: 99}[step]
-        bar(progress(step, 100))
+        bar(Progress(step, 100, 2.34567, tokens_per_s=12345.6, mfu=0.375))
     first, *_, last = [line for line in re.split(r"[\r\n]", screen.getvalue()) if line.strip()]
 
     assert " 89/100 " in first
-    assert " 100/100 " in last
     assert last.startswith("100%")
+    assert " 100/100 " in last
     assert "loss 2.346, 12,346 tokens/s, MFU 38%" in last
-
     bar.file = again = io.StringIO()
     for step in range(1, 5):  # the share is not always known
-        bar(progress(step, 4, mfu=None))
+        bar(Progress(step, 4, 2.0, tokens_per_s=1.0, mfu=None))
     assert " 4/4 " in again.getvalue()
     assert "MFU" not in again.getvalue()

@@ -34,13 +34,14 @@ KINDS = ["bytes", "bpe", "gpt2"]
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def write_ranks(path: Path, longer: list[bytes], first: int = 0) -> Path:
+# A file that ranks all bytes.
+RANKED = "".join(f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256))
+
+
+def write_ranks(path: Path, longer: list[bytes]) -> Path:
     """A file that ranks all bytes and then the tokens of `longer`."""
-    tokens = [bytes([byte]) for byte in range(256)] + longer
-    lines = [
-        f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(tokens, first)
-    ]
-    path.write_text("\n".join(lines) + "\n")
+    lines = [f"{base64.b64encode(t).decode()} {rank}\n" for rank, t in enumerate(longer, 256)]
+    path.write_text(RANKED + "".join(lines))
     return path
 
 
@@ -151,23 +152,6 @@ def test_more_or_fewer_ids_than_the_text_supports_are_refused_with_their_number(
             train_bpe([text], asked)
 
 
-def test_words_are_merged_lowest_rank_first(made, tmp_path):
-    ranks = read_ranks(write_ranks(tmp_path / "ranks", LONGER))
-    chance = random.Random(2)
-
-    for _ in range(300):
-        word = chance.choice(["", " "]) + "".join(chance.choices("thecaé", k=chance.randint(1, 9)))
-        parts = [bytes([byte]) for byte in word.encode()]
-        while len(parts) > 1:
-            joined = [ranks.get(parts[i] + parts[i + 1], 999) for i in range(len(parts) - 1)]
-            if min(joined) == 999:
-                break
-            at = joined.index(min(joined))
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-
-        assert made["gpt2"].encode(word) == [ranks[part] for part in parts]
-
-
 @each_kind
 def test_the_ids_of_pieces_are_the_ids_of_the_text(made, kind):
     text = wild_text(random.Random(3), 3000)
@@ -195,26 +179,23 @@ def test_merges_are_found_in_the_order_of_their_ranks(tmp_path, longer, merges):
     assert [b" ".join(pair).decode() for pair in merges_of(ranks)] == merges
 
 
-@pytest.mark.parametrize("line", ["", "IQ==", "IQ== x", "I Q 0", "é 3", "!!!! 3"])
-def test_a_line_that_is_no_rank_is_refused_by_its_number(tmp_path, line):
-    path = write_ranks(tmp_path / "ranks", [])
-    path.write_bytes(path.read_bytes() + line.encode() + b"\n")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *((f"{RANKED}{line}\n", "line 257 must be") for line in ("", "IQ==", "IQ== x", "I Q 0")),
+        (f"{RANKED}!!!! 3\n", "line 257 must be"),
+        (f"{RANKED}é 3\n", "cannot be read as ranks"),
+        (RANKED.replace(" 0\n", " 256\n"), "must rank its tokens 0 to 255, each once"),
+        (f"{RANKED}YQ== 256\n", "must rank its tokens 0 to 256, each once"),
+        ("YQ== 0\nYg== 1\n", "must rank all 256 bytes, 254 are missing"),
+        (f"{RANKED}YWJj 256\n", "b'abc' of rank 256 is no pair of tokens of lower rank"),
+    ],
+)
+def test_a_file_of_no_ranks_of_byte_pairs_is_refused_by_its_rule(tmp_path, content, message):
+    (tmp_path / "ranks").write_text(content)
 
-    with pytest.raises(ConfigError, match=r"line 257 must be|cannot be read as ranks"):
-        read_ranks(path)
-
-
-def test_ranks_with_a_gap_twice_without_all_bytes_or_of_no_pair_are_refused(tmp_path):
-    path = tmp_path / "ranks"
-    with pytest.raises(ConfigError, match="must rank its tokens 0 to 255, each once"):
-        read_ranks(write_ranks(path, [], first=1))
-    with pytest.raises(ConfigError, match="must rank its tokens 0 to 256, each once"):
-        read_ranks(write_ranks(path, [b"a"]))
-    path.write_text("YQ== 0\nYg== 1\n")
-    with pytest.raises(ConfigError, match="must rank all 256 bytes, 254 are missing"):
-        read_ranks(path)
-    with pytest.raises(ConfigError, match=r"b'abc' of rank 256 is no pair of tokens of lower rank"):
-        list(merges_of(read_ranks(write_ranks(path, [b"abc"]))))
+    with pytest.raises(ConfigError, match=message):
+        gpt2_tokenizer(tmp_path / "ranks")
 
 
 def foreign(change) -> str:

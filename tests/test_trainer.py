@@ -22,20 +22,9 @@ from psannlm.train.objective import is_decayed
 from psannlm.train.plan import rate_at
 from psannlm.train.recorder import DivergenceError, Progress
 from psannlm.train.trainer import Trainer
-from tests.tiny_trainings import (
-    begun,
-    column,
-    data_for,
-    trained,
-    training_config,
-    write_text,
-)
+from tests.tiny_trainings import begun, column, data_for, trained, training_config, write_text
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
-# torch's own compiler still uses what torch has deprecated.
-compiles = pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning"
-)
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +71,13 @@ def test_steps_are_those_of_a_plain_loop(tmp_path, data, base: str) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_small_passes_and_saved_memory_change_nothing_that_is_learned(tmp_path, data, base) -> None:
-    options = {"base": base, "epochs": 0.5}
-    trained(tmp_path / "whole", data, short(**options))
-    trained(tmp_path / "small", data, short(pass_tokens=64, **options))
-    trained(tmp_path / "saving", data, short(grad_checkpoint=True, **options))
-
     whole, small, saving = (tmp_path / name for name in ("whole", "small", "saving"))
+    options = {"base": base, "epochs": 0.5}
+
+    trained(whole, data, short(**options))
+    trained(small, data, short(pass_tokens=64, **options))
+    trained(saving, data, short(grad_checkpoint=True, **options))
+
     assert column(saving, "train_loss") == column(whole, "train_loss")
     assert column(small, "train_loss") == pytest.approx(column(whole, "train_loss"), abs=1e-6)
     assert column(small, "grad_norm") == pytest.approx(column(whole, "grad_norm"), rel=1e-5)
@@ -205,12 +195,11 @@ def test_fp16_leaves_out_a_step_that_overflows_and_goes_on(tmp_path, data) -> No
 
     trainer.run()
 
-    norms = column(tmp_path, "grad_norm")
-    assert norms[0] == math.inf
-    assert all(map(math.isfinite, norms[1:]))
+    first, *others = column(tmp_path, "grad_norm")
+    assert first == math.inf
+    assert all(map(math.isfinite, [*others, *column(tmp_path, "train_loss")]))
     scale = begun(tmp_path, data, trainer.config).scaler.get_scale()
     assert scale == trainer.scaler.get_scale() == 2.0**18
-    assert all(map(math.isfinite, column(tmp_path, "train_loss")))
 
 
 def test_an_overflow_seen_by_one_optimizer_leaves_out_the_step_of_the_other(tmp_path, data) -> None:
@@ -225,24 +214,21 @@ def test_an_overflow_seen_by_one_optimizer_leaves_out_the_step_of_the_other(tmp_
         assert torch.equal(tensor, before[name])
 
 
-def test_steps_evaluations_and_epochs_are_told_and_logged_where_the_plan_says(
-    tmp_path, data
-) -> None:
+def test_steps_evaluations_and_epochs_are_told_and_logged_as_planned(tmp_path, data) -> None:
     told: list[Progress] = []
     trainer = trained(tmp_path, data, short(epochs=2), watch=told.append, ceiling=1e9)
 
-    ends = trainer.plan.epoch_ends
+    ends, losses = trainer.plan.epoch_ends, column(tmp_path, "train_loss")
     assert column(tmp_path, "step", "evaluation") == sorted(trainer.plan.evaluations)
     assert column(tmp_path, "step", "epoch") == list(ends) == [6, 12]
     assert column(tmp_path, "epoch", "epoch") == list(ends.values())
     assert column(tmp_path, "val_loss", "epoch")[-1] == trainer.last_evaluation.loss
-    losses = column(tmp_path, "train_loss")
     means = [sum(losses[:6]) / 6, sum(losses[6:]) / 6]
     assert column(tmp_path, "train_loss", "epoch") == pytest.approx(means, rel=1e-12)
     assert [(one.step, one.n_steps) for one in told] == [(step, 12) for step in range(1, 13)]
     flops = 3 * cost_of(short().network, Shape(1, 16)).model_flops / 16
-    for one in told:
-        assert one.mfu == pytest.approx(one.tokens_per_s * flops / 1e9, rel=1e-12)
+    shares = [one.tokens_per_s * flops / 1e9 for one in told]
+    assert [one.mfu for one in told] == pytest.approx(shares, rel=1e-12)
 
 
 def test_a_missing_compiler_leaves_the_training_eager(tmp_path, data, monkeypatch) -> None:
@@ -251,8 +237,8 @@ def test_a_missing_compiler_leaves_the_training_eager(tmp_path, data, monkeypatc
     assert not begun(tmp_path, data, short(compile=True)).compiled
 
 
-@compiles
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     "changes", [{"base": "sgrpsann"}, {"base": "waveresnet", "grad_checkpoint": True}]

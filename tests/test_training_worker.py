@@ -55,7 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "read", functools.partial(read, cache=cache))
+    monkeypatch.setattr(trainer, "read", functools.partial(read, cache=cache))
 
 
 def config_of(arm: str, **changes: Any) -> TrainingConfig:
@@ -75,7 +75,7 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tra
     """A task, and what was found of it."""
     task = task_of(tmp_path_factory.mktemp("finished"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "read", functools.partial(read, cache=cache))
+        patch.setattr(trainer, "read", functools.partial(read, cache=cache))
         return task, measure(task, "training")
 
 
