@@ -1,5 +1,6 @@
 """What is fetched has the hash of the recipe or does not stay, and what goes wrong is named."""
 
+import functools
 import hashlib
 import http.server
 import os
@@ -112,65 +113,42 @@ def test_a_client_that_is_missing_or_leaves_nothing_is_named(registry, tmp_path,
     (registry / "served").unlink()
     with pytest.raises(ConfigError, match="books: expected one file to come, got none"):
         fetch_file(NPM, tmp_path / "cache")
-
+    with pytest.raises(ConfigError, match="npm cannot be written: File exists; make room"):
+        fetch_file(NPM, registry / "npm")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"books 1\.0 cannot be fetched: npm is missing; install"):
         fetch_file(NPM, tmp_path / "cache")
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "cache").touch()
-
-    with pytest.raises(ConfigError, match="cache cannot be written: File exists; make room there"):
-        fetch_file(NPM, tmp_path / "cache")
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        if self.path != "/file":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(CONTENT)
-
+class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
 
-def test_a_file_comes_whole_and_one_that_is_not_there_is_named(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+def test_a_file_comes_whole_and_one_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(CONTENT)
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         address = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        download(f"{address}/file", path)
+        download(f"{address}/file", tmp_path / "a")
         with pytest.raises(ConfigError, match=r"/none cannot be fetched: the server answered 404"):
-            download(f"{address}/none", path)
+            download(f"{address}/none", tmp_path / "a")
         server.shutdown()
         thread.join()
 
-    assert path.read_bytes() == CONTENT
+    assert (tmp_path / "a").read_bytes() == CONTENT
     with pytest.raises(ConfigError, match=r"/file cannot be fetched: .*; check the network"):
-        download(f"{address}/file", path)
+        download(f"{address}/file", tmp_path / "a")
 
 
 TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return dataset(tmp_path / "dataset", TEXTS)
-
-
 def hub_source(folder, **changes) -> HubSource:
     common = {"kind": "hub", "name": "s", "licence": "l", "rows": "train", "revision": "abc"}
     return HubSource(**(common | {"dataset": str(folder)} | changes))
-
-
-def test_rows_of_a_split_come_in_order(folder):
-    assert {split: list(rows(hub_source(folder, rows=split))) for split in TEXTS} == TEXTS
 
 
 @pytest.mark.parametrize(
@@ -182,7 +160,11 @@ def test_rows_of_a_split_come_in_order(folder):
         ({"config": "other"}, "cannot be read: ValueError: BuilderConfig 'other' not found"),
     ],
 )
-def test_what_a_dataset_does_not_have_is_refused(folder, change, message):
+def test_rows_of_a_split_come_in_order_or_are_refused(tmp_path, monkeypatch, change, message):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = dataset(tmp_path / "dataset", TEXTS)
+
+    assert {split: list(rows(hub_source(folder, rows=split))) for split in TEXTS} == TEXTS
     with pytest.raises(ConfigError, match=message):
         list(rows(hub_source(folder, **change)))
 

@@ -112,16 +112,12 @@ The end.
 
 
 def test_books_of_scripture_are_documents_without_numbers_of_verses():
+    genesis = [
+        "In the beginning was light. And it was good.", "And so it was.",
+        "And there was evening.", "Amen.",
+    ]  # fmt: skip
     assert documents(SCRIPTURE, reader="scripture") == [
-        (
-            "The First Book of Moses: Called Genesis",
-            [
-                "In the beginning was light. And it was good.",
-                "And so it was.",
-                "And there was evening.",
-                "Amen.",
-            ],
-        ),
+        ("The First Book of Moses: Called Genesis", genesis),
         ("Ecclesiastes, or, The Preacher", ["The words.", "More words.", "The end."]),
     ]
     joined = documents(SCRIPTURE, reader="scripture", join_characters=10**4)
@@ -206,7 +202,7 @@ def test_a_file_without_verse_is_refused(content, message):
         lines_of_table(content, "data.pkl")
 
 
-def test_verse_is_parted_where_a_sentence_ends_or_after_a_quarter_more():
+def test_verse_is_parted_where_a_sentence_ends_and_other_languages_are_left_out():
     lines = ["the one,", "and the two,", "and the three.", "and the four,", "and the five;"] * 2
 
     found = list(readers.verse_paragraphs(lines, 4, 0.0))
@@ -215,10 +211,6 @@ def test_verse_is_parted_where_a_sentence_ends_or_after_a_quarter_more():
     assert "\n".join(found) == "\n".join(lines)
     assert [len(p.split("\n")) for p in found] == [3, 5, 2]
     assert [len(p.split("\n")) for p in endless] == [20, 20, 5]
-
-
-def test_other_languages_are_left_out():
     english, latin = "And all the men of the hills are with me", "Arma virumque cano Troiae qui"
-
     assert list(readers.verse_paragraphs([english, latin], 1, 0.3)) == [english]
     assert list(readers.verse_paragraphs(["1 2 3"], 1, 0.0)) == []

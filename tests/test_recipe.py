@@ -12,8 +12,6 @@ from psannlm.corpora.recipe import (
     RECIPES,
     SPLITS,
     HubSource,
-    NpmSource,
-    PipSource,
     load_recipe,
     names,
     parse_recipe,
@@ -57,14 +55,13 @@ def test_each_kind_of_source_is_read(kind, cls):
         ({"begin": "["}, "begin: expected a regular expression, got '['"),
         ({"reader": "prosa"}, "reader: must be one of prose, lines, own, scripture, verse"),
         ({"min_english": 1.5}, "min_english: must be at most 1"),
+        (SOURCES["hub"] | {"revision": ""}, "revision must be a commit of own/er so that the rows"),
     ],
 )
 def test_a_wrong_source_is_refused_under_its_number(change, message):
-    with pytest.raises(ConfigError) as refused:
-        recipe(SOURCES["pip"] | change)
-
-    assert str(refused.value).startswith("r.yaml, source 1:\n  ")
-    assert message in str(refused.value)
+    expected = re.escape(message)
+    with pytest.raises(ConfigError, match=rf"^r\.yaml, source 1:\n(.*\n)*.*{expected}"):
+        recipe(change if len(change) > 1 else SOURCES["pip"] | change)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +89,6 @@ def test_all_problems_are_reported_together():
     assert "r.yaml, source 3:" in lines
 
 
-def test_rows_of_the_hub_need_a_revision_and_a_folder_does_not(tmp_path):
-    with pytest.raises(ConfigError, match="revision must be a commit of own/er so that"):
-        recipe(SOURCES["hub"] | {"revision": ""})
-
-    folder = recipe(SOURCES["hub"] | {"revision": "", "dataset": str(tmp_path)})
-
-    assert isinstance(folder.sources[0], HubSource)
-
-
 def test_an_unknown_name_or_another_name_than_that_of_the_file_is_refused(tmp_path):
     data = {"name": "other", "description": "d", "sources": [SOURCES["pip"]]}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(data))
@@ -119,13 +107,11 @@ def test_every_recipe_loads_and_says_what_it_is_for(name):
 
     assert (RECIPES / f"{name}.yaml").read_text().startswith("# ")
     assert all(source.licence for source in found.sources)
+    assert all(isinstance(s, HubSource) for s in found.sources) == (name == "wikitext103")
 
 
-def test_wikitext_keeps_its_own_splits_and_every_word_and_packages_need_no_hub():
+def test_wikitext_keeps_its_own_splits_and_every_word():
     found = load_recipe("wikitext103")
 
-    assert all(isinstance(source, HubSource) for source in found.sources)
     assert [(s.split, s.rows) for s in found.sources] == [(split, split) for split in SPLITS]
     assert (found.drop_exact_duplicates, found.near_duplicate_share) == (False, 1.0)
-    packed = [*load_recipe("messages").sources, *load_recipe("tiny_books").sources]
-    assert all(isinstance(source, PipSource | NpmSource) for source in packed)
