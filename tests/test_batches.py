@@ -91,9 +91,9 @@ def test_what_is_too_short_is_refused_with_the_way_out():
 def test_evaluation_predicts_every_token_but_the_first_once_and_in_order(n_tokens, batch):
     windows = list(evaluation_windows(numbered(n_tokens), T, batch))
 
-    assert {tensor.shape for pair in windows for tensor in pair} == {(batch, T)}
-    assert all((targets != IGNORED).any() for _, targets in windows)
-    inputs, targets = (torch.cat(parts).flatten() for parts in zip(*windows, strict=True))
+    assert {tensor.shape for window in windows for tensor in window[:2]} == {(batch, T)}
+    assert all((targets != IGNORED).any() for _, targets, _ in windows)
+    inputs, targets, _ = (torch.cat(parts).flatten() for parts in zip(*windows, strict=True))
     counted = targets != IGNORED
     assert targets[counted].tolist() == list(range(1, n_tokens))
     assert inputs[counted].tolist() == list(range(n_tokens - 1))

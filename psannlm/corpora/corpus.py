@@ -251,8 +251,12 @@ def assign(documents: Sequence[Document], validation: float, test: float, seed: 
     for split, fraction in fractions.items():
         for source in dict.fromkeys(document.source for document in free):
             stratum = [document for document in free if document.source == source]
-            target = fraction * sum(document.n_bytes for document in stratum)
-            _draw([document for document in stratum if not document.split], split, target)
+            target, total = fraction * sum(document.n_bytes for document in stratum), 0
+            # In drawn order what fits into the target; the last one stays.
+            for document in [document for document in stratum if not document.split][:-1]:
+                if total < target and total + document.n_bytes <= (1 + SLACK) * target:
+                    document.split = split
+                    total += document.n_bytes
     for split, fraction in fractions.items():
         if not fraction or any(document.split == split for document in documents):
             continue
@@ -266,17 +270,6 @@ def assign(documents: Sequence[Document], validation: float, test: float, seed: 
         min(left, key=lambda document: document.n_bytes).split = split
     for document in free:
         document.split = document.split or "train"
-
-
-def _draw(left: Sequence[Document], split: str, target: float) -> None:
-    """Give `split` documents in drawn order that fit into its target; the last one stays."""
-    total = 0
-    for document in left[:-1]:
-        if total >= target:
-            return
-        if total + document.n_bytes <= (1 + SLACK) * target:
-            document.split = split
-            total += document.n_bytes
 
 
 def shuffled(documents: Sequence[Document], seed: int) -> list[Document]:

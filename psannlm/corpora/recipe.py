@@ -23,15 +23,10 @@ from psannlm.config.schema import (
 
 RECIPES = ROOT / "params" / "corpora"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$")]
 Package = Annotated[str, StringConstraints(pattern=r"^(@[\w.-]+/)?[A-Za-z0-9][\w.-]*$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9][\w.+-]*$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
-Split = Literal["train", "validation", "test"]
-Bytes = Annotated[Whole, Field(ge=0, le=2**40)]
 Size = Annotated[Whole, Field(ge=0, le=2**20)]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 class Source(Strict):
@@ -54,7 +49,7 @@ class Source(Strict):
 class PackedSource(Source):
     """A source whose texts are members of one archive, known by its hash."""
 
-    sha256: Sha256
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     members: OneOrMore[Text]  # patterns of paths in the archive, such as a/*.txt
     without: tuple[Text, ...] = ()  # patterns of those to leave out
     document_lines: Count = 2000  # verse: lines of a document
@@ -84,7 +79,7 @@ class UrlSource(PackedSource):
     """From any web address."""
 
     kind: Literal["url"]
-    url: Url
+    url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
     members: OneOrMore[Text] = ("*",)
 
 
@@ -125,7 +120,7 @@ KINDS: Mapping[str, type[Source]] = {
 class Recipe(Strict):
     """A corpus as it is to be built."""
 
-    name: Name
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     description: Text
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     min_characters: Size = 1
@@ -134,7 +129,7 @@ class Recipe(Strict):
     boilerplate: tuple[re.Pattern[str], ...] = ()
     drop_exact_duplicates: bool = True
     near_duplicate_share: Fraction = 0.5  # more of its word 8-grams seen before removes a paragraph
-    max_document_bytes: Bytes = 0  # a longer document is cut at paragraphs; 0: never
+    max_document_bytes: Annotated[Whole, Field(ge=0, le=2**40)] = 0  # a longer one is cut; 0: none
     validation: Fraction = 0.025  # of each source's bytes
     test: Fraction = 0.025
     seed: Seed = 0

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -37,7 +36,7 @@ class Checkpoint:
 
     folder: Path
     weights: Mapping[str, Tensor]
-    optimizer: Mapping[str, Tensor]  # and the states of random generators
+    optimizer: Mapping[str, Tensor]
     about: Mapping[str, Any]  # step, network, data and whatever else the trainer needs to go on
 
 
@@ -192,19 +191,3 @@ def _altered(folder: Path, name: str) -> CheckpointError:
     return CheckpointError(
         f"checkpoint {folder}: {name} was altered, its sha256 differs; take another checkpoint"
     )
-
-
-def torch_states() -> dict[str, Tensor]:
-    """States of torch's random generators, by device."""
-    states = {"rng.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["rng.cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def restore_torch_states(tensors: Mapping[str, Tensor]) -> None:
-    """Set torch's random generators to what `torch_states` found."""
-    if "rng.cpu" in tensors:
-        torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng.cuda"])

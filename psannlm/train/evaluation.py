@@ -4,13 +4,14 @@ Shape letters: b windows at a time, T tokens of each.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from psannlm.model.loss import IGNORED
 from psannlm.train import journal
@@ -57,11 +58,10 @@ def evaluate(
     """
     was_training = objective.training
     objective.eval()
-    ids = np.asarray(tokens.ids)
-    n_documents = int(np.count_nonzero(ids[:-1] == ids[0]))
+    n_documents = int(np.count_nonzero(tokens.ids[:-1] == tokens.ids[0]))
     # Of nats, hits and tokens: the sum over the split, then that of each document.
     sums = torch.zeros(3, 1 + n_documents, dtype=torch.float64, device=ranks.device)
-    windows = _numbered(evaluation_windows(tokens, context_length, batch), end_of_text=int(ids[0]))
+    windows = evaluation_windows(tokens, context_length, batch)
     while group := tuple(itertools.islice(windows, ranks.world)):
         # Every rank calls the network equally often, as FSDP2 gathers weights in each call.
         inputs, targets, numbers = group[min(ranks.rank, len(group) - 1)]
@@ -71,8 +71,7 @@ def evaluate(
         losses, hits = objective(inputs.to(ranks.device), targets)
         rows = torch.stack([losses, hits, targets.flatten() != IGNORED]).double()  # (3, b * T)
         sums[:, 0] += rows.sum(1)
-        # What the last batch is filled up with adds nothing, wherever it goes.
-        sums.index_add_(1, numbers.clamp(max=n_documents).to(ranks.device), rows)
+        sums.index_add_(1, numbers.to(ranks.device), rows)
     objective.train(was_training)
     (nats, right, count), *found = ranks.sum(sums).T.tolist()
     documents = tuple(Document(own, int(n_tokens)) for own, _, n_tokens in found)
@@ -81,32 +80,20 @@ def evaluate(
 
 def evaluation_windows(
     tokens: Tokens, context_length: int, batch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """All predicted tokens of a split, each once and in order, in b = `batch` windows at once.
 
     Yields:
-        Token ids and the ids that follow them, each int64 (b, T). What the last batch has no
-        tokens for has the target IGNORED; all batches are of one shape.
+        Token ids and the ids that follow them, each int64 (b, T), and the number of the document
+        of each that follows, (b * T,). What the last batch has no tokens for has the target
+        IGNORED; all batches are of one shape.
     """
-    ids = np.asarray(tokens.ids)
-    size = batch * context_length
+    ids, size = np.asarray(tokens.ids), batch * context_length
+    # From 1: a split begins with an end of text, and as many stand before a token.
+    numbers = np.cumsum(ids[:-1] == ids[0])
     for start in range(0, tokens.n_predicted, size):
         part = torch.from_numpy(ids[start : start + size + 1].astype(np.int64))
-        missing = size + 1 - len(part)
-        inputs = torch.nn.functional.pad(part[:-1], (0, missing))
-        targets = torch.nn.functional.pad(part[1:], (0, missing), value=IGNORED)
-        yield inputs.view(batch, -1), targets.view(batch, -1)
-
-
-def _numbered(
-    windows: Iterable[tuple[Tensor, Tensor]], end_of_text: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The windows of a split with the number of the document of each target, (b * T,).
-
-    They count from 1: a split begins with an end of text, and as many stand before a target.
-    """
-    ends = 0
-    for inputs, targets in windows:
-        seen = ends + (inputs == end_of_text).flatten().cumsum(0)
-        ends = int(seen[-1])
-        yield inputs, targets, seen
+        fill = (0, size + 1 - len(part))
+        inputs, targets = pad(part[:-1], fill), pad(part[1:], fill, value=IGNORED)
+        of_documents = pad(torch.from_numpy(numbers[start : start + size]), fill)
+        yield inputs.view(batch, -1), targets.view(batch, -1), of_documents

@@ -85,23 +85,18 @@ class Trainer:
         self.optimizers = make_optimizers(self.objective, config)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=config.precision == "fp16")
         self.last_evaluation: Evaluation | None = None
-        tally, lengths = self._beginning()
+        self.tally, lengths = self._beginning()  # what the training has summed up so far
         flops = cost_of(config.network, Shape(1, config.context_length)).model_flops
         self.recorder = Recorder(
             config,
             self.plan,
             ranks,
-            tally,
+            self.tally,
             Journal(folder, lengths) if ranks.is_first else None,
             flop_per_token=3 * flops / config.context_length,
             ceiling=ceiling,
             watch=watch,
         )
-
-    @property
-    def tally(self) -> Tally:
-        """What the training has summed up so far."""
-        return self.recorder.tally
 
     def run(self) -> None:
         """Train to the last step; DivergenceError if a loss or a gradient is not finite."""
@@ -190,7 +185,6 @@ class Trainer:
                 "log_bytes": self.recorder.journal.lengths(),
                 "scaler": self.scaler.state_dict(),
             }
-            tensors |= checkpoint.torch_states()
             checkpoint.save(self.folder, weights, tensors, about)
             best = self.tally.best_step
             checkpoint.prune(self.folder, keep=self.config.keep_checkpoints, best=best)
@@ -208,11 +202,9 @@ class Trainer:
         checkpoint.refuse_other(loaded.folder, "course", about["course"], course(self.config))
         checkpoint.refuse_other(loaded.folder, "data", about["data"], self.data.identity)
         weights = {PREFIX + name: t for name, t in loaded.weights.items()}
-        tensors = {k: t for k, t in loaded.optimizer.items() if not k.startswith("rng.")}
-        distributed.scatter(self.objective, self.optimizers, weights, tensors)
+        distributed.scatter(self.objective, self.optimizers, weights, loaded.optimizer)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(dict(about["scaler"]))
-        checkpoint.restore_torch_states(loaded.optimizer)
         return Tally(**about["tally"]), about["log_bytes"]
 
 
