@@ -59,8 +59,8 @@ def repeatable(device: torch.device) -> Iterator[None]:
     Compiled code would else add up an embedding's gradient in whatever order its threads come. A
     GPU is left alone: there the fixed order is slow, and some operations have none.
     """
-    before = torch.are_deterministic_algorithms_enabled()
     settings: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled()
     filled = settings.fill_uninitialized_memory
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)

@@ -102,8 +102,6 @@ def _peak(events: Iterable[Mapping[str, Any]]) -> int:
             level += change
         else:
             level -= held.pop(address, 0)  # what was there before is not counted as freed either
-        if event["ts"] <= start:
-            peak = level
-        elif event["ts"] <= end:
-            peak = max(peak, level)
+        if event["ts"] <= end:
+            peak = level if event["ts"] <= start else max(peak, level)
     return peak

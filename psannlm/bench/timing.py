@@ -59,8 +59,8 @@ class CudaStopwatch:
             step()
             mark.record()
         torch.cuda.synchronize()
-        # Events tell milliseconds.
-        return [start.elapsed_time(end) / 1000 for start, end in itertools.pairwise(marks)]
+        pairs = itertools.pairwise(marks)
+        return [start.elapsed_time(end) / 1000 for start, end in pairs]  # of milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +79,7 @@ def stopwatch_for(device: torch.device) -> Stopwatch:
 
 
 def time_steps(step: Step, *, stopwatch: Stopwatch, min_seconds: float, min_steps: int) -> Timing:
-    """Time `step` once it runs steadily.
-
-    Args:
-        step: What is timed.
-        stopwatch: What times it.
-        min_seconds: Least time that the timed steps take together.
-        min_steps: Least number of timed steps.
-    """
+    """Time `step` once it runs steadily, for `min_seconds` together and `min_steps` at least."""
     [first] = stopwatch.lap(step, 1)
     medians = [statistics.median(stopwatch.lap(step, WINDOW))]
     steady = False
@@ -94,12 +87,9 @@ def time_steps(step: Step, *, stopwatch: Stopwatch, min_seconds: float, min_step
         medians.append(statistics.median(stopwatch.lap(step, WINDOW)))
         steady = abs(medians[-1] - medians[-2]) <= STEADY * medians[-1]
     n_steps = max(min_steps, math.ceil(min_seconds / max(medians[-1], 1e-9)))
-    return Timing(
-        first_seconds=first,
-        n_warmup=WINDOW * len(medians),
-        steady=steady,
-        seconds=tuple(stopwatch.lap(step, n_steps)),
-    )
+    seconds = tuple(stopwatch.lap(step, n_steps))
+    n_warmup = WINDOW * len(medians)
+    return Timing(first_seconds=first, n_warmup=n_warmup, steady=steady, seconds=seconds)
 
 
 def training_step(

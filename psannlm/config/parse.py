@@ -1,7 +1,6 @@
 """From what a user wrote to a configuration, or to the list of all that is wrong with it.
 
-Every problem is reported at once, each with its key, the value found, what was expected and, for a
-name, the nearest right one.
+Each problem has its key, the value found, what was expected and, for a name, the nearest right one.
 """
 
 import difflib
@@ -84,25 +83,18 @@ def _field_problems(
         if name not in cls.model_fields:
             yield f"{name}: unknown{nearest(name, cls.model_fields)}"
     for name, field in cls.model_fields.items():
-        if name not in data:
-            if field.is_required():
-                yield f"{name}: missing"
-            else:
-                values[name] = field.default
+        if name not in data and field.is_required():
+            yield f"{name}: missing"
             continue
-        annotation: Any = field.annotation
-        if field.metadata:
-            annotation = Annotated[annotation, *field.metadata]
+        annotation = field.rebuild_annotation()
         try:
-            values[name] = TypeAdapter(annotation).validate_python(data[name])
+            values[name] = TypeAdapter(annotation).validate_python(data.get(name, field.default))
         except ValidationError as error:
             yield f"{name}: {_expectation(error, annotation)}, got {data[name]!r}"
 
 
 def _unknown_bases(values: Mapping[str, Any], bases: Collection[str]) -> Iterator[str]:
-    if not bases:
-        return
-    for field in ("base", "baseline"):
+    for field in ("base", "baseline") if bases else ():
         named = values.get(field, ())
         for name in (named,) if isinstance(named, str) else named:
             if name not in bases:
@@ -138,16 +130,16 @@ def _choices(annotation: Any) -> tuple[str, ...]:
 
 
 def _describe(annotation: Any) -> str:
-    if get_origin(annotation) is Annotated:
-        return _describe(get_args(annotation)[0])
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(get_args(annotation))
-    if get_origin(annotation) is tuple:
-        return f"a list, each item {_describe(get_args(annotation)[0])}"
-    if get_origin(annotation) in (UnionType, Union):
-        return " or ".join(_describe(kind) for kind in get_args(annotation) if kind is not NoneType)
-    if get_origin(annotation) is re.Pattern:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _describe(arguments[0])
+    if origin is Literal:
+        return "one of " + ", ".join(arguments)
+    if origin is tuple:
+        return f"a list, each item {_describe(arguments[0])}"
+    if origin in (UnionType, Union):
+        return " or ".join(_describe(kind) for kind in arguments if kind is not NoneType)
+    if origin is re.Pattern:
         return "a regular expression"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}[
-        annotation
-    ]
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
+    return words[annotation]

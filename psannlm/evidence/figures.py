@@ -32,8 +32,7 @@ DASHES = ("-", "--", "-.", ":")
 COLOURS = (0, 1, 2, 3, 5, 9, 4, 6, 7, 8)
 """Of seaborn's colour-blind palette, those first that are told apart as thin lines on white."""
 
-PLAIN, OTHERS = get_args(Nonlinearity)[0], get_args(Nonlinearity)[1:]
-"""The nonlinearity with which an arm is the base `transformer`, and those with which it is not."""
+PLAIN, *OTHERS = get_args(Nonlinearity)  # an arm with the first is the base `transformer`
 
 DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 IDENTIFIER = re.compile(r'\sid="([^"]*)"')
@@ -45,23 +44,14 @@ FONTS = re.compile(r"font-family: [^;\"]*\binherit(?:; )?")  # a list with inher
 GAP = re.compile(r">\s+<")
 
 STYLE: dict[Any, Any] = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), GRID),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor", "savefig.facecolor"), "none"),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     "svg.fonttype": "none",
     "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GRID,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": GRID,
     "grid.linewidth": 0.5,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.frameon": False,
     "axes.prop_cycle": cycler(color=sns.color_palette("colorblind")),
 }
 
@@ -90,8 +80,7 @@ class Figure:
 def palette(names: Sequence[str] = tuple(BASES)) -> dict[str, Any]:
     """Colour of each base and of the arms in `names`, distinguishable by the colour-blind.
 
-    An arm that is a nonlinearity of the transformer has a colour of its own, the plain one that of
-    the transformer; unknown names get the rest.
+    An arm that is a nonlinearity of the transformer has its own, the plain one the transformer's.
     """
     colours = sns.color_palette("colorblind")
     return {name: colours[COLOURS[at % len(COLOURS)]] for name, at in _places(names).items()}

@@ -77,11 +77,9 @@ class Number:
     @property
     def plain(self) -> str:
         """The value with its interval; a dash where it is unknown."""
-        if self.value is None:
-            return text.UNKNOWN
-        if not self.column.format:
-            return text.number_in_words(self.value)
-        return text.interval(self.value, self.low, self.high, self.column.format)
+        if self.value is None or self.column.format:
+            return text.interval(self.value, self.low, self.high, self.column.format)
+        return text.number_in_words(self.value)
 
     @property
     def shown(self) -> str:

@@ -18,9 +18,7 @@ from psannlm.config.schema import ConfigError
 from psannlm.files import sha256_of, write_atomically
 
 SCHEMA, MANIFEST = 1, "run.json"
-VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}
-"""Environment variables that name another folder for the runs of each kind."""
-
+VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}  # name another folder for each kind
 PRESETS = ("smoke", "cpu", "gpu")  # in rising order of what their evidence is worth
 
 
@@ -161,8 +159,8 @@ def home(kind: str, environment: Mapping[str, str] = os.environ) -> Path:
 
 def pinned(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The folders that the environment names, as absolute paths, for another working folder."""
-    names = VARIABLES.values()
-    return {n: str(Path(environment[n]).absolute()) for n in names if environment.get(n)}
+    named = [name for name in VARIABLES.values() if environment.get(name)]
+    return {name: str(Path(environment[name]).absolute()) for name in named}
 
 
 def load(folder: Path) -> Evidence:
