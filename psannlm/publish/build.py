@@ -42,11 +42,7 @@ No complete run of this notebook yet. `{command}` makes one on the smoke preset,
 
 
 def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
-    """Write the staged pages anew.
-
-    Args:
-        target: The folder book/results/; what else lies in it is removed.
-        reports: Where run folders live.
+    """Write the staged pages into book/results/ anew; what else lies there is removed.
 
     Returns:
         A warning for every run that is refused, by name, and for every claim that does not hold.

@@ -88,10 +88,8 @@ def checked(
 ) -> tuple[list[CheckedClaim], list[str]]:
     """The claims about these runs, and all that a build refuses, by name.
 
-    Args:
-        runs: All runs; refused ones support nothing.
-        path: File of the claims about them; None of runs that are not the project's, and then
-            nothing but the runs is looked at.
+    Refused runs support nothing. Without a file of claims, `path`, the runs are not the project's,
+    and nothing but they is looked at.
     """
     refused = [f"left out of the book: {run.reason}" for run in runs if isinstance(run, Refused)]
     if path is None:
@@ -146,11 +144,7 @@ class ClaimChecker:
         return CheckedClaim(claim, sentence, tuple(rows), tuple(wrong))
 
     def rows(self, source: Source) -> list[Row]:
-        """The rows that a source selects in the newest run of its page, preset and device.
-
-        Raises:
-            ValueError: No run, no such file, no row, or a condition that cannot be read.
-        """
+        """Rows that a source selects in the newest run of its kind; ValueError says why none."""
         run = self.run(source)
         page = pages()[source.page]
         file = source.file or page.tables[0].file

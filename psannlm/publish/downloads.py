@@ -68,12 +68,9 @@ MANIFEST_COLUMNS = (
     Column("artifacts", "sha256 of every file of the run, by its path."),
     Column("sha256", "Hash of the rest of this manifest."),
 )
+ABOUT = "Manifest: command, code, machine, parameters, status, sha256 of every file."
 OF_EVERY_RUN = (
-    Table(
-        MANIFEST,
-        "Manifest: command, code, machine, parameters, status, sha256 of every file.",
-        MANIFEST_COLUMNS,
-    ),
+    Table(MANIFEST, ABOUT, MANIFEST_COLUMNS),
     Table("system.json", "Machine and software of the run.", ENVIRONMENT),
     Table("config_used.yaml", "Resolved parameters of the run.", ()),
     Table("README.md", "The result in short.", ()),
@@ -116,11 +113,7 @@ class Citation:
 
 
 def citation(path: Path = SOURCE) -> Citation:
-    """The citation that a file in the Citation File Format asks for.
-
-    Raises:
-        ConfigError: The file cannot be read, or lacks what a citation needs.
-    """
+    """The citation of a file in the Citation File Format; ConfigError if it lacks something."""
     try:
         content: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Citation(
@@ -157,12 +150,7 @@ class Group:
 
 
 def staged(runs: Sequence[Evidence], beside: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The page and the zip, by path below results/.
-
-    Args:
-        runs: Sound ones; the best of each page gives its data.
-        beside: Everything else that is staged, by path below results/.
-    """
+    """The page and the zip of the best runs, by path below results/; `beside` is staged already."""
     best = run_facts.best_runs(runs)
     files = data_files(best, beside)
     archive = zipped(files, best)

@@ -52,6 +52,10 @@ LIMITS = """## What this does not show
 - Many rows are compared at once, each against its own bound: with 95% intervals and noise floors a
   lone regression among many rows can be chance. Measure it again before believing it."""
 
+FILES = """Every published row of every complete run, page by page, each with its machine, preset, \
+torch, code, run folder and the number of the row in its run: {links}. Where there is no run yet, \
+a file has its head alone."""
+
 READING = """The same tables and figures for a choice of runs, on any machine:
 `papermill notebooks/results.ipynb out.ipynb -p page throughput`. That notebook measures nothing."""
 
@@ -70,6 +74,8 @@ def files(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
 
 def page(runs: Sequence[Evidence | Refused]) -> str:
     """The page as Markdown."""
+    names = ("runs", *pages(), "regressions")
+    links = [f"{{download}}`{name}.csv <{FOLDER}/{name}.csv>`" for name in names]
     compared = regressions.regressions(runs)
     parts = [
         QUESTION,
@@ -87,7 +93,7 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
         regressions.summary(compared),
         regressed(compared),
         "## Files",
-        _links(),
+        FILES.format(links=", ".join(links)),
         READING,
         LIMITS,
     ]
@@ -182,24 +188,8 @@ def regressed(compared: pd.DataFrame) -> str:
 
 
 def trend(found: Sequence[trends.Trend], base: str = "") -> str:
-    """Markdown of the figures of trends, and a list of what has none.
-
-    Args:
-        found: What there is over time.
-        base: The only one drawn; all if empty.
-    """
+    """Markdown of the figures of trends, of one base if named, and a list of what has none."""
     drawn = [figure.html for figure in trends.figures(found, base)]
     lone = "\n".join(f"- {sentence}" for sentence in trends.sentences(found))
     said = "A trend needs two complete runs of one page on one machine with equal parameters."
     return "\n\n".join(part for part in (said, *drawn, lone) if part)
-
-
-def _links() -> str:
-    """Where the history can be had as files."""
-    names = ("runs", *pages(), "regressions")
-    links = [f"{{download}}`{name}.csv <{FOLDER}/{name}.csv>`" for name in names]
-    return (
-        "Every published row of every complete run, page by page, each with its machine, preset, "
-        f"torch, code, run folder and the number of the row in its run: {', '.join(links)}. Where "
-        "there is no run yet, a file has its head alone."
-    )

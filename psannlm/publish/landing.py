@@ -58,12 +58,7 @@ def headlines_of(run: Evidence) -> list[Number]:
 def files(
     runs: Sequence[Evidence | Refused], claims: Sequence[CheckedClaim]
 ) -> dict[str, str | bytes]:
-    """Pages, parts of pages and the files of their rows, by their place in book/results/.
-
-    Args:
-        runs: All runs, each checked.
-        claims: About them.
-    """
+    """Pages, parts of pages and the files of their rows, by their place in book/results/."""
     best, found = run_facts.best_runs(runs), headlines(runs)
     rows = [number.row for numbers in found.values() for number in numbers if number.row]
     rows += [row for claim in claims for row in claim.rows]
@@ -87,12 +82,7 @@ def refused(runs: Sequence[Evidence | Refused]) -> str:
 
 
 def answers(found: Headlines, runs: Sequence[Evidence | Refused] = ()) -> str:
-    """What was found, as Markdown: a line a page, and one on machine and date.
-
-    Args:
-        found: The headline numbers.
-        runs: All runs; what the others of that kind found is told below.
-    """
+    """What was found, as Markdown: a line a page, what its other runs found, machine and date."""
     best = [numbers[0].run for numbers in found.values() if numbers]
     lines = []
     for page in pages().values():
@@ -242,11 +232,7 @@ def _place(row: Row) -> dict[str, Any]:
 
 
 def refresh_readme() -> None:
-    """Write table and figure of README.md anew from the committed evidence.
-
-    Raises:
-        ConfigError: README.md has no place for them.
-    """
+    """Write table and figure of README.md anew; ConfigError if it has no place for them."""
     runs = list(checked_runs(REPORTS))
     text = README.read_text(encoding="utf-8")
     if not BLOCK.search(text):

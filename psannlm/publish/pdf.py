@@ -34,12 +34,7 @@ class PdfError(ConfigError):
 
 
 def make(output: Path = OUTPUT) -> Path:
-    """Build the book as one page and print it; returns the path of the PDF.
-
-    Raises:
-        PdfError: There is no browser, the book does not build without warnings, or the browser
-            fails.
-    """
+    """Build the book as one page and print it; returns its path, PdfError says what is missing."""
     browser = find_browser()
     if not runner.build_book("singlehtml"):
         raise PdfError(
@@ -52,11 +47,7 @@ def make(output: Path = OUTPUT) -> Path:
 
 
 def find_browser() -> str:
-    """The browser that prints: `$CHROMIUM`, or the first that is installed.
-
-    Raises:
-        PdfError: There is none.
-    """
+    """The browser that prints: `$CHROMIUM`, or the first that is installed; PdfError if none is."""
     named = os.environ.get("CHROMIUM")
     for name in (named,) if named else BROWSERS:
         if found := shutil.which(name):

@@ -232,11 +232,7 @@ def held_mib(n_parameters: int) -> float:
 
 
 def peak_of(conditions: Conditions, precision: str) -> float:
-    """What the maker states for the device, in FLOP/s.
-
-    Raises:
-        ConfigError: No datasheet of that device is known.
-    """
+    """What the maker states for the device, in FLOP/s; ConfigError if no datasheet is known."""
     peak = stated_peak(conditions.device, precision)
     if peak is None:
         raise ConfigError(f"no datasheet of {conditions.device!r} gives its {precision} peak")

@@ -12,7 +12,7 @@ from psannlm.evidence.text import UNKNOWN, interval, sortable
 from psannlm.pages.registry import pages
 from psannlm.publish import plausibility
 from psannlm.publish.plausibility import IMPOSSIBLE, NOTHING, POSSIBLE, Judgement, judge
-from psannlm.publish.published import Beside, Conditions, Figure, Source, load
+from psannlm.publish.published import Beside, Conditions, Figure, load
 from psannlm.publish.run_facts import best_runs
 
 UNMEASURED = "not measured yet"
@@ -50,20 +50,12 @@ the figure.
 
 @dataclass(frozen=True)
 class Ours:
-    """One number of ours beside a figure, or what there is instead.
+    """One number of ours beside a figure, or what there is instead."""
 
-    Attributes:
-        about: What the number is of; may be empty.
-        text: The number with its unit and interval, or the word on why there is none.
-        where: Its conditions and device; empty where there is no number.
-        link: Markdown: page, run and row.
-        on_gpu: Whether it was measured on a GPU.
-    """
-
-    about: str
-    text: str
-    where: str = ""
-    link: str = ""
+    about: str  # what the number is of; may be empty
+    text: str  # the number with its unit and interval, or the word on why there is none
+    where: str = ""  # its conditions and device; empty where there is no number
+    link: str = ""  # Markdown: page, run and row
     on_gpu: bool = False
 
     @property
@@ -95,14 +87,7 @@ class Entry:
 
 
 def page(runs: Sequence[Evidence]) -> str:
-    """The page, in Markdown.
-
-    Args:
-        runs: All sound runs; the best of each page stands beside the figures.
-
-    Raises:
-        ConfigError: The file of figures is malformed or was altered.
-    """
+    """The page, in Markdown, of the best of all sound runs; ConfigError if a figure was altered."""
     published, best = load(), best_runs(runs)
     entries = [
         Entry(one, judge(one), same_protocol(one, best), fair(one, best))
@@ -183,13 +168,14 @@ def _section(entry: Entry) -> str:
     device = {} if figure.used.device != figure.stated.device else {"device": ""}
     used = conditions(figure.used.model_copy(update=device))
     under = f" It ran with {used}." if used else ""
+    sources = [f"`{one.file}`{_lines(one.lines)} at `{one.commit}`" for one in figure.source]
     lines = [
         f"({entry.label})=",
         f"### {figure.title}",
         "",
         f"- **Published**: {figure.printed}, stated for {conditions(figure.stated)}.",
         f"- **What was measured**: {figure.measured.strip().format(**facts)}{under}",
-        f"- **Source**: {'; '.join(map(_source, figure.source))}.",
+        f"- **Source**: {'; '.join(sources)}.",
         f"- **Arithmetic says**: *{judgement.verdict}*. {judgement.because}",
     ]
     for name, ours in (("same", entry.same), ("a fair", entry.fair)):
@@ -213,9 +199,8 @@ def conditions(known: Conditions) -> str:
     return ", ".join(said)
 
 
-def _source(source: Source) -> str:
-    lines = f", line{'' if source.lines.isdigit() else 's'} {source.lines}" if source.lines else ""
-    return f"`{source.file}`{lines} at `{source.commit}`"
+def _lines(lines: str) -> str:
+    return f", line{'' if lines.isdigit() else 's'} {lines}" if lines else ""
 
 
 def same_protocol(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:
@@ -246,11 +231,7 @@ def _protocol_rows(best: Mapping[str, Evidence]) -> Iterator[Row]:
 
 
 def fair(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:
-    """Rows of the best runs that answer the question that the figure was taken to answer.
-
-    Raises:
-        ValueError: A figure selects rows by a column that the page's table does not have.
-    """
+    """Rows of the best runs that answer the question that the figure was taken to answer."""
     return [_of_page(figure, beside, best.get(beside.page)) for beside in figure.beside]
 
 

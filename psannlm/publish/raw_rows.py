@@ -19,12 +19,7 @@ with every digit of the file; what is unknown is left out."""
 
 
 def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
-    """The page, as Markdown: a part a file, an entry a row.
-
-    Args:
-        rows: That were published, each once or more often.
-        best: The best run of each notebook, whose files lie beside its page.
-    """
+    """The page, as Markdown: a part a file, an entry a row; `best` are the runs that are shown."""
     parts: dict[tuple[str, str, str], dict[int, Row]] = {}
     for row in rows:
         parts.setdefault((row.page, row.run.name, row.file), {})[row.number] = row

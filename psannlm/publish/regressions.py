@@ -6,7 +6,7 @@ text. What a difference must exceed is known before: the noise floor that the ru
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -43,10 +43,7 @@ REGRESSIONS = Table(
     ),
 )
 Verdict = Literal["regressed", "improved", "not comparable", "within the noise", "unchanged"]
-ORDER: Sequence[Verdict] = (
-    "regressed", "improved", "not comparable", "within the noise", "unchanged",
-)  # fmt: skip
-"""What changed comes first."""
+ORDER = get_args(Verdict)  # what changed comes first
 
 
 @dataclass(frozen=True)

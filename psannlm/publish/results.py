@@ -85,21 +85,13 @@ class Results:
 
 
 def start() -> Results:
-    """Check the parameters of the notebook that calls this, then read the runs.
-
-    Raises:
-        ConfigError: A parameter is unknown, or names what there is not; all are listed.
-    """
+    """Check the parameters of the notebook that calls this, then read the runs."""
     given = given_parameters(NAME, running_notebook(NAME).user_ns)
     return results(parse(ResultsConfig, given, source=f"parameters of {NAME}.ipynb"))
 
 
 def results(config: ResultsConfig) -> Results:
-    """The chosen part of the history.
-
-    Raises:
-        ConfigError: There is no such folder, page, base, machine or preset; all are listed.
-    """
+    """The chosen part of the history; ConfigError lists every name that there is not."""
     folder = Path(config.reports) if config.reports else REPORTS
     problems = []
     if config.reports and not folder.is_dir():

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 import pandas as pd
 
@@ -106,7 +105,7 @@ def main_numbers(run: Evidence) -> list[Number]:
 def differences(newer: Evidence, older: Evidence) -> Iterator[str]:
     """What keeps two runs of a page from being compared, in words."""
 
-    def threads(run: Evidence) -> Any:
+    def threads(run: Evidence) -> object:
         return run.manifest["environment"]["settings"]["threads"]
 
     for what, of in (("machine", machine), ("torch", torch_version), ("threads", threads)):
@@ -119,10 +118,7 @@ def differences(newer: Evidence, older: Evidence) -> Iterator[str]:
 
 
 def unequal_parameters(newer: Evidence, older: Evidence) -> Iterator[str]:
-    """Names of the parameters that two runs of a page do not share.
-
-    One that the older run did not know counts as its default.
-    """
+    """Parameters that two runs of a page do not share; one that is unknown is its default."""
     ours, theirs = newer.manifest["parameters"], older.manifest["parameters"]
     fields = pages()[page(newer)].config.model_fields
     defaults = {

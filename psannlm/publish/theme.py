@@ -33,19 +33,15 @@ NOT_IN = (
 
 
 def lighten(site: Path) -> None:
-    """Leave out of a built book what draws icons that it does not show.
-
-    A theme without these files is left as it is.
-
-    Args:
-        site: Folder of the built pages.
-    """
+    """Leave out of a built site what draws icons that it does not show; other themes stay."""
     static = site / "_static"
     script, sheet, font = (static / name for name in (SCRIPT, SHEET, FONT))
     if not (script.is_file() and sheet.is_file() and font.is_file()):
         return
     script.write_text(WITHOUT, encoding="utf-8")
-    names = _names(site)
+    # Pages ask for icons, and scripts while they are read.
+    shown = [*site.rglob("*.html"), *(p for p in site.rglob("*.js") if p.name != "tex-svg.js")]
+    names = {name for path in shown for name in NAME.findall(path.read_text(encoding="utf-8"))}
 
     def kept(rule: re.Match[str]) -> str:
         return rule[0] if names.intersection(NAME.findall(rule[1])) else ""
@@ -53,25 +49,11 @@ def lighten(site: Path) -> None:
     rules = RULE.sub(kept, sheet.read_text(encoding="utf-8"))
     sheet.write_text(PACKED.sub("", rules), encoding="utf-8")
     sheets = [path.read_text(encoding="utf-8") for path in sorted(static.rglob("*.css"))]
-    signs = {int(sign, 16) for text in sheets for sign in ESCAPED.findall(text)}
-    _keep(font, signs | {ord(sign) for text in sheets for sign in PLAIN.findall(text)})
-
-
-def _names(site: Path) -> set[str]:
-    """Icons that pages, or scripts while they are read, ask for."""
-    shown = [*site.rglob("*.html"), *(p for p in site.rglob("*.js") if p.name != "tex-svg.js")]
-    return {name for path in shown for name in NAME.findall(path.read_text(encoding="utf-8"))}
-
-
-def _keep(font: Path, signs: set[int]) -> None:
-    """Cut a font down to some of its signs."""
-    options = subset.Options(layout_features=[], notdef_outline=True)
-    with subset.load_font(str(font), options) as whole:
-        cutter = subset.Subsetter(options)
-        cutter.populate(unicodes=signs)
-        cutter.subset(whole)
-        part = font.with_suffix(".part")
-        subset.save_font(whole, str(part), options)
+    signs = {sign for text in sheets for sign in ESCAPED.findall(text)}
+    signs |= {f"{ord(sign):x}" for text in sheets for sign in PLAIN.findall(text)}
+    part = font.with_suffix(".part")
+    options = ["--layout-features=", "--notdef-outline", f"--output-file={part}"]
+    subset.main([str(font), f"--unicodes={','.join(signs)}", *options])
     part.replace(font)
 
 
@@ -79,11 +61,7 @@ def link_terms(page: nodes.document, terms: Collection[str]) -> None:
     """Put a reference to the glossary in place of each term's first mention in the prose of a page.
 
     A mention may be in the plural or begin a sentence. Of two terms that begin at the same place,
-    the longer one is meant.
-
-    Args:
-        page: A document as it was read; changed in place.
-        terms: As the glossary spells them.
+    the longer one is meant. The page is changed in place.
     """
     waiting = {term.lower(): term for term in terms}
     for text in list(_prose(page)):

@@ -34,10 +34,7 @@ class Trend:
         return [run_facts.started(run) for run in self.runs]
 
     def series(self, only: str = "") -> dict[tuple[str, str], dict[str, list[Number | None]]]:
-        """By quantity and setting the main numbers of each base, one a run, None where none is.
-
-        Of one base alone if `only` names it.
-        """
+        """Main numbers by quantity and setting, then base: one a run, None where there is none."""
         found: dict[tuple[str, str], dict[str, list[Number | None]]] = {}
         for at, run in enumerate(self.runs):
             for number in run_facts.main_numbers(run):
@@ -113,17 +110,16 @@ def _lines(
     unit = ""
     for i, (base, numbers) in enumerate(lines.items()):
         shift = (i - (len(lines) - 1) / 2) * 0.06
-        known = [(at, n, n.value) for at, n in enumerate(numbers) if n and n.value is not None]
+        known = [(at, n) for at, n in enumerate(numbers) if n and n.value is not None]
         if not known:
             continue
         unit = known[0][1].unit
-        values = np.array([value for _, _, value in known])
-        # An interval that is unknown has no length.
-        ends = np.array([(n.low, n.high) for _, n, _ in known], dtype=float).T
+        stated = [(at, n.value, n.low, n.high) for at, n in known]
+        at, values, *ends = np.array(stated, dtype=float).T
         axes.errorbar(
-            [at + shift for at, _, _ in known],
+            at + shift,
             values,
-            np.nan_to_num(np.abs(ends - values)),
+            np.nan_to_num(np.abs(ends - values)),  # an interval that is unknown has no length
             label=base,
             color=colours[base],
             marker=shapes[base],

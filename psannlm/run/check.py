@@ -44,13 +44,9 @@ def check(run: Evidence) -> None:
 def machine_floor(runs: Iterable[Evidence | Refused], like: Evidence) -> float | None:
     """How noisy a machine is, for times whose own run measures nothing twice.
 
-    Args:
-        runs: To choose from, oldest first.
-        like: What the run has device, torch and preset in common with.
-
     Returns:
-        The widest noise floor of the newest such run of the first page whose rows state one; None
-        where there is no such run, or it measured nothing twice.
+        The widest noise floor of the newest run, oldest first in `runs`, that has device, torch and
+        preset in common with `like`; None where there is none, or it measured nothing twice.
     """
 
     def kind(run: Evidence) -> tuple[Any, ...]:

@@ -46,11 +46,7 @@ class Outcome:
 
 
 def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
-    """Run the notebooks of a preset, in their order.
-
-    Args:
-        preset: A folder under params/.
-        only: Names of notebooks; none means all but those that install another package.
+    """Run the notebooks of a preset, or some of them, in their order.
 
     Raises:
         ConfigError: Before anything runs: no such preset or notebook, or any parameter file that
@@ -120,11 +116,7 @@ def _shown(path: Path) -> str:
 
 
 def resume(folder: Path) -> Outcome:
-    """Go on with an interrupted run where it broke off.
-
-    Raises:
-        EvidenceError: There is no such run, or it is complete.
-    """
+    """Go on with an interrupted run where it broke off; EvidenceError if there is none there."""
     here = folder.resolve()
     if not (here / MANIFEST).exists():
         known = (run for run in all_runs(here.parent.parent) if not isinstance(run, Refused))

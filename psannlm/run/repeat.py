@@ -91,11 +91,7 @@ def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
 
 
 def row_of(page: Page[Any, Any], run: Evidence, number: int) -> Row:
-    """A row of a run by its number.
-
-    Raises:
-        ConfigError: There is none of that number; the message tells those there are.
-    """
+    """A row of a run by its number; ConfigError tells those there are."""
     rows = page.rows(run)
     if not 1 <= number <= len(rows):
         listed = "\n".join(f"  {row.number}: {key_text(page, row)}" for row in rows)
