@@ -9,6 +9,7 @@ import pandas as pd
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import default_parameters
 from psannlm.pages.registry import pages
+from tests.published import made_up_run
 
 ROW: dict[str, Any] = {
     "base": "respsann", "label": "respsann", "batch_tokens": 1024, "mode": "train_step",
@@ -47,14 +48,12 @@ def history_run(reports: Path, page: str, *rows: dict[str, Any], **facts: Any) -
         (folder / name).write_text(json.dumps({"findings": table}))
     corpus = facts.pop("corpus", None)
     manifest = {
+        **made_up_run(page).manifest,
         "run": folder.name,
-        "notebook": page,
         "preset": facts.pop("preset", "cpu"),
         "status": facts.pop("status", "complete"),
         "started_at": f"2026-01-{number:02d}T10:20:30+00:00",
-        "command": f"papermill notebooks/{page}.ipynb out.ipynb",
         "git": {"commit": "0" * 40, "dirty": False},
-        "sha256": "f" * 64,
         "artifacts": files,
         "corpus": {"sha256": corpus} if corpus else None,
         "environment": {

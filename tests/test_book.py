@@ -10,12 +10,11 @@ import nbformat
 import pytest
 
 from psannlm import REPORTS, ROOT
-from psannlm.evidence.runs import Refused, all_runs, load
+from psannlm.evidence.runs import Refused, all_runs
 from psannlm.pages.registry import pages
 from psannlm.publish import build as book
 from tests.forging import forge
 from tests.synthetic import throughput_run
-from tests.trainings import training_run
 
 
 def staged(tmp_path):
@@ -59,18 +58,6 @@ def test_the_best_run_is_the_page_and_its_raw_files_lie_beside(tmp_path):
     assert "preset = 1" not in [cell.source for cell in cells], "no parameters cell"
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert [list(output.data) for output in outputs] == [["text/html"]], "no progress, no pixels"
-
-
-def test_the_page_of_a_training_has_all_that_its_numbers_came_from(tmp_path):
-    run = load(training_run(tmp_path))
-
-    results, warnings = staged(tmp_path)
-
-    assert not warnings
-    assert run.folder.name in (results / "tiny_corpus.ipynb").read_text()
-    beside = {path.name for path in (results / "data" / "tiny_corpus").iterdir()}
-    assert beside >= {"loss.csv", "speed.csv", "metrics.json", "samples.json", "sine.csv"}
-    assert "perplexity" in (results / "answers.md").read_text()
 
 
 def test_a_smoke_run_is_shown_with_a_warning(tmp_path):

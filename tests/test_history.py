@@ -152,14 +152,6 @@ def test_every_page_has_a_history_whose_head_stands_without_runs(page):
     assert not [column.name for column in table.columns if column.nested]
 
 
-def test_the_history_of_nothing_says_so_under_each_heading():
-    page = history.page([])
-
-    assert page.startswith("# History\n\n**Question.** ")
-    for said in ("no run yet, `make report` makes", "no complete run yet", "nothing to compare"):
-        assert said in page
-
-
 def test_files_are_the_same_whatever_there_is_and_each_is_linked(tmp_path):
     runs = [history_run(tmp_path, "validation"), Refused(tmp_path / "x", "benchmarks/x: broken")]
 

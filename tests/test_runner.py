@@ -64,14 +64,6 @@ def test_every_problem_of_a_file_is_reported_before_anything_runs(parameters, mo
         assert problem in str(refused.value)
 
 
-def test_a_file_that_is_no_yaml_is_named(parameters, tmp_path):
-    parameters()
-    (tmp_path / "params" / "smoke" / "throughput.yaml").write_text("a: [1,")
-
-    with pytest.raises(ConfigError, match=r"throughput\.yaml is not valid YAML"):
-        runner.run_preset("smoke")
-
-
 def test_a_report_runs_in_the_order_of_the_pre_flight_and_installs_nothing_unasked():
     order = ["validation", "throughput", "memory", "tiny_corpus", "shootout"]
 

@@ -29,10 +29,10 @@ function compareKeys(a, b, turn) {
   return turn * a.localeCompare(b, "en", { numeric: true });
 }
 
-// A number, a text, or null where nothing is known; data-sort says it better than the text.
+// A number, a text, or null where nothing is known.
 function keyOf(cell) {
   if (!cell) return null;
-  const text = (cell.dataset.sort ?? cell.textContent).replace(/\s+/g, " ").trim();
+  const text = cell.textContent.replace(/\s+/g, " ").trim();
   if (["", "—", "–", "-", "nan", "NaN"].includes(text)) return null;
   return secondsOf(text) ?? numberOf(text) ?? text;
 }
