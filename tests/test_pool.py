@@ -161,12 +161,9 @@ def test_left_early_it_ends_what_runs_and_begins_nothing_more(trainings, tmp_pat
 
 
 def test_an_error_of_ours_ends_the_run(trainings, tmp_path):
-    def behave(task, **_):
-        raise RuntimeError("no such luck")
+    trainings(lambda task, **_: 1 / 0)
 
-    trainings(behave)
-
-    with pytest.raises(RuntimeError, match="no such luck"):
+    with pytest.raises(ZeroDivisionError):
         list(on_this_machine(tasks("a"), shootout_config(), tmp_path))
 
 

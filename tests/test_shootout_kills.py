@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import io
 import multiprocessing
 import os
 import random
@@ -10,26 +11,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 import torch
 
 from psannlm.bench import processes
-from psannlm.files import write_atomically
-from psannlm.pages.shootout import plan, pool
-from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.gates import gates
-from psannlm.pages.shootout.measure import run_cells
-from psannlm.pages.shootout.plan import Cell
+from psannlm.evidence.runs import Run
+from psannlm.evidence.session import Session
+from psannlm.pages.shootout import measure, pool
+from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.records import TrainingRecord, from_json
-from psannlm.pages.shootout.tables import SUMMARY, tabulate
 from psannlm.train import data
+from tests.synthetic import start_manifest
 from tests.synthetic_shootout import shootout_config
 from tests.tiny_trainings import write_text
 
@@ -66,62 +65,45 @@ class Forked:
 
 
 def shootout(corpus: str, folder: Path, cache: Path) -> None:
-    """What a process of its own does: all trainings of a shootout that are not yet kept."""
+    """What a process of its own does: a whole shootout, from where it was killed on."""
     torch.set_num_threads(1)
-    data.CACHE = cache
+    sys.stdout = io.StringIO()
+    data.CACHE, measure.CHECKPOINTS = cache, folder / "checkpoints"
     processes.subprocess = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE)
     train = pool.train
 
     def noted(task, *places, **how):
-        note(folder, "again" if path_of(folder, task.key).exists() else "begun", task.key)
+        with (folder / "log").open("a") as log:
+            log.write("again\n" if task.key in kept(folder) else "begun\n")
         return train(task, *places, **how)
 
     pool.train = noted
-    config = asked(corpus)
-    tunings = plan.tunings(config)
-    keep(plan.distinct(tunings, config), config, folder)
-    chosen = plan.choose(config, kept(folder).values())
-    keep(plan.distinct(plan.after_tuning(config, chosen), config), config, folder)
-
-
-def asked(corpus: str) -> ShootoutConfig:
-    return shootout_config(
+    config = shootout_config(
         corpus=corpus, tokenizer="bytes", vocab_size=257, train_megabytes=0, validation_megabytes=0,
         batch_tokens=64, pass_tokens=64, epochs=1, checkpoint_steps=5, evaluations=3, n_layers=1,
         base=("respsann", "swiglu"), seeds=(0, 1), side_seeds=1, ablation=(), scale_arms=(),
         cells_at_once=2,
     )  # fmt: skip
-
-
-def summary(corpus: str, records: Mapping[str, TrainingRecord]) -> str:
-    """summary.csv of a run with these records, but for what no run repeats."""
-    config, found = asked(corpus), list(records.values())
-    examined = gates(config, plan.choose(config, found), found)
-    summary = tabulate([*found, *examined], config)[SUMMARY.file]
-    return str(summary.drop(columns=["train_seconds", "train_tokens_per_s"]).to_csv())
-
-
-def keep(cells: Mapping[str, Cell], config: Any, folder: Path) -> None:
-    ended = run_cells(cells, config, done=set(kept(folder)), place=folder / "place")
-    with contextlib.closing(ended):
-        for record in ended:
-            write_atomically(path_of(folder, record.key), record.as_json())
-            note(folder, "kept", record.key)
-
-
-def path_of(folder: Path, key: str) -> Path:
-    (folder / "records").mkdir(parents=True, exist_ok=True)
-    return folder / "records" / f"{key}.json"
-
-
-def note(folder: Path, what: str, key: str) -> None:
-    with (folder / "log").open("a") as log:
-        log.write(f"{what} {key}\n")
+    manifest = start_manifest("shootout", config)
+    begun = [path.parent for path in folder.glob("benchmarks/*/run.json")]
+    run = (
+        Run.resume(begun[0], manifest)
+        if begun
+        else Run.start("benchmarks", manifest, reports=folder)
+    )
+    Session(PAGE, config, run, torch.device("cpu")).measure()
 
 
 def kept(folder: Path) -> dict[str, TrainingRecord]:
-    paths = sorted((folder / "records").glob("[!.]*.json"))
+    paths = sorted(folder.glob("benchmarks/*/cells/[!.]*.json"))
     return {path.stem: from_json(path.read_text()) for path in paths}
+
+
+def summary(folder: Path) -> str:
+    """summary.csv, but for what no run repeats."""
+    [path] = folder.glob("benchmarks/*/summary.csv")
+    table = pd.read_csv(path).drop(columns=["train_seconds", "train_tokens_per_s"])
+    return str(table.to_csv())
 
 
 def untimed(record: TrainingRecord) -> TrainingRecord:
@@ -130,23 +112,22 @@ def untimed(record: TrainingRecord) -> TrainingRecord:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return False
 
 
 def notes_of(folder: Path) -> list[str]:
     """What the shootouts of a folder have noted, in order."""
     log = folder / "log"
-    return [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
+    return log.read_text().split() if log.exists() else []
 
 
 @pytest.mark.slow
 def test_ten_kills_leave_no_trace_in_the_records(tmp_path) -> None:
     corpus, draw = str(write_text(tmp_path, 3000)), random.Random(0)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["psannlm.pages.shootout.measure", "torch._dynamo"])
+    context.set_forkserver_preload(["tests.synthetic_shootout", "torch._dynamo"])
 
     def started(folder: Path) -> BaseProcess:
         folder.mkdir(exist_ok=True)
@@ -179,11 +160,11 @@ def test_ten_kills_leave_no_trace_in_the_records(tmp_path) -> None:
     assert {key: untimed(record) for key, record in resumed.items()} == {
         key: untimed(record) for key, record in whole.items()
     }
-    assert summary(corpus, resumed) == summary(corpus, whole)
+    assert summary(part) == summary(tmp_path / "whole")
     notes = notes_of(part)
     assert "again" not in notes
-    assert notes.count("begun") > notes.count("kept")  # kills have met trainings
-    assert [path.name for path in (part / "place").iterdir()] == []
+    assert notes.count("begun") > len(resumed)  # kills have met trainings
+    assert list((part / "checkpoints").iterdir()) == []
     until = time.monotonic() + PATIENCE
     while any(map(is_alive, behind)):
         assert time.monotonic() < until

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,14 +49,12 @@ SHOOTOUT = shootout_config(
 )
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "read", functools.partial(read, cache=cache))
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setattr(trainer, "read", functools.partial(read, cache=cache))
+        yield
 
 
 def config_of(arm: str, **changes: Any) -> TrainingConfig:
@@ -71,12 +70,10 @@ def task_of(folder: Path, *, final: bool = True, **changes: Any) -> TrainingTask
 
 
 @pytest.fixture(scope="module")
-def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingTask, Any]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingTask, Any]:
     """A task, and what was found of it."""
     task = task_of(tmp_path_factory.mktemp("finished"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "read", functools.partial(read, cache=cache))
-        return task, measure(task, "training")
+    return task, measure(task, "training")
 
 
 def test_all_is_told_that_the_plan_does_not_know_and_makes_a_record(finished) -> None:

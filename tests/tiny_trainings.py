@@ -17,9 +17,7 @@ from psannlm.train.data import Data, read
 from psannlm.train.distributed import Ranks
 from psannlm.train.trainer import Session, Trainer
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
-"""One process, not several."""
-
+ALONE = Ranks(0, 1, torch.device("cpu"))  # one process, not several
 WORDS = ("ada", "bo", "cider", "dune", "elm", "fig", "gorse", "hay", "iris", "juniper")
 
 
@@ -44,11 +42,9 @@ def training_config(**changes: Any) -> TrainingConfig:
 def write_text(folder: Path, n_bytes: int = 1500, seed: int = 0) -> Path:
     """A text of random words, a paragraph a line, at least three of them; returns its path."""
     draw = random.Random(seed)
-    lines, size = [], 0
-    while size < n_bytes or len(lines) < 3:
-        line = " ".join(draw.choice(WORDS) for _ in range(6)) + "\n"
-        lines.append(line)
-        size += len(line)
+    lines: list[str] = []
+    while sum(map(len, lines)) < n_bytes or len(lines) < 3:
+        lines.append(" ".join(draw.choice(WORDS) for _ in range(6)) + "\n")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "text.txt"
     path.write_text("".join(lines))
