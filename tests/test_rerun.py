@@ -71,19 +71,13 @@ def test_a_column_says_how_its_repeat_is_judged(row, compare, old, new, changes,
     assert [quantity.inside for quantity in found.quantities] == inside
 
 
-def test_a_status_is_told_only_where_something_failed():
-    assert status("ok", "", "ok", "") == ()
+def test_the_report_names_what_differs_and_what_failed(row):
+    found = Repeat((exact("bytes", "5", "5"),), ("bytes: the same",))
+    outcome = Outcome(PAGE, row, found, HERE)
     [failed] = status("failed", "killed", "ok", "")
-    assert failed.inside is False
-    assert failed.published == "failed: killed"
 
-
-@pytest.fixture
-def outcome(row):
-    return Outcome(PAGE, row, Repeat((exact("bytes", "5", "5"),), ("bytes: the same",)), HERE)
-
-
-def test_the_report_names_what_differs_and_what_failed(outcome):
+    assert (failed.inside, failed.published) == (False, "failed: killed")
+    assert status("ok", "", "ok", "") == ()
     assert text_table(("a", "long"), [("wide", "1")]) == ["a     long", "wide  1"]
     other = replace(HERE, differing=(Differing("device", "A, 2 cores", "B"),))
     values = dict(outcome.row.values) | {"status": "failed", "reason": "out of memory"}

@@ -34,7 +34,7 @@ class Trainings:
         self.closed = 0
         self.ends_after = len(TRAINED)
 
-    def run(self, cells, config, *, done, place):
+    def run(self, cells, config, done, place):
         try:
             place.mkdir(parents=True, exist_ok=True)
             for key in [key for key in cells if key not in done]:
@@ -139,7 +139,7 @@ def again(row, monkeypatch):
     """Trains an arm again; what was asked of the processes comes back too."""
     asked = {}
 
-    def run_cells(cells, config, *, done, place):
+    def run_cells(cells, config, done, place):
         asked.update(cells=cells, config=config)
         yield from (TRAINED[key] for key in cells)
 

@@ -33,26 +33,26 @@ from psannlm.pages.shootout.records import (
 from psannlm.pages.shootout.worker import TrainingTask
 from psannlm.train.data import read, sources
 
+ShootoutSession = Session[ShootoutConfig, ShootoutRecord]
 
-def measure(
-    session: Session[ShootoutConfig, ShootoutRecord],
-) -> Iterator[Sequence[ShootoutRecord]]:
+
+def measure(session: ShootoutSession) -> Iterator[Sequence[ShootoutRecord]]:
     """Tune every arm, train what is compared, and examine the networks.
 
     A killed run, resumed, repeats no training that has ended. Logs and checkpoints of those under
     way lie below checkpoints/, under the name of the run, until all is measured. ConfigError as of
     `refuse_early`.
     """
-    config = session.config
+    config, place = session.config, CHECKPOINTS / session.run.folder.name
     refuse_early(config)
     one = training_of(tunings(config)[0], config)
     session.run.state(**sources(one, read(one)))
-    yield from _trained(tunings(config), session)
+    yield from _trained(tunings(config), session, place)
     chosen = choose(config, trainings_of(session.records))
-    yield from _trained(plan.after_tuning(config, chosen), session)
+    yield from _trained(plan.after_tuning(config, chosen), session, place)
     if not gates_of(session.records):
         yield gates(config, chosen, trainings_of(session.records))
-    shutil.rmtree(_place(session), ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def n_cells(config: ShootoutConfig) -> int:
@@ -61,23 +61,18 @@ def n_cells(config: ShootoutConfig) -> int:
     return len(distinct([*tunings(config), *plan.after_tuning(config, first)], config))
 
 
-def _place(session: Session[ShootoutConfig, ShootoutRecord]) -> Path:
-    return CHECKPOINTS / session.run.folder.name
-
-
 def _trained(
-    cells: Iterable[Cell], session: Session[ShootoutConfig, ShootoutRecord]
+    cells: Iterable[Cell], session: ShootoutSession, place: Path
 ) -> Iterator[list[ShootoutRecord]]:
     """The records of the cells that the session does not hold yet."""
-    asked = distinct(cells, session.config)
-    ended = run_cells(asked, session.config, done=session.done, place=_place(session))
-    with contextlib.closing(ended):
+    config, done = session.config, session.done
+    with contextlib.closing(run_cells(distinct(cells, config), config, done, place)) as ended:
         for record in ended:
             yield [record]
 
 
 def refuse_early(config: ShootoutConfig) -> None:
-    """ConfigError, before the first training, if arm, corpus, device, cluster or lm-eval lacks.
+    """Refuse, by a ConfigError before the first training, what no training could be done with.
 
     The text is read on the way, so that its tokens are there before several processes want them.
     """
@@ -94,7 +89,7 @@ def refuse_early(config: ShootoutConfig) -> None:
 
 
 def run_cells(
-    cells: Mapping[str, Cell], config: ShootoutConfig, *, done: Collection[str], place: Path
+    cells: Mapping[str, Cell], config: ShootoutConfig, done: Collection[str], place: Path
 ) -> Generator[TrainingRecord, None, None]:
     """Train the cells that are not done, each in a process of its own; a record as soon as it ends.
 
@@ -189,6 +184,6 @@ def measure_again(
     )
     with (
         tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as folder,
-        contextlib.closing(run_cells(again, config, done=(), place=Path(folder))) as ended,
+        contextlib.closing(run_cells(again, config, (), Path(folder))) as ended,
     ):
         return list(ended)

@@ -8,14 +8,13 @@ from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables, run_info
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
-from psannlm.evidence.session import Session
 from psannlm.evidence.table import Column
 from psannlm.pages.shootout import bounds, controls, figures, files, prose
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT, by_seed
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.measure import measure, measure_again, n_cells
+from psannlm.pages.shootout.measure import ShootoutSession, measure, measure_again, n_cells
 from psannlm.pages.shootout.records import STORE, ShootoutRecord, TrainingRecord, trainings_of
 from psannlm.pages.shootout.results import FEWEST_VALUES, Trainings
 from psannlm.pages.shootout.tables import DIFFERENCE, SUMMARY
@@ -50,9 +49,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
     def total(self, config: ShootoutConfig) -> int:
         return n_cells(config) + 1
 
-    def measure(
-        self, session: Session[ShootoutConfig, ShootoutRecord]
-    ) -> Iterator[Sequence[ShootoutRecord]]:
+    def measure(self, session: ShootoutSession) -> Iterator[Sequence[ShootoutRecord]]:
         return measure(session)
 
     def tabulate(self, records: Sequence[ShootoutRecord], run: RunInfo[ShootoutConfig]) -> Tables:
