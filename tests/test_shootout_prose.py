@@ -11,9 +11,9 @@ from psannlm.evidence import text
 from psannlm.evidence.runs import load
 from psannlm.evidence.session import NOTEBOOKS
 from psannlm.pages.shootout import comparison, figures, prose
-from psannlm.pages.shootout.controls import PLAIN, SCALED, SINE
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.prose import HEADLINES
+from psannlm.pages.shootout.results import PLAIN, SCALED, SINE
 from psannlm.pages.shootout.tables import tabulate
 from tests.shown_shootouts import CONFIG, RECORDS, all_failed, only, shifted, shown, with_summary
 from tests.synthetic_shootout import gates, shootout_run

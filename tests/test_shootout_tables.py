@@ -18,11 +18,17 @@ from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.shootout import comparison
 from psannlm.pages.shootout.arms import all_arms
 from psannlm.pages.shootout.comparison import paired, smallest_effect
-from psannlm.pages.shootout.controls import at_budget, common_budget, task_rows
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.plan import Cell, choose, grid, key_of
 from psannlm.pages.shootout.records import Point
-from psannlm.pages.shootout.results import Trainings, on_edge, run_row
+from psannlm.pages.shootout.results import (
+    Trainings,
+    at_budget,
+    common_budget,
+    on_edge,
+    run_row,
+    task_rows,
+)
 from psannlm.pages.shootout.tables import (
     BUDGETS,
     FAILURES,

@@ -9,14 +9,13 @@ from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables, run_info
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.table import Column
-from psannlm.pages.shootout import bounds, controls, figures, files, prose
+from psannlm.pages.shootout import bounds, figures, files, prose, results
 from psannlm.pages.shootout import tables as shootout_tables
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFECT, by_seed
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import ShootoutSession, measure, measure_again, n_cells
 from psannlm.pages.shootout.records import STORE, ShootoutRecord, TrainingRecord, trainings_of
-from psannlm.pages.shootout.results import FEWEST_VALUES, Trainings
 from psannlm.pages.shootout.tables import DIFFERENCE, SUMMARY
 
 
@@ -36,7 +35,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         "alpha": f"{LEVEL:.0%}",
         "fewest_seeds": str(FEWEST_SEEDS),
         "smallest_loss_effect": f"{SMALLEST_EFFECT:g}",
-        "fewest_values": str(FEWEST_VALUES),
+        "fewest_values": str(results.FEWEST_VALUES),
     }
     usual_repeats = 1
 
@@ -99,9 +98,9 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
     def _gain(self, run: Evidence, rows: Mapping[str, Row]) -> Iterator[Number]:
         """The sine against gelu with the same learned gains, one planned comparison."""
         info = run_info(self, run)
-        for found in controls.gain_rows(Trainings.of(info.records, info.config).compared):
+        for found in results.gain_rows(results.Trainings.of(info.records, info.config).compared):
             arm, other = found["base"], found["other"]
-            if (arm, other) != (controls.SINE, controls.SCALED) or not found["n"]:
+            if (arm, other) != (results.SINE, results.SCALED) or not found["n"]:
                 continue
             yield replace(
                 self.number(rows[arm], DIFFERENCE),

@@ -10,7 +10,7 @@ from psannlm.evidence import table
 from psannlm.evidence.page import Tables
 from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import UNKNOWN, duration, flops, interval
-from psannlm.pages.shootout import controls, records, results
+from psannlm.pages.shootout import records, results
 from psannlm.pages.shootout.comparison import smallest_effect
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.records import SEED, VAL_LOSS
@@ -80,54 +80,45 @@ LOSS = VAL_LOSS.but(
 )
 LOSS_ENDS = table.interval_columns("val_loss", "the loss, over seeds", "nats/token")
 VAL_PPL = Column(
-    "val_ppl", "Exponential of the loss on the validation split.", heading="perplexity",
-    format=",.2f",
-)  # fmt: skip
+    "val_ppl", "Exponential of the loss on the validation split.", "", "perplexity", ",.2f"
+)
 VAL_BITS = Column(
     "val_bits_per_byte", "Validation loss over ln 2 and the bytes of a token.", "bits/byte",
-    heading="validation text", format=".4f",
+    "validation text", ".4f",
 )  # fmt: skip
-VAL_TOP1 = Column(
-    "val_top1_acc",
-    "Share of tokens of the validation split that were the likeliest to the network.",
-    heading="top-1", format=".2%",
-)  # fmt: skip
+VAL_TOP1 = Column("val_top1_acc", records.TOP1.format("validation"), "", "top-1", ".2%")
 TEST_PPL = Column("test_ppl", "Exponential of the loss on the test split.")
 TEST_BITS = Column(
     "test_bits_per_byte", "Loss on the test split over ln 2 and the bytes of a token.", "bits/byte"
 )
 DIFFERENCE = Column(
     "difference", "Mean loss less that of the arm compared against, paired by seed.", "nats/token",
-    heading="difference to the baseline, over seeds", format=SIGNED,
+    "difference to the baseline, over seeds", SIGNED,
     quantity="validation loss less that of {baseline}", better="lower", headline="BMRK-04",
 )  # fmt: skip
 DIFFERENCE_ENDS = table.interval_columns("difference", "the difference, over seeds", "nats/token")
 DOCUMENTS_ENDS = table.interval_columns("documents", "the difference, over documents", "nats/token")
 P = Column("p", "Chance of such a difference if there were none, over seeds.")
 P_HOLM = Column(
-    "p_holm", "The same, corrected by Holm for all subsets of the arm.", heading="p (Holm)",
-    format=".3g",
-)  # fmt: skip
+    "p_holm", "The same, corrected by Holm for all subsets of the arm.", "", "p (Holm)", ".3g"
+)
 TRAIN_FLOPS = Column("train_flops", "Matrix products of the whole training.", "FLOP")
 PEAK_CUDA = Column(
     "peak_cuda_mem_gb", "Most CUDA memory handed out at one time; empty on a CPU.", "10**9 bytes",
-    heading="peak CUDA memory", format=".3f",
+    "peak CUDA memory", ".3f",
 )  # fmt: skip
-RATE = Column(
-    "learning_rate", "Largest learning rate of the schedule.", heading="learning rate", format="g"
-)
+RATE = Column("learning_rate", "Largest learning rate of the schedule.", "", "learning rate", "g")
 FREQUENCY = Column(
-    "sine_frequency", "Initial frequency f of the damped sine; empty without one.", heading="f",
-    format="g",
-)  # fmt: skip
+    "sine_frequency", "Initial frequency f of the damped sine; empty without one.", "", "f", "g"
+)
 
 SUMMARY = Table(
     "summary.csv",
     "One row an arm, by place; means over seeds.",
     (
         Column(
-            "place", "One more than the arms separated as better; empty if not ranked.",
-            heading="place", format=".0f",
+            "place", "One more than the arms separated as better; empty if not ranked.", "",
+            "place", ".0f",
         ),
         ARM.but(cell=arm_cell),
         table.VERDICT.but(cell=verdict_cell),
@@ -153,7 +144,7 @@ SUMMARY = Table(
         ),
         Column(
             "test_difference", "The difference on the test split.", "nats/token",
-            heading="difference on the test split", format=SIGNED,
+            "difference on the test split", SIGNED,
         ),
         Column("test_difference_low", "Lower end of its interval, over seeds.", "nats/token"),
         Column("test_difference_high", "Upper end of its interval, over seeds.", "nats/token"),
@@ -184,10 +175,7 @@ RUNS = Table(
         VAL_LOSS.but(text="Loss on the validation split at the end."),
         VAL_PPL, VAL_BITS, VAL_TOP1,
         records.TEST_LOSS, TEST_PPL, TEST_BITS,
-        Column(
-            "test_top1_acc",
-            "Share of tokens of the test split that were the likeliest to the network.",
-        ),
+        Column("test_top1_acc", records.TOP1.format("test")),
         records.TRAIN_LOSS, records.TRAIN_TOKENS_PER_S,
         records.TRAIN_SECONDS.but(heading="time", cell=time_cell),
         records.OVERHEAD_SECONDS, records.TRAIN_TOKENS,
@@ -250,7 +238,7 @@ SCALES = Table(
         Column(
             "scale",
             "Initial frequency, or without one a factor of the deviation of all initial weights.",
-            heading="initial scale", format="g",
+            "", "initial scale", "g",
         ),
         RATE, N_SEEDS, table.N_FAILED, VAL_LOSS, *LOSS_ENDS,
     ),
@@ -307,18 +295,14 @@ SCORES = Table(
     "scores.csv",
     "One row a task of lm-eval and training; no rows if none was asked for.",
     (
-        ARM,
-        SEED,
+        ARM, SEED,
         Column("task", "Name of the task.", heading="task"),
         Column("metric", "What the task counts.", heading="metric"),
         Column("value", "Result of the task."),
+        Column("stderr", "Standard error of the value.", "", "standard error of one", ".4f"),
+        Column("n_items", "Items of the task.", "", "items", ",d"),
         Column(
-            "stderr", "Standard error of the value.", heading="standard error of one", format=".4f"
-        ),
-        Column("n_items", "Items of the task.", heading="items", format=",d"),
-        Column(
-            "chance", "Of a blind guess; empty where guessing gets nowhere.", heading="chance",
-            format=".4f",
+            "chance", "Of a blind guess; empty where guessing gets nowhere.", "", "chance", ".4f"
         ),
     ),
 )  # fmt: skip
@@ -368,20 +352,14 @@ TASKS = Table(
     "tasks",
     "One row an arm and metric of a task, means over seeds.",
     (
-        SCORES["task"],
-        SCORES["metric"],
-        ARM,
-        Column("value", "Mean, least and most.", heading="mean (least – most)", format=".4f"),
-        SCORES["stderr"],
-        SCORES["chance"],
-        SCORES["n_items"],
+        SCORES["task"], SCORES["metric"], ARM,
+        Column("value", "Mean, least and most.", "", "mean (least – most)", ".4f"),
+        SCORES["stderr"], SCORES["chance"], SCORES["n_items"],
         Column(
             "smallest", "Of shares.", heading="smallest effect they can show",
             cell=smallest_cell,
         ),
-        N_SEEDS,
-        Column("value_low", "Least."),
-        Column("value_high", "Most."),
+        N_SEEDS, Column("value_low", "Least."), Column("value_high", "Most."),
     ),
     caption="Tasks of lm-eval, means over seeds",
 )  # fmt: skip
@@ -391,7 +369,7 @@ FAILURES = Table(
     (
         ARM, Column("part", "compared, tuning or control.", heading="part"), SEED, RATE,
         FREQUENCY,
-        Column("init_std", "Deviation of the initial weights.", heading="init_std", format="g"),
+        Column("init_std", "Deviation of the initial weights.", "", "init_std", "g"),
         Column("learned", "What the sine learns.", heading="learned"),
         table.REASON.but(heading="reason"), records.KEY.but(heading="key"), table.STATUS,
         records.TRAIN_SECONDS,
@@ -431,24 +409,24 @@ def tabulate(found: Sequence[records.ShootoutRecord], config: ShootoutConfig) ->
     rows: Mapping[Table, Iterable[Mapping[str, Any]]] = {
         SUMMARY: results.summary_rows(trainings),
         RUNS: (results.run_row(r, config) for mine in trainings.compared.values() for r in mine),
-        TUNING: controls.tuning_rows(trainings),
-        ABLATION: controls.ablation_rows(trainings),
-        SCALES: controls.scale_rows(trainings),
-        CURVES: controls.item_rows("curve", trainings),
-        MATCHED: controls.matched_rows(trainings),
-        LEARNED: controls.item_rows("learned", trainings),
-        SCORES: controls.item_rows("scores", trainings),
-        DOCUMENTS: controls.item_rows("documents", trainings),
+        TUNING: results.tuning_rows(trainings),
+        ABLATION: results.ablation_rows(trainings),
+        SCALES: results.scale_rows(trainings),
+        CURVES: results.item_rows("curve", trainings),
+        MATCHED: results.matched_rows(trainings),
+        LEARNED: results.item_rows("learned", trainings),
+        SCORES: results.item_rows("scores", trainings),
+        DOCUMENTS: results.item_rows("documents", trainings),
         records.GATES: map(vars, trainings.gates),
-        SINGLE_SCALES: controls.scale_seed_rows(trainings),
-        FAILURES: controls.training_rows(trainings),
+        SINGLE_SCALES: results.scale_seed_rows(trainings),
+        FAILURES: results.training_rows(trainings),
     }
     tables = {table.file: table.frame(made) for table, made in rows.items()}
     every = tables[FAILURES.file]
     return tables | {
         "trainings": every,
-        "gain": pd.DataFrame(controls.gain_rows(trainings.compared)),
+        "gain": pd.DataFrame(results.gain_rows(trainings.compared)),
         FAILURES.file: every[every["status"] != "ok"],
-        LAYERS.file: LAYERS.frame(controls.layer_rows(tables[LEARNED.file])),
-        TASKS.file: TASKS.frame(controls.task_rows(tables[SCORES.file])),
+        LAYERS.file: LAYERS.frame(results.layer_rows(tables[LEARNED.file])),
+        TASKS.file: TASKS.frame(results.task_rows(tables[SCORES.file])),
     }
