@@ -174,11 +174,11 @@ def scales(table: pd.DataFrame, singles: pd.DataFrame) -> Figure:
     return compose(
         label,
         {"by initial scale": partial(_scales, table, singles)},
-        "Final validation loss by the initial scale: f where the "
-        "nonlinearity has one, else a factor of the standard deviation of all initial weights. "
-        "Lines are means over seeds, rings single seeds, all at the learning rate that the tuning "
-        "has chosen. Where gelu_scaled falls as the sine does, the gain is what helps; where the "
-        "sine stays lower at every scale, it is more than that.",
+        "Final validation loss by the initial scale: f where the nonlinearity has one, else a "
+        "factor of the standard deviation of all initial weights. Lines are means over seeds, "
+        "rings single seeds, all at the learning rate that the tuning has chosen. Where "
+        "gelu_scaled falls as the sine does, the gain is what helps; where the sine stays lower at "
+        "every scale, it is more than that.",
         high=3.8,
     )
 

@@ -90,10 +90,9 @@ def readme(tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
     tokens = tables[SUMMARY.file]["train_tokens"].dropna()
     lines = [
         f"# Shootout, {run.name}",
-        f"Preset {config.preset}, on {run.device}. Every arm is "
-        f"trained on {number(tokens.max(), ',.0f')} tokens of "
-        f"{config.corpus if corpus is None else corpus['path']} with "
-        f"{len(config.seeds)} seeds, {config.d_model} wide and {config.n_layers} layers deep, "
+        f"Preset {config.preset}, on {run.device}. Every arm is trained on "
+        f"{number(tokens.max(), ',.0f')} tokens of {corpus['path'] if corpus else config.corpus} "
+        f"with {len(config.seeds)} seeds, {config.d_model} wide and {config.n_layers} layers deep, "
         f"after a tuning of {len(config.learning_rates)} settings each on the validation split.",
         leaderboard(tables[SUMMARY.file], config.baseline),
         f"{len(every)} trainings, {duration(every['train_seconds'].astype(float).sum())} of "

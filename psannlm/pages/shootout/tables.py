@@ -113,8 +113,7 @@ FREQUENCY = Column(
 )
 
 SUMMARY = Table(
-    "summary.csv",
-    "One row an arm, by place; means over seeds.",
+    "summary.csv", "One row an arm, by place; means over seeds.",
     (
         Column(
             "place", "One more than the arms separated as better; empty if not ranked.", "",
@@ -168,8 +167,7 @@ SUMMARY = Table(
     fixed=("base", *FIRST),
 )  # fmt: skip
 RUNS = Table(
-    "runs.csv",
-    "One row a compared training.",
+    "runs.csv", "One row a compared training.",
     (
         ARM, SEED, table.STATUS.but(heading="result"), table.REASON, records.KEY,
         VAL_LOSS.but(text="Loss on the validation split at the end."),
@@ -195,8 +193,7 @@ RUNS = Table(
     fixed=("base", "seed", *FIRST),
 )  # fmt: skip
 TUNING = Table(
-    "tuning.csv",
-    "One row a tuning.",
+    "tuning.csv", "One row a tuning.",
     (
         ARM, RATE, FREQUENCY, SEED, table.STATUS.but(heading="result"),
         table.REASON, VAL_LOSS,
@@ -213,8 +210,7 @@ TUNING = Table(
     shown=("base", "learning_rate", "sine_frequency", "seed", "val_loss", "chosen", "status"),
 )  # fmt: skip
 ABLATION = Table(
-    "ablation.csv",
-    "One row a subset of learned parameters of the damped sine.",
+    "ablation.csv", "One row a subset of learned parameters of the damped sine.",
     (
         table.BASE.but(heading="arm"),
         Column(
@@ -231,8 +227,7 @@ ABLATION = Table(
     caption="Subsets of learned parameters",
 )  # fmt: skip
 SCALES = Table(
-    "scales.csv",
-    "One row an arm and initial scale.",
+    "scales.csv", "One row an arm and initial scale.",
     (
         ARM,
         Column(
@@ -246,26 +241,20 @@ SCALES = Table(
     shown=("base", "scale", "learning_rate", "val_loss", "n_seeds"),
 )  # fmt: skip
 CURVES = Table(
-    "curves.csv",
-    "One row an evaluation of a compared training.",
+    "curves.csv", "One row an evaluation of a compared training.",
     (
-        ARM,
-        SEED,
+        ARM, SEED,
         Column("step", "Number of the step."),
         Column("tokens", "Trained on so far.", "tokens"),
         Column("flops", "Matrix products so far.", "FLOP"),
         Column("seconds", "Time of all steps so far.", "s"),
         VAL_LOSS,
     ),
-)
+)  # fmt: skip
 MATCHED = Table(
-    "matched.csv",
-    "One row an arm and budget, losses at equal tokens, FLOPs and seconds.",
+    "matched.csv", "One row an arm and budget, losses at equal tokens, FLOPs and seconds.",
     (
-        Column(
-            "budget", "What is equal, tokens, flops or seconds.", heading="equal",
-            words=BUDGETS,
-        ),
+        Column("budget", "What is equal, tokens, flops or seconds.", "", "equal", words=BUDGETS),
         Column(
             "amount", "Largest amount that all reach, in units of the budget.", heading="amount",
             cell=lambda row: amount(row["budget"], row["amount"]),
@@ -278,11 +267,9 @@ MATCHED = Table(
     shown=("budget", "amount", "base", "val_loss", "difference", "n_seeds"),
 )  # fmt: skip
 LEARNED = Table(
-    "learned.csv",
-    "One row a parameter of the nonlinearities of a layer, before and after.",
+    "learned.csv", "One row a parameter of the nonlinearities of a layer, before and after.",
     (
-        ARM,
-        SEED,
+        ARM, SEED,
         Column("layer", "Number of the block, and the part of it.", heading="layer"),
         Column("part", "amplitude, frequency or decay."),
         Column("before", "Mean over features before the training."),
@@ -290,10 +277,9 @@ LEARNED = Table(
         Column("low", "5% of the features lie below, after."),
         Column("high", "5% of the features lie above, after."),
     ),
-)
+)  # fmt: skip
 SCORES = Table(
-    "scores.csv",
-    "One row a task of lm-eval and training; no rows if none was asked for.",
+    "scores.csv", "One row a task of lm-eval and training; no rows if none was asked for.",
     (
         ARM, SEED,
         Column("task", "Name of the task.", heading="task"),
@@ -307,16 +293,14 @@ SCORES = Table(
     ),
 )  # fmt: skip
 DOCUMENTS = Table(
-    "documents.csv",
-    "One row a validation document and compared training.",
+    "documents.csv", "One row a validation document and compared training.",
     (
-        ARM,
-        SEED,
+        ARM, SEED,
         Column("document", "Number of the document in its split, from 0."),
         Column("nats", "Loss of the whole document.", "nats"),
         Column("n_tokens", "Tokens of the document.", "tokens"),
     ),
-)
+)  # fmt: skip
 PUBLISHED = (
     SUMMARY, RUNS, TUNING, ABLATION, SCALES, CURVES, MATCHED, LEARNED, SCORES, DOCUMENTS,
 )  # fmt: skip
@@ -335,11 +319,9 @@ RAW = (
 )
 
 LAYERS = Table(
-    "layers",
-    "One row an arm and layer, means over seeds.",
+    "layers", "One row an arm and layer, means over seeds.",
     (
-        ARM,
-        LEARNED["layer"],
+        ARM, LEARNED["layer"],
         *(
             Column(part, "Before and after.", heading=f"{letter} ({LOW:.0%} – {HIGH:.0%} after)")
             for part, letter in PARTS.items()
@@ -347,10 +329,9 @@ LAYERS = Table(
         N_SEEDS.but(cell=None),
     ),
     caption="Learned parameters by layer",
-)
+)  # fmt: skip
 TASKS = Table(
-    "tasks",
-    "One row an arm and metric of a task, means over seeds.",
+    "tasks", "One row an arm and metric of a task, means over seeds.",
     (
         SCORES["task"], SCORES["metric"], ARM,
         Column("value", "Mean, least and most.", "", "mean (least – most)", ".4f"),
@@ -364,8 +345,7 @@ TASKS = Table(
     caption="Tasks of lm-eval, means over seeds",
 )  # fmt: skip
 FAILURES = Table(
-    "failures",
-    "One row a training that failed.",
+    "failures", "One row a training that failed.",
     (
         ARM, Column("part", "compared, tuning or control.", heading="part"), SEED, RATE,
         FREQUENCY,
@@ -378,8 +358,7 @@ FAILURES = Table(
 )  # fmt: skip
 SINGLE_SCALES = Table("single scales", "", (ARM, SCALES["scale"], SEED, VAL_LOSS))
 BOARD = Table(
-    "leaderboard.md",
-    "The summary as a table to read.",
+    "leaderboard.md", "The summary as a table to read.",
     (
         SUMMARY["place"],
         table.BASE,
@@ -396,7 +375,7 @@ BOARD = Table(
         records.N_PARAMETERS,
         N_SEEDS,
     ),
-)
+)  # fmt: skip
 """Columns of leaderboard.md and README.md."""
 
 
