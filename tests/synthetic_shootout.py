@@ -4,10 +4,13 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.runs import Run
@@ -35,6 +38,7 @@ from psannlm.pages.shootout.records import (
     Score,
     TrainingRecord,
 )
+from psannlm.pages.shootout.tables import tabulate
 from tests.synthetic import executed_notebook, start_manifest
 
 EFFECTS = {
@@ -248,3 +252,53 @@ def _scores(config: ShootoutConfig, draw: random.Random) -> list[Score]:
         chance = 0.25 if task == "hellaswag" else None
         scores.append(Score(task, "acc", share, error, n, chance, items))
     return scores
+
+
+SHOWN = ("respsann", "gelu", "gelu_scaled")
+CONFIG = shootout_config(base=SHOWN, scales=(1.0, 2.25), evaluations=4, match="width")
+RECORDS = records(CONFIG)
+
+
+@cache
+def shown() -> dict[str, pd.DataFrame]:
+    """Three arms with three seeds each, an ablation, two scales."""
+    return dict(tabulate([*RECORDS, *gates(CONFIG)], CONFIG))
+
+
+@cache
+def all_failed() -> dict[str, pd.DataFrame]:
+    """The same arms, but no training came to its end."""
+    failed = records(CONFIG, fails=lambda cell: True)
+    return dict(tabulate([*failed, *gates(CONFIG)], CONFIG))
+
+
+def with_summary(base: str, **changes: Any) -> dict[str, pd.DataFrame]:
+    """The same shootout, but for cells of an arm's row in its summary."""
+    summary = shown()["summary.csv"].astype(object)
+    for name, value in changes.items():
+        summary.loc[summary["base"] == base, name] = value
+    return {**shown(), "summary.csv": summary}
+
+
+def shifted(nats: dict[str, float]) -> dict[str, pd.DataFrame]:
+    """The same shootout, but for losses of arms that are so many nats per token higher."""
+    found = [
+        replace(
+            record,
+            val_loss=record.val_loss + more,
+            documents=tuple(
+                DocumentLoss(d.nats + more * d.n_tokens, d.n_tokens) for d in record.documents
+            ),
+        )
+        for record in RECORDS
+        for more in [nats.get(record.arm, 0.0)]
+    ]
+    return dict(tabulate([*found, *gates(CONFIG)], CONFIG))
+
+
+def only(*arms: str) -> dict[str, pd.DataFrame]:
+    """The same shootout as if it had no other arms, but for what was computed from them."""
+    return {
+        name: table[table["base"].isin(arms)] if "base" in table else table
+        for name, table in shown().items()
+    }

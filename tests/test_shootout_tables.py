@@ -39,9 +39,15 @@ from psannlm.pages.shootout.tables import (
     amount,
     tabulate,
 )
-from tests.shown_shootouts import all_failed, shown, with_summary
 from tests.synthetic import start_manifest
-from tests.synthetic_shootout import gates, records, shootout_config
+from tests.synthetic_shootout import (
+    all_failed,
+    gates,
+    records,
+    shootout_config,
+    shown,
+    with_summary,
+)
 
 CONFIG = shootout_config(
     base=("respsann", "gelu_scaled"), side_seeds=3, with_lm_eval=True, evaluations=4
@@ -106,9 +112,8 @@ def test_three_seeds_by_hand():
     assert budgets["flops"]["amount"] == 7000.0
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_a_table_has_a_row_for_each_of_its_subjects(name):
-    assert len(rows(name)) == TABLES[name]
+def test_a_table_has_a_row_for_each_of_its_subjects():
+    assert {name: len(rows(name)) for name in TABLES} == TABLES
 
 
 def test_nothing_is_known_of_a_shootout_that_has_only_begun():
@@ -379,21 +384,14 @@ def files(made=FAILED, found=GATES):
     return PAGE.files(tabulate([*made, *found], CONFIG), info)
 
 
-@pytest.mark.parametrize(("name", "key"), [("summary.csv", "arms"), ("runs.csv", "runs")])
-def test_summary_json_and_csv_agree_to_the_last_digit(name, key):
+def test_json_and_csv_agree_and_metrics_have_the_usual_names_first():
     found = files()
+    summary = json.loads(found["summary.json"])
+    runs = summary["runs"]
 
-    expected = [
-        {k: "" if v is None else str(v) for k, v in row.items()}
-        for row in json.loads(found["summary.json"])[key]
-    ]
-    assert list(csv.DictReader(io.StringIO(found[name]))) == expected
-
-
-def test_every_compared_training_has_its_metrics_with_the_usual_names_first():
-    found = files()
-    runs = json.loads(found["summary.json"])["runs"]
-
+    for name, made in (("summary.csv", summary["arms"]), ("runs.csv", runs)):
+        expected = [{k: "" if v is None else str(v) for k, v in row.items()} for row in made]
+        assert list(csv.DictReader(io.StringIO(found[name]))) == expected
     for row in runs:
         metrics = json.loads(found[f"runs/{row['base']}_seed{row['seed']}/metrics.json"])
         assert metrics == row
@@ -472,6 +470,10 @@ def test_the_page_shows_refusals_twins_edges_and_both_intervals():
 def test_a_shootout_all_of_whose_trainings_failed_has_all_its_tables():
     none = all_failed()
 
+    failed = view(FAILURES, tabulate([*FAILED, *GATES], CONFIG))
+    assert {row["part"] for row in failed} == {"compared", "control"}
+    assert {row["part"] for row in view(FAILURES, none)} == {"tuning"}
+    assert view(FAILURES, shown()) == []
     assert {row["place"] for row in view(SUMMARY, none)} == {UNKNOWN}
     assert len(view(FAILURES, none)) == len(none["trainings"])
     assert {row["chosen"] for row in view(TUNING, none)} == {""}
@@ -479,16 +481,6 @@ def test_a_shootout_all_of_whose_trainings_failed_has_all_its_tables():
     for table in (*PAGE.tables, *PAGE.shown):
         if table.caption:
             assert table.caption in table.html(none[table.file])
-
-
-def test_failures_are_told_by_what_they_were_for():
-    made = records(CONFIG, fails=lambda cell: cell.seed == 1)
-
-    found = view(FAILURES, tabulate([*made, *GATES], CONFIG))
-
-    assert {row["part"] for row in found} == {"compared", "control"}
-    assert "none" in {row["learned"] for row in found}
-    assert view(FAILURES, shown()) == []
 
 
 @pytest.mark.parametrize(
@@ -531,16 +523,10 @@ def test_the_smallest_effect_is_found_four_times_in_five(n, p):
     assert smallest_effect(2, p) == math.inf
 
 
-@pytest.mark.parametrize(
-    ("budget", "size", "said"),
-    [
-        ("tokens", 3276800.0, "3,276,800 tokens"),
-        ("flops", 1.234e15, "1.23 PFLOP"),
-        ("seconds", 243.0, "4 min 3 s"),
-    ],
-)
-def test_an_amount_has_its_unit(budget, size, said):
-    assert amount(budget, size) == said
+def test_an_amount_has_its_unit():
+    assert amount("tokens", 3276800.0) == "3,276,800 tokens"
+    assert amount("flops", 1.234e15) == "1.23 PFLOP"
+    assert amount("seconds", 243.0) == "4 min 3 s"
 
 
 def test_learned_parameters_are_means_over_seeds_by_layer():
