@@ -123,7 +123,7 @@ def over_documents(
             "counts; compare trainings that were evaluated on one split with one tokenizer"
         )
     tokens = np.array(next(iter(lengths), ()), dtype=float)
-    by_seed = [
+    gaps = [
         [mine.nats - theirs.nats for mine, theirs in zip(*documents, strict=True)]
         for documents in zip(arm, other, strict=True)
     ]
@@ -131,7 +131,7 @@ def over_documents(
     n, tokens = int(counted.sum()), tokens[counted]
     if n == 0:
         return _difference(math.nan, math.nan, 0, n)
-    nats = np.mean(by_seed, axis=0)[counted]
+    nats = np.mean(gaps, axis=0)[counted]
     mean = float(nats.sum() / tokens.sum())
     if n == 1:
         return _difference(mean, math.nan, 0, n)

@@ -64,8 +64,8 @@ class Trainings:
         }
         gates = gates_of(records)
         why = {gate.arm: gate.refused for gate in gates}
-        tunings = plan.tunings(config)
-        missing = [c.arm.name for c in tunings if plan.key_of(c, config) not in by_key]
+        keys = [(cell.arm.name, plan.key_of(cell, config)) for cell in plan.tunings(config)]
+        missing = [name for name, key in keys if key not in by_key]
         unfit = {}
         for name, found in compared.items():
             ungated = "" if name in why else "it was not examined by the gates"
@@ -114,13 +114,9 @@ def _lacking(found: Sequence[TrainingRecord], config: ShootoutConfig, untuned: i
 
 def on_edge(arm: Arm, setting: Setting, config: ShootoutConfig) -> bool:
     """Whether a setting lies at an end of its grid, along three values or more."""
-    rates, frequencies, *_ = map(set, zip(*plan.grid(arm, config), strict=True))
     return any(
-        len(values) >= FEWEST_VALUES and chosen in (min(values), max(values))
-        for chosen, values in (
-            (setting.learning_rate, rates),
-            (setting.sine_frequency, frequencies),
-        )
+        len(set(values)) >= FEWEST_VALUES and chosen in (min(values), max(values))
+        for chosen, *values in zip(setting, *plan.grid(arm, config), strict=True)
     )
 
 
@@ -269,38 +265,30 @@ def ablation_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
         corrected = comparison.holm([difference.p for difference in found])
         for row, difference, p in zip(rows, found, corrected, strict=False):
             verdict = Comparison(difference, difference, difference).judged(p).verdict
-            row |= ends("difference", difference)
             row |= {"p": difference.p, "p_holm": p, "verdict": verdict}
+            row |= ends("difference", difference)
         yield from rows[:-1]
         yield rows[-1] | {"verdict": "baseline"}
 
 
 def scale_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
-    """One row per arm and initial scale, with those of compared trainings."""
-    for name, scale, setting, records in _scaled(trainings):
-        losses = by_seed(records)
-        yield {
-            "base": name,
-            "scale": scale,
-            "learning_rate": setting.learning_rate,
-            "n_failed": len(records) - len(losses),
-            **loss_columns(losses),
-        }
-
-
-def scale_seed_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
-    """One row per training behind the means of the scales."""
-    for name, scale, _, records in _scaled(trainings):
-        for seed, loss in by_seed(records).items():
-            yield {"base": name, "scale": scale, "seed": seed, "val_loss": loss}
-
-
-def _scaled(trainings: Trainings) -> Iterator[tuple[str, float, Setting, list[TrainingRecord]]]:
+    """One row per arm and initial scale, with those of compared trainings, and its losses."""
     config = trainings.config
     for name in config.scale_arms:
         for scale in config.scales if name in trainings.chosen else ():
             setting = plan.scaled(all_arms()[name], config, trainings.chosen[name], scale)
-            yield name, scale, setting, _side(name, setting, trainings)
+            records = _side(name, setting, trainings)
+            losses = by_seed(records)
+            row = {"base": name, "scale": scale, "learning_rate": setting.learning_rate}
+            row |= {"n_failed": len(records) - len(losses), "losses": losses}
+            yield row | loss_columns(losses)
+
+
+def scale_seed_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
+    """One row per training behind the means of the scales."""
+    for row in scale_rows(trainings):
+        for seed, loss in row["losses"].items():
+            yield row | {"seed": seed, "val_loss": loss}
 
 
 def _side(name: str, setting: Setting, trainings: Trainings) -> list[TrainingRecord]:
