@@ -328,10 +328,9 @@ def test_a_protocol_that_is_not_whole_or_not_possible_is_named(cells, message):
 # Sentences, figure, numbers.
 
 
-def told(config, n_repeats=6, **changes):
+def told(config, **changes):
     """Tables and run of made-up records."""
-    asked = config.model_copy(update={"n_repeats": n_repeats})
-    return tables(peer_records(config, **changes), config), pages.info_of(PAGE, asked, ())
+    return tables(peer_records(config, **changes), config), pages.info_of(PAGE, config, ())
 
 
 def test_the_answer_tells_best_settings_first_with_the_interval_of_each_row():
@@ -365,7 +364,7 @@ def test_what_failed_is_counted_with_its_reason_and_no_ratio_is_made_up():
     [(1, "With 1 fresh process a row"), (5, "With 5 fresh processes a row"), (6, "")],
 )
 def test_too_few_repeats_are_said(n, words):
-    said = PAGE.answer(*told(peer_config(n_repeats=1), n))
+    said = PAGE.answer(*told(peer_config(n_repeats=n)))
 
     assert words in said
     assert ("no difference of speed is called one" in said) == bool(words)

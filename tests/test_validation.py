@@ -3,17 +3,25 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 
+from psannlm import ROOT
 from psannlm.checks import suite
 from psannlm.checks.findings import Finding
 from psannlm.config.schema import ConfigError
+from psannlm.evidence.runs import load
 from psannlm.pages.validation import figures, prose, records
 from psannlm.pages.validation.page import PAGE, CheckFailedError
+from psannlm.run import check as identities
+from psannlm.run import preset as runner
 from tests.forging import forge
 from tests.pages import info_of, numbers_of, open_session, problems
 from tests.validations import (
@@ -309,12 +317,8 @@ def test_the_figure_has_a_point_a_measure_within_its_axis(findings):
     assert "<svg" not in figures.bound_ratios(skipped).html
 
 
-@pytest.fixture
-def by_key(findings):
-    return {finding.key: finding for finding in findings}
-
-
-def test_a_repeat_is_inside_where_status_and_bounds_are_as_they_were(by_key):
+def test_a_repeat_is_inside_where_status_and_bounds_are_as_they_were(findings):
+    by_key = {finding.key: finding for finding in findings}
     fine, broken = by_key["GPU-01", "respsann"], by_key["GPU-02", "respsann"]
     worse = dataclasses.replace(fine, measures=(measure(value=0.6), fine.measures[1]))
     fewer = dataclasses.replace(fine, measures=fine.measures[:1])
@@ -328,3 +332,89 @@ def test_a_repeat_is_inside_where_status_and_bounds_are_as_they_were(by_key):
     assert verdicts(fine, fewer) == [True, True, False, None]
     assert verdicts(fine, broken)[0] is False
     assert verdicts(broken, broken) == [True, True, None]
+
+
+# The notebook by papermill.
+
+FILES = {
+    "README.md", "config_used.yaml", "measures.csv", "stdout.log", "strain_measures.svg",
+    "summary.json", "system.json", "validation.ipynb",
+}  # fmt: skip
+PATCH = """
+import sys
+
+if any("ipykernel_launcher" in word for word in sys.orig_argv):
+    from psannlm.checks import suite
+    from tests.validations import ENTRIES
+
+    suite.CHECKS = dict(ENTRIES)
+"""
+"""Runs when an interpreter starts: the kernel of a notebook gets made-up checks."""
+
+
+@pytest.fixture
+def surroundings(tmp_path, monkeypatch):
+    """Runs go to tmp_path; the fixture's value is where they go."""
+    for name in ("OUT_DIR", "BENCH_OUT", "TINY_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PSANNLM_REPORTS", str(tmp_path / "reports"))
+    return tmp_path / "reports" / "gpu"
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch, surroundings):
+    """The checks of notebooks, and of this process, are made up."""
+    made_up_checks(monkeypatch)
+    site = tmp_path / "site" / "sitecustomize.py"
+    site.parent.mkdir()
+    site.write_text(PATCH)
+    monkeypatch.setenv("PYTHONPATH", f"{site.parent}{os.pathsep}{ROOT}")
+
+
+def sound(folder):
+    """The evidence of a complete run."""
+    evidence = load(folder)
+    identities.check(evidence)
+    assert evidence.is_complete
+    return evidence
+
+
+@pytest.mark.slow
+def test_one_check_of_the_suite_leaves_every_file_with_its_hash(tmp_path, surroundings):
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+    command += ["notebooks/validation.ipynb", str(tmp_path / "out.ipynb")]
+    command += ["-p", "only", "GPU-08", "-p", "base", "transformer"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    [folder] = surroundings.iterdir()
+    evidence = sound(folder)
+    assert set(evidence.manifest["artifacts"]) == FILES
+    findings = json.loads(evidence.text("summary.json"))["findings"]
+    assert [finding["check"] for finding in findings] == ["GPU-08"]
+    assert str(ROOT) not in "".join(evidence.text(name) for name in FILES)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("made_up")
+def test_a_failed_check_is_sound_evidence_and_a_failed_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUT_DIR", str(tmp_path / "mine"))
+    output = runner.EXECUTED / "test_validation.ipynb"
+
+    outcome = runner.run_notebook("validation", [], output)
+
+    reason = "CheckFailedError: GPU-02 failed on respsann: loss is inf, must be at most 0.5"
+    assert outcome.reason.splitlines()[0] == reason
+    assert "--resume" not in outcome.reason
+    [folder] = (tmp_path / "mine").iterdir()
+    sound(folder)
+    kept = nbformat.read(folder / "validation.ipynb", as_version=4)
+    assert kept.cells[-1].id == "finish"
+    outputs = [out for cell in kept.cells for out in cell.get("outputs", ())]
+    shown = "".join(out.get("data", {}).get("text/html", "") for out in outputs)
+    assert "✗ failed" in shown
+    assert "#b3261e" in shown
+    assert "<svg" in shown
+    last = nbformat.read(output, as_version=4).cells[-1].outputs[0]
+    assert (last.ename, len(last.traceback)) == ("CheckFailedError", 1)

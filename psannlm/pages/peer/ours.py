@@ -1,7 +1,4 @@
-"""Our side of the comparison with the published package.
-
-Shape letters: B batch, T tokens.
-"""
+"""Our side of the comparison with the published package."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -56,10 +56,11 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     def answer(self, tables: Tables, run: RunInfo[PeerConfig]) -> str:
         """A sentence a setting and precision, and what failed with its reasons."""
         table, config = tables[PEER.file], run.config
+        package = config.peer.replace("==", " ")
         both = pairs(table)
         good = both[(both["status"] == "ok") & (both["published_status"] == "ok")]
         lines = [
-            f"**Ours as a ratio to {_package(config)}**, {name}, {precision} ({CONFIDENCE:.0%} "
+            f"**Ours as a ratio to {package}**, {name}, {precision} ({CONFIDENCE:.0%} "
             f"intervals): {_ratios(rows)}."
             for setting, name in SETTINGS.items()
             for precision, rows in good[good["setting"] == setting].groupby("precision", sort=False)
@@ -99,9 +100,9 @@ class PeerPage(Page[PeerConfig, AnyCell]):
 
     def readme_note(self, run: RunInfo[PeerConfig]) -> str:
         return (
-            f"Beside {_package(run.config)}. A ratio is ours to the published package's, "
-            f"paired by block, with its {CONFIDENCE:.0%} interval; of what is saved for backward "
-            "it is one of bytes."
+            f"Beside {run.config.peer.replace('==', ' ')}. A ratio is ours to the published "
+            f"package's, paired by block, with its {CONFIDENCE:.0%} interval; of what is saved for "
+            "backward it is one of bytes."
         )
 
     def setting(self, row: Row) -> str:
@@ -169,11 +170,6 @@ class PeerPage(Page[PeerConfig, AnyCell]):
 
     def failures(self, records: Sequence[AnyCell], row: Row) -> list[str]:
         return [r.reason for r in _of_row(records, row, row.values["side"]) if r.reason]
-
-
-def _package(config: PeerConfig) -> str:
-    """The published package as prose names it: `psannlm 2.0.1`."""
-    return config.peer.replace("==", " ")
 
 
 def _ratios(rows: pd.DataFrame) -> str:

@@ -2,7 +2,6 @@
 
 Both packages have one name, and an interpreter sees one of them. What both sides share is loaded
 from its file: it needs torch alone.
-Shape letters: B batch, T tokens.
 """
 
 import dataclasses

@@ -247,7 +247,7 @@ def _wait(side: Side) -> None:
         torch.cuda.synchronize()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Check:
     """A check of the protocol: its network, its batches, and what it measures."""
 
@@ -277,18 +277,11 @@ WIDE = {"vocab_size": 32_000, "d_model": 256, "n_layers": 4, "n_heads": 4, "d_ml
 """Of GPU-03. The original has 19.5 million parameters, of which 84% are embedding and head: 2 V D
 of them with D = 256, so V is 32,000. The blocks have the rest, 12 D**2 a layer."""
 
+MEMORY = ("max_allocated_mib", "max_reserved_mib", "saved_mib", "elapsed_s")
 CHECKS: Mapping[str, Check] = {
-    "GPU-02": Check(
-        run=parity, shape=SMALL, precision="fp32", measures=("rel_diff",), batches=(13,)
-    ),
-    "GPU-03": Check(run=speed, shape=WIDE, precision="fp32", measures=("tokens_per_s",)),
-    "GPU-04": Check(
-        run=checkpointed_step,
-        shape=SMALL,
-        precision="bf16",
-        measures=("max_allocated_mib", "max_reserved_mib", "saved_mib", "elapsed_s"),
-        batches=(64,),
-    ),
+    "GPU-02": Check(parity, SMALL, "fp32", ("rel_diff",), batches=(13,)),
+    "GPU-03": Check(speed, WIDE, "fp32", ("tokens_per_s",)),
+    "GPU-04": Check(checkpointed_step, SMALL, "bf16", MEMORY, batches=(64,)),
 }
 MODES: Mapping[str, Callable[[Side, Any], Found]] = {
     "forward": forward,

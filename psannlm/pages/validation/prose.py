@@ -15,8 +15,7 @@ from psannlm.evidence.text import UNKNOWN, literal, number_in_words
 from psannlm.pages.validation.records import STATUSES, counts
 
 SIGNS = {"passed": "✓", "failed": "✗", "skipped": "–"}
-ALARM = "background:#b3261e;color:#fff;font-weight:bold"
-"""Style of a failed check, legible on light and on dark; the word stands beside."""
+ALARM = "background:#b3261e;color:#fff;font-weight:bold"  # legible on light and on dark
 
 HIGHLIGHTS: Mapping[str, str] = {
     "GPU-01": "^loss after",
