@@ -1,6 +1,7 @@
 """GPU-03: speeds that cannot be, and clocks that do not see the work."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,29 +12,21 @@ from psannlm.checks.speed import Speed, speed_measures, timing_measures
 from tests.checked import case_of, failed
 
 CPU = torch.device("cpu")
+Tell = Callable[[float, int], float]
 
 
 class FakeWork:
-    """A step of a second, on clocks that only it moves."""
+    """A step of a second, and a stopwatch that distorts its time."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def clock(self) -> float:
-        return self.now
+    def __init__(self, tell: Tell) -> None:
+        self.now, self.tell = 0.0, tell
 
     def step(self) -> None:
         self.now += 1.0
 
-
-class Distorted:
-    """A stopwatch that tells of each step what `tell` makes of its seconds and their number."""
-
-    def __init__(self, work: FakeWork, tell: object) -> None:
-        self.inner, self.tell = HostStopwatch(work.clock), tell
-
     def lap(self, step: object, n_steps: int) -> list[float]:
-        return [self.tell(s, n_steps) for s in self.inner.lap(step, n_steps)]
+        seconds = HostStopwatch(lambda: self.now).lap(step, n_steps)
+        return [self.tell(s, n_steps) for s in seconds]
 
 
 @pytest.mark.parametrize(
@@ -49,12 +42,12 @@ class Distorted:
     ],
 )
 def test_a_stopwatch_is_held_to_the_wall_and_to_twice_the_work(
-    tell: object, wanted: list[bool], monkeypatch: pytest.MonkeyPatch
+    tell: Tell, wanted: list[bool], monkeypatch: pytest.MonkeyPatch
 ):
-    work = FakeWork()
+    work = FakeWork(tell)
     monkeypatch.setattr(speed, "_now", lambda _: work.now)
 
-    measures = timing_measures("forward", work.step, Distorted(work, tell), 4, CPU)
+    measures = timing_measures("forward", work.step, work, 4, CPU)
 
     assert [m.passed for m in measures] == wanted
 
@@ -78,9 +71,8 @@ def test_speeds_that_cannot_be_fail(forward: Speed, train: Speed, n_failed: int)
 @pytest.mark.slow
 def test_nothing_is_timed_with_a_wrong_stopwatch(monkeypatch: pytest.MonkeyPatch):
     case = case_of("transformer", d_model=8, d_mlp=12, context_length=16)
-    work = FakeWork()
     monkeypatch.setattr(speed, "LAP_SECONDS", 0.001)
-    monkeypatch.setattr(speed, "stopwatch_for", lambda _: Distorted(work, lambda s, n: 1e9))
+    monkeypatch.setattr(speed, "stopwatch_for", lambda _: FakeWork(lambda s, n: 1e9))
     monkeypatch.setattr(speed, "ceiling", lambda *_: pytest.fail("was measured"))
 
     result = speed.check(case)

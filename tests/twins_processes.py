@@ -47,26 +47,28 @@ def in_processes_of(module: Any) -> Callable[[Damage], Damage]:
     return moved
 
 
-@seen_by("GPU-07", "sgrpsann")
-@seen_by("GPU-07", "waveresnet")
-@replacing(mixers, "causal_convolution")
-def filter_with_a_memory_normalised_twice(
-    right: Any, *given: Tensor, past: Any, name: str, **options: Any
-) -> Tensor:
-    if past is not None and name in past:
-        past[name] = nn.functional.rms_norm(past[name], past[name].shape[-1:])
-    return right(*given, past=past, name=name, **options)
+def remembering(change: Callable[[Tensor], Tensor]) -> Damage:
+    """Convolutions find the rows that they remember, (B, P, D), changed."""
+
+    @replacing(mixers, "causal_convolution")
+    def broken(right: Any, *given: Tensor, past: Any, name: str, **options: Any) -> Tensor:
+        if past is not None and name in past:
+            past[name] = change(past[name])
+        return right(*given, past=past, name=name, **options)
+
+    return broken
 
 
 @seen_by("GPU-07", "sgrpsann")
 @seen_by("GPU-07", "waveresnet")
-@replacing(mixers, "causal_convolution")
-def filter_that_forgets_the_oldest_row(
-    right: Any, *given: Tensor, past: Any, name: str, **options: Any
-) -> Tensor:
-    if past is not None and name in past:
-        past[name] = nn.functional.pad(past[name][:, 1:], (0, 0, 1, 0))
-    return right(*given, past=past, name=name, **options)
+def filter_with_a_memory_normalised_twice(patch: pytest.MonkeyPatch) -> None:
+    remembering(lambda rows: nn.functional.rms_norm(rows, rows.shape[-1:]))(patch)
+
+
+@seen_by("GPU-07", "sgrpsann")
+@seen_by("GPU-07", "waveresnet")
+def filter_that_forgets_the_oldest_row(patch: pytest.MonkeyPatch) -> None:
+    remembering(lambda rows: nn.functional.pad(rows[:, 1:], (0, 0, 1, 0)))(patch)
 
 
 @seen_by("GPU-07", "transformer")

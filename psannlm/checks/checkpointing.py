@@ -12,17 +12,9 @@ from torch import Tensor
 
 from psannlm.bench.memory import saved_for_backward
 from psannlm.bench.timing import stopwatch_for
+from psannlm.checks import networks
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.networks import (
-    EPSILON,
-    Batch,
-    batches_of,
-    difference,
-    gradients_of,
-    joined,
-    loss_of,
-    perturbed,
-)
+from psannlm.checks.networks import EPSILON, Batch, difference, gradients_of, joined, loss_of
 from psannlm.model.transformer import Transformer
 
 
@@ -39,9 +31,9 @@ class Step:
 def check(case: Case) -> Result:
     """Compare steps of the same network with and without checkpointing."""
     config = case.config
-    tokens, targets = batches_of(config, config.batch, rows=config.batch).batch(0)
+    tokens, targets = networks.batches_of(config, config.batch, rows=config.batch).batch(0)
     batch = tokens.to(case.device), targets.to(case.device)
-    model = perturbed(case.network, case.device, config.seed)
+    model = networks.perturbed(case.network, case.device, config.seed)
     off, again, on = (step_of(model, batch, way) for way in (False, False, True))
     measures = measures_of(case, off, again, on)
     (slow, low), (fast, high) = (bare_step(model, batch, way) for way in (True, False))
@@ -115,11 +107,7 @@ def measures_of(case: Case, off: Step, again: Step, on: Step) -> list[Measure]:
 
 
 def bare_step(model: Transformer, batch: Batch, checkpointing: bool) -> tuple[float, int]:
-    """A forward and backward pass of a batch in which nothing is counted.
-
-    Returns:
-        Seconds, the faster of two, and the peak of allocated bytes of a GPU; 0 on a CPU.
-    """
+    """Seconds of a pass forward and backward, the faster of two, and a GPU's peak of bytes."""
     device = batch[0].device
     model.grad_checkpoint = checkpointing
 

@@ -33,8 +33,7 @@ SAMPLINGS = {
 }
 N_GIVEN = 8  # bytes of a text learned by heart that the network is given to go on from
 N_LEARNED = 128
-ENOUGH = math.log(2) / 2
-"""Nats at which learning stops: half of the bound, so that no rounding turns a token."""
+ENOUGH = math.log(2) / 2  # nats at which learning stops: half of the bound, beyond all rounding
 
 
 def check(case: Case) -> Result:
@@ -163,13 +162,10 @@ def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
 
 
 def p_value(counts: Tensor, exact: Tensor) -> float:
-    """By Pearson's test of the counts of tokens, (V,), whose exact probability is above zero.
-
-    Tokens that are expected less than five times are counted as one, as the test asks.
-    """
+    """By Pearson's test of the counts of tokens, (V,), whose exact probability is above zero."""
     observed = counts[exact > 0].double()
     wanted = exact[exact > 0] * observed.sum()
-    rare = wanted < LEAST_EXPECTED
+    rare = wanted < LEAST_EXPECTED  # these are counted as one, as the test asks
     if rare.any():
         observed, wanted = (torch.cat([t[~rare], t[rare].sum()[None]]) for t in (observed, wanted))
     if len(observed) < 2:

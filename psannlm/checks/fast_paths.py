@@ -12,17 +12,15 @@ from torch.nn.attention import SDPBackend
 
 from psannlm.checks import problems
 from psannlm.checks.findings import Case, Measure, Result
-from psannlm.checks.networks import missing_products, refusal
+from psannlm.checks.networks import difference, missing_products, refusal
 from psannlm.checks.problems import Draw, Make, Path, Problem
 from psannlm.device import autocast, missing_compiler
 from psannlm.model.bases import build
 
 TWICE = 2.0
 FEW = 16  # numbers of a tensor up to which its error is one draw of chance rather than a size
-SPREAD = 2
-"""How far one draw may lie out: two of its standard errors, by the worst that is known of them."""
-LUCK = 4.0
-"""Standard errors by which the logarithm of the ratio of two errors may differ by chance."""
+SPREAD = 2  # standard errors, by the worst that is known of them, that one draw may lie out
+LUCK = 4.0  # standard errors by which the log of the ratio of two errors may differ by chance
 WHY = (
     "computations of one precision round differently but equally much: twice the plain error, "
     "which counts for more where it is of few numbers, leaves room for another order of sums, and "
@@ -129,8 +127,7 @@ def excesses(same: Sequence[Problem], precision: str, n_terms: int) -> Iterator[
     * for tensors of at most `FEW` numbers instead `SPREAD` times the largest plain error of all
       tensors of the problem: the plain error of a number or two says little about what it may be.
 
-    Problems are the same one for several seeds; a number of the results is a sum of `n_terms` at
-    most.
+    Problems are the same one for several seeds; results are sums of at most `n_terms` numbers.
     """
     exact = [results(p.exact or p.plain, doubled(p.leaves), "fp32") for p in same]
     found = [results(p.plain, p.leaves, precision) for p in same]
@@ -170,10 +167,7 @@ def _outer(output: Tensor) -> Tensor:
 
 def doubled(leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same in float64, with gradients of their own."""
-    return {
-        name: leaf.detach().double().requires_grad_(leaf.requires_grad)
-        for name, leaf in leaves.items()
-    }
+    return {n: x.detach().double().requires_grad_(x.requires_grad) for n, x in leaves.items()}
 
 
 def _errors(
@@ -182,9 +176,7 @@ def _errors(
     """By tensor; infinite for what is not finite or not zero where it should be."""
     errors = {}
     for name in exact[0]:
-        pairs = [(x[name].double(), y[name]) for x, y in zip(found, exact, strict=True)]
-        distance = math.hypot(*((x - y).norm().item() for x, y in pairs))
-        size = math.hypot(*(y.norm().item() for _, y in pairs))
-        error = 0.0 if distance == 0 else distance / size if size else math.inf
+        one, other = (torch.cat([x[name].flatten() for x in seeds]) for seeds in (found, exact))
+        error = difference(one, other)
         errors[name] = error if math.isfinite(error) else math.inf
     return errors

@@ -44,8 +44,7 @@ class Result:
     """What a check found out about one base."""
 
     measures: Sequence[Measure]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What is shown beside, and not judged: numbers, words, lists of them."""
+    facts: Mapping[str, Any] = field(default_factory=dict)  # shown beside, and not judged
     device: str = ""  # what it ran on, where that is not the device of the case
 
 

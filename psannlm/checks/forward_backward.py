@@ -24,13 +24,11 @@ from psannlm.model.transformer import Transformer
 from psannlm.train.plan import Batches
 
 DEVIATIONS = 4  # standard errors of a mean: a right one lies beyond once in 16,000 draws
-ROUNDINGS = 8
-"""Of s(z) in float32: two of a softplus, of its floor, three products, a sine, an exponential."""
+ROUNDINGS = 8  # of s(z): two of a softplus, of its floor, three products, a sine, an exponential
 LARGEST = 256.0  # pre-activation up to which the sine is held to its formula
 SEQUENCES = 2  # on which a network is held to its formulas
 FIT_TOKENS = 64  # of a fitted sequence at most: few steps learn a short text
-ORDERS = 2
-"""Twice the rounding of the formulas in float32: a fast path adds up in an order of its own."""
+ORDERS = 2  # times the rounding of formulas in float32: a fast path has its own order of sums
 COPY_SCALE = 10.0  # of the embeddings of the copying network: positions of size 1 do not blur them
 
 
@@ -41,9 +39,9 @@ def check(case: Case) -> Result:
     measures = structure_measures(fresh)
     short = min(FIT_TOKENS, config.context_length)
     few = networks.batches_of(config, config.batch, length=short, rows=config.batch).batch(0)
-    losses = fit(case, fresh, few)
-    measures += fit_measures(case, losses, few[1])
-    facts: dict[str, Any] = {"losses of the fit, nats": losses}
+    fitted, losses = fit_measures(case, fresh, few)
+    measures += fitted
+    facts: dict[str, Any] = {**losses}
 
     noisy = networks.perturbed(case.network, case.device, config.seed)
     batches = networks.batches_of(config, config.batch, rows=config.batch)
@@ -201,19 +199,17 @@ def distinct_measure(
     return measure, facts
 
 
-def fit(case: Case, model: Transformer, batch: Batch) -> list[float]:
-    """Fit a network to one batch; its losses before each step, and after the last."""
+def fit_measures(
+    case: Case, model: Transformer, batch: Batch
+) -> tuple[list[Measure], dict[str, list[float]]]:
+    """Fit a network to one batch; its first loss and its last are judged, all are facts."""
     optimizer = networks.optimizer_of(model, case.config)
     steps = range(case.config.fit_steps)
     losses = [networks.train_step(model, optimizer, batch).item() for _ in steps]
     with torch.no_grad():
-        return [*losses, loss_of(model, batch).item()]
-
-
-def fit_measures(case: Case, losses: list[float], targets: Tensor) -> list[Measure]:
-    """The first and the last loss of a fit."""
+        losses.append(loss_of(model, batch).item())
     spread = case.network.init_std * math.sqrt(case.network.d_model)
-    return [
+    measures = [
         Measure(
             name="first loss against the logarithm of the vocabulary, nats",
             value=abs(losses[0] - math.log(case.network.vocab_size)),
@@ -224,11 +220,12 @@ def fit_measures(case: Case, losses: list[float], targets: Tensor) -> list[Measu
         Measure(
             name=f"loss after {case.config.fit_steps} steps, nats",
             value=losses[-1],
-            bound=float(entropy(np.bincount(targets.flatten()))),
+            bound=float(entropy(np.bincount(batch[1].flatten()))),
             why="the entropy of the fitted bytes: what knowing no more than how often each "
             "stands there costs",
         ),
     ]
+    return measures, {"losses of the fit, nats": losses}
 
 
 def gradient_measure(model: Transformer, batch: Batch) -> Measure:
@@ -283,7 +280,7 @@ def label_measures(model: Transformer, batches: Batches) -> list[Measure]:
     batch = batches.batch(0)
     # Not a divisor of B * T: the last chunk is shorter, and must not weigh more for it.
     chunk = max(1, 2 * batch[0].numel() // 5)
-    wanted = loss_by_hand(model, text_of(batches))
+    wanted = loss_by_hand(model, batches)
     with torch.no_grad():
         found = loss_of(model, batch, chunk_tokens=chunk).item()
         copied = loss_of(copying(model), batch, chunk_tokens=chunk).item()
@@ -304,20 +301,15 @@ def label_measures(model: Transformer, batches: Batches) -> list[Measure]:
     ]
 
 
-def text_of(batches: Batches) -> Tensor:
-    """The windows of step 0 as they stand in the text, int64 (B, T + 1)."""
+def loss_by_hand(model: Transformer, batches: Batches) -> float:
+    """Mean nats that logits[t] of step 0 give to the token at t + 1 of the text, in float64."""
     length = batches.context_length
     starts = batches.windows(np.arange(batches.batch_sequences)) * length
     text = np.asarray(batches.tokens.ids).astype(np.int64)
-    return torch.from_numpy(np.stack([text[s : s + length + 1] for s in starts]))
-
-
-def loss_by_hand(model: Transformer, rows: Tensor) -> float:
-    """Mean nats that logits[t] give to the token at t + 1 of rows, (B, T + 1), in float64."""
+    rows = torch.from_numpy(np.stack([text[s : s + length + 1] for s in starts]))  # (B, T + 1)
     with torch.no_grad():
-        logits = model(rows[:, :-1].to(next(model.parameters()).device)).double().cpu()
-    probabilities = logits.softmax(-1).gather(2, rows[:, 1:, None])
-    return float(-probabilities.log().mean())
+        logits = model(rows[:, :-1].to(model.embedding.weight.device)).double().cpu()
+    return float(-logits.softmax(-1).gather(2, rows[:, 1:, None]).log().mean())
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ leaves each matrix product rounded to the half precision, and their deviation is
 Shape letters: B batch, T tokens.
 """
 
+import collections
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,8 @@ from psannlm.model.transformer import Transformer
 
 STEPS = 20  # of a trajectory
 STEP_TOKENS = 64  # of a step of a trajectory at most
+# Factors that keep small gradients of a loss in the range of a precision, taken out afterwards.
 SCALES = {"fp32": 1.0, "bf16": 1.0, "fp16": 2.0**12}
-"""Factors that keep small gradients of a loss in the range of a precision, taken out afterwards."""
 ORDERS = 2  # times the yardstick: kernels round at other places than the formulas do
 KINDS = 4  # for one kind of parameter, maybe one number a layer, whose error is itself a draw
 
@@ -73,11 +74,7 @@ def gaps(full: Sequence[Outcome], half: Sequence[Outcome]) -> Gaps:
 
 
 def check(case: Case) -> Result:
-    """Compare each precision with fp32, over seeds of weights with text of their own.
-
-    Raises:
-        UncheckableError: The device has none of the precisions, or the base no formulas.
-    """
+    """Compare each precision with fp32, over seeds of weights with text of their own."""
     if case.base not in CHANGES:
         raise UncheckableError(f"{case.base} has no formulas in checks/reference.py to round")
     missing = {p: networks.missing_products(case.device, p) for p in case.config.precision}
@@ -186,11 +183,9 @@ def trajectory_measure(precision: str, full: list[list[float]], half: list[list[
 
 def pooled(gradients: Iterable[Named]) -> dict[str, Tensor]:
     """Gradients by kind of parameter, layers and seeds joined."""
-    kinds: dict[str, list[Tensor]] = {}
-    for one in gradients:
-        for name, gradient in one.items():
-            kind = re.sub(r"^blocks\.\d+\.", "", name)
-            kinds.setdefault(kind, []).append(gradient.flatten())
+    kinds: dict[str, list[Tensor]] = collections.defaultdict(list)
+    for name, gradient in (item for one in gradients for item in one.items()):
+        kinds[re.sub(r"^blocks\.\d+\.", "", name)].append(gradient.flatten())
     return {kind: torch.cat(parts) for kind, parts in kinds.items()}
 
 

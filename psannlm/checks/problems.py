@@ -29,11 +29,9 @@ from psannlm.model.projection import plain_sine
 from psannlm.model.transformer import Attention, Transformer
 from psannlm.train.objective import NextToken
 
-SPREADS = (3.0, 300.0)
-"""Of z: that of features, and one at which the phase turns round many times."""
+SPREADS = (3.0, 300.0)  # of z: that of features, and one at which the phase turns many times
 
-Path = Callable[..., Tensor]
-"""One way to compute an output from leaves in their order; autograd finds the way back."""
+Path = Callable[..., Tensor]  # one way to compute an output from leaves in their order
 
 
 class Problem(NamedTuple):
@@ -248,9 +246,9 @@ def networks(draw: Draw) -> Iterator[Problem]:
     yield Problem(leaves, composition(copy.deepcopy(model)), fast, exact)
 
 
+# What tries the fast paths of the parts that only some bases have.
 MODULES: Mapping[type[nn.Module], Make] = {
     sine.DampedSine: sines,
     mixers.SpectralGate: gates,
     mixers.CausalWave: waves,
 }
-"""What tries the fast paths of the parts that only some bases have."""

@@ -175,11 +175,12 @@ class Reference:
         return self.cut(damped_sine(z, amplitude, frequency, decay, mode))
 
     def _mlp(self, x: Tensor, at: str, kind: str) -> Tensor:
+        x = self._norm(x, f"{at}.mlp_norm")
         if kind == "swiglu":
-            gate, up = self._linear(x, f"{at}.gate_up").chunk(2, -1)
+            gate, up = self._linear(x, f"{at}.mlp.gate_up").chunk(2, -1)
             y = gate * torch.sigmoid(gate) * up
         else:
-            z, inner = self._linear(x, f"{at}.up"), f"{at}.nonlinearity"
+            z, inner = self._linear(x, f"{at}.mlp.up"), f"{at}.mlp.nonlinearity"
             if kind == "sine":
                 y = self._sine(z, inner)
             elif kind == "relu_squared":
@@ -189,20 +190,18 @@ class Reference:
                 y = self._softplus(outer) * _gelu(self.cut(self._softplus(rate) * z))
             else:
                 y = _gelu(z)
-        return self._linear(self.cut(y), f"{at}.out")
+        return self._linear(self.cut(y), f"{at}.mlp.out")
 
     def _transformer(self, x: Tensor, layer: int) -> Tensor:
-        at = f"blocks.{layer}"
-        return x + self._mlp(self._norm(x, f"{at}.mlp_norm"), f"{at}.mlp", self.config.mlp)
+        return x + self._mlp(x, f"blocks.{layer}", self.config.mlp)
 
     def _respsann(self, x: Tensor, layer: int) -> Tensor:
         at = f"blocks.{layer}"
-        y = self._mlp(self._norm(x, f"{at}.mlp_norm"), f"{at}.mlp", "sine")
-        return x + self.weights[f"{at}.alpha"] * y
+        return x + self.weights[f"{at}.alpha"] * self._mlp(x, at, "sine")
 
     def _sgrpsann(self, x: Tensor, layer: int) -> Tensor:
         at = f"blocks.{layer}"
-        y = self._mlp(self._norm(x, f"{at}.mlp_norm"), f"{at}.mlp", "sine")
+        y = self._mlp(x, at, "sine")
         gated = self._filter(y, gate_taps(self.weights[f"{at}.gate.mask"]), dilation=1)
         if self.config.gate_mix == "full":
             gated = self._linear(gated, f"{at}.gate.mix")

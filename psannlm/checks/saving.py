@@ -41,8 +41,7 @@ SAME = {
     ),
 }
 
-Account = Mapping[str, Named]
-"""All that must be the same after loading: SAME, and what is learned in steps `continued`."""
+Account = Mapping[str, Named]  # what must be the same after loading: SAME, and `continued` steps
 
 
 def check(case: Case) -> Result:
@@ -137,20 +136,14 @@ def account(objective: NextToken, optimizer: AdamW, config: ValidationConfig) ->
     objective.eval()
     prompts = networks.passages(config, 2, N_PROMPT)
     n_new = min(N_NEW, config.context_length - N_PROMPT)
-    generated = {}
-    for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLED)):
-        new = generate(
-            objective.model, prompts, n_tokens=n_new, sampling=sampling, seed=config.seed
-        )
-        generated[name] = torch.stack(new).cpu()
-    learned = advance(objective, optimizer, config, 1)
-    continued = {**learned.parameters, "losses": learned.losses}
-    return {
-        "weights": weights,
-        "optimizer": tensors,
-        "generated": generated,
-        "continued": continued,
+    write = functools.partial(generate, objective.model, prompts, n_tokens=n_new, seed=config.seed)
+    generated = {
+        name: torch.stack(write(sampling=sampling)).cpu()
+        for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLED))
     }
+    learned = advance(objective, optimizer, config, 1)
+    told = {"weights": weights, "optimizer": tensors, "generated": generated}
+    return told | {"continued": {**learned.parameters, "losses": learned.losses}}
 
 
 def work(case: Case, folder: Path) -> Account:
