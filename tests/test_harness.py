@@ -139,17 +139,6 @@ def test_what_greedy_decoding_writes_is_called_greedy(asked, network):
     assert [greedy for _, greedy in found] == [True, False, False]
 
 
-def test_only_the_end_of_a_long_context_is_seen(asked, network):
-    cut = "long ago," * 8
-
-    [(seen, _), (changed, _), (near, _)] = asked(network).loglikelihood(
-        requests((cut, "end"), ("L" + cut[1:], "end"), (cut[:-1] + "!", "end"))
-    )
-
-    assert seen == pytest.approx(changed, rel=1e-12)
-    assert seen != pytest.approx(near, rel=1e-3)
-
-
 @pytest.mark.parametrize("n", [CONTEXT + 1, 2 * CONTEXT, 60])
 def test_a_continuation_longer_than_the_context_is_rolled_over(asked, network, n):
     [(found, _)] = asked(network).loglikelihood(requests(("Once", LONG[:n])))

@@ -269,10 +269,9 @@ def test_target_yardsticks_and_a_loss_that_rose_again_are_told(metrics, said):
 
 
 def test_the_network_is_a_row_among_its_yardsticks():
-    table = prose.yardstick_rows(TRAINED)
+    first = prose.yardstick_rows(TRAINED).iloc[0]
 
-    assert table["model"].iloc[0] == "respsann, the network"
-    assert table["over the network's"].iloc[0] == "1.00 ×"
+    assert (first["model"], first["over the network's"]) == ("respsann, the network", "1.00 ×")
     ordered = tables.beside_yardsticks(TRAINED)["bits_per_byte"]
     assert ordered.is_monotonic_increasing
 

@@ -47,18 +47,11 @@ except ModuleNotFoundError:
         "run: pip install 'psannlm-report[lm-eval]', or turn with_lm_eval off"
     ) from None
 
-FILE_FORMATS = ("json", "csv", "parquet", "text", "arrow")
-"""What a task of local files gives as its `dataset_path`."""
+FILE_FORMATS = ("json", "csv", "parquet", "text", "arrow")  # `dataset_path` of local files
+GUESSABLE = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")  # a blind guess has a share too
 
-GUESSABLE = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
-"""Shares of right answers, of which a blind guess has one too."""
-
-
-class Window(NamedTuple):
-    """Tokens that are predicted, and those before them; together one more than the context."""
-
-    before: list[int]  # at least one
-    targets: list[int]
+Window = tuple[list[int], list[int]]
+"""At least one token, and those to predict after it; together at most one more than the context."""
 
 
 class HarnessModel(TemplateLM):  # type: ignore[misc]
@@ -144,7 +137,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         """One window, or several if the continuation alone is longer than the network's context."""
         room = self.longest + 1 - len(continuation)
         if room >= 1:
-            yield Window(context[-room:], continuation)
+            yield context[-room:], continuation
         else:
             yield from self._rolling(context[-1], continuation)
 
@@ -154,7 +147,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         As lm-eval cuts them.
         """
         for window in get_rolling_token_windows(ids, start, self.longest, context_len=1):
-            yield Window(*make_disjoint_window(window))
+            yield make_disjoint_window(window)
 
     def _scores(self, texts: Sequence[Sequence[Window]]) -> list[tuple[float, bool]]:
         """Of each text, over its windows: the log-likelihood, and whether greedy decoding gives it.
@@ -162,7 +155,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         Of no window: 0 and True.
         """
         places = [(row, window) for row, windows in enumerate(texts) for window in windows]
-        places.sort(key=lambda place: -len(place[1].before) - len(place[1].targets))
+        places.sort(key=lambda place: -sum(map(len, place[1])))
         nats, greedy = [0.0] * len(texts), [True] * len(texts)
         for start in range(0, len(places), self.batch):
             part = places[start : start + self.batch]

@@ -25,8 +25,7 @@ class Cell:
     final: bool = False  # whether it is compared: only then is the test split evaluated
 
 
-Chosen = Mapping[str, Setting]
-"""What the tuning of each arm has chosen; an arm all of whose tunings failed is not there."""
+Chosen = Mapping[str, Setting]  # by arm; one all of whose tunings failed is not there
 
 
 def tunings(config: ShootoutConfig) -> list[Cell]:

@@ -21,11 +21,8 @@ from psannlm.device import select_device
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.worker import COMPILER, TrainingTask
 
-COMPILED = "compiled"
-"""Folder of compiled code below the place of a run: all trainings but the first start warm."""
-
-Found = dict[str, Any]
-"""What a process has left of a training: status, reason, and fields of a TrainingRecord."""
+COMPILED = "compiled"  # below the place of a run: all trainings but the first start warm
+Found = dict[str, Any]  # what a process leaves: status, reason, and fields of a TrainingRecord
 
 
 @dataclass(frozen=True)

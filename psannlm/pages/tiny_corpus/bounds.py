@@ -11,8 +11,7 @@ from psannlm.pages.shootout.bounds import PARAMETER_BYTES, differs
 from psannlm.pages.tiny_corpus.tables import SINE, Trained
 from psannlm.train.journal import bits_per_byte, perplexity
 
-CLOCK_TOLERANCE = 1e-3
-"""Relative, between seconds that two clocks measured: the device's and the host's."""
+CLOCK_TOLERANCE = 1e-3  # relative, between seconds by the clocks of device and host
 
 
 def impossible(trained: Trained, config: TrainingConfig) -> Iterator[str]:

@@ -12,11 +12,8 @@ from psannlm.evidence.figures import QUIET, Axes, Draw, Figure, compose
 from psannlm.pages.tiny_corpus.tables import Trained, beside_yardsticks
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 
-POINTS = 240
-"""Most points of a line: what a panel can show, and what keeps a page of long runs light."""
-
-UNITS = (("h", 3600), ("min", 60), ("s", 1))
-"""Of time axes; the largest of which there are at least five is used."""
+POINTS = 240  # most of a line: what a panel can show, and what keeps a page of long runs light
+UNITS = (("h", 3600), ("min", 60), ("s", 1))  # of time: the largest of which there are five is used
 
 
 def binned(rows: pd.DataFrame) -> pd.DataFrame:

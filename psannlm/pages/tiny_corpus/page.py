@@ -33,8 +33,7 @@ from psannlm.train.distributed import Ranks
 from psannlm.train.pretrained import TOKENIZER, continuations, nonlinearities
 from psannlm.train.recorder import Progress, ProgressBar
 
-CEILING_SECONDS, CEILING_STEPS = 2.0, 5
-"""Least time and number of the matrix products that the MFU is measured against."""
+CEILING_SECONDS, CEILING_STEPS = 2.0, 5  # at least, of the matrix products behind the MFU
 
 SAME = (
     "validation loss: the same to the digit, as the same seed on the same processor and torch gives"
