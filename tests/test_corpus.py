@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import tracemalloc
 from collections import Counter
 
 import pytest
@@ -12,7 +11,7 @@ from psannlm.corpora.build import build_recipe
 from psannlm.corpora.corpus import SUMS, altered_files, beside, load
 from psannlm.corpora.recipe import SPLITS, FilesSource, Recipe
 from psannlm.files import sha256_of
-from tests.texts import written
+from tests.texts import peak_while, written
 
 
 @pytest.fixture(scope="module")
@@ -88,20 +87,10 @@ def test_a_text_alone_has_blocks_of_whole_lines_for_documents(plain, whole):
 
 
 def test_a_text_without_an_end_of_line_is_read_to_its_end(tmp_path):
-    path = tmp_path / "open.txt"
-    path.write_text("one\ntwo\nthree")
-    corpus = load(path)
+    (tmp_path / "open.txt").write_text("one\ntwo\nthree")
+    corpus = load(tmp_path / "open.txt")
 
     assert sorted(t for s in SPLITS for t in corpus.texts(s)) == ["one\n", "three", "two\n"]
-
-
-def peak_while(work) -> int:
-    """Bytes of memory that it takes."""
-    tracemalloc.start()
-    work()
-    found = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return found
 
 
 def test_a_large_text_has_blocks_of_64_kib_and_neither_it_nor_a_line_fills_the_memory(tmp_path):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from psannlm.train import data as data_module
 from psannlm.train.data import Data, Tokens, prepare, read
 from psannlm.train.tokenizer import byte_tokenizer, train_bpe
 from tests.test_tokenizer import write_ranks
+from tests.texts import peak_while
 from tests.tiny_trainings import training_config, write_text
 
 TEXTS = ["one é\n", "two\n"]
@@ -60,12 +60,8 @@ def test_documents_stand_between_ends_of_text(tmp_path):
 
 
 def test_a_document_of_many_pieces_is_one_document_and_memory_does_not_grow(tmp_path, monkeypatch):
-    def peak(n_documents: int) -> int:
-        tracemalloc.start()
+    def written(n_documents: int) -> None:
         kept(tmp_path, ("word " * 1000 for _ in range(n_documents)), max_bytes=n_documents)
-        found = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return found
 
     texts = ["a few words " * 9000, "and more", "x " * 9]
     whole = kept(tmp_path, texts, max_bytes=1)
@@ -76,7 +72,7 @@ def test_a_document_of_many_pieces_is_one_document_and_memory_does_not_grow(tmp_
     assert in_parts.ids.tolist() == whole.ids.tolist()
     assert in_parts.n_bytes == whole.n_bytes == 9000 * 12 + 8 + 18
     assert np.flatnonzero(whole.ids == END).tolist() == [0, 108001, 108010, 108029]
-    assert peak(400) < 1.5 * peak(100)
+    assert peak_while(lambda: written(400)) < 1.5 * peak_while(lambda: written(100))
 
 
 @pytest.mark.parametrize(("vocab_size", "size"), [(2**16, 2), (2**16 + 1, 4)])
@@ -209,14 +205,14 @@ def test_splits_are_those_of_the_corpus_in_tokens_of_the_kind_asked_for(tmp_path
 def test_megabytes_bound_what_is_trained_and_evaluated_on(tmp_path) -> None:
     config = config_for(tmp_path, train_megabytes=0.001, validation_megabytes=0.0001)
 
-    data = read(config, cache=tmp_path / "cache")
-
+    part = read(config, cache=tmp_path / "cache")
     whole = read(training_config(corpus=config.corpus), cache=tmp_path / "cache")
+
     # A split ends with the paragraph in which its bytes are reached, here of some 30 bytes.
-    assert 1000 <= data.train.n_bytes < 1100 < whole.train.n_bytes
-    assert 100 <= data.validation.n_bytes < 200 < whole.validation.n_bytes
-    assert 100 <= data.test.n_bytes < 200 < whole.test.n_bytes
-    assert text_of(whole, whole.train).startswith(text_of(data, data.train)[:1000])
+    for split, least in (("train", 1000), ("validation", 100), ("test", 100)):
+        some, all_of_it = getattr(part, split), getattr(whole, split)
+        assert least <= some.n_bytes < least + 100 < all_of_it.n_bytes
+        assert text_of(whole, all_of_it).startswith(text_of(part, some)[:least])
 
 
 def test_byte_pairs_are_learned_once_from_the_text_that_is_trained_on(

@@ -245,29 +245,28 @@ def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch) -> None:
         refuse_disagreement(ranks, {"anything": object()})
 
 
-@pytest.fixture
-def gpus(monkeypatch) -> dict[str, Any]:
-    """Makes this process rank 1 of 2 on a machine of two GPUs; what torch is told."""
-    told: dict[str, Any] = {"n": 2}
-    monkeypatch.setattr("psannlm.train.distributed.select_device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: told["n"])
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: told.update(device=device))
-    dist = torch.distributed
-    monkeypatch.setattr(dist, "init_process_group", lambda kind, **given: told.update(given))
-    monkeypatch.setattr(dist, "get_rank", lambda: 1)
-    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+def test_ranks_on_gpus_tell_nccl_which_one_is_theirs_and_more_of_them_are_refused(
+    monkeypatch,
+) -> None:
+    told: dict[str, Any] = {}
+    fakes = {
+        "psannlm.train.distributed.select_device": lambda _: torch.device("cuda"),
+        "torch.cuda.device_count": lambda: 2,
+        "torch.cuda.set_device": lambda device: told.update(device=device),
+        "torch.distributed.init_process_group": lambda kind, **given: told.update(given),
+        "torch.distributed.get_rank": lambda: 1,
+        "torch.distributed.get_world_size": lambda: 2,
+        "torch.distributed.destroy_process_group": lambda: None,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(name, fake)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    return told
 
-
-def test_ranks_on_gpus_tell_nccl_which_one_is_theirs_and_more_of_them_are_refused(gpus) -> None:
     with join("auto") as ranks:
         assert ranks.device == torch.device("cuda", 1)
-    assert gpus == {"n": 2, "device": ranks.device, "device_id": ranks.device}
-
-    gpus["n"] = 1
+    assert told == {"device": ranks.device, "device_id": ranks.device}
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     message = "torchrun started rank 1 here, but there are 1 GPUs; start as many processes as GPUs"
     with pytest.raises(ConfigError, match=message), join("auto"):
         pass

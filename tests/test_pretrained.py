@@ -32,10 +32,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     folder = tmp_path_factory.mktemp("pretrained")
-    config = training_config(
-        corpus=str(write_text(folder)), epochs=0.5, batch_tokens=256, pass_tokens=256,
-        checkpoint_steps=2, evaluations=1,
-    )  # fmt: skip
+    sizes = {"epochs": 0.5, "batch_tokens": 256, "pass_tokens": 256, "checkpoint_steps": 2}
+    config = training_config(corpus=str(write_text(folder)), evaluations=1, **sizes)
     trainer = begun(folder / "training", data_for(config, folder), config)
     trainer.data.tokenizer.save(trainer.folder / TOKENIZER)
     trainer.run()

@@ -82,33 +82,14 @@ def test_a_file_without_its_beginning_or_in_another_encoding_is_named():
         documents("Et tu, Br\u00fbte!".encode("latin-1"))
 
 
-SCRIPTURE = """[The Bible]
-
-The Old Testament
-
-The First Book of Moses:  Called Genesis
-
-1:1 In the beginning
-was light. 1:2 And it was good.
-
-And so it was.
-
-1:3 And there was evening.
-
-Amen.
-
-Ecclesiastes
-
-or
-
-The Preacher
-
-1:1 The words.
-
-2:1 More words.
-
-The end.
-"""
+SCRIPTURE = "\n\n".join(
+    [
+        "[The Bible]", "The Old Testament", "The First Book of Moses:  Called Genesis",
+        "1:1 In the beginning\nwas light. 1:2 And it was good.", "And so it was.",
+        "1:3 And there was evening.", "Amen.", "Ecclesiastes", "or", "The Preacher",
+        "1:1 The words.", "2:1 More words.", "The end.",
+    ]
+)  # fmt: skip
 
 
 def test_books_of_scripture_are_documents_without_numbers_of_verses():

@@ -47,12 +47,8 @@ def write_ranks(path: Path, longer: list[bytes]) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    ranks = write_ranks(tmp_path_factory.mktemp("ranks") / "ranks", LONGER)
-    return {
-        "bytes": byte_tokenizer(),
-        "bpe": train_bpe([TEXT], 270),
-        "gpt2": gpt2_tokenizer(ranks),
-    }
+    gpt2 = gpt2_tokenizer(write_ranks(tmp_path_factory.mktemp("ranks") / "ranks", LONGER))
+    return {"bytes": byte_tokenizer(), "bpe": train_bpe([TEXT], 270), "gpt2": gpt2}
 
 
 def wild_text(chance: random.Random, length: int) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import random
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,15 @@ from psannlm.corpora.corpus import beside
 RNG = random.Random(0)
 WORDS = ["the", "sea", "and", "hill", "of", "é", "moon", "rise", "by", "night", "old", "ship"]
 WORDS += [f"w{i}" for i in range(500)]
+
+
+def peak_while(work: Callable[[], object]) -> int:
+    """Bytes of memory that it takes."""
+    tracemalloc.start()
+    work()
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
 
 
 def prose(n_words: int = 40) -> str:
