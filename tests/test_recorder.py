@@ -66,12 +66,14 @@ def speed(folder: Path) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in row.items()} for row in rows(folder, name="speed.csv")]
 
 
-def test_a_step_is_logged_with_all_that_is_known_of_it(tmp_path, clock) -> None:
-    noted = recorder(tmp_path)
+def test_a_step_is_logged_and_told_with_all_that_is_known_of_it(tmp_path, clock) -> None:
+    told: list[Progress] = []
+    noted = recorder(tmp_path, watch=told.append, ceiling=64000.0)
     clock.now += 2.0
 
     note(noted, 3, 1.5, norm=0.75, waited=0.125)
 
+    assert told == [Progress(3, 10, 1.5, tokens_per_s=64.0, mfu=1.0)]
     [row] = rows(tmp_path)
     assert row == {
         "per": "step", "step": "3", "epoch": "0.6", "tokens": "192", "train_loss": "1.5",
@@ -159,36 +161,6 @@ def test_sums_go_on_from_those_of_a_checkpoint_and_begin_anew_with_an_epoch(
     assert column(tmp_path, "train_loss", "epoch") == [3.0, 8.0]
     assert speed(tmp_path)[0]["elapsed_seconds"] == 10.0
     assert (noted.tally.step, noted.tally.best_step, noted.tally.best_loss) == (10, 2, 1.0)
-
-
-class Doubled(Ranks):
-    """Two ranks of which the other always has three times the loss."""
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        return 4 * values
-
-
-def test_the_loss_is_the_mean_of_ranks_of_which_the_first_alone_speaks_and_writes(tmp_path) -> None:
-    told: list[Progress] = []
-    second = Doubled(1, 2, torch.device("cpu"))
-    noted = recorder(tmp_path, second, watch=told.append, journal=None)
-
-    note(noted, 1, 1.5)
-
-    assert told == rows(tmp_path) == []
-    assert noted.tally.epoch_loss == 3.0
-
-
-def test_the_watcher_is_told_speed_and_share_of_the_ceiling(tmp_path, clock) -> None:
-    told: list[Progress] = []
-    noted = recorder(tmp_path, watch=told.append, ceiling=64000.0)
-
-    for step in (4, 5):
-        clock.now += 2.0  # for 128 tokens
-        note(noted, step, 1.5)
-        noted.ceiling = None
-
-    assert told == [Progress(4, 10, 1.5, 64.0, mfu=1.0), Progress(5, 10, 1.5, 64.0, mfu=None)]
 
 
 LATE = (

@@ -153,22 +153,6 @@ def test_the_best_network_is_kept_whatever_comes_after_it(tmp_path, data, monkey
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00000003", "step_00000006"]
 
 
-def poison(trainer: Trainer, step: int, what: str) -> None:
-    """Make a loss, a gradient or a weight of `step` no number."""
-    take, hurt = trainer._step, trainer.model.lm_head.weight
-
-    def step_with_poison(number: int) -> None:
-        if number == step and what == "loss":
-            hurt.data[0, 0] = math.nan
-        if number == step and what == "gradient":
-            hurt.register_hook(lambda gradient: gradient * math.nan)
-        take(number)
-        if number == step and what == "weight":
-            hurt.data[0, 0] = math.inf
-
-    trainer._step = step_with_poison  # type: ignore[method-assign]
-
-
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
@@ -181,8 +165,18 @@ def test_what_is_no_number_never_reaches_a_checkpoint(
     tmp_path, data, what: str, error: type[ConfigError], message: str
 ) -> None:
     trainer = begun(tmp_path, data, short(checkpoint_steps=1))
-    poison(trainer, 4, what)
+    take, head = trainer._step, trainer.model.lm_head.weight
 
+    def poisoned(step: int) -> None:
+        if step == 4 and what == "gradient":
+            head.register_hook(lambda gradient: gradient * math.nan)
+        if step == 4 and what == "loss":
+            head.data[0, 0] = math.nan
+        take(step)
+        if step == 4 and what == "weight":
+            head.data[0, 0] = math.inf
+
+    trainer._step = poisoned
     with pytest.raises(error, match=message):
         trainer.run()
 
