@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-HERE = Path(__file__).resolve().parent
-PACKAGE = HERE.parents[1]
-BENCH = PACKAGE / "bench"
-SHARED = (BENCH / "timing.py", BENCH / "memory.py", BENCH / "worker.py", HERE / "works.py")
+PACKAGE = Path(__file__).resolve().parents[2]
+MODULES = ("bench/timing.py", "bench/memory.py", "bench/worker.py", "pages/peer/works.py")
+SHARED = tuple(PACKAGE / name for name in MODULES)
 SHAPE = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp")
 
 

@@ -1,5 +1,6 @@
 """The validation page: whether the networks do what they say, check by check and base by base."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -100,7 +101,10 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         return prose.readme_rows(run.records)
 
     def readme_note(self, run: RunInfo[ValidationConfig]) -> str:
-        return prose.readme_note(run.records)
+        """The counts, and what each check found in short."""
+        said = ", ".join(f"{n} {status}" for status, n in stored.counts(run.records).items())
+        last = "Of each check the measure that comes nearest to its bound; `measures.csv` has all."
+        return f"{said.capitalize()}.\n\n{prose.highlights(run.records)}\n\n{last}"
 
     @property
     def items(self) -> set[str]:
@@ -124,10 +128,22 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         yield from _history(run, found)
 
     def summary(self, numbers: Sequence[Number]) -> str:
-        return prose.summary(_findings(numbers[0].run))
+        """How many checks passed, which failed, which could not be made, over all bases."""
+        findings = _findings(numbers[0].run)
+        by_status = {s: [f.check for f in findings if f.status == s] for s in STATUSES}
+        failed = (f"{check} on {n}" for check, n in Counter(by_status["failed"]).items())
+        said = prose.outcome(
+            stored.counts(findings),
+            passed=", a check counted once a base",
+            failed=f" ({', '.join(failed)} of its bases)",
+            skipped=f" ({', '.join(dict.fromkeys(by_status['skipped']))})",
+        )
+        return f"{said}."
 
     def found(self, run: Evidence) -> str:
-        return prose.found(_findings(run))
+        n = stored.counts(_findings(run))
+        rest = (f"{n[status]} {status}" for status in ("failed", "skipped") if n[status])
+        return ", ".join([f"{n['passed']} of {sum(n.values())} passed", *rest])
 
     def judge(self, records: Sequence[Finding]) -> None:
         """Raise CheckFailedError, which names each failed check, its base and its reason."""

@@ -2,7 +2,6 @@
 
 import html
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from psannlm.checks import suite
 from psannlm.checks.findings import Finding, Measure
 from psannlm.evidence import text
 from psannlm.evidence.text import UNKNOWN, literal, number_in_words
-from psannlm.pages.validation.records import STATUSES, counts
+from psannlm.pages.validation.records import counts
 
 SIGNS = {"passed": "✓", "failed": "✗", "skipped": "–"}
 ALARM = "background:#b3261e;color:#fff;font-weight:bold"  # legible on light and on dark
@@ -39,7 +38,7 @@ def title(check: str) -> str:
     return f"{check} {suite.CHECKS[check].title}"
 
 
-def _outcome(n: Mapping[str, int], *, passed: str = "", failed: str = "", skipped: str = "") -> str:
+def outcome(n: Mapping[str, int], *, passed: str = "", failed: str = "", skipped: str = "") -> str:
     """How many checks passed, failed and could not be made, each with what is said of it."""
     made = n["passed"] + n["failed"]
     if n["failed"]:
@@ -52,8 +51,8 @@ def _outcome(n: Mapping[str, int], *, passed: str = "", failed: str = "", skippe
 def answer(findings: Sequence[Finding]) -> str:
     """How many checks passed, and of every other one why not, as Markdown."""
     n = counts(findings)
-    outcome = _outcome(n, failed=f", {n['passed']} passed")
-    lines = [f"- {outcome}. A check is counted once a base."]
+    said = outcome(n, failed=f", {n['passed']} passed")
+    lines = [f"- {said}. A check is counted once a base."]
     lines += [
         f"- **{title(f.check)}**, {f.base}: *failed*: {literal(f.reason)}."
         for f in findings
@@ -206,13 +205,6 @@ def limits(findings: Sequence[Finding], device: str) -> str:
     return "\n".join(lines)
 
 
-def readme_note(findings: Sequence[Finding]) -> str:
-    """What README.md says before its table: the counts, and what each check found in short."""
-    found = ", ".join(f"{n} {status}" for status, n in counts(findings).items())
-    last = "Of each check the measure that comes nearest to its bound; `measures.csv` has all."
-    return f"{found.capitalize()}.\n\n{highlights(findings)}\n\n{last}"
-
-
 def readme_rows(findings: Sequence[Finding]) -> pd.DataFrame:
     """Of each check and base the worst measure, or the reason of one without measures."""
     rows = []
@@ -233,23 +225,3 @@ SECTIONS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
     "facts": lambda f: text.sortable(facts(f), "Facts that checks noted"),
 }
 """Pieces of the page beside its answer, by the name that the notebook uses."""
-
-
-def summary(findings: Sequence[Finding]) -> str:
-    """How many checks passed, which failed, which could not be made, over all bases."""
-    by_status = {status: [f.check for f in findings if f.status == status] for status in STATUSES}
-    failed = (f"{check} on {n}" for check, n in Counter(by_status["failed"]).items())
-    outcome = _outcome(
-        counts(findings),
-        passed=", a check counted once a base",
-        failed=f" ({', '.join(failed)} of its bases)",
-        skipped=f" ({', '.join(dict.fromkeys(by_status['skipped']))})",
-    )
-    return f"{outcome}."
-
-
-def found(findings: Sequence[Finding]) -> str:
-    """How many findings passed, in the table of runs."""
-    n = counts(findings)
-    rest = (f"{n[status]} {status}" for status in ("failed", "skipped") if n[status])
-    return ", ".join([f"{n['passed']} of {len(findings)} passed", *rest])
