@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from psannlm.evidence.table import Column, Table
@@ -160,6 +161,12 @@ def most_mib(records: Iterable[Any], name: str) -> float | None:
     """The largest of a number of bytes over the processes that know it, in MiB."""
     known = [value / MIB for record in records if (value := getattr(record, name)) is not None]
     return max(known, default=None)
+
+
+def in_mib(of_bytes: Column, heading: str = "") -> Column:
+    """The column of the largest number of bytes over the processes of a row, in MiB."""
+    name, most = of_bytes.name.replace("bytes", "mib"), partial(most_mib, name=of_bytes.name)
+    return of_bytes.but(name=name, unit="MiB", heading=heading, format=",.0f", value=most)
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -46,7 +46,7 @@ class Column:
     """Says a whole row's values as people read them, where that takes more than this one."""
 
     value: Callable[[Any], Any] | None = None
-    """Computes the cell from what the page groups its records to, one group a row."""
+    """Computes the cell from the records of its row, where no other column needs the same."""
 
     quantity: str = ""  # what the number is, in words, where it stands outside its table
     better: Literal["higher", "lower"] | None = None

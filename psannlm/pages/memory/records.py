@@ -38,7 +38,9 @@ SAVED_BYTES = about(
     "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
 )
 SAVED_KINDS = about("What was counted as saved for backward, by dtype and shape.", "bytes")
-RSS_BEFORE_BYTES = about("Resident set before the network was built, on a CPU.", "bytes")
+RSS_BEFORE_BYTES = Column(
+    "rss_before_bytes", "Resident set before the network was built, on a CPU.", "bytes"
+)
 PREDICTED = about(
     "By construction, of parameters, gradients, optimizer, logits, peak, kept kinds.", "bytes"
 )

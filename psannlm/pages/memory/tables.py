@@ -17,7 +17,7 @@ import pandas as pd
 from psannlm.bench.statistics import CONFIDENCE, median_interval, ratio_interval
 from psannlm.evidence import table as shared
 from psannlm.evidence.page import RunInfo, Tables
-from psannlm.evidence.store import most_mib, outcome_cells
+from psannlm.evidence.store import in_mib, most_mib, outcome_cells
 from psannlm.evidence.table import Column, Table, interval_cells, interval_columns
 from psannlm.files import MIB
 from psannlm.pages.memory import records as raw
@@ -114,8 +114,8 @@ MEMORY = Table(
             "Whether that prediction lies as near as it must.",
         ),
         _number(
-            _measured("peak_allocated_mib", shared.PEAK_ALLOCATED_BYTES.text),
-            heading=PEAK, quantity="peak allocated", compare="counted", within=WITHIN["peak"],
+            in_mib(shared.PEAK_ALLOCATED_BYTES, PEAK),
+            quantity="peak allocated", compare="counted", within=WITHIN["peak"],
         ),
         _measured(
             "predicted_peak_mib", "Peak of a training step, by construction.",
@@ -130,8 +130,8 @@ MEMORY = Table(
             "max_reserved_mb", "Most memory taken from the driver of a GPU; null on a CPU.",
             "reserved on the GPU",
         ),
-        _measured("rss_before_mib", raw.RSS_BEFORE_BYTES.text, "RSS before"),
-        _measured("peak_rss_mib", shared.PEAK_RSS_BYTES.text, "peak RSS"),
+        in_mib(raw.RSS_BEFORE_BYTES, "RSS before"),
+        in_mib(shared.PEAK_RSS_BYTES, "peak RSS"),
         raw.N_PARAMETERS,
         *(
             _counted(f"predicted_{name}_mib", f"{text}, by construction.", name)
@@ -266,19 +266,15 @@ def step_seconds(records: Iterable[MemoryRecord]) -> dict[int, float]:
 def _row(mine: Sequence[MemoryRecord]) -> dict[str, Any]:
     """Bytes are the largest of the processes, in MiB; seconds are their median."""
     good = [record for record in mine if record.status == "ok"]
-    allocated = most_mib(good, "peak_allocated_bytes")
     reserved = most_mib(good, "peak_reserved_bytes")
     row = mine[0].setting._asdict() | outcome_cells(mine) | _of_prediction(mine[0].predicted)
-    row |= {
+    row |= MEMORY.row(good) | {
         "amp": row.pop("precision"),
         "n_parameters": mine[0].n_parameters,
         "saved_mib": most_mib(good, "saved_bytes"),
-        "peak_allocated_mib": allocated,
-        "max_memory_mb": None if reserved is None else allocated,
         "max_reserved_mb": reserved,
-        "rss_before_mib": most_mib(good, "rss_before_bytes"),
-        "peak_rss_mib": most_mib(good, "peak_rss_bytes"),
     }
+    row["max_memory_mb"] = None if reserved is None else row["peak_allocated_mib"]
     row["seconds"] = seconds = step_seconds(good)
     if seconds:
         row |= interval_cells("elapsed_s", median_interval(list(seconds.values())))

@@ -17,7 +17,7 @@ from psannlm.bench.ceiling import stated_peak
 from psannlm.bench.statistics import Interval, median_interval, noise_floor, ratio_interval, verdict
 from psannlm.evidence import table as shared
 from psannlm.evidence.page import RunInfo
-from psannlm.evidence.store import most_mib, outcome_cells
+from psannlm.evidence.store import in_mib, outcome_cells
 from psannlm.evidence.table import Column, Table, interval_cells, interval_columns
 from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.plan import again, labels
@@ -28,11 +28,6 @@ SPEED, RATIO = "tokens_per_s", "ratio"
 _number = partial(Column.but, better="higher", compare="noise", headline="BMRK-02")
 _share = partial(Column, format=".1%")
 _seconds = partial(Column, unit="s", format=".1f")
-
-
-def _mib(of_bytes: Column, heading: str = "") -> Column:
-    name = of_bytes.name.replace("bytes", "mib")
-    return of_bytes.but(name=name, unit="MiB", heading=heading, format=",.0f")
 
 
 THROUGHPUT = Table(
@@ -84,9 +79,9 @@ THROUGHPUT = Table(
             "later_compile_seconds", "Shortest compilation among the processes, from the cache.",
             heading="compilation, cached",
         ),
-        _mib(shared.PEAK_ALLOCATED_BYTES, "peak allocated"),
-        _mib(shared.PEAK_RESERVED_BYTES),
-        _mib(shared.PEAK_RSS_BYTES, "peak RSS"),
+        in_mib(shared.PEAK_ALLOCATED_BYTES, "peak allocated"),
+        in_mib(shared.PEAK_RESERVED_BYTES),
+        in_mib(shared.PEAK_RSS_BYTES, "peak RSS"),
         shared.DEVICE,
     ),
     caption="Throughput of every base, batch and mode",
@@ -146,7 +141,8 @@ def _row(
     good = [record for record in records if record.status == "ok"]
     same = (good or records)[0]
     names = ("base", "batch_tokens", "label", "mode", "precision", "context_length", "compiled")
-    row = {name: getattr(same, name) for name in names} | outcome_cells(records)
+    row = {name: getattr(same, name) for name in names}
+    row |= outcome_cells(records) | THROUGHPUT.row(records)
     if not good:
         return row
     speed = median_interval([record.tokens_per_s for record in good])
@@ -166,9 +162,6 @@ def _row(
             "mfu_stated": flop_per_s / stated if stated else None,
             "first_compile_seconds": max(compilations, default=None),
             "later_compile_seconds": min(compilations, default=None),
-            "peak_allocated_mib": most_mib(good, "peak_allocated_bytes"),
-            "peak_reserved_mib": most_mib(good, "peak_reserved_bytes"),
-            "peak_rss_mib": most_mib(good, "peak_rss_bytes"),
         }
     )
 
