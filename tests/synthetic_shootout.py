@@ -16,19 +16,11 @@ from psannlm.evidence.page import RunInfo
 from psannlm.evidence.runs import Run
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
+from psannlm.pages.shootout import plan
 from psannlm.pages.shootout.arms import arms_of, is_scaled
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND
 from psannlm.pages.shootout.page import PAGE
-from psannlm.pages.shootout.plan import (
-    Cell,
-    after_tuning,
-    choose,
-    distinct,
-    key_of,
-    training_of,
-    tunings,
-)
 from psannlm.pages.shootout.records import (
     STORE,
     DocumentLoss,
@@ -36,6 +28,7 @@ from psannlm.pages.shootout.records import (
     Learned,
     Point,
     Score,
+    Setting,
     TrainingRecord,
 )
 from psannlm.pages.shootout.tables import tabulate
@@ -81,7 +74,7 @@ def records(
     config: ShootoutConfig,
     *,
     alike: Mapping[str, str] | None = None,
-    fails: Callable[[Cell], bool] = lambda cell: False,
+    fails: Callable[[plan.Cell], bool] = lambda cell: False,
 ) -> list[TrainingRecord]:
     """All trainings of a shootout, tunings first.
 
@@ -91,13 +84,24 @@ def records(
         fails: Which trainings fail.
     """
 
-    def one(cell: Cell) -> TrainingRecord:
+    def one(cell: plan.Cell) -> TrainingRecord:
         like = (alike or {}).get(cell.arm.name, cell.arm.name)
         return _training(cell, config, "" if fails(cell) else like)
 
-    tuned = [one(cell) for cell in distinct(tunings(config), config).values()]
-    later = distinct(after_tuning(config, choose(config, tuned)), config)
+    tuned = [one(cell) for cell in plan.distinct(plan.tunings(config), config).values()]
+    later = plan.distinct(plan.after_tuning(config, plan.choose(config, tuned)), config)
     return [*tuned, *(one(cell) for cell in later.values())]
+
+
+def final(arm: str, seed: int, val_loss: float | None = None, **changes: Any) -> TrainingRecord:
+    """A finished training of an arm; what a comparison does not read is the same in all."""
+    values: dict[str, Any] = {
+        "key": f"{arm}-{seed}", "arm": arm, "base": "transformer",
+        "setting": Setting(0.001, 1.0, 0.02, ()), "seed": seed, "final": True, "status": "ok",
+        "reason": "", "started_at": "2026-01-01T00:00:00Z", "device": "cpu", "d_mlp": 32,
+        "n_parameters": 1000, "flops_per_token": 6000, "val_loss": val_loss,
+    }  # fmt: skip
+    return TrainingRecord(**values | changes)
 
 
 def gates(
@@ -145,12 +149,12 @@ def shootout_run(
     return run.folder
 
 
-def _training(cell: Cell, config: ShootoutConfig, like: str) -> TrainingRecord:
+def _training(cell: plan.Cell, config: ShootoutConfig, like: str) -> TrainingRecord:
     """A training that ends as one of the arm `like` does; without one it fails."""
-    network = training_of(cell, config).network
+    network = plan.training_of(cell, config).network
     cost = cost_of(network, Shape(1, config.context_length))
     shared = {
-        "key": key_of(cell, config),
+        "key": plan.key_of(cell, config),
         "arm": cell.arm.name,
         "base": cell.arm.base,
         "setting": cell.setting,
@@ -168,7 +172,7 @@ def _training(cell: Cell, config: ShootoutConfig, like: str) -> TrainingRecord:
     return TrainingRecord(**shared, status="failed", reason=reason)
 
 
-def _results(cell: Cell, config: ShootoutConfig, like: str) -> dict[str, Any]:
+def _results(cell: plan.Cell, config: ShootoutConfig, like: str) -> dict[str, Any]:
     draw = random.Random(f"{like} {cell.seed} {cell.setting}")
     level = 3.0 + EFFECTS.get(like, 0.0) + _of_setting(cell, config)
     level += random.Random(f"seed {cell.seed}").gauss(0, 0.02) + draw.gauss(0, 0.004)
@@ -206,7 +210,7 @@ def _results(cell: Cell, config: ShootoutConfig, like: str) -> dict[str, Any]:
     return found
 
 
-def _of_setting(cell: Cell, config: ShootoutConfig) -> float:
+def _of_setting(cell: plan.Cell, config: ShootoutConfig) -> float:
     """Nats that a setting costs against the best one of its arm."""
     setting = cell.setting
     cost = 0.05 * math.log(setting.learning_rate / BEST_RATE) ** 2
@@ -228,7 +232,7 @@ def _curve(config: ShootoutConfig, n_steps: int, step_seconds: float, loss: floa
     return points
 
 
-def _learned(cell: Cell, config: ShootoutConfig, draw: random.Random) -> list[Learned]:
+def _learned(cell: plan.Cell, config: ShootoutConfig, draw: random.Random) -> list[Learned]:
     """Of each layer; the damped sine has a decay, the scaled gelu has none."""
     if not is_scaled(cell.arm, config):
         return []

@@ -1,6 +1,7 @@
 """Intervals cover, equal arms are not separated and share a place, verdicts need what they say."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +20,67 @@ from psannlm.pages.shootout.comparison import (
     paired,
     places,
 )
-from psannlm.pages.shootout.records import DocumentLoss
-from tests.synthetic_finals import evaluated, failed, final, lengths, shootout
+from psannlm.pages.shootout.records import DocumentLoss, TrainingRecord
+from tests.synthetic_shootout import final
 
 N_TRIES = 1000
 SEVEN = ["a", "b", "c", "gelu", "d", "e", "f"]
 QUIET = {"over_seeds": 0.005, "over_documents": 0.005}
 NOTHING = paired([])
+
+
+def failed(arm: str, seed: int) -> TrainingRecord:
+    return final(arm, seed, status="failed", reason="the loss is no number")
+
+
+def lengths(draw: np.random.Generator, *shape: int) -> np.ndarray:
+    """Tokens of documents: lognormal, the longest of 27 about seven times the median."""
+    return np.ceil(np.exp(draw.normal(5.0, 1.0, shape)))
+
+
+def evaluated(arm: str, losses: np.ndarray, n_tokens: np.ndarray) -> list[TrainingRecord]:
+    """Trainings of seeds 0, 1, ... with these losses per token, [seeds, documents]."""
+    nats = losses * n_tokens
+    tokens = [int(n) for n in n_tokens]
+    return [
+        final(
+            arm,
+            seed,
+            float(mine.sum() / n_tokens.sum()),
+            test_loss=float(mine.sum() / n_tokens.sum()) + 0.1,
+            documents=tuple(map(DocumentLoss, mine.tolist(), tokens)),
+        )
+        for seed, mine in enumerate(nats)
+    ]
+
+
+def shootout(
+    draw: np.random.Generator,
+    arms: Mapping[str, float] | Sequence[str],
+    *,
+    n_seeds: int = 5,
+    n_documents: int = 27,
+    over_seeds: float = 0.02,
+    over_documents: float = 0.02,
+) -> dict[str, list[TrainingRecord]]:
+    """Arms with true losses, if none are given all 3, and how far trainings deviate from them.
+
+    What a seed and a document are like is shared by all arms, and far larger than this noise.
+    """
+    true = arms if isinstance(arms, Mapping) else dict.fromkeys(arms, 3.0)
+    n_tokens = lengths(draw, n_documents)
+    shared = draw.normal(0.0, 0.2, (n_seeds, 1)) + draw.normal(0.0, 0.5, n_documents)
+    return {
+        arm: evaluated(
+            arm,
+            loss
+            + shared
+            + draw.normal(0.0, over_seeds, (n_seeds, 1))
+            + draw.normal(0.0, over_documents, n_documents),
+            n_tokens,
+        )
+        for arm, loss in true.items()
+    }
 
 
 def documents(losses, n_tokens):

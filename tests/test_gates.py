@@ -14,8 +14,7 @@ from psannlm.pages.shootout.arms import arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND, gates
 from psannlm.pages.shootout.records import Gate, Setting, TrainingRecord, from_texts, to_texts
-from tests.synthetic_finals import final
-from tests.synthetic_shootout import shootout_config
+from tests.synthetic_shootout import final, shootout_config
 from tests.twins_network import gate_around_the_window, mask_missing, padded_on_both_sides
 
 
