@@ -100,14 +100,12 @@ def unequal(records: Iterable[TrainingRecord]) -> Iterator[str]:
         for key, value in known[1:]:
             first, right = known[0]
             if value != right:
-                a, b = (
+                mine, other = (
                     f"{len(one)} with {sum(one)} together" if name == "documents" else repr(one)
                     for one in (value, right)
                 )
-                yield (
-                    f"{PREFIX}{key}.json: {name} must be the same in all trainings, got {a} and "
-                    f"{b} of {first}"
-                )
+                rule = f"{name} must be the same in all trainings"
+                yield f"{PREFIX}{key}.json: {rule}, got {mine} and {other} of {first}"
 
 
 def differs(name: str, stated: Any, expected: Any, source: str) -> Iterator[str]:
@@ -182,9 +180,9 @@ def _course(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
 
 
 def _documents(record: TrainingRecord, _: ShootoutConfig) -> Iterator[str]:
-    if not record.documents and record.final:
-        yield "documents must be known of a training that is compared"
     if not record.documents:
+        if record.final:
+            yield "documents must be known of a training that is compared"
         return
     n_tokens = sum(document.n_tokens for document in record.documents)
     yield from differs("val_tokens", record.val_tokens, n_tokens, "the sum of documents")

@@ -81,10 +81,9 @@ class Trainings:
 
     @property
     def unplaced(self) -> dict[str, str]:
-        """Arms that get no place, each with the reason.
+        """Arms that are not compared, and those of which too many seeds failed, each with why.
 
-        Those that are not compared, and those of which so many seeds failed that nothing could be
-        separated from them: they would share the first place for having failed.
+        Nothing could be separated from these: they would share the first place for having failed.
         """
         n_seeds = len(self.config.seeds)
         needed = min(comparison.FEWEST_SEEDS, n_seeds)
