@@ -108,13 +108,8 @@ def shuffled_blocks(
     """The cells of a run, in the order in which they are measured: in blocks, each shuffled anew.
 
     A machine that grows slower or faster during a run does so for all settings alike, and a ratio
-    is taken within a block.
-
-    Args:
-        settings: What every block measures, each once.
-        n_repeats: Number of blocks.
-        seed: Of the shuffling.
-        once: What the first block measures beside them, as it repeats exactly.
+    is taken within a block. Each has all settings; the first those too that repeat exactly, which
+    are measured `once`.
     """
     shuffler = random.Random(seed)
     cells: list[Cell[SettingT]] = []

@@ -1,4 +1,4 @@
-"""How a network is trained: text, steps, optimizer, precision; what all trainings share.
+"""How a network is trained, or measured in fresh processes: what all that do so share.
 
 Knows nothing of torch, nor of files.
 """
@@ -95,3 +95,33 @@ class TrainingConfig(TrainingSettings):
     def network(self) -> ModelConfig:
         """The network that is trained."""
         return self.network_of(self.base[0])
+
+
+class ProcessSettings(Architecture):
+    """Which networks are measured, in how many processes, and for how long."""
+
+    preset: Preset
+    base: schema.AnyOf[schema.Text]  # none means every base: a run's configuration names them
+    precision: schema.OneOrMore[Precision]
+    device: Device
+    n_repeats: schema.Count  # fresh processes per row
+    min_seconds: schema.Positive  # least time that the timed steps of one process take together
+    min_steps: schema.Count  # least number of timed steps of one process
+    timeout_seconds: schema.Positive  # a process that runs longer becomes a failed row
+    learning_rate: schema.Positive
+    seed: schema.Seed
+
+
+class BatchSettings(ProcessSettings):
+    """The same at one batch or more."""
+
+    batch_tokens: schema.OneOrMore[schema.Tokens]  # tokens per step, B * T
+
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        *ProcessSettings.rules,
+        schema.Rule(
+            ("batch_tokens", "context_length"),
+            lambda tokens, context: all(t % context == 0 for t in tokens),
+            "batch_tokens must be multiples of context_length, got {} and {}",
+        ),
+    )

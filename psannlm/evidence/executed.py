@@ -33,9 +33,7 @@ def snapshot(pid: int, parameters: Mapping[str, Any]) -> str | None:
 def output_path(pid: int, parameters: Mapping[str, Any]) -> Path | None:
     """Where the papermill process `pid` writes, by papermill's own reading of its command line.
 
-    Args:
-        pid: Of the process that started the kernel.
-        parameters: Of the notebook, for a path that is a template of them.
+    A path may be a template of the notebook's parameters.
     """
     try:
         process = psutil.Process(pid)
@@ -68,10 +66,10 @@ def finished(notebook: Any) -> Any:
         done.cells = done.cells[: done.cells.index(sealing) + 1]
     sealing.execution_count = cells.index(sealing) + 1
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat()
-    last = sealing.metadata.setdefault("papermill", {})
-    last.update(status="completed", exception=False, end_time=now)
+    ended = {"end_time": now, "exception": False}
+    sealing.metadata.setdefault("papermill", {}).update(status="completed", **ended)
     whole = done.metadata.setdefault("papermill", {})
-    whole.update(end_time=now, exception=False)
+    whole.update(ended)
     for name in ("input_path", "output_path"):
         whole[name] = relative(whole[name]) if whole.get(name) else None
     return done

@@ -70,8 +70,7 @@ class Run:
     ) -> "Run":
         """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS><suffix>`, in UTC.
 
-        Its manifest states what is known before the first measurement: preset and notebook at
-        least.
+        The manifest is known before the first measurement; it has preset and notebook at least.
 
         Raises:
             EvidenceError: The folder cannot be written.

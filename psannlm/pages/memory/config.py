@@ -2,8 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from psannlm.config.measurement import BatchSettings
 from psannlm.config.schema import AnyOf, Length, Rule, Tokens
+from psannlm.config.training import BatchSettings
 
 Variant = Literal["plain_sine", "plain_loss"]
 

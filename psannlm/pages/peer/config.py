@@ -2,8 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from psannlm.config.measurement import ProcessSettings
 from psannlm.config.schema import AnyOf, OneOrMore, Rule, Text, Tokens, multiple_of
+from psannlm.config.training import ProcessSettings
 
 
 class PeerConfig(ProcessSettings):

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from psannlm.config.measurement import BatchSettings
 from psannlm.config.schema import OneOrMore, Text
+from psannlm.config.training import BatchSettings
 
 Mode = Literal["forward", "train_step"]
 
