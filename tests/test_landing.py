@@ -11,8 +11,17 @@ from psannlm.evidence.text import badge
 from psannlm.files import sha256_of
 from psannlm.pages.registry import pages
 from psannlm.publish.claims import CLAIMS, PLAN, checked
-from psannlm.publish.landing import answers, cards, files, headlines, refused
-from psannlm.publish.raw_rows import files_beside, location, rows_page, shown
+from psannlm.publish.landing import (
+    answers,
+    cards,
+    files,
+    files_beside,
+    headlines,
+    location,
+    refused,
+    rows_page,
+    shown,
+)
 from tests.published import best, committed, made_up_row, number
 
 VALUES = {

@@ -63,7 +63,7 @@ FILE = "book/published.yaml: the file was altered, its sha256 differs"
         ("n_layers: 8, precision", "n_layers: 9, precision", FIGURE),
         ('"2025-11-07"', '"2025-11-08"', FILE),
         (TEXT[TEXT.index("\n  - id: torch") :], "\n", FILE),
-        ("kind: batch", "kind: guess", r"figures\.4\.kind: Input should be"),
+        ("batch: 4,", "batch: four,", r"figures\.4\.used\.batch: Input should be"),
         ("    unit: tokens\n", "    unit: tokens\n    note: x\n", r"figures\.4\.note: Extra"),
         ("figures:", "figures: [", "is not valid YAML"),
     ],

@@ -5,7 +5,6 @@ missing; beside them what the written pages include. Files are rewritten only wh
 changes, so that a build renders only what is new.
 """
 
-import copy
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -94,10 +93,9 @@ def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
 
     Parameters are folded into the note on the run; cells tagged `answer` move up to it.
     """
-    page = copy.deepcopy(notebook)
-    page.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     cells = []
-    for cell in page.cells:
+    for cell in notebook.cells:
         tags = set(cell.metadata.get("tags", []))
         if tags & {"parameters", "injected-parameters"}:
             continue
@@ -110,8 +108,8 @@ def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
     note.id = "provenance"
     answer = [cell for cell in cells[1:] if "answer" in cell.metadata.get("tags", [])]
     rest = [cell for cell in cells[1:] if cell not in answer]
-    page.cells = [cells[0], note, *answer, *rest]
-    return page
+    notebook.cells = [cells[0], note, *answer, *rest]
+    return notebook
 
 
 def _slim(output: Any, place: str) -> Any:

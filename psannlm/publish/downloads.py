@@ -149,14 +149,6 @@ class Group:
         return self.name.rpartition("/")[0].partition("/")[0]
 
 
-def staged(runs: Sequence[Evidence], beside: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The page and the zip of the best runs, by path below results/; `beside` is staged already."""
-    best = run_facts.best_runs(runs)
-    files = data_files(best, beside)
-    archive = zipped(files, best)
-    return {ZIP: archive, PAGE: downloads_page(best, files, beside, len(archive)).encode()}
-
-
 def data_files(best: Mapping[str, Evidence], beside: Mapping[str, bytes]) -> dict[str, bytes]:
     """Every file of data by its path in the zip, sorted.
 
@@ -279,29 +271,24 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def downloads_page(
-    best: Mapping[str, Evidence],
-    files: Mapping[str, bytes],
-    beside: Mapping[str, bytes],
-    zip_bytes: int,
-) -> str:
-    """The page as Markdown.
+def staged(runs: Sequence[Evidence], beside: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The page and the zip of the best runs, by path below results/.
 
     Args:
-        best: Of each page, the run whose data it offers.
-        files: Everything in the zip, by path in it.
-        beside: What is staged, by path below results/; only that can be linked.
-        zip_bytes: Size of the zip.
+        runs: Sound ones; the best of each page gives its data.
+        beside: Everything else that is staged, by path below results/; only that can be linked.
     """
+    best = run_facts.best_runs(runs)
+    files = data_files(best, beside)
+    archive, found = zipped(files, best), groups(files)
     parts = [
         "# Downloads",
-        f"**All data in one file:** {{download}}`{ZIP}` ({size(zip_bytes)}, {len(files)} files of "
-        "data). With it come a README of all columns and units, the license, and checksums.",
+        f"**All data in one file:** {{download}}`{ZIP}` ({size(len(archive))}, {len(files)} files "
+        "of data). With it come a README of all columns and units, the license, and checksums.",
         CONVENTIONS,
     ]
     if not best:
         parts.append("No complete run yet: `make report` makes the first.")
-    found = groups(files)
     sections = {page.name: page.title for page in pages().values()}
     for folder, title in (sections | {"history": "History", "": "Headline numbers"}).items():
         if mine := [group for group in found if group.folder == folder]:
@@ -312,7 +299,7 @@ def downloads_page(
             rows = (_file(group, beside) for group in mine)
             parts.append(_table(("file", "size", "rows", "holds"), rows))
             parts.append(f"```{{dropdown}} Columns and fields: {title}\n{_dictionary(mine)}```")
-    return "\n\n".join([*parts, citation().section])
+    return {ZIP: archive, PAGE: "\n\n".join([*parts, citation().section]).encode()}
 
 
 def _file(group: Group, beside: Mapping[str, bytes]) -> tuple[str, str, str, str]:

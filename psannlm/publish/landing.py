@@ -1,8 +1,8 @@
-"""What the landing page and README.md show of the evidence: answers, cards, and data.json."""
+"""What the landing page and README.md show of the evidence, its raw rows, and data.json."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from psannlm import REPORTS, ROOT
@@ -11,10 +11,10 @@ from psannlm.evidence import page as page_module
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.table import Column, Table
-from psannlm.evidence.text import badge
+from psannlm.evidence.text import badge, facts_table, literal, printable
 from psannlm.files import write_atomically
 from psannlm.pages.registry import pages
-from psannlm.publish import raw_rows, run_facts
+from psannlm.publish import run_facts
 from psannlm.publish.claims import CheckedClaim, claims_page
 from psannlm.publish.run_facts import machine, started
 from psannlm.run.check import checked_runs
@@ -35,6 +35,13 @@ NO_RUN = "No complete run yet: `make report` makes the first."
 MOST_OTHERS = 3  # other runs of a page whose results are told, the newest first
 GRID = "::::{{grid}} 1 1 2 2\n:gutter: 2\n\n{cards}\n::::\n"
 CARD = ":::{{grid-item-card}} {title} <small>{item}</small>\n{body}\n:::\n"
+
+LONGEST = 60  # characters of a value on the page; the file has all of it
+ROWS_HEAD = """# Raw rows
+
+Every row that a headline number or a claim was read from: the file it stands in, the sha256 of
+that file as its run stated it, and the command that measures it again. The numbers are written
+with every digit of the file; what is unknown is left out."""
 
 README, FIGURE = ROOT / "README.md", ROOT / "book" / "findings.png"
 BEGIN, END = "<!-- findings: `python -m psannlm readme` -->\n", "<!-- end of findings -->"
@@ -66,9 +73,9 @@ def files(
         "answers.md": refused(runs) + answers(found, runs),
         "cards.md": cards(found),
         "claims.md": claims_page(claims),
-        "rows.md": raw_rows.rows_page(rows, best),
+        "rows.md": rows_page(rows, best),
         DATA.file: document(found, claims),
-        **raw_rows.files_beside(rows, best),
+        **files_beside(rows, best),
     }
 
 
@@ -177,6 +184,78 @@ def _line(numbers: Sequence[Number]) -> str:
     opening = f"{first.setting}: " if first.setting else ""
     where = f" ([raw row](#{first.row.label}))" if first.row else ""
     return f"- {opening}{'; '.join(said)}{where}"
+
+
+def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
+    """The page, as Markdown: a part a file, an entry a row; `best` are the runs that are shown."""
+    parts: dict[tuple[str, str, str], dict[int, Row]] = {}
+    for row in rows:
+        parts.setdefault((row.page, row.run.name, row.file), {})[row.number] = row
+    lines = [ROWS_HEAD]
+    for (page, run, file), by_number in parts.items():
+        first = next(iter(by_number.values()))
+        manifest = first.run.manifest
+        lines += [
+            f"## {page.replace('_', ' ').capitalize()}: {file}",
+            f"{{download}}`{file} <{location(first, best)}>` of run {run}, preset "
+            f"{manifest['preset']}; its sha256 is `{manifest['artifacts'][file]}`.",
+            *(_entry(by_number[number]) for number in sorted(by_number)),
+        ]
+    if not parts:
+        lines.append(NO_RUN)
+    return "\n\n".join(lines) + "\n"
+
+
+def location(row: Row, best: Mapping[str, Evidence]) -> str:
+    """Where the file of a row lies in the book, below results/."""
+    folder = "" if _is_shown(row, best) else f"{row.run.folder.name}/"
+    return f"data/{row.page}/{folder}{row.file}"
+
+
+def files_beside(rows: Iterable[Row], best: Mapping[str, Evidence]) -> dict[str, bytes]:
+    """Files of runs that are not shown, but that a claim stands on, by their place in the book."""
+    places = {location(row, best): row for row in rows if not _is_shown(row, best)}
+    return {place: (row.run.folder / row.file).read_bytes() for place, row in places.items()}
+
+
+def _is_shown(row: Row, best: Mapping[str, Evidence]) -> bool:
+    return row.page in best and best[row.page].folder == row.run.folder
+
+
+def _entry(row: Row) -> str:
+    """A row: a target for links, its name, and a table that opens."""
+    facts = {
+        "run": row.run.name,
+        "machine": machine(row.run),
+        "measured": f"{row.run.manifest['started_at'][:19].replace('T', ' ')} UTC",
+        "file, row": f"{row.file}, row {row.number}",
+        "again": row.command,
+    }
+    known = {name: shown(value) for name, value in row.values.items() if value not in (None, "")}
+    return (
+        f"({row.label})=\n**Row {row.number}**: {literal(about(row))}\n\n"
+        "<details><summary>All of it, and the command that measures it again</summary>"
+        f"{facts_table(facts | known)}</details>"
+    )
+
+
+def about(row: Row) -> str:
+    """What a row is of, in words, from the columns that tell rows apart."""
+    page = pages()[row.page]
+    known = {table.file: table for table in (*page.raw, *page.tables)}.get(row.file)
+    said = [
+        f"{column.name} {value}" if isinstance(value, int | float) else str(value)
+        for column in (known.of_role("key") if known else [])
+        if (value := row.values.get(column.name)) not in (None, "")
+    ]
+    return ", ".join(dict.fromkeys(said))
+
+
+def shown(value: Any) -> str:
+    """A value as a page shows it: every digit of a number, the beginning of what is long."""
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    text = printable(text).replace("\n", " ")
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} characters)"
 
 
 def document(found: Headlines, claims: Sequence[CheckedClaim]) -> str:

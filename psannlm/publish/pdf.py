@@ -16,17 +16,12 @@ SINGLE = ROOT / "_build" / "singlehtml" / "intro.html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 300  # seconds after which a browser is stopped
 FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-    "--no-pdf-header-footer",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--no-first-run", "--no-pdf-header-footer",
     "--generate-pdf-document-outline",
     # Milliseconds of the page's own clock, which runs ahead while MathJax typesets.
     "--virtual-time-budget=60000",
-)
+)  # fmt: skip
 
 
 class PdfError(ConfigError):

@@ -14,7 +14,7 @@ from psannlm.evidence.text import flops
 from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Cost, Shape, training_bytes
-from psannlm.publish.published import Conditions, Figure, Kind, Published
+from psannlm.publish.published import Conditions, Figure, Published
 
 POSSIBLE, IMPOSSIBLE, NOTHING = "possible", "impossible as stated", "says nothing"
 BUSY = 0.01  # least share of a time that its arithmetic must take, at the peak, to be about it
@@ -172,7 +172,7 @@ def _label(figure: Figure) -> Judgement:
     return _possible(agrees, f"The record says {recorded}: the figure {word} with it.")
 
 
-ARITHMETIC: Mapping[Kind, Callable[[Figure], Judgement]] = {
+ARITHMETIC: Mapping[str, Callable[[Figure], Judgement]] = {
     "speed": _speed,
     "batch": _batch,
     "held": _held,

@@ -80,11 +80,6 @@ class Entry:
     same: Sequence[Ours]
     fair: Sequence[Ours]
 
-    @property
-    def label(self) -> str:
-        """Target of links to its section."""
-        return f"published-{self.figure.id}"
-
 
 def page(runs: Sequence[Evidence]) -> str:
     """The page, in Markdown, of the best of all sound runs; ConfigError if a figure was altered."""
@@ -131,9 +126,8 @@ def answer(entries: Sequence[Entry]) -> str:
         "",
     ]
     for verdict in (IMPOSSIBLE, NOTHING):
-        links = (
-            f"[{one.figure.title}](#{one.label}), {one.figure.printed}" for one in judged[verdict]
-        )
+        figures = (entry.figure for entry in judged[verdict])
+        links = (f"[{one.title}](#published-{one.id}), {one.printed}" for one in figures)
         lines.append(f"- {verdict.capitalize()}: {'; '.join(links) or 'none'}.")
     speeds = [one.figure for one in entries if one.figure.kind == "speed"]
     forward = [figure for figure in speeds if figure.used.work == "forward"]
@@ -170,7 +164,7 @@ def _section(entry: Entry) -> str:
     under = f" It ran with {used}." if used else ""
     sources = [f"`{one.file}`{_lines(one.lines)} at `{one.commit}`" for one in figure.source]
     lines = [
-        f"({entry.label})=",
+        f"(published-{figure.id})=",
         f"### {figure.title}",
         "",
         f"- **Published**: {figure.printed}, stated for {conditions(figure.stated)}.",

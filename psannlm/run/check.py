@@ -55,17 +55,11 @@ def machine_floor(runs: Iterable[Evidence | Refused], like: Evidence) -> float |
         return environment["device"], packages["torch"], run.manifest["preset"]
 
     column = NOISE_FLOOR.name
-    page = next((page for page in pages().values() if column in page.tables[0].names), None)
-    alike = [
-        run
-        for run in runs
-        if isinstance(run, Evidence)
-        and run.is_complete
-        and page is not None
-        and run.manifest["notebook"] == page.name
-        and kind(run) == kind(like)
-    ]
-    if page is None or not alike:
+    page = next(page for page in pages().values() if column in page.tables[0].names)
+    complete = (run for run in runs if isinstance(run, Evidence) and run.is_complete)
+    ours = (run for run in complete if run.manifest["notebook"] == page.name)
+    alike = [run for run in ours if kind(run) == kind(like)]
+    if not alike:
         return None
     floors = (row.values.get(column) for row in page.rows(alike[-1]))
     return max((floor for floor in floors if floor is not None), default=None)
