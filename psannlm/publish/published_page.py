@@ -10,9 +10,8 @@ from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.text import UNKNOWN, interval, sortable
 from psannlm.pages.registry import pages
-from psannlm.publish import plausibility
-from psannlm.publish.plausibility import IMPOSSIBLE, NOTHING, POSSIBLE, Judgement, judge
-from psannlm.publish.published import Beside, Conditions, Figure, load
+from psannlm.publish import published as figures
+from psannlm.publish.published import IMPOSSIBLE, NOTHING, POSSIBLE, Beside, Conditions, Figure
 from psannlm.publish.run_facts import best_runs
 
 UNMEASURED = "not measured yet"
@@ -76,23 +75,23 @@ class Entry:
     """A figure, what arithmetic says of it, and ours under the same and under a fair protocol."""
 
     figure: Figure
-    judgement: Judgement
+    judgement: figures.Judgement
     same: Sequence[Ours]
     fair: Sequence[Ours]
 
 
 def page(runs: Sequence[Evidence]) -> str:
     """The page, in Markdown, of the best of all sound runs; ConfigError if a figure was altered."""
-    published, best = load(), best_runs(runs)
+    published, best = figures.load(), best_runs(runs)
     entries = [
-        Entry(one, judge(one), same_protocol(one, best), fair(one, best))
+        Entry(one, figures.judge(one), same_protocol(one, best), fair(one, best))
         for one in published.figures
     ]
     verdicts = pd.DataFrame(
         [(one.figure.title, one.figure.printed, one.judgement.verdict) for one in entries],
         columns=["figure", "published", "arithmetic says"],
     )
-    gaps = (f"- *{verdict}*: {because}" for verdict, because in plausibility.gaps(published))
+    gaps = (f"- *{verdict}*: {because}" for verdict, because in figures.gaps(published))
     parts = [
         "# Published figures",
         f"**What is asked.** The bundle of {published.bundle} states what PSANN-LM reaches on "
@@ -126,8 +125,8 @@ def answer(entries: Sequence[Entry]) -> str:
         "",
     ]
     for verdict in (IMPOSSIBLE, NOTHING):
-        figures = (entry.figure for entry in judged[verdict])
-        links = (f"[{one.title}](#published-{one.id}), {one.printed}" for one in figures)
+        named = (entry.figure for entry in judged[verdict])
+        links = (f"[{one.title}](#published-{one.id}), {one.printed}" for one in named)
         lines.append(f"- {verdict.capitalize()}: {'; '.join(links) or 'none'}.")
     speeds = [one.figure for one in entries if one.figure.kind == "speed"]
     forward = [figure for figure in speeds if figure.used.work == "forward"]

@@ -137,17 +137,17 @@ def _status(run: Evidence) -> str:
     return f"failed: {reason}" if status == "failed" and reason else status
 
 
-def _found(run: Evidence) -> str:
-    return pages()[page(run)].found(run) if run.is_complete else UNKNOWN
-
-
 RUNS = Table(
     "runs.csv",
     "One row a run, whatever became of it.",
     (
         Column("run", "Run folder, named by its start in UTC.", value=lambda r: r.manifest["run"]),
         Column("page", "Page that the run is of.", value=page),
-        Column("found", "What the run found, in words.", value=_found),
+        Column(
+            "found",
+            "What the run found, in words.",
+            value=lambda run: pages()[page(run)].found(run) if run.is_complete else UNKNOWN,
+        ),
         Column("status", "What became of the run, with the reason.", value=_status),
         Column("bases", "Bases that the run measured.", value=bases_of),
         Column("machine", "Device and processor that the run was made on.", value=machine),

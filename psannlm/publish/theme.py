@@ -73,7 +73,10 @@ def link_terms(page: nodes.document, terms: Collection[str]) -> None:
             mention = found.group()
             word = mention.lower()
             term = waiting.pop(word if word in waiting else word.removesuffix("s"))
-            parts += [nodes.Text(rest[: found.start()]), _reference(term, mention)]
+            options = {"refdomain": "std", "reftype": "term", "refexplicit": True, "refwarn": True}
+            reference = pending_xref("", reftarget=term, **options)
+            reference.append(nodes.inline(mention, mention, classes=["xref", "std", "std-term"]))
+            parts += [nodes.Text(rest[: found.start()]), reference]
             rest = rest[found.end() :]
         if parts:
             text.parent.replace(text, [*parts, nodes.Text(rest)])
@@ -94,11 +97,3 @@ def _prose(page: nodes.document) -> Iterator[nodes.Text]:
         apart = any(isinstance(node, NOT_IN) for node in above)
         if not apart and any(isinstance(node, WHERE) for node in above):
             yield text
-
-
-def _reference(term: str, mention: str) -> pending_xref:
-    reference = pending_xref(
-        "", refdomain="std", reftype="term", reftarget=term, refexplicit=True, refwarn=True
-    )
-    reference.append(nodes.inline(mention, mention, classes=["xref", "std", "std-term"]))
-    return reference
