@@ -10,18 +10,8 @@ from psannlm.evidence.runs import Refused
 from psannlm.evidence.text import badge
 from psannlm.files import sha256_of
 from psannlm.pages.registry import pages
+from psannlm.publish import landing
 from psannlm.publish.claims import CLAIMS, PLAN, checked
-from psannlm.publish.landing import (
-    answers,
-    cards,
-    files,
-    files_beside,
-    headlines,
-    location,
-    refused,
-    rows_page,
-    shown,
-)
 from tests.published import best, committed, made_up_row, number
 
 VALUES = {
@@ -32,7 +22,7 @@ VALUES = {
 
 @pytest.fixture(scope="module")
 def pieces():
-    return files(committed(), checked(committed(), CLAIMS)[0])
+    return landing.files(committed(), checked(committed(), CLAIMS)[0])
 
 
 def blocks(text):
@@ -68,7 +58,7 @@ def test_every_link_to_a_row_has_its_target(pieces):
 @pytest.mark.slow
 def test_data_has_every_headline_with_the_file_its_hash_and_its_row(pieces):
     data = json.loads(pieces["data.json"])
-    numbers = [number for found in headlines(committed()).values() for number in found]
+    numbers = [number for found in landing.headlines(committed()).values() for number in found]
 
     assert len({number.name for number in numbers}) == len(numbers) == len(data["headlines"])
     for one, headline in zip(data["headlines"], numbers, strict=True):
@@ -83,15 +73,15 @@ def test_data_has_every_headline_with_the_file_its_hash_and_its_row(pieces):
 def test_a_refused_run_is_a_warning_by_name_on_the_landing_page(tmp_path):
     runs = [Refused(tmp_path, "benchmarks/x: samples.csv was altered")]
 
-    text = files(runs, [])["answers.md"]
+    text = landing.files(runs, [])["answers.md"]
 
     assert text.startswith("```{warning}\n")
     assert "`benchmarks/x: samples.csv was altered`" in text
-    assert refused(committed()) == ""
+    assert landing.refused(committed()) == ""
 
 
 def test_without_evidence_each_page_says_so_but_for_what_nobody_asks_for():
-    pieces = files([], [])
+    pieces = landing.files([], [])
     asked = [page for page in pages().values() if not page.installs]
 
     assert pieces["answers.md"].count("No complete run yet") == len(asked)
@@ -114,7 +104,7 @@ def test_a_line_gathers_bases_under_the_verdicts_they_have_at_the_largest_traini
         ratio("one", "faster", 16),
     ]  # fmt: skip
 
-    text = answers({"throughput": found})
+    text = landing.answers({"throughput": found})
 
     assert "(32 tokens a step, train_step)" in text
     assert (
@@ -127,7 +117,7 @@ def test_a_line_gathers_bases_under_the_verdicts_they_have_at_the_largest_traini
 def test_each_line_names_its_machine_where_they_differ():
     rows = [made_up_row(page, VALUES, device=page) for page in ("throughput", "memory")]
 
-    text = answers({row.page: [number(row)] for row in rows})
+    text = landing.answers({row.page: [number(row)] for row in rows})
 
     assert "On throughput. (" in text
     assert "On memory. (" in text
@@ -140,7 +130,7 @@ def test_a_card_has_number_interval_unit_and_each_verdict_once():
         row, "tokens_per_s", quantity="speed", unit="tokens/s", value=1e3, low=9e2, high=2e3
     )
 
-    text = cards({"throughput": [speed, number(row, target="at most 1")]})
+    text = landing.cards({"throughput": [speed, number(row, target="at most 1")]})
     body = blocks(text)["Throughput: respsann"]
 
     assert "**1,000 (900 – 2,000) tokens/s** <span" in body
@@ -163,7 +153,7 @@ def test_a_verdict_is_a_sign_and_a_word(verdict, shown_as):
 def test_a_row_has_its_target_its_place_and_every_digit_and_stands_in_order():
     row, first = (made_up_row("throughput", VALUES, number) for number in (12, 2))
 
-    page = rows_page([row, row, first], {"throughput": row.run})
+    page = landing.rows_page([row, row, first], {"throughput": row.run})
 
     assert page.count(f"({row.label})=\n") == 1
     assert page.count("## Throughput: throughput.csv") == 1
@@ -182,12 +172,12 @@ def test_files_lie_beside_the_page_of_the_best_run_and_others_by_their_run(tmp_p
     other = dataclasses.replace(other, run=dataclasses.replace(other.run, folder=folder))
     best = {"throughput": shown_run.run}
 
-    assert location(shown_run, best) == "data/throughput/throughput.csv"
-    assert files_beside([shown_run, other], best) == {
+    assert landing.location(shown_run, best) == "data/throughput/throughput.csv"
+    assert landing.files_beside([shown_run, other], best) == {
         "data/throughput/20250101_000000/throughput.csv": b"base\n"
     }
 
 
 def test_a_long_value_is_cut():
-    assert shown(["x" * 100]).endswith("… (104 characters)")
-    assert shown(0.1) == "0.1"
+    assert landing.shown(["x" * 100]).endswith("… (104 characters)")
+    assert landing.shown(0.1) == "0.1"

@@ -21,7 +21,6 @@ from psannlm.publish.published import (
     judge,
     load,
     network,
-    problems,
 )
 
 TEXT = PATH.read_text(encoding="utf-8")
@@ -29,8 +28,7 @@ FIGURES = {figure.id: figure for figure in load().figures}
 
 
 def test_the_committed_file_says_what_was_published():
-    assert problems() == []
-    assert [figure.published for figure in load().of("speed")] == [
+    assert [figure.published for figure in load().figures if figure.kind == "speed"] == [
         "614,749.60", "613,210.62", "612,637.03", "612,338.01", "~299k", "302k",
     ]  # fmt: skip
 
@@ -88,9 +86,6 @@ def test_an_altered_or_malformed_file_is_refused_with_the_place(tmp_path, old, n
     assert old in TEXT
     path.write_text(TEXT.replace(old, new, 1), encoding="utf-8")
 
-    found = problems(path)
-
-    assert any(re.search(said, problem) for problem in found), found
     with pytest.raises(ConfigError, match=said):
         load(path)
 

@@ -36,24 +36,14 @@ def test_an_unknown_preset_or_notebook_is_refused_with_the_nearest(preset, only,
         runner.chosen(preset, only)
 
 
-@pytest.fixture
-def parameters(tmp_path, monkeypatch):
-    """Writes a params/ tree of its own; returns a function that sets its throughput file."""
+def test_every_problem_of_a_file_is_reported_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "ROOT", tmp_path)
-    folder = tmp_path / "params" / "smoke"
-    folder.mkdir(parents=True)
-
-    def write(**changes):
-        values = default_parameters("throughput") | changes
-        values = {k: v for k, v in values.items() if v is not None}
-        (folder / "throughput.yaml").write_text(yaml.safe_dump(values))
-
-    return write
-
-
-def test_every_problem_of_a_file_is_reported_before_anything_runs(parameters, monkeypatch):
     monkeypatch.setattr(runner, "run_notebook", lambda *a, **k: pytest.fail("ran"))
-    parameters(base="respsan", n_heads=-1, wrong=1, seed=None)
+    values = default_parameters("throughput") | {"base": "respsan", "n_heads": -1, "wrong": 1}
+    del values["seed"]
+    path = tmp_path / "params" / "smoke" / "throughput.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(values))
 
     with pytest.raises(ConfigError) as refused:
         runner.run_preset("smoke", ["throughput"])

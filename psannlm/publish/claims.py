@@ -11,7 +11,7 @@ import yaml
 from pydantic import StringConstraints, ValidationError
 
 from psannlm import ROOT
-from psannlm.config.schema import AnyOf, Strict, Text
+from psannlm.config.schema import AnyOf, ConfigError, Strict, Text
 from psannlm.config.training import Preset
 from psannlm.corpora import corpus
 from psannlm.evidence.rows import Row, selected
@@ -99,7 +99,11 @@ def checked(
     except (OSError, UnicodeDecodeError) as error:
         held, wrong = [], [f"cannot be read: {error}"]
     wrong = [f"{path.name}: {problem}" for problem in wrong]
-    return held, [*refused, *wrong, *published.problems(), *corpus.altered_files()]
+    try:
+        published.load()
+    except ConfigError as error:
+        wrong += str(error).splitlines()
+    return held, [*refused, *wrong, *corpus.altered_files()]
 
 
 class ClaimChecker:
@@ -232,14 +236,12 @@ def _unsatisfied(claim: Claim, rows: Sequence[Row], table: pd.DataFrame) -> Iter
 
 
 def filled(sentence: str, table: pd.DataFrame) -> str:
-    """The sentence with its places filled in.
+    """The sentence with its places filled in from the rows of a table.
 
-    Args:
-        sentence: With places `{column}` or `{column:format}`, the format one of FORMATS. A column
-            must have one value in all rows; `{column_least:format}` and `{column_most:format}`
-            are the ends of its range, `{rows}` is the number of rows, and `{name=column:format}`
-            lists every row, in order: the value of the column `name` and that of the other.
-        table: The rows.
+    A place is `{column}` or `{column:format}`, the format one of FORMATS. A column must have one
+    value in all rows; `{column_least:format}` and `{column_most:format}` are the ends of its range,
+    `{rows}` is the number of rows, and `{name=column:format}` lists every row, in order: the value
+    of the column `name` and that of the other.
 
     Raises:
         ValueError: A place names no column, no format, or a column of several values; or names of

@@ -272,12 +272,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def staged(runs: Sequence[Evidence], beside: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The page and the zip of the best runs, by path below results/.
-
-    Args:
-        runs: Sound ones; the best of each page gives its data.
-        beside: Everything else that is staged, by path below results/; only that can be linked.
-    """
+    """The page and the zip of the best runs, by path below results/; what is beside is linked."""
     best = run_facts.best_runs(runs)
     files = data_files(best, beside)
     archive, found = zipped(files, best), groups(files)

@@ -139,10 +139,6 @@ class Published(Strict):
     figures: Annotated[tuple[Figure, ...], Field(min_length=1)]
     sha256: Text
 
-    def of(self, kind: str) -> list[Figure]:
-        """The figures of one kind, in their order."""
-        return [figure for figure in self.figures if figure.kind == kind]
-
 
 def load(path: Path = PATH) -> Published:
     """The figures as they were published.
@@ -164,15 +160,6 @@ def load(path: Path = PATH) -> Published:
     if altered:
         raise ConfigError("\n".join(f"{name}: {what} {rule}; {out}" for what in altered))
     return published
-
-
-def problems(path: Path = PATH) -> list[str]:
-    """What is wrong with the file, a line each; none if it says what was published."""
-    try:
-        load(path)
-    except ConfigError as error:
-        return str(error).splitlines()
-    return []
 
 
 def fingerprint(part: Figure | Published) -> str:
@@ -356,7 +343,8 @@ def judge(figure: Figure) -> Judgement:
 
 def gaps(published: Published) -> Iterator[Judgement]:
     """What the difference between two published bases says, a judgement a pair."""
-    for one, other in permutations(published.of("speed"), 2):
+    speeds = [figure for figure in published.figures if figure.kind == "speed"]
+    for one, other in permutations(speeds, 2):
         same_setting = one.used == other.used.model_copy(update={"base": one.used.base})
         if one.used.base >= other.used.base or not same_setting:
             continue

@@ -179,16 +179,15 @@ def _section(entry: Entry) -> str:
 
 def conditions(known: Conditions) -> str:
     """Conditions as people read them; empty if none is known."""
+    words = {"device": "", "base": "", "work": "", "timestamp": "run"}
+    words |= {name: name for name in ("d_model", "n_layers", "n_heads", "d_mlp")}
     said = []
     for name, value in known.model_dump(exclude_defaults=True).items():
+        shown = f"{value:,}" if isinstance(value, int) else value
         if name == "grad_checkpoint":
             said.append(f"gradient checkpointing {'on' if value else 'off'}")
-        elif name in ("device", "base", "work"):
-            said.append(value)
         else:
-            sized = name.startswith(("d_", "n_"))
-            word = "run" if name == "timestamp" else name if sized else name.replace("_", " ")
-            said.append(f"{word} {value:,}" if isinstance(value, int) else f"{word} {value}")
+            said.append(f"{words.get(name, name.replace('_', ' '))} {shown}".strip())
     return ", ".join(said)
 
 

@@ -159,12 +159,9 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def judge(now: Number, then: Number | None, machine_floor: float | None) -> Judged:
-    """The verdict on a number.
+    """The verdict on a number of the newest run, held against the same of the run before.
 
-    Args:
-        now: Of the newest run.
-        then: The same of the run before; None if that has no such row.
-        machine_floor: The noise floor of times that state none of their own; None if unknown.
+    The machine's noise floor, None if unknown, is for times that state none of their own.
     """
     if then is None:
         return _incomparable("the run before has no such row")

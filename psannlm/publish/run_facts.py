@@ -61,12 +61,8 @@ def bases_of(run: Evidence) -> tuple[str, ...]:
 def shape(run: Evidence) -> str:
     """What size of network, and of training, its numbers hold for."""
     asked = run.manifest["parameters"]
-    names = {
-        "d_model": "d_model {:,}",
-        "n_layers": "{} layers",
-        "vocab_size": "vocabulary {:,}",
-        "context_length": "context {:,}",
-    }
+    names = {"d_model": "d_model {:,}", "n_layers": "{} layers"}
+    names |= {"vocab_size": "vocabulary {:,}", "context_length": "context {:,}"}
     said = [pattern.format(asked[name]) for name, pattern in names.items() if name in asked]
     if "epochs" in asked:
         said += [
@@ -121,10 +117,8 @@ def unequal_parameters(newer: Evidence, older: Evidence) -> Iterator[str]:
     """Parameters that two runs of a page do not share; one that is unknown is its default."""
     ours, theirs = newer.manifest["parameters"], older.manifest["parameters"]
     fields = pages()[page(newer)].config.model_fields
-    defaults = {
-        name: list(field.default) if isinstance(field.default, tuple) else field.default
-        for name, field in fields.items()
-    }
+    defaults = {name: field.default for name, field in fields.items()}
+    defaults = {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()}
     for name in dict.fromkeys([*ours, *theirs]):
         if ours.get(name, defaults.get(name)) != theirs.get(name, defaults.get(name)):
             yield name

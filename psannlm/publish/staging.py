@@ -29,11 +29,7 @@ class Staged:
 
 
 def prepare(source: Path) -> Staged:
-    """Bring the folder results/ of the book `source` up to date.
-
-    Nothing that is loaded before the decision takes long to import, so that a build with nothing
-    new is quick.
-    """
+    """Bring the folder results/ of the book `source` up to date; quick if nothing is new."""
     stamp, target = source / STAMP, source / "results"
     inputs = fingerprint(_inputs())
     before = _read(stamp)

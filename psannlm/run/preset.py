@@ -4,7 +4,6 @@ Each notebook runs in a papermill of its own; one that fails does not stop the o
 report says so at its end.
 """
 
-import contextlib
 import json
 import os
 import subprocess
@@ -49,8 +48,8 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
     """Run the notebooks of a preset, or some of them, in their order.
 
     Raises:
-        ConfigError: Before anything runs: no such preset or notebook, or any parameter file that
-            is wrong, one that the environment names among them; all problems of all files together.
+        ConfigError: Before anything runs: no such preset or notebook, or all that is wrong with
+            any parameter file, one that the environment names among them.
     """
     jobs, problems = {}, []
     for name in chosen(preset, only):
@@ -181,9 +180,7 @@ def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> No
 
 def _told(progress: Path) -> dict[str, Any]:
     """What the notebook last said of its progress; nothing before it has begun to measure."""
-    told: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError):
-        told = json.loads(progress.read_text(encoding="utf-8"))
+    told: dict[str, Any] = json.loads(progress.read_text("utf-8") if progress.exists() else "{}")
     return told
 
 
