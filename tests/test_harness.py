@@ -229,15 +229,10 @@ def home(harness, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def wide(float64):
-    return moved(tiny(vocab_size=END + 1, context_length=64))
-
-
-@pytest.fixture
-def evaluated(home, harness, wide):
+def evaluated(home, harness, network):
     def scores(task, folder=EVALS):
         found = harness.evaluate_tasks(
-            wide, byte_tokenizer(), precision="fp32", batch=4,
+            network, byte_tokenizer(), precision="fp32", batch=4,
             tasks=[task], limit=3, folder=str(folder),
         )  # fmt: skip
         assert {score.task for score in found} == {task}
@@ -246,10 +241,10 @@ def evaluated(home, harness, wide):
     return scores
 
 
-def test_the_last_word_is_scored_as_by_hand(evaluated, wide):
+def test_the_last_word_is_scored_as_by_hand(evaluated, network):
     found = evaluated("lambada_local")
 
-    hand = [of_texts(wide, row["context"], row["target"]) for row in WORDS]
+    hand = [of_texts(network, row["context"], row["target"]) for row in WORDS]
     perplexity, accuracy = found["perplexity"], found["acc"]
     assert perplexity.value == pytest.approx(math.exp(-fmean(n for n, _ in hand)), rel=1e-12)
     assert perplexity.stderr > 0
@@ -259,12 +254,12 @@ def test_the_last_word_is_scored_as_by_hand(evaluated, wide):
     assert (perplexity.n_items, accuracy.n_items) == (3, 3)
 
 
-def test_endings_are_chosen_as_by_hand(evaluated, wide):
+def test_endings_are_chosen_as_by_hand(evaluated, network):
     found = evaluated("hellaswag_local")
 
     right = {"acc": [], "acc_norm": []}
     for scene in SCENES[:3]:
-        nats = [of_texts(wide, scene["query"], " " + one)[0] for one in scene["choices"]]
+        nats = [of_texts(network, scene["query"], " " + one)[0] for one in scene["choices"]]
         by_length = [n / len(one) for n, one in zip(nats, scene["choices"], strict=True)]
         for metric, scores in (("acc", nats), ("acc_norm", by_length)):
             right[metric].append(float(scores.index(max(scores)) == scene["gold"]))

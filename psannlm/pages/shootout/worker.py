@@ -7,8 +7,9 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -148,9 +149,7 @@ def _scores(task: TrainingTask, done: Session) -> tuple[Score, ...]:
     )
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Train what the task of one file says, and tell of it in another."""
-    processes.serve(TrainingTask, measure, arguments)
+main = partial(processes.serve, TrainingTask, measure)
 
 
 if __name__ == "__main__":
