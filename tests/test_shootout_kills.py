@@ -86,11 +86,10 @@ def shootout(corpus: str, folder: Path, cache: Path) -> None:
     )  # fmt: skip
     manifest = start_manifest("shootout", config)
     begun = [path.parent for path in folder.glob("benchmarks/*/run.json")]
-    run = (
-        Run.resume(begun[0], manifest)
-        if begun
-        else Run.start("benchmarks", manifest, reports=folder)
-    )
+    if begun:
+        run = Run.resume(begun[0], manifest)
+    else:
+        run = Run.start("benchmarks", manifest, reports=folder)
     Session(PAGE, config, run, torch.device("cpu")).measure()
 
 
