@@ -34,9 +34,7 @@ NEEDED = (
 )  # fmt: skip
 """Fields of every training that came to its end."""
 
-TEST = ("test_loss", "test_top1", "test_tokens", "test_bytes")
-"""Fields of those that are compared, and of no others."""
-
+TEST = ("test_loss", "test_top1", "test_tokens", "test_bytes")  # of those that are compared alone
 POSITIVE = (
     "val_tokens", "val_bytes", "test_tokens", "test_bytes", "n_steps", "train_seconds",
     "train_tokens_per_s", "overhead_seconds",

@@ -1,6 +1,6 @@
 """The figures of the shootout page: differences, losses on the way, and the controls."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from psannlm.evidence.page import Tables
 from psannlm.evidence.table import plain_rows
 from psannlm.pages.shootout.arms import all_arms
 from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.prose import compared
+from psannlm.pages.shootout.prose import Row, compared
 from psannlm.pages.shootout.tables import BUDGETS, SURE
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 
@@ -24,8 +24,6 @@ AXES = {"tokens": "tokens trained on", "flops": "FLOPs", "seconds": "time of ste
 """What losses are drawn against, by the column of the curves."""
 
 LOSS, LESS = "validation loss, nats per token", "nats per token, less is better"
-
-Row = Mapping[str, Any]
 
 
 def all_figures(tables: Tables, config: ShootoutConfig) -> dict[str, Figure]:

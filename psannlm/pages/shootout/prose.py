@@ -286,18 +286,18 @@ def gain(tables: Tables, config: ShootoutConfig) -> str:
 def _gains(tables: Tables, config: ShootoutConfig) -> str:
     """The sine against gelu, against the scaled gelu, and the scaled gelu against gelu."""
     rows = {row["base"]: row for row in plain_rows(tables["summary.csv"])}
-    found = plain_rows(tables["gain"])
+    contrasts = plain_rows(tables["gain"])
     if lacking := _lacking(rows):
         return f"Whether the sine's advantage is gain alone is not answered here: {lacking}."
     if config.baseline == PLAIN:  # the leaderboard's verdicts are corrected for all arms
-        for row in found:
+        for row in contrasts:
             if row["other"] == PLAIN:
                 row["verdict"] = rows[row["base"]]["verdict"]
     decided = has_verdict(config)
-    verdicts = [_called(row["verdict"]) for row in found]
+    verdicts = [_called(row["verdict"]) for row in contrasts]
     whole, rest, alone = (
         f"{_signed(row)} nats" + (f", {verdict}" if decided else "")
-        for row, verdict in zip(found, verdicts, strict=True)
+        for row, verdict in zip(contrasts, verdicts, strict=True)
     )
     said = (
         f"{SINE} less {PLAIN}: {whole}. {SINE} less {SCALED}, what is left where gains are the "

@@ -27,11 +27,8 @@ from psannlm.pages.shootout.records import (
 from psannlm.train.journal import bits_per_byte, perplexity
 from psannlm.train.pretrained import PARTS
 
-SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"
-"""The damped sine; gelu with the same learned gains, before and after it; gelu by itself."""
-
+SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"  # scaled: with the sine's learned gains
 Curve = list[tuple[float, float]]  # amounts spent so far, each with the loss that was reached
-
 FEWEST_VALUES = 3  # of a dimension of a grid that has ends and something between them
 
 MEANS = (

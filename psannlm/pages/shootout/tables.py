@@ -19,9 +19,7 @@ from psannlm.train.pretrained import HIGH, LOW, PARTS
 SURE = f"{CONFIDENCE:.0%}"  # how often an interval holds what it is for
 SIGNED = "+.4f"  # format of differences
 SHARES = ("acc", "exact_match")  # metrics of lm-eval that are shares of right answers begin so
-
-BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
-"""What arms can be given equally much of, as people call it."""
+BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}  # as people call them
 
 FIRST = ("val_loss", "val_ppl", "val_top1_acc", "train_tokens_per_s", "peak_cuda_mem_gb")
 """Names that open metrics.json."""
