@@ -10,21 +10,13 @@ from psannlm.files import MIB
 from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.page import PAGE
 from psannlm.pages.peer.plan import SideTask
-from psannlm.pages.peer.records import (
-    AGAIN,
-    OURS,
-    PUBLISHED,
-    SIDES,
-    AnyCell,
-    PeerCell,
-    ProtocolCell,
-)
+from psannlm.pages.peer.records import OURS, PUBLISHED, SIDES, AnyCell, PeerCell, ProtocolCell
 from tests.synthetic import sealed_run
 
-SPEEDS = {OURS: 1500.0, AGAIN: 1500.0, PUBLISHED: 1000.0}
+SPEEDS = dict(zip(SIDES, (1500.0, 1500.0, 1000.0), strict=True))
 """Tokens/s of each side, whatever the work."""
 
-SAVED = {OURS: 4 * MIB, AGAIN: 4 * MIB, PUBLISHED: 10 * MIB}
+SAVED = dict(zip(SIDES, (4 * MIB, 4 * MIB, 10 * MIB), strict=True))
 
 
 def peer_config(**changes: Any) -> PeerConfig:

@@ -156,12 +156,13 @@ def _row(
     Bytes repeat, so that none has an interval: the most of any process counts.
     """
     good = [record for record in records if record.status == "ok"]
+    exact = partial(Interval, low=math.nan, high=math.nan, n=0)
     mine, theirs = amounts(good), amounts(others)
     counted = records[0].work == SAVED
     value = ratio = None
     if counted:
-        value = _exact(max(mine.values())) if mine else None
-        ratio = _exact(max(mine.values()) / max(theirs.values())) if mine and theirs else None
+        value = exact(max(mine.values())) if mine else None
+        ratio = exact(max(mine.values()) / max(theirs.values())) if mine and theirs else None
     elif mine:
         value, ratio = median_interval(list(mine.values())), ratio_interval(mine, theirs)
     return asdict((good or records)[0]) | {
@@ -172,10 +173,6 @@ def _row(
         "verdict": _verdict(records[0], ratio, floor) if good else None,
         "noise_floor": floor,
     }
-
-
-def _exact(value: float) -> Interval:
-    return Interval(value, math.nan, math.nan, 0)
 
 
 def _verdict(record: PeerCell, ratio: Interval | None, floor: float | None) -> str:
