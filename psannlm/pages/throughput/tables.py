@@ -149,21 +149,18 @@ def _row(
     flop_per_s = median(record.flop_per_s for record in good)
     mfu = flop_per_s / ceiling if ceiling else None
     compilations = [r.compile_seconds for r in good if r.compile_seconds is not None]
+    row |= interval_cells(SPEED, speed) | {
+        "step_seconds": same.batch_tokens / speed.median,
+        "flop_per_s": flop_per_s,
+        "ceiling_flop_per_s": ceiling,
+        "mfu": mfu,
+        "mfu_stated": flop_per_s / stated if stated else None,
+        "first_compile_seconds": max(compilations, default=None),
+        "later_compile_seconds": min(compilations, default=None),
+    }
     if (mfu or 0) > 1:
         row |= {"status": "refused", "reason": "faster than the measured matmul ceiling"}
-    return (
-        row
-        | interval_cells(SPEED, speed)
-        | {
-            "step_seconds": same.batch_tokens / speed.median,
-            "flop_per_s": flop_per_s,
-            "ceiling_flop_per_s": ceiling,
-            "mfu": mfu,
-            "mfu_stated": flop_per_s / stated if stated else None,
-            "first_compile_seconds": max(compilations, default=None),
-            "later_compile_seconds": min(compilations, default=None),
-        }
-    )
+    return row
 
 
 def rates_of(records: Iterable[CellRecord]) -> dict[int, float]:
