@@ -42,20 +42,17 @@ class Cleaner:
 
     def __call__(self, raw: str) -> list[str]:
         """The paragraph in its final form: none if it is removed, several if it is very long."""
-        text = normalised(raw)
-        if reason := self._objection(text):
-            self.removed[reason] += 1
-            return []
-        return list(_pieces(text, self.recipe.max_characters))
-
-    def _objection(self, text: str) -> str:
-        if len(text) < max(self.recipe.min_characters, 1):
-            return "short"  # a heading or a page number
-        if any(pattern.search(text) for pattern in self.recipe.boilerplate):
-            return "boilerplate"
-        if self.recipe.min_lowercase and _lowercase(text) < self.recipe.min_lowercase:
-            return "capitals or figures"  # a heading, a table or a cast
-        return ""
+        text, recipe = normalised(raw), self.recipe
+        if len(text) < max(recipe.min_characters, 1):
+            reason = "short"  # a heading or a page number
+        elif any(pattern.search(text) for pattern in recipe.boilerplate):
+            reason = "boilerplate"
+        elif recipe.min_lowercase and _lowercase(text) < recipe.min_lowercase:
+            reason = "capitals or figures"  # a heading, a table or a cast
+        else:
+            return list(_pieces(text, recipe.max_characters))
+        self.removed[reason] += 1
+        return []
 
 
 def normalised(raw: str) -> str:

@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -30,17 +30,10 @@ from psannlm.corpora.recipe import HubSource, NpmSource, PackedSource, PipSource
 from psannlm.files import sha256_of, writing
 
 KEY = 12  # digits of the hash that stand before a cached file's own name
-TIMEOUT_SECONDS = 60.0
 LARGEST_MEMBER = 2**31  # bytes of a member of an archive: what is larger would fill the memory
-ZIPS = (".zip", ".whl")
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 TEXTS = (".txt", ".txt.gz", ".txt.xz", ".gz", ".xz", ".zip")  # what is read of a user's folder
 # What unpacks a file, by its ending.
-PACKED: Mapping[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.decompress,
-    ".xz": lzma.decompress,
-    ".compress": gzip.decompress,
-}
+PACKED = {".gz": gzip.decompress, ".xz": lzma.decompress, ".compress": gzip.decompress}
 DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError),
     RuntimeError,  # a zip with a password or of an unknown method
@@ -112,7 +105,7 @@ def _run_client(source: PipSource | NpmSource, folder: Path) -> None:
 def download(url: str, path: Path) -> None:
     """Fetch `url` into `path`; ConfigError if the server refuses or cannot be reached."""
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, path.open("wb") as out:
+        with urllib.request.urlopen(url, timeout=60) as answer, path.open("wb") as out:
             shutil.copyfileobj(answer, out)
     except urllib.error.HTTPError as error:
         raise ConfigError(
@@ -193,12 +186,12 @@ def members(
     """
     name = path.name.lower()
     with readable(path.name):
-        if name.endswith(ZIPS):
+        if name.endswith((".zip", ".whl")):
             with zipfile.ZipFile(path) as packed:
                 sizes = {e.filename: e.file_size for e in packed.infolist() if not e.is_dir()}
                 for chosen in _chosen(path, sizes, patterns, without):
                     yield Member(chosen, _unpacked(chosen, packed.read(chosen)))
-        elif name.endswith(TARS):
+        elif name.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")):
             with tarfile.open(path) as archive:
                 sizes = {entry.name: entry.size for entry in archive if entry.isfile()}
                 for chosen in _chosen(path, sizes, patterns, without):
@@ -243,8 +236,7 @@ def _chosen(
 
 
 def _unpacked(name: str, content: bytes) -> bytes:
-    unpack = PACKED.get(PurePosixPath(name.lower()).suffix)
-    return unpack(content) if unpack else content
+    return PACKED.get(PurePosixPath(name.lower()).suffix, bytes)(content)
 
 
 def own_files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -72,10 +72,8 @@ def yardsticks(training: Iterable[str], held_out: Iterable[str], *, order: int) 
 
 def _added_by(text: bytes, before: bytes) -> int:
     """Bytes that `text` adds to the size of `before` when xz compresses both as one."""
-    # The dictionary reaches back to the first byte of all.
-    method = [
-        {"id": lzma.FILTER_LZMA2, "preset": _STRONGEST, "dict_size": len(before) + len(text) + 4096}
-    ]
+    reach = len(before) + len(text) + 4096  # back to the first byte of all
+    method = [{"id": lzma.FILTER_LZMA2, "preset": _STRONGEST, "dict_size": reach}]
 
     def size(data: bytes) -> int:
         # Raw: the container would round sizes up to four bytes.

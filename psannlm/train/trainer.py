@@ -238,18 +238,10 @@ def train(
     """Train in `folder`, which is of this training alone, or go on there with what was begun.
 
     The folder then holds the configuration, the tokenizer, the log, the checkpoints that are kept,
-    and metrics.json. ConfigError if something about corpus, configuration, checkpoint or ranks is
-    wrong, a loss is not finite, or the disk is full.
-
-    Args:
-        config: What to train, and how.
-        folder: Where.
-        ranks: Who trains together.
-        ceiling: Measures the matmul rate of one device, FLOP/s; asked before and after training,
-            of which the higher rate counts, as a busy machine shows a lower one.
-        watch: Told of every step, on the first rank.
-        with_test: Whether the finished network is evaluated on the test split.
-        keep_best: Whether a checkpoint is written at each lowest validation loss.
+    and metrics.json. `ceiling` measures the matmul rate of one device, FLOP/s, before and after
+    training; the higher rate counts, as a busy machine shows a lower one. `with_test` evaluates the
+    finished network on the test split too. ConfigError if something about corpus, configuration,
+    checkpoint or ranks is wrong, a loss is not finite, or the disk is full.
     """
     data = None
     if ranks.is_first:
