@@ -121,9 +121,7 @@ def test_a_checkpoint_of_something_else_is_refused_by_the_values_that_differ(tmp
     with pytest.raises(CheckpointError, match="another course: d_model 16 and not 32;"):
         checkpoint.refuse_other(tmp_path, "course", then, {**then, "d_model": 32})
     with pytest.raises(CheckpointError, match="seed 0 and not None, sead None and not 0;"):
-        checkpoint.refuse_other(
-            tmp_path, "course", then, {"d_model": 16, "sead": 0, "base": "respsann"}
-        )
+        checkpoint.refuse_other(tmp_path, "course", {"seed": 0}, {"sead": 0})
 
 
 def full(*arguments: Any, **options: Any) -> None:

@@ -137,12 +137,11 @@ def test_the_share_is_that_of_common_phrases(common):
     n_shared, n_phrases = max(0, common - PHRASE + 1), 200 - PHRASE + 1
     # A table of 2**16 bits holds 193 phrases: one that was never seen passes for seen in 1 of 340.
     assert table.share(phrases(second)) == pytest.approx(n_shared / n_phrases, abs=0.02)
+    assert table.share(phrases("too short")) == 0.0
 
 
 def test_few_unseen_phrases_are_taken_for_seen_in_a_full_table():
-    n_words = 50_000
-    table = PhraseTable(5 * n_words)
-    table.add(phrases(text(n_words)))
+    table = PhraseTable(5 * 50_000)
+    table.add(phrases(text(50_000)))
 
     assert table.share(phrases(text(20_000))) < 1 / 32
-    assert table.share(phrases("too short")) == 0.0

@@ -173,8 +173,8 @@ def test_an_empty_split_or_an_error_midway_leaves_nothing_behind(tmp_path, texts
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def config_for(folder: Path, n_bytes: int = 6000, **changes: object) -> TrainingConfig:
-    return training_config(corpus=str(write_text(folder, n_bytes)), **changes)
+def config_for(folder: Path, **changes: object) -> TrainingConfig:
+    return training_config(corpus=str(write_text(folder, 6000)), **changes)
 
 
 def text_of(data: Data, tokens: Tokens) -> str:
@@ -215,21 +215,18 @@ def test_megabytes_bound_what_is_trained_and_evaluated_on(tmp_path) -> None:
         assert text_of(whole, all_of_it).startswith(text_of(part, some)[:least])
 
 
-def test_byte_pairs_are_learned_once_from_the_text_that_is_trained_on(
-    tmp_path, monkeypatch
-) -> None:
+def test_byte_pairs_are_learned_once_from_the_training_text(tmp_path, monkeypatch) -> None:
     config, cache = kind_of(tmp_path, "bpe"), tmp_path / "cache"
     first = read(config, cache=cache)
     less = read(config.model_copy(update={"train_megabytes": 0.002}), cache=cache)
-    monkeypatch.setattr("psannlm.train.data.train_bpe", None)
-    monkeypatch.setattr("psannlm.train.data.stream", None)
+    monkeypatch.setattr(data_module, "train_bpe", None)
+    monkeypatch.setattr(data_module, "stream", None)
 
     again = read(config, cache=cache)
 
     assert first.train.n_tokens < first.train.n_bytes
     assert less.tokenizer.sha256 != first.tokenizer.sha256
     assert again.identity == first.identity
-    assert np.array_equal(again.train.ids, first.train.ids)
 
 
 def gpt2_config(folder: Path, n_ranks: int) -> TrainingConfig:
