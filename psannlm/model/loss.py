@@ -129,15 +129,8 @@ def _summed_loss(
 
 
 @_summed_loss.register_fake
-def _(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    chunk_tokens: int,
-    dtype: torch.dtype,
-    wants_gradients: bool,
-    compiled: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(hidden: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _, _, dtype, wants_gradients, _ = rest
     return _results(hidden, weight, dtype, wants_gradients)
 
 
