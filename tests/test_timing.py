@@ -27,6 +27,7 @@ from psannlm.bench.timing import (
     time_steps,
     training_step,
 )
+from psannlm.device import DTYPES
 from psannlm.model.bases import build
 from psannlm.model.cost import Shape
 from psannlm.train.objective import NextToken
@@ -62,15 +63,10 @@ def test_the_first_call_is_told_apart_warmup_ends_when_two_windows_agree_and_ord
     assert found.seconds == (1.0, 7.0, 2.0, 1.0)
 
 
-def test_warmup_that_never_settles_is_capped_and_said():
-    found = timed(FakeWork(*(1.5**i for i in range(100))))
+def test_steps_fill_the_least_time_every_call_is_counted_and_endless_warmup_is_capped():
+    growing, work = timed(FakeWork(*(1.5**i for i in range(100)))), FakeWork(0.25)
 
-    assert not found.steady
-    assert found.n_warmup == MAX_WINDOWS * WINDOW
-
-
-def test_steps_are_repeated_until_the_least_time_is_filled_and_every_call_is_counted():
-    work = FakeWork(0.25)
+    assert (growing.steady, growing.n_warmup) == (False, MAX_WINDOWS * WINDOW)
 
     found = timed(work, min_seconds=5.0, min_steps=4)
 
@@ -107,12 +103,9 @@ def test_the_size_with_the_highest_rate_is_the_ceiling(monkeypatch, order):
     assert rate(600, took(1.0, 2.0, 3.0)) == 300.0, "of all timed products, without warm-up"
 
 
-@pytest.mark.parametrize(
-    ("precision", "dtype"),
-    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
-)
+@pytest.mark.parametrize("precision", DTYPES)
 def test_products_are_square_drawn_by_their_seed_and_in_the_precision_asked_for(
-    monkeypatch, precision, dtype
+    monkeypatch, precision
 ):
     products = []
 
@@ -128,7 +121,7 @@ def test_products_are_square_drawn_by_their_seed_and_in_the_precision_asked_for(
         measure_ceiling(CPU, precision, min_seconds=1.0, min_steps=7, seed=seed)
 
     assert [product.shape for product in products] == 3 * [(8, 8), (16, 16)]
-    assert {product.dtype for product in products} == {dtype}
+    assert {product.dtype for product in products} == {DTYPES[precision]}
     assert products[1].float().std() == pytest.approx(4.0, rel=0.2)  # sqrt(16) of normal draws
     assert torch.equal(products[0], products[2])
     assert not torch.equal(products[0], products[4])
@@ -166,7 +159,7 @@ def test_a_forward_pass_keeps_no_gradient_and_the_plain_loss_is_the_chunked_one(
     assert not logits.requires_grad
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", DTYPES)
 def test_a_training_step_learns_and_leaves_no_gradient(precision):
     model = build(CONFIG, seed=0)
     step, last_loss = training_step(
