@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,26 +11,16 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from psannlm.checks import fast_paths, problems
-from psannlm.checks.fast_paths import (
-    FEW,
-    LUCK,
-    SPREAD,
-    TWICE,
-    Excess,
-    check,
-    doubled,
-    excesses,
-    results,
-)
+from psannlm.checks.fast_paths import FEW, LUCK, SPREAD, TWICE, Excess, doubled, results
 from psannlm.checks.findings import Result
-from psannlm.checks.problems import SPREADS, Draw, Problem
-from psannlm.model import blockwise, loss
+from psannlm.checks.problems import SPREADS, Draw, Make, Problem
+from psannlm.model import blockwise
 from psannlm.model.loss import IGNORED
 from tests.checked import BASES, case_of, compiles, failed
 
 
 def checked(base: str, **changes: Any) -> Result:
-    return check(case_of(base, **changes))
+    return fast_paths.check(case_of(base, **changes))
 
 
 def tried(result: Result) -> set[str]:
@@ -99,8 +89,6 @@ def test_a_compiler_that_gets_a_sum_wrong_is_seen(monkeypatch: pytest.MonkeyPatc
     ]
 
 
-Make = Callable[[Draw], Iterator[Problem]]
-
 MAKES: dict[str, Make] = {
     "sines": problems.sines,
     "attention_layers": problems.attention_layers,
@@ -111,8 +99,8 @@ MAKES: dict[str, Make] = {
 }
 
 
-def drawn(make: Make, precision: str = "fp32", seed: int = 0, **changes: Any) -> list[Problem]:
-    return list(make(Draw(case_of("waveresnet", context_length=37, **changes), precision, seed)))
+def drawn(make: Make, precision: str = "fp32", **changes: Any) -> list[Problem]:
+    return list(make(Draw(case_of("waveresnet", context_length=37, **changes), precision, 0)))
 
 
 @pytest.mark.usefixtures("float64")
@@ -140,23 +128,12 @@ def test_sines_are_tried_in_every_decay_mode_on_small_z_and_on_large() -> None:
     assert reaches[-3] > 100 * torch.pi
 
 
-def test_some_chunks_divide_the_tokens_and_some_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    chunked = loss.linear_cross_entropy
+def test_some_chunks_divide_the_tokens_and_some_do_not() -> None:
+    *in_chunks, _ = drawn(problems.losses)
+    given = [p.fast["loss in chunks"].keywords for p in in_chunks]
 
-    def note(*given: Any, targets: torch.Tensor, chunk_tokens: int) -> Any:
-        sizes.append(chunk_tokens)
-        assert (targets == IGNORED).any()
-        return chunked(*given, targets=targets, chunk_tokens=chunk_tokens)
-
-    monkeypatch.setattr(loss, "linear_cross_entropy", note)
-    for problem in drawn(problems.losses):
-        for path in problem.fast.values():
-            path(*problem.leaves.values())
-
-    n = 2 * 37
-    assert len(sizes) == 3
-    assert {n % size == 0 for size in sizes} == {True, False}
+    assert [2 * 37 % options["chunk_tokens"] == 0 for options in given] == [False, False, True]
+    assert all((options["targets"] == IGNORED).any() for options in given)
 
 
 @pytest.mark.parametrize(("n_layers", "n_dilations"), [(3, 3), (6, 4)])
@@ -173,12 +150,9 @@ def test_the_wave_is_tried_at_every_dilation(n_layers: int, n_dilations: int) ->
 def test_attention_in_blocks_is_tried_where_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blockwise, "_FAST_PRODUCTS", True)
 
-    def names(precision: str) -> set[str]:
+    for precision, serves in (("bf16", True), ("fp32", False)):
         (problem,) = drawn(MAKES["attentions"], precision)
-        return set(problem.fast)
-
-    assert "attention, in blocks" in names("bf16")
-    assert "attention, in blocks" not in names("fp32")
+        assert ("attention, in blocks" in problem.fast) == serves
 
 
 Change = Callable[[Tensor], Tensor]
@@ -198,7 +172,7 @@ def problem(
 
 
 def excess(*problems: Problem, n_terms: int = 1) -> Excess:
-    ((name, found),) = excesses(problems, "fp32", n_terms)
+    ((name, found),) = fast_paths.excesses(problems, "fp32", n_terms)
     assert name == "fast"
     return found
 

@@ -6,20 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from psannlm.checks import forward_backward
-from psannlm.checks.forward_backward import (
-    copying,
-    distinct_measure,
-    fit_measures,
-    formula_measures,
-    gradient_measure,
-    label_measures,
-    loss_by_hand,
-    phase_measure,
-    sine_measures,
-    structure_measures,
-    wrongly_learned,
-)
+from psannlm.checks import forward_backward as gpu_01
 from psannlm.checks.networks import batches_of, leak, perturbed
 from psannlm.model.bases import build
 from psannlm.model.sine import DampedSine
@@ -36,15 +23,15 @@ TINY_FIT = {"context_length": 16, "batch": 1}
 
 @pytest.mark.slow
 def test_a_network_that_hardly_learns_fails() -> None:
-    result = forward_backward.check(case_of("respsann", fit_steps=30, learning_rate=1e-6))
+    result = gpu_01.check(case_of("respsann", fit_steps=30, learning_rate=1e-6))
 
     assert [m.split(",")[0] for m in failed(result)] == ["loss after 30 steps"]
 
 
 def test_a_base_without_formulas_is_held_to_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward_backward, "CHANGES", {})
+    monkeypatch.setattr(gpu_01, "CHANGES", {})
 
-    result = forward_backward.check(case_of("respsann", fit_steps=1, **TINY_FIT))
+    result = gpu_01.check(case_of("respsann", fit_steps=1, **TINY_FIT))
 
     reason = "respsann has none in checks/reference.py to be held to"
     assert result.facts["formulas"] == reason
@@ -59,7 +46,7 @@ def test_a_fit_tells_every_loss_and_leaves_the_network_fitted() -> None:
     model = build(case.network, seed=0)
     before = [p.clone() for p in model.parameters()]
 
-    (first, last), facts = fit_measures(case, model, batch)
+    (first, last), facts = gpu_01.fit_measures(case, model, batch)
 
     losses = facts["losses of the fit, nats"]
     assert len(losses) == 5
@@ -69,7 +56,7 @@ def test_a_fit_tells_every_loss_and_leaves_the_network_fitted() -> None:
     assert not any(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     with torch.no_grad():
         model.lm_head.weight *= 100
-    far_from_a_blind_guess = fit_measures(case, model, batch)[0][0]
+    far_from_a_blind_guess = gpu_01.fit_measures(case, model, batch)[0][0]
     assert (first.passed, far_from_a_blind_guess.passed) == (True, False)
 
 
@@ -78,14 +65,14 @@ def test_gradients_that_are_zero_or_no_number_are_counted(factor: float, count: 
     model = moved(tiny())
     model.blocks[1].alpha.register_hook(lambda gradient: gradient * factor)
 
-    assert gradient_measure(model, batch_of(model.config, 2, 8)).value == count
+    assert gpu_01.gradient_measure(model, batch_of(model.config, 2, 8)).value == count
 
 
 @pytest.mark.parametrize("positions", ["rope", "alibi", "sinusoidal"])
 @pytest.mark.parametrize("base", ["sgrpsann", "waveresnet", "transformer"])
 def test_a_copying_network_repeats_its_input(base: str, positions: str) -> None:
     config = tiny(base=base, positions=positions)
-    model, rows = copying(moved(config)), tokens_of(config, 2, 20)
+    model, rows = gpu_01.copying(moved(config)), tokens_of(config, 2, 20)
 
     assert model(rows).softmax(-1).gather(-1, rows[..., None]).min() > 0.99
 
@@ -95,10 +82,10 @@ def test_labels_that_are_not_shifted_fail_both_measures(monkeypatch: pytest.Monk
     model, (tokens, targets) = moved(tiny(vocab_size=257)), batches.batch(0)
 
     by_torch = cross_entropy(model(tokens).flatten(0, 1), targets.flatten()).item()
-    assert loss_by_hand(model, batches) == pytest.approx(by_torch, rel=1e-5)
-    assert all(m.passed for m in label_measures(model, batches))
+    assert gpu_01.loss_by_hand(model, batches) == pytest.approx(by_torch, rel=1e-5)
+    assert all(m.passed for m in gpu_01.label_measures(model, batches))
     twins_network.labels_of_batches_unshifted(monkeypatch)
-    measures = label_measures(moved(tiny(vocab_size=257)), batches)
+    measures = gpu_01.label_measures(moved(tiny(vocab_size=257)), batches)
     assert [m.passed for m in measures] == [False, False]
 
 
@@ -108,13 +95,13 @@ def built(base: str = "respsann", **changes: object) -> Transformer:
 
 @pytest.mark.parametrize("base", BASES)
 def test_every_base_is_built_as_configured(base: str):
-    assert all(m.passed for m in structure_measures(built(base)))
+    assert all(m.passed for m in gpu_01.structure_measures(built(base)))
 
 
 def test_parameters_shared_between_layers_are_seen(monkeypatch: pytest.MonkeyPatch):
     twins_network.sines_of_layers_tied(monkeypatch)
 
-    assert [m.name for m in structure_measures(built()) if not m.passed] == [
+    assert [m.name for m in gpu_01.structure_measures(built()) if not m.passed] == [
         "parameters that share their memory with another",
         "parameters more or fewer than its construction has",
     ]
@@ -124,11 +111,11 @@ def test_parameters_shared_between_layers_are_seen(monkeypatch: pytest.MonkeyPat
 def test_only_what_is_learnable_is_learned(learnable: tuple[str, ...]):
     model = built("waveresnet", learnable=learnable)
 
-    assert wrongly_learned(model) == []
+    assert gpu_01.wrongly_learned(model) == []
 
     model.blocks[1].wave.sine.raw_decay.requires_grad_("decay" not in learnable)
 
-    assert wrongly_learned(model) == ["blocks.1.wave.sine.raw_decay"]
+    assert gpu_01.wrongly_learned(model) == ["blocks.1.wave.sine.raw_decay"]
 
 
 @torch.no_grad()
@@ -137,10 +124,10 @@ def test_initial_values_are_the_configured_ones_to_a_thousandth(value: float):
     model = built(sine_amplitude=value, sine_frequency=value, sine_decay=value)
     sine = model.blocks[0].mlp.nonlinearity
 
-    assert sine_measures(model.config, [sine])[0].passed
+    assert gpu_01.sine_measures(model.config, [sine])[0].passed
     for parameter in sine.parameters():
         parameter += 1e-3
-        assert not sine_measures(model.config, [sine])[0].passed
+        assert not gpu_01.sine_measures(model.config, [sine])[0].passed
         parameter -= 1e-3
 
 
@@ -150,14 +137,14 @@ def test_drawn_frequencies_have_the_mean_of_their_distribution():
     sine.initialise(torch.Generator().manual_seed(1))
     draws = (1 + 0.7 * torch.randn(100_000, dtype=torch.float64)).abs()
 
-    assert sine_measures(network, [sine])[1].passed
+    assert gpu_01.sine_measures(network, [sine])[1].passed
     folded = 0.7 * math.sqrt(2 / math.pi) * math.exp(-1 / 0.98) + math.erf(1 / 0.7 / math.sqrt(2))
     assert draws.mean().item() == pytest.approx(folded, abs=0.01)
 
     with torch.no_grad():
         sine.raw_frequency.add_(0.3)
 
-    assert not sine_measures(network, [sine])[1].passed
+    assert not gpu_01.sine_measures(network, [sine])[1].passed
 
 
 @pytest.mark.parametrize("mode", ["abs", "relu", "none"])
@@ -167,21 +154,21 @@ def test_the_phase_is_float32_whatever_comes_in(
 ):
     sine = DampedSine(5, case_of("respsann", decay_mode=mode, sine_frequency=1.7).network)
 
-    assert phase_measure(sine, dtype).passed
+    assert gpu_01.phase_measure(sine, dtype).passed
     twins_network.phase_in_half(monkeypatch)
-    assert phase_measure(sine, dtype).passed == (dtype == torch.float32)
+    assert gpu_01.phase_measure(sine, dtype).passed == (dtype == torch.float32)
 
 
 def test_a_base_that_computes_what_another_does_is_seen_unless_configured_so():
     case = case_of("respsann", **SMALL, wave="none")
     own, tokens = perturbed(case.network, CPU, 0), torch.arange(8)[None]
 
-    measure, facts = distinct_measure(case, own, tokens, 1e-6)
+    measure, facts = gpu_01.distinct_measure(case, own, tokens, 1e-6)
 
     assert facts["the same by configuration"] == "waveresnet: wave is none, difference 0.0e+00"
     assert measure.passed
     assert "sgrpsann" in measure.name
-    other, _ = distinct_measure(case_of("sgrpsann", **SMALL), own, tokens, 1e-6)
+    other, _ = gpu_01.distinct_measure(case_of("sgrpsann", **SMALL), own, tokens, 1e-6)
     assert not other.passed
     assert "respsann" in other.name
 
@@ -239,7 +226,7 @@ def test_logits_and_gradients_are_held_to_the_formulas(monkeypatch, base, damage
     damage(monkeypatch)
     model = moved(tiny(base=base))
 
-    measures, rounding = formula_measures(model, batch_of(model.config, 2, 12))
+    measures, rounding = gpu_01.formula_measures(model, batch_of(model.config, 2, 12))
 
     assert [m.passed for m in measures] == passed
     assert 0 < rounding < 1e-5

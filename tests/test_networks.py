@@ -9,26 +9,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from psannlm import ROOT
-from psannlm.checks.networks import (
-    batches_of,
-    difference,
-    gradients_of,
-    joined,
-    largest_difference,
-    learn,
-    n_different,
-    parameters_of,
-    passages,
-    perturbed,
-    start,
-    tokens_of,
-)
+from psannlm.checks import networks
+from psannlm.checks.networks import difference, largest_difference, n_different, perturbed
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
 from psannlm.model.bases import build
-from tests import networks
 from tests.checked import BASES, case_of
-from tests.networks import tiny
+from tests.networks import moved, tiny
 from tests.tiny_trainings import write_text
 
 CPU = torch.device("cpu")
@@ -59,13 +46,10 @@ def test_tokens_are_the_bytes_of_the_training_split() -> None:
     config = case_of("respsann").config
     text = next(load(ROOT / config.corpus).texts("train")).encode()
 
-    tokens, found, batches = (
-        tokens_of(config, 50),
-        passages(config, 3, 20),
-        batches_of(config, 6, length=10, rows=2),
-    )
+    found = networks.passages(config, 3, 20)
+    batches = networks.batches_of(config, 6, length=10, rows=2)
 
-    assert np.asarray(tokens.ids).tolist() == [256, *text[:49]]
+    assert np.asarray(networks.tokens_of(config, 50).ids).tolist() == [256, *text[:49]]
     assert found.shape == (3, 20)
     assert bytes(found.flatten().tolist()) == text[:60]
     assert batches.n_windows == 6
@@ -75,16 +59,16 @@ def test_tokens_are_the_bytes_of_the_training_split() -> None:
 def test_a_text_that_cannot_serve_is_refused(tmp_path) -> None:
     short = case_of("respsann", corpus=str(write_text(tmp_path))).config
     with pytest.raises(ConfigError, match="must hold 100,000 bytes of training text, got"):
-        tokens_of(short, 100_000)
+        networks.tokens_of(short, 100_000)
     with pytest.raises(ConfigError, match="token ids must be below vocab_size 100"):
-        passages(case_of("respsann", vocab_size=100).config, 1, 8)
+        networks.passages(case_of("respsann", vocab_size=100).config, 1, 8)
 
 
 def test_a_missing_gradient_is_zero_and_a_scale_is_taken_out() -> None:
-    model = networks.moved(tiny())
+    model = moved(tiny())
     plain = torch.autograd.grad(model.lm_head.weight.square().sum(), model.lm_head.weight)[0]
 
-    gradients = gradients_of(model, model.lm_head.weight.square().sum(), 4.0)
+    gradients = networks.gradients_of(model, model.lm_head.weight.square().sum(), 4.0)
 
     assert torch.equal(gradients["lm_head.weight"], plain.double())
     assert not gradients["norm.weight"].any()
@@ -103,27 +87,29 @@ def test_differences_are_relative_to_what_is_wanted_or_to_its_terms() -> None:
 
 
 def test_tensors_are_joined_in_the_order_of_their_names() -> None:
-    found = joined({"b": torch.tensor([[2.0], [3.0]]), "a": torch.tensor(1.0)})
+    found = networks.joined({"b": torch.tensor([[2.0], [3.0]]), "a": torch.tensor(1.0)})
 
     assert found.tolist() == [1.0, 2.0, 3.0]
 
 
 def test_passes_of_a_step_give_the_gradients_of_all_their_text_and_change_the_weights() -> None:
     case = case_of("respsann")
-    text = passages(case.config, 4, 17)
-    objective, optimizer = start(case.network, case.config, CPU, 0)
+    text = networks.passages(case.config, 4, 17)
+    objective, optimizer = networks.start(case.network, case.config, CPU, 0)
     logits = objective.model(text[:, :-1])
     mean = cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
     named = dict(objective.named_parameters())
     expected = dict(zip(named, torch.autograd.grad(mean, list(named.values())), strict=True))
-    before = parameters_of(objective)
+    before = networks.parameters_of(objective)
 
-    learned = learn(objective, optimizer, [[*text.split(2)]])
+    learned = networks.learn(objective, optimizer, [[*text.split(2)]])
 
     assert largest_difference(learned.gradients, expected, {})[0] < 1e-4
     assert learned.losses.tolist() == pytest.approx([mean.item()], rel=1e-6)
-    assert all(n_different({n: p}, {n: before[n]}) for n, p in parameters_of(objective).items())
-    losses = learn(objective, optimizer, [[text]] * 5).losses
+    assert all(
+        n_different({n: p}, {n: before[n]}) for n, p in networks.parameters_of(objective).items()
+    )
+    losses = networks.learn(objective, optimizer, [[text]] * 5).losses
     assert bool((losses.diff() < 0).all())
 
 

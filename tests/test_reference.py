@@ -63,15 +63,3 @@ def test_a_cut_rounds_values_and_gradients() -> None:
     assert cut_to(torch.bfloat16)(x).tolist() == [1.0, 3.140625]
     assert x.grad is not None
     assert x.grad.tolist() == [1.0, 1.0]
-
-
-def test_gradients_of_what_is_not_learned_are_not_asked_for() -> None:
-    config = tiny(learnable=("amplitude",))
-    tokens = tokens_of(config, 1, 9)
-
-    formulas = Reference.of(moved(config), torch.float64)
-    losses = reference.token_losses(formulas.logits(tokens[:, :-1]), tokens[:, 1:])
-    gradients = formulas.gradients(losses.mean())
-
-    assert "blocks.0.mlp.nonlinearity.raw_amplitude" in gradients
-    assert "blocks.0.mlp.nonlinearity.raw_decay" not in gradients

@@ -2,31 +2,23 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-Damage = Callable[[pytest.MonkeyPatch], None]
-"""Breaks something, for as long as the patch lasts, in this process or in those it starts."""
+Damage = Callable[[pytest.MonkeyPatch], None]  # breaks something for as long as the patch lasts
 
 
-@dataclass(frozen=True)
-class Twin:
+class Twin(NamedTuple):
     """One way to break things."""
 
-    name: str
-    """What is broken, in words."""
-
-    check: str
-    """The check that has to fail on it, such as GPU-01."""
-
+    name: str  # what is broken, in words
+    check: str  # that has to fail on it, such as GPU-01
     base: str
     damage: Damage
 
 
-TWINS: list[Twin] = []
-"""All of them, once the modules that make them are loaded."""
+TWINS: list[Twin] = []  # all of them, once the modules that make them are loaded
 
 
 def seen_by(check: str, base: str) -> Callable[[Damage], Damage]:

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.debugging_hooks import noop_hook
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
@@ -110,13 +111,8 @@ def top_p_that_lets_one_more_token_in(_: Any, probabilities: Tensor, top_p: floa
 @in_processes_of(ranks)
 @replacing(ranks, "share")
 def gradients_stay_with_their_rank(share: Any, *given: Any) -> nn.Module:
-    def unaveraged(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        future: torch.futures.Future[Tensor] = torch.futures.Future()
-        future.set_result(bucket.buffer())
-        return future
-
     module = share(*given)
-    module.register_comm_hook(None, unaveraged)
+    module.register_comm_hook(None, noop_hook)
     return module
 
 
