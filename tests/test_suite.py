@@ -126,12 +126,12 @@ def test_the_worst_of_broken_measures_is_told(measures, said) -> None:
 NUMBERS = (-math.inf, -2.0, -1.0, 0.0, 1.0, 2.0, math.inf, math.nan)
 
 
-def at_most(value: float, bound: float, upper: bool = True) -> Measure:
-    return measure(value=value, bound=bound, upper=upper)
+def at_most(value: float, bound: float) -> Measure:
+    return measure(value=value, bound=bound)
 
 
 def at_least(value: float, bound: float) -> Measure:
-    return at_most(value, bound, upper=False)
+    return measure(value=value, bound=bound, upper=False)
 
 
 def finding(*measures: Measure, **changes: Any) -> Finding:
@@ -159,9 +159,10 @@ def test_a_value_may_reach_its_bound_and_not_pass_it(found, passed, ratio) -> No
     assert (found.passed, found.bound_ratio) == (passed, ratio)
 
 
-def test_a_measure_passes_where_it_has_numbers_and_a_bound_ratio_of_at_most_one() -> None:
-    for value, bound, upper in itertools.product(NUMBERS, NUMBERS, (True, False)):
-        found = at_most(value, bound, upper)
+@pytest.mark.parametrize("make", [at_most, at_least])
+def test_a_measure_passes_where_it_has_numbers_and_a_bound_ratio_of_at_most_one(make) -> None:
+    for value, bound in itertools.product(NUMBERS, NUMBERS):
+        found = make(value, bound)
 
         assert found.passed == (found.bound_ratio <= 1)
         if math.isnan(bound) or not math.isfinite(value):
