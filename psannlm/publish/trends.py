@@ -60,10 +60,8 @@ def trends(runs: Sequence[Evidence | Refused]) -> list[Trend]:
 
 
 def _are_alike(one: Evidence, other: Evidence) -> bool:
-    if (page(one), machine(one)) != (page(other), machine(other)):
-        return False
-    differs = [*run_facts.unequal_parameters(other, one)]
-    return not differs and run_facts.text_of(one) == run_facts.text_of(other)
+    facts = [(page(run), machine(run), run_facts.text_of(run)) for run in (one, other)]
+    return facts[0] == facts[1] and not any(run_facts.unequal_parameters(other, one))
 
 
 def sentences(found: Sequence[Trend]) -> Iterator[str]:
