@@ -87,7 +87,7 @@ class Table:
     text: str  # what it holds, in one sentence
     columns: tuple[Column, ...]
     caption: str = ""  # of the table on its page
-    shown: tuple[str, ...] = ()  # columns on its page, in order; if empty, all with a heading
+    shown: tuple[str, ...] = ("*",)  # columns on its page; `*`: all others with a heading
     fixed: tuple[str, ...] = ()  # columns that every committed file must have
     filters: tuple[str, ...] = ()  # headings by whose values readers can choose rows
 
@@ -124,8 +124,10 @@ class Table:
         Its columns are shown in the order in which they are named; `shown` if none is.
         """
         rows = plain_rows(frame)
-        headed = [column.name for column in self.columns if column.heading]
-        shown = [self[name] for name in columns or self.shown or headed]
+        names = columns or self.shown
+        others = [column.name for column in self.columns if column.heading]
+        others = [name for name in others if name not in names]
+        shown = [self[n] for name in names for n in (others if name == "*" else [name])]
         return pd.DataFrame({c.title: [self._cell(row, c) for row in rows] for c in shown})
 
     def html(self, frame: pd.DataFrame, columns: Sequence[str] = ()) -> str:

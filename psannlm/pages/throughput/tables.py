@@ -88,7 +88,7 @@ THROUGHPUT = Table(
     shown=(
         "label", "mode", "precision", "batch_tokens", SPEED, RATIO, "verdict", "mfu", "mfu_stated",
         "first_compile_seconds", "later_compile_seconds", "peak_allocated_mib", "peak_rss_mib",
-        "n_ok",
+        "n_ok", "*",
     ),
     fixed=("timestamp", "base", "batch_tokens", SPEED),
 )  # fmt: skip
