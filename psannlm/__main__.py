@@ -8,33 +8,28 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
+from typer import Argument, Option
 
 from psannlm import REPORTS
 from psannlm.config.parse import parse, read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import Device, TrainingConfig
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+about = "The PSANN-LM benchmark report."
+app = typer.Typer(
+    help=about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 corpus = typer.Typer(no_args_is_help=True, help="Build text to train on.")
 app.add_typer(corpus, name="corpus")
 
 
-@app.callback()
-def about() -> None:
-    """The PSANN-LM benchmark report."""
-
-
 @app.command()
 def report(
-    preset: Annotated[
-        str, typer.Option(help="smoke, cpu or gpu: a folder under params/")
-    ] = "smoke",
-    only: Annotated[
-        list[str] | None, typer.Option(help="notebooks to run; all if not given")
-    ] = None,
-    more: Annotated[list[str] | None, typer.Argument(help="further notebooks for --only")] = None,
-    resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
-    book: Annotated[bool, typer.Option(help="build the book afterwards")] = True,
+    preset: Annotated[str, Option(help="smoke, cpu or gpu: a folder under params/")] = "smoke",
+    only: Annotated[list[str] | None, Option(help="notebooks to run; all if not given")] = None,
+    more: Annotated[list[str] | None, Argument(help="further notebooks for --only")] = None,
+    resume: Annotated[Path | None, Option(help="go on with this interrupted run")] = None,
+    book: Annotated[bool, Option(help="build the book afterwards")] = True,
 ) -> None:
     """Run the notebooks of a preset through papermill, then build the book."""
     from psannlm.run import preset as runner
@@ -63,9 +58,9 @@ def report(
 
 @app.command()
 def train(
-    config: Annotated[Path | None, typer.Option(help="YAML as params/*/tiny_corpus.yaml")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the training")] = None,
-    resume: Annotated[Path | None, typer.Option(help="go on in the folder of a training")] = None,
+    config: Annotated[Path | None, Option(help="YAML as params/*/tiny_corpus.yaml")] = None,
+    out: Annotated[Path | None, Option(help="folder of the training")] = None,
+    resume: Annotated[Path | None, Option(help="go on in the folder of a training")] = None,
 ) -> None:
     """Train a network on a corpus; under torchrun on several ranks.
 
@@ -100,18 +95,18 @@ def train(
 
 @app.command()
 def generate(
-    checkpoint: Annotated[Path, typer.Option(help="folder of a checkpoint, or of a training")],
-    prompt: Annotated[list[str], typer.Option(help="text to continue; may be given often")],
-    tokens: Annotated[int, typer.Option(help="most new tokens")] = 100,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 0.8,
+    checkpoint: Annotated[Path, Option(help="folder of a checkpoint, or of a training")],
+    prompt: Annotated[list[str], Option(help="text to continue; may be given often")],
+    tokens: Annotated[int, Option(help="most new tokens")] = 100,
+    temperature: Annotated[float, Option(help="0 takes the likeliest token")] = 0.8,
     top_k: Annotated[
-        int | None, typer.Option(help="sample from so many tokens only; from all if not given")
+        int | None, Option(help="sample from so many tokens only; from all if not given")
     ] = None,
-    top_p: Annotated[float, typer.Option(help="sample from so much probability only")] = 1.0,
-    repetition_penalty: Annotated[float, typer.Option(help="above 1 repeats less")] = 1.0,
-    seed: Annotated[int, typer.Option(help="of the samples")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    tokenizer: Annotated[Path | None, typer.Option(help="its file, if it lies elsewhere")] = None,
+    top_p: Annotated[float, Option(help="sample from so much probability only")] = 1.0,
+    repetition_penalty: Annotated[float, Option(help="above 1 repeats less")] = 1.0,
+    seed: Annotated[int, Option(help="of the samples")] = 0,
+    device: Annotated[str, Option(help="auto, cpu or cuda")] = "auto",
+    tokenizer: Annotated[Path | None, Option(help="its file, if it lies elsewhere")] = None,
 ) -> None:
     """Continue prompts with a trained network."""
     from psannlm.device import select_device
@@ -169,11 +164,9 @@ def readme() -> None:
 
 @app.command()
 def rerun(
-    run: Annotated[Path, typer.Argument(help="folder of a run, such as reports/benchmarks/RUN")],
-    row: Annotated[int, typer.Option(help="number of the row in its table, from 1")] = 1,
-    repeats: Annotated[
-        int | None, typer.Option(help="fresh processes, or seeds of a shootout")
-    ] = None,
+    run: Annotated[Path, Argument(help="folder of a run, such as reports/benchmarks/RUN")],
+    row: Annotated[int, Option(help="number of the row in its table, from 1")] = 1,
+    repeats: Annotated[int | None, Option(help="fresh processes, or seeds of a shootout")] = None,
 ) -> None:
     """Measure a published row again: inside its interval or outside, and what differs here."""
     from psannlm.run import repeat
@@ -185,7 +178,7 @@ def rerun(
 
 @corpus.command("build")
 def build_corpus(
-    name: Annotated[str, typer.Argument(help="a recipe: a file of params/corpora/")],
+    name: Annotated[str, Argument(help="a recipe: a file of params/corpora/")],
 ) -> None:
     """Fetch, clean and split what a recipe names, into datasets/lm/NAME.txt."""
     from psannlm.corpora.build import build
@@ -195,8 +188,8 @@ def build_corpus(
 
 @corpus.command("from")
 def corpus_from(
-    files: Annotated[list[Path], typer.Argument(help="files or folders of .txt, .gz, .xz, .zip")],
-    out: Annotated[Path, typer.Option(help="the text to write, such as datasets/lm/mine.txt")],
+    files: Annotated[list[Path], Argument(help="files or folders of .txt, .gz, .xz, .zip")],
+    out: Annotated[Path, Option(help="the text to write, such as datasets/lm/mine.txt")],
 ) -> None:
     """Clean and split one's own files."""
     from psannlm.corpora.build import build_from

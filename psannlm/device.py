@@ -20,11 +20,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def select_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        ConfigError: CUDA is asked for and torch finds none.
-    """
+    """The device that `auto`, `cpu` or `cuda` means here; ConfigError if torch finds no CUDA."""
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
         raise ConfigError("device: cuda is asked for but torch finds none; use device: cpu or auto")
@@ -84,9 +80,8 @@ def peak_resident_bytes() -> int:
     of a notebook's kernel; the mark in /proc belongs to this process alone.
     """
     status = Path("/proc/self/status")
-    if status.exists() and (
-        mark := re.search(r"^VmHWM:\s*(\d+)", status.read_text(), re.MULTILINE)
-    ):
+    told = status.read_text() if status.exists() else ""
+    if mark := re.search(r"^VmHWM:\s*(\d+)", told, re.MULTILINE):
         return int(mark[1]) * 1024
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

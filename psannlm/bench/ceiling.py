@@ -6,6 +6,8 @@ with sparsity, half of it stands here. fp32 is the rate without tensor cores, as
 float32 by default.
 """
 
+from functools import partial
+
 import torch
 
 from psannlm.bench.timing import Timing, stopwatch_for, time_steps
@@ -36,18 +38,14 @@ def measure_ceiling(
 
     All timed products together take `min_seconds` at least; of each size are `min_steps` at least.
     """
-    sizes = SIZES[device.type]
+    sizes, watch = SIZES[device.type], stopwatch_for(device)
     tried = []
     for size in sizes:
         generator = torch.Generator().manual_seed(seed)
         draws = (torch.randn(size, size, generator=generator) for _ in range(2))
         a, b = (draw.to(device, DTYPES[precision]) for draw in draws)
-        timing = time_steps(
-            lambda a=a, b=b: a @ b,  # type: ignore[misc]
-            stopwatch=stopwatch_for(device),
-            min_seconds=min_seconds / len(sizes),
-            min_steps=min_steps,
-        )
+        product, least = partial(a.matmul, b), min_seconds / len(sizes)
+        timing = time_steps(product, stopwatch=watch, min_seconds=least, min_steps=min_steps)
         tried.append((2 * size**3, timing))
     return max(tried, key=lambda one: rate(*one))
 

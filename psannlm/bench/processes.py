@@ -33,6 +33,7 @@ ASK_SECONDS = 0.2  # between asking whether a process is to be stopped; less wou
 
 TaskT = TypeVar("TaskT", bound="Task")
 Work = Callable[[Sequence[str]], None]  # given the paths of a task and of its result
+Stopped = Callable[[], bool]  # whether a process is to be ended; asked again and again
 
 
 class Task(Protocol):
@@ -49,19 +50,10 @@ class Task(Protocol):
         """What is measured, one after the other."""
 
 
-def never() -> bool:
-    """Says of nothing that it is to be stopped."""
-    return False
-
-
 class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
-    """Cells of one module, each in a process of its own; used as a context.
+    """Cells of one module, whose `main` is the work, each in its own process; used as a context.
 
-    Args:
-        module: Its `main` is the work.
-        cache: Where compiled code is kept.
-        loads: Further modules that cells would load each for itself.
-        variables: Further ones of the environment.
+    `loads` names further modules that cells would load each for itself; see `worker_environment`.
     """
 
     def __init__(
@@ -80,11 +72,11 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
         self._close()
 
     def run(
-        self, paths: Sequence[Path], timeout_seconds: float, stopped: Callable[[], bool] = never
+        self, paths: Sequence[Path], timeout_seconds: float, stopped: Stopped = lambda: False
     ) -> int | None:
         """Exit code of a fresh process, negative for a signal; the paths are as of `run_task`.
 
-        None if it ran out of time, or if `stopped`, asked again and again, said so.
+        None if it ran out of time or had to be stopped.
         """
         pipe = subprocess.PIPE
         self.process = self.process or subprocess.Popen(
@@ -149,19 +141,14 @@ def run_task(
     timeout_seconds: float,
     fork_server: ForkServer | None = None,
     variables: Mapping[str, str] | None = None,
-    stopped: Callable[[], bool] = never,
+    stopped: Stopped = lambda: False,
 ) -> list[dict[str, Any]]:
     """One mapping a mode of `task`, in its order, measured in a process of its own.
 
     A mode that crashed, was killed or ran out of time has status "failed" and says why.
 
-    Args:
-        task: What is measured.
-        cache: Where compiled code is kept.
-        timeout_seconds: The process is stopped when it takes longer.
-        fork_server: Where the process comes from; otherwise the task's worker is started anew.
-        variables: Further ones of a new worker's environment; those of a fork server are its own.
-        stopped: Asked again and again; the process is ended once it says so.
+    The process comes from the fork server; without one, the task's worker is started anew, in a
+    `worker_environment` of the cache and the variables.
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-cell-") as folder:
         names = ("task.json", "result.jsonl", "log.txt")
@@ -187,7 +174,7 @@ def _execute(
     paths: Sequence[Path],
     environment: Mapping[str, str],
     timeout_seconds: float,
-    stopped: Callable[[], bool],
+    stopped: Stopped,
 ) -> int | None:
     """Exit code of a new interpreter, negative for a signal; None if it had to be ended."""
     last = time.monotonic() + timeout_seconds

@@ -32,10 +32,6 @@ class Interval:
     high: float
     n: int
 
-    def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside."""
-        return not self.low <= value <= self.high
-
 
 def median_interval(values: Sequence[float]) -> Interval:
     """Median with its percentile bootstrap interval; of one value, that value alone.
@@ -49,14 +45,9 @@ def median_interval(values: Sequence[float]) -> Interval:
     if sample.size == 1 or np.all(sample == sample[0]):
         return Interval(center, float(sample[0]), float(sample[0]), sample.size)
     median: Callable[..., NDArray[np.float64]] = np.median
-    found: Any = bootstrap(
-        (sample,),
-        median,
-        confidence_level=CONFIDENCE,
-        n_resamples=N_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
+    options: Any = {"confidence_level": CONFIDENCE, "n_resamples": N_RESAMPLES}
+    draw = np.random.default_rng(0)
+    found: Any = bootstrap((sample,), median, method="percentile", rng=draw, **options)
     low, high = found.confidence_interval
     return Interval(center, float(low), float(high), sample.size)
 
@@ -83,7 +74,7 @@ def verdict(ratio: Interval | None, floor: float | None) -> Verdict:
     A difference needs enough repeats, an interval without 1, and a size above both the noise floor
     and the smallest effect that was declared to matter. Without a floor there is no difference.
     """
-    if ratio is None or floor is None or ratio.n < FEWEST_REPEATS or not ratio.excludes(1):
+    if ratio is None or floor is None or ratio.n < FEWEST_REPEATS or ratio.low <= 1 <= ratio.high:
         return "not separated"
     if abs(ratio.median - 1) <= max(floor, SMALLEST_EFFECT):
         return "not separated"
@@ -99,11 +90,7 @@ class Cell(NamedTuple, Generic[SettingT]):
 
 
 def shuffled_blocks(
-    settings: Sequence[SettingT],
-    *,
-    n_repeats: int,
-    seed: int,
-    once: Sequence[SettingT] = (),
+    settings: Sequence[SettingT], *, n_repeats: int, seed: int, once: Sequence[SettingT] = ()
 ) -> list[Cell[SettingT]]:
     """The cells of a run, in the order in which they are measured: in blocks, each shuffled anew.
 

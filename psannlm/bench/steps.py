@@ -55,12 +55,8 @@ class NetworkTask:
 
     def timing_of(self, step: Callable[[], object], device: torch.device) -> Timing:
         """What a step takes once it runs steadily."""
-        return time_steps(
-            step,
-            stopwatch=stopwatch_for(device),
-            min_seconds=self.min_seconds,
-            min_steps=self.min_steps,
-        )
+        watch, least = stopwatch_for(device), self.min_seconds
+        return time_steps(step, stopwatch=watch, min_seconds=least, min_steps=self.min_steps)
 
 
 def random_batch(

@@ -59,8 +59,7 @@ class CudaStopwatch:
             step()
             mark.record()
         torch.cuda.synchronize()
-        pairs = itertools.pairwise(marks)
-        return [start.elapsed_time(end) / 1000 for start, end in pairs]  # of milliseconds
+        return [a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(marks)]  # of milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)

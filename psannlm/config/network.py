@@ -13,8 +13,6 @@ Positions = Literal["rope", "alibi", "sinusoidal"]
 DecayMode = Literal["abs", "relu", "none"]
 SinePart = Literal["amplitude", "frequency", "decay"]
 Nonlinearity = Literal["gelu", "relu_squared", "swiglu", "gelu_scaled"]
-GateMix = Literal["none", "depthwise", "full"]
-Wave = Literal["none", "interleave", "replace"]
 
 
 class Architecture(schema.Strict):
@@ -37,8 +35,8 @@ class Architecture(schema.Strict):
     mlp: Nonlinearity = "gelu"  # of the base `transformer`
     gate_n_fft: Annotated[schema.Whole, Field(ge=2, le=4096)] = 64
     gate_strength: schema.Number = 1.0  # initial, learned
-    gate_mix: GateMix = "depthwise"
-    wave: Wave = "interleave"
+    gate_mix: Literal["none", "depthwise", "full"] = "depthwise"
+    wave: Literal["none", "interleave", "replace"] = "interleave"
     wave_kernel: Annotated[schema.Whole, Field(ge=1, le=64)] = 3
     wave_dilation_growth: Annotated[schema.Whole, Field(ge=1, le=8)] = 2
     grad_checkpoint: bool = False

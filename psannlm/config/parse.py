@@ -19,11 +19,7 @@ ConfigT = TypeVar("ConfigT", bound=Strict)
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
-    """The mapping in the YAML file at `path`.
-
-    Raises:
-        ConfigError: The file is missing, unreadable, empty, or no mapping of names to values.
-    """
+    """The mapping in the YAML file at `path`; ConfigError if there is none, or no such file."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -43,22 +39,12 @@ def read_parameters(path: Path) -> dict[str, Any]:
 
 
 def parse(
-    cls: type[ConfigT],
-    data: Mapping[str, Any],
-    *,
-    source: str,
-    bases: Collection[str] = (),
+    cls: type[ConfigT], data: Mapping[str, Any], *, source: str, bases: Collection[str] = ()
 ) -> ConfigT:
     """Build a `cls` from names and values, as YAML, papermill or a notebook gave them.
 
-    Args:
-        cls: The configuration to build.
-        data: The values by name.
-        source: Where they came from; opens the message.
-        bases: The bases there are; none given, any name passes.
-
-    Raises:
-        ConfigError: One line for each problem, all of them together.
+    A ConfigError has a line for each problem, below the `source` of the values. If no `bases` are
+    given, any name of one passes.
     """
     values: dict[str, Any] = {}
     problems = list(_field_problems(cls, data, values))

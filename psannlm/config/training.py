@@ -11,9 +11,7 @@ from psannlm.config.network import Architecture, ModelConfig
 Preset = Literal["smoke", "cpu", "gpu"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
-TokenizerKind = Literal["bytes", "bpe", "gpt2"]
 Optimizer = Literal["adamw", "muon"]
-Schedule = Literal["cosine", "wsd"]
 Parallel = Literal["ddp", "fsdp"]
 
 
@@ -28,14 +26,14 @@ class TrainingSettings(Architecture):
     corpus: schema.Text  # a paragraph a line; its path, absolute or from the project's folder
     train_megabytes: schema.NotNegative  # 10**6 bytes from the start of the split; 0 is all
     validation_megabytes: schema.NotNegative  # likewise
-    tokenizer: TokenizerKind
+    tokenizer: Literal["bytes", "bpe", "gpt2"]
     tokenizer_file: str  # GPT-2's ranks, for the tokenizer `gpt2`; empty for the others
     epochs: schema.Positive
     batch_tokens: schema.Tokens  # of an optimizer step, over all ranks and passes
     pass_tokens: schema.Tokens  # of one forward and backward pass of one rank
     loss_chunk_tokens: schema.Tokens  # tokens whose logits exist at one time
     optimizer: Optimizer
-    schedule: Schedule
+    schedule: Literal["cosine", "wsd"]
     warmup_fraction: schema.Fraction  # share of the steps in which the rate rises from zero
     decay_fraction: schema.Fraction  # in which it falls, for `wsd`; `cosine` falls after warm-up
     final_fraction: schema.Fraction  # learning rate at the end, as a share of the highest

@@ -20,7 +20,6 @@ from cycler import cycler
 from matplotlib import ticker
 from matplotlib.axes import Axes as Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure as Canvas
 
 from psannlm.config.network import Nonlinearity
 from psannlm.model.bases import BASES
@@ -147,14 +146,10 @@ def compose(label: str, panels: Mapping[str, Draw], caption: str, *, high: float
     if not panels:
         return Figure({}, b"", caption)
     with plt.rc_context(STYLE | {"svg.hashsalt": label}):
-        drawn = {
-            name: _panel(f"{label}: {name}", name, draw, high) for name, draw in panels.items()
-        }
-        rows, columns = math.ceil(len(panels) / 2), min(len(panels), 2)
+        drawn = {name: _panel(label, name, draw, high) for name, draw in panels.items()}
+        rows, columns = shape = math.ceil(len(panels) / 2), min(len(panels), 2)
         size = (5 * columns, high * rows)
-        canvas, grid = plt.subplots(
-            rows, columns, squeeze=False, layout="constrained", figsize=size
-        )
+        canvas, grid = plt.subplots(*shape, squeeze=False, layout="constrained", figsize=size)
         for axes, (name, draw) in zip(grid.flat, panels.items(), strict=False):
             draw(axes)
             axes.set_title(name, fontsize="medium")
@@ -169,23 +164,17 @@ def compose(label: str, panels: Mapping[str, Draw], caption: str, *, high: float
 
 
 def _panel(label: str, title: str, draw: Draw, high: float) -> str:
+    """The drawing as text that inherits colours and font from the page around it."""
     canvas, axes = plt.subplots(layout="constrained", figsize=(4.4, high))
     draw(axes)
     axes.set_title(title, fontsize="medium")
     handles, names = axes.get_legend_handles_labels()
     if handles:
         canvas.legend(handles, names, loc="outside lower center", ncols=2, fontsize="small")
-    text = _svg(canvas, label)
-    plt.close(canvas)
-    return text
-
-
-def _svg(canvas: Canvas, label: str) -> str:
-    """The drawing as text that inherits colours and font from the page around it."""
-    out = io.StringIO()
+    out, label = io.StringIO(), f"{label}: {title}"
     canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
+    plt.close(canvas)
+    text = "<svg" + out.getvalue().partition("<svg")[2]
     text = text.replace(INK, "currentColor").replace(GRID, "var(--pst-color-border, #bbb)")
     text = text.replace("sans-serif", "inherit")
     text = slim(text, f"d{sha256(label.encode()).hexdigest()[:8]}")

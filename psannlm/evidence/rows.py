@@ -108,11 +108,7 @@ def rows_of(run: Evidence, file: str, where: str = "", *, numbered: bool = True)
 
 
 def selected(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The rows of a table for which a condition on its columns holds, as pandas' `query` takes it.
-
-    Raises:
-        ValueError: The condition names no column, or cannot be read.
-    """
+    """The rows for which a condition of pandas' `query` holds; ValueError if it cannot be read."""
     try:
         return frame.query(where, engine="python")
     except Exception as error:  # pandas raises many kinds for a condition it cannot read

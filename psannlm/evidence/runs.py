@@ -71,9 +71,6 @@ class Run:
         """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS><suffix>`, in UTC.
 
         The manifest is known before the first measurement; it has preset and notebook at least.
-
-        Raises:
-            EvidenceError: The folder cannot be written.
         """
         try:
             folder = _new_folder(reports / kind, suffix)
@@ -94,9 +91,8 @@ class Run:
     def resume(cls, folder: Path, now: Mapping[str, Any]) -> "Run":
         """Go on in a folder whose run was interrupted or failed.
 
-        Raises:
-            EvidenceError: There is no such run, it is complete, or it was begun with other
-                parameters, code or device than those of `now`: one run never mixes two of these.
+        Not if it was begun with other parameters, code or device than those of `now`: one run
+        never mixes two of these.
         """
         manifest = dict(_read_manifest(folder))
         if manifest["status"] == "complete":
@@ -122,11 +118,7 @@ class Run:
         self.artifacts.add(name)
 
     def state(self, **facts: Any) -> None:
-        """Put facts into the manifest that are known only once the run has begun.
-
-        Raises:
-            EvidenceError: The run was begun with others: one run never mixes two of these.
-        """
+        """Put facts into the manifest that are known only once the run has begun; never others."""
         for name, value in facts.items():
             if self.manifest.get(name) not in (None, value):
                 raise EvidenceError(
@@ -165,9 +157,8 @@ def pinned(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
 def load(folder: Path) -> Evidence:
     """The run in `folder`, every hash checked if it is sealed, complete or not.
 
-    Raises:
-        EvidenceError: Unknown schema, altered manifest, missing file, wrong hash, or a complete
-            run with a file that its manifest does not name; by name.
+    An EvidenceError names the file that is missing or altered, or that a complete run's manifest
+    does not name.
     """
     manifest = _read_manifest(folder)
     if manifest["status"] == "running":
@@ -224,13 +215,13 @@ def _new_folder(parent: Path, suffix: str) -> Path:
 def _read_manifest(folder: Path) -> Mapping[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} is missing") from None
     except (OSError, ValueError) as error:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} cannot be read: {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
+    found = manifest.get("schema") if isinstance(manifest, dict) else None
+    if found != SCHEMA:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
     if manifest.get("sha256") != _fingerprint(manifest):
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs")

@@ -171,11 +171,7 @@ class Session(Generic[ConfigT, RecordT]):
 
 
 def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
-    """Check the parameters of the notebook that calls this, then make its run folder.
-
-    Raises:
-        ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
-    """
+    """Check the parameters of the notebook that calls this, then make its run folder."""
     shell = running_notebook(page.name)
     data = given_parameters(page.name, shell.user_ns)
     config = configuration(page, data, f"parameters of {page.name}.ipynb")
@@ -186,11 +182,7 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
 
 
 def running_notebook(name: str) -> Any:
-    """The IPython shell of the notebook that calls this.
-
-    Raises:
-        ConfigError: No notebook does.
-    """
+    """The IPython shell of the notebook that calls this; ConfigError if none does."""
     if shell := get_ipython():
         return shell
     raise ConfigError(
@@ -201,9 +193,7 @@ def running_notebook(name: str) -> Any:
 def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str) -> ConfigT:
     """What the parameters of a notebook ask for; every base where none is named.
 
-    Raises:
-        ConfigError: A parameter is unknown, of the wrong type, or impossible; all are listed.
-            Where they came from opens the message.
+    A ConfigError lists all that are unknown, of the wrong type, or impossible, below the `source`.
     """
     config = parse(page.config, data, source=source, bases=page.names())
     try:

@@ -40,9 +40,7 @@ class RecordStore(Generic[RecordT]):
     def read(self, artifacts: Collection[str], text_of: Callable[[str], str]) -> list[RecordT]:
         """The records of a run, complete or interrupted; none before all their files are whole.
 
-        Args:
-            artifacts: Names of its files.
-            text_of: Content of one of them.
+        `artifacts` are the names of its files, `text_of` reads one of them.
         """
         files = [table.file for table in self.tables]
         if self.prefix:

@@ -24,8 +24,6 @@ Compare = Literal["noise", "single", "counted", "interval", "check"]
 """How two measurements of a number are compared: by intervals beyond the noise floor; by the noise
 floor alone, for single runs; beyond a fixed share; by intervals over seeds; by pass or fail."""
 
-REPLICATES = ("n_ok", "n_blocks")  # columns that count what an interval is over
-
 
 @dataclass(frozen=True, eq=False)
 class Column:
@@ -146,7 +144,7 @@ class Table:
         if column.cell is not None:
             return column.cell(row)
         value, low = row.get(column.name), row.get(f"{column.name}_low")
-        if any(row.get(count) == 1 for count in REPLICATES):
+        if 1 in (row.get("n_ok"), row.get("n_blocks")):
             low = None  # a single process has no interval
         if column.role in ("verdict", "status") and row.get("status") in ("failed", "refused"):
             return f"{row['status']}: {row.get('reason') or ''}"

@@ -52,11 +52,7 @@ class EnvironmentDiff:
 
 
 def environment_diff(run: Evidence) -> EnvironmentDiff:
-    """This machine beside that of a run.
-
-    Raises:
-        ConfigError: The run was measured on a kind of device that is not here.
-    """
+    """This machine beside that of a run; ConfigError if it has no device of that kind."""
     environment, git = run.manifest["environment"], run.manifest["git"]
     kind = environment["device_type"]
     try:
@@ -100,11 +96,7 @@ def differing(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[D
 
 
 def refuse_other_text(run: Evidence) -> None:
-    """Refuse to repeat on another text than the one that was read.
-
-    Raises:
-        ConfigError: The corpus is missing here, or is another text of the same name.
-    """
+    """Raise ConfigError if the corpus of a run is missing here, or is another text by its name."""
     corpus = run.manifest["corpus"]
     if corpus is None:
         return

@@ -97,13 +97,9 @@ class Expected(NamedTuple):
 
 
 def expected_mean(published: Sequence[float], n_new: int, *, judged: int = 1) -> Expected | None:
-    """Where the mean of new values should lie; of fewer than two there is no spread, and None.
+    """Where the mean of `n_new` values should lie, given one a process or training; None of one.
 
-    Args:
-        published: One value a process, or a training.
-        n_new: New values.
-        judged: How many means are judged together; each then gets its share of LEVEL, by
-            Bonferroni's inequality.
+    Means that are `judged` together share LEVEL, by Bonferroni's inequality.
     """
     n = len(published)
     if n < 2:
