@@ -28,12 +28,10 @@ LARGEST_LOSS = 100.0  # nats per token: a network that has diverged predicts les
 LOSS_RANGE = f"must lie between 0 and {LARGEST_LOSS:g} nats"
 PARAMETER_BYTES = 4  # the trained weights are float32, whatever precision products are in
 
-NEEDED = (
+NEEDED = (  # fields of every training that came to its end
     "n_steps", "train_tokens", "train_loss", "train_seconds", "train_tokens_per_s", "val_loss",
     "val_top1", "val_tokens", "val_bytes", "leak",
 )  # fmt: skip
-"""Fields of every training that came to its end."""
-
 TEST = ("test_loss", "test_top1", "test_tokens", "test_bytes")  # of those that are compared alone
 POSITIVE = (
     "val_tokens", "val_bytes", "test_tokens", "test_bytes", "n_steps", "train_seconds",
@@ -59,9 +57,9 @@ def problems(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Itera
     later = plan.after_tuning(config, plan.choose(config, trainings))
     cells = plan.distinct([*plan.tunings(config), *later], config)
     for record in trainings:
-        found: Iterable[str] = [f"key {record.key!r} is that of no training of this shootout"]
-        if (cell := cells.pop(record.key, None)) is not None:
-            found = impossible(record, cell, config)
+        cell = cells.pop(record.key, None)
+        unknown = f"key {record.key!r} is that of no training of this shootout"
+        found = [unknown] if cell is None else impossible(record, cell, config)
         yield from (f"{PREFIX}{record.key}.json: {problem}" for problem in found)
     for key, cell in cells.items():
         yield f"{PREFIX}{key}.json: is missing, {cell.arm.name} with seed {cell.seed}"
@@ -135,8 +133,7 @@ def _not_its_cell(record: TrainingRecord, cell: plan.Cell, config: ShootoutConfi
 def _bounds(record: TrainingRecord, config: ShootoutConfig) -> Iterator[str]:
     for names, rule, holds in RANGES:
         for name in names:
-            value = getattr(record, name)
-            if value is not None and not holds(value):
+            if (value := getattr(record, name)) is not None and not holds(value):
                 yield f"{name} {rule}, got {value!r}"
     held = PARAMETER_BYTES * record.n_parameters
     for name in ("peak_allocated_bytes", "peak_rss_bytes"):

@@ -25,11 +25,10 @@ PATIENCE_SECONDS = 120  # how long trainings wait while there is no worker, as i
 
 
 def refuse_unready(config: ShootoutConfig) -> None:
-    """Refuse a cluster on which nothing, or something else, would be trained.
+    """Refuse, by ConfigError, a cluster on which nothing, or something else, would be trained.
 
-    Raises:
-        ConfigError: dask.distributed is not installed, the scheduler does not answer, it has no
-            worker, or a worker's code, torch, corpus, device or threads are not as they must be.
+    That is where dask.distributed is not installed, the scheduler does not answer or has no worker,
+    or a worker's code, torch, corpus, device or threads are not as they must be.
     """
     with _connect(config.scheduler) as client:
         _refuse_unfit(client, config)
@@ -43,9 +42,7 @@ def on_cluster(
     A training whose worker dies is given to another one by dask, and fails if that one dies too,
     as often as the scheduler allows. Tasks are begun in their order; the key and the result of each
     are yielded as soon as it has ended. On each worker the folder of the run has the same name.
-
-    Raises:
-        ConfigError: The cluster cannot be used, or all of its workers are gone.
+    ConfigError if the cluster cannot be used, or all of its workers are gone.
     """
     with _connect(config.scheduler) as client:
         _refuse_unfit(client, config)
@@ -69,8 +66,7 @@ def on_cluster(
 def _ended(futures: Sequence[Any], client: Any) -> Iterator[tuple[Any, Found]]:
     """Each future when it has ended, with what came of it; an error of its worker is that, too.
 
-    Raises:
-        TimeoutError: The scheduler is lost, or for a while there was no worker.
+    TimeoutError if the scheduler is lost, or if there was no worker for a while.
     """
     from distributed import wait
 

@@ -79,10 +79,9 @@ class Comparison:
         at least FEWEST_SEEDS pairs, and means of one sign over seeds and documents.
         """
         seeds, documents = self.seeds, self.documents
+        is_weak = abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS
         verdict: Verdict = "better" if seeds.mean < 0 else "worse"
-        if p_holm >= LEVEL or abs(seeds.mean) <= SMALLEST_EFFECT or seeds.n < FEWEST_SEEDS:
-            verdict = "not separated"
-        if seeds.mean * documents.mean <= 0:
+        if p_holm >= LEVEL or is_weak or seeds.mean * documents.mean <= 0:
             verdict = "not separated"
         return replace(self, p_holm=p_holm, verdict=verdict)
 
@@ -110,10 +109,8 @@ def over_documents(
     at a time (Cochran 1977, Sampling Techniques, 6.17). Documents of unequal length are fewer than
     they seem: degrees of freedom are Kish's effective number less one, and at least one (Kish 1965,
     Survey Sampling, 8.2). With all documents less one, intervals would be too narrow, most where
-    corrected p are read: in the tails. Documents without tokens do not count.
-
-    Raises:
-        ValueError: Seeds, or documents by their tokens, do not pair.
+    corrected p are read: in the tails. Documents without tokens do not count. ValueError if seeds,
+    or documents by their tokens, do not pair.
     """
     lengths = {tuple(d.n_tokens for d in documents) for documents in (*arm, *other)}
     if len(arm) != len(other) or len(lengths) > 1:
@@ -181,10 +178,7 @@ def compare(finals: Finals, baseline: str, same: Mapping[str, str]) -> dict[str,
 
     An arm differs only if seeds, documents and both together say so (Comparison.p); that p is
     corrected for all arms that are not the baseline's network: `same` names the first arm that an
-    arm is the same network as.
-
-    Raises:
-        ValueError: Documents do not pair.
+    arm is the same network as. ValueError if documents do not pair.
     """
     found = {
         arm: contrast(records, finals.get(baseline, ()))
@@ -206,9 +200,7 @@ def places(finals: Finals, same: Mapping[str, str], refused: Collection[str]) ->
     is no victory. As there are more pairs than comparisons with the baseline, an arm may be better
     than the baseline and share its place. Arms of one network, as `same` says, count once and share
     the place of the first; those that are refused or have finished no training have none.
-
-    Raises:
-        ValueError: Documents do not pair.
+    ValueError if documents do not pair.
     """
     ranked = {
         arm: same.get(arm, arm)

@@ -21,9 +21,8 @@ SHORT_FROM = 10_000  # numbers of an axis beyond it are shortened: tokens and FL
 CUT = 0.25  # share of the course whose losses may be cut off at the top, so that its end is legible
 
 AXES = {"tokens": "tokens trained on", "flops": "FLOPs", "seconds": "time of steps, s"}
-"""What losses are drawn against, by the column of the curves."""
-
-LOSS, LESS = "validation loss, nats per token", "nats per token, less is better"
+RINGS: dict[str, Any] = {"s": 16, "facecolors": "none"}  # single trainings
+LOSS = "validation loss, nats per token"
 
 
 def all_figures(tables: Tables, config: ShootoutConfig) -> dict[str, Figure]:
@@ -37,15 +36,10 @@ def all_figures(tables: Tables, config: ShootoutConfig) -> dict[str, Figure]:
     }
 
 
-def ordered(names: Iterable[str]) -> list[str]:
-    """Arms in the order that all pages share, whatever their place."""
-    asked = list(names)
-    return [name for name in dict.fromkeys([*all_arms(), *asked]) if name in asked]
-
-
 def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each arm, in the order that all pages share."""
-    arms = ordered(names)
+    """Colour and marker of each arm, in the order that all pages share, whatever their place."""
+    asked = list(names)
+    arms = [name for name in dict.fromkeys([*all_arms(), *asked]) if name in asked]
     colours, signs = drawing.palette(arms), drawing.markers(arms)
     return {arm: {"color": colours[arm], "marker": signs[arm]} for arm in arms}
 
@@ -66,7 +60,7 @@ def forest(tables: Tables, baseline: str) -> Figure:
     label = f"difference of validation loss to {baseline}"
     if not rows:
         return compose(label, {}, f"No arm has a difference to {baseline} that could be drawn.")
-    shown = [rows[name] for name in ordered(rows)]
+    shown = [rows[name] for name in _styles(rows)]
     seeds = paired_by_seed(tables["runs.csv"], baseline)
     return compose(
         label,
@@ -94,8 +88,9 @@ def _forest(rows: Sequence[Row], seeds: pd.DataFrame, axes: Axes) -> None:
         labels.append(f"{name}\n(same as {twin})" if twin else str(name))
         if low is not None:
             axes.hlines(y + 0.2, low, row["documents_high"], color=QUIET, linewidth=2)
-        points = list(seeds[name].dropna()) if name in seeds else []
-        _rings(axes, points, [y - 0.2] * len(points), styles[name]["color"])
+        if name in seeds:
+            rings = seeds[name].dropna()
+            axes.scatter(rings, [y - 0.2] * len(rings), edgecolors=styles[name]["color"], **RINGS)
     _differences(rows, labels, axes)
 
 
@@ -110,14 +105,8 @@ def _differences(rows: Sequence[Row], labels: Sequence[str], axes: Axes) -> None
         at = row["difference"] or 0.0  # of what others are compared with, zero
         axes.plot(at, y, markersize=6.5, **style)
     axes.set_yticks(range(len(rows)), labels)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(LESS)
+    axes.set(xlabel="nats per token, less is better", ylim=(len(rows) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")
-
-
-def _rings(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
-    """Single trainings."""
-    axes.scatter(x, y, s=16, facecolors="none", edgecolors=colour)
 
 
 def curves(tables: Tables) -> Figure:
@@ -156,11 +145,10 @@ def _curves(points: pd.DataFrame, name: str, axes: Axes) -> None:
     shown = points[points["at"] >= CUT * points["at"].max()]
     low, high = shown["low"].min(), shown["high"].max()
     room = 0.06 * (high - low) or 0.05
-    axes.set_ylim(low - room, high + room)
+    axes.set(xlabel=name, ylabel=LOSS, ylim=(low - room, high + room))
     axes.set_xlim(left=0)
     if points["at"].max() >= SHORT_FROM:
         drawing.show_short(axes.xaxis)
-    axes.set(xlabel=name, ylabel=LOSS)
 
 
 def scales(table: pd.DataFrame, singles: pd.DataFrame) -> Figure:
@@ -187,17 +175,16 @@ def _scales(table: pd.DataFrame, singles: pd.DataFrame, axes: Axes) -> None:
         losses = mine["val_loss"].astype(float)
         axes.plot(mine["scale"], losses, label=arm, markersize=6, **style)
         rings = singles[singles["base"] == arm]
-        _rings(axes, list(rings["scale"]), list(rings["val_loss"]), style["color"])
+        axes.scatter(rings["scale"], rings["val_loss"], edgecolors=style["color"], **RINGS)
     at = sorted(set(table["scale"]))
-    axes.set_xscale("log")
+    axes.set(xlabel="initial scale", ylabel=LOSS, xscale="log")
     axes.set_xticks(at, [f"{scale:g}" for scale in at])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="initial scale", ylabel=LOSS)
 
 
 def ablation(table: pd.DataFrame) -> Figure:
     """Difference of each subset of learned parameters to all of them learned."""
-    table = table[table["val_loss"].notna()]
+    table = table.dropna(subset="val_loss")
     label = "the damped sine with some of its parameters frozen"
     if table.empty:
         return compose(label, {}, "No arm was trained with parameters of its sine frozen.")
@@ -248,6 +235,5 @@ def _learned(rows: pd.DataFrame, letter: str, axes: Axes) -> None:
         axes.hlines(means["before"], x - 0.12, x + 0.12, color=QUIET, linewidth=2)
         axes.vlines(x, means["low"], means["high"], color=style["color"], linewidth=1.4)
         axes.plot(x, means["after"], label=arm, linestyle="", markersize=5, **style)
-    axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
-    axes.set_xlim(-0.5, len(layers) - 0.5)
-    axes.set(xlabel="layer", ylabel=letter)
+    axes.set_xticks(range(len(layers)), layers)
+    axes.set(xlabel="layer", ylabel=letter, xlim=(-0.5, len(layers) - 0.5))

@@ -33,7 +33,6 @@ TRAINED_BOUND = 1e-6
 """Of a finished training, in float64 on its own device. Wider, as training may make weights large,
 which multiply a rounding; a future that helps to predict moves logits by 1e-2."""
 
-
 Output = tuple[Mapping[str, torch.Size], Tensor]
 """Of an arm at the setting that all have in common, all parameters noisy: the shapes of its
 parameters by name, and its logits (1, T, V) in float64."""
@@ -72,14 +71,13 @@ def _noisy(network: ModelConfig, config: ShootoutConfig) -> Transformer:
 
 def _worst_leak(name: str, noisy: float, records: Sequence[TrainingRecord]) -> Measure:
     """Of an arm, the leak that comes nearest to its bound, or goes farthest beyond."""
-    found = [("with noisy parameters", noisy, NOISY_BOUND)]
-    found += [
-        (f"as trained with seed {record.seed}", record.leak, TRAINED_BOUND)
-        for record in records
-        if record.arm == name and record.final and record.leak is not None
-    ]
     why = "rounding moves less"
-    measures = [Measure(name=name, value=value, bound=b, why=why) for name, value, b in found]
+    measures = [Measure(name="with noisy parameters", value=noisy, bound=NOISY_BOUND, why=why)]
+    measures += [
+        Measure(name=f"as trained with seed {r.seed}", value=r.leak, bound=TRAINED_BOUND, why=why)
+        for r in records
+        if r.arm == name and r.final and r.leak is not None
+    ]
     return max(measures, key=lambda measure: measure.bound_ratio)
 
 

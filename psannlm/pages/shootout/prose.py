@@ -37,13 +37,8 @@ HEADLINES: Mapping[tuple[str, str], str] = {
 
 def answer(tables: Tables, config: ShootoutConfig) -> str:
     """What the run found, in five lines at most; every number is taken from its tables."""
-    return _bullets(
-        _terms(tables["runs.csv"], config),
-        _per_token(tables, config),
-        _per_budget(tables, config),
-        _per_byte(tables, config),
-        _exceptions(tables),
-    )
+    parts = (_terms, _per_token, _per_budget, _per_byte, _exceptions)
+    return _bullets(*(part(tables, config) for part in parts))
 
 
 def _bullets(*lines: str) -> str:
@@ -55,10 +50,9 @@ def has_verdict(config: ShootoutConfig) -> bool:
     return len(config.seeds) >= FEWEST_SEEDS and config.preset != "smoke"
 
 
-def _terms(runs: pd.DataFrame, config: ShootoutConfig) -> str:
+def _terms(tables: Tables, config: ShootoutConfig) -> str:
     """What was compared on what; that it settles nothing, where it does not."""
-    n = len(config.seeds)
-    tokens = runs["train_tokens"].dropna()
+    n, tokens = len(config.seeds), tables["runs.csv"]["train_tokens"].dropna()
     each = f", {tokens.max():,.0f} tokens a training" if len(tokens) else ""
     said = (
         f"{_count(n, 'seed')} an arm{each}, of the corpus `{PurePath(config.corpus).stem}`; "
@@ -117,24 +111,22 @@ def _per_budget(tables: Tables, config: ShootoutConfig) -> str:
     heads = {name: f"{name} {config.baseline}:" for name in ("below", "above", UNKNOWN_SIDE)}
     known = {row["base"] for row in compared(tables)}
     matched = [row for row in plain_rows(tables["matched.csv"]) if row["base"] in known]
-    said = []
+    said: list[str] = []
     for budget, name in (("flops", "FLOP"), ("seconds", "second")):
         if rows := [row for row in matched if row["budget"] == budget]:
             sides = ", ".join(_grouped(rows, heads, side, config))
-            said.append(f"per {name} (each cut at {amount(budget, rows[0]['amount'])}), {sides}")
-    together = "; ".join(said)
-    return f"{together[:1].upper()}{together[1:]}." if said else ""
+            per = "per" if said else "Per"
+            said.append(f"{per} {name} (each cut at {amount(budget, rows[0]['amount'])}), {sides}")
+    return f"{'; '.join(said)}." if said else ""
 
 
 def side(row: Row) -> str:
     """On which side of the baseline an arm lies at an equal budget, if its interval says so."""
-    is_known = row["difference_low"] is not None and row["n_seeds"] >= FEWEST_SEEDS
-    if is_known and abs(row["difference"]) > SMALLEST_EFFECT:
-        if row["difference_high"] < 0:
-            return "below"
-        if row["difference_low"] > 0:
-            return "above"
-    return UNKNOWN_SIDE
+    low, high = row["difference_low"], row["difference_high"]
+    is_small = abs(row["difference"]) <= SMALLEST_EFFECT
+    if is_small or low is None or row["n_seeds"] < FEWEST_SEEDS or low <= 0 <= high:
+        return UNKNOWN_SIDE
+    return "below" if high < 0 else "above"
 
 
 def _per_byte(tables: Tables, config: ShootoutConfig) -> str:
@@ -155,7 +147,7 @@ def _per_byte(tables: Tables, config: ShootoutConfig) -> str:
     return f"Per byte of memory: peaks against the {mine:.3f} GB of {config.baseline}: {said}."
 
 
-def _exceptions(tables: Tables) -> str:
+def _exceptions(tables: Tables, _: ShootoutConfig) -> str:
     """Arms that are one network, arms without a place, trainings that failed."""
     said = []
     for row in plain_rows(tables["summary.csv"]):
@@ -176,14 +168,9 @@ def _count(n: int, what: str) -> str:
 
 def reading(tables: Tables, config: ShootoutConfig) -> str:
     """How to read the tables: gates, grids, what arms have in common, and what is left out."""
-    rows = plain_rows(tables["summary.csv"])
-    return _bullets(
-        _gates(plain_rows(tables["gates.csv"])),
-        *_tuned(rows, config),
-        _widths(rows, config),
-        _speed(config),
-        *_left_out(rows),
-    )
+    gates, rows = (plain_rows(tables[name]) for name in ("gates.csv", "summary.csv"))
+    shared = _shared(rows, config)
+    return _bullets(_gates(gates), *_tuned(rows, config), *shared, *_left_out(rows))
 
 
 def _gates(gates: Sequence[Row]) -> str:
@@ -215,49 +202,43 @@ def _tuned(rows: Sequence[Row], config: ShootoutConfig) -> Iterator[str]:
         f"arms whose nonlinearity has an initial f, learning rates {scaled_rates} with f "
         f"{frequencies}. What lies between or beyond was not tried."
     )
-    edges = [
+    if edges := [
         f"{row['base']} (learning rate {row['learning_rate']:g}"
         + (")" if row["sine_frequency"] is None else f", f {row['sine_frequency']:g})")
         for row in rows
         if row["grid_edge"]
-    ]
-    if edges:
+    ]:
         yield (
             f"**At the edge** of their grids: {', '.join(edges)}. A better setting may lie beyond, "
             "so these arms may be shown worse than they are."
         )
 
 
-def _widths(rows: Iterable[Row], config: ShootoutConfig) -> str:
-    """What arms have in common, and what they have not."""
+def _shared(rows: Iterable[Row], config: ShootoutConfig) -> Iterator[str]:
+    """What arms have in common, and what they have not; what a shared machine says of speed."""
     column = "n_parameters" if config.match == "width" else "d_mlp"
     sizes = ", ".join(f"{row['base']} {number(row[column], ',.0f')}" for row in rows)
     if config.match == "width":
-        return f"**Width** is equal, d_mlp {config.d_mlp:,}; parameters are not: {sizes}."
-    return (
-        f"**Parameters** are as many as those of {config.baseline}, as near as d_mlp can come: "
-        f"{sizes}. FLOPs and time are not equal."
-    )
-
-
-def _speed(config: ShootoutConfig) -> str:
-    """What trainings that share a machine say of speed."""
+        yield f"**Width** is equal, d_mlp {config.d_mlp:,}; parameters are not: {sizes}."
+    else:
+        yield (
+            f"**Parameters** are as many as those of {config.baseline}, as near as d_mlp can come: "
+            f"{sizes}. FLOPs and time are not equal."
+        )
     if config.scheduler:
-        return "**Speed** is that of the workers that trained: arms are comparable if these are."
-    if config.cells_at_once < 2:
-        return ""
-    return (
-        f"**Speed** is that of trainings that ran {config.cells_at_once} at a time: what one of "
-        "them gets of the machine depends on its neighbours, which are of all arms in turn."
-    )
+        yield "**Speed** is that of the workers that trained: arms are comparable if these are."
+    elif config.cells_at_once > 1:
+        yield (
+            f"**Speed** is that of trainings that ran {config.cells_at_once} at a time: what one "
+            "of them gets of the machine depends on its neighbours, which are of all arms in turn."
+        )
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:
     """Why an arm has no place, or fewer seeds."""
     for row in rows:
-        if row["refused"]:
-            said = f"**{row['base']}** has no place: {row['refused']}."
-            yield f"{said} Its numbers are shown, not compared."
+        if why := row["refused"]:
+            yield f"**{row['base']}** has no place: {why}. Its numbers are shown, not compared."
     if short := [f"{row['base']} {row['n_failed']:.0f}" for row in rows if row["n_failed"]]:
         yield (
             f"**Failed** of the compared trainings: {', '.join(short)}. Means are over those that "
@@ -289,10 +270,9 @@ def _gains(tables: Tables, config: ShootoutConfig) -> str:
     contrasts = plain_rows(tables["gain"])
     if lacking := _lacking(rows):
         return f"Whether the sine's advantage is gain alone is not answered here: {lacking}."
-    if config.baseline == PLAIN:  # the leaderboard's verdicts are corrected for all arms
-        for row in contrasts:
-            if row["other"] == PLAIN:
-                row["verdict"] = rows[row["base"]]["verdict"]
+    for row in contrasts:
+        if config.baseline == row["other"] == PLAIN:  # the leaderboard's are corrected for all arms
+            row["verdict"] = rows[row["base"]]["verdict"]
     decided = has_verdict(config)
     verdicts = [_called(row["verdict"]) for row in contrasts]
     whole, rest, alone = (
@@ -315,13 +295,13 @@ def _gains(tables: Tables, config: ShootoutConfig) -> str:
 
 def _lacking(rows: Mapping[str, Row]) -> str:
     """What the comparison lacks; nothing if all three arms can be compared."""
-    said = []
-    for name in (SINE, SCALED, PLAIN):
-        if name not in rows:
-            said.append(f"{name} was not compared; `base` must name it")
-        elif rows[name]["refused"]:
-            said.append(f"{name} is refused a place, {rows[name]['refused']}")
-    return "; ".join(said)
+    return "; ".join(
+        f"{name} is refused a place, {rows[name]['refused']}"
+        if name in rows
+        else f"{name} was not compared; `base` must name it"
+        for name in (SINE, SCALED, PLAIN)
+        if name not in rows or rows[name]["refused"]
+    )
 
 
 def _called(verdict: str) -> str:
@@ -333,12 +313,10 @@ def _scales(scales: pd.DataFrame, config: ShootoutConfig) -> str:
     """What the initial scale alone changes in each arm, and the arms at their best scales."""
     said, best = [], []
     for name in (SINE, SCALED, PLAIN):
-        rows = scales[(scales["base"] == name) & scales["val_loss"].notna()]
-        losses = dict(zip(rows["scale"], rows["val_loss"].astype(float), strict=True))
-        if losses:
-            scale = min(losses, key=losses.__getitem__)
-            best.append(f"{name} {losses[scale]:.4f}")
-            said.append(_best_scale(name, scale, losses))
+        mine = scales[scales["base"] == name].set_index("scale")["val_loss"].dropna().astype(float)
+        if len(mine):
+            best.append(f"{name} {mine.min():.4f}")
+            said.append(_best_scale(name, mine))
     if not said:
         return ""
     return (
@@ -347,15 +325,14 @@ def _scales(scales: pd.DataFrame, config: ShootoutConfig) -> str:
     )
 
 
-def _best_scale(name: str, best: float, losses: Mapping[float, float]) -> str:
+def _best_scale(name: str, losses: "pd.Series[float]") -> str:
     """An arm at its best scale, f or a factor of the initial weights, against scale 1."""
     pattern = "{:g} × init_std" if name == PLAIN else "f = {:g}"
-    at, one = pattern.format(best), pattern.format(1.0)
-    if best == 1.0:
-        return f"{name} is best at {at} itself"
-    if 1.0 not in losses:
-        return f"{name} is best at {at}"
-    return f"{name} is {losses[1.0] - losses[best]:.4f} nats better at {at} than at {one}"
+    best = losses.idxmin()
+    at, one = pattern.format(best), pattern.format(1)
+    if best == 1 or 1 not in losses:
+        return f"{name} is best at {at}{' itself' if best == 1 else ''}"
+    return f"{name} is {losses[1] - losses.min():.4f} nats better at {at} than at {one}"
 
 
 def found(rows: Iterable[Row]) -> str:

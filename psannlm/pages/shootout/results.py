@@ -1,8 +1,10 @@
 """The trainings of a shootout by what they are for, and the rows of all tables."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -31,11 +33,10 @@ SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"  # scaled: with the sine
 Curve = list[tuple[float, float]]  # amounts spent so far, each with the loss that was reached
 FEWEST_VALUES = 3  # of a dimension of a grid that has ends and something between them
 
-MEANS = (
+MEANS = (  # columns of an arm's row that are means over its finished trainings
     "val_bits_per_byte", "val_top1_acc", "test_loss", "test_bits_per_byte", "train_tokens_per_s",
     "train_seconds", "train_tokens", "train_flops", "n_parameters", "d_mlp", "peak_cuda_mem_gb",
 )  # fmt: skip
-"""Columns of an arm's row that are means over its finished trainings."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,8 @@ def on_edge(arm: Arm, setting: Setting, config: ShootoutConfig) -> bool:
 
 def tuned(name: str, setting: Setting, config: ShootoutConfig) -> dict[str, float | None]:
     """What a tuning varies; an arm whose nonlinearity has no initial frequency states none."""
-    scaled = is_scaled(all_arms()[name], config)
-    return {
-        "learning_rate": setting.learning_rate,
-        "sine_frequency": setting.sine_frequency if scaled else None,
-    }
+    frequency = setting.sine_frequency if is_scaled(all_arms()[name], config) else None
+    return {"learning_rate": setting.learning_rate, "sine_frequency": frequency}
 
 
 def run_row(record: TrainingRecord, config: ShootoutConfig) -> dict[str, Any]:
@@ -204,8 +202,7 @@ def _compared(found: Comparison) -> dict[str, Any]:
     return {
         "verdict": found.verdict,
         **ends("difference", found.seeds),
-        "documents_low": found.documents.low,
-        "documents_high": found.documents.high,
+        **ends("documents", found.documents),
         "p": found.p,
         "p_holm": found.p_holm,
         **ends("test_difference", found.test),
@@ -217,10 +214,9 @@ def loss_columns(losses: Mapping[int, float]) -> dict[str, Any]:
     return {"n_seeds": len(losses), **ends("val_loss", comparison.paired(list(losses.values())))}
 
 
-def ends(name: str, difference: Difference) -> dict[str, float]:
+def ends(name: str, found: Difference) -> dict[str, float]:
     """A difference with its interval, as three columns."""
-    low, high = difference.low, difference.high
-    return {name: difference.mean, f"{name}_low": low, f"{name}_high": high}
+    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def tuning_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
@@ -267,24 +263,18 @@ def ablation_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
         yield rows[-1] | {"verdict": "baseline"}
 
 
-def scale_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
+def scale_rows(trainings: Trainings) -> list[dict[str, Any]]:
     """One row per arm and initial scale, with those of compared trainings, and its losses."""
-    config = trainings.config
-    for name in config.scale_arms:
-        for scale in config.scales if name in trainings.chosen else ():
+    config, rows = trainings.config, []
+    for name, scale in itertools.product(config.scale_arms, config.scales):
+        if name in trainings.chosen:
             setting = plan.scaled(all_arms()[name], config, trainings.chosen[name], scale)
             records = _side(name, setting, trainings)
             losses = by_seed(records)
             row = {"base": name, "scale": scale, "learning_rate": setting.learning_rate}
             row |= {"n_failed": len(records) - len(losses), "losses": losses}
-            yield row | loss_columns(losses)
-
-
-def scale_seed_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
-    """One row per training behind the means of the scales."""
-    for row in scale_rows(trainings):
-        for seed, loss in row["losses"].items():
-            yield row | {"seed": seed, "val_loss": loss}
+            rows.append(row | loss_columns(losses))
+    return rows
 
 
 def _side(name: str, setting: Setting, trainings: Trainings) -> list[TrainingRecord]:
@@ -302,10 +292,10 @@ def matched_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     """
     points = [row for row in item_rows("curve", trainings) if row["base"] in trainings.fit]
     for budget in ("tokens", "flops", "seconds"):
-        curves: dict[tuple[str, int], Curve] = {}
-        for row in points:
-            curve = curves.setdefault((row["base"], row["seed"]), [])
-            curve.append((float(row[budget]), row["val_loss"]))
+        curves: dict[tuple[str, int], Curve] = {
+            key: [(float(row[budget]), row["val_loss"]) for row in rows]
+            for key, rows in itertools.groupby(points, itemgetter("base", "seed"))
+        }
         if (amount := common_budget(list(curves.values()))) is None:
             continue
         losses: dict[str, dict[int, float]] = {}

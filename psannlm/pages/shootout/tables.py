@@ -20,7 +20,6 @@ SURE = f"{CONFIDENCE:.0%}"  # how often an interval holds what it is for
 SIGNED = "+.4f"  # format of differences
 SHARES = ("acc", "exact_match")  # metrics of lm-eval that are shares of right answers begin so
 BUDGETS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}  # as people call them
-
 FIRST = ("val_loss", "val_ppl", "val_top1_acc", "train_tokens_per_s", "peak_cuda_mem_gb")
 """Names that open metrics.json."""
 
@@ -41,12 +40,6 @@ def arm_cell(row: Mapping[str, Any]) -> str:
 def verdict_cell(row: Mapping[str, Any]) -> str:
     """The verdict, or why the arm was refused."""
     return f"refused: {row['refused']}" if row["refused"] else row["verdict"] or UNKNOWN
-
-
-def time_cell(row: Mapping[str, Any]) -> str:
-    """The time of the training, or that it is unknown."""
-    seconds = row["train_seconds"]
-    return UNKNOWN if seconds is None else duration(seconds)
 
 
 def seeds_cell(row: Mapping[str, Any]) -> str:
@@ -100,6 +93,10 @@ P = Column("p", "Chance of such a difference if there were none, over seeds.")
 P_HOLM = Column(
     "p_holm", "The same, corrected by Holm for all subsets of the arm.", "", "p (Holm)", ".3g"
 )
+TIME = records.TRAIN_SECONDS.but(
+    heading="time",
+    cell=lambda row: UNKNOWN if row["train_seconds"] is None else duration(row["train_seconds"]),
+)
 TRAIN_FLOPS = Column("train_flops", "Matrix products of the whole training.", "FLOP")
 PEAK_CUDA = Column(
     "peak_cuda_mem_gb", "Most CUDA memory handed out at one time; empty on a CPU.", "10**9 bytes",
@@ -117,10 +114,8 @@ SUMMARY = Table(
             "place", "One more than the arms separated as better; empty if not ranked.", "",
             "place", ".0f",
         ),
-        ARM.but(cell=arm_cell),
-        table.VERDICT.but(cell=verdict_cell),
-        records.REFUSED, records.SAME_AS, N_SEEDS, table.N_FAILED,
-        LOSS, *LOSS_ENDS,
+        ARM.but(cell=arm_cell), table.VERDICT.but(cell=verdict_cell),
+        records.REFUSED, records.SAME_AS, N_SEEDS, table.N_FAILED, LOSS, *LOSS_ENDS,
         VAL_PPL.but(text="Exponential of the mean validation loss."),
         VAL_BITS.but(quantity="validation text", better="lower", headline="BMRK-04"),
         VAL_TOP1, records.TEST_LOSS,
@@ -145,10 +140,8 @@ SUMMARY = Table(
         ),
         Column("test_difference_low", "Lower end of its interval, over seeds.", "nats/token"),
         Column("test_difference_high", "Upper end of its interval, over seeds.", "nats/token"),
-        records.TRAIN_TOKENS_PER_S,
-        records.TRAIN_SECONDS.but(heading="time", unit="s", cell=time_cell),
-        records.TRAIN_TOKENS, TRAIN_FLOPS, records.N_PARAMETERS, records.D_MLP,
-        PEAK_CUDA, RATE, FREQUENCY,
+        records.TRAIN_TOKENS_PER_S, TIME, records.TRAIN_TOKENS, TRAIN_FLOPS, records.N_PARAMETERS,
+        records.D_MLP, PEAK_CUDA, RATE, FREQUENCY,
         Column(
             "grid_edge",
             "Whether the chosen setting lies at an end of its grid, along three values or more.",
@@ -172,8 +165,7 @@ RUNS = Table(
         VAL_PPL, VAL_BITS, VAL_TOP1,
         records.TEST_LOSS, TEST_PPL, TEST_BITS,
         Column("test_top1_acc", records.TOP1.format("test")),
-        records.TRAIN_LOSS, records.TRAIN_TOKENS_PER_S,
-        records.TRAIN_SECONDS.but(heading="time", cell=time_cell),
+        records.TRAIN_LOSS, records.TRAIN_TOKENS_PER_S, TIME,
         records.OVERHEAD_SECONDS, records.TRAIN_TOKENS,
         TRAIN_FLOPS.but(heading="matrix products", format=".3g"),
         records.N_PARAMETERS, records.D_MLP, records.FLOPS_PER_TOKEN, PEAK_CUDA,
@@ -193,8 +185,7 @@ RUNS = Table(
 TUNING = Table(
     "tuning.csv", "One row a tuning.",
     (
-        ARM, RATE, FREQUENCY, SEED, table.STATUS.but(heading="result"),
-        table.REASON, VAL_LOSS,
+        ARM, RATE, FREQUENCY, SEED, table.STATUS.but(heading="result"), table.REASON, VAL_LOSS,
         Column(
             "chosen", "Whether this setting was chosen for the arm.", heading="chosen",
             cell=chosen_cell,
@@ -212,8 +203,8 @@ ABLATION = Table(
     (
         table.BASE.but(heading="arm"),
         Column(
-            "learnable", "Parameters of the damped sine that learn; none, if none does.",
-            heading="learned",
+            "learnable", "Parameters of the damped sine that learn; none, if none does.", "",
+            "learned",
         ),
         N_SEEDS, VAL_LOSS, *LOSS_ENDS,
         DIFFERENCE.but(
@@ -304,8 +295,7 @@ PUBLISHED = (
 )  # fmt: skip
 RAW = (
     Table(
-        "summary.json",
-        "The arms and their trainings, with the settings that were chosen.",
+        "summary.json", "The arms and their trainings, with the settings that were chosen.",
         (
             Column("arms", "One entry an arm, with the columns of summary.csv."),
             Column("runs", "One entry a compared training, with the columns of runs.csv."),
@@ -314,8 +304,7 @@ RAW = (
     ),
     Table("runs/*/metrics.json", "One compared training.", RUNS.columns),
     Table("leaderboard.md", "The summary as a table to read.", ()),
-)
-
+)  # fmt: skip
 LAYERS = Table(
     "layers", "One row an arm and layer, means over seeds.",
     (
@@ -334,10 +323,7 @@ TASKS = Table(
         SCORES["task"], SCORES["metric"], ARM,
         Column("value", "Mean, least and most.", "", "mean (least – most)", ".4f"),
         SCORES["stderr"], SCORES["chance"], SCORES["n_items"],
-        Column(
-            "smallest", "Of shares.", heading="smallest effect they can show",
-            cell=smallest_cell,
-        ),
+        Column("smallest", "Of shares.", "", "smallest effect they can show", cell=smallest_cell),
         N_SEEDS, Column("value_low", "Least."), Column("value_high", "Most."),
     ),
     caption="Tasks of lm-eval, means over seeds",
@@ -345,8 +331,7 @@ TASKS = Table(
 FAILURES = Table(
     "failures", "One row a training that failed.",
     (
-        ARM, Column("part", "compared, tuning or control.", heading="part"), SEED, RATE,
-        FREQUENCY,
+        ARM, Column("part", "compared, tuning or control.", "", "part"), SEED, RATE, FREQUENCY,
         Column("init_std", "Deviation of the initial weights.", "", "init_std", "g"),
         Column("learned", "What the sine learns.", heading="learned"),
         table.REASON.but(heading="reason"), records.KEY.but(heading="key"), table.STATUS,
@@ -358,20 +343,16 @@ SINGLE_SCALES = Table("single scales", "", (ARM, SCALES["scale"], SEED, VAL_LOSS
 BOARD = Table(
     "leaderboard.md", "The summary as a table to read.",
     (
-        SUMMARY["place"],
-        table.BASE,
+        SUMMARY["place"], table.BASE,
         LOSS.but(heading=f"val loss, nats/token ({SURE} interval)"),
-        VAL_PPL.but(heading="val ppl"),
-        VAL_BITS.but(heading="bits/byte"),
+        VAL_PPL.but(heading="val ppl"), VAL_BITS.but(heading="bits/byte"),
         VAL_TOP1.but(format=".1%"),
         DIFFERENCE.but(heading="difference to {baseline} (interval)", unit=""),
         table.VERDICT.but(
             cell=lambda row: row["verdict"] or ("refused" if row["refused"] else UNKNOWN)
         ),
-        records.TRAIN_TOKENS_PER_S,
-        PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
-        records.N_PARAMETERS,
-        N_SEEDS,
+        records.TRAIN_TOKENS_PER_S, PEAK_CUDA.but(heading="peak CUDA, GB", unit="", format=".2f"),
+        records.N_PARAMETERS, N_SEEDS,
     ),
 )  # fmt: skip
 """Columns of leaderboard.md and README.md."""
@@ -383,19 +364,24 @@ def tabulate(found: Sequence[records.ShootoutRecord], config: ShootoutConfig) ->
     No arm has a place of which a tuning or a seed is still to come, or that no gate has examined.
     """
     trainings = results.Trainings.of(found, config)
+    scales = results.scale_rows(trainings)
     rows: Mapping[Table, Iterable[Mapping[str, Any]]] = {
         SUMMARY: results.summary_rows(trainings),
         RUNS: (results.run_row(r, config) for mine in trainings.compared.values() for r in mine),
         TUNING: results.tuning_rows(trainings),
         ABLATION: results.ablation_rows(trainings),
-        SCALES: results.scale_rows(trainings),
+        SCALES: scales,
         CURVES: results.item_rows("curve", trainings),
         MATCHED: results.matched_rows(trainings),
         LEARNED: results.item_rows("learned", trainings),
         SCORES: results.item_rows("scores", trainings),
         DOCUMENTS: results.item_rows("documents", trainings),
         records.GATES: map(vars, trainings.gates),
-        SINGLE_SCALES: results.scale_seed_rows(trainings),
+        SINGLE_SCALES: (
+            row | {"seed": seed, "val_loss": loss}
+            for row in scales
+            for seed, loss in row["losses"].items()
+        ),
         FAILURES: results.training_rows(trainings),
     }
     tables = {table.file: table.frame(made) for table, made in rows.items()}
