@@ -237,8 +237,8 @@ def finished(records: Iterable[TrainingRecord]) -> dict[int, TrainingRecord]:
 
 def by_seed(records: Iterable[TrainingRecord], loss: str = "val_loss") -> dict[int, float]:
     """That loss of the trainings that came to their end, as far as it is known."""
-    losses = {seed: getattr(record, loss) for seed, record in finished(records).items()}
-    return {seed: value for seed, value in losses.items() if value is not None}
+    ended = finished(records).items()
+    return {seed: value for seed, r in ended if (value := getattr(r, loss)) is not None}
 
 
 def _difference(mean: float, error: float, freedom: float, n: int) -> Difference:

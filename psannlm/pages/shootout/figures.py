@@ -77,7 +77,7 @@ def paired_by_seed(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Validation loss of every arm less the baseline's: a row a seed, a column an arm."""
     good = runs[runs["status"] == "ok"].astype({"val_loss": float})
     losses = good.pivot(index="seed", columns="base", values="val_loss")
-    return losses.sub(losses[baseline], axis=0) if baseline in losses else losses.iloc[:0]
+    return losses.sub(losses[baseline], axis=0)
 
 
 def _forest(rows: Sequence[Row], seeds: pd.DataFrame, axes: Axes) -> None:
@@ -88,9 +88,8 @@ def _forest(rows: Sequence[Row], seeds: pd.DataFrame, axes: Axes) -> None:
         labels.append(f"{name}\n(same as {twin})" if twin else str(name))
         if low is not None:
             axes.hlines(y + 0.2, low, row["documents_high"], color=QUIET, linewidth=2)
-        if name in seeds:
-            rings = seeds[name].dropna()
-            axes.scatter(rings, [y - 0.2] * len(rings), edgecolors=styles[name]["color"], **RINGS)
+        rings = seeds[name].dropna()
+        axes.scatter(rings, [y - 0.2] * len(rings), edgecolors=styles[name]["color"], **RINGS)
     _differences(rows, labels, axes)
 
 

@@ -18,8 +18,7 @@ from psannlm.pages.shootout.tables import BOARD, FIRST, RUNS, SUMMARY, TUNING
 def texts(tables: Tables, run: RunInfo[ShootoutConfig]) -> dict[str, str]:
     """leaderboard.md, summary.json, and metrics.json of each compared training."""
     arms, runs = tables[SUMMARY.file], plain_rows(tables[RUNS.file])
-    settings = _settings(tables, run.config)
-    summary = {"arms": plain_rows(arms), "runs": runs, "settings": settings}
+    summary = {"arms": plain_rows(arms), "runs": runs, "settings": _settings(tables, run.config)}
     metrics = {
         f"runs/{row['base']}_seed{row['seed']}/metrics.json": _json(
             {name: row[name] for name in FIRST} | row
@@ -32,7 +31,6 @@ def texts(tables: Tables, run: RunInfo[ShootoutConfig]) -> dict[str, str]:
 
 def _settings(tables: Tables, config: ShootoutConfig) -> dict[str, Any]:
     """How arms were tuned and compared, and what the tuning has chosen."""
-    names = ("learning_rate", "sine_frequency")
     return {
         "baseline": config.baseline,
         "match": config.match,
@@ -44,7 +42,7 @@ def _settings(tables: Tables, config: ShootoutConfig) -> dict[str, Any]:
             for arm in arms_of(config)
         },
         "chosen": {
-            row["base"]: {name: row[name] for name in names}
+            row["base"]: {name: row[name] for name in ("learning_rate", "sine_frequency")}
             for row in plain_rows(tables[TUNING.file])
             if row["chosen"]
         },

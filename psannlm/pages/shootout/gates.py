@@ -13,8 +13,6 @@ from torch import Tensor
 from psannlm.checks import networks
 from psannlm.checks.findings import Measure
 from psannlm.checks.networks import leak
-from psannlm.config.network import ModelConfig
-from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.arms import arms_of, network_of
 from psannlm.pages.shootout.comparison import by_seed
 from psannlm.pages.shootout.config import ShootoutConfig
@@ -39,34 +37,28 @@ parameters by name, and its logits (1, T, V) in float64."""
 
 
 def gates(config: ShootoutConfig, chosen: Chosen, records: Sequence[TrainingRecord]) -> list[Gate]:
-    """What the gates find of every arm, in the order of arms.
+    """What the gates find of every arm, in the order of arms; networks are noisy, and in float64.
 
     A leak is looked for at the setting that the tuning has chosen, else the first of the grid. Arms
     are told apart at one setting for all, that of the configuration: two that are one network may
     have been tuned to different settings. Trainings that are compared and finished tell of leaks,
     too.
     """
-    arms = arms_of(config)
-    length = min(config.context_length, LENGTH)
-    generator = torch.Generator().manual_seed(config.tuning_seed)
-    tokens = torch.randint(config.vocab_size, (1, length), generator=generator)
+    cpu, seed = torch.device("cpu"), config.tuning_seed
+    size = (1, min(config.context_length, LENGTH))
+    tokens = torch.randint(config.vocab_size, size, generator=torch.Generator().manual_seed(seed))
     leaks, outputs = {}, {}
-    for arm in arms:
+    for arm in arms_of(config):
         setting = chosen.get(arm.name, grid(arm, config)[0])
-        tuned = training_of(Cell(arm, setting, config.tuning_seed), config).network
-        leaks[arm.name] = _worst_leak(arm.name, leak(_noisy(tuned, config), tokens), records)
-        model = _noisy(network_of(arm, config), config)
+        tuned = training_of(Cell(arm, setting, seed), config).network
+        noisy = networks.perturbed(tuned, cpu, seed).double().eval()
+        leaks[arm.name] = _worst_leak(arm.name, leak(noisy, tokens), records)
+        model = networks.perturbed(network_of(arm, config), cpu, seed).double().eval()
         shapes = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
         with torch.no_grad():
             outputs[arm.name] = (shapes, model(tokens))
     first = _firsts(outputs, records)
     return [_gate(name, leaks[name], outputs, first[name]) for name in outputs]
-
-
-def _noisy(network: ModelConfig, config: ShootoutConfig) -> Transformer:
-    """The network in float64, all parameters away from where they start."""
-    cpu = torch.device("cpu")
-    return networks.perturbed(network, cpu, config.tuning_seed).double().eval()
 
 
 def _worst_leak(name: str, noisy: float, records: Sequence[TrainingRecord]) -> Measure:

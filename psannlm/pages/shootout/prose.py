@@ -78,13 +78,8 @@ def _per_token(tables: Tables, config: ShootoutConfig) -> str:
 
 def compared(tables: Tables) -> list[Row]:
     """Rows of the arms that have a difference to the baseline and are neither it nor refused."""
-    return [
-        row
-        for row in plain_rows(tables["summary.csv"])
-        if not row["refused"]
-        and row["verdict"] not in ("baseline", "A/A")
-        and row["difference"] is not None
-    ]
+    rows = [row for row in plain_rows(tables["summary.csv"]) if not row["refused"]]
+    return [row for row in rows if row["difference"] is not None and row["verdict"] != "A/A"]
 
 
 def _signed(row: Row) -> str:
@@ -92,17 +87,14 @@ def _signed(row: Row) -> str:
 
 
 def _grouped(
-    rows: Sequence[Row],
-    heads: Mapping[str, str],
-    group_of: Callable[[Row], str],
-    config: ShootoutConfig,
+    rows: Sequence[Row], heads: dict[str, str], key: Callable[[Row], str], config: ShootoutConfig
 ) -> list[str]:
     """Arms with their differences behind the heads of their groups; in one without a verdict."""
     if not has_verdict(config):
-        heads, group_of = {"": "without a verdict:"}, lambda row: ""
+        heads, key = {"": "without a verdict:"}, lambda row: ""
     groups: dict[str, list[str]] = {name: [] for name in heads}
     for row in rows:
-        groups[group_of(row)].append(f"{row['base']} {_signed(row)}")
+        groups[key(row)].append(f"{row['base']} {_signed(row)}")
     return [f"{heads[name]} {', '.join(mine)}" for name, mine in groups.items() if mine]
 
 
@@ -122,11 +114,10 @@ def _per_budget(tables: Tables, config: ShootoutConfig) -> str:
 
 def side(row: Row) -> str:
     """On which side of the baseline an arm lies at an equal budget, if its interval says so."""
-    low, high = row["difference_low"], row["difference_high"]
-    is_small = abs(row["difference"]) <= SMALLEST_EFFECT
-    if is_small or low is None or row["n_seeds"] < FEWEST_SEEDS or low <= 0 <= high:
+    low, high, n = row["difference_low"], row["difference_high"], row["n_seeds"]
+    if low is None or n < FEWEST_SEEDS or abs(row["difference"]) <= SMALLEST_EFFECT:
         return UNKNOWN_SIDE
-    return "below" if high < 0 else "above"
+    return "below" if high < 0 else "above" if low > 0 else UNKNOWN_SIDE
 
 
 def _per_byte(tables: Tables, config: ShootoutConfig) -> str:
@@ -202,12 +193,13 @@ def _tuned(rows: Sequence[Row], config: ShootoutConfig) -> Iterator[str]:
         f"arms whose nonlinearity has an initial f, learning rates {scaled_rates} with f "
         f"{frequencies}. What lies between or beyond was not tried."
     )
-    if edges := [
+    edges = [
         f"{row['base']} (learning rate {row['learning_rate']:g}"
         + (")" if row["sine_frequency"] is None else f", f {row['sine_frequency']:g})")
         for row in rows
         if row["grid_edge"]
-    ]:
+    ]
+    if edges:
         yield (
             f"**At the edge** of their grids: {', '.join(edges)}. A better setting may lie beyond, "
             "so these arms may be shown worse than they are."
