@@ -14,12 +14,11 @@ import pandas as pd
 
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.runs import Run
-from psannlm.model.bases import cost_of
-from psannlm.model.cost import Shape
 from psannlm.pages.shootout import plan
 from psannlm.pages.shootout.arms import arms_of, is_scaled
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND
+from psannlm.pages.shootout.measure import record_of
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.records import (
     STORE,
@@ -76,17 +75,18 @@ def records(
     alike: Mapping[str, str] | None = None,
     fails: Callable[[plan.Cell], bool] = lambda cell: False,
 ) -> list[TrainingRecord]:
-    """All trainings of a shootout, tunings first.
+    """All trainings of a shootout, tunings first, but for those that fail.
 
-    Args:
-        config: Of the shootout.
-        alike: Arms that give what another one gives, as equal networks do.
-        fails: Which trainings fail.
+    Arms that are `alike` another give what that one gives, as equal networks do.
     """
 
     def one(cell: plan.Cell) -> TrainingRecord:
         like = (alike or {}).get(cell.arm.name, cell.arm.name)
-        return _training(cell, config, "" if fails(cell) else like)
+        found = {"status": "failed", "reason": "ConfigError: the loss is not finite"}
+        if not fails(cell):
+            found = {"status": "ok", "reason": "", **_results(cell, config, like)}
+        found |= {"started_at": "2026-01-01T00:00:00+00:00", "device": "cpu (a test)"}
+        return record_of(plan.key_of(cell, config), cell, config, found)
 
     tuned = [one(cell) for cell in plan.distinct(plan.tunings(config), config).values()]
     later = plan.distinct(plan.after_tuning(config, plan.choose(config, tuned)), config)
@@ -129,13 +129,9 @@ def shootout_run(
     found: Sequence[Gate] | None = None,
     **changes: Any,
 ) -> Path:
-    """A sealed run folder of a made-up shootout; returns it.
+    """A sealed run folder of a made-up shootout, with changes of its configuration; returns it.
 
-    Args:
-        reports: Where it is made.
-        made: Its trainings, else those of `records`.
-        found: By the gates, else that of `gates`.
-        changes: Of the configuration.
+    Its trainings are those of `records`, its gates found what `gates` says, unless they are given.
     """
     config = shootout_config(**changes)
     run = Run.start("benchmarks", start_manifest("shootout", config), reports=reports)
@@ -149,37 +145,15 @@ def shootout_run(
     return run.folder
 
 
-def _training(cell: plan.Cell, config: ShootoutConfig, like: str) -> TrainingRecord:
-    """A training that ends as one of the arm `like` does; without one it fails."""
-    network = plan.training_of(cell, config).network
-    cost = cost_of(network, Shape(1, config.context_length))
-    shared = {
-        "key": plan.key_of(cell, config),
-        "arm": cell.arm.name,
-        "base": cell.arm.base,
-        "setting": cell.setting,
-        "seed": cell.seed,
-        "final": cell.final,
-        "started_at": "2026-01-01T00:00:00+00:00",
-        "device": "cpu (a test)",
-        "d_mlp": network.d_mlp,
-        "n_parameters": cost.n_parameters,
-        "flops_per_token": 3 * cost.model_flops // config.context_length,
-    }
-    if like:
-        return TrainingRecord(**shared, **_results(cell, config, like), status="ok", reason="")
-    reason = "ConfigError: the loss is not finite"
-    return TrainingRecord(**shared, status="failed", reason=reason)
-
-
 def _results(cell: plan.Cell, config: ShootoutConfig, like: str) -> dict[str, Any]:
+    """Of a training that ends as one of the arm `like` does."""
     draw = random.Random(f"{like} {cell.seed} {cell.setting}")
     level = 3.0 + EFFECTS.get(like, 0.0) + _of_setting(cell, config)
     level += random.Random(f"seed {cell.seed}").gauss(0, 0.02) + draw.gauss(0, 0.004)
-    documents = tuple(
+    documents = [
         DocumentLoss(n * (level + 0.2 * (i % 5 - 2) + draw.gauss(0, 0.01)), n)
         for i, n in enumerate(DOCUMENTS)
-    )
+    ]
     n_tokens = sum(document.n_tokens for document in documents)
     loss = sum(document.nats for document in documents) / n_tokens
     n_steps = 8 * config.evaluations
@@ -198,15 +172,15 @@ def _results(cell: plan.Cell, config: ShootoutConfig, like: str) -> dict[str, An
         "val_tokens": n_tokens,
         "val_bytes": round(n_tokens * BYTES_PER_TOKEN),
         "leak": LEAK,
-        "curve": tuple(_curve(config, n_steps, step_seconds, loss)),
+        "curve": _curve(config, n_steps, step_seconds, loss),
         "documents": documents,
-        "learned": tuple(_learned(cell, config, draw)),
+        "learned": _learned(cell, config, draw),
     }
     if cell.final:
         test = loss + 0.01 + draw.gauss(0, 0.002)
         found |= {"test_loss": test, "test_top1": 0.9 / test, "test_tokens": TEST_TOKENS}
         found["test_bytes"] = round(TEST_TOKENS * BYTES_PER_TOKEN)
-        found["scores"] = tuple(_scores(config, draw))
+        found["scores"] = _scores(config, draw)
     return found
 
 
@@ -226,9 +200,8 @@ def _curve(config: ShootoutConfig, n_steps: int, step_seconds: float, loss: floa
     for i in range(1, config.evaluations + 1):
         step = n_steps * i // config.evaluations
         height = (start - loss) * (math.exp(-4 * step / n_steps) - math.exp(-4))
-        points.append(
-            Point(step, step * config.batch_tokens, 0.5 + step * step_seconds, loss + height)
-        )
+        seconds = 0.5 + step * step_seconds
+        points.append(Point(step, step * config.batch_tokens, seconds, loss + height))
     return points
 
 

@@ -36,7 +36,6 @@ from psannlm.pages.shootout.tables import (
     SUMMARY,
     TASKS,
     TUNING,
-    amount,
     tabulate,
 )
 from tests.synthetic import start_manifest
@@ -510,12 +509,6 @@ def power(n: int, p: float, q: float) -> float:
 def test_the_smallest_effect_is_found_four_times_in_five(n, p):
     assert power(n, p, p + smallest_effect(n, p)) == pytest.approx(0.8, abs=0.02)
     assert smallest_effect(2, p) == math.inf
-
-
-def test_an_amount_has_its_unit():
-    assert amount("tokens", 3276800.0) == "3,276,800 tokens"
-    assert amount("flops", 1.234e15) == "1.23 PFLOP"
-    assert amount("seconds", 243.0) == "4 min 3 s"
 
 
 def test_learned_parameters_are_means_over_seeds_by_layer():
