@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from psannlm.bench.memory import saved_for_backward
+from psannlm.config.network import ModelConfig
+from psannlm.model.activations import training_memory
+from psannlm.model.saved_activations import Step
 
 
 def tensors_saved_by(step: Callable[[], object]) -> list[Tensor]:
@@ -21,6 +24,12 @@ def tensors_saved_by(step: Callable[[], object]) -> list[Tensor]:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         step()
     return saved
+
+
+def predicted_bytes(config: ModelConfig, step: Step) -> int:
+    """What `saved_by` is predicted to count of a step whose loss is taken 64 tokens at a time."""
+    memory = training_memory(config, step, 64)
+    return sum(size for kind, size in memory.items() if kind.startswith("saved: "))
 
 
 def saved_by(step: Callable[[], object], model: nn.Module) -> int:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 from networks import OPTIONS, VARIANTS, tiny, tokens_of
-from saved_bytes import peak_of, saved_by
+from saved_bytes import peak_of, predicted_bytes, saved_by
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from psannlm.config.network import ModelConfig
 from psannlm.device import autocast
 from psannlm.model import saved_activations
-from psannlm.model.activations import saved_bytes, training_memory
+from psannlm.model.activations import training_memory
 from psannlm.model.bases import BASES, build
 from psannlm.model.cost import Shape
 from psannlm.model.projection import plain_sine
@@ -22,16 +22,9 @@ from psannlm.model.saved_activations import SavedActivations, Step
 from psannlm.model.transformer import Transformer
 from psannlm.train.objective import NextToken
 
-CPU = torch.device("cpu")
 SMALL = {"d_model": 32, "n_heads": 4, "d_mlp": 80, "context_length": 40}
-MEDIUM = {
-    "vocab_size": 1000,
-    "context_length": 128,
-    "d_model": 128,
-    "n_layers": 4,
-    "n_heads": 4,
-    "d_mlp": 512,
-}
+MEDIUM = {"vocab_size": 1000, "context_length": 128, "n_layers": 4, "n_heads": 4}
+MEDIUM |= {"d_model": 128, "d_mlp": 512}
 
 
 def step_of(
@@ -48,7 +41,7 @@ def step_of(
         if variant != "plain_loss":
             found: Tensor = objective(tokens, targets)
             return found
-        with autocast(CPU, precision):
+        with autocast(tokens.device, precision):
             logits = model(tokens)
         return cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
@@ -58,9 +51,7 @@ def step_of(
 def check_saved(config: ModelConfig, shape: Shape, precision: str, variant: str) -> None:
     model, loss = step_of(config, shape, precision, variant)
 
-    predicted = saved_bytes(config, shape, precision=precision, device_type="cpu", variant=variant)
-
-    assert sum(predicted.values()) == saved_by(loss, model)
+    assert predicted_bytes(config, Step(shape, precision, "cpu", variant)) == saved_by(loss, model)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -96,12 +87,9 @@ def test_a_plain_sine_saves_less_of_what_it_does_not_learn(
 def check_peak(config: ModelConfig, shape: Shape, precision: str, variant: str) -> None:
     model, loss = step_of(config, shape, precision, variant)
 
-    memory = training_memory(
-        config, shape, precision=precision, device_type="cpu", chunk_tokens=64, variant=variant
-    )
+    memory = training_memory(config, Step(shape, precision, "cpu", variant), 64)
 
-    counted = peak_of(loss, model)
-    assert memory["peak"] == pytest.approx(counted, rel=0.1), (precision, variant)
+    assert memory["peak"] == pytest.approx(peak_of(loss, model), rel=0.1), (precision, variant)
 
 
 @pytest.mark.slow
@@ -124,28 +112,22 @@ def test_peak_where_weights_or_tokens_outweigh_the_rest(batch: int) -> None:
     check_peak(config, Shape(batch, 64), "fp32", "default")
 
 
-ON_CUDA = {"precision": "bf16", "device_type": "cuda"}
+ON_CUDA = Step(Shape(4, 24), "bf16", "cuda")
 
 
 def test_a_chunk_of_logits_is_no_larger_than_the_batch() -> None:
-    sizes = [
-        training_memory(tiny(), Shape(4, 24), **ON_CUDA, chunk_tokens=n)["logits"]
-        for n in (24, 48, 96, 192)
-    ]
+    sizes = [training_memory(tiny(), ON_CUDA, n)["logits"] for n in (24, 48, 96, 192)]
 
     assert sizes == [sizes[0], 2 * sizes[0], 4 * sizes[0], 4 * sizes[0]]
 
 
 @pytest.mark.parametrize("base", BASES)
 def test_checkpointing_lowers_saved_bytes_and_the_peak(base: str) -> None:
-    shape = Shape(4, 24)
     options = {"base": base, "n_layers": 6, "d_model": 32, "d_mlp": 128}
     off, on = (tiny(**options, grad_checkpoint=flag) for flag in (False, True))
 
-    saved = [sum(saved_bytes(config, shape, **ON_CUDA).values()) for config in (on, off)]
-    peaks = [
-        training_memory(config, shape, **ON_CUDA, chunk_tokens=16)["peak"] for config in (on, off)
-    ]
+    saved = [predicted_bytes(config, ON_CUDA) for config in (on, off)]
+    peaks = [training_memory(config, ON_CUDA, 16)["peak"] for config in (on, off)]
 
     assert saved[0] < 0.5 * saved[1]
     assert peaks[0] < peaks[1]
@@ -158,9 +140,7 @@ def test_saved_bytes_of_a_medium_network_stay_below_their_bound(
     options = {"vocab_size": 32000, "context_length": 512, "d_model": 512, "d_mlp": 2048}
     config = tiny(**options, n_layers=8, n_heads=8)
 
-    saved = saved_bytes(config, Shape(1, 512), precision=precision, device_type="cpu")
-
-    assert sum(saved.values()) / 2**20 <= bound
+    assert predicted_bytes(config, Step(Shape(1, 512), precision, "cpu")) / 2**20 <= bound
 
 
 def walked(parts: list[SavedActivations], working: list[int]) -> int:

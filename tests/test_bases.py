@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 from networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
-from saved_bytes import saved_by
+from saved_bytes import predicted_bytes, saved_by
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.model import bases, cost, saved_activations
-from psannlm.model.activations import saved_bytes
 from psannlm.model.bases import BASES, Block, base_of, build, cost_of
 from psannlm.model.cost import Cost, Shape
 from psannlm.model.mixers import Rows
@@ -206,15 +205,12 @@ def test_a_new_base_learns_decodes_and_states_what_it_costs(
     with pytest.raises(ConfigError, match="did you mean 'shortcut'"):
         build(tiny(base="shortcuts"), seed=0)
     pieces = in_pieces(model, tokens, (4, 1, 5, 2))
-    torch.testing.assert_close(
-        pieces, model(tokens), atol=1e-4, rtol=0
-    )  # float32 logits of size 10
+    # float32 logits of size 10.
+    torch.testing.assert_close(pieces, model(tokens), atol=1e-4, rtol=0)
     own = cost_of(config, Shape(2, 6))
     assert own.n_parameters == sum(parameter.numel() for parameter in model.parameters())
     assert own.flops["linear"] == 2 * (2 * 12 * 16 * 16)
     assert all(g is not None and g.any() for g in gradients(model, tokens).values())
     objective = NextToken(model, precision, 64).train()
-    predicted = saved_bytes(config, Shape(2, 12), precision=precision, device_type="cpu")
-    assert sum(predicted.values()) == saved_by(
-        lambda: objective(tokens, tokens_of(config, 2, 12, seed=3)), model
-    )
+    predicted = predicted_bytes(config, Step(Shape(2, 12), precision, "cpu"))
+    assert predicted == saved_by(lambda: objective(tokens, tokens_of(config, 2, 12, seed=3)), model)

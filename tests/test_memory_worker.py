@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from psannlm.bench import processes
-from psannlm.model.cost import training_bytes
+from psannlm.model.cost import Shape, training_bytes
+from psannlm.model.saved_activations import Step
 from psannlm.model.sine import DampedSine
 from psannlm.pages.memory import worker as memory
 from psannlm.pages.memory.worker import MemoryTask, Training
@@ -47,10 +48,11 @@ def test_the_peak_holds_weights_their_optimizer_and_what_is_saved():
     found = measure()
     parameters = list(Training(task(), CPU).model.parameters())
 
-    held = training_bytes(sum(p.numel() for p in parameters), len(parameters))
-    assert found["peak_allocated_bytes"] > held.parameters + held.optimizer + found["saved_bytes"]
+    held = training_bytes(sum(p.numel() for p in parameters))
+    outside = held["parameters"] + held["optimizer"]
+    assert found["peak_allocated_bytes"] > outside + found["saved_bytes"]
     # What backward computes on the way is of the size of what is saved.
-    assert found["peak_allocated_bytes"] < sum(held) + 3 * found["saved_bytes"]
+    assert found["peak_allocated_bytes"] < sum(held.values()) + 3 * found["saved_bytes"]
 
 
 def test_what_is_not_compared_is_timed_without_waiting_for_steady_steps(monkeypatch):
@@ -118,15 +120,11 @@ def test_a_loss_that_is_not_finite_is_a_failure(monkeypatch):
 
 
 def test_the_prediction_is_asked_for_what_is_measured(monkeypatch):
-    monkeypatch.setattr(memory, "training_memory", lambda *shape, **options: (shape, options))
+    monkeypatch.setattr(memory, "training_memory", lambda *asked: asked)
     wanted = task(checkpoint=True, precision="bf16", variant="plain_loss")
 
-    shape, options = memory.predicted(wanted)
-
-    assert shape == (wanted.config, (4, 16))
-    assert options == {
-        "precision": "bf16", "device_type": "cpu", "chunk_tokens": 8, "variant": "plain_loss"
-    }  # fmt: skip
+    step = Step(Shape(4, 16), "bf16", "cpu", "plain_loss")
+    assert memory.predicted(wanted) == (wanted.config, step, 8)
 
 
 @pytest.mark.gpu

@@ -9,42 +9,18 @@ from collections.abc import Mapping
 from psannlm.config.network import ModelConfig
 from psannlm.model import saved_activations
 from psannlm.model.bases import base_of, cost_of
-from psannlm.model.cost import Shape, training_bytes
-from psannlm.model.loss import CHUNK_TOKENS
+from psannlm.model.cost import training_bytes
 from psannlm.model.saved_activations import WIDE, SavedActivations, Step
 
 
-def saved_bytes(
-    config: ModelConfig,
-    shape: Shape,
-    *,
-    precision: str,
-    device_type: str,
-    variant: str = "default",
-) -> Mapping[str, int]:
-    """Bytes that one eager training step saves for backward, by kind.
-
-    Of all storages but those of parameters, as torch's saved-tensor hooks see them.
-    """
-    step = Step(shape, precision, device_type, variant)
-    return {kind: size for kind, size in _whole(config, step).kinds.items() if size}
-
-
-def training_memory(
-    config: ModelConfig,
-    shape: Shape,
-    *,
-    precision: str,
-    device_type: str,
-    chunk_tokens: int = CHUNK_TOKENS,
-    variant: str = "default",
-) -> Mapping[str, int]:
+def training_memory(config: ModelConfig, step: Step, chunk_tokens: int) -> Mapping[str, int]:
     """Bytes of a steady training step: forward, backward, fused AdamW, gradients freed.
 
     `parameters`, `gradients`, `optimizer`; `logits` of one chunk, or all with the plain loss, and
-    what the loss holds beside them at one time; `saved: KIND` of each kind; and `peak`, predicted,
-    of what an allocator gives out. Not all of these are there at one time. The peak is parameters
-    and optimizer state with the largest of these moments (see `SavedActivations`):
+    what the loss holds beside them at one time; `saved: KIND` of each kind, of all storages but
+    those of parameters, as torch's saved-tensor hooks see them; and `peak`, predicted, of what an
+    allocator gives out. Not all of these are there at one time. The peak is parameters and
+    optimizer state with the largest of these moments (see `SavedActivations`):
 
     - The loss: all that is saved, and the logits.
     - The backward pass of any part, above all that of the last layers, where all before them is
@@ -52,25 +28,17 @@ def training_memory(
       checkpointed block is there once more as it would be without.
     - The end of backward: all gradients.
     """
-    step = Step(shape, precision, device_type, variant)
-    whole = _whole(config, step, chunk_tokens)
-    n_parameters = cost_of(config, shape).n_parameters
-    fixed = training_bytes(n_parameters, 0)
+    whole = _embedding(config, step)
+    for layer in range(config.n_layers):
+        whole += _block(config, step, layer)
+    whole += saved_activations.norm(config, step) + _loss(config, step, chunk_tokens)
+    fixed = training_bytes(cost_of(config, step.shape).n_parameters)
     return {
-        "parameters": fixed.parameters,
-        "gradients": fixed.gradients,
-        "optimizer": fixed.optimizer,
+        **fixed,
         "logits": _logits(config, step, chunk_tokens),
         **{f"saved: {kind}": size for kind, size in whole.kinds.items() if size},
-        "peak": fixed.parameters + fixed.optimizer + whole.peak,
+        "peak": fixed["parameters"] + fixed["optimizer"] + whole.peak,
     }
-
-
-def _whole(config: ModelConfig, step: Step, chunk_tokens: int = CHUNK_TOKENS) -> SavedActivations:
-    total = _embedding(config, step)
-    for layer in range(config.n_layers):
-        total += _block(config, step, layer)
-    return total + saved_activations.norm(config, step) + _loss(config, step, chunk_tokens)
 
 
 def _embedding(config: ModelConfig, step: Step) -> SavedActivations:
@@ -83,10 +51,10 @@ def _embedding(config: ModelConfig, step: Step) -> SavedActivations:
 def _block(config: ModelConfig, step: Step, layer: int) -> SavedActivations:
     """One block; checkpointed, it saves its input alone until its backward needs the rest."""
     block = base_of(config).saved(config, step, layer)
-    if not config.grad_checkpoint:
-        return block
-    stream = saved_activations.stream(config, step)
-    return SavedActivations(stream.kinds, gradients=block.gradients, peak=block.peak)
+    if config.grad_checkpoint:
+        stream = saved_activations.stream(config, step)
+        return SavedActivations(stream.kinds, gradients=block.gradients, peak=block.peak)
+    return block
 
 
 def _loss(config: ModelConfig, step: Step, chunk_tokens: int) -> SavedActivations:

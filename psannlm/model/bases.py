@@ -18,20 +18,12 @@ from torch.nn.functional import gelu
 from psannlm.config.network import ModelConfig
 from psannlm.config.parse import nearest
 from psannlm.config.schema import ConfigError
-from psannlm.model import cost, saved_activations
+from psannlm.model import cost, saved_activations, transformer
 from psannlm.model.cost import Cost, Shape
 from psannlm.model.mixers import CausalWave, Rows, SpectralGate, wave_dilation
 from psannlm.model.saved_activations import SavedActivations, Step
 from psannlm.model.sine import DampedSine
-from psannlm.model.transformer import (
-    MLP,
-    Attention,
-    GeluScaled,
-    SwiGLU,
-    Transformer,
-    relu_squared,
-    swiglu_width,
-)
+from psannlm.model.transformer import MLP, Attention, Transformer, swiglu_width
 
 
 class Block(nn.Module):
@@ -71,13 +63,13 @@ class TransformerBlock(Block):
         self.mlp: nn.Module
         match config.mlp:
             case "swiglu":
-                self.mlp = SwiGLU(config)
+                self.mlp = transformer.SwiGLU(config)
             case "gelu":
                 self.mlp = MLP(config, gelu)
             case "relu_squared":
-                self.mlp = MLP(config, relu_squared)
+                self.mlp = MLP(config, transformer.relu_squared)
             case "gelu_scaled":
-                self.mlp = MLP(config, GeluScaled(config.d_mlp, config))
+                self.mlp = MLP(config, transformer.GeluScaled(config.d_mlp, config))
 
     def forward(self, x: Tensor, past: Rows | None = None, position: int = 0) -> Tensor:
         x = self.attend(x, past, position)
@@ -207,12 +199,7 @@ BASES: Mapping[str, type[Block]] = {
 
 
 def build(config: ModelConfig, *, seed: int, device: torch.device | str = "cpu") -> Transformer:
-    """A freshly initialised network.
-
-    Args:
-        config: Shape, base and options.
-        seed: Of the initial weights; the same on every device.
-        device: Where it is put.
+    """A freshly initialised network, its weights the same on every device.
 
     Raises:
         ConfigError: No such base.

@@ -15,31 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROWS = 256
-"""R: of 128, 256 and 512, none was faster from T = 256 to T = 2048."""
-
+ROWS = 256  # R: of 128, 256 and 512, none was faster from T = 256 to T = 2048
+# T up to which it takes three quarters of the time of torch's kernel or less. The gain shrinks and
+# compile time grows with every further block.
 LONGEST = 1024
-"""T up to which it takes three quarters of the time of torch's kernel or less.
-
-The gain shrinks and compile time grows with every further block.
-"""
-
 _FAST_PRODUCTS = torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def serves(q: Tensor) -> bool:
-    """Whether `causal_attention` is the faster choice for queries (B, H, T, K) and as many keys."""
-    return torch.compiler.is_compiling() and fits(q)
-
-
 def fits(q: Tensor) -> bool:
-    """Whether it is so in a compiled function."""
-    return (
-        q.device.type == "cpu"
-        and q.dtype == torch.bfloat16
-        and _FAST_PRODUCTS
-        and q.shape[2] <= LONGEST
-    )
+    """Whether, compiled, it is the faster choice for queries (B, H, T, K) and as many keys."""
+    fast = _FAST_PRODUCTS and q.device.type == "cpu" and q.dtype == torch.bfloat16
+    return fast and q.shape[2] <= LONGEST
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

@@ -70,9 +70,8 @@ class Cost:
 def attention(config: Architecture, shape: Shape) -> Cost:
     """Four D x D projections without bias, and two products of queries, keys and values."""
     width = config.d_model
-    needed = (
-        2 * shape.total * (shape.tokens + 1) * width
-    )  # 2 products, 2 FLOPs, T (T + 1) / 2 pairs
+    # 2 products, 2 FLOPs, T (T + 1) / 2 pairs.
+    needed = 2 * shape.total * (shape.tokens + 1) * width
     extra = ALIBI_FEATURES * config.n_heads if config.positions == "alibi" else 0
     executed = 4 * shape.total * shape.tokens * (width + extra)
     return Cost(
@@ -88,17 +87,15 @@ def attention(config: Architecture, shape: Shape) -> Cost:
 def mlp(config: Architecture, shape: Shape) -> Cost:
     """Linear(D, F) and Linear(F, D) with biases."""
     width, hidden = config.d_model, config.d_mlp
-    return Cost(
-        {"mlp": 2 * width * hidden + hidden + width}, {"mlp": 4 * shape.total * width * hidden}
-    )
+    n_parameters = 2 * width * hidden + hidden + width
+    return Cost({"mlp": n_parameters}, {"mlp": 4 * shape.total * width * hidden})
 
 
 def swiglu(config: Architecture, shape: Shape, hidden: int) -> Cost:
     """Linear(D, 2 F') and Linear(F', D) with biases, F' = `hidden`."""
     width = config.d_model
-    return Cost(
-        {"mlp": 3 * width * hidden + 2 * hidden + width}, {"mlp": 6 * shape.total * width * hidden}
-    )
+    n_parameters = 3 * width * hidden + 2 * hidden + width
+    return Cost({"mlp": n_parameters}, {"mlp": 6 * shape.total * width * hidden})
 
 
 def sine(config: Architecture, n_features: int, part: str = "mlp") -> Cost:
@@ -125,32 +122,21 @@ def gate(config: Architecture, shape: Shape) -> Cost:
 def wave(config: Architecture, shape: Shape) -> Cost:
     """L taps and a bias per channel, a sine, and Linear(D, D) without bias."""
     width, taps = config.d_model, config.wave_kernel
-    return (
-        Cost({"wave": width * taps + width})
-        + sine(config, width, part="wave")
-        + Cost(
-            {"wave": width * width},
-            {"wave": 2 * shape.total * width * width, FILTER: 2 * shape.total * width * taps},
-        )
-    )
+    flops = {"wave": 2 * shape.total * width * width, FILTER: 2 * shape.total * width * taps}
+    return sine(config, width, "wave") + Cost({"wave": width * (taps + 1 + width)}, flops)
 
 
 def ends(config: ModelConfig, shape: Shape) -> Cost:
     """Embedding, last norm and untied head."""
     size = config.vocab_size * config.d_model
-    return Cost({"embedding": size, "head": size}, {"head": 2 * shape.total * size}) + norm(
-        config.d_model
-    )
+    ends = Cost({"embedding": size, "head": size}, {"head": 2 * shape.total * size})
+    return ends + norm(config.d_model)
 
 
-class TrainingBytes(NamedTuple):
-    """Memory that a training step must hold whatever its batch, in bytes."""
+def training_bytes(n_parameters: int) -> dict[str, int]:
+    """What training holds whatever the batch: float32 weights, and two moments a weight of AdamW.
 
-    parameters: int
-    gradients: int
-    optimizer: int
-
-
-def training_bytes(n_parameters: int, n_tensors: int) -> TrainingBytes:
-    """Of float32 weights under AdamW: two moments a weight, and a float32 step count a tensor."""
-    return TrainingBytes(4 * n_parameters, 4 * n_parameters, 8 * n_parameters + 4 * n_tensors)
+    AdamW holds a step count a tensor besides, which is left out.
+    """
+    size = 4 * n_parameters
+    return {"parameters": size, "gradients": size, "optimizer": 2 * size}

@@ -4,7 +4,7 @@ Shape letters: N tokens, C tokens of a chunk, D d_model, V vocabulary.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -13,11 +13,8 @@ from torch import Tensor, library
 from psannlm.config.schema import ConfigError
 from psannlm.model.sine import wide
 
-IGNORED = -100
-"""The target that counts for nothing: `ignore_index` of torch's cross-entropy."""
-
-CHUNK_TOKENS = 1024
-"""C: smaller chunks are no faster on an idle CPU, and slower on a busy one."""
+IGNORED = -100  # the target that counts for nothing: `ignore_index` of torch's cross-entropy
+CHUNK_TOKENS = 1024  # C: smaller chunks are no faster on an idle CPU, and slower on a busy one
 
 
 def linear_cross_entropy(
@@ -56,16 +53,9 @@ def linear_cross_entropy(
     """
     _refuse(hidden, weight, targets, chunk_tokens)
     wants_gradients = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-    total, _, _ = _summed_loss(
-        hidden,
-        weight,
-        targets,
-        chunk_tokens,
-        _product_dtype(hidden),
-        wants_gradients,
-        compiled or torch.compiler.is_compiling(),
-    )
-    result: Tensor = total
+    compiled = compiled or torch.compiler.is_compiling()
+    options = chunk_tokens, _product_dtype(hidden), wants_gradients, compiled
+    result: Tensor = _summed_loss(hidden, weight, targets, *options)[0]
     return result / (targets != IGNORED).sum() if reduction == "mean" else result
 
 
@@ -75,17 +65,11 @@ def token_losses(
 ) -> tuple[Tensor, Tensor]:
     """What each token costs, and whether its target was the most likely one; no gradients.
 
-    Args:
-        hidden: (N, D).
-        weight: Of the head, (V, D).
-        targets: Token ids, (N,); -100 costs nothing and is never right.
-        chunk_tokens: C.
+    Arguments and errors are those of `linear_cross_entropy`; a target of -100 costs nothing and is
+    never right.
 
     Returns:
         Nats, (N,), float32 at least, and truth values, (N,).
-
-    Raises:
-        ConfigError: chunk_tokens is less than 1, or a shape does not fit.
     """
     _refuse(hidden, weight, targets, chunk_tokens)
     losses = hidden.new_zeros(len(targets), dtype=wide(hidden.dtype))
@@ -204,9 +188,8 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total += a @ b
 
 
-def _chunks(n_tokens: int, chunk_tokens: int) -> Iterator[slice]:
-    for start in range(0, n_tokens, chunk_tokens):
-        yield slice(start, min(start + chunk_tokens, n_tokens))
+def _chunks(n_tokens: int, chunk_tokens: int) -> list[slice]:
+    return [slice(start, start + chunk_tokens) for start in range(0, n_tokens, chunk_tokens)]
 
 
 def _product_dtype(hidden: Tensor) -> torch.dtype:
@@ -217,13 +200,7 @@ def _product_dtype(hidden: Tensor) -> torch.dtype:
 def _refuse(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int) -> None:
     if chunk_tokens < 1:
         raise ConfigError(f"chunk_tokens must be at least 1, got {chunk_tokens}")
-    shapes = tuple(hidden.shape), tuple(weight.shape), tuple(targets.shape)
-    if not (
-        hidden.dim() == weight.dim() == 2
-        and hidden.shape[1] == weight.shape[1]
-        and targets.shape == hidden.shape[:1]
-    ):
-        raise ConfigError(
-            "hidden, weight and targets must be (N, D), (V, D) and (N,), got "
-            + ", ".join(map(str, shapes))
-        )
+    x, w, t = (tuple(tensor.shape) for tensor in (hidden, weight, targets))
+    if len(x) != 2 or x[1:] != w[1:] or x[:1] != t:
+        rule = "hidden, weight and targets must be (N, D), (V, D) and (N,)"
+        raise ConfigError(f"{rule}, got {x}, {w}, {t}")

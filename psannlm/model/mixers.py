@@ -14,8 +14,7 @@ from psannlm.config.network import Architecture
 from psannlm.model.projection import project, unchanged
 from psannlm.model.sine import DampedSine
 
-Rows = dict[str, Tensor]
-"""What a layer remembers between decoding steps, by name."""
+Rows = dict[str, Tensor]  # what a layer remembers between decoding steps, by name
 
 
 def causal_convolution(
@@ -116,19 +115,15 @@ class SpectralGate(nn.Module):
             return torch.sigmoid(self.mask) @ self.to_taps
 
     def forward(self, x: Tensor, past: Rows | None = None) -> Tensor:
-        taps = self.taps() if past is None else self._remembered_taps(past)
-        y = causal_convolution(x, taps, dilation=1, past=past, name="gate")
+        remembered: Rows = {} if past is None else past
+        if "taps" not in remembered:
+            remembered["taps"] = self.taps()
+        y = causal_convolution(x, remembered["taps"], dilation=1, past=past, name="gate")
         if isinstance(self.mix, nn.Linear):
             y = project(y, unchanged, self.mix)
         elif self.mix is not None:
             y = y * self.mix.to(y.dtype)
         return y
-
-    def _remembered_taps(self, past: Rows) -> Tensor:
-        """The taps, computed at the first step only."""
-        if "taps" not in past:
-            past["taps"] = self.taps()
-        return past["taps"]
 
 
 def response_to_taps(n_fft: int) -> Tensor:

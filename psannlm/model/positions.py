@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+# Features that ALiBi adds to a head: two carry the bias, the rest keep rows aligned.
 ALIBI_FEATURES = 8
-"""Features that ALiBi adds to a head: two carry the bias, the rest keep rows aligned."""
 
 
 class Rotary(nn.Module):

@@ -77,10 +77,12 @@ class _Projection(torch.autograd.Function):
         linear: nn.Linear,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.function, ctx.autocast = function, _autocast_of(x)
+        ctx.function, kind = function, x.device.type
+        dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        ctx.autocast = kind, dtype, enabled, False  # as it is, but that it caches no weights
         # Parameters stay in memory anyway; saved, one that changes before backward is an error.
         ctx.save_for_backward(x, weight, *parameters)
-        with _autocast(ctx.autocast):
+        with torch.autocast(*ctx.autocast):
             y: Tensor = linear(function(x.detach()))
         return y
 
@@ -89,7 +91,7 @@ class _Projection(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors[:2]
         wants_x, wants_weight, wants_bias, _, _, *wants_parameters = ctx.needs_input_grad
-        with torch.enable_grad(), _autocast(ctx.autocast):
+        with torch.enable_grad(), torch.autocast(*ctx.autocast):
             source = x.detach().requires_grad_(wants_x)
             # A view, as torch's module hooks cannot be told of a leaf inside autograd.grad.
             s = ctx.function(source.view_as(source))  # (..., I)
@@ -114,14 +116,3 @@ class _Projection(torch.autograd.Function):
 
 def _parameters(function: Function) -> tuple[Tensor, ...]:
     return tuple(function.parameters()) if isinstance(function, nn.Module) else ()
-
-
-def _autocast_of(x: Tensor) -> tuple[str, torch.dtype, bool]:
-    kind = x.device.type
-    return kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
-
-
-def _autocast(state: tuple[str, torch.dtype, bool]) -> torch.autocast:
-    """Autocast as it was, but that it caches no copies of weights."""
-    kind, dtype, enabled = state
-    return torch.autocast(kind, dtype, enabled, cache_enabled=False)

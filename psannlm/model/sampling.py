@@ -10,8 +10,7 @@ from torch import Tensor
 
 from psannlm.config.schema import Number, Rule, Strict, Whole
 
-EVERY_TOKEN = 2**22
-"""As many tokens as a vocabulary may have: a `top_k` that leaves none out."""
+EVERY_TOKEN = 2**22  # as many as a vocabulary may have: a `top_k` that leaves none out
 
 
 class Sampling(Strict):
@@ -37,8 +36,7 @@ class Sampling(Strict):
     )
 
 
-GREEDY = Sampling()
-"""Always the most likely token."""
+GREEDY = Sampling()  # always the most likely token
 
 
 def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
@@ -92,11 +90,8 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
 def pick(logits: Tensor, sampling: Sampling, seen: Tensor, uniform: Tensor) -> Tensor:
     """The next token of each row: (B, V) -> (B,).
 
-    Args:
-        logits: (B, V).
-        sampling: How to choose.
-        seen: Of `penalised`, (B, V); idle without a penalty.
-        uniform: Of `draw`, (B,); idle at temperature 0.
+    `seen`, (B, V), is that of `penalised`, idle without a penalty; `uniform`, (B,), is that of
+    `draw`, idle at temperature 0.
     """
     if sampling.repetition_penalty != 1:
         logits = penalised(logits, seen, sampling.repetition_penalty)

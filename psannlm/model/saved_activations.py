@@ -12,8 +12,7 @@ from psannlm.model import cost
 from psannlm.model.cost import Shape
 from psannlm.model.positions import ALIBI_FEATURES
 
-WIDE = 4
-"""Bytes of a float32."""
+WIDE = 4  # bytes of a float32
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,8 @@ def attention(config: Architecture, step: Step) -> SavedActivations:
 def mlp(config: Architecture, step: Step, width: int, into: int, working: int) -> SavedActivations:
     """z, (N, width), before a nonlinearity, and then `into` features.
 
-    Args:
-        config: Its d_model is read.
-        step: How the step is taken.
-        width: Of z.
-        into: What the nonlinearity makes of it.
-        working: Bytes that backward holds at one time for each of the (N, into) numbers: the
-            nonlinearity computed again, its gradient, and what its own backward makes.
+    For each of the (N, into) numbers backward holds `working` bytes at one time: the nonlinearity
+    computed again, its gradient, and what its own backward makes.
     """
     weights = config.d_model * (width + into) + width + config.d_model
     held = step.n * (2 * WIDE * config.d_model + working * into) + WIDE * config.d_model * into
@@ -139,9 +133,9 @@ def sine_working(config: Architecture, step: Step) -> int:
     return step.item + WIDE * (n_wide + (2 if step.casts else 0))
 
 
-def weighted(config: Architecture, step: Step, part: str = "mlp") -> SavedActivations:
+def weighted(config: Architecture, step: Step) -> SavedActivations:
     """What a learned scalar multiplies, (N, D)."""
-    return SavedActivations(Counter({part: step.item * step.n * config.d_model}))
+    return _saved(mlp=step.item * step.n * config.d_model)
 
 
 def sine(config: Architecture, step: Step, width: int, part: str = "mlp") -> SavedActivations:
@@ -152,12 +146,10 @@ def sine(config: Architecture, step: Step, width: int, part: str = "mlp") -> Sav
     """
     if step.variant != "plain_sine":
         return SavedActivations()
-    decays, size = config.decay_mode != "none", step.n * width
-    learned = set(config.learnable)
+    size, n_small, learned = step.n * width, 2, set(config.learnable)
     needs_z = "frequency" in learned or config.decay_mode == "abs"
     n_wide = 1 + ("amplitude" in learned) + (needs_z if step.casts else 0)
-    n_small = 2
-    if decays:
+    if config.decay_mode != "none":
         n_wide += 2 + ("decay" in learned or config.decay_mode == "relu")
         n_small += 1
     numbers = WIDE * n_wide * size + step.item * size + WIDE * n_small * width
@@ -176,9 +168,8 @@ def gate(config: Architecture, step: Step) -> SavedActivations:
     results = rows if config.gate_mix == "none" else 2 * rows
     gradients = WIDE * cost.gate(config, step.shape).n_parameters
     working = gradients + WIDE * step.n * width + 3 * step.item * padded
-    copies = 0
-    if step.casts:  # of the strength and of the mix
-        copies = step.item * (1 + (width if config.gate_mix == "depthwise" else 0))
+    # Of the strength and of the mix.
+    copies = step.casts * step.item * (1 + (width if config.gate_mix == "depthwise" else 0))
     taps = (step.item + WIDE) * width * n_bins + WIDE * n_bins**2
     return _saved(working, gradients, gate=step.item * (padded + results) + taps + copies)
 

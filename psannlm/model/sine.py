@@ -135,7 +135,8 @@ class DampedSine(nn.Module):
         if self.frequency_std > 0:
             drawn = torch.empty_like(self.raw_frequency)
             drawn.normal_(self.frequency_mean, self.frequency_std, generator=generator)
-            self.raw_frequency.copy_(_softplus_inverse(drawn.abs().clamp_min(1e-3)))
+            start = drawn.abs().clamp_min(1e-3)
+            self.raw_frequency.copy_(start + torch.log(-torch.expm1(-start)))  # as `raw_parameter`
 
     @property
     def amplitude(self) -> Tensor:
@@ -173,7 +174,3 @@ def raw_parameter(n_features: int, value: float) -> nn.Parameter:
     """A parameter (F,) whose softplus is `value` everywhere."""
     # log(e^v - 1) without overflow for a large v.
     return nn.Parameter(torch.full((n_features,), value + math.log(-math.expm1(-value))))
-
-
-def _softplus_inverse(value: Tensor) -> Tensor:
-    return value + torch.log(-torch.expm1(-value))

@@ -48,11 +48,7 @@ class Attention(nn.Module):
         self.alibi = Alibi(config.n_heads) if alibi else None
 
     def forward(
-        self,
-        x: Tensor,
-        past: Rows | None = None,
-        position: int = 0,
-        norm: Function = unchanged,
+        self, x: Tensor, past: Rows | None = None, position: int = 0, norm: Function = unchanged
     ) -> Tensor:
         qkv = project(x, norm, self.to_qkv)
         qkv = qkv.view(*x.shape[:-1], 3, self.n_heads, -1)  # (B, T, 3, H, K)
@@ -79,7 +75,7 @@ class Attention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         new, total = q.shape[2], k.shape[2]
-        if new == total and blockwise.serves(q):
+        if new == total and torch.compiler.is_compiling() and blockwise.fits(q):
             return blockwise.causal_attention(q, k, v, self.scale)
         mask = None
         if 1 < new < total:
@@ -102,9 +98,7 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two projections and, between them, a nonlinearity; `forward` applies a `norm` first.
 
-    Args:
-        config: Its d_model and d_mlp are read.
-        nonlinearity: Of F features; made anew for each layer, as what it learns must not be shared.
+    The nonlinearity is made anew for each layer, as what it learns must not be shared.
 
     Shape:
         (B, T, D) -> (B, T, D)
@@ -183,12 +177,8 @@ class GeluScaled(nn.Module):
 class Transformer(nn.Module):
     """Embedding, blocks, norm and an untied head.
 
-    Args:
-        config: Shape and options.
-        block: Makes the block of a layer from the configuration and the layer's number.
-
-    Raises:
-        ValueError: On use, if a sequence is longer than context_length.
+    Each layer's block is made from the configuration and the layer's number. A sequence that is
+    longer than context_length is a ValueError.
 
     Shape:
         (B, T) token ids -> (B, T, V) logits

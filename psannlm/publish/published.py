@@ -372,7 +372,7 @@ def cost_of_pass(conditions: Conditions) -> tuple[Cost, int]:
 
 def held_mib(n_parameters: int) -> float:
     """What float32 weights, gradients and AdamW's moments take at least, in MiB."""
-    return sum(training_bytes(n_parameters, 0)) / MIB
+    return sum(training_bytes(n_parameters).values()) / MIB
 
 
 def peak_of(conditions: Conditions, precision: str) -> float:

@@ -16,6 +16,7 @@ from psannlm.device import peak_resident_bytes, resident_bytes, select_device
 from psannlm.model.activations import training_memory
 from psannlm.model.bases import build
 from psannlm.model.projection import plain_sine
+from psannlm.model.saved_activations import Step
 from psannlm.model.transformer import Transformer
 from psannlm.pages.memory.records import PLAIN_LOSS, PLAIN_SINE
 from psannlm.train.objective import NextToken
@@ -33,14 +34,9 @@ class MemoryTask(steps.NetworkTask):
 
 def predicted(task: MemoryTask) -> Mapping[str, int]:
     """Bytes by construction: parameters, gradients, optimizer, logits, peak, `saved: KIND`."""
-    return training_memory(
-        task.config,
-        task.shape,
-        precision=task.precision,
-        device_type=select_device(task.device).type,
-        chunk_tokens=task.chunk_tokens,
-        variant=task.variant,
-    )
+    device_type = select_device(task.device).type
+    step = Step(task.shape, task.precision, device_type, task.variant)
+    return training_memory(task.config, step, task.chunk_tokens)
 
 
 class Training:

@@ -116,7 +116,8 @@ class Sides:
     def run(self, side: str, network: ModelConfig, **asked: Any) -> list[dict[str, Any]]:
         """What a fresh process tells of each mode that is asked for; a failure has its reason."""
         device, started_at = select_device(self.config.device), utc_now().isoformat()
-        values = self.config.model_dump(include=SETTINGS | {"prompt_tokens", "new_tokens"})
+        fields = SETTINGS | {"batch_tokens", "prompt_tokens", "new_tokens"}
+        values = self.config.model_dump(include=fields)
         values |= {"device": device.type, "model": network.model_dump()}
         task = SideTask(python="", **values | asked)
         python = reason = ""
@@ -195,12 +196,8 @@ def compare(
     """Yield the records of every cell, from a fresh process, then of each check of the protocol.
 
     A package that cannot be installed is a failed record of each of its cells; ours are measured
-    all the same.
-
-    Args:
-        config: What to measure; the protocol too if its `protocol_batch_tokens` names batches.
-        done: Keys of records that an interrupted run has already.
-        cells: What is measured of it; all cells if not given.
+    all the same. What is `done`, by the keys of its records, is left out; `cells` are all of the
+    plan if not given.
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder:
         sides = Sides(config, Path(folder))
@@ -216,16 +213,11 @@ def compare(
 
 
 def _measure(cell: Cell[Setting], sides: Sides) -> Iterator[PeerCell]:
-    config, asked = sides.config, cell.setting
-    rows = sides.run(
-        asked.side,
-        config.network_of(asked.base),
-        batch_tokens=config.batch_tokens,
-        setting=asked.setting,
-        precision=asked.precision,
-        modes=config.work,
-    )
-    known = asked._asdict() | {"repeat": cell.repeat, "order": cell.order}
+    config = sides.config
+    side, base, setting, precision = cell.setting
+    network = config.network_of(base)
+    rows = sides.run(side, network, setting=setting, precision=precision, modes=config.work)
+    known = cell.setting._asdict() | {"repeat": cell.repeat, "order": cell.order}
     known |= {"batch_tokens": config.batch_tokens, "context_length": config.context_length}
     for row in rows:
         found = row | {"seconds": tuple(row.get("seconds", ()))}
@@ -235,14 +227,9 @@ def _measure(cell: Cell[Setting], sides: Sides) -> Iterator[PeerCell]:
 def _repeat(one: Repetition, sides: Sides) -> Iterator[ProtocolCell]:
     check = CHECKS[one.check]
     context_length = check.context_length(one.batch_tokens)
-    [row] = sides.run(
-        one.side,
-        sides.config.network_of(one.base, **check.shape, context_length=context_length),
-        batch_tokens=one.batch_tokens,
-        setting="defaults",
-        precision=check.precision,
-        modes=(one.check,),
-    )
+    network = sides.config.network_of(one.base, **check.shape, context_length=context_length)
+    asked = {"batch_tokens": one.batch_tokens, "precision": check.precision, "modes": (one.check,)}
+    [row] = sides.run(one.side, network, setting="defaults", **asked)
     known = one._asdict() | {name: row[name] for name in ("status", "started_at")}
     for measure in check.measures:
         value, lacking = row.get("values", {}).get(measure, (None, ""))

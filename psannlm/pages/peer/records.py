@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Literal
 
+from psannlm.evidence import store
 from psannlm.evidence import table as shared
-from psannlm.evidence.store import (
-    RecordStore,
-    TimedRecords,
-    about,
-    columns_of,
-    fields_of_csv,
-    records_csv,
-)
+from psannlm.evidence.store import RecordStore, TimedRecords, about
 from psannlm.evidence.table import Column, Table
 from psannlm.files import MIB
 from psannlm.pages.peer.config import PeerConfig
@@ -145,7 +139,7 @@ CELLS = COMPARED.cells.file
 PROTOCOL_RECORDS = Table(
     "protocol_records.csv",
     "One row a process of the original's own protocol and measure.",
-    columns_of(ProtocolCell),
+    store.columns_of(ProtocolCell),
 )
 
 
@@ -158,12 +152,14 @@ def split(records: Sequence[AnyCell]) -> tuple[list[PeerCell], list[ProtocolCell
 def to_texts(records: Sequence[AnyCell]) -> dict[str, str]:
     """The comparison as two files, the protocol as a third."""
     cells, protocol = split(records)
-    return COMPARED.texts(cells) | {PROTOCOL_RECORDS.file: records_csv(PROTOCOL_RECORDS, protocol)}
+    return COMPARED.texts(cells) | {
+        PROTOCOL_RECORDS.file: store.records_csv(PROTOCOL_RECORDS, protocol)
+    }
 
 
 def from_texts(texts: Mapping[str, str]) -> list[AnyCell]:
     """The records whose files these are."""
-    protocol = fields_of_csv(ProtocolCell, texts[PROTOCOL_RECORDS.file])
+    protocol = store.fields_of_csv(ProtocolCell, texts[PROTOCOL_RECORDS.file])
     return [*COMPARED.records(texts), *(ProtocolCell(**fields) for fields in protocol)]
 
 

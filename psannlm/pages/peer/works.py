@@ -284,10 +284,8 @@ CHECKS: Mapping[str, Check] = {
     "GPU-04": Check(checkpointed_step, SMALL, "bf16", MEMORY, batches=(64,)),
 }
 MODES: Mapping[str, Callable[[Side, Any], Found]] = {
-    "forward": forward,
-    "train_step": train_step,
-    "generate": generate,
-    "saved": saved,
-} | {name: check.run for name, check in CHECKS.items()}
+    **{work.__name__: work for work in (forward, train_step, generate, saved)},
+    **{name: check.run for name, check in CHECKS.items()},
+}
 """Each takes the side, and the modules that both sides share, and gives what a PeerCell, or a
 ProtocolCell, needs to know; it raises whatever goes wrong."""

@@ -56,7 +56,7 @@ def _measure_network(
 ) -> tuple[dict[str, Any], Timing]:
     cost = cost_of(task.config, task.shape)
     # The weights and one set of 16-bit logits are a lower bound.
-    held = sum(training_bytes(cost.n_parameters, 0)) if training else 4 * cost.n_parameters
+    held = sum(training_bytes(cost.n_parameters).values()) if training else 4 * cost.n_parameters
     needed = held + 2 * task.shape.total * task.config.vocab_size
     processes.refuse_what_cannot_fit(needed, "weights and logits alone", device)
     compiled = task.compile and missing_compiler(device) is None

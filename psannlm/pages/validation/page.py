@@ -28,12 +28,11 @@ VALUE = Column("value", "What was found.")
 CHECK = Column("status", "Whether a check passed.", format=".0f", better="higher", compare="check")
 PASSED = Column("passed", "Checks that passed.", format=".0f", better="higher")
 
-RULES = (
+RULES = (  # what a repeated finding is judged by
     "status: the same",
     "a measure: within the bound that the check sets before it measures, as far as it was when "
     "published; how many come out the same to the last digit is shown and not judged",
 )
-"""What a repeated finding is judged by."""
 
 
 class CheckFailedError(Exception):
@@ -124,7 +123,9 @@ class ValidationPage(Page[ValidationConfig, Finding]):
 
     def numbers(self, run: Evidence) -> Iterator[Number]:
         found = list(zip(_findings(run), self.rows(run), strict=True))
-        yield from _headlines(found)
+        for check in CHECKS:
+            if mine := [(finding, row) for finding, row in found if finding.check == check]:
+                yield from _of_check(check, mine)
         yield from _history(run, found)
 
     def summary(self, numbers: Sequence[Number]) -> str:
@@ -197,14 +198,8 @@ def _again(old: Measure, new: Measure | None) -> Quantity:
     return Quantity(old.name, f"{old.value:.6g}", expected, f"{new.value:.6g}", inside)
 
 
-def _headlines(found: Sequence[tuple[Finding, Row]]) -> Iterator[Number]:
-    """Of each check the measure nearest to its bound, or furthest beyond, over all bases."""
-    for check in CHECKS:
-        if mine := [(finding, row) for finding, row in found if finding.check == check]:
-            yield from _of_check(check, mine)
-
-
 def _of_check(check: str, found: Sequence[tuple[Finding, Row]]) -> Iterator[Number]:
+    """The measure nearest to its bound, or furthest beyond, over all bases; each status counted."""
     finding, row = min(found, key=_badness)
     worst, title = finding.worst, CHECKS[check].title
     rule = "at most" if worst is None or worst.upper else "at least"

@@ -92,17 +92,13 @@ def highlights(findings: Sequence[Finding]) -> str:
         for name, value in known.items():
             if re.search(HIGHLIGHTS.get(finding.check, "$^"), name):
                 shown.setdefault((finding.check, name), {})[finding.base] = _short(value)
-    return "\n".join(
-        f"- {check}, {literal(f'{name}: {_each_base(values)}')}"
-        for (check, name), values in shown.items()
-    )
-
-
-def _each_base(values: Mapping[str, str]) -> str:
-    """The value of each base, once if it is that of all."""
-    if len(values) > 1 and len(set(values.values())) == 1:
-        return f"{next(iter(values.values()))} for all bases"
-    return "; ".join(f"{base} {value}" for base, value in values.items())
+    lines = []
+    for (check, name), values in shown.items():
+        said = "; ".join(f"{base} {value}" for base, value in values.items())
+        if len(values) > 1 and len(set(values.values())) == 1:
+            said = f"{next(iter(values.values()))} for all bases"
+        lines.append(f"- {check}, {literal(f'{name}: {said}')}")
+    return "\n".join(lines)
 
 
 def matrix(findings: Sequence[Finding]) -> str:
