@@ -75,35 +75,6 @@ def test_in_half_precision_steps_err_no_more_than_twice_as_much_as_a_full_pass(b
     assert 0 < (stepped - exact).norm() < 2 * (whole - exact).norm()
 
 
-def probabilities_of_pairs(model: Transformer, prompt: Tensor, temperature: float) -> Tensor:
-    """The joint distribution of the next two tokens, (V, V)."""
-    followed = torch.cat([prompt.expand(7, -1), torch.arange(7)[:, None]], dim=1)
-    with torch.no_grad():
-        logits = model(followed) / temperature
-    first, second = logits[0, -2].softmax(-1), logits[:, -1].softmax(-1)
-    return first[:, None] * second
-
-
-@pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
-def test_samples_follow_the_softmax_at_their_temperature(temperature: float) -> None:
-    model, n, prompt = moved(tiny()), 20_000, torch.tensor([[1, 4, 2]])
-    sampling = Sampling(temperature=temperature)
-
-    pairs = torch.stack(generate(model, prompt.repeat(n, 1), n_tokens=2, sampling=sampling))
-
-    counts = torch.bincount(pairs[:, 0] * 7 + pairs[:, 1], minlength=49).view(7, 7)
-
-    def distance(temperature: float) -> float:
-        """In total variation."""
-        exact = probabilities_of_pairs(model, prompt, temperature)
-        return (counts / n - exact).abs().sum().item() / 2
-
-    # Over 49 cells the mean distance is at most sqrt(48 / n) / 2 = 0.025, and it exceeds its mean
-    # by 0.02 with a probability of exp(-2 n 0.02^2) = 1e-7 at most (McDiarmid).
-    assert distance(temperature) < 0.045
-    assert distance(1.0) > 0.09
-
-
 @pytest.mark.parametrize("sampling", [GREEDY, EVERYTHING], ids=["greedy", "everything"])
 def test_each_row_ends_where_it_would_write_the_end_of_text(sampling: Sampling) -> None:
     model = lively({"base": "sgrpsann"})

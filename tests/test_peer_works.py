@@ -180,7 +180,7 @@ def test_what_does_not_compile_is_measured_eager_unless_memory_ran_out(work, mon
 
 @pytest.mark.parametrize("base", BASES)
 def test_our_network_is_that_of_the_task(base):
-    side = Ours(side_task(base=base))
+    side = ours(base=base)
 
     model = side.network()
 
@@ -235,9 +235,7 @@ def test_waveresnet_without_options_is_said_to_be_respsann():
         theirs(base="sgrpsann")
 
 
-each_side = pytest.mark.parametrize(
-    "side_of", [lambda **changes: Ours(side_task(**changes)), theirs]
-)
+each_side = pytest.mark.parametrize("side_of", [ours, theirs])
 
 
 @each_side
@@ -285,7 +283,7 @@ def test_the_setting_chooses_attention_and_how_to_generate(
 
 
 def test_ours_generates_all_tokens():
-    assert Ours(side_task()).generator([1, 2, 3])() == 5
+    assert ours().generator([1, 2, 3])() == 5
 
 
 def test_a_text_has_no_end_and_is_always_the_prompt():
@@ -344,7 +342,7 @@ def test_the_speed_is_that_of_one_window_after_a_warm_up(monkeypatch):
 
 
 def test_a_checkpointed_step_saves_less_than_a_plain_one_and_a_cpu_has_no_peak():
-    side = Ours(side_task())
+    side = ours()
 
     values = measured(side, "GPU-04", length=8, batch_tokens=8)["values"]
 

@@ -10,12 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu
 
 from psannlm.model.bases import build
-from psannlm.model.transformer import (
-    MLP,
-    GeluScaled,
-    SwiGLU,
-    swiglu_width,
-)
+from psannlm.model.transformer import MLP, GeluScaled, SwiGLU, swiglu_width
 
 EXACT = 1e-12  # sums of a few float64 products of size 10
 

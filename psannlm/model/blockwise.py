@@ -45,13 +45,11 @@ class _CausalAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        outputs, sums = [], []
-        for start, end in _blocks(q.shape[2]):
-            keys, values = k[:, :, :end], v[:, :, :end]
-            y, log_sum = _rows(q[:, :, start:end], keys, values, scale)
-            outputs.append(y)
-            sums.append(log_sum)
-        output, log_sums = torch.cat(outputs, 2), torch.cat(sums, 2)
+        rows = [
+            _rows(q[:, :, start:end], k[:, :, :end], v[:, :, :end], scale)
+            for start, end in _blocks(q.shape[2])
+        ]
+        output, log_sums = (torch.cat(parts, 2) for parts in zip(*rows, strict=True))
         ctx.save_for_backward(q, k, v, output, log_sums)
         ctx.scale = scale
         return output

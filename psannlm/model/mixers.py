@@ -50,11 +50,7 @@ def causal_convolution(
 
 
 class CausalWave(nn.Module):
-    """W * s(causal depthwise convolution of x), s a damped sine.
-
-    Args:
-        config: Its d_model, wave_kernel, wave_dilation_growth and sine fields are read.
-        layer: Number of the layer, from 0; its dilation is growth ** (layer mod 4).
+    """W * s(causal depthwise convolution of x), s a damped sine, its dilation that of the layer.
 
     Shape:
         (B, T, D) -> (B, T, D)
@@ -78,19 +74,16 @@ class CausalWave(nn.Module):
 
 
 def wave_dilation(config: Architecture, layer: int) -> int:
-    """Dilation of the wave of a layer, in tokens: it grows over four layers, then starts again."""
+    """Of the wave of a layer, from 0, in tokens: it grows over four layers, then starts again."""
     return int(config.wave_dilation_growth ** (layer % 4))
 
 
 class SpectralGate(nn.Module):
     """A causal filter per channel whose frequency response has a learned real part in (0, 1).
 
-    The response is g = sigmoid(mask) over the n/2 + 1 bins of an n-point real transform. With
+    The response is g = sigmoid(mask) over the n/2 + 1 bins of a gate_n_fft-point transform. With
     h = irfft(g), the causal taps are h[0], 2 h[1], ..., 2 h[n/2 - 1], h[n/2]: the even part of
     that sequence is h, so the real part of its response is g. At mask = 0 the gate is y = x / 2.
-
-    Args:
-        config: Its d_model, gate_n_fft (n) and gate_mix are read.
 
     Shape:
         (B, T, D) -> (B, T, D)

@@ -43,12 +43,8 @@ def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Make tokens seen before less likely, as CTRL does (Keskar et al. 2019).
 
     Their positive logits are divided by the penalty and their negative ones multiplied by it.
-    The paper divides both, which would make a token with a negative logit more likely.
-
-    Args:
-        logits: (B, V).
-        seen: Whether the prompt or what was made since has the token, (B, V).
-        penalty: More than 0.
+    The paper divides both, which would make a token with a negative logit more likely. `seen` is
+    true of the tokens that the prompt or what was made since has, (B, V) as the logits.
     """
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
@@ -73,14 +69,8 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """The token in which a uniform number falls if probabilities are laid side by side by id.
 
-    A token of probability zero is never drawn.
-
-    Args:
-        probabilities: (B, V), float64; need not add up to 1.
-        uniform: In [0, 1), (B,), float64.
-
-    Returns:
-        Token ids, (B,).
+    Both are float64: probabilities, (B, V), need not add up to 1; `uniform`, (B,), is in [0, 1).
+    Returns token ids, (B,); one of probability zero is never drawn.
     """
     ends = probabilities.cumsum(-1)  # (B, V)
     point = uniform[:, None] * ends[:, -1:]

@@ -107,10 +107,6 @@ class DampedSine(nn.Module):
     a floor of 1e-6 besides. What `config.learnable` does not name stays at its initial value.
     `decay_mode: none` has no decay at all. A sine that is `plain` leaves its gradient to autograd.
 
-    Args:
-        n_features: F.
-        config: Its fields sine_*, decay_mode, learnable and freq_init_std are read.
-
     Shape:
         (..., F) -> (..., F), in the dtype of the input.
     """

@@ -21,8 +21,8 @@ from psannlm.pages.peer.plan import compare, plan, protocol_plan
 from psannlm.pages.peer.records import OURS, ROW, WORK, AnyCell, PeerCell
 from psannlm.pages.peer.tables import PEER, RATIO, VALUE, pairs
 
+# What people call a setting, the one that is told first first.
 SETTINGS = {"best": "each with its fastest choices", "defaults": "each by its defaults"}
-"""What people call a setting, the one that is told first first."""
 
 
 class PeerPage(Page[PeerConfig, AnyCell]):

@@ -33,7 +33,6 @@ from psannlm.pages.peer.works import CHECKS
 PACKAGES = CACHE / "peers"  # environments of packages, each kept for the next run
 STAMP = "peer.json"
 TORCH = Path(torch.__file__).parents[1]  # with all that is installed beside it
-
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -48,10 +47,8 @@ def environment(requirement: str) -> Path:
     if not re.fullmatch(r"[^\W_][\w.+-]*==[^\W_][\w.+-]*", requirement):
         raise ConfigError(f"peer must be NAME==VERSION, got {requirement!r}; name one version")
     folder = PACKAGES / requirement.replace("==", "-")
-    stamp = json.dumps(
-        {"requirement": requirement, "python": sys.version, "torch": torch.__version__}
-        | {"packages": str(TORCH)}
-    )
+    made_for = {"requirement": requirement, "python": sys.version, "torch": torch.__version__}
+    stamp = json.dumps(made_for | {"packages": str(TORCH)})
     known = folder / STAMP
     if not (known.exists() and known.read_text(encoding="utf-8") == stamp):
         PACKAGES.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,7 @@ from psannlm.files import MIB
 from psannlm.pages.peer.config import PeerConfig
 
 OURS, AGAIN, PUBLISHED = "ours", "ours (again)", "published"
-SIDES = (OURS, AGAIN, PUBLISHED)
-"""Our network, the same once more for the noise floor, and that of the published package."""
-
+SIDES = (OURS, AGAIN, PUBLISHED)  # again: the same once more, for the noise floor
 SAVED = "saved"  # the work that is counted, not timed
 ROW = ("base", "setting", "work", "precision")  # what records that are compared have in common
 

@@ -21,9 +21,8 @@ from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SAVED, SIDES, Any
 
 OTHER = {OURS: PUBLISHED, AGAIN: OURS}  # which side the ratio of a side is taken to
 NOT_COMPARED = "not compared"  # the verdict where the other side has nothing to compare with
+# Of measures of the protocol; those that are not named are memory in MiB.
 UNITS = {"tokens_per_s": "tokens/s", "elapsed_s": "s", "rel_diff": ""}
-"""Of measures of the protocol; those that are not named are memory in MiB."""
-
 VALUE, RATIO = "value", "ratio"
 _speed = partial(Column, better="higher", compare="noise")
 RATIO_COLUMN = _speed(
@@ -94,7 +93,7 @@ PROTOCOL = Table(
     ),
     caption="The original's own protocol on both packages",
 )
-BESIDE = Table(
+BESIDE = Table(  # on the page and in README.md; rows of `pairs`
     "",
     "Ours beside the published package.",
     (
@@ -116,7 +115,6 @@ BESIDE = Table(
     caption="Ours beside the published package",
     filters=("mode", "base", "setting"),
 )
-"""On the page and in README.md; rows of `pairs`."""
 
 
 def amounts(records: Iterable[PeerCell]) -> dict[int, float]:

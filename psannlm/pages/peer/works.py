@@ -148,13 +148,9 @@ def _fastest(
 
 
 def _seconds(step: Callable[[], object], task: Task, tools: Any) -> tuple[float, ...]:
-    seconds: tuple[float, ...] = tools.timing.time_steps(
-        step,
-        stopwatch=tools.timing.stopwatch_for(torch.device(task["device"])),
-        min_seconds=task["min_seconds"],
-        min_steps=task["min_steps"],
-    ).seconds
-    return seconds
+    stopwatch = tools.timing.stopwatch_for(torch.device(task["device"]))
+    least = {name: task[name] for name in ("min_seconds", "min_steps")}
+    return tuple(tools.timing.time_steps(step, stopwatch=stopwatch, **least).seconds)
 
 
 def _found(
@@ -179,10 +175,7 @@ def parity(side: Side, tools: Any) -> Found:
     model = side.network().eval()
     tokens, _ = batch_of(side.task)
     with torch.no_grad():
-        plain, half = (
-            next_token_loss(model, tokens, tokens, precision).item()
-            for precision in ("fp32", "bf16")
-        )
+        plain, half = (next_token_loss(model, tokens, tokens, p).item() for p in ("fp32", "bf16"))
     return _values(rel_diff=abs(half - plain) / plain)
 
 
@@ -269,14 +262,12 @@ class Check:
         return 4096 if batch_tokens % 4096 == 0 else min(256, batch_tokens)
 
 
+# Of GPU-04, whose vocabulary is that of the characters it trains on. No width of its MLP is on
+# record: it is four times d_model, as that of GPU-03. GPU-02 takes the same network.
 SMALL = {"vocab_size": 31, "d_model": 128, "n_layers": 2, "n_heads": 4, "d_mlp": 512}
-"""Of GPU-04, whose vocabulary is that of the characters it trains on. No width of its MLP is on
-record: it is four times d_model, as that of GPU-03. GPU-02 takes the same network."""
-
+# Of GPU-03. The original has 19.5 million parameters, of which 84% are embedding and head: 2 V D of
+# them with D = 256, so V is 32,000. The blocks have the rest, 12 D**2 a layer.
 WIDE = {"vocab_size": 32_000, "d_model": 256, "n_layers": 4, "n_heads": 4, "d_mlp": 1024}
-"""Of GPU-03. The original has 19.5 million parameters, of which 84% are embedding and head: 2 V D
-of them with D = 256, so V is 32,000. The blocks have the rest, 12 D**2 a layer."""
-
 MEMORY = ("max_allocated_mib", "max_reserved_mib", "saved_mib", "elapsed_s")
 CHECKS: Mapping[str, Check] = {
     "GPU-02": Check(parity, SMALL, "fp32", ("rel_diff",), batches=(13,)),

@@ -15,7 +15,7 @@ from psannlm.pages.validation.records import counts
 
 SIGNS = {"passed": "✓", "failed": "✗", "skipped": "–"}
 ALARM = "background:#b3261e;color:#fff;font-weight:bold"  # legible on light and on dark
-
+# Of each check: which names of measures and facts tell its result in short, as an expression.
 HIGHLIGHTS: Mapping[str, str] = {
     "GPU-01": "^loss after",
     "GPU-02": "rel_diff$",
@@ -27,8 +27,6 @@ HIGHLIGHTS: Mapping[str, str] = {
     "GPU-08": "that differ|not refused",
     "FAST": "^[^,]*(, [a-z ]+)?, (bf16|fp16): error as a multiple",
 }
-"""Of each check: which names of measures and facts tell its result in short, as an expression."""
-
 NOT_TRIED = re.compile("^not tried, (.*)|(.*), skipped$")  # names of facts
 LONGEST_FACT = 160  # characters of a fact in the table; summary.json has all of it
 
@@ -146,11 +144,7 @@ def _beside(m: Measure) -> dict[str, str]:
 
 def facts(findings: Sequence[Finding]) -> pd.DataFrame:
     """What checks noted beside their measures: a row a fact."""
-    found = [
-        (finding.check, finding.base, name, _short(value))
-        for finding in findings
-        for name, value in _flat(finding.facts)
-    ]
+    found = [(f.check, f.base, name, _short(v)) for f in findings for name, v in _flat(f.facts)]
     return pd.DataFrame(found, columns=["check", "base", "fact", "value"])
 
 
@@ -211,6 +205,7 @@ def readme_rows(findings: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+# Pieces of the page beside its answer, by the name that the notebook uses.
 SECTIONS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
     "matrix": matrix,
     "highlights": highlights,
@@ -220,4 +215,3 @@ SECTIONS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
     "measures": lambda f: text.sortable(rows(f), "Every measure of every check and base"),
     "facts": lambda f: text.sortable(facts(f), "Facts that checks noted"),
 }
-"""Pieces of the page beside its answer, by the name that the notebook uses."""
