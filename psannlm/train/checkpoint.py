@@ -25,6 +25,9 @@ SCHEMA = 1
 WEIGHTS, OPTIMIZER, ABOUT = "model.safetensors", "optimizer.safetensors", "checkpoint.json"
 NAME = re.compile(r"step_(\d{8})")
 
+Tensors = Mapping[str, Tensor]
+Facts = Mapping[str, Any]
+
 
 class CheckpointError(ConfigError):
     """A checkpoint that cannot be written, or must not be used; names it and the rule it breaks."""
@@ -35,17 +38,12 @@ class Checkpoint:
     """A checkpoint read back, every hash right."""
 
     folder: Path
-    weights: Mapping[str, Tensor]
-    optimizer: Mapping[str, Tensor]
-    about: Mapping[str, Any]  # step, network, data and whatever else the trainer needs to go on
+    weights: Tensors
+    optimizer: Tensors
+    about: Facts  # step, network, data and whatever else the trainer needs to go on
 
 
-def save(
-    folder: Path,
-    weights: Mapping[str, Tensor],
-    optimizer: Mapping[str, Tensor],
-    about: Mapping[str, Any],
-) -> Path:
+def save(folder: Path, weights: Tensors, optimizer: Tensors, about: Facts) -> Path:
     """Write a checkpoint below `folder`, named by the step in `about`; returns its own folder.
 
     CheckpointError if it cannot be written, or a weight is no number; older ones are as they were.
@@ -93,9 +91,7 @@ def load(folder: Path) -> Checkpoint:
             raise CheckpointError(f"checkpoint {folder}: {name} is missing")
         if sha256_of(folder / name) != about["sha256"][name]:
             raise _altered(folder, name)
-    weights, optimizer = (
-        safetensors.torch.load_file(folder / name) for name in (WEIGHTS, OPTIMIZER)
-    )
+    weights, optimizer = (safetensors.torch.load_file(folder / n) for n in (WEIGHTS, OPTIMIZER))
     return Checkpoint(folder, weights, optimizer, about)
 
 
@@ -111,8 +107,8 @@ def read_about(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"checkpoint {folder}: {ABOUT} cannot be read: {error}") from None
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        got = about.get("schema") if isinstance(about, dict) else type(about).__name__
+    got = about.get("schema") if isinstance(about, dict) else type(about).__name__
+    if got != SCHEMA:
         raise CheckpointError(
             f"checkpoint {folder}: schema of {ABOUT} must be {SCHEMA}, got {got!r}; "
             "read it with the version that wrote it"
@@ -149,9 +145,7 @@ def prune(folder: Path, *, keep: int, best: int | None) -> None:
         ) from None
 
 
-def refuse_other(
-    checkpoint: Path, what: str, then: Mapping[str, Any], now: Mapping[str, Any]
-) -> None:
+def refuse_other(checkpoint: Path, what: str, then: Facts, now: Facts) -> None:
     """Refuse a checkpoint made for something else than `now`, by the first values that differ."""
     if shown := differences(then, now, {**then, **now}):
         raise CheckpointError(
@@ -160,7 +154,7 @@ def refuse_other(
         )
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> str:
+def differences(then: Facts, now: Facts, names: Iterable[str]) -> str:
     """The first values of `names` that differ, for a message; empty if none does."""
     differing = [name for name in names if then.get(name) != now.get(name)]
     return ", ".join(f"{k} {then.get(k)!r} and not {now.get(k)!r}" for k in differing[:3])
@@ -179,11 +173,11 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def _spelled(about: Mapping[str, Any]) -> str:
+def _spelled(about: Facts) -> str:
     return json.dumps(about, indent=1) + "\n"
 
 
-def _own_hash(about: Mapping[str, Any]) -> str:
+def _own_hash(about: Facts) -> str:
     return hashlib.sha256(_spelled(about).encode()).hexdigest()
 
 

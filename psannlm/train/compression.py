@@ -35,22 +35,12 @@ class Yardstick:
     bits_per_byte: float
     seconds: float  # that it took, learning included
 
-    @property
-    def sees_training_text(self) -> bool:
-        """Whether it has learned from the training text, as a network has."""
-        return self.training_bytes > 0
-
 
 def yardsticks(training: Iterable[str], held_out: Iterable[str], *, order: int) -> list[Yardstick]:
     """Every yardstick on one held-out text: zlib, bz2, xz, xz after training text, n-grams.
 
-    Args:
-        training: Documents of the training split; read as far as is used, from the beginning.
-        held_out: Documents of the held-out split, measured as a whole.
-        order: Bytes of the longest gram, 1 to 8.
-
-    Raises:
-        ConfigError: One of the texts is empty.
+    Of the documents of `training` no more are read than are used. The longest gram has `order`
+    bytes, 1 to 8. ConfigError if one of the texts is empty.
     """
     learned = _text("training", training, MAX_TRAINING_BYTES)
     text = _text("held-out", held_out, None)
@@ -131,10 +121,8 @@ class NgramModel:
 
     def bits(self, text: bytes) -> float:
         """Information of `text` in bits: the sum of -log2 of its bytes' probabilities."""
-        total = 0.0
-        for codes in _codes(text, self.order):
-            total -= float(np.log2(self._probabilities(codes)).sum())
-        return total
+        found = (self._probabilities(codes) for codes in _codes(text, self.order))
+        return -sum(float(np.log2(probabilities).sum()) for probabilities in found)
 
     def _probabilities(self, codes: Codes) -> Values:
         """Of the last byte of each gram of `order` bytes, given the others."""
@@ -172,17 +160,12 @@ def _counted(text: bytes, order: int) -> tuple[Codes, NDArray[np.int64]]:
 
 def _level(grams: Codes, counts: NDArray[np.int64]) -> _Level:
     """Discounted shares of `grams` and what they leave of each context."""
-    contexts, starts, sizes = np.unique(
-        grams >> np.uint64(8), return_index=True, return_counts=True
-    )
+    before = grams >> np.uint64(8)
+    contexts, starts, sizes = np.unique(before, return_index=True, return_counts=True)
     discounts = _discounts(counts)[np.minimum(counts, 3)]
     totals = np.add.reduceat(counts, starts)
-    return _Level(
-        grams=grams,
-        probabilities=(counts - discounts) / np.repeat(totals, sizes),
-        contexts=contexts,
-        left=np.add.reduceat(discounts, starts) / totals,
-    )
+    shares = (counts - discounts) / np.repeat(totals, sizes)
+    return _Level(grams, shares, contexts, np.add.reduceat(discounts, starts) / totals)
 
 
 def _discounts(counts: NDArray[np.int64]) -> Values:

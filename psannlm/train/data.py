@@ -26,6 +26,9 @@ from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, p
 FORMAT = 1
 BATCH = 2**21  # characters encoded at once, on all cores
 
+Part = tuple[list[int], int]  # ids, and the bytes of text that they stand for
+Dtype = np.dtype[np.unsignedinteger[Any]]
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -36,19 +39,9 @@ class Tokens:
     sha256: str  # of the ids as they stand in the file
 
     @property
-    def n_tokens(self) -> int:
-        """Ids, ends of text included."""
-        return len(self.ids)
-
-    @property
     def n_predicted(self) -> int:
         """Tokens that have one before them: all but the first."""
-        return self.n_tokens - 1
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Bytes of text a predicted token, by which nats a token become bits a byte."""
-        return self.n_bytes / self.n_predicted
+        return len(self.ids) - 1
 
     def check(self, vocab_size: int) -> None:
         """Refuse ids that a network of `vocab_size` does not know, as a ConfigError."""
@@ -84,13 +77,11 @@ class Data:
 def read(config: TrainingConfig, *, cache: Path | None = None) -> Data:
     """The splits that a training reads; what is made for it stays in `cache`, or in CACHE.
 
-    Raises:
-        ConfigError: The corpus is missing or broken, a split is empty, the text does not bear the
-            vocabulary, the tokenizer has another one, or the cache cannot be written.
+    ConfigError if the corpus is missing or broken, a split is empty, the text does not bear the
+    vocabulary, the tokenizer has another one, or the cache cannot be written.
     """
     cache = cache or CACHE
-    corpus = load(ROOT / config.corpus)
-    within = limits(config)
+    corpus, within = load(ROOT / config.corpus), limits(config)
     tokenizer = _tokenizer(config, corpus, within["train"], cache / "tokenizers")
     if tokenizer.vocab_size != config.vocab_size:
         raise ConfigError(
@@ -126,7 +117,7 @@ def sources(config: TrainingConfig, data: Data) -> dict[str, dict[str, object]]:
             "kind": data.tokenizer.kind,
             "vocab_size": data.tokenizer.vocab_size,
             "sha256": data.tokenizer.sha256,
-            "bytes_per_token": data.validation.bytes_per_token,
+            "bytes_per_token": data.validation.n_bytes / data.validation.n_predicted,
         },
     }
 
@@ -156,10 +147,8 @@ def prepare(
     """The ids of a split, cut at `max_bytes`, from the cache or else made and kept there.
 
     Memory does not grow with the text. Several processes may do this at once: each writes a file of
-    its own and renames it, and all write the same.
-
-    Raises:
-        ConfigError: The split is empty or none of the corpus, or the cache cannot be written.
+    its own and renames it, and all write the same. ConfigError if the split is empty or none of the
+    corpus, or the cache cannot be written.
     """
     key = {
         "format": FORMAT,
@@ -169,14 +158,14 @@ def prepare(
         "tokenizer": tokenizer.sha256,
     }
     path = cache / f"{split}-{_short_hash(key)}.ids"
-    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
+    dtype: Dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
+    if kept := _kept(path, dtype):
+        return kept
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        _make(path, key, dtype, stream(corpus.texts(split, max_bytes), tokenizer))
     kept = _kept(path, dtype)
-    if kept is None:
-        with writing(cache):
-            cache.mkdir(parents=True, exist_ok=True)
-            _make(path, key, dtype, stream(corpus.texts(split, max_bytes), tokenizer))
-        kept = _kept(path, dtype)
-    if kept is None:
+    if not kept:
         raise ConfigError(f"{path} reads otherwise than it was written; name another folder")
     return kept
 
@@ -191,12 +180,8 @@ def _short_hash(key: Any) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def stream(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[list[int], int]]:
-    """Ids of end of text, a document, end of text, ..., in parts.
-
-    Yields:
-        The ids of a part, and the bytes of text that they stand for.
-    """
+def stream(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[Part]:
+    """Ids of end of text, a document, end of text, ..., in parts."""
     yield [tokenizer.end_of_text], 0
     for batch in _batches(texts):
         ids: list[int] = []
@@ -221,12 +206,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
     yield batch
 
 
-def _make(
-    path: Path,
-    key: dict[str, Any],
-    dtype: np.dtype[np.unsignedinteger[Any]],
-    parts: Iterable[tuple[list[int], int]],
-) -> None:
+def _make(path: Path, key: dict[str, Any], dtype: Dtype, parts: Iterable[Part]) -> None:
     """Write the ids, then the JSON beside them that makes them valid."""
     n_tokens = n_bytes = 0
     digest = hashlib.sha256()
@@ -246,7 +226,7 @@ def _make(
     write_atomically(path.with_suffix(".json"), json.dumps(beside, indent=2) + "\n")
 
 
-def _kept(path: Path, dtype: np.dtype[np.unsignedinteger[Any]]) -> Tokens | None:
+def _kept(path: Path, dtype: Dtype) -> Tokens | None:
     """What the cache has, if it is whole: the JSON holds the hash of the ids."""
     try:
         beside = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -254,6 +234,6 @@ def _kept(path: Path, dtype: np.dtype[np.unsignedinteger[Any]]) -> Tokens | None
         if beside["sha256"] != sha256:
             return None
         ids = np.memmap(path, dtype=dtype, mode="r")
-        return Tokens(ids, n_bytes=beside["n_bytes"], sha256=sha256)
+        return Tokens(ids, beside["n_bytes"], sha256)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import Parallel
 from psannlm.device import select_device
+from psannlm.train.checkpoint import Tensors
 
 WHOLE = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
 FROM_FIRST = state_dict.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
@@ -107,9 +108,8 @@ def share(
         return module
     if kind == "ddp":
         return DistributedDataParallel(module)
-    for block in blocks:
-        fully_shard(block)
-    fully_shard(module)
+    for part in (*blocks, module):
+        fully_shard(part)
     return module
 
 
@@ -125,21 +125,16 @@ def summing(module: nn.Module, *, last: bool) -> Iterator[None]:
     yield
 
 
-def gather(
-    module: nn.Module, optimizers: Sequence[Optimizer]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def gather(module: nn.Module, optimizers: Sequence[Optimizer]) -> tuple[Tensors, Tensors]:
     """Whole weights, and whole optimizer tensors as `parameter.tensor`, on the CPU of rank 0."""
     found = state_dict.get_state_dict(module, optimizers, options=WHOLE)
-    weights, state = cast("tuple[dict[str, Tensor], dict[str, Any]]", found)
+    weights, state = cast("tuple[Tensors, dict[str, Any]]", found)
     parameters = state.get("state", {}).items()  # nothing on other ranks
     return weights, {f"{p}.{name}": t for p, named in parameters for name, t in named.items()}
 
 
 def scatter(
-    module: nn.Module,
-    optimizers: Sequence[Optimizer],
-    weights: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
+    module: nn.Module, optimizers: Sequence[Optimizer], weights: Tensors, tensors: Tensors
 ) -> None:
     """Put what `gather` returned back, whatever the number of ranks was then.
 

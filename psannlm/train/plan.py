@@ -48,7 +48,7 @@ class Batches:
         if self.n_windows < 1:
             raise ConfigError(
                 f"the training split must hold context_length + 1 = {self.context_length + 1} "
-                f"tokens, got {self.tokens.n_tokens} with context_length {self.context_length}; "
+                f"tokens, got {len(self.tokens.ids)} with context_length {self.context_length}; "
                 "shorten context_length, or give more text"
             )
 
@@ -67,9 +67,8 @@ class Batches:
     ) -> tuple[Tensor, Tensor]:
         """The share of micro-batch `micro` of `n_micro`, on `rank` of `world`, in a step from 0.
 
-        Returns:
-            Token ids and the ids that follow them, each int64 (b, T), b = B / (world * n_micro).
-            All shares of a step together are the same B rows, however they are shared.
+        Token ids and the ids that follow them, each int64 (b, T), b = B / (world * n_micro): all
+        shares of a step together are the same B rows, however they are shared.
         """
         n_rows = self.batch_sequences // (world * n_micro)
         first = step * self.batch_sequences + (micro * world + rank) * n_rows
@@ -163,11 +162,8 @@ class Plan:
     def place(self, step: int) -> dict[str, Any]:
         """Step, epochs and tokens done after `step`, as loss.csv names them."""
         sequences = step * self.batch_sequences
-        return {
-            "step": step,
-            "epoch": sequences / self.n_windows,
-            "tokens": sequences * self.context_length,
-        }
+        epoch, tokens = sequences / self.n_windows, sequences * self.context_length
+        return {"step": step, "epoch": epoch, "tokens": tokens}
 
 
 def rate_at(step: int, n_steps: int, config: TrainingConfig) -> float:

@@ -110,8 +110,7 @@ class Tokenizer:
 
 def byte_tokenizer() -> Tokenizer:
     """One id a byte, in order, and end of text: V = 257."""
-    characters = {_CHARACTERS[byte]: byte for byte in range(N_BYTES)}
-    return _finished(tokenizers.Tokenizer(models.BPE(vocab=characters, merges=[])))
+    return _finished(tokenizers.Tokenizer(models.BPE(vocab=_BYTES, merges=[])))
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -156,14 +155,10 @@ def gpt2_tokenizer(path: Path) -> Tokenizer:
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
-    """Rank of each token, which is its id.
+    """Rank of each token, which is its id, from lines of its bytes in base64, a space, its rank.
 
-    Args:
-        path: A line a token: its bytes in base64, a space, its rank.
-
-    Raises:
-        ConfigError: The file cannot be read, or its lines are not ranks 0, 1, 2, ... of tokens,
-            all single bytes among them.
+    ConfigError if the file cannot be read, or its lines are not ranks 0, 1, 2, ... of tokens, all
+    single bytes among them.
     """
     form = "give a file in the form of gpt2.tiktoken"
     try:
@@ -235,13 +230,8 @@ def _finished(library: Any) -> Tokenizer:
 
 def _check_words(content: dict[str, Any]) -> None:
     """Refuse a tokenizer that changes a text, or cuts it into words otherwise than GPT-2 does."""
-    words = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": True,
-    }
-    expected = {"pre_tokenizer": words, "normalizer": None, "truncation": None, "padding": None}
+    cut = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    expected = {"pre_tokenizer": cut, "normalizer": None, "truncation": None, "padding": None}
     for part, wanted in expected.items():
         if content[part] != wanted:
             raise ValueError(f"its {part} is {content[part]}, not {wanted}")

@@ -172,7 +172,7 @@ def train(session: Session[TrainingConfig, Trained]) -> Trained:
     model, within = done.trainer.model.eval(), limits(config)
     texts = (done.data.corpus.texts(split, within[split]) for split in ("train", "validation"))
     found = yardsticks(*texts, order=config.ngram_order)
-    read = ({"sees_training_text": one.sees_training_text, **vars(one)} for one in found)
+    read = ({"sees_training_text": one.training_bytes > 0, **vars(one)} for one in found)
     sines = _sines(build(config.network, seed=config.seed), model)
     beside = {
         YARDSTICKS.file: YARDSTICKS.write(YARDSTICKS.frame(read)),
