@@ -6,17 +6,8 @@ from collections import Counter
 
 import pytest
 
-from psannlm.corpora.clean import (
-    PHRASE,
-    Cleaner,
-    DuplicateFilter,
-    PhraseTable,
-    body,
-    joined,
-    normalised,
-    paragraphs,
-    phrases,
-)
+from psannlm.corpora import clean
+from psannlm.corpora.clean import PHRASE, DuplicateFilter, PhraseTable, normalised, phrases
 from psannlm.corpora.recipe import FilesSource, Recipe
 
 
@@ -25,8 +16,8 @@ def recipe(**settings) -> Recipe:
     return Recipe(name="r", description="d", sources=(source,), **settings)
 
 
-def cleaner(**settings) -> Cleaner:
-    return Cleaner(recipe(**settings), Counter())
+def cleaned(text: str, removed: Counter[str], **settings) -> list[str]:
+    return list(clean.cleaned(text, recipe(**settings), removed))
 
 
 @pytest.mark.parametrize(
@@ -56,18 +47,20 @@ def test_a_paragraph_is_one_line_of_visible_characters(raw, text):
     ],
 )
 def test_what_is_no_text_is_removed_and_counted(settings, removed, stays, reason):
-    clean = cleaner(**settings)
+    counts = Counter()
 
-    assert [clean(text) for text in [*removed, stays]] == [[]] * len(removed) + [[stays]]
-    assert clean.removed == {reason: len(removed)}
+    found = [cleaned(text, counts, **settings) for text in [*removed, stays]]
+
+    assert found == [[]] * len(removed) + [[stays]]
+    assert counts == {reason: len(removed)}
 
 
 @pytest.mark.parametrize("text", ["no stop " * 100, "x" * 1000, "a. b? " * 100, "é" * 350 + " y"])
 def test_cutting_where_a_sentence_ends_loses_no_word_and_exceeds_no_bound(text):
-    pieces = cleaner(max_characters=100)(text)
+    pieces = cleaned(text, Counter(), max_characters=100)
 
     sentences = ["word " * 12 + 'end."', "more " * 12 + "end."]
-    assert cleaner(max_characters=100)(" ".join(sentences)) == sentences
+    assert cleaned(" ".join(sentences), Counter(), max_characters=100) == sentences
     assert "".join("".join(pieces).split()) == "".join(text.split())
     assert all(0 < len(piece) <= 100 for piece in pieces)
     assert all(piece == piece.strip() for piece in pieces)
@@ -91,13 +84,13 @@ END = "*** END OF THE PROJECT GUTENBERG EBOOK EMMA ***"
     ],
 )
 def test_only_what_stands_between_the_markers_is_the_body(found, kept):
-    assert list(body(found)) == (found if kept is None else kept)
+    assert list(clean.body(found)) == (found if kept is None else kept)
 
 
 def test_blank_lines_part_paragraphs_and_short_ones_are_joined():
-    assert list(paragraphs(["a", "b", "", "  \t", "c", ""])) == ["a\nb", "c"]
-    assert list(joined(["aaa", "bb", "c", "dddd", "e"], 4)) == ["aaa\nbb", "c\ndddd", "e"]
-    assert list(joined(["a", "b"], 0)) == ["a", "b"]
+    assert list(clean.paragraphs(["a", "b", "", "  \t", "c", ""])) == ["a\nb", "c"]
+    assert list(clean.joined(["aaa", "bb", "c", "dddd", "e"], 4)) == ["aaa\nbb", "c\ndddd", "e"]
+    assert list(clean.joined(["a", "b"], 0)) == ["a", "b"]
 
 
 RNG = random.Random(0)

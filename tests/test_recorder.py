@@ -263,7 +263,7 @@ def test_a_log_that_has_lost_rows_is_not_gone_on_with(
 def test_a_folder_that_cannot_be_written_and_a_full_disk_are_messages(
     tmp_path, journal, monkeypatch
 ) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(ConfigError, match="csv cannot be written: Not a directory; make room"):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import corpus, readers
-from psannlm.corpora.clean import Cleaner, DuplicateFilter
+from psannlm.corpora.clean import DuplicateFilter, cleaned
 from psannlm.corpora.corpus import Document
 from psannlm.corpora.fetch import fetch_file, members, own_files, readable, rows
 from psannlm.corpora.recipe import (
@@ -105,7 +105,6 @@ def _drafts(
     recipe: Recipe, spool: BinaryIO, removed: Counter[str], inputs: dict[str, str]
 ) -> Iterator[Document]:
     """Documents of all sources, cleaned and written to the spool; empty ones are left out."""
-    clean = Cleaner(recipe, removed)
     for source in recipe.sources:
         draft = _begun(source, source.name, spool)
         stream = _stream(source, inputs)
@@ -115,7 +114,7 @@ def _drafts(
                     yield draft
                 draft = _begun(source, item, spool)
                 continue
-            for paragraph in clean(item):
+            for paragraph in cleaned(item, recipe, removed):
                 if 0 < recipe.max_document_bytes <= draft.n_bytes:
                     yield draft
                     draft = _begun(source, draft.title, spool)

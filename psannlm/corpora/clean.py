@@ -34,25 +34,20 @@ _BODY_ENDS = re.compile(
 Phrases = npt.NDArray[np.uint64]
 
 
-class Cleaner:
-    """Judges paragraphs one by one by a recipe's bounds; counts in `removed` what goes and why."""
+def cleaned(raw: str, recipe: Recipe, removed: Counter[str]) -> Iterator[str]:
+    """A paragraph in its final form, several if it is very long.
 
-    def __init__(self, recipe: Recipe, removed: Counter[str]) -> None:
-        self.recipe, self.removed = recipe, removed
-
-    def __call__(self, raw: str) -> list[str]:
-        """The paragraph in its final form: none if it is removed, several if it is very long."""
-        text, recipe = normalised(raw), self.recipe
-        if len(text) < max(recipe.min_characters, 1):
-            reason = "short"  # a heading or a page number
-        elif any(pattern.search(text) for pattern in recipe.boilerplate):
-            reason = "boilerplate"
-        elif recipe.min_lowercase and _lowercase(text) < recipe.min_lowercase:
-            reason = "capitals or figures"  # a heading, a table or a cast
-        else:
-            return list(_pieces(text, recipe.max_characters))
-        self.removed[reason] += 1
-        return []
+    One that is not within the recipe's bounds is left out, and counted in `removed` by its reason.
+    """
+    text = normalised(raw)
+    if len(text) < max(recipe.min_characters, 1):
+        removed["short"] += 1  # a heading or a page number
+    elif any(pattern.search(text) for pattern in recipe.boilerplate):
+        removed["boilerplate"] += 1
+    elif recipe.min_lowercase and _lowercase(text) < recipe.min_lowercase:
+        removed["capitals or figures"] += 1  # a heading, a table or a cast
+    else:
+        yield from _pieces(text, recipe.max_characters)
 
 
 def normalised(raw: str) -> str:

@@ -127,10 +127,10 @@ class _Survey:
         )
         try:
             text = path.open("rb")
+        except FileNotFoundError:
+            raise ConfigError(f"{path} does not exist; {way_out}") from None
         except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            problem = "does not exist" if missing else f"cannot be read: {error.strerror}"
-            raise ConfigError(f"{path} {problem}; {way_out}") from None
+            raise ConfigError(f"{path} cannot be read: {error.strerror}; {way_out}") from None
         with text:
             block = min(BLOCK_BYTES, path.stat().st_size // LEAST_BLOCKS)
             for line in _lines(text, path):

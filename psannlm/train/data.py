@@ -163,11 +163,7 @@ def prepare(
         return kept
     with writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
-        _make(path, key, dtype, stream(corpus.texts(split, max_bytes), tokenizer))
-    kept = _kept(path, dtype)
-    if not kept:
-        raise ConfigError(f"{path} reads otherwise than it was written; name another folder")
-    return kept
+        return _made(path, key, dtype, stream(corpus.texts(split, max_bytes), tokenizer))
 
 
 def _split_sha256(corpus: Corpus, split: str) -> str:
@@ -206,7 +202,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
     yield batch
 
 
-def _make(path: Path, key: dict[str, Any], dtype: Dtype, parts: Iterable[Part]) -> None:
+def _made(path: Path, key: dict[str, Any], dtype: Dtype, parts: Iterable[Part]) -> Tokens:
     """Write the ids, then the JSON beside them that makes them valid."""
     n_tokens = n_bytes = 0
     digest = hashlib.sha256()
@@ -222,8 +218,10 @@ def _make(path: Path, key: dict[str, Any], dtype: Dtype, parts: Iterable[Part]) 
                 f"split {key['split']} must hold text, got none; give it a larger share of the "
                 "corpus, or give more text"
             )
-    beside = {"key": key, "n_tokens": n_tokens, "n_bytes": n_bytes, "sha256": digest.hexdigest()}
+    sha256 = digest.hexdigest()
+    beside = {"key": key, "n_tokens": n_tokens, "n_bytes": n_bytes, "sha256": sha256}
     write_atomically(path.with_suffix(".json"), json.dumps(beside, indent=2) + "\n")
+    return Tokens(np.memmap(path, dtype=dtype, mode="r"), n_bytes, sha256)
 
 
 def _kept(path: Path, dtype: Dtype) -> Tokens | None:

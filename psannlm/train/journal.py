@@ -5,7 +5,6 @@ loss.csv holds what a repetition must reproduce to the last digit; speed.csv wha
 """
 
 import csv
-import io
 import math
 import os
 import sys
@@ -55,10 +54,8 @@ class Journal:
 
     def add(self, name: str, row: Mapping[str, Any]) -> None:
         """Append one row to `loss.csv` or `speed.csv`; columns not given stay empty."""
-        line = io.StringIO()
-        csv.DictWriter(line, FILES[name], lineterminator="\n").writerow(row)
-        with writing(self.folder), (self.folder / name).open("ab") as file:
-            file.write(line.getvalue().encode())
+        with writing(self.folder), (self.folder / name).open("a", newline="") as file:
+            csv.DictWriter(file, FILES[name], lineterminator="\n").writerow(row)
 
     def lengths(self) -> dict[str, int]:
         """Bytes of each file, once they are safe on disk: what a checkpoint remembers."""

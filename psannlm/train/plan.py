@@ -21,13 +21,11 @@ from psannlm.config.training import TrainingConfig
 from psannlm.train.data import Tokens
 
 # What may differ when a training goes on: it changes where or how steps run, not what they do.
-FREE = frozenset(
-    {
-        "preset", "device", "parallel", "compile", "pass_tokens", "loss_chunk_tokens", "corpus",
-        "checkpoint_steps", "keep_checkpoints", "target_perplexity", "ngram_order", "prompts",
-        "sample_tokens", "temperature", "top_p", "grad_checkpoint", "tokenizer_file",
-    }
-)  # fmt: skip
+FREE = {
+    "preset", "device", "parallel", "compile", "pass_tokens", "loss_chunk_tokens", "corpus",
+    "checkpoint_steps", "keep_checkpoints", "target_perplexity", "ngram_order", "prompts",
+    "sample_tokens", "temperature", "top_p", "grad_checkpoint", "tokenizer_file",
+}  # fmt: skip
 
 
 def course(config: TrainingConfig) -> dict[str, Any]:

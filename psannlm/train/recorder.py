@@ -126,10 +126,9 @@ class Recorder:
         tally.elapsed_seconds += seconds
         rate = rate_at(step, self.plan.n_steps, self.config)
         learned = {"train_loss": loss, "learning_rate": rate, "grad_norm": norm}
-        timed = {"step_seconds": seconds, "wait_seconds": waited}
-        timed["elapsed_seconds"] = tally.elapsed_seconds
         self._write("loss.csv", {"per": "step", **self.plan.place(step), **learned})
-        self._write("speed.csv", {"step": step, **timed})
+        timed = {"wait_seconds": waited, "elapsed_seconds": tally.elapsed_seconds}
+        self._write("speed.csv", {"step": step, "step_seconds": seconds, **timed})
         if not math.isfinite(loss):
             raise self._divergence(f"loss is {loss}", step)
         if math.isfinite(norm):

@@ -87,15 +87,10 @@ class Trainer:
         self.last_evaluation: Evaluation | None = None
         self.tally, lengths = self._beginning()  # what the training has summed up so far
         flops = cost_of(config.network, Shape(1, config.context_length)).model_flops
+        flop_per_token = 3 * flops / config.context_length
+        journal = Journal(folder, lengths) if ranks.is_first else None
         self.recorder = Recorder(
-            config,
-            self.plan,
-            ranks,
-            self.tally,
-            Journal(folder, lengths) if ranks.is_first else None,
-            flop_per_token=3 * flops / config.context_length,
-            ceiling=ceiling,
-            watch=watch,
+            config, self.plan, ranks, self.tally, journal, flop_per_token, ceiling, watch
         )
 
     def run(self) -> None:
@@ -255,13 +250,10 @@ def train(
     ranks.wait()
     data = data or read(config)  # the others find in the cache what the first has made
     before = ceiling() if ceiling else None
-    on_gpu = ranks.device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(ranks.device)
+    _forget_peak(ranks.device)
     trainer = Trainer(config, data, folder, ranks, ceiling=before, watch=watch, keep_best=keep_best)
     trainer.run()
-    # The ceiling's matrices are none of the training's.
-    peak = torch.cuda.max_memory_allocated(ranks.device) / MIB if on_gpu else None
+    peak = _peak_mib(ranks.device)  # the ceiling's matrices are none of the training's
     if ceiling and before:
         trainer.recorder.ceiling = max(before, ceiling())
     validation = trainer.last_evaluation or trainer.evaluate(data.validation)
@@ -271,6 +263,17 @@ def train(
         with writing(folder):
             write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     return Session(data, trainer, validation, test, metrics)
+
+
+def _forget_peak(device: torch.device) -> None:
+    """Have the peak of a GPU's allocator begin anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_mib(device: torch.device) -> float | None:
+    """Most that a GPU's allocator had given away since then, in MiB."""
+    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
 
 
 def summarise(
