@@ -12,6 +12,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 
+from psannlm.config.training import TrainingSettings
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.runs import Run
 from psannlm.pages.shootout import plan
@@ -22,7 +23,6 @@ from psannlm.pages.shootout.measure import record_of
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.records import (
     STORE,
-    DocumentLoss,
     Gate,
     Learned,
     Point,
@@ -31,6 +31,8 @@ from psannlm.pages.shootout.records import (
     TrainingRecord,
 )
 from psannlm.pages.shootout.tables import tabulate
+from psannlm.train.evaluation import Document
+from tests import tiny_trainings
 from tests.synthetic import executed_notebook, start_manifest
 
 EFFECTS = {
@@ -50,14 +52,11 @@ PARTS = ("amplitude", "frequency", "decay")
 def shootout_config(**changes: Any) -> ShootoutConfig:
     """A shootout of two layers on the sample text, in the shape of the test networks."""
     values: dict[str, Any] = {
-        "vocab_size": 64, "context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2,
-        "d_mlp": 32, "preset": "cpu", "corpus": "datasets/lm/sample.txt", "train_megabytes": 0.05,
-        "validation_megabytes": 0.02, "tokenizer": "bpe", "tokenizer_file": "", "epochs": 1.0,
-        "batch_tokens": 1024, "pass_tokens": 1024, "loss_chunk_tokens": 512, "optimizer": "adamw",
-        "schedule": "cosine", "warmup_fraction": 0.1, "decay_fraction": 0.2,
-        "final_fraction": 0.1, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0,
-        "precision": "fp32", "compile": False, "device": "cpu", "evaluations": 2,
-        "checkpoint_steps": 1000, "base": (), "baseline": "gelu", "match": "parameters",
+        "vocab_size": 64, "d_mlp": 32, "gate_n_fft": 64, "preset": "cpu",
+        "corpus": "datasets/lm/sample.txt", "train_megabytes": 0.05, "validation_megabytes": 0.02,
+        "tokenizer": "bpe", "epochs": 1.0, "batch_tokens": 1024, "pass_tokens": 1024,
+        "loss_chunk_tokens": 512, "checkpoint_steps": 1000,
+        "base": (), "baseline": "gelu", "match": "parameters",
         "learning_rates": (0.001, 0.003), "scaled_learning_rates": (0.003,),
         "scaled_frequencies": (1.0, 2.25), "tuning_seed": 100, "seeds": (0, 1, 2),
         "side_seeds": 2, "ablation": ("respsann",), "scales": (1.0, 2.25, 5.0),
@@ -66,7 +65,9 @@ def shootout_config(**changes: Any) -> ShootoutConfig:
         "lm_eval_tasks": ("lambada_openai", "hellaswag"), "lm_eval_limit": 256,
         "lm_eval_folder": "",
     }  # fmt: skip
-    return ShootoutConfig(**values | changes)
+    usual = tiny_trainings.training_config()
+    shared = {name: getattr(usual, name) for name in TrainingSettings.model_fields}
+    return ShootoutConfig(**shared | values | changes)
 
 
 def records(
@@ -151,7 +152,7 @@ def _results(cell: plan.Cell, config: ShootoutConfig, like: str) -> dict[str, An
     level = 3.0 + EFFECTS.get(like, 0.0) + _of_setting(cell, config)
     level += random.Random(f"seed {cell.seed}").gauss(0, 0.02) + draw.gauss(0, 0.004)
     documents = [
-        DocumentLoss(n * (level + 0.2 * (i % 5 - 2) + draw.gauss(0, 0.01)), n)
+        Document(n * (level + 0.2 * (i % 5 - 2) + draw.gauss(0, 0.01)), n)
         for i, n in enumerate(DOCUMENTS)
     ]
     n_tokens = sum(document.n_tokens for document in documents)
@@ -264,7 +265,7 @@ def shifted(nats: dict[str, float]) -> dict[str, pd.DataFrame]:
             record,
             val_loss=record.val_loss + more,
             documents=tuple(
-                DocumentLoss(d.nats + more * d.n_tokens, d.n_tokens) for d in record.documents
+                Document(d.nats + more * d.n_tokens, d.n_tokens) for d in record.documents
             ),
         )
         for record in RECORDS

@@ -20,7 +20,8 @@ from psannlm.pages.shootout.comparison import (
     paired,
     places,
 )
-from psannlm.pages.shootout.records import DocumentLoss, TrainingRecord
+from psannlm.pages.shootout.records import TrainingRecord
+from psannlm.train.evaluation import Document
 from tests.synthetic_shootout import final
 
 N_TRIES = 1000
@@ -48,7 +49,7 @@ def evaluated(arm: str, losses: np.ndarray, n_tokens: np.ndarray) -> list[Traini
             seed,
             float(mine.sum() / n_tokens.sum()),
             test_loss=float(mine.sum() / n_tokens.sum()) + 0.1,
-            documents=tuple(map(DocumentLoss, mine.tolist(), tokens)),
+            documents=tuple(map(Document, mine.tolist(), tokens)),
         )
         for seed, mine in enumerate(nats)
     ]
@@ -284,7 +285,7 @@ def test_an_interval_over_documents_is_no_narrower_with_more_seeds_of_one_opinio
 
 def test_documents_without_tokens_do_not_count():
     one, other = documents([[1.0, 2.0]], [2, 4]), documents([[2.0, 2.5]], [2, 4])
-    empty = DocumentLoss(0.0, 0)
+    empty = Document(0.0, 0)
 
     holed = over_documents([[*one[0], empty]], [[*other[0], empty]])
 
@@ -295,14 +296,14 @@ def test_documents_without_tokens_do_not_count():
 
 
 def test_of_one_document_or_none_nothing_is_sure():
-    one = over_documents([[DocumentLoss(3.0, 2)]], [[DocumentLoss(4.0, 2)]])
+    one = over_documents([[Document(3.0, 2)]], [[Document(4.0, 2)]])
 
     assert parts(one) == pytest.approx((-0.5, math.nan, math.nan, 1.0, 1), nan_ok=True)
     for none in (over_documents([], []), over_documents([[]], [[]])):
         assert parts(none) == pytest.approx(parts(NOTHING), nan_ok=True)
 
 
-TWO, THREE = DocumentLoss(3.0, 2), DocumentLoss(3.0, 3)
+TWO, THREE = Document(3.0, 2), Document(3.0, 3)
 
 
 @pytest.mark.parametrize(

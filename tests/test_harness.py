@@ -40,12 +40,6 @@ PAIRS = [
     ("é ü", " ö"),
     ("A context", ", and all that is left of it"[:CONTEXT]),
 ]
-WISHES = [
-    ("He is", {"max_gen_toks": 5}),
-    ("She", {"max_gen_toks": 5, "do_sample": False, "temperature": 0.7}),
-    ("They " * 10, {"max_gen_toks": 3, "until": []}),
-    ("", {"until": ["\0never"]}),
-]
 LONG = "what is told and told again, and never comes to an end, ever and ever"
 
 pytestmark = pytest.mark.slow  # lm-eval takes seconds to load
@@ -175,38 +169,6 @@ def test_a_token_across_the_border_is_not_lost(asked, float64):
     assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_continuations_are_those_of_greedy_decoding(asked, network):
-    found = asked(network).generate_until(requests(*WISHES))
-
-    for (context, how), text in zip(WISHES, found, strict=True):
-        n_tokens = min(how.get("max_gen_toks", 256), CONTEXT // 2)
-        ids = [END, *context.encode()][n_tokens - CONTEXT :]
-        assert text == greedily(network, ids, n_tokens)
-
-
-def test_a_continuation_ends_before_the_first_of_its_stops(asked, network):
-    whole = greedily(network, [END, *b"He is"], 8)
-    stops = [whole[5], whole[3:5], "never", ""]
-    first = min(whole.find(stop) for stop in stops[:2])
-
-    cut, once = asked(network).generate_until(
-        requests(*(("He is", {"max_gen_toks": 8, "until": until}) for until in (stops, stops[0])))
-    )
-
-    assert cut == whole[:first]
-    assert once == whole[: whole.find(stops[0])]
-
-
-def test_what_is_drawn_does_not_depend_on_the_batch(asked, network):
-    how = {"max_gen_toks": 6, "do_sample": True, "temperature": 2.0}
-    wishes = requests(*((context, how) for context in ("a", "bcd", "ef", "a")))
-
-    together = asked(network, batch=4).generate_until(wishes)
-
-    assert together == asked(network, batch=1).generate_until(wishes)
-    assert together[0] != greedily(network, [END, *b"a"], 6)
-
-
 @pytest.fixture
 def home(harness, tmp_path, monkeypatch):
     """A project's folder with items of both tasks, and no network."""
@@ -291,20 +253,14 @@ def defined(home, **changes) -> str:
     return "tasks"
 
 
-def test_continuations_are_asked_for_too(home, evaluated):
-    changes = {
-        "output_type": "generate_until",
-        "generation_kwargs": {"until": ["."], "max_gen_toks": 4},
-        "metric_list": [{"metric": "exact_match"}],
-        "filter_list": [
-            {"name": name, "filter": [{"function": "take_first"}]} for name in ("one", "other")
-        ],
-    }
+def test_each_filter_of_a_metric_has_a_score(home, evaluated):
+    first = [{"function": "take_first"}]
+    filters = [{"name": name, "filter": first} for name in ("one", "other")]
 
-    found = evaluated("mine", folder=defined(home, **changes))
+    found = evaluated("mine", folder=defined(home, filter_list=filters))
 
-    assert list(found) == ["exact_match,one", "exact_match,other"]
-    assert [score.items for score in found.values()] == [(0.0, 0.0, 0.0)] * 2
+    assert list(found) == [f"{m},{way}" for way in ("one", "other") for m in ("perplexity", "acc")]
+    assert found["acc,one"].items == found["acc,other"].items != ()
 
 
 @pytest.mark.parametrize(
@@ -320,10 +276,9 @@ def test_continuations_are_asked_for_too(home, evaluated):
          "items of 'mine' cannot be read: UndefinedError: .*; compare them with the task's"),
         (["mine"], {"dataset_path": "nobody/nothing", "dataset_kwargs": {}},
          "items of 'mine' cannot be read: .*; check the network connection, or name an lm_eval"),
-        (["mine"], {"output_type": "generate_until", "generation_kwargs": {"num_beams": 4}},
-         "generation_kwargs must be among until, .* got num_beams; leave the task out"),
+        (["mine"], {"output_type": "generate_until"}, "'mine' asks for text, .*; leave it out"),
     ],
-    ids=["own", "of lm-eval", "no folder", "no file", "no field", "no hub", "unknown wish"],
+    ids=["own", "of lm-eval", "no folder", "no file", "no field", "no hub", "text"],
 )  # fmt: skip
 def test_a_task_that_cannot_be_asked_is_refused(home, harness, monkeypatch, tasks, folder, message):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)

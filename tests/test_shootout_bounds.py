@@ -14,7 +14,8 @@ from psannlm.pages.shootout.bounds import impossible, unequal
 from psannlm.pages.shootout.gates import TRAINED_BOUND
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.plan import Cell, choose, finals, key_of
-from psannlm.pages.shootout.records import DocumentLoss, Learned, Score
+from psannlm.pages.shootout.records import Learned, Score
+from psannlm.train.evaluation import Document
 from tests.forging import forge, with_more
 from tests.synthetic_shootout import LEAK, gates, records, shootout_config, shootout_run
 
@@ -57,7 +58,7 @@ HASH_ALONE = {
         ({"val_loss": FINAL.val_loss + 1e-6}, "val_loss is .*, the mean of documents gives"),
         ({"val_tokens": 1}, "val_tokens is 1, the sum of documents gives"),
         ({"documents": ()}, "documents must be known"),
-        ({"documents": (DocumentLoss(-1.0, 5),)}, "nats and tokens of at least 0"),
+        ({"documents": (Document(-1.0, 5),)}, "nats and tokens of at least 0"),
         ({"curve": ()}, "its curve has no evaluation"),
         ({"curve": FINAL.curve[:-1]}, "the last step is 8, n_steps gives 16"),
         ({"curve": (*FINAL.curve[:-1], POINT._replace(val_loss=1.0))}, "the last val_loss is 1.0"),

@@ -9,6 +9,7 @@ import pytest
 from psannlm.evidence.store import types_of
 from psannlm.pages.shootout import records
 from psannlm.pages.shootout.records import Point, Score, Setting, TrainingRecord, from_json
+from psannlm.train.evaluation import Document
 
 FAILED: dict[str, Any] = {
     "key": "0a", "arm": "gelu", "base": "transformer", "seed": 3, "final": False,
@@ -37,7 +38,7 @@ def drawn(seed: int) -> TrainingRecord:
     learned = "blocks.0.mlp", "decay"
     rows = {
         "curve": some(lambda: Point(draw.randint(1, 9), 9**9, number(), number())),
-        "documents": some(lambda: records.DocumentLoss(number(), draw.randint(0, 9999))),
+        "documents": some(lambda: Document(number(), draw.randint(0, 9999))),
         "learned": some(lambda: records.Learned(*learned, *(number() for _ in range(4)))),
         "scores": some(lambda: Score("lambada", "acc", number(), None, 3, 0.25, some(number))),
     }

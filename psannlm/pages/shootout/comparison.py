@@ -16,7 +16,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from psannlm.pages.shootout.records import DocumentLoss, TrainingRecord
+from psannlm.pages.shootout.records import TrainingRecord
+from psannlm.train.evaluation import Document
 
 LEVEL = 0.05  # how often an interval misses, and how often equal arms get any verdict at all
 SMALLEST_EFFECT = 0.005  # nats per token, half a percent of perplexity: less is no difference
@@ -100,7 +101,7 @@ def over_seeds(mine: Mapping[int, float], other: Mapping[int, float]) -> Differe
 
 
 def over_documents(
-    arm: Sequence[Sequence[DocumentLoss]], other: Sequence[Sequence[DocumentLoss]]
+    arm: Sequence[Sequence[Document]], other: Sequence[Sequence[Document]]
 ) -> Difference:
     """Loss of `arm` less that of `other` on the documents of a text, seed by seed; its interval.
 

@@ -15,9 +15,8 @@ import io
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +25,7 @@ from psannlm import CACHE, ROOT
 from psannlm.config.parse import nearest
 from psannlm.config.schema import ConfigError
 from psannlm.device import autocast
-from psannlm.model.generate import generate
 from psannlm.model.loss import IGNORED, token_losses
-from psannlm.model.sampling import GREEDY, Sampling
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.records import Score
 from psannlm.train.tokenizer import Tokenizer
@@ -102,36 +99,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         return [likelihood for likelihood, _ in scores]
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
-        """What follows each context, up to the first of the strings that the task stops at.
-
-        New tokens take half of the network's context at most; the prompt is cut to the rest.
-        """
-        asked = [GenerationRequest.of(request.args[1], self.longest // 2) for request in requests]
-        prompts = [
-            self.tok_encode(request.args[0])[one.n_tokens - self.longest :]
-            for request, one in zip(requests, asked, strict=True)
-        ]
-        order = sorted(
-            range(len(requests)),
-            key=lambda i: (repr(asked[i].how), asked[i].n_tokens, -len(prompts[i])),
-        )
-        found: dict[int, str] = {}
-        for (how, n_tokens), group in groupby(order, lambda i: asked[i][:2]):
-            places = list(group)
-            for start in range(0, len(places), self.batch):  # the seed of a draw is its place
-                part = places[start : start + self.batch]
-                with autocast(self.device, self.precision):
-                    written = generate(
-                        self.network,
-                        [prompts[i] for i in part],
-                        n_tokens=n_tokens,
-                        sampling=how,
-                        end_of_text=self.eot_token_id,
-                        seed=start,
-                    )
-                for i, ids in zip(part, written, strict=True):
-                    found[i] = _until(self.spelling.decode(ids.tolist()), asked[i].stops)
-        return [found[i] for i in range(len(requests))]
+        """Never asked: `load_tasks` refuses tasks that want text."""
+        raise NotImplementedError
 
     def _windows(self, context: list[int], continuation: list[int]) -> Iterator[Window]:
         """One window, or several if the continuation alone is longer than the network's context."""
@@ -189,39 +158,6 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         )
         misses = rows.new_zeros(len(windows)).index_add(0, rows, (~hits).long())
         return nats, misses == 0
-
-
-class GenerationRequest(NamedTuple):
-    """What a task asks of a continuation."""
-
-    how: Sampling
-    n_tokens: int
-    stops: tuple[str, ...]
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any], most: int) -> "GenerationRequest":
-        """Read the task's `generation_kwargs`; `most` new tokens at most.
-
-        ConfigError if one of them is unknown here.
-        """
-        left = dict(given)
-        stops = left.pop("until", None) or ()
-        n_tokens = min(int(left.pop("max_gen_toks", 256)), most)
-        draws = left.pop("do_sample", left.get("temperature", 0.0) > 0)
-        known = {name: left.pop(name) for name in Sampling.model_fields if name in left}
-        if left:
-            raise ConfigError(
-                f"generation_kwargs must be among until, max_gen_toks, do_sample, "
-                f"{', '.join(Sampling.model_fields)}, got {', '.join(left)}; leave the task out"
-            )
-        how = Sampling(**{"temperature": 1.0, **known}) if draws else GREEDY
-        return cls(how, n_tokens, (stops,) if isinstance(stops, str) else tuple(stops))
-
-
-def _until(text: str, stops: Iterable[str]) -> str:
-    """`text` before the first of `stops`; an empty one stops nothing."""
-    ends = [text.find(stop) for stop in stops if stop and stop in text]
-    return text[: min(ends, default=len(text))]
 
 
 def evaluate_tasks(
@@ -286,7 +222,7 @@ def load_tasks(tasks: Sequence[str], folder: str) -> dict[str, Any]:
 
     `folder` holds task definitions of one's own, relative to the project's; if it is empty, names
     are those of lm-eval's tasks and groups. ConfigError if there is no such folder, a name is
-    unknown, items cannot be read, or a task asks what is unknown here.
+    unknown, items cannot be read, or a task asks for text.
     """
     manager = _index(folder)
     # A folder's groups and tags would lead past what `_read` does about its files.
@@ -299,10 +235,12 @@ def load_tasks(tasks: Sequence[str], folder: str) -> dict[str, Any]:
                 f"lm_eval_tasks: unknown task {name!r}{nearest(name, known) or '.'}{listed}"
             )
         found |= _read(manager, name, own=bool(folder))
-    for task in found.values():
+    for name, task in found.items():
         task.set_fewshot_seed(seed=0)  # of examples that a task may put before its items
         if task.OUTPUT_TYPE == "generate_until":
-            GenerationRequest.of(task.config.generation_kwargs or {}, 1)
+            raise ConfigError(
+                f"lm_eval_tasks: {name!r} asks for text, only likelihoods are scored; leave it out"
+            )
     return found
 
 

@@ -81,11 +81,11 @@ def refuse_early(config: ShootoutConfig) -> None:
         from psannlm.pages.shootout.lm_eval import load_tasks
 
         load_tasks(config.lm_eval_tasks, config.lm_eval_folder)
-    if not config.scheduler:
-        slots(config)
-    read(training_of(tunings(config)[0], config))
     if config.scheduler:
         cluster.refuse_unready(config)
+    else:
+        slots(config)
+    read(training_of(tunings(config)[0], config))
 
 
 def run_cells(
@@ -116,11 +116,7 @@ def run_cells(
 
 def task_of(key: str, cell: Cell, config: ShootoutConfig) -> TrainingTask:
     """What the process of a cell is told; only what is compared is asked about by lm-eval."""
-    lm_eval = {
-        "tasks": config.lm_eval_tasks,
-        "limit": config.lm_eval_limit,
-        "folder": config.lm_eval_folder,
-    }
+    lm_eval = {name: getattr(config, f"lm_eval_{name}") for name in ("tasks", "limit", "folder")}
     return TrainingTask(
         key=key,
         config=training_of(cell, config).model_dump(mode="json"),
@@ -135,12 +131,10 @@ def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> Tra
     network = training_of(cell, config).network
     cost = cost_of(network, Shape(1, config.context_length))
     known: dict[str, Any] = {
+        **vars(cell),  # setting, seed, final
         "key": key,
         "arm": cell.arm.name,
         "base": cell.arm.base,
-        "setting": cell.setting,
-        "seed": cell.seed,
-        "final": cell.final,
         "started_at": utc_now().isoformat(),
         "device": "",
         "d_mlp": network.d_mlp,

@@ -16,7 +16,6 @@ from psannlm.pages.shootout.comparison import FEWEST_SEEDS, LEVEL, SMALLEST_EFFE
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import ShootoutSession, measure, measure_again, n_cells
 from psannlm.pages.shootout.records import STORE, ShootoutRecord, TrainingRecord, trainings_of
-from psannlm.pages.shootout.tables import DIFFERENCE, SUMMARY
 
 
 class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
@@ -64,8 +63,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         return prose.reading(tables, run.config)
 
     def section(self, name: str, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
-        say = {"gain": prose.gain, "tasks": prose.tasks}[name]
-        return say(tables, run.config)
+        return {"gain": prose.gain, "tasks": prose.tasks}[name](tables, run.config)
 
     def readme(self, tables: Tables, run: RunInfo[ShootoutConfig]) -> str:
         return files.readme(tables, run)
@@ -81,7 +79,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         for row in rows:
             for name in ("difference", "val_loss", "val_bits_per_byte"):
                 if (name, row.values["base"]) != ("difference", baseline):
-                    yield self.number(row, SUMMARY[name])
+                    yield self.number(row, shootout_tables.SUMMARY[name])
         yield from self._gain(run, {row.values["base"]: row for row in rows})
 
     def number(self, row: Row, column: Column) -> Number:
@@ -103,7 +101,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
             if (arm, other) != (results.SINE, results.SCALED) or not found["n"]:
                 continue
             yield replace(
-                self.number(rows[arm], DIFFERENCE),
+                self.number(rows[arm], shootout_tables.DIFFERENCE),
                 name=prose.GAIN,
                 quantity=f"validation loss less that of {other}",
                 setting=f"against {other}",

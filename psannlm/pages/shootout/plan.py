@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from psannlm.config.network import SinePart
 from psannlm.config.training import TrainingConfig, TrainingSettings
@@ -24,6 +24,12 @@ class Cell:
     seed: int
     final: bool = False  # whether it is compared: only then is the test split evaluated
 
+
+IDLE: dict[str, Any] = {
+    "parallel": "ddp", "keep_checkpoints": 1, "target_perplexity": 1.0, "ngram_order": 1,
+    "prompts": (), "sample_tokens": 1, "temperature": 0.0, "top_p": 1.0,
+}  # fmt: skip
+"""Settings of a training that make no difference to what is compared."""
 
 Chosen = Mapping[str, Setting]  # by arm; one all of whose tunings failed is not there
 
@@ -127,15 +133,8 @@ def training_of(cell: Cell, config: ShootoutConfig) -> TrainingConfig:
     return TrainingConfig(
         **shared | {name: network[name] for name in shared.keys() & network},
         base=(cell.arm.base,),
+        **IDLE,
         learning_rate=rate,
-        parallel="ddp",
-        keep_checkpoints=1,
-        target_perplexity=1.0,
-        ngram_order=1,
-        prompts=(),
-        sample_tokens=1,
-        temperature=0.0,
-        top_p=1.0,
         seed=cell.seed,
     )
 

@@ -40,10 +40,8 @@ def slots(config: ShootoutConfig) -> list[Slot]:
     """
     if select_device(config.device).type == "cpu":
         n = config.cells_at_once or 1
-        if n == 1:
-            return [Slot(torch.device("cpu"))]
         share = str(max(1, torch.get_num_threads() // n))
-        variables = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
+        variables = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share} if n > 1 else {}
         return [Slot(torch.device("cpu"), variables)] * n
     count, said = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name.strip() for name in said.split(",")] if said else map(str, range(count))
@@ -88,14 +86,12 @@ def on_this_machine(
             free.put((slot, fork_server))
 
     with contextlib.ExitStack() as stack:
-        places = slots(config)
+        places, module = slots(config), TrainingTask.worker[-1]
         for slot in places:
             fork_server = None
             if slot.device.type == "cpu":  # CUDA outlives no fork
-                module = TrainingTask.worker[-1]
-                fork_server = stack.enter_context(
-                    ForkServer(module, cache, loads=loads, variables=slot.variables)
-                )
+                fork_server = ForkServer(module, cache, loads=loads, variables=slot.variables)
+                stack.enter_context(fork_server)
             free.put((slot, fork_server))
         pool = ThreadPoolExecutor(len(places))
         try:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 from psannlm.evidence import table
 from psannlm.evidence.store import RecordStore, about, columns_of, to_csv
 from psannlm.evidence.table import Column, Table
+from psannlm.train.evaluation import Document
 
 ARM = Column("arm", "Name under which the network is compared.")
 SEED = Column("seed", "Seed of the training.", heading="seed")
@@ -64,13 +65,6 @@ class Point(NamedTuple):
     tokens: int  # trained on so far
     seconds: float  # of all steps so far; evaluations and checkpoints are not counted
     val_loss: float
-
-
-class DocumentLoss(NamedTuple):
-    """How well the finished network predicts one document."""
-
-    nats: float
-    n_tokens: int
 
 
 class Learned(NamedTuple):
@@ -142,7 +136,7 @@ class TrainingRecord:
         "Evaluations on the way, each [step, tokens, seconds, validation loss in nats/token]."
     )] = ()  # fmt: skip
     documents: Annotated[
-        tuple[DocumentLoss, ...], about("Validation documents in order, each [nats, tokens].")
+        tuple[Document, ...], about("Validation documents in order, each [nats, tokens].")
     ] = ()
     learned: Annotated[tuple[Learned, ...], about(
         "Nonlinearities, each [layer, part, mean before, mean after, 5%, 95% of features]."
@@ -164,10 +158,9 @@ class Gate:
     leak: Annotated[float, LEAK]  # with noisy parameters or as trained: the nearest to its bound
     bound: Annotated[float, about("The most that the leak may be.")]
     nearest: Annotated[str, about("The other arm whose logits are nearest.")]  # with equal seeds
-    distance: Annotated[
-        float,
-        about("Norm of the difference of its logits to the nearest arm's, over their norm."),
-    ]
+    distance: Annotated[float, about(
+        "Norm of the difference of its logits to the nearest arm's, over their norm."
+    )]  # fmt: skip
     same_as: Annotated[str, SAME_AS]  # the first such arm; empty if it is the first itself
     refused: Annotated[str, REFUSED]
 

@@ -33,15 +33,11 @@ from psannlm.train.pretrained import HIGH, LOW, nonlinearities
 from psannlm.train.trainer import Session
 
 COMPILER = (
-    "torch._dynamo.backends.inductor",
-    "torch._dynamo.repro.after_dynamo",
-    "torch._inductor.compile_fx",
-    "torch._inductor.codegen.cpp_wrapper_gpu",
-    "torch._inductor.codegen.halide",
-    "torch._inductor.codegen.mps",
-    "torch.distributed.tensor.experimental",
-    "torch.utils.cpp_extension",
-)
+    "torch._dynamo.backends.inductor", "torch._dynamo.repro.after_dynamo",
+    "torch._inductor.compile_fx", "torch._inductor.codegen.cpp_wrapper_gpu",
+    "torch._inductor.codegen.halide", "torch._inductor.codegen.mps",
+    "torch.distributed.tensor.experimental", "torch.utils.cpp_extension",
+)  # fmt: skip
 """What compiling loads: a fork server that has it spares each compiled training seconds."""
 
 SAME = (

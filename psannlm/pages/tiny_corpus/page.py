@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.ceiling import measure_ceiling, rate
@@ -123,8 +122,11 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     ) -> list[Trained]:
         minutes = row.values["train_seconds"] / 60
         request.say(f"training again, which took {minutes:.0f} min when published")
-        with tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as folder:
-            return [train_again(Path(folder, "training"), request.config, request.device)]
+        with tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as place:
+            folder, ranks = Path(place, "training"), Ranks(0, 1, request.device)
+            training.train(request.config, folder, ranks, watch=ProgressBar())
+            empty = {table.file: table.write(table.frame([])) for table in (YARDSTICKS, SINE)}
+            return [_trained(folder, empty | {SAMPLES.file: "[]"})]
 
     def compare_again(
         self,
@@ -180,13 +182,6 @@ def train(session: Session[TrainingConfig, Trained]) -> Trained:
         SAMPLES.file: _samples(config, done.data, model),
     }
     return _trained(folder, beside)
-
-
-def train_again(folder: Path, config: TrainingConfig, device: torch.device) -> Trained:
-    """The same training in another folder, without what stands beside it."""
-    training.train(config, folder, Ranks(0, 1, device), watch=ProgressBar())
-    empty = {table.file: table.write(table.frame([])) for table in (YARDSTICKS, SINE)}
-    return _trained(folder, empty | {SAMPLES.file: "[]"})
 
 
 def _trained(folder: Path, beside: Mapping[str, str]) -> Trained:
