@@ -152,11 +152,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         with autocast(tokens.device, self.precision):
             hidden = self.network.hidden(tokens)[counts]  # (N, D)
             losses, hits = token_losses(hidden, self.network.lm_head.weight, wanted[counts])
-        rows = counts.nonzero()[:, 0]  # (N,)
-        nats = losses.new_zeros(len(windows), dtype=torch.float64).index_add(
-            0, rows, losses.double()
-        )
-        misses = rows.new_zeros(len(windows)).index_add(0, rows, (~hits).long())
+        rows, n = counts.nonzero()[:, 0], len(windows)  # (N,)
+        nats, misses = (torch.bincount(rows, x.double(), minlength=n) for x in (losses, ~hits))
         return nats, misses == 0
 
 

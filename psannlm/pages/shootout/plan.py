@@ -128,15 +128,10 @@ def training_of(cell: Cell, config: ShootoutConfig) -> TrainingConfig:
     """The training that a cell is."""
     changes = cell.setting._asdict()
     rate = changes.pop("learning_rate")
-    network = network_of(cell.arm, config, **changes).model_dump()
-    shared = {name: getattr(config, name) for name in TrainingSettings.model_fields}
-    return TrainingConfig(
-        **shared | {name: network[name] for name in shared.keys() & network},
-        base=(cell.arm.base,),
-        **IDLE,
-        learning_rate=rate,
-        seed=cell.seed,
-    )
+    shared = set(TrainingSettings.model_fields)
+    network = network_of(cell.arm, config, **changes).model_dump(include=shared)
+    own = {"base": (cell.arm.base,), "learning_rate": rate, "seed": cell.seed}
+    return TrainingConfig(**config.model_dump(include=shared) | network | IDLE | own)
 
 
 def key_of(cell: Cell, config: ShootoutConfig) -> str:

@@ -1,8 +1,5 @@
 """What a shootout leaves: a frozen record a training, one an arm of its gates, and their files."""
 
-import csv
-import dataclasses
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import ConfigDict, TypeAdapter
 
 from psannlm.evidence import table
-from psannlm.evidence.store import RecordStore, about, columns_of, to_csv
+from psannlm.evidence.store import RecordStore, about, columns_of, fields_of_csv, records_csv
 from psannlm.evidence.table import Column, Table
 from psannlm.train.evaluation import Document
 
@@ -199,15 +196,15 @@ def to_texts(records: Sequence[ShootoutRecord]) -> dict[str, str]:
     """A file a training, and one of all gates once they have examined the networks."""
     texts = {f"{PREFIX}{record.key}.json": record.as_json() for record in trainings_of(records)}
     if gates := gates_of(records):
-        texts[GATES.file] = to_csv(GATES.names, map(dataclasses.astuple, gates))
+        texts[GATES.file] = records_csv(GATES, gates)
     return texts
 
 
 def from_texts(texts: Mapping[str, str]) -> list[ShootoutRecord]:
     """The records whose files these are; errors as of `from_json`."""
     trainings = [from_json(text) for name, text in texts.items() if name != GATES.file]
-    rows = csv.DictReader(io.StringIO(texts.get(GATES.file, "")))
-    return [*trainings, *TypeAdapter(list[Gate]).validate_python(list(rows))]
+    gates = fields_of_csv(Gate, texts.get(GATES.file, ""))
+    return [*trainings, *(Gate(**row) for row in gates)]
 
 
 def label(record: ShootoutRecord) -> str:

@@ -135,14 +135,9 @@ def _times(folder: Path) -> dict[str, Any]:
 def _scores(task: TrainingTask, done: Session) -> tuple[Score, ...]:
     from psannlm.pages.shootout.lm_eval import evaluate_tasks
 
-    trainer = done.trainer
-    return evaluate_tasks(
-        trainer.model,
-        done.data.tokenizer,
-        precision=trainer.config.precision,
-        batch=trainer.plan.pass_sequences,
-        **task.lm_eval,
-    )
+    run = done.trainer
+    how = {"precision": run.config.precision, "batch": run.plan.pass_sequences, **task.lm_eval}
+    return evaluate_tasks(run.model, done.data.tokenizer, **how)
 
 
 main = partial(processes.serve, TrainingTask, measure)

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -137,14 +138,12 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     ) -> Repeat:
         """Losses from the same seed are the same to the digit, or else near."""
         metrics, quantities = new[0].metrics, []
+        within = 0.0 if request.same_digits else SMALLEST_EFFECT
+        expected = f"within {within:g}" if within else "the same"
         for split, name in (("validation", "val_loss"), ("test", "test_loss")):
             published, measured = row.values[name], metrics[name]
-            inside, expected = measured == published, "the same"
-            if not request.same_digits:
-                inside = abs(measured - published) <= SMALLEST_EFFECT
-                expected = f"within {SMALLEST_EFFECT:g}"
             said = f"{split} loss, nats/token", repr(published), expected, repr(measured)
-            quantities.append(Quantity(*said, inside))
+            quantities.append(Quantity(*said, abs(measured - published) <= within))
         then, now = (f"{values['tokens_per_s']:,.0f}" for values in (row.values, metrics))
         quantities.append(Quantity("tokens/s", then, "shown only", now, None))
         return Repeat(tuple(quantities), (SAME if request.same_digits else NEAR,))
@@ -210,14 +209,10 @@ def _samples(config: TrainingConfig, data: Data, model: Transformer) -> str:
     """What the network makes of each prompt."""
     longest = max((len(data.tokenizer.encode(prompt)) for prompt in config.prompts), default=0)
     n_tokens = min(config.sample_tokens, config.context_length - longest - 1)
-    drawn = Sampling(temperature=config.temperature, top_p=config.top_p)
-    written = continuations(
-        model, data.tokenizer, config.prompts, n_tokens, drawn, seed=config.seed
-    )
-    samples = [
-        {"prompt": prompt, "temperature": drawn.temperature, "top_p": drawn.top_p, "text": text}
-        for prompt, text in zip(config.prompts, written, strict=True)
-    ]
+    how: dict[str, Any] = {"temperature": config.temperature, "top_p": config.top_p}
+    asked = model, data.tokenizer, config.prompts, n_tokens, Sampling(**how)
+    texts = zip(config.prompts, continuations(*asked, seed=config.seed), strict=True)
+    samples = [{"prompt": prompt, **how, "text": text} for prompt, text in texts]
     return json.dumps(samples, indent=1, ensure_ascii=False) + "\n"
 
 
