@@ -62,8 +62,7 @@ def network(float64):
 @pytest.fixture
 def asked(harness):
     def model(network, batch=3, tokenizer=None):
-        tokenizer = tokenizer or byte_tokenizer()
-        return harness.HarnessModel(network, tokenizer, precision="fp32", batch=batch)
+        return harness.HarnessModel(network, tokenizer or byte_tokenizer(), "fp32", batch)
 
     return model
 
@@ -191,12 +190,10 @@ def home(harness, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def evaluated(home, harness, network):
+def evaluated(home, harness, asked, network):
     def scores(task, folder=EVALS):
-        found = harness.evaluate_tasks(
-            network, byte_tokenizer(), precision="fp32", batch=4,
-            tasks=[task], limit=3, folder=str(folder),
-        )  # fmt: skip
+        model = asked(network, batch=4)
+        found = harness.evaluate_tasks(model, tasks=[task], limit=3, folder=str(folder))
         assert {score.task for score in found} == {task}
         return {score.metric: score for score in found}
 

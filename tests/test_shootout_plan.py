@@ -8,6 +8,7 @@ import pytest
 from psannlm.pages.shootout import plan
 from psannlm.pages.shootout.arms import all_arms, arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.measure import record_of
 from psannlm.pages.shootout.plan import Cell, key_of, training_of
 from psannlm.pages.shootout.records import Setting, TrainingRecord
 from tests.synthetic_shootout import shootout_config
@@ -36,13 +37,8 @@ DECIDING: list[dict[str, Any]] = [
 
 def record(cell: Cell, val_loss: float | None) -> TrainingRecord:
     """What is left of a cell."""
-    values: dict[str, Any] = {
-        "key": key_of(cell, CONFIG), "arm": cell.arm.name, "base": cell.arm.base,
-        "setting": cell.setting, "seed": cell.seed, "final": cell.final, "status": "ok",
-        "reason": "", "started_at": "", "device": "cpu", "d_mlp": 1, "n_parameters": 1,
-        "flops_per_token": 1,
-    }  # fmt: skip
-    return TrainingRecord(**values, val_loss=val_loss)
+    found = {"status": "ok", "reason": "", "val_loss": val_loss}
+    return record_of(key_of(cell, CONFIG), cell, CONFIG, found)
 
 
 def chosen_of(config: ShootoutConfig) -> dict[str, Setting]:

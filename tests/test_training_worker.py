@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -237,25 +237,20 @@ def test_items_are_scored_where_they_are_asked_for(monkeypatch, tmp_path) -> Non
     asked: dict[str, Any] = {}
     score = Score("t", "acc", 0.5, 0.1, 4, 0.25, (1.0, 0.0))
 
-    def evaluate_tasks(model: Any, tokenizer: Any, **options: Any) -> tuple[Score, ...]:
-        asked.update(options, vocab_size=tokenizer.vocab_size, mode=model.training)
+    def evaluate_tasks(model: Any, **options: Any) -> tuple[Score, ...]:
+        network, tokenizer, *how = model
+        asked.update(options, vocab_size=tokenizer.vocab_size, mode=network.training, how=how)
         return (score,)
 
-    harness = ModuleType("psannlm.pages.shootout.lm_eval")
-    harness.evaluate_tasks = evaluate_tasks  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, harness.__name__, harness)
-    task = dataclasses.replace(
-        task_of(tmp_path, epochs=0.25),
-        lm_eval={"tasks": ("t",), "limit": 4, "folder": "somewhere"},
-    )
+    harness = SimpleNamespace(HarnessModel=lambda *told: told, evaluate_tasks=evaluate_tasks)
+    monkeypatch.setitem(sys.modules, "psannlm.pages.shootout.lm_eval", harness)
+    options = {"tasks": ("t",), "limit": 4, "folder": "somewhere"}
+    task = dataclasses.replace(task_of(tmp_path, epochs=0.25), lm_eval=options)
 
     found = measure(task, "training")
 
     assert found["scores"] == (score,)
-    assert asked == {
-        "tasks": ("t",), "limit": 4, "folder": "somewhere",
-        "precision": "fp32", "batch": 16, "vocab_size": 257, "mode": False,
-    }  # fmt: skip
+    assert asked == options | {"how": ["fp32", 16], "vocab_size": 257, "mode": False}
 
 
 def test_a_training_that_diverges_gives_its_reason(monkeypatch, tmp_path) -> None:

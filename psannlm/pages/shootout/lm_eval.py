@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from psannlm import CACHE, ROOT
 from psannlm.config.parse import nearest
@@ -58,7 +59,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     """
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, *, precision: str, batch: int
+        self, model: Transformer, tokenizer: Tokenizer, precision: str, batch: int
     ) -> None:
         super().__init__()
         self.network, self.spelling = model, tokenizer
@@ -71,11 +72,9 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         """What stands before every text."""
         return self.spelling.end_of_text
 
-    def tok_encode(
-        self, string: str, add_special_tokens: bool | None = None, **_: Any
-    ) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool = True, **_: Any) -> list[int]:
         """Ids of a text, after an end of text unless `add_special_tokens` is False."""
-        start = [] if add_special_tokens is False else [self.eot_token_id]
+        start = [self.eot_token_id] if add_special_tokens else []
         return [*start, *self.spelling.encode(string)]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -90,15 +89,13 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         """Log-likelihood of each continuation, and whether each token of it was the likeliest."""
         return self._scores([list(self._windows(*ids)) for _, *ids in requests])
 
-    def loglikelihood_rolling(
-        self, requests: Sequence[Instance], disable_tqdm: bool = False
-    ) -> list[float]:
+    def loglikelihood_rolling(self, requests: Sequence[Instance], **_: Any) -> list[float]:
         """Log-likelihood of each whole text, every token of it predicted once."""
         texts = [self.spelling.encode(request.args[0]) for request in requests]
         scores = self._scores([list(self._rolling(self.eot_token_id, ids)) for ids in texts])
         return [likelihood for likelihood, _ in scores]
 
-    def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
+    def generate_until(self, requests: Sequence[Instance], **_: Any) -> list[str]:
         """Never asked: `load_tasks` refuses tasks that want text."""
         raise NotImplementedError
 
@@ -140,14 +137,10 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
 
         Rows are filled up on the right, where a causal network does not look.
         """
-        width = max(len(before) + len(targets) for before, targets in windows) - 1  # T
-        tokens = torch.full((len(windows), width), self.eot_token_id)
-        wanted = torch.full((len(windows), width), IGNORED)
-        for row, (before, targets) in enumerate(windows):
-            ids = torch.tensor(before + targets)
-            tokens[row, : len(ids) - 1] = ids[:-1]
-            wanted[row, len(before) - 1 : len(ids) - 1] = ids[len(before) :]
-        tokens, wanted = tokens.to(self.device), wanted.to(self.device)
+        given = [torch.tensor((before + targets)[:-1]) for before, targets in windows]
+        asked = [torch.tensor([IGNORED] * (len(old) - 1) + targets) for old, targets in windows]
+        tokens = pad_sequence(given, batch_first=True).to(self.device)  # (B, T)
+        wanted = pad_sequence(asked, batch_first=True, padding_value=IGNORED).to(self.device)
         counts = wanted != IGNORED
         with autocast(tokens.device, self.precision):
             hidden = self.network.hidden(tokens)[counts]  # (N, D)
@@ -158,24 +151,13 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
 
 
 def evaluate_tasks(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    *,
-    precision: str,
-    batch: int,
-    tasks: Sequence[str],
-    limit: int,
-    folder: str,
+    model: HarnessModel, *, tasks: Sequence[str], limit: int, folder: str
 ) -> tuple[Score, ...]:
-    """Every metric of every task, each on the task's first `limit` items at most.
-
-    The network is in evaluation mode; tasks and folder, and errors, as of `load_tasks`.
-    """
+    """Every metric of every task, each on its first `limit` items at most; see `load_tasks`."""
     found = load_tasks(tasks, folder)
-    asked = HarnessModel(model, tokenizer, precision=precision, batch=batch)
     with _silence():  # a metric that is no mean has its standard error from a bootstrap
         results = lm_eval.evaluator.evaluate(
-            lm=asked, task_dict={"tasks": found}, limit=limit, bootstrap_iters=1000
+            lm=model, task_dict={"tasks": found}, limit=limit, bootstrap_iters=1000
         )
     return tuple(score for name, task in found.items() for score in _metrics(name, task, results))
 

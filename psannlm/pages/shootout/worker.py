@@ -133,11 +133,11 @@ def _times(folder: Path) -> dict[str, Any]:
 
 
 def _scores(task: TrainingTask, done: Session) -> tuple[Score, ...]:
-    from psannlm.pages.shootout.lm_eval import evaluate_tasks
+    from psannlm.pages.shootout.lm_eval import HarnessModel, evaluate_tasks
 
-    run = done.trainer
-    how = {"precision": run.config.precision, "batch": run.plan.pass_sequences, **task.lm_eval}
-    return evaluate_tasks(run.model, done.data.tokenizer, **how)
+    run, tokenizer = done.trainer, done.data.tokenizer
+    model = HarnessModel(run.model, tokenizer, run.config.precision, run.plan.pass_sequences)
+    return evaluate_tasks(model, **task.lm_eval)
 
 
 main = partial(processes.serve, TrainingTask, measure)
