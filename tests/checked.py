@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Case, Result
+from psannlm.checks.findings import Case, Result, ValidationConfig
 
 # Warnings about what torch's compiler itself does.
 compiles = pytest.mark.filterwarnings(

@@ -13,35 +13,35 @@ from psannlm.checks.precision import Outcome, gaps
 from tests.checked import case_of
 from tests.networks import batch_of, moved, tiny
 
-FULL = Outcome(
-    2.0, {"blocks.0.a": torch.tensor([3.0]), "blocks.1.a": torch.tensor([4.0])}, torch.full((4,), 2)
-)
 
-
-def half(loss: float, *gradients: float, losses: float = 2.0) -> Outcome:
+def outcome(losses: list[float], *gradients: float) -> Outcome:
     named = {f"blocks.{n}.a": torch.tensor([g]) for n, g in enumerate(gradients)}
-    return Outcome(loss, named, torch.full((4,), losses))
+    return Outcome(torch.tensor(losses), named)
+
+
+FULL = outcome([2.0, 2.0], 3.0, 4.0)
 
 
 def test_differences_are_the_worst_of_all_seeds():
-    found = gaps([FULL, FULL], [half(2.0, 3.0, 4.0), half(1.9, 3.0, 3.0, losses=2.5)])
+    found = gaps([FULL, FULL], [outcome([2.0, 2.1], 3.0, 4.0), outcome([1.9, 2.7], 3.0, 3.0)])
 
-    assert found.loss == pytest.approx(0.05)
+    assert found.loss == pytest.approx(0.25)
     assert found.gradient == pytest.approx(1 / 5)
     assert found.turn == pytest.approx(1 - 21 / (5 * math.sqrt(18)))
-    assert found.token_loss == pytest.approx(0.25)
     assert found.by_kind == {"a": pytest.approx(1 / math.sqrt(50))}
 
 
 def test_a_loss_that_is_no_number_is_the_worst_difference():
-    found = gaps([FULL, FULL], [half(math.nan, 3.0, 4.0), half(2.0, math.nan, 4.0)])
+    found = gaps(
+        [FULL, FULL], [outcome([math.nan, 2.0], 3.0, 4.0), outcome([2.0, 2.0], math.nan, 4.0)]
+    )
 
     assert found.loss == found.gradient == found.turn == math.inf
 
 
 def test_each_bound_can_be_broken():
-    yardstick = gaps([FULL], [half(2.0, 3.03, 4.0, losses=2.01)])
-    found = gaps([FULL], [half(2.1, 3.0, 5.0)])
+    yardstick = gaps([FULL], [outcome([2.01, 1.99], 3.03, 4.0)])
+    found = gaps([FULL], [outcome([2.1, 2.1], 3.0, 5.0)])
 
     assert not any(m.passed for m in precision.parity_measures("bf16", found, yardstick))
     assert all(m.passed for m in precision.parity_measures("bf16", yardstick, yardstick))
@@ -70,7 +70,7 @@ def test_formulas_in_half_deviate_as_networks_do():
     )
 
     assert gaps([full], [half]).gradient == pytest.approx(gaps([exact], [cut]).gradient, rel=0.5)
-    assert full.loss == pytest.approx(exact.loss, rel=1e-6)
+    assert full.losses.item() == pytest.approx(exact.losses.mean().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(

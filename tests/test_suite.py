@@ -11,8 +11,7 @@ import torch
 
 from psannlm import ROOT
 from psannlm.checks import suite
-from psannlm.checks.config import Check
-from psannlm.checks.findings import Finding, Measure, Result
+from psannlm.checks.findings import Check, Finding, Measure, Result
 from tests.validations import ENTRIES, made, made_up_checks, measure, validation_config
 
 CPU = torch.device("cpu")

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from psannlm.checks import suite
-from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Case, Finding, Measure, Result, UncheckableError
+from psannlm.checks import findings, suite
+from psannlm.checks.findings import Case, Finding, Measure, Result, ValidationConfig
 from psannlm.pages.validation.page import PAGE
 from tests import checked
 from tests.synthetic import sealed_run
@@ -37,7 +36,7 @@ def broken(case: Case) -> Result:
 
 
 def impossible(case: Case) -> Result:
-    raise UncheckableError("there is one GPU, two are needed")
+    raise findings.UncheckableError("there is one GPU, two are needed")
 
 
 def crashing(case: Case) -> Result:

@@ -180,9 +180,8 @@ def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
     length = min(N_LEARNED, case.config.context_length)
     text = passages(case.config, 1, length).to(case.device)
     optimizer = optimizer_of(model, case.config, **TRAINER)
-    steps = 0
     with repeatable(case.device):
-        while True:
+        for steps in range(case.config.fit_steps + 1):
             losses = cross_entropy(model(text)[0, :-1], text[0, 1:], reduction="none")
             worst = float(losses.detach()[N_GIVEN - 1 :].max())
             if worst < ENOUGH or steps == case.config.fit_steps:
@@ -190,7 +189,6 @@ def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
             torch.autograd.backward(losses.mean())
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            steps += 1
     new = generate(model.eval(), text[:, :N_GIVEN], n_tokens=length - N_GIVEN)[0]
     measures = (
         Measure(

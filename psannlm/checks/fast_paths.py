@@ -1,10 +1,9 @@
 """FAST: a fast path errs at most twice as much as the plain one of its precision."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,8 +33,7 @@ BACKENDS = {
 }
 
 
-@dataclass(frozen=True)
-class Excess:
+class Excess(NamedTuple):
     """How much farther from float64 a fast path is than the plain one, at its worst tensor."""
 
     ratio: float  # error of the fast path over that of the plain one, or over its floor
@@ -67,16 +65,12 @@ def check(case: Case) -> Result:
                 found[key] = excess
     if case.config.compile and (lacking := missing_compiler(case.device)):
         not_tried["compiled network"] = lacking
+    error = "error as a multiple of the plain path's"
     measures = [
-        Measure(
-            name=f"{name}: error as a multiple of the plain path's",
-            value=excess.ratio,
-            bound=TWICE,
-            why=WHY,
-        )
+        Measure(name=f"{name}: {error}", value=excess.ratio, bound=TWICE, why=WHY)
         for name, excess in found.items()
     ]
-    errors = {name: dataclasses.asdict(excess) for name, excess in found.items()}
+    errors = {name: excess._asdict() for name, excess in found.items()}
     return Result(measures=measures, facts={"errors": errors, "not tried": not_tried})
 
 
@@ -152,17 +146,13 @@ def results(path: Path, leaves: Mapping[str, Tensor], precision: str) -> dict[st
     device = next(iter(leaves.values())).device
     with autocast(device, precision):
         output = path(*leaves.values())
+    outer = torch.full_like(output, 1024.0)  # as a loss is scaled, lest float16 underflows
+    if output.dim():  # else the same numbers, as bfloat16 holds them, in every precision
+        generator = torch.Generator().manual_seed(output.numel())
+        outer = torch.randn(output.shape, generator=generator).bfloat16().to(output)
     wanted = {f"gradient of {n}": leaf for n, leaf in leaves.items() if leaf.requires_grad}
-    found = torch.autograd.grad(output, list(wanted.values()), _outer(output)) if wanted else ()
+    found = torch.autograd.grad(output, list(wanted.values()), outer) if wanted else ()
     return {"output": output.detach()} | dict(zip(wanted, found, strict=True))
-
-
-def _outer(output: Tensor) -> Tensor:
-    """A gradient of the output: the same numbers, as bfloat16 holds them, in every precision."""
-    if output.dim() == 0:
-        return torch.full_like(output, 1024.0)  # as a loss is scaled, lest float16 underflows
-    generator = torch.Generator().manual_seed(output.numel())
-    return torch.randn(output.shape, generator=generator).bfloat16().to(output)
 
 
 def doubled(leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a check leaves: measures beside their bounds, and a finding that follows from them."""
+"""What checks are asked, and what they leave: measures, and the finding that follows."""
 
 import dataclasses
 import math
@@ -8,8 +8,33 @@ from typing import Any, Literal
 
 import torch
 
-from psannlm.checks.config import ValidationConfig
-from psannlm.config.network import ModelConfig
+from psannlm.config.network import Architecture, ModelConfig
+from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Seed, Text
+from psannlm.config.training import Device, Preset
+
+Check = Literal[
+    "GPU-01", "GPU-02", "GPU-03", "GPU-04", "GPU-05", "GPU-06", "GPU-07", "GPU-08", "FAST"
+]
+
+
+class ValidationConfig(Architecture):
+    """Everything that notebooks/validation.ipynb may vary."""
+
+    preset: Preset
+    base: AnyOf[Text]  # none named means every base: the configuration of a run names them all
+    only: AnyOf[Check]  # checks that run; none named means all
+    corpus: Text  # path of the text that is fitted, one paragraph a line
+    batch: Count  # B, sequences of a batch, each context_length tokens long
+    precision: OneOrMore[Literal["bf16", "fp16"]]  # what is held against fp32
+    n_seeds: Count  # of weights, each with text of its own, that precisions are compared on
+    fit_steps: Count  # optimizer steps in which a network has to learn a short text
+    learning_rate: Positive  # of those steps
+    compile: bool  # whether the compiled network is held against the eager one too
+    min_seconds: Positive  # least time that the timed steps of a speed take together
+    min_steps: Count  # least number of timed steps of a speed
+    timeout_seconds: Positive  # a process that runs longer is stopped, and its check fails
+    device: Device
+    seed: Seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ Shape letters: B batch, T tokens.
 """
 
 import math
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -69,11 +68,10 @@ def check(case: Case) -> Result:
 
 def structure_measures(fresh: Transformer) -> list[Measure]:
     """Of a network as it is before its first step: its parameters, and its sines if it has any."""
-    memory = Counter(p.data_ptr() for _, p in fresh.named_parameters(remove_duplicate=False))
+    places = [p.data_ptr() for _, p in fresh.named_parameters(remove_duplicate=False)]
     n_counted = cost_of(fresh.config, Shape(1, 1)).n_parameters
-    n_wrong = len(wrongly_learned(fresh))
     exact = "a count, which is right or wrong"
-    shared = sum(n - 1 for n in memory.values())
+    shared = len(places) - len(set(places))
     more = abs(sum(p.numel() for p in fresh.parameters()) - n_counted)
     own = f"every layer learns parameters of its own: {exact}"
     measures = [
@@ -81,7 +79,11 @@ def structure_measures(fresh: Transformer) -> list[Measure]:
         for name, value, why in (
             ("parameters that share their memory with another", shared, own),
             ("parameters more or fewer than its construction has", more, exact),
-            ("parameters learned or kept other than configured", n_wrong, exact),
+            (
+                "parameters learned or kept other than configured",
+                len(wrongly_learned(fresh)),
+                exact,
+            ),
         )
     ]
     sines = [module for module in fresh.modules() if isinstance(module, DampedSine)]
@@ -244,10 +246,14 @@ def formula_measures(model: Transformer, batch: Batch) -> tuple[list[Measure], f
 
     Returned besides is how far float32 logits of the same formulas are off, as a relative norm.
     """
-    exact, rounded = (_by_formulas(model, batch, t) for t in (torch.float64, torch.float32))
-    gradients = joined(gradients_of(model, loss_of(model, batch)))
-    with torch.no_grad():
-        found = model(batch[0]), gradients
+    sides = []
+    for dtype in (torch.float64, torch.float32):
+        formulas = Reference.of(model, dtype)
+        logits = formulas.logits(batch[0])
+        loss = token_losses(logits, batch[1]).mean()
+        sides.append((logits, joined(gradients_of(formulas.weights, loss))))
+    exact, rounded = sides
+    found = model(batch[0]), joined(gradients_of(model, loss_of(model, batch)))
     roundings = [difference(r, e) for r, e in zip(rounded, exact, strict=True)]
     measures = [
         Measure(
@@ -262,14 +268,6 @@ def formula_measures(model: Transformer, batch: Batch) -> tuple[list[Measure], f
         )
     ]
     return measures, roundings[0]
-
-
-def _by_formulas(model: Transformer, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Logits, and all gradients in one."""
-    reference = Reference.of(model, dtype)
-    logits = reference.logits(batch[0])
-    gradients = reference.gradients(token_losses(logits, batch[1]).mean())
-    return logits.detach(), joined(gradients)
 
 
 def label_measures(model: Transformer, batches: Batches) -> list[Measure]:

@@ -17,7 +17,7 @@ from torch.nn.functional import conv1d
 from torch.optim import AdamW
 
 from psannlm import ROOT
-from psannlm.checks.config import ValidationConfig
+from psannlm.checks.findings import ValidationConfig
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
@@ -60,10 +60,7 @@ def perturbed(config: ModelConfig, device: torch.device, seed: int) -> Transform
 def batches_of(
     config: ValidationConfig, n_windows: int, *, length: int | None = None, rows: int = 1
 ) -> Batches:
-    """Batches of `rows` windows each, a token a byte, over the first N of the training split.
-
-    A window has `length` tokens, T, or those of the context.
-    """
+    """Batches of `rows` of the first N windows, `length` tokens or a context each, of training."""
     length = length or config.context_length
     return Batches(tokens_of(config, n_windows * length + 1), length, rows, config.seed)
 
@@ -129,13 +126,14 @@ def train_step(
     return loss.detach()
 
 
-def gradients_of(model: Transformer, loss: Tensor, scale: float = 1.0) -> dict[str, Tensor]:
+def gradients_of(source: nn.Module | Named, loss: Tensor, scale: float = 1.0) -> dict[str, Tensor]:
     """The gradient of a loss by each learned parameter, in float64; zeros if it has none.
 
-    In backward the loss is multiplied by `scale`, which is taken out of the gradients afterwards.
+    Scaled as in `train_step`. The parameters are those of a module, or given by name.
     """
-    named = model.named_parameters(remove_duplicate=False)
-    learned = {name: p for name, p in named if p.requires_grad}
+    if isinstance(source, nn.Module):
+        source = dict(source.named_parameters(remove_duplicate=False))
+    learned = {name: p for name, p in source.items() if p.requires_grad}
     found = torch.autograd.grad(loss * scale, list(learned.values()), materialize_grads=True)
     return {name: g.double() / scale for name, g in zip(learned, found, strict=True)}
 
@@ -225,11 +223,8 @@ def difference(found: Tensor, wanted: Tensor, terms: Tensor | None = None) -> fl
     What cancels by chance is small beside the terms that it is a sum of, and its rounding is not.
     Zero if both are equal, else infinite if all that it is divided by is zero.
     """
-    exact = wanted.detach().double()
-    gap = float((found.detach().double() - exact).norm())
-    size = float(exact.norm())
-    if terms is not None:
-        size = max(size, float(terms.detach().double().norm()))
+    gap = float((found.detach().double() - wanted.detach().double()).norm())
+    size = max(float(t.detach().double().norm()) for t in (wanted, terms) if t is not None)
     return gap and (gap / size if size else math.inf)
 
 
@@ -243,10 +238,7 @@ def largest_difference(found: Named, right: Named, terms: Named) -> tuple[float,
 
     That of a tensor which only one side has is infinite.
     """
-    gaps = {
-        name: difference(found[name], right[name], terms.get(name))
-        for name in found.keys() & right.keys()
-    }
+    gaps = {n: difference(found[n], right[n], terms.get(n)) for n in found.keys() & right.keys()}
     gaps |= dict.fromkeys(found.keys() ^ right.keys(), math.inf)
     return max((gap, name) for name, gap in gaps.items())
 
@@ -256,16 +248,13 @@ def n_different(found: Named, right: Named) -> int:
     count = 0
     for name in right.keys() | found.keys():
         a, b = found.get(name), right.get(name)
-        if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+        if a is None or b is None or (a.shape, a.dtype) != (b.shape, b.dtype):
             count += max(t.numel() for t in (a, b) if t is not None)
         else:
-            count += int((_bytes(a) != _bytes(b)).any(1).sum())
+            # By bytes of memory, (N, bytes): -0 is not 0 there, and a NaN is itself.
+            one, other = (t.contiguous().view(-1, 1).view(torch.uint8) for t in (a, b))
+            count += int((one != other).any(1).sum())
     return count
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    """The memory of each element, uint8 (N, bytes): -0 is not 0 there, and a NaN is itself."""
-    return tensor.contiguous().view(-1, 1).view(torch.uint8)
 
 
 def missing_products(device: torch.device, precision: str) -> str:

@@ -9,8 +9,7 @@ import collections
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,21 +33,17 @@ ORDERS = 2  # times the yardstick: kernels round at other places than the formul
 KINDS = 4  # for one kind of parameter, maybe one number a layer, whose error is itself a draw
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Loss and gradients on one batch."""
+class Outcome(NamedTuple):
+    """What a network, or its formulas, make of one batch."""
 
-    loss: float
+    losses: Tensor  # float64, of each token where formulas tell them, else their mean alone
     gradients: Named
-    token_losses: Tensor | None = None  # (B, T), of the formulas only
 
 
-@dataclass(frozen=True)
-class Gaps:
+class Gaps(NamedTuple):
     """How far half precision is from full precision, at the worst of all seeds."""
 
-    loss: float  # relative
-    token_loss: float  # root mean square over tokens, over the loss; 0 if not of formulas
+    loss: float  # root mean square of the differences of losses, over the mean loss
     gradient: float  # norm of the difference over the norm in full precision
     turn: float  # 1 - cosine between gradients of all parameters together
     by_kind: Mapping[str, float]  # as `gradient`, of a kind of parameter in all layers and seeds
@@ -58,15 +53,10 @@ def gaps(full: Sequence[Outcome], half: Sequence[Outcome]) -> Gaps:
     """Compare the outcomes of the same seeds."""
     pairs = list(zip(full, half, strict=True))
     gradients = [(joined(f.gradients), joined(h.gradients)) for f, h in pairs]
-    by_token = [
-        (h.token_losses - f.token_losses).square().mean().sqrt().item() / f.loss
-        for f, h in pairs
-        if f.token_losses is not None and h.token_losses is not None
-    ]
+    losses = ((h.losses - f.losses).square().mean().sqrt() / f.losses.mean() for f, h in pairs)
     of_full, of_half = (pooled(outcome.gradients for outcome in part) for part in (full, half))
     return Gaps(
-        loss=worst(abs(h.loss - f.loss) / f.loss for f, h in pairs),
-        token_loss=worst(by_token),
+        loss=worst(loss.item() for loss in losses),
         gradient=worst(difference(h, f) for f, h in gradients),
         turn=worst(1 - cosine_similarity(f, h, dim=0).item() for f, h in gradients),
         by_kind={kind: difference(of_half[kind], of_full[kind]) for kind in of_full},
@@ -105,7 +95,7 @@ def check(case: Case) -> Result:
 def of_network(model: Transformer, batch: Batch, precision: str) -> Outcome:
     """Of the network as it is trained, in a precision."""
     loss = networks.loss_of(model, batch, precision)
-    return Outcome(loss.item(), networks.gradients_of(model, loss, SCALES[precision]))
+    return Outcome(loss.detach().double(), networks.gradients_of(model, loss, SCALES[precision]))
 
 
 def of_formulas(model: Transformer, batch: Batch, precision: str) -> Outcome:
@@ -114,10 +104,8 @@ def of_formulas(model: Transformer, batch: Batch, precision: str) -> Outcome:
     formulas = reference.Reference.of(model, torch.float64, cut)
     tokens, targets = (part.to(model.embedding.weight.device) for part in batch)
     losses = reference.token_losses(formulas.logits(tokens), targets)
-    scale = SCALES[precision]
-    gradients = formulas.gradients(losses.mean() * scale)
-    scaled = {name: gradient / scale for name, gradient in gradients.items()}
-    return Outcome(losses.mean().item(), scaled, losses.detach())
+    gradients = networks.gradients_of(formulas.weights, losses.mean(), SCALES[precision])
+    return Outcome(losses.detach(), gradients)
 
 
 def parity_measures(precision: str, found: Gaps, yardstick: Gaps) -> list[Measure]:
@@ -129,7 +117,7 @@ def parity_measures(precision: str, found: Gaps, yardstick: Gaps) -> list[Measur
         Measure(
             name=f"{precision}: loss against fp32, rel_diff",
             value=found.loss,
-            bound=ORDERS * yardstick.token_loss,
+            bound=ORDERS * yardstick.loss,
             why=f"{why}, token by token as root mean square, which the mean cannot exceed",
         ),
         Measure(

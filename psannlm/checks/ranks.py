@@ -13,8 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from psannlm.checks import networks
-from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Case, Measure, Result
+from psannlm.checks.findings import Case, Measure, Result, ValidationConfig
 from psannlm.checks.launcher import in_processes
 from psannlm.checks.networks import EPSILON, Learned, Named, difference, joined, learn, start
 from psannlm.config.training import Parallel

@@ -120,12 +120,6 @@ class Reference:
         named = copy.deepcopy(model).to(dtype).named_parameters(remove_duplicate=False)
         return cls(model.config, dict(named), cut)
 
-    def gradients(self, loss: Tensor) -> dict[str, Tensor]:
-        """The gradient of a loss by each learned parameter."""
-        learned = {name: w for name, w in self.weights.items() if w.requires_grad}
-        found = torch.autograd.grad(loss, list(learned.values()), materialize_grads=True)
-        return dict(zip(learned, found, strict=True))
-
     def logits(self, tokens: Tensor) -> Tensor:
         """(B, T) token ids -> (B, T, V)."""
         x = self.weights["embedding.weight"][tokens]  # (B, T, D)

@@ -10,8 +10,7 @@ import torch
 from torch.optim import AdamW
 
 from psannlm.checks import networks
-from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Case, Measure, Result
+from psannlm.checks.findings import Case, Measure, Result, ValidationConfig
 from psannlm.checks.launcher import in_processes
 from psannlm.checks.networks import EPSILON, Learned, Named, difference, joined, learn, start
 from psannlm.config.schema import ConfigError

@@ -16,14 +16,14 @@ from psannlm.checks import (
     checkpointing,
     decoding,
     fast_paths,
+    findings,
     forward_backward,
     precision,
     ranks,
     saving,
     speed,
 )
-from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Case, Finding, Measure, Result, UncheckableError
+from psannlm.checks.findings import Case, Finding, Measure, Result, ValidationConfig
 
 
 class Entry(NamedTuple):
@@ -121,7 +121,7 @@ def find(check: str, case: Case) -> Finding:
     try:
         result = CHECKS[check].run(case)
         reason = complaint(result.measures)
-    except UncheckableError as error:
+    except findings.UncheckableError as error:
         reason, skipped = first_line(error), True
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
@@ -145,7 +145,7 @@ def complaint(measures: Sequence[Measure]) -> str:
     if not broken:
         return ""
     more = f", and {len(broken) - 1} more out of bounds" if len(broken) > 1 else ""
-    return f"{stated(max(broken, key=lambda m: m.bound_ratio))}{more}"
+    return stated(max(broken, key=lambda m: m.bound_ratio)) + more
 
 
 def stated(measure: Measure) -> str:

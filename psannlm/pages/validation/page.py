@@ -8,8 +8,7 @@ import pandas as pd
 
 from psannlm import ROOT
 from psannlm.checks import suite
-from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Finding, Measure
+from psannlm.checks.findings import Finding, Measure, ValidationConfig
 from psannlm.checks.suite import CHECKS
 from psannlm.corpora.corpus import load
 from psannlm.evidence.figures import Figure

@@ -13,8 +13,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from psannlm.checks import suite
-from psannlm.checks.config import ValidationConfig
-from psannlm.checks.findings import Finding
+from psannlm.checks.findings import Finding, ValidationConfig
 from psannlm.evidence.page import RunInfo, Tables
 from psannlm.evidence.store import RecordStore
 from psannlm.evidence.table import BASE, DEVICE, REASON, Column, Table
