@@ -11,10 +11,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from psannlm.bench.environment import describe_environment
 from psannlm.evidence.page import Page, RunInfo
 from psannlm.evidence.runs import Run
-from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.page import PAGE
 from psannlm.pages.throughput.plan import plan
-from psannlm.pages.throughput.records import CEILING, CellRecord
+from psannlm.pages.throughput.records import CEILING, CellRecord, ThroughputConfig
 
 SMALL: dict[str, Any] = {
     "vocab_size": 64, "context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2,

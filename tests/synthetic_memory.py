@@ -10,9 +10,8 @@ from typing import Any
 from psannlm import ROOT
 from psannlm.evidence.runs import Evidence, all_runs
 from psannlm.files import MIB
-from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.page import PAGE
-from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting
+from psannlm.pages.memory.records import MemoryConfig, MemoryRecord, PeerRecord, Setting
 from tests.synthetic import SMALL, sealed_run
 
 PARAMETERS = 2 * MIB

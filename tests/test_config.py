@@ -10,7 +10,7 @@ from psannlm.config.network import ModelConfig
 from psannlm.config.parse import nearest, parse, read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingSettings
-from psannlm.pages.throughput.config import ThroughputConfig
+from psannlm.pages.throughput.records import ThroughputConfig
 from tests.networks import tiny
 from tests.synthetic import throughput_config
 from tests.synthetic_shootout import shootout_config

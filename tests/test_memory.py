@@ -246,7 +246,7 @@ def test_what_people_read_of_a_pair_has_shares_and_an_interval_where_blocks_repe
     for n_repeats, ratio in ((1, "1.30"), (2, "1.30 (1.30 – 1.30)")):
         config = memory_config(n_repeats=n_repeats)
         found = tables(memory_records(config, noise=0.0), config)[SAVINGS.file]
-        pairs = made.checkpointing_rows(found, config)
+        pairs = made.main_rows(found[found["saver"] == "checkpointing"], config)
 
         assert list(pairs["base"]) == ["respsann", "transformer"] * 2
         assert tuple(SAVINGS.view(pairs, columns).iloc[0]) == ("6.0 (60%)", "6.0 (32%)", ratio)

@@ -110,10 +110,10 @@ def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_is_a_failure(monkeypatch):
-    def broken(task, model):
+    def broken(model, *options):
         return lambda tokens, targets: model(tokens).sum() * float("nan")
 
-    monkeypatch.setattr(memory, "_loss_of", broken)
+    monkeypatch.setattr(memory, "NextToken", broken)
 
     with pytest.raises(ArithmeticError, match=r"loss is nan after \d+ timed steps"):
         measure()

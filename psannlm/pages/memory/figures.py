@@ -8,15 +8,13 @@ import pandas as pd
 
 from psannlm.evidence import figures
 from psannlm.evidence.figures import Axes, Draw, Figure, compose
-from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.records import DEFAULT
+from psannlm.pages.memory.records import DEFAULT, MemoryConfig
 from psannlm.pages.memory.tables import MEASURED, PEAK, kinds_of, main_rows
 
 NAMES = {"saved": "activation memory, MiB", "peak": f"{PEAK}, MiB"}  # on axes
 STATE = ("parameters", "optimizer")  # parts that are there all the time, whatever the batch
 MOST_KINDS = 7  # of saved tensors are told apart; smaller ones are drawn together
-REST = "more at the peak"
-"""What another moment of the step, or working memory, needs beyond the loss."""
+REST = "more at the peak"  # of another moment of the step, or working memory, than of the loss
 
 
 def breakdown(table: pd.DataFrame, config: MemoryConfig) -> Figure:
@@ -92,9 +90,7 @@ def growth(table: pd.DataFrame, config: MemoryConfig, what: str) -> Figure:
         if mine[x].nunique() > 1
     }
     if not panels:
-        return compose(
-            name, panels, f"No other batch or context was measured: {name} has no curve."
-        )
+        return Figure({}, b"", f"No other batch or context was measured: {name} has no curve.")
     return compose(
         f"{name} by batch tokens and context",
         panels,

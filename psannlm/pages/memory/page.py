@@ -16,9 +16,8 @@ from psannlm.files import MIB
 from psannlm.pages.memory import figures, prose
 from psannlm.pages.memory import records as raw
 from psannlm.pages.memory import tables as made
-from psannlm.pages.memory.config import MemoryConfig
 from psannlm.pages.memory.plan import MemoryCell, memory, memory_plan, published
-from psannlm.pages.memory.records import DEFAULT, AnyRecord, MemoryRecord, Setting
+from psannlm.pages.memory.records import DEFAULT, AnyRecord, MemoryConfig, MemoryRecord, Setting
 from psannlm.pages.memory.tables import MEASURED, MEMORY, PEER, SAVINGS, WITHIN
 
 SIZES = tuple(f"{what}_{name}_mib" for what in MEASURED for name in ("without", "with", "less"))
@@ -80,7 +79,8 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
         return text.sortable(*views[name])
 
     def best(self, tables: Tables, run: RunInfo[MemoryConfig]) -> pd.DataFrame:
-        return made.checkpointing_rows(tables[SAVINGS.file], run.config)
+        savings = tables[SAVINGS.file]
+        return made.main_rows(savings[savings["saver"] == "checkpointing"], run.config)
 
     def readme_note(self, run: RunInfo[MemoryConfig]) -> str:
         return (

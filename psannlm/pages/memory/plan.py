@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,8 +17,7 @@ from psannlm.device import select_device
 from psannlm.model.bases import base_of, cost_of
 from psannlm.model.sine import DampedSine
 from psannlm.pages.memory import records as raw
-from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.records import MemoryRecord, PeerRecord, Setting, main_settings
+from psannlm.pages.memory.records import MemoryConfig, MemoryRecord, PeerRecord, Setting
 from psannlm.pages.memory.worker import MemoryTask, predicted
 from psannlm.pages.peer import plan as peer
 from psannlm.pages.peer.config import PeerConfig
@@ -42,7 +40,7 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
         for variant, base, precision in product(config.variants, config.base, config.precision)
         if variant != raw.PLAIN_SINE or has_sine(config.network_of(base))
     ]
-    main = set(main_settings(config))
+    main = set(raw.main_settings(config))
     return [setting for setting in [*curves, *variants] if setting not in main]
 
 
@@ -52,22 +50,16 @@ def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
     Every block has the settings whose times are compared; the first has those too of which bytes
     alone are asked, as these repeat exactly.
     """
-    main, further = main_settings(config), further_settings(config)
+    main, further = raw.main_settings(config), further_settings(config)
     return shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
 
 
 def memory(
-    config: MemoryConfig,
-    *,
-    done: Collection[tuple[Any, ...]] = (),
-    cells: Sequence[MemoryCell] | None = None,
+    config: MemoryConfig, *, done: Collection[object] = (), cells: Sequence[MemoryCell] = ()
 ) -> Iterator[MemoryRecord]:
-    """Measure every cell in a fresh process; yields its record at once.
+    """Measure cells, all if none is given, in fresh processes; yields each record at once.
 
-    Args:
-        config: What to measure.
-        done: Keys of records that an interrupted run has already.
-        cells: What is measured of it; all cells if not given.
+    Nothing is measured whose key is in `done`, as an interrupted run has its record already.
     """
     with (
         tempfile.TemporaryDirectory(prefix="psannlm-compile-") as folder,
@@ -75,22 +67,22 @@ def memory(
         ForkServer("psannlm.pages.memory.worker", Path(folder), loads=["torch._dynamo"]) as server,
     ):
         forks = select_device(config.device).type == "cpu"
-        for cell in memory_plan(config) if cells is None else cells:
+        for cell in cells or memory_plan(config):
             if (cell.repeat, *cell.setting) not in done:
                 yield _measure(cell, config, Path(folder), server if forks else None)
 
 
 def task_of(setting: Setting, config: MemoryConfig) -> MemoryTask:
     """What the process of a cell is told."""
-    names = ("context_length", "grad_checkpoint")
-    changes = {name: getattr(setting, name) for name in names}
+    length, on = setting.context_length, setting.grad_checkpoint
+    network = config.network_of(setting.base, context_length=length, grad_checkpoint=on)
     return MemoryTask(
-        model=config.network_of(setting.base, **changes).model_dump(),
+        model=network.model_dump(),
         batch_tokens=setting.batch_tokens,
         precision=setting.precision,
         variant=setting.variant,
         chunk_tokens=config.loss_chunk_tokens,
-        compared=setting in main_settings(config),
+        compared=setting in raw.main_settings(config),
         **config.model_dump(include=SETTINGS),
     )
 
@@ -120,9 +112,7 @@ def _measure(
     )
 
 
-def published(
-    config: MemoryConfig, *, done: Collection[tuple[Any, ...]] = ()
-) -> Iterator[PeerRecord]:
+def published(config: MemoryConfig, *, done: Collection[object] = ()) -> Iterator[PeerRecord]:
     """Count what a step of the package that `config.peer` names saves for backward.
 
     A record a precision whose key is not in `done`, in the shape of the run's main cells, with
@@ -135,14 +125,11 @@ def published(
     named = {"package": package, "version": version, "saved_kinds": {}}
     settings = [peer.Setting(PUBLISHED, "respsann", "best", precision) for precision in missing]
     cells = [Cell(0, order, setting) for order, setting in enumerate(settings)]
-    for [cell] in peer.compare(_peer_config(config), cells=cells):
+    # Saved bytes alone are asked of the comparison.
+    shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
+    shared |= {"base": ("respsann",), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
+    shared |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
+    asked = PeerConfig(**shared | {"prompt_tokens": 1, "new_tokens": 1})
+    for [cell] in peer.compare(asked, cells=cells):
         values = config.model_dump() | asdict(cell) | named
         yield PeerRecord(**{field.name: values[field.name] for field in fields(PeerRecord)})
-
-
-def _peer_config(config: MemoryConfig) -> PeerConfig:
-    """The comparison of the published package of which saved bytes alone are asked."""
-    shared = {k: v for k, v in config.model_dump().items() if k in PeerConfig.model_fields}
-    asked = {"base": ("respsann",), "work": ("saved",), "setting": ("best",), "n_repeats": 1}
-    asked |= {"batch_tokens": config.batch_tokens[0], "protocol_batch_tokens": ()}
-    return PeerConfig(**shared | asked | {"prompt_tokens": 1, "new_tokens": 1})

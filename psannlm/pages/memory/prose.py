@@ -10,7 +10,7 @@ from psannlm.evidence.page import RunInfo, Tables
 from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
 from psannlm.pages.memory import tables as made
-from psannlm.pages.memory.config import MemoryConfig
+from psannlm.pages.memory.records import MemoryConfig
 from psannlm.pages.memory.tables import MEMORY, PEAK, PEER, SAVINGS, Values
 
 
@@ -20,7 +20,7 @@ def answer(tables: Tables, run: RunInfo[MemoryConfig]) -> str:
     good = savings[savings["status"] == "ok"]
     plain = good[~good["grad_checkpoint"].astype(bool)]
     lines = [
-        *_checkpointing(made.checkpointing_rows(good, config), config),
+        *_checkpointing(made.main_rows(good[good["saver"] == "checkpointing"], config), config),
         *_savers(made.main_rows(plain, config)),
         *_predictions(memory),
         *map(_peer, plain_rows(tables[PEER.file])),

@@ -1,20 +1,21 @@
-"""What a measurement of memory leaves: a record a process, its files, what cannot be in them."""
+"""What the memory page is asked to measure and what it leaves: a record a process, its files."""
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+from psannlm.config.schema import AnyOf, Length, Rule, Tokens
+from psannlm.config.training import BatchSettings
 from psannlm.evidence import store
 from psannlm.evidence import table as shared
 from psannlm.evidence.store import about
 from psannlm.evidence.table import Column, Table
-from psannlm.pages.memory.config import MemoryConfig
+from psannlm.pages.peer.records import SAVED_BYTES
 
 DEFAULT, PLAIN_SINE, PLAIN_LOSS = "default", "plain_sine", "plain_loss"
-PARAMETER_BYTES = 4  # weights are float32, whatever precision products are in
 
 GRAD_CHECKPOINT = Column(
     "grad_checkpoint",
@@ -34,9 +35,6 @@ N_PARAMETERS = Column("n_parameters", "Parameters of the network.")
 D_MODEL = Column("d_model", "Width of the residual stream.", "features")
 N_LAYERS = Column("n_layers", "Blocks of the network.")
 VOCAB_SIZE = Column("vocab_size", "Tokens that the vocabulary has.")
-SAVED_BYTES = about(
-    "Counted bytes that a training step saves for backward, parameters left out.", "bytes"
-)
 SAVED_KINDS = about("What was counted as saved for backward, by dtype and shape.", "bytes")
 RSS_BEFORE_BYTES = Column(
     "rss_before_bytes", "Resident set before the network was built, on a CPU.", "bytes"
@@ -44,6 +42,32 @@ RSS_BEFORE_BYTES = Column(
 PREDICTED = about(
     "By construction, of parameters, gradients, optimizer, logits, peak, kept kinds.", "bytes"
 )
+
+
+class MemoryConfig(BatchSettings):
+    """Everything that notebooks/memory.ipynb may vary.
+
+    Bases are compared at the first of `batch_tokens`; all of them together make a curve.
+    """
+
+    contexts: AnyOf[Length]  # beside context_length, for a curve at the first of batch_tokens
+    variants: AnyOf[Literal["plain_sine", "plain_loss"]]  # paths measured beside the default ones
+    loss_chunk_tokens: Tokens  # tokens whose logits exist at one time
+    peer: str  # published package measured beside, such as `psannlm==2.0.1`; empty for none
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *BatchSettings.rules,
+        Rule(
+            ("grad_checkpoint",),
+            lambda on: not on,
+            "grad_checkpoint is not a parameter here: off and on are both measured, got {}",
+        ),
+        Rule(
+            ("batch_tokens", "contexts"),
+            lambda tokens, contexts: all(tokens[0] % context == 0 for context in contexts),
+            "the first of batch_tokens must be a multiple of all contexts, got {} and {}",
+        ),
+    )
 
 
 class Setting(NamedTuple):
@@ -201,7 +225,7 @@ def problems(records: Sequence[AnyRecord], config: MemoryConfig) -> Iterator[str
 
 def impossible(record: MemoryRecord) -> Iterator[str]:
     """What no machine could have measured; nothing of a process that can be."""
-    weights = PARAMETER_BYTES * record.n_parameters
+    weights = 4 * record.n_parameters  # float32, whatever precision products are in
     if record.predicted["parameters"] != weights:
         yield f"predicted parameters are {record.predicted['parameters']} bytes, not {weights}"
     if record.status != "ok":

@@ -1,8 +1,4 @@
-"""The tables of memory: a row a setting, a pair that is compared, and the published package.
-
-Everything that shows a number of memory takes it from here: the files, the page, its sentences,
-the figures, the check of the evidence.
-"""
+"""The tables of memory: a row a setting, a pair that is compared, and the published package."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,58 +17,38 @@ from psannlm.evidence.store import in_mib, most_mib, outcome_cells
 from psannlm.evidence.table import Column, Table, interval_cells, interval_columns
 from psannlm.files import MIB
 from psannlm.pages.memory import records as raw
-from psannlm.pages.memory.config import MemoryConfig
-from psannlm.pages.memory.records import AnyRecord, MemoryRecord, PeerRecord, Setting, ours, peers
+from psannlm.pages.memory.records import AnyRecord, MemoryConfig, MemoryRecord, PeerRecord, Setting
 
 Values = Mapping[str, Any]
 
 KIND = "saved: "  # opens the name of a predicted kind of saved tensor
 MEASURED = {"saved": "saved_mib", "peak": "peak_allocated_mib"}  # what is predicted and compared
 WITHIN = {"saved": 0.02, "peak": 0.10}  # share of it by which its prediction may miss
+# The same on every device: on CPU torch's record of its allocations, on a GPU its own peak.
 PEAK = "peak of torch's allocator"
-"""The same on every device: on CPU torch's record of its allocations, on a GPU its own peak."""
-
-SAVERS: Mapping[str, dict[str, Any]] = {
+SAVERS: Mapping[str, dict[str, Any]] = {  # what saves memory, and the setting that goes without
     "checkpointing": {"grad_checkpoint": False},
     "fast_sine": {"variant": raw.PLAIN_SINE},
     "chunked_loss": {"variant": raw.PLAIN_LOSS},
 }
-"""What saves memory, and the setting that goes without."""
-
 GOALS = {"fp32": 0.45, "bf16": 0.40}  # largest ratio of our bytes to the package's that we want
+# Where the goals hold: another shape has other shares of logits, and so no goal.
 GOAL_SHAPE = {"vocab_size": 32_000, "d_model": 512, "n_layers": 8, "context_length": 512}
-"""Where the goals hold: another shape has other shares of logits, and so no goal."""
-
-PARTS = {
+PARTS = {  # what a step holds beside what is saved for backward, and predicted too
     "parameters": "Parameters",
     "gradients": "Gradients",
     "optimizer": "State of the optimizer",
     "logits": "Logits of one chunk and their gradients",
 }
-"""What a step holds beside what is saved for backward, and predicted too."""
-
 HEADLINE = "BMRK-03"
 RESULT = shared.STATUS.but(heading="result")
 CONTEXT = shared.CONTEXT_LENGTH.but(heading="context", format="{:,} tokens a sequence", role="key")
 PLACE = (shared.BASE, shared.PRECISION, CONTEXT, shared.BATCH_TOKENS)
 _number = partial(Column.but, better="lower", headline=HEADLINE)
-
-
-def _counted(
-    name: str, text: str, heading: str = "", unit: str = "MiB", format: str = ",.1f", **more: Any
-) -> Column:
-    return Column(name, text, unit, heading, format, **more)
-
-
-_measured = partial(_counted, format=",.0f")
-_seconds = partial(_counted, unit="s", format=".3f")
-
-
-def _error_of(what: str, text: str, verdict: str) -> tuple[Column, Column]:
-    said = f"{what}_verdict"
-    error = Column(f"{what}_error", text, "", f"{what}: error", "+.1%", beside=said)
-    return error, Column(said, verdict)
-
+_counted = partial(Column, unit="MiB", format=",.1f")
+_measured = partial(Column, unit="MiB", format=",.0f")
+_seconds = partial(Column, unit="s", format=".3f")
+_error = partial(Column, format="+.1%")
 
 MEMORY = Table(
     "memory.json",
@@ -104,37 +80,41 @@ MEMORY = Table(
             _counted(
                 "saved_mib",
                 "Counted memory that a training step saves for backward, parameters left out.",
+                heading="activation memory", value=partial(most_mib, name="saved_bytes"),
             ),
-            heading="activation memory", quantity="saved for backward", compare="counted",
+            quantity="saved for backward", compare="counted",
         ),
-        _counted("predicted_saved_mib", "What is saved for backward by construction.", "predicted"),
-        *_error_of(
-            "saved",
-            "Predicted bytes saved for backward over the counted ones, less 1.",
-            "Whether that prediction lies as near as it must.",
+        _counted(
+            "predicted_saved_mib", "What is saved for backward by construction.",
+            heading="predicted",
         ),
+        _error(
+            "saved_error", "Predicted bytes saved for backward over the counted ones, less 1.",
+            heading="saved: error", beside="saved_verdict",
+        ),
+        Column("saved_verdict", "Whether that prediction lies as near as it must."),
         _number(
             in_mib(shared.PEAK_ALLOCATED_BYTES, PEAK),
             quantity="peak allocated", compare="counted", within=WITHIN["peak"],
         ),
         _measured(
             "predicted_peak_mib", "Peak of a training step, by construction.",
-            "predicted peak",
+            heading="predicted peak",
         ),
-        *_error_of(
-            "peak",
-            "Predicted peak over the measured one, less 1.",
-            "Whether the prediction of the peak lies as near as it must.",
+        _error(
+            "peak_error", "Predicted peak over the measured one, less 1.",
+            heading="peak: error", beside="peak_verdict",
         ),
-        _measured(
-            "max_reserved_mb", "Most memory taken from the driver of a GPU; null on a CPU.",
-            "reserved on the GPU",
+        Column("peak_verdict", "Whether the prediction of the peak lies as near as it must."),
+        in_mib(shared.PEAK_RESERVED_BYTES, "reserved on the GPU").but(
+            name="max_reserved_mb",
+            text="Most memory taken from the driver of a GPU; null on a CPU.",
         ),
         in_mib(raw.RSS_BEFORE_BYTES, "RSS before"),
         in_mib(shared.PEAK_RSS_BYTES, "peak RSS"),
         raw.N_PARAMETERS,
         *(
-            _counted(f"predicted_{name}_mib", f"{text}, by construction.", name)
+            _counted(f"predicted_{name}_mib", f"{text}, by construction.", heading=name)
             for name, text in PARTS.items()
         ),
         Column(
@@ -158,8 +138,7 @@ SAVINGS = Table(
     "One row a pair, what checkpointing, the fast sine and the chunked loss save and cost.",
     (
         Column(
-            "saver", "What saves, checkpointing, fast_sine or chunked_loss.",
-            heading="what saves",
+            "saver", "What saves, checkpointing, fast_sine or chunked_loss.", "", "what saves",
             words={"fast_sine": "the fast sine", "chunked_loss": "the chunked loss"}, role="key",
         ),
         *PLACE,
@@ -168,26 +147,28 @@ SAVINGS = Table(
         shared.REASON,
         _counted(
             "saved_without_mib", "Saved for backward without it.",
-            "activation memory: without",
+            heading="activation memory: without",
         ),
-        _counted("saved_with_mib", "Saved for backward with the saver.", "with"),
+        _counted("saved_with_mib", "Saved for backward with the saver.", heading="with"),
         _counted(
             "saved_less_mib", "How much less is saved for backward with the saver.",
-            "less", beside="saved_less_share",
+            heading="less", beside="saved_less_share",
         ),
         Column(
             "saved_less_share", "The same as a share of what is saved without it.", "of all",
             format=".0%", quantity="less saved for backward", better="higher", headline=HEADLINE,
         ),
-        _measured("peak_without_mib", "Peak without it.", f"{PEAK}: without"),
-        _measured("peak_with_mib", "Peak with the saver.", f"{PEAK}: with"),
+        _measured("peak_without_mib", "Peak without it.", heading=f"{PEAK}: without"),
+        _measured("peak_with_mib", "Peak with the saver.", heading=f"{PEAK}: with"),
         _counted(
             "peak_less_mib", "How much lower the peak is with the saver.",
-            "peak: less", beside="peak_less_share",
+            heading="peak: less", beside="peak_less_share",
         ),
         Column("peak_less_share", "The same as a share of the peak without it.", format=".0%"),
-        _seconds("elapsed_without_s", "Time of a training step without it.", "step: without"),
-        _seconds("elapsed_with_s", "Time of a training step with the saver.", "step: with"),
+        _seconds(
+            "elapsed_without_s", "Time of a training step without it.", heading="step: without"
+        ),
+        _seconds("elapsed_with_s", "Time of a training step with the saver.", heading="step: with"),
         _number(
             Column(
                 "time_ratio", "Time of a step with the saver over that without, paired by block.",
@@ -204,19 +185,17 @@ PEER = Table(
     "peer.csv",
     "One row a precision, the published package beside ours.",
     (
-        Column(
-            "package", "The published package, by name and version.", heading="package", role="key"
-        ),
+        Column("package", "The published package, by name and version.", "", "package", role="key"),
         *PLACE,
         RESULT,
         shared.REASON,
         _counted(
             "peer_saved_mib", "What a training step of the package saves for backward.",
-            "activation memory: package",
+            heading="activation memory: package",
         ),
         _counted(
             "saved_mib", "What ours saves for backward, without checkpointing.",
-            "activation memory: ours",
+            heading="activation memory: ours",
         ),
         Column("ratio", "Our bytes over the package's.", heading="ratio", format=".3f"),
         Column(
@@ -234,13 +213,13 @@ def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables
     config = run.config
     known = config.model_dump(include={"d_model", "n_layers", "vocab_size"})
     known |= {"device": run.device, "timestamp": run.name}
-    settings = by_setting(ours(records), config)
+    settings = by_setting(raw.ours(records), config)
     rows = {setting: _row(mine) | known for setting, mine in settings.items()}
     pairs = pairs_of(list(rows))
     return {
         MEMORY.file: MEMORY.frame(rows.values()),
         SAVINGS.file: SAVINGS.frame(_saving(saver, rows[a], rows[b]) for saver, a, b in pairs),
-        PEER.file: PEER.frame(_beside(peer, rows, config) for peer in peers(records)),
+        PEER.file: PEER.frame(_beside(peer, rows, config) for peer in raw.peers(records)),
     }
 
 
@@ -266,30 +245,24 @@ def step_seconds(records: Iterable[MemoryRecord]) -> dict[int, float]:
 def _row(mine: Sequence[MemoryRecord]) -> dict[str, Any]:
     """Bytes are the largest of the processes, in MiB; seconds are their median."""
     good = [record for record in mine if record.status == "ok"]
-    reserved = most_mib(good, "peak_reserved_bytes")
     row = mine[0].setting._asdict() | outcome_cells(mine) | _of_prediction(mine[0].predicted)
-    row |= MEMORY.row(good) | {
-        "amp": row.pop("precision"),
-        "n_parameters": mine[0].n_parameters,
-        "saved_mib": most_mib(good, "saved_bytes"),
-        "max_reserved_mb": reserved,
-    }
-    row["max_memory_mb"] = None if reserved is None else row["peak_allocated_mib"]
+    row |= MEMORY.row(good) | {"amp": row["precision"], "n_parameters": mine[0].n_parameters}
+    on_gpu = row["max_reserved_mb"] is not None
+    row["max_memory_mb"] = row["peak_allocated_mib"] if on_gpu else None
     row["seconds"] = seconds = step_seconds(good)
     if seconds:
         row |= interval_cells("elapsed_s", median_interval(list(seconds.values())))
-    return row | _error(row, "saved") | _error(row, "peak")
+    return row | _missed_by(row, "saved") | _missed_by(row, "peak")
 
 
 def _of_prediction(predicted: Mapping[str, int]) -> dict[str, Any]:
-    sizes = {name: size / MIB for name, size in predicted.items()}
-    kinds = {k.removeprefix(KIND): size for k, size in sizes.items() if k.startswith(KIND)}
-    found = {f"predicted_{k}_mib": size for k, size in sizes.items() if not k.startswith(KIND)}
+    kinds = {k.removeprefix(KIND): v / MIB for k, v in predicted.items() if k.startswith(KIND)}
+    found = {f"predicted_{k}_mib": v / MIB for k, v in predicted.items() if KIND not in k}
     total = sum(kinds.values()) if kinds else None
     return found | {"predicted_saved_mib": total, "predicted_kinds_mib": kinds}
 
 
-def _error(row: Values, what: str) -> dict[str, Any]:
+def _missed_by(row: Values, what: str) -> dict[str, Any]:
     """Of a prediction, and in words whether it is one that a prediction may have."""
     predicted, found = row.get(f"predicted_{what}_mib"), row[MEASURED[what]]
     if predicted is None or not found:
@@ -313,7 +286,6 @@ def _saving(saver: str, before: Values, after: Values) -> dict[str, Any]:
     ratio = ratio_interval(after["seconds"], before["seconds"])
     row = {**after, **interval_cells("time_ratio", ratio)} | {
         "saver": saver,
-        "precision": after["amp"],
         "status": "ok" if before["status"] == after["status"] == "ok" else "failed",
         "reason": "; ".join(r for r in (before["reason"], after["reason"]) if r),
         "elapsed_without_s": before.get("elapsed_s"),
@@ -334,9 +306,8 @@ def _beside(
     """The package beside ours at the same shape, without checkpointing."""
     place = (peer.base, peer.context_length, peer.batch_tokens, False, peer.precision, raw.DEFAULT)
     saved = rows.get(Setting(*place), {}).get("saved_mib")
-    theirs = None if peer.saved_bytes is None else peer.saved_bytes / MIB
+    theirs, wanted = most_mib([peer], "saved_bytes"), goal(peer.precision, config)
     ratio = saved / theirs if saved is not None and theirs else None
-    wanted = goal(peer.precision, config)
     reached = None
     if ratio is not None and wanted is not None:
         reached = "reached" if ratio <= wanted else "not reached"
@@ -362,17 +333,10 @@ def main_rows(rows: pd.DataFrame, config: MemoryConfig) -> pd.DataFrame:
     return rows[first & (rows["context_length"] == config.context_length)]
 
 
-def checkpointing_rows(savings: pd.DataFrame, config: MemoryConfig) -> pd.DataFrame:
-    """What checkpointing saves there."""
-    return main_rows(savings[savings["saver"] == "checkpointing"], config)
-
-
 def kinds_of(rows: pd.DataFrame) -> list[str]:
     """Kinds of saved tensors, those first that need most over all rows."""
-    together: Counter[str] = Counter()
-    for kinds in rows["predicted_kinds_mib"]:
-        together.update(kinds)
-    return [kind for kind, size in together.most_common() if size]
+    together = sum(map(Counter, rows["predicted_kinds_mib"]), Counter[str]())
+    return [kind for kind, _ in together.most_common()]
 
 
 def parts(rows: pd.DataFrame) -> pd.DataFrame:

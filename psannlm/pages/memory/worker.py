@@ -17,7 +17,6 @@ from psannlm.model.activations import training_memory
 from psannlm.model.bases import build
 from psannlm.model.projection import plain_sine
 from psannlm.model.saved_activations import Step
-from psannlm.model.transformer import Transformer
 from psannlm.pages.memory.records import PLAIN_LOSS, PLAIN_SINE
 from psannlm.train.objective import NextToken
 
@@ -47,7 +46,9 @@ class Training:
         self.model = build(config, seed=task.seed, device=device)
         if task.variant == PLAIN_SINE:
             plain_sine(self.model)
-        self.loss_of = _loss_of(task, self.model)
+        self.loss_of: Loss = NextToken(self.model, precision, task.chunk_tokens)
+        if task.variant == PLAIN_LOSS:
+            self.loss_of = steps.plain_loss(self.model, precision)
         self.batch = steps.random_batch(
             config.vocab_size, task.shape, seed=task.seed, device=device
         )
@@ -64,12 +65,6 @@ class Training:
         with saved_for_backward(self.model.parameters()) as saved:
             self.loss_of(*self.batch)
         return saved
-
-
-def _loss_of(task: MemoryTask, model: Transformer) -> Loss:
-    if task.variant == PLAIN_LOSS:
-        return steps.plain_loss(model, task.precision)
-    return NextToken(model, task.precision, task.chunk_tokens)
 
 
 def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
@@ -98,8 +93,7 @@ def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
     del training
     release_memory()
     if is_cpu:
-        peak = peak_of_second_step(lambda: Training(task, device).step)
-        found["peak_allocated_bytes"] = peak
+        found["peak_allocated_bytes"] = peak_of_second_step(lambda: Training(task, device).step)
     return found
 
 

@@ -13,9 +13,8 @@ from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.pages.throughput import figures, prose
 from psannlm.pages.throughput import tables as made
-from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.plan import cells_of_row, plan, throughput
-from psannlm.pages.throughput.records import CEILING, ROW, STORE, CellRecord
+from psannlm.pages.throughput.records import CEILING, ROW, STORE, CellRecord, ThroughputConfig
 from psannlm.pages.throughput.tables import RATIO, SPEED, THROUGHPUT
 
 

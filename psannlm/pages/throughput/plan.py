@@ -10,8 +10,7 @@ from psannlm.bench.environment import utc_now
 from psannlm.bench.processes import run_task
 from psannlm.bench.statistics import shuffled_blocks
 from psannlm.bench.steps import SETTINGS
-from psannlm.pages.throughput.config import ThroughputConfig
-from psannlm.pages.throughput.records import CEILING, CellRecord
+from psannlm.pages.throughput.records import CEILING, CellRecord, ThroughputConfig
 from psannlm.pages.throughput.worker import Task
 
 
@@ -64,20 +63,14 @@ def cells_of_row(row: Mapping[str, Any], config: ThroughputConfig) -> list[Cell]
 
 
 def throughput(
-    config: ThroughputConfig,
-    *,
-    done: Collection[tuple[Any, ...]] = (),
-    cells: Sequence[Cell] | None = None,
+    config: ThroughputConfig, *, done: Collection[object] = (), cells: Sequence[Cell] = ()
 ) -> Iterator[list[CellRecord]]:
-    """Measure every cell in a fresh process; yields its records, one a mode, at once.
+    """Measure cells, all if none is given, in fresh processes; yields records, one a mode, at once.
 
-    Args:
-        config: What to measure.
-        done: Keys of records that an interrupted run has already.
-        cells: What is measured of it; all cells if not given.
+    Nothing is measured whose keys are all in `done`, as an interrupted run has its records already.
     """
     with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as cache:
-        for cell in plan(config) if cells is None else cells:
+        for cell in cells or plan(config):
             row = cell.repeat, cell.label, cell.batch_tokens
             if not {(*row, mode, cell.precision) for mode in cell.modes} <= set(done):
                 yield _measure(cell, config, Path(cache))

@@ -11,8 +11,7 @@ from psannlm.evidence.rows import Number
 from psannlm.evidence.text import interval, number
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape
-from psannlm.pages.throughput.config import ThroughputConfig
-from psannlm.pages.throughput.records import MODE
+from psannlm.pages.throughput.records import MODE, ThroughputConfig
 from psannlm.pages.throughput.tables import RATIO, SPEED, THROUGHPUT, compared_rows
 
 

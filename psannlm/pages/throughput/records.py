@@ -1,8 +1,10 @@
-"""What a measurement of speed leaves: one frozen record a process and mode, and its CSV files."""
+"""What the throughput page is asked to measure and what it leaves: a record a process and mode."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from psannlm.config.schema import OneOrMore, Text
+from psannlm.config.training import BatchSettings
 from psannlm.evidence import table as shared
 from psannlm.evidence.store import RecordStore, TimedRecords, about
 from psannlm.evidence.table import Column
@@ -20,6 +22,14 @@ MODE = Column(
 
 CEILING = "matmul"  # mode and base of the records that tell what the device can do at most
 ROW = ("label", "batch_tokens", "mode", "precision")  # common to the records behind one row
+
+
+class ThroughputConfig(BatchSettings):
+    """Everything that notebooks/throughput.ipynb may vary."""
+
+    baseline: Text  # base that every ratio is taken against; measured twice, for the noise floor
+    mode: OneOrMore[Literal["forward", "train_step"]]
+    compile: bool
 
 
 @dataclass(frozen=True, kw_only=True)

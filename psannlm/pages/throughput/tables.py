@@ -1,8 +1,4 @@
-"""The throughput table: from records to one row a base, batch, mode and precision.
-
-Everything that shows a number of throughput takes it from here: the CSV file, the page, its
-sentences, the figures, the check of the evidence.
-"""
+"""The throughput table: from records to one row a base, batch, mode and precision."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,16 +15,14 @@ from psannlm.evidence import table as shared
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.store import in_mib, outcome_cells
 from psannlm.evidence.table import Column, Table, interval_cells, interval_columns
-from psannlm.pages.throughput.config import ThroughputConfig
 from psannlm.pages.throughput.plan import again, labels
-from psannlm.pages.throughput.records import CEILING, LABEL, MODE, CellRecord
+from psannlm.pages.throughput.records import CEILING, LABEL, MODE, CellRecord, ThroughputConfig
 
 SECOND = "noise floor"  # the verdict of the baseline's second measurement
 SPEED, RATIO = "tokens_per_s", "ratio"
 _number = partial(Column.but, better="higher", compare="noise", headline="BMRK-02")
 _share = partial(Column, format=".1%")
 _seconds = partial(Column, unit="s", format=".1f")
-
 
 THROUGHPUT = Table(
     "throughput.csv",
@@ -48,9 +42,7 @@ THROUGHPUT = Table(
         *interval_columns(SPEED, "the speed", "tokens/s"),
         _number(
             Column(RATIO, "Speed over that of the baseline, paired by block.", "× {baseline}"),
-            heading="ratio to baseline",
-            format=".3f",
-            quantity="speed as a ratio to {baseline}",
+            heading="ratio to baseline", format=".3f", quantity="speed as a ratio to {baseline}",
         ),
         *interval_columns(RATIO, "the ratio"),
         shared.VERDICT,
