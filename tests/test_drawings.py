@@ -3,7 +3,6 @@
 import re
 from xml.etree import ElementTree
 
-from psannlm.evidence import figures
 from psannlm.evidence import figures as drawings
 
 ONE = """<svg aria-label="0.12345 of all"><metadata><x>1</x></metadata>
@@ -29,7 +28,7 @@ def test_names_are_told_apart_and_still_refer_to_what_they_did():
         assert page.count(f'"url(#cell-{number}-p1)"') == 1
 
 
-def test_places_are_rounded_and_what_people_read_is_not():
+def test_places_are_rounded_what_people_read_is_not_and_has_the_font_of_its_page():
     page = drawings.slim(ONE, "a")
 
     assert 'd="M 1.23 -0.98 L 2 3.10 "' in page
@@ -37,11 +36,6 @@ def test_places_are_rounded_and_what_people_read_is_not():
     assert 'aria-label="0.12345 of all"' in page
     assert ">0.12345 s</text>" in page
     assert "stroke-width: 0.12345" in page
-
-
-def test_the_text_of_a_drawing_has_the_font_of_its_page():
-    page = drawings.slim(ONE, "a")
-
     assert 'style="font-size: 10px; fill: red"' in page
     assert "metadata" not in page
 
@@ -56,7 +50,7 @@ def test_the_panels_of_a_figure_share_no_name():
     def draw(axes):
         axes.plot([1, 2], [3, 4], marker="o", label="line")
 
-    page = figures.compose("lines", {"one": draw, "two": draw}, "two lines").html
+    page = drawings.compose("lines", {"one": draw, "two": draw}, "two lines").html
 
     assert len(set(names(page))) == len(names(page)) > 0
     for drawing in drawings.DRAWING.findall(page):

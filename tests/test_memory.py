@@ -3,7 +3,6 @@
 import json
 import re
 
-import pandas as pd
 import pytest
 
 from psannlm.evidence.page import RunInfo, run_info
@@ -14,11 +13,17 @@ from psannlm.pages.memory import tables as made
 from psannlm.pages.memory.page import PAGE
 from psannlm.pages.memory.records import STORE, Setting
 from psannlm.pages.memory.tables import MEMORY, PEER, SAVINGS
-from tests import synthetic_memory as synthetic
 from tests.pages import info_of
-from tests.synthetic_memory import failed_record, memory_config, memory_record, memory_records
-
-peer_record = synthetic.peer_record
+from tests.synthetic_memory import (
+    committed_run,
+    failed_record,
+    memory_config,
+    memory_record,
+    memory_records,
+    memory_run,
+    peer_record,
+    settings,
+)
 
 ONE = memory_config(
     base=("respsann",), batch_tokens=(32,), contexts=(), precision=("fp32",), n_repeats=3
@@ -91,12 +96,21 @@ def test_a_row_has_the_largest_bytes_and_the_median_time_of_its_processes():
     assert (row["n_ok"], row["n_failed"], row["status"]) == (3, 0, "ok")
 
 
-@pytest.mark.parametrize(("reserved", "named"), [(None, (None, None)), (32 * MIB, (20, 32))])
-def test_memory_of_a_cpu_is_never_called_that_of_cuda(reserved, named):
-    row = row_of([memory_record(peak_allocated_bytes=20 * MIB, peak_reserved_bytes=reserved)])
+@pytest.mark.parametrize(
+    ("reserved", "named", "said"),
+    [
+        (None, (20, None, None), "main memory, not that of a GPU"),
+        (32 * MIB, (20, 20, 32), "on the GPU"),
+    ],
+)
+def test_memory_of_a_cpu_is_never_called_that_of_cuda(reserved, named, said):
+    found = tables([memory_record(peak_allocated_bytes=20 * MIB, peak_reserved_bytes=reserved)])
+    text = prose.reading(found, info_of(PAGE, ONE, ()))
 
-    assert row["peak_allocated_mib"] == 20
-    assert (row["max_memory_mb"], row["max_reserved_mb"]) == named
+    names = ["peak_allocated_mib", "max_memory_mb", "max_reserved_mb"]
+    assert tuple(found[MEMORY.file].loc[0, names]) == named
+    assert said in text
+    assert ("Peak RSS" in text) == (reserved is None)
 
 
 def test_what_failed_is_a_row_with_its_reasons_and_what_was_predicted():
@@ -133,8 +147,7 @@ def test_rows_that_differ_in_something_else_too_are_no_pair(name):
 
 
 def test_every_pair_of_a_whole_run_differs_in_one_and_is_found_once():
-    settings = [Setting(**setting) for setting in synthetic.settings(memory_config())]
-    pairs = list(made.pairs_of(settings))
+    pairs = list(made.pairs_of([Setting(**setting) for setting in settings(memory_config())]))
 
     assert len(pairs) == len(set(pairs)) == 2 * 2 * (3 + 2), "bases, precisions, shapes, variants"
     assert {sum(a == b for a, b in zip(off, on, strict=True)) for _, off, on in pairs} == {5}
@@ -310,19 +323,8 @@ def test_predictions_and_failures_are_counted():
     assert "With 3 fresh processes a row" in said
 
 
-@pytest.mark.parametrize(
-    ("reserved", "said"), [(None, "main memory, not that of a GPU"), (64 * MIB, "on the GPU")]
-)
-def test_on_a_cpu_nothing_is_called_memory_of_a_gpu(reserved, said):
-    found = tables([memory_record(peak_reserved_bytes=reserved)])
-    text = prose.reading(found, info_of(PAGE, ONE, ()))
-
-    assert said in text
-    assert ("Peak RSS" in text) == (reserved is None)
-
-
 def test_numbers_are_those_of_the_first_batch_and_what_lies_between_them():
-    run = synthetic.committed_run()
+    run = committed_run()
     numbers = list(PAGE.numbers(run))
     by_name = {number.name: number for number in numbers}
     shown = [n for n in numbers if PAGE.is_headline(n.row, n.column)]
@@ -340,7 +342,7 @@ def test_numbers_are_those_of_the_first_batch_and_what_lies_between_them():
 
 
 def test_a_run_without_pairs_says_so(tmp_path):
-    run = load(synthetic.memory_run(tmp_path, records=[failed_record()], base=("respsann",)))
+    run = load(memory_run(tmp_path, records=[failed_record()], base=("respsann",)))
 
     assert PAGE.found(run) == "nothing was measured"
     assert PAGE.summary(list(PAGE.numbers(run))).startswith("No row without checkpointing")
@@ -388,16 +390,6 @@ def test_a_bar_ends_at_the_peak_that_is_predicted():
 
     assert parts[figures.REST] == pytest.approx(20 - (2 + 4 + 10 + 1))
     assert sum(parts.values()) == pytest.approx(20)
-
-
-def test_bars_of_the_committed_run_end_near_the_measured_points():
-    rows = pd.DataFrame(json.loads(synthetic.committed_run().text("memory.json")))
-    rows = rows[(rows["status"] == "ok") & (rows["variant"] == "default")]
-
-    kinds = made.kinds_of(rows)
-    ends = [sum(figures.parts(row, kinds).values()) for row in rows.to_dict("records")]
-
-    assert ends == pytest.approx(list(rows["peak_allocated_mib"]), rel=made.WITHIN["peak"])
 
 
 def test_growth_has_a_panel_for_what_was_varied():

@@ -1,21 +1,28 @@
-"""The memory of one network, measured here in this process."""
+"""What one process of memory or throughput measures, run here in this one."""
 
+import dataclasses
+import json
+import math
 from typing import Any
 
 import pytest
 import torch
 
-from psannlm.bench import processes
+from psannlm.bench import ceiling, processes, steps
+from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape, training_bytes
 from psannlm.model.saved_activations import Step
 from psannlm.model.sine import DampedSine
 from psannlm.pages.memory import worker as memory
 from psannlm.pages.memory.worker import MemoryTask, Training
+from psannlm.pages.throughput import worker as throughput
+from psannlm.pages.throughput.worker import Task
 from tests.networks import tiny
-from tests.synthetic import SMALL_TASK
+from tests.synthetic import SMALL_TASK, throughput_config
 
 CPU = torch.device("cpu")
 WIDE = {"vocab_size": 50, "d_model": 16, "d_mlp": 48, "context_length": 16}
+PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 
 
 def task(base: str = "respsann", checkpoint: bool = False, **changes: Any) -> MemoryTask:
@@ -32,7 +39,17 @@ def saved(**changes: Any) -> int:
     return Training(task(**changes), CPU).saved().total
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def speed_task(base: str = "respsann", vocab_size: int = 64, **changes: Any) -> Task:
+    network = throughput_config().network_of(base, vocab_size=vocab_size)
+    values = {"model": network.model_dump(), "batch_tokens": 32, "compile": False}
+    return Task(**SMALL_TASK | values | {"modes": ("forward", "train_step")} | changes)
+
+
+def timed(mode: str = "train_step", **changes: Any) -> dict[str, Any]:
+    return throughput.measure(speed_task(**changes), mode)
+
+
+@PRECISIONS
 def test_every_precision_is_measured_and_memory_of_a_cpu_is_never_called_reserved(precision):
     found = measure(precision=precision)
 
@@ -100,23 +117,59 @@ def test_counting_depends_on_the_task_alone_and_changes_nothing_of_what_is_train
     assert counted.saved().kinds == first
 
 
-def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
+@PRECISIONS
+@pytest.mark.parametrize("mode", ["forward", "train_step"])
+def test_a_mode_is_timed_in_every_precision(mode, precision):
+    found = timed(mode, precision=precision)
+
+    assert len(found["seconds"]) >= 2
+    assert all(second > 0 for second in found["seconds"])
+
+
+def test_flops_are_counted_of_one_step_and_of_the_square_product_of_the_ceiling(monkeypatch):
+    monkeypatch.setattr(ceiling, "SIZES", {"cpu": (32,)})
+    forward = cost_of(speed_task().config, Shape(2, 16)).model_flops
+
+    assert timed("forward")["flops"] == forward
+    assert timed("train_step")["flops"] == 3 * forward
+    assert timed("matmul")["flops"] == 2 * 32**3
+
+
+def test_a_training_step_trains():
+    few, many = timed(min_steps=3), timed(min_steps=60)
+
+    # One batch again and again: its loss must fall well below that of a blind guess.
+    assert many["loss"] < few["loss"]
+    assert many["loss"] < math.log(64) - 0.5
+
+
+@pytest.mark.parametrize(
+    ("measured", "needed"),
+    [
+        (measure, r"1024\.0 GiB \(by construction\)"),
+        (lambda: timed(vocab_size=2**22), r".* \(weights and logits alone\)"),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch, measured, needed):
     monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 2**30)
     monkeypatch.setattr(memory, "training_memory", lambda *a, **o: {"peak": 2**40})
-    monkeypatch.setattr(memory, "build", lambda *a, **o: pytest.fail("it was tried"))
+    for module in (memory, throughput):
+        monkeypatch.setattr(module, "build", lambda *a, **o: pytest.fail("it was tried"))
 
-    with pytest.raises(MemoryError, match=r"needs at least 1024\.0 GiB \(by construction\)"):
-        measure()
+    with pytest.raises(MemoryError, match=f"needs at least {needed}"):
+        measured()
 
 
-def test_a_loss_that_is_not_finite_is_a_failure(monkeypatch):
+@pytest.mark.parametrize("measured", [measure, timed])
+def test_a_loss_that_is_not_finite_is_a_failure(monkeypatch, measured):
     def broken(model, *options):
         return lambda tokens, targets: model(tokens).sum() * float("nan")
 
     monkeypatch.setattr(memory, "NextToken", broken)
+    monkeypatch.setattr(steps, "plain_loss", broken)
 
     with pytest.raises(ArithmeticError, match=r"loss is nan after \d+ timed steps"):
-        measure()
+        measured()
 
 
 def test_the_prediction_is_asked_for_what_is_measured(monkeypatch):
@@ -127,11 +180,64 @@ def test_the_prediction_is_asked_for_what_is_measured(monkeypatch):
     assert memory.predicted(wanted) == (wanted.config, step, 8)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+def test_compilation_is_timed_apart():
+    found = timed("forward", compile=True)
+
+    assert found["compiled"]
+    assert found["compile_seconds"] > 10 * max(found["seconds"])
+
+
+def test_a_missing_compiler_leaves_the_row_eager(monkeypatch):
+    monkeypatch.setattr(throughput, "missing_compiler", lambda device: "none found")
+
+    found = timed("forward", compile=True)
+
+    assert not found["compiled"]
+    assert found["compile_seconds"] is None
+
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@on_gpu
+@PRECISIONS
 def test_a_gpu_tells_its_peaks(precision):
     found = measure(precision=precision, device="cuda")
 
     assert found["peak_reserved_bytes"] >= found["peak_allocated_bytes"] > found["saved_bytes"]
     assert found["rss_before_bytes"] is None
+
+
+@pytest.mark.gpu
+@on_gpu
+@PRECISIONS
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("base", ["respsann", "sgrpsann", "waveresnet", "transformer"])
+def test_a_gpu_trains_every_base_and_tells_its_memory(base, precision, compiled):
+    wanted = speed_task(base=base, device="cuda", precision=precision, compile=compiled)
+    found = throughput.measure(wanted, "train_step")
+
+    assert found["compiled"] == compiled
+    assert math.isfinite(found["loss"])
+    # Weights, gradients and two moments, four bytes each, are there at the peak.
+    n_parameters = cost_of(wanted.config, wanted.shape).n_parameters
+    assert found["peak_allocated_bytes"] > 16 * n_parameters
+    assert found["peak_reserved_bytes"] >= found["peak_allocated_bytes"]
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_memory_that_runs_out_on_a_gpu_is_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr("psannlm.bench.worker.stop_when_orphaned", lambda: None)
+    monkeypatch.setattr(processes, "available_memory_bytes", lambda device: 2**60)
+    huge = speed_task(device="cuda", batch_tokens=2**26, vocab_size=2**16)
+    (tmp_path / "task.json").write_text(json.dumps(dataclasses.asdict(huge)))
+
+    processes.serve(Task, throughput.measure, [tmp_path / "task.json", tmp_path / "result.jsonl"])
+
+    rows = [json.loads(line) for line in (tmp_path / "result.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert all(row["reason"].startswith("out of memory") for row in rows)
