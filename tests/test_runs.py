@@ -1,4 +1,4 @@
-"""Run folders: whole or not there, and refused by name when they were altered."""
+"""Run folders: whole, or refused by name when altered; their rows are numbered and selected."""
 
 import json
 import signal
@@ -9,6 +9,7 @@ import time
 import pytest
 
 from psannlm import ROOT
+from psannlm.evidence.rows import rows_of, table_of
 from psannlm.evidence.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
 from tests.synthetic import throughput_run
 
@@ -114,36 +115,24 @@ def test_artifacts_may_lie_in_folders_and_one_that_is_missing_or_altered_is_refu
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "cells/0b.json"])
-def test_a_file_that_the_run_did_not_write_is_refused_by_name(nested, name):
+def test_a_file_that_the_run_did_not_write_is_refused_by_name_but_for_a_hidden_one(nested, name):
+    (nested / "cells" / ".0b.json.123.tmp").write_text("half")
+    assert load(nested).is_complete
     (nested / name).write_text("{}")
 
     with pytest.raises(EvidenceError, match=rf"{nested.name}: {name} is not named in run\.json"):
         load(nested)
 
 
-def test_a_hidden_file_changes_nothing(nested):
-    before = load(nested)
-    (nested / ".gitignore").write_text("*\n")
-    (nested / "cells" / ".0b.json.123.tmp").write_text("half")
-
-    assert load(nested) == before
-
-
 @pytest.mark.parametrize("status", ["failed", "interactive"])
-def test_what_a_sealed_run_left_is_checked_though_it_is_not_complete(tmp_path, status):
+def test_what_a_sealed_run_left_is_checked_until_it_goes_on_and_writes_anew(tmp_path, status):
     folder = throughput_run(tmp_path, status=status)
-    load(folder)
+    manifest = load(folder).manifest
     (folder / "samples.csv").write_text("another")
-
     with pytest.raises(EvidenceError, match=rf"{folder.name}: samples\.csv was altered"):
         load(folder)
 
-
-def test_a_resumed_run_may_write_anew_what_was_sealed_before(tmp_path):
-    folder = throughput_run(tmp_path, status="failed")
-    manifest = load(folder).manifest
-    resumed = Run.resume(folder, {name: manifest[name] for name in NOW})
-    resumed.write("samples.csv", "another")
+    Run.resume(folder, {name: manifest[name] for name in NOW}).write("samples.csv", "a third")
 
     assert load(folder).manifest["status"] == "running"
 
@@ -199,7 +188,6 @@ def test_a_manifest_that_is_no_manifest_is_refused(tmp_path, run, content):
 
     [refused] = all_runs(tmp_path)
 
-    assert isinstance(refused, Refused)
     assert run.folder.name in refused.reason
 
 
@@ -212,6 +200,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
 
 KILLED = """
 import sys, pathlib
+from psannlm.evidence.rows import rows_of, table_of
 from psannlm.evidence.runs import Run
 run = Run.start("benchmarks", {"notebook": "throughput", "preset": "cpu"},
                 reports=pathlib.Path(sys.argv[1]))
@@ -254,14 +243,13 @@ def test_a_run_never_mixes_two_of_anything(run, change, message):
 
 
 def test_the_best_run_is_the_newest_complete_one_of_the_highest_preset(tmp_path):
-    cpu_old = throughput_run(tmp_path, preset="cpu")
-    cpu_new = throughput_run(tmp_path, preset="cpu")
+    _, newest = (throughput_run(tmp_path, preset="cpu") for _ in range(2))
     throughput_run(tmp_path, preset="gpu", status="failed")
-    throughput_run(tmp_path, preset="smoke")
+    smoke = throughput_run(tmp_path, preset="smoke")
 
-    best = best_run("throughput", list(all_runs(tmp_path)))
-
-    assert best.folder == cpu_new != cpu_old
+    assert best_run("throughput", list(all_runs(tmp_path))).folder == newest
+    assert (smoke / ".gitignore").read_text() == "*\n", "it keeps itself out of git"
+    assert not (newest / ".gitignore").exists()
 
 
 def evidence(preset: str, started_at: str, **parameters) -> Evidence:
@@ -279,8 +267,49 @@ def test_a_run_of_some_checks_takes_the_place_of_a_whole_one_only_by_its_preset(
     assert best_run("validation", [whole, higher]) == higher
 
 
-def test_a_smoke_run_keeps_itself_out_of_git(tmp_path):
-    smoke, cpu = (throughput_run(tmp_path, preset=preset) for preset in ("smoke", "cpu"))
+FILE = "throughput.csv"
 
-    assert (smoke / ".gitignore").read_text() == "*\n"
-    assert not (cpu / ".gitignore").exists()
+
+@pytest.fixture
+def published(tmp_path):
+    return load(throughput_run(tmp_path))
+
+
+def test_rows_of_a_csv_count_from_the_line_below_its_head(published):
+    lines = published.text("throughput.csv").splitlines()
+
+    for row in rows_of(published, FILE):
+        assert lines[row.number].startswith(f"{published.folder.name},{row.values['base']},")
+
+
+@pytest.mark.parametrize(
+    ("content", "n"),
+    [('[{"x": 1}, {"x": 2}]', 2), ('{"x": 1}', 1), ('{"findings": [{"x": 1}, {"x": 3}]}', 2)],
+)
+def test_a_list_of_entries_and_a_single_object_are_tables_too(tmp_path, content, n):
+    (tmp_path / "a.json").write_text(content)
+    run = Evidence(tmp_path, {"notebook": "x"})
+
+    assert list(table_of(run, "a.json").index) == list(range(1, n + 1))
+    assert rows_of(run, "a.json")[0].values == {"x": 1}
+
+
+def test_a_condition_selects_rows_which_keep_their_numbers_and_must_name_columns(published):
+    known = {row.number: row for row in rows_of(published, FILE)}
+
+    selected = rows_of(published, FILE, "verdict == 'baseline'")
+
+    assert selected
+    for row in selected:
+        assert row.values == known[row.number].values
+        assert (row.values["ratio"], row.values["ratio_low"]) == (1, None)
+    with pytest.raises(ValueError, match=r"cannot select by 'speed > 1'.*speed"):
+        rows_of(published, FILE, "speed > 1")
+
+
+def test_a_row_says_how_to_measure_it_again(published):
+    row = rows_of(published, FILE)[1]
+
+    assert row.command == f"python -m psannlm rerun reports/{published.name} --row 2"
+    assert row.file == FILE
+    assert row.label == f"row-throughput-{published.folder.name}-2"

@@ -6,27 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from psannlm.bench import ceiling, statistics
+from psannlm.bench import ceiling, statistics, timing
 from psannlm.bench.ceiling import measure_ceiling, rate, stated_peak
-from psannlm.bench.statistics import (
-    FEWEST_REPEATS,
-    Interval,
-    median_interval,
-    noise_floor,
-    ratio_interval,
-    shuffled_blocks,
-    verdict,
-)
+from psannlm.bench.statistics import Interval, median_interval, noise_floor, ratio_interval, verdict
 from psannlm.bench.steps import forward_step, plain_loss, random_batch
-from psannlm.bench.timing import (
-    MAX_WINDOWS,
-    WINDOW,
-    CudaStopwatch,
-    HostStopwatch,
-    Timing,
-    time_steps,
-    training_step,
-)
+from psannlm.bench.timing import CudaStopwatch, HostStopwatch, Timing, time_steps, training_step
 from psannlm.device import DTYPES
 from psannlm.model.bases import build
 from psannlm.model.cost import Shape
@@ -59,14 +43,14 @@ def test_the_first_call_is_told_apart_warmup_ends_when_two_windows_agree_and_ord
     found = timed(FakeWork(9.0, 3.0, 3.0, 3.0, *[1.0] * 6, 1.0, 7.0, 2.0, 1.0))
 
     assert (found.first_seconds, found.steady) == (9.0, True)
-    assert found.n_warmup == 3 * WINDOW
+    assert found.n_warmup == 3 * timing.WINDOW
     assert found.seconds == (1.0, 7.0, 2.0, 1.0)
 
 
 def test_steps_fill_the_least_time_every_call_is_counted_and_endless_warmup_is_capped():
     growing, work = timed(FakeWork(*(1.5**i for i in range(100)))), FakeWork(0.25)
 
-    assert (growing.steady, growing.n_warmup) == (False, MAX_WINDOWS * WINDOW)
+    assert (growing.steady, growing.n_warmup) == (False, timing.MAX_WINDOWS * timing.WINDOW)
 
     found = timed(work, min_seconds=5.0, min_steps=4)
 
@@ -216,7 +200,7 @@ def test_ratios_are_paired_within_the_blocks_that_both_sides_measured():
         (Interval(1.10, 0.99, 1.20, 6), 0.02, "not separated"),
         (Interval(1.10, 1.05, 1.15, 6), 0.12, "not separated"),
         (Interval(1.005, 1.004, 1.006, 6), 0.0, "not separated"),
-        (Interval(1.10, 1.05, 1.15, FEWEST_REPEATS - 1), 0.02, "not separated"),
+        (Interval(1.10, 1.05, 1.15, statistics.FEWEST_REPEATS - 1), 0.02, "not separated"),
         (None, 0.0, "not separated"),
         (Interval(1.10, 1.05, 1.15, 6), None, "not separated"),
     ],
@@ -243,7 +227,7 @@ SETTINGS = ["a", "b", "c", "d", "e"]
 
 
 def test_every_block_has_every_setting_once_and_the_first_some_more():
-    cells = shuffled_blocks(SETTINGS, n_repeats=3, seed=0, once=["x", "y"])
+    cells = statistics.shuffled_blocks(SETTINGS, n_repeats=3, seed=0, once=["x", "y"])
     blocks = [[what for repeat, _, what in cells if repeat == block] for block in range(3)]
 
     assert [sorted(block) for block in blocks] == [[*SETTINGS, "x", "y"], SETTINGS, SETTINGS]
@@ -253,7 +237,7 @@ def test_every_block_has_every_setting_once_and_the_first_some_more():
 
 def test_blocks_are_shuffled_anew_and_the_same_for_the_same_seed():
     orders = [
-        "".join(what for _, _, what in shuffled_blocks(SETTINGS, n_repeats=3, seed=seed))
+        "".join(what for _, _, what in statistics.shuffled_blocks(SETTINGS, n_repeats=3, seed=seed))
         for seed in (0, 1)
     ]
 
