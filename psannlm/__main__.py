@@ -66,7 +66,7 @@ def train(
 
     The same command again goes on where a killed training was.
     """
-    from psannlm.bench.ceiling import measure_ceiling, rate
+    from psannlm.bench.steps import measure_ceiling, rate
     from psannlm.model.bases import BASES
     from psannlm.train import distributed, trainer
     from psannlm.train.recorder import ProgressBar

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from psannlm.bench import ceiling, processes, steps
+from psannlm.bench import processes, steps
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape, training_bytes
 from psannlm.model.saved_activations import Step
@@ -127,7 +127,7 @@ def test_a_mode_is_timed_in_every_precision(mode, precision):
 
 
 def test_flops_are_counted_of_one_step_and_of_the_square_product_of_the_ceiling(monkeypatch):
-    monkeypatch.setattr(ceiling, "SIZES", {"cpu": (32,)})
+    monkeypatch.setattr(steps, "SIZES", {"cpu": (32,)})
     forward = cost_of(speed_task().config, Shape(2, 16)).model_flops
 
     assert timed("forward")["flops"] == forward

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from psannlm.bench import ceiling, statistics, timing
-from psannlm.bench.ceiling import measure_ceiling, rate, stated_peak
+from psannlm.bench import statistics, steps, timing
 from psannlm.bench.statistics import Interval, median_interval, noise_floor, ratio_interval, verdict
 from psannlm.bench.steps import forward_step, plain_loss, random_batch
 from psannlm.bench.timing import CudaStopwatch, HostStopwatch, Timing, time_steps, training_step
@@ -77,14 +76,14 @@ def took(*seconds: float) -> Timing:
 def test_the_size_with_the_highest_rate_is_the_ceiling(monkeypatch, order):
     # Products of 16 take as long as those of 8, those of 32 a hundred times as long.
     seconds = iter({8: 1.0, 16: 1.0, 32: 100.0}[size] for size in order)
-    monkeypatch.setattr(ceiling, "SIZES", {"cpu": order})
-    monkeypatch.setattr(ceiling, "time_steps", lambda step, **_: took(next(seconds)))
+    monkeypatch.setattr(steps, "SIZES", {"cpu": order})
+    monkeypatch.setattr(steps, "time_steps", lambda step, **_: took(next(seconds)))
 
-    flops, found = measure_ceiling(CPU, "fp32", min_seconds=1.0, min_steps=1)
+    flops, found = steps.measure_ceiling(CPU, "fp32", min_seconds=1.0, min_steps=1)
 
     assert flops == 2 * 16**3
     assert found.seconds == (1.0,)
-    assert rate(600, took(1.0, 2.0, 3.0)) == 300.0, "of all timed products, without warm-up"
+    assert steps.rate(600, took(1.0, 2.0, 3.0)) == 300.0, "of all timed products, without warm-up"
 
 
 @pytest.mark.parametrize("precision", DTYPES)
@@ -98,11 +97,11 @@ def test_products_are_square_drawn_by_their_seed_and_in_the_precision_asked_for(
         assert (min_seconds, min_steps) == (0.5, 7)  # the sizes share the time
         return took(1.0)
 
-    monkeypatch.setattr(ceiling, "SIZES", {"cpu": (8, 16)})
-    monkeypatch.setattr(ceiling, "time_steps", run_once)
+    monkeypatch.setattr(steps, "SIZES", {"cpu": (8, 16)})
+    monkeypatch.setattr(steps, "time_steps", run_once)
 
     for seed in (0, 0, 1):
-        measure_ceiling(CPU, precision, min_seconds=1.0, min_steps=7, seed=seed)
+        steps.measure_ceiling(CPU, precision, min_seconds=1.0, min_steps=7, seed=seed)
 
     assert [product.shape for product in products] == 3 * [(8, 8), (16, 16)]
     assert {product.dtype for product in products} == {DTYPES[precision]}
@@ -114,7 +113,7 @@ def test_products_are_square_drawn_by_their_seed_and_in_the_precision_asked_for(
 def test_a_stated_peak_is_found_by_the_whole_name_and_never_guessed():
     names = [f"NVIDIA {name}" for name in ("H200", "A100-SXM4-80GB", "L40S", "H200 NVL", "L40")]
 
-    peaks = [stated_peak(name, "bf16") for name in names]
+    peaks = [steps.stated_peak(name, "bf16") for name in names]
 
     assert peaks == [989e12, 312e12, 362e12, None, None]
 

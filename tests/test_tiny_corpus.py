@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from psannlm.bench import ceiling
+from psannlm.bench import steps
 from psannlm.evidence.page import RerunRequest
 from psannlm.model.bases import build
 from psannlm.pages.tiny_corpus import figures, prose, tables
@@ -41,7 +41,7 @@ def finished(tmp_path_factory):
         patch.setattr(tiny_corpus, "CHECKPOINTS", folder / "checkpoints")
         patch.setattr(tiny_corpus, "CEILING_SECONDS", 0.001)
         patch.setattr(tiny_corpus, "CEILING_STEPS", 1)
-        patch.setattr(ceiling, "SIZES", {"cpu": (256,)})
+        patch.setattr(steps, "SIZES", {"cpu": (256,)})
         patch.setattr(data, "CACHE", folder / "cache")
         few = {"vocab_size": 257, "tokenizer": "bytes", "train_megabytes": 0.002, "ngram_order": 3}
         few |= {"validation_megabytes": 0.0005, "batch_tokens": 256, "sample_tokens": 9}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from psannlm.bench.ceiling import measure_ceiling
+from psannlm.bench.steps import measure_ceiling
 from psannlm.bench.timing import Step, Stopwatch, stopwatch_for, time_steps
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.networks import batches_of, optimizer_of, train_step

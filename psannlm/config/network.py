@@ -58,7 +58,7 @@ class Architecture(schema.Strict):
         ),
         schema.Rule(
             ("sine_frequency",),
-            lambda frequency: frequency > 1e-5,
+            lambda f: f > 1e-5,
             "sine_frequency must be more than 1e-5, got {}",
         ),
     )

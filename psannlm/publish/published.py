@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from psannlm import ROOT
-from psannlm.bench.ceiling import stated_peak
+from psannlm.bench.steps import stated_peak
 from psannlm.config.network import ModelConfig
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError, Number, OneOrMore, Strict, Text, Whole

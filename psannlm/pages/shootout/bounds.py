@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
-from psannlm.bench.ceiling import stated_peak
+from psannlm.bench.steps import stated_peak
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout import plan

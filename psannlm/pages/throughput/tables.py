@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.bench.ceiling import stated_peak
 from psannlm.bench.statistics import Interval, median_interval, noise_floor, ratio_interval, verdict
+from psannlm.bench.steps import stated_peak
 from psannlm.evidence import table as shared
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.store import in_mib, outcome_cells

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from psannlm.bench import processes, steps
-from psannlm.bench.ceiling import measure_ceiling
 from psannlm.bench.timing import Timing, training_step
 from psannlm.device import missing_compiler, peak_resident_bytes, select_device
 from psannlm.model.bases import build, cost_of
@@ -31,7 +30,7 @@ def measure(task: Task, mode: str) -> dict[str, Any]:
     if task.compile:
         torch.compiler.reset()  # the mode before has left compiled code behind
     if mode == CEILING:
-        flops, timing = measure_ceiling(
+        flops, timing = steps.measure_ceiling(
             device,
             task.precision,
             min_seconds=task.min_seconds,

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from psannlm import CHECKPOINTS
-from psannlm.bench.ceiling import measure_ceiling, rate
+from psannlm.bench.steps import measure_ceiling, rate
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest, RunInfo, Tables
