@@ -7,14 +7,8 @@ import torch
 from scipy.stats import kstest
 
 from psannlm import ROOT
-from psannlm.checks.decoding import (
-    FALSE_ALARM,
-    N_GIVEN,
-    distribution,
-    memorise,
-    p_value,
-    prompt_lengths,
-)
+from psannlm.checks import decoding
+from psannlm.checks.decoding import FALSE_ALARM, distribution, memorise, p_value
 from psannlm.corpora.corpus import load
 from psannlm.model.sampling import Sampling, probabilities
 from tests.checked import case_of
@@ -23,20 +17,18 @@ LOGITS = torch.tensor([0.1, 2.0, -1.0, 2.0, 0.7, -3.0], dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
-    ("base", "shape", "lengths"),
+    ("base", "context_length", "lengths"),
     [
         # The gate reaches 8 tokens back, the wave 3 and, in the second layer, 6.
-        (
-            "sgrpsann",
-            {"context_length": 64, "gate_n_fft": 16, "wave_kernel": 4},
-            [1, 2, 5, 6, 7, 8, 9, 32, 60],
-        ),
-        ("respsann", {"context_length": 6}, [1, 2]),
-        ("respsann", {"context_length": 2}, [1]),
+        ("sgrpsann", 64, [1, 2, 5, 6, 7, 8, 9, 32, 60]),
+        ("respsann", 6, [1, 2]),
+        ("respsann", 2, [1]),
     ],
 )
-def test_prompts_end_around_every_window(base: str, shape: dict[str, int], lengths: list[int]):
-    assert prompt_lengths(case_of(base, **shape).network) == lengths
+def test_prompts_end_around_every_window(base: str, context_length: int, lengths: list[int]):
+    case = case_of(base, context_length=context_length, gate_n_fft=16, wave_kernel=4)
+
+    assert decoding.prompt_lengths(case.network) == lengths
 
 
 @pytest.mark.parametrize(
@@ -50,9 +42,9 @@ def test_prompts_end_around_every_window(base: str, shape: dict[str, int], lengt
     ],
 )
 def test_the_distribution_found_by_walking_is_that_of_the_sampler(sampling: Sampling) -> None:
-    torch.testing.assert_close(
-        distribution(LOGITS, sampling), probabilities(LOGITS[None], sampling)[0]
-    )
+    [right] = probabilities(LOGITS[None], sampling)
+
+    torch.testing.assert_close(distribution(LOGITS, sampling), right)
 
 
 def test_p_values_of_right_frequencies_are_uniform(generator) -> None:
@@ -89,7 +81,7 @@ def test_a_network_that_learned_a_text_writes_it() -> None:
     assert loss.value < math.log(2) / 2
     assert share.value == 1
     assert facts["text"] == text[: case.config.context_length]
-    assert facts["text"][N_GIVEN:] == facts["written"]
+    assert facts["text"][decoding.N_GIVEN :] == facts["written"]
     assert 10 < facts["fit_steps_taken"] < 400
 
 

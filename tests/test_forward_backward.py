@@ -17,7 +17,6 @@ from tests.networks import batch_of, moved, tiny, tokens_of
 from tests.twins_network import Patch, attend_to_all
 
 SMALL = {"d_model": 8, "d_mlp": 12}
-CPU = torch.device("cpu")
 TINY_FIT = {"context_length": 16, "batch": 1}
 
 
@@ -46,9 +45,8 @@ def test_a_fit_tells_every_loss_and_leaves_the_network_fitted() -> None:
     model = build(case.network, seed=0)
     before = [p.clone() for p in model.parameters()]
 
-    (first, last), facts = gpu_01.fit_measures(case, model, batch)
+    (first, last), losses = gpu_01.fit_measures(case, model, batch)
 
-    losses = facts["losses of the fit, nats"]
     assert len(losses) == 5
     assert last.value == losses[-1] < losses[0]
     assert last.bound == pytest.approx(1.5 * math.log(2))  # the entropy of 4, 2 and 2 of 8 bytes
@@ -112,9 +110,7 @@ def test_only_what_is_learnable_is_learned(learnable: tuple[str, ...]):
     model = built("waveresnet", learnable=learnable)
 
     assert gpu_01.wrongly_learned(model) == []
-
     model.blocks[1].wave.sine.raw_decay.requires_grad_("decay" not in learnable)
-
     assert gpu_01.wrongly_learned(model) == ["blocks.1.wave.sine.raw_decay"]
 
 
@@ -140,18 +136,14 @@ def test_drawn_frequencies_have_the_mean_of_their_distribution():
     assert gpu_01.sine_measures(network, [sine])[1].passed
     folded = 0.7 * math.sqrt(2 / math.pi) * math.exp(-1 / 0.98) + math.erf(1 / 0.7 / math.sqrt(2))
     assert draws.mean().item() == pytest.approx(folded, abs=0.01)
-
     with torch.no_grad():
         sine.raw_frequency.add_(0.3)
-
     assert not gpu_01.sine_measures(network, [sine])[1].passed
 
 
 @pytest.mark.parametrize("mode", ["abs", "relu", "none"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_phase_is_float32_whatever_comes_in(
-    mode: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_phase_is_float32_whatever_comes_in(monkeypatch, mode: str, dtype: torch.dtype):
     sine = DampedSine(5, case_of("respsann", decay_mode=mode, sine_frequency=1.7).network)
 
     assert gpu_01.phase_measure(sine, dtype).passed
@@ -161,7 +153,7 @@ def test_the_phase_is_float32_whatever_comes_in(
 
 def test_a_base_that_computes_what_another_does_is_seen_unless_configured_so():
     case = case_of("respsann", **SMALL, wave="none")
-    own, tokens = perturbed(case.network, CPU, 0), torch.arange(8)[None]
+    own, tokens = perturbed(case.network, case.device, 0), torch.arange(8)[None]
 
     measure, facts = gpu_01.distinct_measure(case, own, tokens, 1e-6)
 

@@ -32,14 +32,10 @@ GRADIENTS, UPDATE, LOSSES, EQUAL, CONTROL = (
 )
 
 
-def learned_alone(case: Case) -> Learned:
-    """What one process learns."""
-    return ranks._alone(case, CPU)[1]
-
-
 @pytest.fixture(scope="module")
 def alone() -> Learned:
-    return learned_alone(CASE)
+    """What one process learns."""
+    return ranks._alone(CASE, CPU)[1]
 
 
 def judged(patch: pytest.MonkeyPatch, left: list[Learned], case: Case = CASE) -> list[str]:
@@ -58,13 +54,11 @@ def judged(patch: pytest.MonkeyPatch, left: list[Learned], case: Case = CASE) ->
         ("parameters", "model.norm.weight", 1e-6, 1, [EQUAL]),
     ],
 )
-def test_each_measure_sees_what_it_is_for(
-    monkeypatch, alone, part, name, error, rank, broken
-) -> None:
+def test_each_measure_sees_what_it_is_for(monkeypatch, alone, part, name, error, rank, broken):
     left = [alone, alone]
     right = getattr(alone, part)
     wrong = right | {name: right[name] + error} if name else right + error
-    left[rank] = replace(alone, **{part: wrong})
+    left[rank] = alone._replace(**{part: wrong})
 
     assert judged(monkeypatch, left) == broken
 
@@ -73,13 +67,13 @@ def test_text_that_repeats_itself_is_no_evidence(monkeypatch, tmp_path) -> None:
     (tmp_path / "same.txt").write_text(("a" * 4000 + "\n") * 3)
     case = case_of("transformer", corpus=str(tmp_path / "same.txt"))
 
-    assert judged(monkeypatch, [learned_alone(case)] * 2, case) == [CONTROL]
+    assert judged(monkeypatch, [ranks._alone(case, CPU)[1]] * 2, case) == [CONTROL]
 
 
 def test_a_gradient_that_a_rank_has_not_is_infinitely_off(monkeypatch, alone) -> None:
     gradients = {name: t for name, t in alone.gradients.items() if name != "model.norm.weight"}
 
-    assert judged(monkeypatch, [replace(alone, gradients=gradients)] * 2) == [GRADIENTS]
+    assert judged(monkeypatch, [alone._replace(gradients=gradients)] * 2) == [GRADIENTS]
 
 
 @pytest.mark.parametrize(
@@ -108,12 +102,7 @@ def test_a_rank_has_two_passes_of_text_of_its_own_in_each_of_three_steps() -> No
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_a_rank_alone_learns_what_one_process_learns_from_its_text(monkeypatch, kind: str) -> None:
     asked: list[Any] = []
-
-    def share(module: Any, *given: Any) -> Any:
-        asked.append(given)
-        return module
-
-    monkeypatch.setattr(ranks, "share", share)
+    monkeypatch.setattr(ranks, "share", lambda module, *given: asked.append(given) or module)
     objective, optimizer = start(TINY.network, TINY.config, CPU, TINY.config.seed)
     expected = learn(objective, optimizer, steps_of(TINY.config, 0))
 

@@ -22,14 +22,9 @@ TINY = case_of("transformer", n_layers=1, context_length=20, d_model=8, d_mlp=8)
 CONFIG = TINY.config
 
 
-def fresh() -> Any:
-    """A network and its optimizer."""
-    return start(TINY.network, CONFIG, TINY.device, 0)
-
-
 def trained() -> Any:
     """A network and its optimizer after the first part of a run."""
-    objective, optimizer = fresh()
+    objective, optimizer = start(TINY.network, CONFIG, TINY.device, 0)
     advance(objective, optimizer, CONFIG, 0)
     return objective, optimizer
 
@@ -42,18 +37,12 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def n_unlike(one: Any, other: Any) -> int:
-    """Elements in which two accounts differ."""
-    assert list(one) == list(other) == ["weights", "optimizer", "generated", "continued"]
-    return sum(n_different(one[part], other[part]) for part in one)
-
-
 def test_what_is_loaded_is_what_was_saved(monkeypatch) -> None:
     monkeypatch.setattr(saving, "in_processes", lambda calls, _: [call() for call in calls])
 
     result = saving.check(TINY)
 
-    n_parameters = sum(p.numel() for p in fresh()[0].parameters())
+    n_parameters = sum(p.numel() for p in trained()[0].parameters())
     assert not failed(result)
     assert result.facts["checkpoint_bytes"] > 3 * 4 * n_parameters
     assert result.facts["bits_flipped"] == 15
@@ -106,7 +95,7 @@ def test_only_a_refusal_by_the_name_of_the_file_counts(monkeypatch, place, error
 
 
 def test_a_run_has_two_parts_of_three_steps_on_text_of_their_own() -> None:
-    first, again, second = (advance(*fresh(), CONFIG, part).losses for part in (0, 0, 1))
+    first, again, second = (advance(*trained(), CONFIG, part).losses for part in (0, 0, 1))
 
     assert len(first) == len(second) == 3
     assert first[0] != second[0]
@@ -141,6 +130,7 @@ def test_the_last_checkpoint_is_loaded_into_other_weights(place, monkeypatch) ->
     second = work(TINY, place)
     work(replace(TINY, config=CONFIG.model_copy(update={"seed": 2**32 - 1})), place)
 
-    assert n_unlike(first, account(*trained(), CONFIG)) == 0
-    assert n_unlike(second, account(objective, optimizer, CONFIG)) == 0
+    for loaded, saved in ((first, trained()), (second, (objective, optimizer))):
+        right = account(*saved, CONFIG)
+        assert [n_different(loaded[part], right[part]) for part in right] == [0, 0, 0, 0]
     assert seeds == [1, 1, 0]

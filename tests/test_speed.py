@@ -12,13 +12,12 @@ from psannlm.checks.speed import Speed, speed_measures, timing_measures
 from tests.checked import case_of, failed
 
 CPU = torch.device("cpu")
-Tell = Callable[[float, int], float]
 
 
 class FakeWork:
     """A step of a second, and a stopwatch that distorts its time."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Callable[[float, int], float]) -> None:
         self.now, self.tell = 0.0, tell
 
     def step(self) -> None:
@@ -41,9 +40,7 @@ class FakeWork:
         (lambda s, n: math.nan, [False, False]),
     ],
 )
-def test_a_stopwatch_is_held_to_the_wall_and_to_twice_the_work(
-    tell: Tell, wanted: list[bool], monkeypatch: pytest.MonkeyPatch
-):
+def test_a_stopwatch_is_held_to_the_wall_and_to_twice_the_work(monkeypatch, tell, wanted):
     work = FakeWork(tell)
     monkeypatch.setattr(speed, "_now", lambda _: work.now)
 

@@ -163,15 +163,11 @@ def mask_missing_in_training(patch: Patch) -> None:
 
 
 @seen_by("GPU-01", "transformer")
-def keys_turned_one_too_far(patch: Patch) -> None:
-    turn, calls = positions.Rotary.forward, iter(range(10**9))
-
-    def shifted(rotary: positions.Rotary, x: Tensor, position: int) -> Tensor:
-        if next(calls) % 2 == 0:
-            return turn(rotary, x, position)
-        return turn(rotary, x.roll(-1, dims=-2), position).roll(1, dims=-2)
-
-    patch.setattr(positions.Rotary, "forward", shifted)
+@replacing(positions.Rotary, "forward")
+def keys_turned_one_too_far(turn: Any, rotary: Any, x: Tensor, position: int) -> Tensor:
+    rotary.calls = getattr(rotary, "calls", 0) + 1  # a layer turns its queries, then its keys
+    shift = (rotary.calls + 1) % 2
+    return turn(rotary, x.roll(-shift, dims=-2), position).roll(shift, dims=-2)
 
 
 @seen_by("GPU-01", "sgrpsann")

@@ -4,8 +4,7 @@ Shape letters: B batch, T tokens, D d_model.
 """
 
 import contextlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +17,7 @@ from psannlm.checks.networks import EPSILON, Batch, difference, gradients_of, jo
 from psannlm.model.transformer import Transformer
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """Loss and gradients of a batch, and what was saved for them."""
 
     loss: float

@@ -11,10 +11,10 @@ import torch
 from scipy.stats import entropy
 from torch import Tensor
 
-from psannlm.checks import networks
+from psannlm.checks import networks, reference
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.networks import EPSILON, Batch, difference, gradients_of, joined, leak, loss_of
-from psannlm.checks.reference import CHANGES, Reference, damped_sine, token_losses
+from psannlm.checks.reference import CHANGES
 from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, build, cost_of
 from psannlm.model.cost import Shape
@@ -40,7 +40,7 @@ def check(case: Case) -> Result:
     few = networks.batches_of(config, config.batch, length=short, rows=config.batch).batch(0)
     fitted, losses = fit_measures(case, fresh, few)
     measures += fitted
-    facts: dict[str, Any] = {**losses}
+    facts: dict[str, Any] = {"losses of the fit, nats": losses}
 
     noisy = networks.perturbed(case.network, case.device, config.seed)
     batches = networks.batches_of(config, config.batch, rows=config.batch)
@@ -121,9 +121,8 @@ def sine_measures(network: ModelConfig, sines: list[DampedSine]) -> list[Measure
 
 def positive(sine: DampedSine, part: str) -> Tensor:
     """A, f or d of each feature in float64, from the raw parameters alone."""
-    raw: Tensor = getattr(sine, f"raw_{part}").detach().double()
-    floor = 1e-6 if part == "frequency" else 0.0
-    return torch.logaddexp(raw, torch.zeros_like(raw)) + floor
+    floor = reference.FREQUENCY_FLOOR if part == "frequency" else 0.0
+    return reference.softplus(getattr(sine, f"raw_{part}").detach().double()) + floor
 
 
 def phase_measure(sine: DampedSine, dtype: torch.dtype) -> Measure:
@@ -137,7 +136,7 @@ def phase_measure(sine: DampedSine, dtype: torch.dtype) -> Measure:
     a, f = positive(sine, "amplitude"), positive(sine, "frequency")
     decay = torch.zeros_like(a) if sine.raw_decay is None else positive(sine, "decay")
     with torch.no_grad():
-        error = (sine(z).double() - damped_sine(x, a, f, decay, sine.decay_mode)).abs()
+        error = (sine(z).double() - reference.damped_sine(x, a, f, decay, sine.decay_mode)).abs()
     exponent = decay * (x.abs() if sine.decay_mode == "abs" else x.relu())
     size = a * torch.exp(-exponent)
     allowed = ROUNDINGS * EPSILON / 2 * size * (1 + f * x.abs() + exponent)
@@ -201,10 +200,8 @@ def distinct_measure(
     return measure, facts
 
 
-def fit_measures(
-    case: Case, model: Transformer, batch: Batch
-) -> tuple[list[Measure], dict[str, list[float]]]:
-    """Fit a network to one batch; its first loss and its last are judged, all are facts."""
+def fit_measures(case: Case, model: Transformer, batch: Batch) -> tuple[list[Measure], list[float]]:
+    """Fit a network to one batch; its first loss and its last are judged, all are told."""
     optimizer = networks.optimizer_of(model, case.config)
     steps = range(case.config.fit_steps)
     losses = [networks.train_step(model, optimizer, batch).item() for _ in steps]
@@ -227,7 +224,7 @@ def fit_measures(
             "stands there costs",
         ),
     ]
-    return measures, {"losses of the fit, nats": losses}
+    return measures, losses
 
 
 def gradient_measure(model: Transformer, batch: Batch) -> Measure:
@@ -248,9 +245,9 @@ def formula_measures(model: Transformer, batch: Batch) -> tuple[list[Measure], f
     """
     sides = []
     for dtype in (torch.float64, torch.float32):
-        formulas = Reference.of(model, dtype)
+        formulas = reference.Reference.of(model, dtype)
         logits = formulas.logits(batch[0])
-        loss = token_losses(logits, batch[1]).mean()
+        loss = reference.token_losses(logits, batch[1]).mean()
         sides.append((logits, joined(gradients_of(formulas.weights, loss))))
     exact, rounded = sides
     found = model(batch[0]), joined(gradients_of(model, loss_of(model, batch)))

@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
@@ -42,7 +42,7 @@ def in_processes(calls: Sequence[Callable[[], ResultT]], timeout_seconds: float)
                 process.start()
                 processes.append(process)
             if ending := _watch(processes, timeout_seconds):
-                words = "; ".join(_last_words(files))
+                words = "; ".join(filter(None, map(_last_words, files)))
                 said = f"last words: {words}" if words else "it said nothing"
                 raise ProcessError(f"{ending}; {said}")
         finally:
@@ -84,9 +84,8 @@ def _watch(processes: Sequence[BaseProcess], seconds: float) -> str:
     return f"timed out after {seconds:g} s"
 
 
-def _last_words(files: Sequence[Path]) -> Iterator[str]:
-    """The last line that each process said, if it said anything; 300 characters at most."""
-    for log in (file.with_suffix(".txt") for file in files):
-        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        if lines := [line.strip() for line in text.splitlines() if line.strip()]:
-            yield lines[-1][:300]
+def _last_words(file: Path) -> str:
+    """The last line that the process of a result said, 300 characters at most."""
+    log = file.with_suffix(".txt")
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return text.strip().rpartition("\n")[2].strip()[:300]

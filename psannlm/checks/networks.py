@@ -7,8 +7,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -138,8 +137,7 @@ def gradients_of(source: nn.Module | Named, loss: Tensor, scale: float = 1.0) ->
     return {name: g.double() / scale for name, g in zip(learned, found, strict=True)}
 
 
-@dataclass(frozen=True)
-class Learned:
+class Learned(NamedTuple):
     """What a few steps left behind: tensors whole, on the CPU, by the names of parameters."""
 
     gradients: Named  # of the first step, before the optimizer took it

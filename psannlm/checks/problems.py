@@ -86,25 +86,18 @@ def sines(draw: Draw) -> Iterator[Problem]:
     """The damped sine of F features, in each decay mode, on small z and on large."""
     features = draw.config.d_mlp
     for mode, spread in itertools.product(get_args(DecayMode), SPREADS):
-        leaves = {
-            "z": draw.numbers(*draw.rows, features, spread=spread, rounded=True),
-            "amplitude": draw.gains(features),
-            "frequency": draw.gains(features),
-        }
+        leaves = {"z": draw.numbers(*draw.rows, features, spread=spread, rounded=True)}
+        leaves |= {name: draw.gains(features) for name in ("amplitude", "frequency")}
         options: dict[str, Any] = {"decay_mode": mode}
         if mode == "none":
             options["decay"] = None
         else:
             leaves["decay"] = draw.gains(features, size=1 / spread)
-        plain, written_out, compiled = (
-            functools.partial(path, **options)
-            for path in (reference.damped_sine, sine.damped_sine, sine.damped_sine_reference)
-        )
         fast = {
-            "damped sine, gradient written out": written_out,
-            "damped sine, as compiled": compiled,
+            "damped sine, gradient written out": functools.partial(sine.damped_sine, **options),
+            "damped sine, as compiled": functools.partial(sine.damped_sine_reference, **options),
         }
-        yield Problem(leaves, plain, fast)
+        yield Problem(leaves, functools.partial(reference.damped_sine, **options), fast)
 
 
 def attention_layers(draw: Draw) -> Iterator[Problem]:
@@ -150,8 +143,7 @@ def attentions(draw: Draw, backends: Mapping[str, SDPBackend]) -> Iterator[Probl
         for name, backend in backends.items()
     }
     if blockwise.fits(leaves["q"]):
-        ours = functools.partial(blockwise.causal_attention, scale=scale)
-        fast["attention, in blocks"] = ours
+        fast["attention, in blocks"] = functools.partial(blockwise.causal_attention, scale=scale)
     yield Problem(leaves, functools.partial(reference.attention, scale=scale), fast)
 
 
@@ -163,14 +155,12 @@ def losses(draw: Draw) -> Iterator[Problem]:
         "head": draw.numbers(draw.config.vocab_size, width, spread=2 * width**-0.5),
     }
     targets = draw.targets().flatten()
+    mean = functools.partial(loss.linear_cross_entropy, targets=targets)
     for chunk in sorted({n // 7 + 1, n // 2 + 1, n}):
-        in_chunks = functools.partial(
-            loss.linear_cross_entropy, targets=targets, chunk_tokens=chunk
-        )
         yield Problem(
             leaves,
             lambda hidden, head: reference.mean_loss(linear(hidden, head), targets),
-            {"loss in chunks": in_chunks},
+            {"loss in chunks": functools.partial(mean, chunk_tokens=chunk)},
         )
     each = functools.partial(loss.token_losses, targets=targets, chunk_tokens=n // 2 + 1)
     yield Problem(
@@ -202,10 +192,9 @@ def waves(draw: Draw) -> Iterator[Problem]:
         "x": draw.numbers(*draw.rows, config.d_model, rounded=True),
         "taps": draw.numbers(config.d_model, config.wave_kernel),
     }
+    convolution = functools.partial(mixers.causal_convolution, past=None, name="wave")
     for dilation in sorted({mixers.wave_dilation(config, i) for i in range(config.n_layers)}):
-        fast = functools.partial(
-            mixers.causal_convolution, dilation=dilation, past=None, name="wave"
-        )
+        fast = functools.partial(convolution, dilation=dilation)
         plain = functools.partial(reference.convolution, dilation=dilation)
         yield Problem(leaves, plain, {"convolution of the wave": fast})
 

@@ -157,15 +157,11 @@ class Reference:
         y = self.cut(attention(q, k, v, scale, bias, self.cut))
         return self._linear(y.transpose(1, 2).flatten(2), f"{at}out")
 
-    def _softplus(self, name: str) -> Tensor:
-        raw = self.weights[name]
-        return torch.logaddexp(raw, torch.zeros_like(raw))
-
     def _sine(self, z: Tensor, at: str) -> Tensor:
-        amplitude = self._softplus(f"{at}.raw_amplitude")
-        frequency = self._softplus(f"{at}.raw_frequency") + FREQUENCY_FLOOR
+        amplitude = softplus(self.weights[f"{at}.raw_amplitude"])
+        frequency = softplus(self.weights[f"{at}.raw_frequency"]) + FREQUENCY_FLOOR
         mode = self.config.decay_mode
-        decay = None if mode == "none" else self._softplus(f"{at}.raw_decay")
+        decay = None if mode == "none" else softplus(self.weights[f"{at}.raw_decay"])
         return self.cut(damped_sine(z, amplitude, frequency, decay, mode))
 
     def _mlp(self, x: Tensor, at: str, kind: str) -> Tensor:
@@ -180,8 +176,9 @@ class Reference:
             elif kind == "relu_squared":
                 y = z.clamp_min(0) ** 2
             elif kind == "gelu_scaled":
-                outer, rate = (f"{inner}.raw_{part}" for part in ("amplitude", "frequency"))
-                y = self._softplus(outer) * _gelu(self.cut(self._softplus(rate) * z))
+                raw = (self.weights[f"{inner}.raw_{part}"] for part in ("amplitude", "frequency"))
+                outer, rate = map(softplus, raw)
+                y = outer * _gelu(self.cut(rate * z))
             else:
                 y = _gelu(z)
         return self._linear(self.cut(y), f"{at}.mlp.out")
@@ -233,6 +230,11 @@ def _sinusoids(x: Tensor) -> Tensor:
     place = torch.arange(x.shape[1], dtype=torch.float64, device=x.device)
     rate = 10000.0 ** (-(feature - feature % 2) / x.shape[-1])
     return torch.sin(place[:, None] * rate + feature % 2 * math.pi / 2).to(x.dtype)
+
+
+def softplus(raw: Tensor) -> Tensor:
+    """log(1 + e^raw), which makes sine parameters of what is learned."""
+    return torch.logaddexp(raw, torch.zeros_like(raw))
 
 
 def _gelu(z: Tensor) -> Tensor:

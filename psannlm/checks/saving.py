@@ -110,12 +110,12 @@ def flips_accepted(folder: Path) -> list[str]:
             path.write_bytes(content[:at] + flipped + content[at + 1 :])
             try:
                 checkpoint.load(folder)
-                passed.append(f"{path.name}, byte {at}: loaded")
+                said = "loaded"
             except ConfigError as error:
-                if path.name not in str(error):
-                    passed.append(f"{path.name}, byte {at}: {error}")
+                said = "" if path.name in str(error) else str(error)
             except Exception as error:
-                passed.append(f"{path.name}, byte {at}: {type(error).__name__}")
+                said = type(error).__name__
+            passed += [f"{path.name}, byte {at}: {said}"] if said else []
         path.write_bytes(content)
     return passed
 
@@ -136,10 +136,8 @@ def account(objective: NextToken, optimizer: AdamW, config: ValidationConfig) ->
     prompts = networks.passages(config, 2, N_PROMPT)
     n_new = min(N_NEW, config.context_length - N_PROMPT)
     write = functools.partial(generate, objective.model, prompts, n_tokens=n_new, seed=config.seed)
-    generated = {
-        name: torch.stack(write(sampling=sampling)).cpu()
-        for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLED))
-    }
+    ways = {"greedy": GREEDY, "sampled": SAMPLED}
+    generated = {n: torch.stack(write(sampling=way)).cpu() for n, way in ways.items()}
     learned = advance(objective, optimizer, config, 1)
     told = {"weights": weights, "optimizer": tensors, "generated": generated}
     return told | {"continued": {**learned.parameters, "losses": learned.losses}}

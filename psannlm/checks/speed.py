@@ -135,12 +135,10 @@ def timing_measures(
 
     The step is taken (1 + 2) * n_steps * LAPS times.
     """
-    missed, off = 1.0, math.inf
-    for _ in range(LAPS):
-        single, wall = _lap(step, stopwatch, n_steps, device)
-        double, wall_of_double = _lap(step, stopwatch, 2 * n_steps, device)
-        missed = max(missed, _factor(single, wall), _factor(double, wall_of_double))
-        off = min(off, _factor(double, 2 * single))
+    sizes = (n_steps, 2 * n_steps)
+    pairs = [[_lap(step, stopwatch, n, device) for n in sizes] for _ in range(LAPS)]
+    missed = max(_factor(*lap) for pair in pairs for lap in pair)
+    off = min(_factor(double, 2 * single) for (single, _), (double, _) in pairs)
     return [
         Measure(
             name=f"{mode}: factor between the time of the stopwatch and that on the wall",
