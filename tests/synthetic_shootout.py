@@ -35,15 +35,11 @@ from psannlm.train.evaluation import Document
 from tests import tiny_trainings
 from tests.synthetic import executed_notebook, start_manifest
 
-EFFECTS = {
+EFFECTS = {  # nats by which an arm's losses differ from those of gelu
     "respsann": -0.12, "sgrpsann": -0.05, "waveresnet": -0.20, "relu_squared": -0.02,
     "swiglu": -0.08, "gelu_scaled": -0.119,
 }  # fmt: skip
-"""Nats by which an arm's losses differ from those of gelu."""
-
-DOCUMENTS = tuple(20 + 13 * (i * i % 7) for i in range(12))
-"""Tokens of the documents of the validation split."""
-
+DOCUMENTS = tuple(20 + 13 * (i * i % 7) for i in range(12))  # tokens of the validation split's
 BYTES_PER_TOKEN, TEST_TOKENS, LEAK = 2.5, 800, 1.5e-7
 BEST_RATE, BEST_FREQUENCY = 0.003, 2.25
 PARTS = ("amplitude", "frequency", "decay")
@@ -260,17 +256,11 @@ def with_summary(base: str, **changes: Any) -> dict[str, pd.DataFrame]:
 
 def shifted(nats: dict[str, float]) -> dict[str, pd.DataFrame]:
     """The same shootout, but for losses of arms that are so many nats per token higher."""
-    found = [
-        replace(
-            record,
-            val_loss=record.val_loss + more,
-            documents=tuple(
-                Document(d.nats + more * d.n_tokens, d.n_tokens) for d in record.documents
-            ),
-        )
-        for record in RECORDS
-        for more in [nats.get(record.arm, 0.0)]
-    ]
+    found = []
+    for record in RECORDS:
+        more = nats.get(record.arm, 0.0)
+        texts = tuple(d._replace(nats=d.nats + more * d.n_tokens) for d in record.documents)
+        found.append(replace(record, val_loss=record.val_loss + more, documents=texts))
     return dict(tabulate([*found, *gates(CONFIG)], CONFIG))
 
 

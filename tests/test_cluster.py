@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,16 +29,9 @@ def on_dask(test):
     return pytest.mark.slow(needs(test))
 
 
-def task(key: str) -> TrainingTask:
-    return TrainingTask(key, {"device": "cpu"}, False, 50.0, {})
-
-
-class Worker:
+def worker(nthreads: int = 1) -> SimpleNamespace:
     """What is asked of a dask worker before it trains."""
-
-    def __init__(self, nthreads: int = 1) -> None:
-        self.state = self
-        self.nthreads = nthreads
+    return SimpleNamespace(state=SimpleNamespace(nthreads=nthreads))
 
 
 def standing() -> dict[str, str]:
@@ -48,17 +42,17 @@ def standing() -> dict[str, str]:
 def test_a_worker_that_would_train_something_else_is_named_with_the_difference(what):
     ours, text = standing(), shootout_config().corpus
 
-    said = objection(ours | {what: "other"}, text, "cpu", Worker())
+    said = objection(ours | {what: "other"}, text, "cpu", worker())
 
     assert said == f"its {what} is {ours[what]}, not other; install or copy the same there"
-    assert objection(ours, text, "cpu", Worker()) == ""
+    assert objection(ours, text, "cpu", worker()) == ""
 
 
 def test_a_worker_of_several_threads_or_without_the_text_must_not_train():
-    said = objection(standing(), shootout_config().corpus, "cpu", Worker(4))
+    said = objection(standing(), shootout_config().corpus, "cpu", worker(4))
 
     assert said.startswith("it would train 4 networks at a time on one device; start it with")
-    assert "nowhere.txt" in objection(standing(), "nowhere.txt", "cpu", Worker())
+    assert "nowhere.txt" in objection(standing(), "nowhere.txt", "cpu", worker())
 
 
 def test_code_is_another_once_a_file_changes(tmp_path, monkeypatch):
@@ -111,8 +105,8 @@ def dask(tmp_path, monkeypatch) -> Iterator:
 def trains(monkeypatch, train, address, *keys, place):
     """The generator of a cluster there whose workers train by that function."""
     monkeypatch.setattr(cluster, "train", train)
-    config = shootout_config(scheduler=address)
-    return on_cluster([task(key) for key in keys], config, place / "run")
+    tasks = [TrainingTask(key, {"device": "cpu"}, False, 50.0, {}) for key in keys]
+    return on_cluster(tasks, shootout_config(scheduler=address), place / "run")
 
 
 @on_dask

@@ -29,15 +29,7 @@ from psannlm.pages.shootout.results import (
     run_row,
     task_rows,
 )
-from psannlm.pages.shootout.tables import (
-    BUDGETS,
-    FAILURES,
-    FIRST,
-    SUMMARY,
-    TASKS,
-    TUNING,
-    tabulate,
-)
+from psannlm.pages.shootout.tables import BUDGETS, FAILURES, FIRST, SUMMARY, TASKS, TUNING, tabulate
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import (
     all_failed,

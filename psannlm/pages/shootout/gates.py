@@ -103,11 +103,10 @@ def _firsts(outputs: Mapping[str, Output], records: Sequence[TrainingRecord]) ->
 
 
 def _gate(name: str, worst: Measure, outputs: Mapping[str, Output], first: str) -> Gate:
-    finite = {name: logits for name, (_, logits) in outputs.items() if logits.isfinite().all()}
     gaps = {
-        other: networks.difference(logits, finite[name])
-        for other, logits in finite.items()
-        if other != name and name in finite
+        other: gap
+        for other, (_, logits) in outputs.items()
+        if other != name and math.isfinite(gap := networks.difference(logits, outputs[name][1]))
     }
     nearest = min(gaps, key=gaps.__getitem__, default="")
     is_finite = math.isfinite(worst.value)

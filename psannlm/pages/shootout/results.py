@@ -62,8 +62,7 @@ class Trainings:
         }
         gates = gates_of(records)
         why = {gate.arm: gate.refused for gate in gates}
-        keys = [(cell.arm.name, plan.key_of(cell, config)) for cell in plan.tunings(config)]
-        missing = [name for name, key in keys if key not in by_key]
+        missing = [c.arm.name for c in plan.tunings(config) if plan.key_of(c, config) not in by_key]
         unfit = {}
         for name, found in compared.items():
             ungated = "" if name in why else "it was not examined by the gates"
@@ -223,16 +222,10 @@ def tuning_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     """One row per finished tuning run, in the order of arms and grids."""
     config = trainings.config
     for cell in plan.tunings(config):
-        record, name = trainings.of_cell(cell), cell.arm.name
-        if record is not None:
-            chosen = trainings.chosen.get(name) == cell.setting
-            yield {
-                **vars(record),
-                "base": name,
-                **tuned(name, cell.setting, config),
-                "chosen": chosen,
-                "grid_edge": chosen and on_edge(cell.arm, cell.setting, config),
-            }
+        if (record := trainings.of_cell(cell)) is not None:
+            chosen = trainings.chosen.get(cell.arm.name) == cell.setting
+            edge = chosen and on_edge(cell.arm, cell.setting, config)
+            yield run_row(record, config) | {"chosen": chosen, "grid_edge": edge}
 
 
 def ablation_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
@@ -385,10 +378,7 @@ def training_rows(trainings: Trainings) -> Iterator[dict[str, Any]]:
     """One row per training, failed ones too, with what was tried."""
     for record in trainings.by_key.values():
         is_tuning = record.seed == trainings.config.tuning_seed
-        yield {
-            **vars(record),
-            **record.setting._asdict(),
-            "base": record.arm,
-            "part": "compared" if record.final else "tuning" if is_tuning else "control",
-            "learned": ", ".join(record.setting.learnable) or "none",
-        }
+        part = "compared" if record.final else "tuning" if is_tuning else "control"
+        learned = ", ".join(record.setting.learnable) or "none"
+        tried = record.setting._asdict() | {"part": part, "learned": learned}
+        yield run_row(record, trainings.config) | tried
