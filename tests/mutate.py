@@ -48,9 +48,8 @@ def problems(mutations: list[dict[str, Any]]) -> list[str]:
         path, name = ROOT / one["file"], f"{one['file']}: {one['before']!r}"
         count = path.read_text(encoding="utf-8").count(one["before"]) if path.is_file() else 0
         if count != 1:
-            found.append(
-                f"{name} must stand there once, is there {count} times; update {LIST.name}"
-            )
+            said = f"must stand there once, is there {count} times"
+            found.append(f"{name} {said}; update {LIST.name}")
         for test in files(one):
             if not (ROOT / test).is_file():
                 found.append(f"{name}: there is no {test}; update {LIST.name}")
@@ -123,11 +122,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="store how many tests notice each")
     asked = parser.parse_args()
     mutations = yaml.safe_load(LIST.read_text(encoding="utf-8"))
-    chosen = [
-        one
-        for one in mutations
-        if not asked.words or any(w in f"{one['part']} {one['file']}" for w in asked.words)
-    ]
+    words = asked.words or [""]
+    chosen = [m for m in mutations if any(word in f"{m['part']} {m['file']}" for word in words)]
     if wrong := problems(chosen):
         print("\n".join(wrong))
         return 2
@@ -141,10 +137,8 @@ def main() -> int:
         for one in chosen:
             before, began = one.get("noticed", "-"), time.monotonic()
             one["noticed"] = noticed(folder, one)
-            spent = time.monotonic() - began
-            print(
-                f"{one['noticed']:4} (was {before}) {spent:5.1f} s  {one['file']}: {one['before']}"
-            )
+            name, spent = f"{one['file']}: {one['before']}", time.monotonic() - began
+            print(f"{one['noticed']:4} (was {before}) {spent:5.1f} s  {name}")
     if asked.write:
         text = yaml.safe_dump(mutations, sort_keys=False, width=1000, allow_unicode=True)
         LIST.write_text(text, encoding="utf-8")

@@ -28,6 +28,9 @@ SMALL_TASK: dict[str, Any] = {
 }  # fmt: skip
 """What tasks of a small network have in common."""
 
+Speeds = dict[str, float]  # tokens/s, by label or base
+PUBLISHED: Speeds = {"respsann": 900.0, "transformer": 1000.0}
+
 
 def throughput_config(**changes: Any) -> ThroughputConfig:
     values: dict[str, Any] = {
@@ -48,7 +51,7 @@ def record(**changes: Any) -> CellRecord:
 
 
 def throughput_records(
-    config: ThroughputConfig, speeds: dict[str, float], *, noise: float = 0.002, seed: int = 0
+    config: ThroughputConfig, speeds: Speeds, *, noise: float = 0.002, seed: int = 0
 ) -> list[CellRecord]:
     """Records in which a label runs at its speed (tokens/s), but for noise per process."""
     draw = random.Random(seed)
@@ -98,15 +101,10 @@ def start_manifest(name: str, config: Any) -> dict[str, Any]:
 
 
 def throughput_run(
-    reports: Path,
-    *,
-    preset: str = "cpu",
-    speeds: dict[str, float] | None = None,
-    status: str = "complete",
+    reports: Path, *, preset: str = "cpu", speeds: Speeds = PUBLISHED, status: str = "complete"
 ) -> Path:
     """A sealed run folder of synthetic records; returns it."""
     config = throughput_config(preset=preset)
-    speeds = speeds or {"respsann": 900.0, "transformer": 1000.0}
     return sealed_run(PAGE, config, throughput_records(config, speeds), reports, status=status)
 
 

@@ -11,7 +11,7 @@ from psannlm.pages.memory import figures as memory_figures
 from psannlm.pages.memory.tables import MEMORY, tabulate
 from psannlm.pages.shootout.arms import all_arms
 from psannlm.pages.throughput import figures as throughput_figures
-from psannlm.pages.throughput.tables import throughput_table
+from psannlm.pages.throughput.page import PAGE as THROUGHPUT
 from psannlm.pages.tiny_corpus import figures as training_figures
 from psannlm.publish import build
 from tests.synthetic import throughput_config, throughput_records
@@ -23,7 +23,7 @@ CONFIG = throughput_config(
 )
 SPEEDS = {"respsann": 800.0, "sgrpsann": 900.0, "transformer": 1000.0}
 RUN = {"run": "20260101_000000", "environment": {"device": "a CPU"}}
-TABLE = throughput_table(throughput_records(CONFIG, SPEEDS), RunInfo(CONFIG, RUN))
+[TABLE] = THROUGHPUT.tabulate(throughput_records(CONFIG, SPEEDS), RunInfo(CONFIG, RUN)).values()
 MEASURED = memory_config(n_repeats=1, contexts=(), precision=("fp32",))
 ROWS = tabulate(memory_records(MEASURED), RunInfo(MEASURED, RUN))[MEMORY.file]
 TRAINED = trained(training_config())

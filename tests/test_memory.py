@@ -239,14 +239,6 @@ def test_without_both_sides_there_is_neither_ratio_nor_verdict(mine, theirs):
     assert said in answer(found, AT_GOAL)
 
 
-@pytest.mark.parametrize("table", [SAVINGS, PEER])
-def test_without_pairs_and_packages_tables_are_empty_but_have_their_columns(table):
-    found = tables([memory_record()])[table.file]
-
-    assert found.empty
-    assert list(found.columns) == table.names
-
-
 def test_memory_json_opens_as_the_benchmark_plan_has_it():
     text = MEMORY.write(tables([memory_record()])[MEMORY.file])
 
@@ -281,13 +273,6 @@ def test_fast_paths_are_told_apart_from_checkpointing():
 
     assert html.count("<td>the fast sine</td>") == html.count("<td>the chunked loss</td>") == 4
     assert "<td>checkpointing</td>" not in html
-
-
-def test_a_failed_row_shows_its_reason_and_dashes():
-    [row] = MEMORY.view(tables([failed_record("full")])[MEMORY.file]).to_dict("records")
-
-    assert row["result"] == "failed: full"
-    assert (row["activation memory, MiB"], row["predicted, MiB"]) == ("—", "10.0")
 
 
 def test_the_answer_states_what_checkpointing_saves_and_what_it_costs():

@@ -16,7 +16,7 @@ from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.pages.memory import plan as memory_plans
 from psannlm.pages.memory.page import PAGE
-from psannlm.pages.memory.plan import has_sine, memory, memory_plan, published, task_of
+from psannlm.pages.memory.plan import memory, memory_plan, published, task_of
 from psannlm.pages.memory.records import peers
 from psannlm.pages.peer import plan as process
 from tests.pages import open_session, pretend
@@ -74,12 +74,6 @@ def test_a_plain_sine_is_measured_where_there_is_a_sine():
     expected |= {("plain_loss", base) for base in CONFIG.base}
     assert found == dict.fromkeys(expected, 2)
     assert not any(s.grad_checkpoint for s in settings_of(0) if s.variant != "default")
-
-
-def test_a_base_tells_whether_it_has_a_sine():
-    assert has_sine(CONFIG.network_of("sgrpsann"))
-    assert has_sine(CONFIG.network_of("waveresnet", wave="replace"))
-    assert not has_sine(CONFIG.network_of("transformer", mlp="gelu_scaled"))
 
 
 def test_the_process_is_told_the_cell():

@@ -65,9 +65,8 @@ def _stacks(rows: pd.DataFrame, kinds: list[str], axes: Axes) -> None:
     diamond: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "none"}
     at = range(len(peaks))
     axes.plot(peaks, at, linestyle="", color=figures.INK, label="measured peak", **diamond)
-    switches = ["on" if on else "off" for on in rows["grad_checkpoint"]]
-    labels = [f"{base}, {on}" for base, on in zip(rows["base"], switches, strict=True)]
-    axes.set_yticks(at, labels)
+    switches = rows["grad_checkpoint"].map({False: "off", True: "on"})
+    axes.set_yticks(at, rows["base"] + ", " + switches)
     axes.set_xlabel("MiB, checkpointing off and on")
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")

@@ -26,8 +26,13 @@ from psannlm.pages.peer.records import PUBLISHED
 MemoryCell = Cell[Setting]
 
 
-def further_settings(config: MemoryConfig) -> list[Setting]:
-    """What is counted but not compared in time: curves over batch and context, and variants."""
+def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
+    """All cells, in the order in which they run.
+
+    Every block has the settings whose times are compared; the first has those too of which bytes
+    alone are asked, as these repeat exactly: curves over batch and context, and variants.
+    """
+    main = raw.main_settings(config)
     own, first = config.context_length, config.batch_tokens[0]
     places = [(own, tokens) for tokens in config.batch_tokens]
     places += [(context, first) for context in config.contexts]
@@ -40,17 +45,7 @@ def further_settings(config: MemoryConfig) -> list[Setting]:
         for variant, base, precision in product(config.variants, config.base, config.precision)
         if variant != raw.PLAIN_SINE or has_sine(config.network_of(base))
     ]
-    main = set(raw.main_settings(config))
-    return [setting for setting in [*curves, *variants] if setting not in main]
-
-
-def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
-    """All cells, in the order in which they run.
-
-    Every block has the settings whose times are compared; the first has those too of which bytes
-    alone are asked, as these repeat exactly.
-    """
-    main, further = raw.main_settings(config), further_settings(config)
+    further = [setting for setting in (*curves, *variants) if setting not in main]
     return shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
 
 
@@ -98,9 +93,8 @@ def _measure(
     cell: MemoryCell, config: MemoryConfig, cache: Path, server: ForkServer | None
 ) -> MemoryRecord:
     task, started_at = task_of(cell.setting, config), utc_now().isoformat()
-    [found] = run_task(
-        task, cache=cache, timeout_seconds=config.timeout_seconds, fork_server=server
-    )
+    limit = config.timeout_seconds
+    [found] = run_task(task, cache=cache, timeout_seconds=limit, fork_server=server)
     del found["mode"]
     return MemoryRecord(
         repeat=cell.repeat,

@@ -213,28 +213,20 @@ def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables
     config = run.config
     known = config.model_dump(include={"d_model", "n_layers", "vocab_size"})
     known |= {"device": run.device, "timestamp": run.name}
-    settings = by_setting(raw.ours(records), config)
-    rows = {setting: _row(mine) | known for setting, mine in settings.items()}
-    pairs = pairs_of(list(rows))
-    return {
-        MEMORY.file: MEMORY.frame(rows.values()),
-        SAVINGS.file: SAVINGS.frame(_saving(saver, rows[a], rows[b]) for saver, a, b in pairs),
-        PEER.file: PEER.frame(_beside(peer, rows, config) for peer in raw.peers(records)),
-    }
-
-
-def by_setting(
-    records: Iterable[MemoryRecord], config: MemoryConfig
-) -> dict[Setting, list[MemoryRecord]]:
-    """Records of equal settings together, in the order of tables."""
 
     def place(r: MemoryRecord) -> tuple[Any, ...]:
         kind = r.variant != raw.DEFAULT, r.variant, config.precision.index(r.precision)
         size = r.context_length != config.context_length, r.context_length, r.batch_tokens
         return *kind, *size, config.base.index(r.base), r.grad_checkpoint, r.repeat
 
-    together = groupby(sorted(records, key=place), lambda record: record.setting)
-    return {setting: list(mine) for setting, mine in together}
+    together = groupby(sorted(raw.ours(records), key=place), lambda record: record.setting)
+    rows = {setting: _row(list(mine)) | known for setting, mine in together}
+    pairs = pairs_of(list(rows))
+    return {
+        MEMORY.file: MEMORY.frame(rows.values()),
+        SAVINGS.file: SAVINGS.frame(_saving(saver, rows[a], rows[b]) for saver, a, b in pairs),
+        PEER.file: PEER.frame(_beside(peer, rows, config) for peer in raw.peers(records)),
+    }
 
 
 def step_seconds(records: Iterable[MemoryRecord]) -> dict[int, float]:

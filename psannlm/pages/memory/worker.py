@@ -42,7 +42,7 @@ class Training:
     """A network in training on a device, as the task wants it."""
 
     def __init__(self, task: MemoryTask, device: torch.device) -> None:
-        config, precision = task.config, task.precision
+        config, precision, rate = task.config, task.precision, task.learning_rate
         self.model = build(config, seed=task.seed, device=device)
         if task.variant == PLAIN_SINE:
             plain_sine(self.model)
@@ -53,11 +53,7 @@ class Training:
             config.vocab_size, task.shape, seed=task.seed, device=device
         )
         self.step, self.last_loss = training_step(
-            self.model,
-            self.loss_of,
-            *self.batch,
-            precision=precision,
-            learning_rate=task.learning_rate,
+            self.model, self.loss_of, *self.batch, precision=precision, learning_rate=rate
         )
 
     def saved(self) -> Saved:

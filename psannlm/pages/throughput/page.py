@@ -29,6 +29,7 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     store = STORE
     readme_figure = "throughput"
     readme_columns = ("label", "mode", "precision", "batch_tokens", SPEED, RATIO, "verdict")
+    tabulate = staticmethod(made.tabulate)
     answer = staticmethod(prose.answer)
     reading = staticmethod(prose.reading)
     summary = staticmethod(prose.summary)
@@ -38,9 +39,6 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
 
     def measure(self, session: Session[ThroughputConfig, CellRecord]) -> Iterator[list[CellRecord]]:
         return throughput(session.config, done=session.done)
-
-    def tabulate(self, records: Sequence[CellRecord], run: RunInfo[ThroughputConfig]) -> Tables:
-        return {THROUGHPUT.file: made.throughput_table(records, run)}
 
     def figures(self, tables: Tables, run: RunInfo[ThroughputConfig]) -> Mapping[str, Figure]:
         table = tables[THROUGHPUT.file]

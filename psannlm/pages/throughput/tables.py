@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from statistics import median
@@ -12,7 +13,7 @@ import pandas as pd
 from psannlm.bench.statistics import Interval, median_interval, noise_floor, ratio_interval, verdict
 from psannlm.bench.steps import stated_peak
 from psannlm.evidence import table as shared
-from psannlm.evidence.page import RunInfo
+from psannlm.evidence.page import RunInfo, Tables
 from psannlm.evidence.store import in_mib, outcome_cells
 from psannlm.evidence.table import Column, Table, interval_cells, interval_columns
 from psannlm.pages.throughput.plan import again, labels
@@ -86,7 +87,7 @@ THROUGHPUT = Table(
 )  # fmt: skip
 
 
-def throughput_table(records: Iterable[CellRecord], run: RunInfo[ThroughputConfig]) -> pd.DataFrame:
+def tabulate(records: Iterable[CellRecord], run: RunInfo[ThroughputConfig]) -> Tables:
     """One row for each label, batch, mode and precision of the run, failed ones too."""
     config = run.config
     by_row: dict[tuple[Any, ...], list[CellRecord]] = {}
@@ -94,13 +95,12 @@ def throughput_table(records: Iterable[CellRecord], run: RunInfo[ThroughputConfi
         by_row.setdefault(record.row, []).append(record)
     rows: list[dict[str, Any]] = []
     for precision, mode, tokens in product(config.precision, config.mode, config.batch_tokens):
-        compared = {
-            label: by_row.get((label, tokens, mode, precision), []) for label in labels(config)
-        }
+        place = tokens, mode, precision
+        compared = {label: by_row.get((label, *place), []) for label in labels(config)}
         products = by_row.get((CEILING, 0, CEILING, precision), [])
         ceilings = [record.flop_per_s for record in products if record.status == "ok"]
         rows += _rows(compared, run, median(ceilings) if ceilings else None)
-    return THROUGHPUT.frame(rows)
+    return {THROUGHPUT.file: THROUGHPUT.frame(rows)}
 
 
 def _rows(
@@ -132,9 +132,7 @@ def _row(
     """
     good = [record for record in records if record.status == "ok"]
     same = (good or records)[0]
-    names = ("base", "batch_tokens", "label", "mode", "precision", "context_length", "compiled")
-    row = {name: getattr(same, name) for name in names}
-    row |= outcome_cells(records) | THROUGHPUT.row(records)
+    row = asdict(same) | outcome_cells(records) | THROUGHPUT.row(records)
     if not good:
         return row
     speed = median_interval([record.tokens_per_s for record in good])
