@@ -39,8 +39,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny_corpus, "CHECKPOINTS", folder / "checkpoints")
-        patch.setattr(tiny_corpus, "CEILING_SECONDS", 0.001)
-        patch.setattr(tiny_corpus, "CEILING_STEPS", 1)
+        patch.setattr(tiny_corpus, "CEILING", {"min_seconds": 0.001, "min_steps": 1})
         patch.setattr(steps, "SIZES", {"cpu": (256,)})
         patch.setattr(data, "CACHE", folder / "cache")
         few = {"vocab_size": 257, "tokenizer": "bytes", "train_megabytes": 0.002, "ngram_order": 3}

@@ -53,10 +53,7 @@ Window = tuple[list[int], list[int]]
 
 
 class HarnessModel(TemplateLM):  # type: ignore[misc]
-    """A network in evaluation mode with its tokenizer, in the form that lm-eval calls.
-
-    It is asked about `batch` texts at a time, B at most.
-    """
+    """A network in evaluation mode as lm-eval calls it, asked about `batch` texts at a time."""
 
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, precision: str, batch: int
@@ -108,18 +105,12 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             yield from self._rolling(context[-1], continuation)
 
     def _rolling(self, start: int, ids: list[int]) -> Iterator[Window]:
-        """Windows in which each of `ids` is predicted once, the last with all context it can have.
-
-        As lm-eval cuts them.
-        """
+        """Windows of lm-eval that predict each of `ids` once, the last with all context it fits."""
         for window in get_rolling_token_windows(ids, start, self.longest, context_len=1):
             yield make_disjoint_window(window)
 
     def _scores(self, texts: Sequence[Sequence[Window]]) -> list[tuple[float, bool]]:
-        """Of each text, over its windows: the log-likelihood, and whether greedy decoding gives it.
-
-        Of no window: 0 and True.
-        """
+        """Log-likelihood of each text over its windows, and whether greedy decoding gives it."""
         places = [(row, window) for row, windows in enumerate(texts) for window in windows]
         places.sort(key=lambda place: -sum(map(len, place[1])))
         nats, greedy = [0.0] * len(texts), [True] * len(texts)
@@ -169,19 +160,12 @@ def _metrics(name: str, task: Any, results: Mapping[str, Any]) -> Iterator[Score
         metric, comma, way = key.partition(",")
         if not comma or metric.endswith("_stderr"):
             continue
-        stderr = metrics[f"{metric}_stderr,{way}"]
-        is_known = isinstance(stderr, int | float) and math.isfinite(stderr)
-        of_items = [float(sample[metric]) for sample in samples if sample["filter"] == way]
-        is_mean = task.aggregation().get(metric, mean) is mean
-        yield Score(
-            task=name,
-            metric=metric if way == "none" else key,
-            value=float(value),
-            stderr=float(stderr) if is_known else None,
-            n_items=len(of_items),
-            chance=_chance(task, samples) if metric in GUESSABLE else None,
-            items=tuple(of_items) if is_mean else (),
-        )
+        stderr, called = metrics[f"{metric}_stderr,{way}"], metric if way == "none" else key
+        error = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
+        chance = _chance(task, samples) if metric in GUESSABLE else None
+        items = tuple(float(sample[metric]) for sample in samples if sample["filter"] == way)
+        known = items if task.aggregation().get(metric, mean) is mean else ()
+        yield Score(name, called, float(value), error, len(items), chance, known)
 
 
 def _chance(task: Any, samples: Sequence[Mapping[str, Any]]) -> float | None:

@@ -17,26 +17,19 @@ from psannlm.evidence.session import Session
 from psannlm.files import writing
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.pages.shootout import cluster, plan
+from psannlm.pages.shootout import cluster, plan, records
 from psannlm.pages.shootout.arms import arms_of
 from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import gates
 from psannlm.pages.shootout.plan import Cell, choose, distinct, training_of, tunings
 from psannlm.pages.shootout.pool import Found, on_this_machine, slots
-from psannlm.pages.shootout.records import (
-    ShootoutRecord,
-    TrainingRecord,
-    from_json,
-    gates_of,
-    trainings_of,
-)
 from psannlm.pages.shootout.worker import TrainingTask
 from psannlm.train.data import read, sources
 
-ShootoutSession = Session[ShootoutConfig, ShootoutRecord]
+ShootoutSession = Session[ShootoutConfig, records.ShootoutRecord]
 
 
-def measure(session: ShootoutSession) -> Iterator[Sequence[ShootoutRecord]]:
+def measure(session: ShootoutSession) -> Iterator[Sequence[records.ShootoutRecord]]:
     """Tune every arm, train what is compared, and examine the networks.
 
     A killed run, resumed, repeats no training that has ended. Logs and checkpoints of those under
@@ -48,10 +41,10 @@ def measure(session: ShootoutSession) -> Iterator[Sequence[ShootoutRecord]]:
     one = training_of(tunings(config)[0], config)
     session.run.state(**sources(one, read(one)))
     yield from _trained(tunings(config), session, place)
-    chosen = choose(config, trainings_of(session.records))
+    chosen = choose(config, records.trainings_of(session.records))
     yield from _trained(plan.after_tuning(config, chosen), session, place)
-    if not gates_of(session.records):
-        yield gates(config, chosen, trainings_of(session.records))
+    if not records.gates_of(session.records):
+        yield gates(config, chosen, records.trainings_of(session.records))
     shutil.rmtree(place, ignore_errors=True)
 
 
@@ -63,7 +56,7 @@ def n_cells(config: ShootoutConfig) -> int:
 
 def _trained(
     cells: Iterable[Cell], session: ShootoutSession, place: Path
-) -> Iterator[list[ShootoutRecord]]:
+) -> Iterator[list[records.ShootoutRecord]]:
     """The records of the cells that the session does not hold yet."""
     config, done = session.config, session.done
     with contextlib.closing(run_cells(distinct(cells, config), config, done, place)) as ended:
@@ -90,7 +83,7 @@ def refuse_early(config: ShootoutConfig) -> None:
 
 def run_cells(
     cells: Mapping[str, Cell], config: ShootoutConfig, done: Collection[str], place: Path
-) -> Generator[TrainingRecord, None, None]:
+) -> Generator[records.TrainingRecord, None, None]:
     """Train the cells that are not done, each in a process of its own; a record as soon as it ends.
 
     A cell trains in `place`/key, and goes on there if it was killed before. The folder is removed
@@ -126,7 +119,7 @@ def task_of(key: str, cell: Cell, config: ShootoutConfig) -> TrainingTask:
     )
 
 
-def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> TrainingRecord:
+def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> records.TrainingRecord:
     """The record of a cell: what is known by construction, and what its process found."""
     network = training_of(cell, config).network
     cost = cost_of(network, Shape(1, config.context_length))
@@ -146,19 +139,19 @@ def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> Tra
     except ValueError:
         failed = {"status": "failed", "reason": "a result of the training is not finite"}
         text = json.dumps(known | {"device": found["device"]} | failed)
-    return from_json(text)
+    return records.from_json(text)
 
 
 def measure_again(
-    row: Row, request: RerunRequest[ShootoutConfig], records: Sequence[TrainingRecord]
-) -> list[TrainingRecord]:
+    row: Row, request: RerunRequest[ShootoutConfig], published: Sequence[records.TrainingRecord]
+) -> list[records.TrainingRecord]:
     """Train the arm of a row again, at its chosen setting, with the first of its published seeds.
 
     ConfigError if the arm was never tuned, or there are fewer seeds.
     """
     # Neither lm-eval nor where it trains decides a loss.
     config = request.config.model_copy(update={"with_lm_eval": False, "scheduler": ""})
-    arm, compared = row.values["base"], plan.finals(config, choose(config, records))
+    arm, compared = row.values["base"], plan.finals(config, choose(config, published))
     cells = [cell for cell in compared if cell.arm.name == arm]
     if not cells:
         raise ConfigError(
@@ -171,13 +164,10 @@ def measure_again(
             f"got {request.repeats}"
         )
     again = distinct(cells[: request.repeats], config)
-    seconds = sum(record.train_seconds or 0.0 for record in records if record.key in again)
+    seconds = sum(record.train_seconds or 0.0 for record in published if record.key in again)
     request.say(
         f"training {len(again)} of {len(config.seeds)} seeds again, which took "
         f"{seconds / 60:.0f} min when published"
     )
-    with (
-        tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as folder,
-        contextlib.closing(run_cells(again, config, (), Path(folder))) as ended,
-    ):
-        return list(ended)
+    with tempfile.TemporaryDirectory(prefix="psannlm-rerun-") as folder:
+        return list(run_cells(again, config, (), Path(folder)))

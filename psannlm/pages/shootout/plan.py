@@ -36,25 +36,18 @@ Chosen = Mapping[str, Setting]  # by arm; one all of whose tunings failed is not
 
 def tunings(config: ShootoutConfig) -> list[Cell]:
     """Every setting of every arm's grid, all grids of one size."""
-    return [
-        Cell(arm, setting, config.tuning_seed)
-        for arm in arms_of(config)
-        for setting in grid(arm, config)
-    ]
+    seed = config.tuning_seed
+    return [Cell(arm, setting, seed) for arm in arms_of(config) for setting in grid(arm, config)]
 
 
 def grid(arm: Arm, config: ShootoutConfig) -> list[Setting]:
     """The settings that an arm is tuned over."""
     learnable = tuple(part for part in get_args(SinePart) if part in config.learnable)
-    rates, frequencies = (
-        (config.scaled_learning_rates, config.scaled_frequencies)
-        if is_scaled(arm, config)
-        else (config.learning_rates, (config.sine_frequency,))
-    )
-    return [
-        Setting(rate, frequency, config.init_std, learnable)
-        for rate, frequency in itertools.product(rates, frequencies)
-    ]
+    rates, frequencies = config.scaled_learning_rates, config.scaled_frequencies
+    if not is_scaled(arm, config):
+        rates, frequencies = config.learning_rates, (config.sine_frequency,)
+    pairs = itertools.product(rates, frequencies)
+    return [Setting(rate, frequency, config.init_std, learnable) for rate, frequency in pairs]
 
 
 def choose(config: ShootoutConfig, records: Iterable[TrainingRecord]) -> dict[str, Setting]:
@@ -71,12 +64,8 @@ def choose(config: ShootoutConfig, records: Iterable[TrainingRecord]) -> dict[st
 
 def finals(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:
     """The trainings that are compared: every arm at its chosen setting, with every seed."""
-    return [
-        Cell(arm, chosen[arm.name], seed, final=True)
-        for seed in config.seeds
-        for arm in arms_of(config)
-        if arm.name in chosen
-    ]
+    arms = [arm for arm in arms_of(config) if arm.name in chosen]
+    return [Cell(arm, chosen[arm.name], seed, final=True) for seed in config.seeds for arm in arms]
 
 
 def sides(config: ShootoutConfig, chosen: Chosen) -> list[Cell]:

@@ -8,9 +8,8 @@ import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,12 +24,11 @@ COMPILED = "compiled"  # below the place of a run: all trainings but the first s
 Found = dict[str, Any]  # what a process leaves: status, reason, and fields of a TrainingRecord
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """A part of this machine that trains one network at a time."""
 
     device: torch.device
-    variables: Mapping[str, str] = field(default_factory=dict)  # of its processes' environment
+    variables: Mapping[str, str]  # of its processes' environment
 
 
 def slots(config: ShootoutConfig) -> list[Slot]:

@@ -84,8 +84,7 @@ def _outcome(trained: Trained, config: TrainingConfig) -> Iterator[str]:
     seen = math.ceil(config.epochs) * (metrics["train_split_tokens"] + config.batch_tokens)
     if metrics["train_tokens"] > seen:
         yield f"metrics.json: train_tokens {metrics['train_tokens']} is more than its epochs hold"
-    on_cpu = metrics["peak_allocated_mib"] is None
-    name = "peak_rss_mib" if on_cpu else "peak_allocated_mib"
+    name = "peak_rss_mib" if metrics["peak_allocated_mib"] is None else "peak_allocated_mib"
     held = metrics["n_parameters"] * PARAMETER_BYTES / MIB / metrics["n_ranks"]
     if not metrics[name] > held:
         yield f"metrics.json: {name} {metrics[name]} cannot hold the parameters' {held:.1f} MiB"

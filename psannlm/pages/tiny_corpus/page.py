@@ -33,7 +33,7 @@ from psannlm.train.distributed import Ranks
 from psannlm.train.pretrained import TOKENIZER, continuations, nonlinearities
 from psannlm.train.recorder import Progress, ProgressBar
 
-CEILING_SECONDS, CEILING_STEPS = 2.0, 5  # at least, of the matrix products behind the MFU
+CEILING: dict[str, Any] = {"min_seconds": 2.0, "min_steps": 5}  # of the products behind the MFU
 
 SAME = (
     "validation loss: the same to the digit, as the same seed on the same processor and torch gives"
@@ -157,9 +157,7 @@ def train(session: Session[TrainingConfig, Trained]) -> Trained:
     config, device = session.config, session.device
 
     def ceiling() -> float:
-        seconds, steps = CEILING_SECONDS, CEILING_STEPS
-        found = measure_ceiling(device, config.precision, min_seconds=seconds, min_steps=steps)
-        return rate(*found)
+        return rate(*measure_ceiling(device, config.precision, **CEILING))
 
     bar = ProgressBar(sys.stdout)
 

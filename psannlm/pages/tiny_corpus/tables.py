@@ -232,6 +232,8 @@ def metrics_of(trained: Trained, run: RunInfo[TrainingConfig]) -> dict[str, Any]
     """What metrics.json must state: all that follows from the log, the request and itself."""
     stated, evaluations, speed = trained.metrics, trained.rows("evaluation"), trained.speed
     last, best = evaluations.iloc[-1], evaluations.loc[evaluations["val_loss"].idxmin()]
+    density = stated["val_bytes"] / stated["val_tokens"]
+    test_density = stated["test_bytes"] / stated["test_tokens"]
     return {
         **stated,
         "n_steps": int(trained.rows("step")["step"].iloc[-1]),
@@ -243,23 +245,14 @@ def metrics_of(trained: Trained, run: RunInfo[TrainingConfig]) -> dict[str, Any]
         "train_seconds": float(speed["elapsed_seconds"].iloc[-1]),
         "tokens_per_s": journal.tokens_per_s(speed, stated["batch_tokens"]),
         "wait_share": journal.wait_share(speed),
-        **_from_sizes(stated),
-        **_from_request(stated, run),
-    }
-
-
-def _from_sizes(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Perplexities and bits per byte, from the losses and the sizes of the splits."""
-    density = metrics["val_bytes"] / metrics["val_tokens"]
-    test_density = metrics["test_bytes"] / metrics["test_tokens"]
-    return {
-        "train_tokens": metrics["n_steps"] * metrics["batch_tokens"],
+        "train_tokens": stated["n_steps"] * stated["batch_tokens"],
         "bytes_per_token": density,
-        "perplexity": perplexity(metrics["val_loss"]),
-        "bits_per_byte": bits_per_byte(metrics["val_loss"], density),
-        "test_perplexity": perplexity(metrics["test_loss"]),
-        "test_bits_per_byte": bits_per_byte(metrics["test_loss"], test_density),
-        "target_reached": metrics["perplexity"] <= metrics["target_perplexity"],
+        "perplexity": perplexity(stated["val_loss"]),
+        "bits_per_byte": bits_per_byte(stated["val_loss"], density),
+        "test_perplexity": perplexity(stated["test_loss"]),
+        "test_bits_per_byte": bits_per_byte(stated["test_loss"], test_density),
+        "target_reached": stated["perplexity"] <= stated["target_perplexity"],
+        **_from_request(stated, run),
     }
 
 
