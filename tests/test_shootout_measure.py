@@ -120,12 +120,10 @@ def test_the_missing_extra_is_named_with_the_way_to_it(monkeypatch):
 
 
 def test_a_training_is_called_by_its_arm_its_seed_and_what_came_of_it():
-    [record, *_] = TRAINED.values()
-    failed = records(CONFIG, fails=lambda cell: True)[0]
+    ended, failed = records(CONFIG)[0], records(CONFIG, fails=lambda cell: True)[0]
 
-    assert label(record) == f"respsann, seed 100: {record.val_loss:.3f}"
-    assert label(failed) == "respsann, seed 100: failed"
-    assert label(gates(CONFIG)[0]) == "gates"
+    called = [f"respsann, seed 100: {said}" for said in (f"{ended.val_loss:.3f}", "failed")]
+    assert [label(one) for one in (ended, failed, gates(CONFIG)[0])] == [*called, "gates"]
 
 
 @pytest.fixture(scope="module")

@@ -51,11 +51,8 @@ def compared(config: ShootoutConfig) -> dict[str, Cell]:
 
 
 def test_every_arm_is_tuned_with_as_many_settings_on_a_seed_of_its_own() -> None:
-    config = shootout_config(
-        learning_rates=(0.001, 0.002, 0.003, 0.004),
-        scaled_learning_rates=(0.001, 0.003),
-        scaled_frequencies=(1.0, 2.25),
-    )
+    rates, scaled = (0.001, 0.002, 0.003, 0.004), (0.001, 0.003)
+    config = shootout_config(learning_rates=rates, scaled_learning_rates=scaled)
 
     cells = plan.tunings(config)
 
@@ -161,13 +158,8 @@ def test_what_decides_a_training_decides_its_key_and_nothing_else_does() -> None
 
 
 def test_cells_that_differ_in_what_they_do_have_keys_of_their_own() -> None:
-    settings = [
-        SETTING,
-        SETTING._replace(learning_rate=0.001),
-        SETTING._replace(sine_frequency=2.0),
-        SETTING._replace(init_std=0.03),
-        SETTING._replace(learnable=("amplitude",)),
-    ]
+    changes = {"learning_rate": 0.001, "sine_frequency": 2.0, "init_std": 0.03, "learnable": ()}
+    settings = [SETTING, *(SETTING._replace(**{name: new}) for name, new in changes.items())]
 
     keys = [
         key_of(Cell(arm, setting, seed), CONFIG)

@@ -10,13 +10,10 @@ from psannlm.evidence.store import types_of
 from psannlm.pages.shootout import records
 from psannlm.pages.shootout.records import Point, Score, Setting, TrainingRecord, from_json
 from psannlm.train.evaluation import Document
+from tests.synthetic_shootout import final
 
-FAILED: dict[str, Any] = {
-    "key": "0a", "arm": "gelu", "base": "transformer", "seed": 3, "final": False,
-    "setting": Setting(0.003, 1.0, 0.02, ()), "status": "failed",
-    "reason": 'out of memory: "tried", 3\nlines', "started_at": "2026-01-01T00:00:00+00:00",
-    "device": "cpu", "d_mlp": 32, "n_parameters": 10**9, "flops_per_token": 10**13,
-}  # fmt: skip
+REASON = 'out of memory: "tried", 3\nlines'
+FAILED = vars(final("gelu", 3, status="failed", reason=REASON, flops_per_token=10**13))
 
 
 def drawn(seed: int) -> TrainingRecord:
@@ -59,7 +56,7 @@ def test_records_survive_their_file_to_the_last_digit() -> None:
 
 def test_a_number_that_is_none_is_not_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        TrainingRecord(**FAILED, val_loss=float("nan")).as_json()
+        final("gelu", 3, float("nan")).as_json()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from psannlm.config.training import TrainingConfig
 from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout import worker as training_worker
-from psannlm.pages.shootout.arms import arms_of
+from psannlm.pages.shootout.arms import all_arms
+from psannlm.pages.shootout.measure import record_of
 from psannlm.pages.shootout.plan import Cell, training_of
 from psannlm.pages.shootout.records import Score, Setting, TrainingRecord, from_json
 from psannlm.pages.shootout.worker import COMPILER, TrainingTask, leak_of, learned, main, measure
@@ -38,15 +39,10 @@ TIMES = {
     "peak_allocated_bytes",
 }  # fmt: skip
 SHOOTOUT = shootout_config(
-    vocab_size=257,
-    tokenizer="bytes",
-    n_layers=1,
-    train_megabytes=0.002,
-    validation_megabytes=0.001,
-    batch_tokens=256,
-    pass_tokens=256,
-    checkpoint_steps=3,
-)
+    vocab_size=257, tokenizer="bytes", n_layers=1, train_megabytes=0.002,
+    validation_megabytes=0.001, batch_tokens=256, pass_tokens=256, checkpoint_steps=3,
+)  # fmt: skip
+CELL = Cell(all_arms()["respsann"], Setting(0.003, 1.0, 0.02, SHOOTOUT.learnable), 1, final=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,9 +54,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def config_of(arm: str, **changes: Any) -> TrainingConfig:
-    [chosen] = [one for one in arms_of(SHOOTOUT) if one.name == arm]
-    setting = Setting(0.003, 1.0, 0.02, SHOOTOUT.learnable)
-    config = training_of(Cell(chosen, setting, seed=1, final=True), SHOOTOUT)
+    config = training_of(dataclasses.replace(CELL, arm=all_arms()[arm]), SHOOTOUT)
     return config.model_copy(update=changes)
 
 
@@ -79,14 +73,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingTask, An
 def test_all_is_told_that_the_plan_does_not_know_and_makes_a_record(finished) -> None:
     _, found = finished
     names = [field.name for field in dataclasses.fields(TrainingRecord)]
-    values: dict[str, Any] = {
-        "key": "k", "arm": "respsann", "base": "respsann", "setting": [0.1, 1.0, 0.02, []],
-        "seed": 1, "final": True, "status": "ok", "reason": "", "started_at": "", "device": "cpu",
-        "d_mlp": 1, "n_parameters": 1, "flops_per_token": 1,
-    }  # fmt: skip
 
-    record = from_json(json.dumps(values | found, allow_nan=False))
+    record = record_of("k", CELL, SHOOTOUT, {"status": "ok", "reason": "", **found})
 
+    assert record.status == "ok"
     assert set(found) == {*names[names.index("n_steps") :]} - {"peak_allocated_bytes"}  # of a GPU
     assert from_json(record.as_json()) == record
     assert record.curve[-1].val_loss == record.val_loss
