@@ -23,13 +23,7 @@ ALONE = Ranks(0, 1, CPU)
 TINY = case_of("transformer", n_layers=1, context_length=8)
 CASE = case_of("transformer")
 
-GRADIENTS, UPDATE, LOSSES, EQUAL, CONTROL = (
-    "difference of the gradients from those of one process, relative, worst parameter",
-    "difference of what 3 AdamW steps changed, relative",
-    "difference of the losses, relative, worst step",
-    "parameters that differ between the ranks, elements",
-    "control: difference of one rank's own gradients from those of both, relative",
-)
+GRADIENTS, UPDATE, LOSSES, EQUAL, CONTROL = (name for name, _ in ranks.JUDGED.values())
 
 
 @pytest.fixture(scope="module")

@@ -108,18 +108,18 @@ def _refused_kernels(case: Case, precision: str) -> dict[str, str]:
 def excesses(same: Sequence[Problem], precision: str, n_terms: int) -> Iterator[tuple[str, Excess]]:
     """Compare every fast path of a problem with the plain one, by name, in a precision.
 
-    The error of a tensor, be it the output or its gradient by a leaf, is ||x - x64|| / ||x64||,
-    the norms taken over all seeds together. The worst tensor counts. The plain error counts as no
-    less than a floor, as no path can be held to another one's luck:
+    The error of a tensor, the output or its gradient by a leaf, is ||x - x64|| / ||x64||, norms
+    over all seeds together; the worst tensor counts. The plain error counts as no less than a
+    floor, as no path can be held to another one's luck:
 
     * the error of the float64 result rounded once to the dtype of the tensor,
-    * u sqrt(n / 6) with float32's unit roundoff u: the standard error of n random numbers that are
-      added one after the other, where the plain path may have added pairs of pairs,
-    * for n numbers of all seeds the plain error times exp(`LUCK` / sqrt(n)): if each of them has an
-      independent rounding error of one size, the logarithm of the ratio of two such norms has a
-      standard error of 1 / sqrt(n), whatever order of sums the processor's instructions choose, and
-    * for tensors of at most `FEW` numbers instead `SPREAD` times the largest plain error of all
-      tensors of the problem: the plain error of a number or two says little about what it may be.
+    * u sqrt(n / 6) with float32's unit roundoff u: the standard error of n random numbers added one
+      after the other, where the plain path may have added pairs of pairs,
+    * for n numbers of all seeds the plain error times exp(`LUCK` / sqrt(n)): with independent
+      rounding errors of one size, the logarithm of the ratio of two such norms has a standard error
+      of 1 / sqrt(n), whatever order of sums the processor's instructions choose, and
+    * for at most `FEW` numbers instead `SPREAD` times the largest plain error of all tensors of the
+      problem: the plain error of a number or two says little about what it may be.
 
     Problems are the same one for several seeds; results are sums of at most `n_terms` numbers.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import entropy
+from scipy.stats import entropy, foldnorm
 from torch import Tensor
 
 from psannlm.checks import networks, reference
@@ -73,17 +73,14 @@ def structure_measures(fresh: Transformer) -> list[Measure]:
     exact = "a count, which is right or wrong"
     shared = len(places) - len(set(places))
     more = abs(sum(p.numel() for p in fresh.parameters()) - n_counted)
+    wrong = len(wrongly_learned(fresh))
     own = f"every layer learns parameters of its own: {exact}"
     measures = [
         Measure(name=name, value=value, bound=0, why=why)
         for name, value, why in (
             ("parameters that share their memory with another", shared, own),
             ("parameters more or fewer than its construction has", more, exact),
-            (
-                "parameters learned or kept other than configured",
-                len(wrongly_learned(fresh)),
-                exact,
-            ),
+            ("parameters learned or kept other than configured", wrong, exact),
         )
     ]
     sines = [module for module in fresh.modules() if isinstance(module, DampedSine)]
@@ -154,9 +151,8 @@ def phase_measure(sine: DampedSine, dtype: torch.dtype) -> Measure:
 
 def _mean_frequency(network: ModelConfig, sines: list[DampedSine]) -> Measure:
     """Mean of initial frequencies that are drawn: |N(mu, sd)|, a folded normal distribution."""
-    mu, sd = network.sine_frequency, network.freq_init_std
-    folded = sd * math.sqrt(2 / math.pi) * math.exp(-((mu / sd) ** 2) / 2)
-    folded += mu * math.erf(mu / sd / math.sqrt(2))
+    sd = network.freq_init_std
+    folded = float(foldnorm.mean(network.sine_frequency / sd, scale=sd))
     found = torch.cat([positive(sine, "frequency") for sine in sines])
     return Measure(
         name="mean of the initial f against its distribution, radians per unit of z",
@@ -174,17 +170,14 @@ def distinct_measure(
     `own` is the `perturbed` network of the case; float32 logits are off by `rounding`. Facts tell
     the parameters of all bases, and which base is the same by choice.
     """
-    others = {
-        base: networks.perturbed(case.config.network_of(base), case.device, case.config.seed)
-        for base in BASES
-        if base != case.base
-    }
-    facts: dict[str, Any] = {
-        f"parameters, {base}": sum(p.numel() for p in model.parameters())
-        for base, model in {case.base: own, **others}.items()
-    }
-    with torch.no_grad():
-        gaps = {base: difference(model(tokens), own(tokens)) for base, model in others.items()}
+    facts: dict[str, Any] = {f"parameters, {case.base}": sum(p.numel() for p in own.parameters())}
+    gaps = {}
+    for base in (base for base in BASES if base != case.base):
+        network = case.config.network_of(base)
+        other = networks.perturbed(network, case.device, case.config.seed)
+        facts[f"parameters, {base}"] = sum(p.numel() for p in other.parameters())
+        with torch.no_grad():
+            gaps[base] = difference(other(tokens), own(tokens))
     same = {"respsann": "waveresnet", "waveresnet": "respsann"}.get(case.base)
     if same and case.config.wave == "none":
         gap = gaps.pop(same)

@@ -23,6 +23,32 @@ CONTROL_FACTOR = 100  # a mistake must be so many times its bound, that no round
 N_STEPS = 3
 N_PASSES = 2  # of each rank in a step: gradients must stay local until the last
 WORLD = 2
+JUDGED = {
+    "gradients": (
+        "difference of the gradients from those of one process, relative, worst parameter",
+        "A sum of n float32 terms of either sign, taken in another order, moves by about sqrt(n) "
+        "rounding errors; n counts the tokens and the features they are summed over.",
+    ),
+    "update": (
+        f"difference of what {N_STEPS} AdamW steps changed, relative",
+        "AdamW's first steps follow the sign of a gradient: at a relative error e of the gradients "
+        "a share e of the signs is open, each an error of 2, so 2 sqrt(e) in norm.",
+    ),
+    "losses": (
+        "difference of the losses, relative, worst step",
+        "The loss of all batches is the mean of the losses of the ranks, summed in another order.",
+    ),
+    "unlike": (
+        "parameters that differ between the ranks, elements",
+        "Both ranks take the same step from the same average, so nothing may differ.",
+    ),
+    "control": (
+        "control: difference of one rank's own gradients from those of both, relative",
+        f"Ranks that kept their own gradients must be {CONTROL_FACTOR} times further off than is "
+        "allowed; with equal batches they would not be off at all.",
+    ),
+}
+"""What is judged: its name, and why its bound is where it is; of the control it is the least."""
 
 
 def check(case: Case, kind: Parallel) -> Result:
@@ -40,17 +66,22 @@ def check(case: Case, kind: Parallel) -> Result:
     update, expected = (joined(learned.parameters) - joined(before) for learned in (found, alone))
     losses = (found.losses + other.losses) / WORLD
     n_tokens = WORLD * N_PASSES * case.config.batch * case.config.context_length
-    measures = _measures(
-        gradient,
-        update=difference(update, expected),
-        loss=float(((losses - alone.losses) / alone.losses).abs().max()),
-        n_unlike=networks.n_different(found.parameters, other.parameters),
-        own=difference(joined(own), joined(alone.gradients)),
-        # Of gradients summed in another order. The longest sums have a term for each token and each
-        # feature of the MLP, as those of one number that weighs a whole layer; signs are as good as
-        # random in a fresh network.
-        bound=float(EPSILON * (n_tokens * case.network.d_mlp) ** 0.5),
-    )
+    # Of gradients summed in another order. The longest sums have a term for each token and each
+    # feature of the MLP, as those of one number that weighs a whole layer; signs are as good as
+    # random in a fresh network.
+    bound = float(EPSILON * (n_tokens * case.network.d_mlp) ** 0.5)
+    judged = {
+        "gradients": (gradient, bound),
+        "update": (difference(update, expected), 2 * bound**0.5),
+        "losses": (float(((losses - alone.losses) / alone.losses).abs().max()), bound),
+        "unlike": (networks.n_different(found.parameters, other.parameters), 0),
+        "control": (difference(joined(own), joined(alone.gradients)), CONTROL_FACTOR * bound),
+    }
+    measures = [
+        Measure(name=name, value=value, bound=limit, upper=part != "control", why=why)
+        for part, (value, limit) in judged.items()
+        for name, why in [JUDGED[part]]
+    ]
     facts = {
         "ranks": WORLD,
         "steps": N_STEPS,
@@ -62,49 +93,6 @@ def check(case: Case, kind: Parallel) -> Result:
         "seconds_of_ranks": waited,
     }
     return Result(measures=measures, facts=facts, device=words)
-
-
-def _measures(
-    gradient: float, update: float, loss: float, n_unlike: int, own: float, bound: float
-) -> list[Measure]:
-    """The ranks beside one process, and whether their batches were as unlike as that needs."""
-    return [
-        Measure(
-            name="difference of the gradients from those of one process, relative, worst parameter",
-            value=gradient,
-            bound=bound,
-            why="A sum of n float32 terms of either sign, taken in another order, moves by about "
-            "sqrt(n) rounding errors; n counts the tokens and the features they are summed over.",
-        ),
-        Measure(
-            name=f"difference of what {N_STEPS} AdamW steps changed, relative",
-            value=update,
-            bound=2 * bound**0.5,
-            why="AdamW's first steps follow the sign of a gradient: at a relative error e of the "
-            "gradients a share e of the signs is open, each an error of 2, so 2 sqrt(e) in norm.",
-        ),
-        Measure(
-            name="difference of the losses, relative, worst step",
-            value=loss,
-            bound=bound,
-            why="The loss of all batches is the mean of the losses of the ranks, summed in another "
-            "order.",
-        ),
-        Measure(
-            name="parameters that differ between the ranks, elements",
-            value=n_unlike,
-            bound=0,
-            why="Both ranks take the same step from the same average, so nothing may differ.",
-        ),
-        Measure(
-            name="control: difference of one rank's own gradients from those of both, relative",
-            value=own,
-            bound=CONTROL_FACTOR * bound,
-            upper=False,
-            why=f"Ranks that kept their own gradients must be {CONTROL_FACTOR} times further off "
-            "than is allowed; with equal batches they would not be off at all.",
-        ),
-    ]
 
 
 def _alone(case: Case, device: torch.device) -> tuple[Named, Learned, Named]:

@@ -69,14 +69,11 @@ def steps_of(case: Case, precision: str) -> dict[str, Step]:
     models = [build(case.network, seed=config.seed, device=case.device) for _ in range(2)]
     optimizer = optimizer_of(models[1], config)
 
-    @torch.no_grad()
     def forward() -> object:
-        with autocast(case.device, precision):
+        with torch.no_grad(), autocast(case.device, precision):
             return models[0].eval()(tokens)
 
-    def train() -> object:
-        return train_step(models[1], optimizer, (tokens, targets), precision)
-
+    train = functools.partial(train_step, models[1], optimizer, (tokens, targets), precision)
     return {"forward": forward, "train_step": train}
 
 
