@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from psannlm.config.network import ModelConfig
 from psannlm.model.bases import build
@@ -70,6 +71,15 @@ def batch_of(config: ModelConfig, batch: int, length: int) -> tuple[Tensor, Tens
     """Random token ids and those that follow them, (batch, length) each."""
     rows = tokens_of(config, batch, length + 1)
     return rows[:, :-1], rows[:, 1:]
+
+
+def loss_and_gradients(
+    model: Transformer, tokens: Tensor
+) -> tuple[Tensor, dict[str, Tensor | None]]:
+    """The loss of the next token, and its gradient by each parameter."""
+    loss = cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+    loss.backward()
+    return loss.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
 def randomise(module: nn.Module, generator: torch.Generator) -> None:

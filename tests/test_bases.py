@@ -3,15 +3,13 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
-from networks import OPTIONS, VARIANTS, moved, tiny, tokens_of
+from networks import OPTIONS, VARIANTS, loss_and_gradients, moved, tiny, tokens_of
 from saved_bytes import predicted_bytes, saved_by
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
@@ -152,17 +150,12 @@ def test_an_unknown_base_is_refused_with_the_nearest_name(name: str, message: st
         build(tiny(base=name), seed=0)
 
 
-def gradients(model: nn.Module, tokens: Tensor) -> Mapping[str, Tensor | None]:
-    cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters()}
-
-
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_every_parameter_receives_a_gradient(options: dict[str, Any]) -> None:
     config = tiny(**options)
 
     for model in (moved(config), build(config, seed=0)):
-        for name, gradient in gradients(model, tokens_of(config, 4, 20)).items():
+        for name, gradient in loss_and_gradients(model, tokens_of(config, 4, 20))[1].items():
             assert gradient is not None, name
             assert gradient.isfinite().all(), name
             assert (gradient != 0).any(), name
@@ -210,7 +203,8 @@ def test_a_new_base_learns_decodes_and_states_what_it_costs(
     own = cost_of(config, Shape(2, 6))
     assert own.n_parameters == sum(parameter.numel() for parameter in model.parameters())
     assert own.flops["linear"] == 2 * (2 * 12 * 16 * 16)
-    assert all(g is not None and g.any() for g in gradients(model, tokens).values())
+    _, gradients = loss_and_gradients(model, tokens)
+    assert all(g is not None and g.any() for g in gradients.values())
     objective = NextToken(model, precision, 64).train()
     predicted = predicted_bytes(config, Step(Shape(2, 12), precision, "cpu"))
     assert predicted == saved_by(lambda: objective(tokens, tokens_of(config, 2, 12, seed=3)), model)
