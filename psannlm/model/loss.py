@@ -5,7 +5,7 @@ Shape letters: N tokens, C tokens of a chunk, D d_model, V vocabulary.
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, library
@@ -23,7 +23,6 @@ def linear_cross_entropy(
     targets: Tensor,
     *,
     chunk_tokens: int = CHUNK_TOKENS,
-    reduction: Literal["mean", "sum"] = "mean",
     compiled: bool = False,
 ) -> Tensor:
     """Cross-entropy of softmax(hidden weight^T), whose (N, V) logits are never stored.
@@ -41,12 +40,12 @@ def linear_cross_entropy(
         weight: Of the head, (V, D).
         targets: Token ids, (N,); -100 is left out of loss and gradients.
         chunk_tokens: C.
-        reduction: `mean` over the targets that count, not a number if none does, or `sum`.
         compiled: Whether what lies between the products is compiled; it always is inside a
             compiled function.
 
     Returns:
-        Nats, of no dimension, float32 at least.
+        Nats, of no dimension, float32 at least: the mean over the targets that count, not a number
+        if none does.
 
     Raises:
         ConfigError: chunk_tokens is less than 1, or a shape does not fit.
@@ -56,7 +55,7 @@ def linear_cross_entropy(
     compiled = compiled or torch.compiler.is_compiling()
     options = chunk_tokens, _product_dtype(hidden), wants_gradients, compiled
     result: Tensor = _summed_loss(hidden, weight, targets, *options)[0]
-    return result / (targets != IGNORED).sum() if reduction == "mean" else result
+    return result / (targets != IGNORED).sum()
 
 
 @torch.no_grad()
