@@ -9,7 +9,6 @@ from scipy.stats import chisquare, kendalltau
 
 from psannlm.config.schema import ConfigError
 from psannlm.train.data import Tokens
-from psannlm.train.evaluation import IGNORED, evaluation_windows
 from psannlm.train.plan import Batches, shuffled
 
 T = 4
@@ -84,19 +83,6 @@ def test_what_is_too_short_is_refused_with_the_way_out():
 
     with pytest.raises(ConfigError, match=r"context_length \+ 1 = 5 tokens, got 4 with.*shorten"):
         Batches(numbered(T), T, 1, 0)
-
-
-@pytest.mark.parametrize("n_tokens", [2, 3, T, T + 1, T + 2, 3 * T, 3 * T + 1, 6 * T + 1, 50])
-@pytest.mark.parametrize("batch", [1, 3])
-def test_evaluation_predicts_every_token_but_the_first_once_and_in_order(n_tokens, batch):
-    windows = list(evaluation_windows(numbered(n_tokens), T, batch))
-
-    assert {tensor.shape for window in windows for tensor in window[:2]} == {(batch, T)}
-    assert all((targets != IGNORED).any() for _, targets, _ in windows)
-    inputs, targets, _ = (torch.cat(parts).flatten() for parts in zip(*windows, strict=True))
-    counted = targets != IGNORED
-    assert targets[counted].tolist() == list(range(1, n_tokens))
-    assert inputs[counted].tolist() == list(range(n_tokens - 1))
 
 
 def test_each_number_stands_in_the_order_once():

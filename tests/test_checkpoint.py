@@ -89,11 +89,7 @@ def test_what_is_missing_is_told_with_what_there_is(tmp_path) -> None:
         (None, "", "cannot be read"),
         (None, '{"schema": ', "cannot be read"),
         (None, "[1]", f"schema of {ABOUT} must be 1, got 'list'"),
-        (
-            None,
-            '{"schema": 99}',
-            "must be 1, got 99; read it with the version that wrote",
-        ),
+        (None, '{"schema": 99}', "must be 1, got 99; read it with the version that wrote"),
         (None, '{"schema": 1}', f"{ABOUT} was altered"),
         (None, '{"schema": 1, "sha256": 4}', f"{ABOUT} was altered"),
         # Even if it says the same.

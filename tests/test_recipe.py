@@ -8,7 +8,7 @@ import yaml
 
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import recipe as module
-from psannlm.corpora.recipe import RECIPES, SPLITS, HubSource, load_recipe, names, parse_recipe
+from psannlm.corpora.recipe import RECIPES, HubSource, load_recipe, names, parse_recipe
 
 SHA = "0123456789abcdef" * 4
 COMMON = {"name": "s", "licence": "public domain"}
@@ -96,10 +96,3 @@ def test_every_recipe_loads_and_says_what_it_is_for(name):
     assert (RECIPES / f"{name}.yaml").read_text().startswith("# ")
     assert all(source.licence for source in found.sources)
     assert all(isinstance(s, HubSource) for s in found.sources) == (name == "wikitext103")
-
-
-def test_wikitext_keeps_its_own_splits_and_every_word():
-    found = load_recipe("wikitext103")
-
-    assert [(s.split, s.rows) for s in found.sources] == [(split, split) for split in SPLITS]
-    assert (found.drop_exact_duplicates, found.near_duplicate_share) == (False, 1.0)

@@ -133,17 +133,16 @@ def _metrics(config: TrainingConfig, losses: pd.DataFrame, speed: pd.DataFrame) 
     rate = journal.tokens_per_s(speed, config.batch_tokens)
     flop_per_s = 3 * cost.model_flops / config.context_length * rate
     test_loss = float(last["val_loss"]) + 0.01
+    same = ("preset", "tokenizer", "vocab_size", "epochs", "batch_tokens", "target_perplexity")
     return {
+        **{name: getattr(config, name) for name in (*same, "parallel")},
         "train_loss": float(losses[losses["per"] == "epoch"]["train_loss"].iloc[-1]),
         "val_loss": float(last["val_loss"]),
         "perplexity": float(last["perplexity"]),
         "corpus_path": config.corpus,
         "base": config.base[0],
-        "preset": config.preset,
         "corpus_sha256": "c" * 64,
-        "tokenizer": config.tokenizer,
         "tokenizer_sha256": "d" * 64,
-        "vocab_size": config.vocab_size,
         "bits_per_byte": float(last["bits_per_byte"]),
         "top1": float(last["top1"]),
         "val_tokens": VAL_TOKENS,
@@ -158,8 +157,6 @@ def _metrics(config: TrainingConfig, losses: pd.DataFrame, speed: pd.DataFrame) 
         "best_step": int(best["step"]),
         "n_parameters": cost.n_parameters,
         "n_steps": len(speed),
-        "epochs": config.epochs,
-        "batch_tokens": config.batch_tokens,
         "train_tokens": len(speed) * config.batch_tokens,
         "train_split_tokens": math.ceil(len(speed) * config.batch_tokens / config.epochs),
         "train_split_bytes": 3200,
@@ -170,10 +167,8 @@ def _metrics(config: TrainingConfig, losses: pd.DataFrame, speed: pd.DataFrame) 
         "wait_share": journal.wait_share(speed),
         "peak_allocated_mib": None,
         "peak_rss_mib": cost.n_parameters * 16 / MIB + 300,
-        "target_perplexity": config.target_perplexity,
         "target_reached": bool(last["perplexity"] <= config.target_perplexity),
         "n_ranks": 1,
-        "parallel": config.parallel,
     }
 
 

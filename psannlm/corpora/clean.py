@@ -126,9 +126,14 @@ class DuplicateFilter:
         self._tables = [PhraseTable(n_bytes) for _ in range(2 * near)]  # of held-out text, of train
 
     def __call__(self, paragraph: str, *, held_out: bool) -> bool:
-        if self.recipe.drop_exact_duplicates and self._seen_before(paragraph):
-            self.removed["exact duplicates"] += 1
-            return False
+        if self.recipe.drop_exact_duplicates:
+            # Blind to case, spaces and punctuation.
+            letters = _NOT_WORD.sub("", paragraph).lower()
+            key = hashlib.blake2b(letters.encode(), digest_size=12).digest()
+            if key in self._seen:
+                self.removed["exact duplicates"] += 1
+                return False
+            self._seen.add(key)
         if not self._tables:
             return True
         found = phrases(paragraph)
@@ -140,15 +145,6 @@ class DuplicateFilter:
                     return False
         self._tables[0 if held_out else 1].add(found)
         return True
-
-    def _seen_before(self, paragraph: str) -> bool:
-        """Whether it was, blind to case, spaces and punctuation; from now on it is."""
-        letters = _NOT_WORD.sub("", paragraph).lower()
-        key = hashlib.blake2b(letters.encode(), digest_size=12).digest()
-        if key in self._seen:
-            return True
-        self._seen.add(key)
-        return False
 
 
 class PhraseTable:

@@ -95,17 +95,17 @@ def load(path: Path) -> Corpus:
     ConfigError if the file is missing, empty, no UTF-8, has an enormous line or, without a table of
     documents, fewer than three lines; or if the table does not fit the text.
     """
-    survey = _Survey(path)
+    sha256, ends = _survey(path)
     table, facts = beside(path)
     if not table.exists():
-        return Corpus(path, survey.sha256, tuple(survey.documents(path)))
+        return Corpus(path, sha256, tuple(_blocks(path, ends)))
     documents = _documents(table)
-    if problem := _misfit(survey, documents, table, facts):
+    if problem := _misfit(sha256, *ends[-1], documents, table, facts):
         raise ConfigError(
             f"{table} does not fit {path.name}: {problem}; build the corpus again, or remove "
             f"{table.name} and {facts.name} to read the text alone"
         )
-    return Corpus(path, survey.sha256, tuple(documents))
+    return Corpus(path, sha256, tuple(documents))
 
 
 def beside(path: Path) -> tuple[Path, Path]:
@@ -113,50 +113,46 @@ def beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.stem}.documents.csv"), path.with_name(f"{path.stem}.json")
 
 
-class _Survey:
-    """One pass over a text: its hash, its length and where its blocks end."""
+def _survey(path: Path) -> tuple[str, list[tuple[int, int]]]:
+    """One pass over a text: its hash, and (bytes, lines) before its first and after each block."""
+    digest, ends, n_bytes, n_lines = hashlib.sha256(), [(0, 0)], 0, 0
+    way_out = (
+        f"run: python -m psannlm corpus build {path.stem}"
+        if path.stem in names()
+        else "build one: python -m psannlm corpus from FILES... --out FILE.txt"
+    )
+    try:
+        text = path.open("rb")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; {way_out}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; {way_out}") from None
+    with text:
+        block = min(BLOCK_BYTES, path.stat().st_size // LEAST_BLOCKS)
+        for n_lines, line in enumerate(_lines(text, path), start=1):
+            digest.update(line)
+            n_bytes += len(line)
+            if n_bytes - ends[-1][0] >= block:
+                ends.append((n_bytes, n_lines))
+    if not n_bytes:
+        raise ConfigError(f"{path} is empty; {way_out}")
+    if ends[-1][0] < n_bytes:
+        ends.append((n_bytes, n_lines))
+    return digest.hexdigest(), ends
 
-    def __init__(self, path: Path) -> None:
-        digest = hashlib.sha256()
-        self.ends = [(0, 0)]  # (bytes, lines) up to the end of each block, the first one empty
-        self.n_bytes = self.n_lines = 0
-        way_out = (
-            f"run: python -m psannlm corpus build {path.stem}"
-            if path.stem in names()
-            else "build one: python -m psannlm corpus from FILES... --out FILE.txt"
+
+def _blocks(path: Path, ends: Sequence[tuple[int, int]]) -> Iterator[Document]:
+    """Blocks of whole paragraphs, drawn into splits."""
+    n_blocks = len(ends) - 1
+    if n_blocks < len(SPLITS):
+        raise ConfigError(
+            f"{path} must have at least {len(SPLITS)} lines, a paragraph each, so that train, "
+            f"validation and test each have one, got {ends[-1][1]}"
         )
-        try:
-            text = path.open("rb")
-        except FileNotFoundError:
-            raise ConfigError(f"{path} does not exist; {way_out}") from None
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}; {way_out}") from None
-        with text:
-            block = min(BLOCK_BYTES, path.stat().st_size // LEAST_BLOCKS)
-            for line in _lines(text, path):
-                digest.update(line)
-                self.n_bytes += len(line)
-                self.n_lines += 1
-                if self.n_bytes - self.ends[-1][0] >= block:
-                    self.ends.append((self.n_bytes, self.n_lines))
-        if not self.n_bytes:
-            raise ConfigError(f"{path} is empty; {way_out}")
-        if self.ends[-1][0] < self.n_bytes:
-            self.ends.append((self.n_bytes, self.n_lines))
-        self.sha256 = digest.hexdigest()
-
-    def documents(self, path: Path) -> Iterator[Document]:
-        """Blocks of whole paragraphs, drawn into splits."""
-        n_blocks = len(self.ends) - 1
-        if n_blocks < len(SPLITS):
-            raise ConfigError(
-                f"{path} must have at least {len(SPLITS)} lines, a paragraph each, so that train, "
-                f"validation and test each have one, got {self.n_lines}"
-            )
-        for i, split in enumerate(assign_blocks(n_blocks, seed=0)):
-            (start, first_line), (end, last_line) = self.ends[i : i + 2]
-            size = (end - start, last_line - first_line)
-            yield Document(path.name, f"block {i + 1}", "unknown", split, start, *size)
+    for i, split in enumerate(assign_blocks(n_blocks, seed=0)):
+        (start, first_line), (end, last_line) = ends[i : i + 2]
+        size = (end - start, last_line - first_line)
+        yield Document(path.name, f"block {i + 1}", "unknown", split, start, *size)
 
 
 def _lines(text: BinaryIO, path: Path) -> Iterator[bytes]:
@@ -197,24 +193,26 @@ def _documents(table: Path) -> list[Document]:
     return documents
 
 
-def _misfit(survey: _Survey, documents: Sequence[Document], table: Path, facts: Path) -> str:
+def _misfit(
+    sha256: str, n_bytes: int, n_lines: int, documents: list[Document], table: Path, facts: Path
+) -> str:
     """Why a table is not of this text; empty if it is."""
     end = 0
     for document in documents:
         if document.first_byte != end or document.n_bytes <= 0:
             break
         end += document.n_bytes
-    if end != survey.n_bytes:
-        return f"its documents end at byte {end:,}, the text at byte {survey.n_bytes:,}"
-    if sum(document.n_lines for document in documents) != survey.n_lines:
+    if end != n_bytes:
+        return f"its documents end at byte {end:,}, the text at byte {n_bytes:,}"
+    if sum(document.n_lines for document in documents) != n_lines:
         return "its numbers of lines are not those of the text"
     try:
         told = json.loads(facts.read_text(encoding="utf-8"))
         text_sha256, table_sha256 = told["sha256"], told["documents_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{facts.name} is missing or cannot be read"
-    if text_sha256 != survey.sha256:
-        return f"the text has the sha256 {survey.sha256}, {facts.name} says {text_sha256}"
+    if text_sha256 != sha256:
+        return f"the text has the sha256 {sha256}, {facts.name} says {text_sha256}"
     if table_sha256 != sha256_of(table):
         return f"the table has another sha256 than {facts.name} says"
     return ""

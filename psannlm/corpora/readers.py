@@ -59,16 +59,15 @@ def articles(rows: Iterable[str]) -> Stream:
 
 
 def _plain(source: Source, member: Member) -> Stream:
-    """Paragraphs by blank lines, one a line, or `own`: as the beginning of the member shows."""
+    """Paragraphs of a member as one document, or several where `new_document` says so.
+
+    They are parted by blank lines, one a line, or `own`: as the beginning of the member shows.
+    """
     lines = _lines(source, member)
     by_blank_lines = source.reader == "prose"
     if source.reader == "own":
         by_blank_lines = len(list(paragraphs(lines[:PEEK_LINES]))) > 1
-    return _documents(source, member, body(paragraphs(lines) if by_blank_lines else lines))
-
-
-def _documents(source: Source, member: Member, found: Iterator[str]) -> Stream:
-    """Paragraphs of a member as one document, or several where `new_document` says so."""
+    found = body(paragraphs(lines) if by_blank_lines else lines)
     title, end = member.title, source.end
     if source.title == "first_line":
         first = next(found, title)

@@ -192,9 +192,9 @@ def _batches(texts: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
     batch: list[tuple[str, bool]] = []
     n_characters = 0
     for text in texts:
-        *cut, last = pieces(text)
-        for piece, ends in [*((piece, False) for piece in cut), (last, True)]:
-            batch.append((piece, ends))
+        found = list(pieces(text))
+        for number, piece in enumerate(found, start=1):
+            batch.append((piece, number == len(found)))
             n_characters += len(piece)
             if n_characters >= BATCH:
                 yield batch

@@ -83,10 +83,8 @@ def evaluation_windows(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """All predicted tokens of a split, each once and in order, in b = `batch` windows at once.
 
-    Yields:
-        Token ids and the ids that follow them, each int64 (b, T), and the number of the document
-        of each that follows, (b * T,). What the last batch has no tokens for has the target
-        IGNORED; all batches are of one shape.
+    Token ids and the ids that follow them, each int64 (b, T), and the number of the document of
+    each that follows, (b * T,). What the last batch has no tokens for has the target IGNORED.
     """
     ids, size = np.asarray(tokens.ids), batch * context_length
     # From 1: a split begins with an end of text, and as many stand before a token.
