@@ -9,8 +9,6 @@ import torch
 from networks import moved, tiny, tokens_of
 from torch import Tensor
 
-from psannlm.config.network import ModelConfig
-from psannlm.model.transformer import Transformer
 from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
 from psannlm.train.evaluation import Evaluation, evaluate
@@ -27,10 +25,6 @@ def split_of(n_tokens: int, seed: int = 3) -> Tokens:
     return Tokens(ids, n_bytes=2 * n_tokens, sha256="")
 
 
-def network(config: ModelConfig = CONFIG) -> Transformer:
-    return moved(config, seed=5)
-
-
 def document_tokens(*lengths: int, end: int = 4) -> Tokens:
     """A split of documents of so many tokens, none of them the end of text."""
     draw = np.random.default_rng(7)
@@ -41,7 +35,7 @@ def document_tokens(*lengths: int, end: int = 4) -> Tokens:
 
 
 def evaluated(tokens: Tokens, batch: int = 2, ranks: Ranks = ALONE) -> Evaluation:
-    objective = NextToken(network(), "fp32", 7).train(batch == 2)
+    objective = NextToken(moved(CONFIG, seed=5), "fp32", 7).train(batch == 2)
     found = evaluate(objective, tokens, T, batch=batch, ranks=ranks)
     assert objective.training is (batch == 2)  # mode and gradients stay as they were
     assert all(parameter.grad is None for parameter in objective.parameters())
@@ -51,7 +45,8 @@ def evaluated(tokens: Tokens, batch: int = 2, ranks: Ranks = ALONE) -> Evaluatio
 @torch.no_grad()
 def slow_costs(tokens: Tokens) -> list[tuple[float, bool]]:
     """Nats of each predicted token after the tokens of its own window before it, and its hit."""
-    model, ids, costs = network(), torch.from_numpy(tokens.ids.astype(np.int64)), []
+    model, costs = moved(CONFIG, seed=5), []
+    ids = torch.from_numpy(tokens.ids.astype(np.int64))
     for place in range(1, len(ids)):
         logits = model(ids[None, (place - 1) // T * T : place])[0, -1].double()
         i = int(ids[place])
@@ -142,7 +137,7 @@ def test_bits_and_perplexity_are_those_of_the_whole_text() -> None:
 def test_the_loss_is_the_mean_cross_entropy_of_the_token_that_follows(
     float64: None, base: str
 ) -> None:
-    model = network(tiny(base=base, vocab_size=11, context_length=T))
+    model = moved(tiny(base=base, vocab_size=11, context_length=T), seed=5)
     text = tokens_of(CONFIG, 3, T + 1)
 
     losses = [NextToken(model, "fp32", chunk)(text[:, :-1], text[:, 1:]) for chunk in (1, 5, 99)]

@@ -12,15 +12,9 @@ from psannlm.model.generate import generate
 from psannlm.model.sampling import GREEDY
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled
-from psannlm.train import checkpoint
+from psannlm.train import checkpoint, pretrained
 from psannlm.train.checkpoint import CheckpointError, checkpoints
-from psannlm.train.pretrained import (
-    TOKENIZER,
-    LearnedNonlinearity,
-    continuations,
-    load,
-    nonlinearities,
-)
+from psannlm.train.pretrained import TOKENIZER, continuations, load
 from psannlm.train.tokenizer import train_bpe
 from psannlm.train.trainer import Trainer
 from tests.networks import moved, tiny
@@ -98,9 +92,9 @@ def test_weights_of_another_network_than_is_named_are_refused(folder, network, m
         load(folder, CPU)
 
 
-def told(**changes: object) -> list[LearnedNonlinearity]:
+def told(**changes: object) -> list[pretrained.LearnedNonlinearity]:
     config = tiny(**changes)
-    return list(nonlinearities(build(config, seed=0), moved(config)))
+    return list(pretrained.nonlinearities(build(config, seed=0), moved(config)))
 
 
 def test_every_nonlinearity_is_told_with_the_parameters_it_has_before_and_after() -> None:

@@ -169,13 +169,9 @@ def _level(grams: Codes, counts: NDArray[np.int64]) -> _Level:
 
 
 def _discounts(counts: NDArray[np.int64]) -> Values:
-    """What is taken from a count of 0, 1, 2, and 3 or more, (4,).
-
-    Where too few grams have a small count to estimate it (n1 to n4 of Chen and Goodman), it is half
-    a count.
-    """
+    """What is taken from a count of 0, 1, 2, and 3 or more, (4,); n1 to n4 as Chen and Goodman's."""
     n1, n2, n3, n4 = (float(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
-    found = np.array([0.0, 0.5, 0.5, 0.5])
+    found = np.array([0.0, 0.5, 0.5, 0.5])  # where too few grams have a small count to tell
     if min(n1, n2, n3, n4) > 0:
         share = n1 / (n1 + 2 * n2)
         estimates = [1 - 2 * share * n2 / n1, 2 - 3 * share * n3 / n2, 3 - 4 * share * n4 / n3]

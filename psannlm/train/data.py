@@ -146,9 +146,8 @@ def prepare(
 ) -> Tokens:
     """The ids of a split, cut at `max_bytes`, from the cache or else made and kept there.
 
-    Memory does not grow with the text. Several processes may do this at once: each writes a file of
-    its own and renames it, and all write the same. ConfigError if the split is empty or none of the
-    corpus, or the cache cannot be written.
+    Memory does not grow with the text, and several processes may do this at once. ConfigError if
+    the split is empty or none of the corpus, or the cache cannot be written.
     """
     key = {
         "format": FORMAT,

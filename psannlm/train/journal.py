@@ -32,8 +32,8 @@ UNSTEADY_SHARE = 0.1
 class Journal:
     """The two files below `folder`, appended to.
 
-    Where a training goes on from a checkpoint, `lengths` are the bytes of each file that hold good:
-    what was written after them is cut off. None begins both anew.
+    `lengths` are the bytes of each file that a checkpoint remembers: what was written after them is
+    cut off. None begins both anew.
     """
 
     def __init__(self, folder: Path, lengths: Mapping[str, int] | None = None) -> None:
@@ -78,11 +78,8 @@ def bits_per_byte(loss: float, bytes_per_token: float) -> float:
 
 
 def tokens_per_s(speed: pd.DataFrame, batch_tokens: int) -> float:
-    """Tokens of a step over the median time of the steady steps of speed.csv.
-
-    Steady are all steps but the first tenth, in which compilation and warm-up fall. The median
-    leaves aside the few that an interruption or a neighbour made long.
-    """
+    """Tokens of a step over the median time of the steady steps of speed.csv."""
+    # The median leaves aside the few that an interruption or a neighbour made long.
     steady = speed["step_seconds"].iloc[int(UNSTEADY_SHARE * len(speed)) :]
     return batch_tokens / float(steady.median())
 

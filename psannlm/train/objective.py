@@ -80,8 +80,7 @@ def make_optimizers(model: nn.Module, config: TrainingConfig) -> list[Optimizer]
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     """Whether weight decay pulls a parameter to zero: matrices only.
 
-    Norms, biases and the scalars and sine parameters that set a scale are left where they are;
-    zero means nothing special to them.
+    To norms, biases, scalars and the parameters of sines zero means nothing special.
     """
     return parameter.dim() >= 2 and name.rsplit(".", 1)[-1] == "weight"
 

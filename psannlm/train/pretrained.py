@@ -1,7 +1,4 @@
-"""A trained network read back with its tokenizer, and what it has learned.
-
-Shape letters: F features.
-"""
+"""A trained network read back with its tokenizer, and what it has learned."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,10 +73,9 @@ def continuations(
     *,
     seed: int,
 ) -> list[str]:
-    """What follows each prompt, as the start of a document, up to the end of it.
+    """What follows each prompt, as the start of a document, up to its end or `n_tokens` new tokens.
 
-    At most `n_tokens` new tokens each, from a network in evaluation mode. ConfigError if a prompt
-    with its new tokens is longer than the context.
+    From a network in evaluation mode; ConfigError if a prompt and they exceed the context.
     """
     end = tokenizer.end_of_text
     starts = [[end, *tokenizer.encode(prompt)] for prompt in prompts]
@@ -95,15 +91,12 @@ class LearnedNonlinearity:
 
     layer: str  # as people call it: `0 mlp`, and `0 wave` where there is such a block
     kind: type[DampedSine] | type[GeluScaled]
-    before: dict[str, Tensor]  # those of PARTS that it has, each (F,), on the CPU
+    before: dict[str, Tensor]  # those of PARTS that it has, each (features,), on the CPU
     after: dict[str, Tensor]
 
 
 def nonlinearities(before: Transformer, after: Transformer) -> Iterator[LearnedNonlinearity]:
-    """Every nonlinearity that has parameters, in the order of the layers.
-
-    Of one network `before` training, as it was built, and `after` it.
-    """
+    """Every nonlinearity that has parameters, layer by layer, before and after a training."""
     for (name, old), new in zip(before.named_modules(), after.modules(), strict=True):
         if isinstance(old, DampedSine | GeluScaled):
             _, number, part, _ = name.split(".")

@@ -42,12 +42,11 @@ PREFIX = "model."  # of the network's names inside its objective
 
 
 class Trainer:
-    """A network, its data and its optimizers, at some step of a training.
+    """A network, its data and its optimizers, at some step of a training; one begun goes on.
 
-    A training begun in `folder` goes on. `watch` is told of every step, on the first rank; the
-    `ceiling` is the measured matmul rate of one device, FLOP/s; with `keep_best` a checkpoint is
-    written at each lowest validation loss. ConfigError if the ranks cannot share the batch or
-    disagree, or the checkpoint is of another training.
+    `watch` is told of every step, on the first rank; with `keep_best` a checkpoint is written at
+    each lowest validation loss. ConfigError if the ranks cannot share the batch or disagree, or the
+    checkpoint is of another training.
     """
 
     def __init__(
