@@ -169,7 +169,7 @@ def _level(grams: Codes, counts: NDArray[np.int64]) -> _Level:
 
 
 def _discounts(counts: NDArray[np.int64]) -> Values:
-    """What is taken from a count of 0, 1, 2, and 3 or more, (4,); n1 to n4 as Chen and Goodman's."""
+    """What is taken from a count of 0, 1, 2, and 3 or more, (4,), after Chen and Goodman."""
     n1, n2, n3, n4 = (float(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
     found = np.array([0.0, 0.5, 0.5, 0.5])  # where too few grams have a small count to tell
     if min(n1, n2, n3, n4) > 0:
