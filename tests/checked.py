@@ -14,34 +14,16 @@ compiles = pytest.mark.filterwarnings(
 )
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")
+SHAPE = {"vocab_size": 257, "context_length": 32, "d_model": 16, "d_mlp": 24, "gate_n_fft": 8}
 
 
 def validation_config(**changes: Any) -> ValidationConfig:
     """What a validation of all bases is asked; keywords change it."""
-    values: dict[str, Any] = {
-        "preset": "smoke",
-        "base": BASES,
-        "only": (),
-        "corpus": "datasets/lm/sample.txt",
-        "vocab_size": 257,
-        "context_length": 32,
-        "d_model": 16,
-        "n_layers": 2,
-        "n_heads": 2,
-        "d_mlp": 24,
-        "gate_n_fft": 8,
-        "batch": 2,
-        "precision": "bf16",
-        "n_seeds": 2,
-        "fit_steps": 200,
-        "compile": False,
-        "learning_rate": 0.01,
-        "min_seconds": 0.02,
-        "min_steps": 3,
-        "timeout_seconds": 120.0,
-        "device": "cpu",
-        "seed": 0,
-    }
+    values: dict[str, Any] = {**SHAPE, "n_layers": 2, "n_heads": 2, "batch": 2, "device": "cpu"}
+    values |= {"preset": "smoke", "base": BASES, "only": (), "corpus": "datasets/lm/sample.txt"}
+    values |= {"precision": "bf16", "n_seeds": 2, "seed": 0, "compile": False}
+    values |= {"fit_steps": 200, "learning_rate": 0.01, "timeout_seconds": 120.0}
+    values |= {"min_seconds": 0.02, "min_steps": 3}
     return ValidationConfig(**values | changes)
 
 

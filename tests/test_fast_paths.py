@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend
 from psannlm.checks import fast_paths, problems
 from psannlm.checks.fast_paths import FEW, LUCK, SPREAD, TWICE, Excess, doubled, results
 from psannlm.checks.findings import Result
+from psannlm.checks.networks import difference
 from psannlm.checks.problems import SPREADS, Draw, Make, Problem
 from psannlm.model import blockwise
 from psannlm.model.loss import IGNORED
@@ -116,9 +117,8 @@ def test_sines_are_tried_in_every_decay_mode_on_small_z_and_on_large() -> None:
 
     assert len(tried) == 3 * len(SPREADS)
     assert sum("decay" not in problem.leaves for problem in tried) == len(SPREADS)
-    phases = [(p.leaves["frequency"] * p.leaves["z"]).detach() for p in tried]
-    reaches = sorted(phase.abs().max().item() for phase in phases)
-    assert reaches[-3] > 100 * torch.pi
+    reaches = [(p.leaves["frequency"] * p.leaves["z"]).abs().max().item() for p in tried]
+    assert sorted(reaches)[-3] > 100 * torch.pi
 
 
 def test_some_chunks_divide_the_tokens_and_some_do_not() -> None:
@@ -209,7 +209,7 @@ def test_an_exact_plain_path_leaves_room_for_rounding_once() -> None:
     in_bfloat16 = rounding._replace(plain=torch.Tensor.bfloat16)
 
     assert excess(rounding).floor < 1e-7
-    once = float((x.bfloat16().double() - x.double()).norm() / x.double().norm())
+    once = difference(x.bfloat16(), x)
     by_chance = math.exp(LUCK / math.sqrt(len(x)))
     assert excess(in_bfloat16).floor == pytest.approx(once * by_chance)
     assert excess(in_bfloat16).ratio == pytest.approx(1 / by_chance)
@@ -220,11 +220,7 @@ def test_long_sums_may_err_as_numbers_do_that_are_added_one_after_the_other() ->
     found = excess(problem(off_by(1e-5)), n_terms=n_terms)
 
     x = torch.rand(n_terms, 2000, generator=torch.Generator().manual_seed(3)) - 0.5
-    total = torch.zeros(2000)
-    for row in x:
-        total += row
-    exact = x.double().sum(0)
-    error = float((total - exact).norm() / exact.norm())
+    error = difference(sum(x, torch.zeros(2000)), x.double().sum(0))
     assert found.floor == pytest.approx(2**-24 * math.sqrt(n_terms / 6))
     # Rounding errors are spread evenly below u times a power of two: 0.29 to 0.58 u as a rule.
     assert 0.5 * found.floor < error < 1.2 * found.floor

@@ -106,9 +106,8 @@ def test_passes_of_a_step_give_the_gradients_of_all_their_text_and_change_the_we
 
     assert largest_difference(learned.gradients, expected, {})[0] < 1e-4
     assert learned.losses.tolist() == pytest.approx([mean.item()], rel=1e-6)
-    assert all(
-        n_different({n: p}, {n: before[n]}) for n, p in networks.parameters_of(objective).items()
-    )
+    after = networks.parameters_of(objective)
+    assert all(n_different({name: after[name]}, {name: before[name]}) for name in before)
     losses = networks.learn(objective, optimizer, [[text]] * 5).losses
     assert bool((losses.diff() < 0).all())
 
