@@ -18,20 +18,6 @@ from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages
 from psannlm.publish import build as book
 from psannlm.publish import downloads, history, landing
-from psannlm.publish.downloads import (
-    PAGE,
-    SOURCE,
-    ZIP,
-    Citation,
-    citation,
-    data_files,
-    described,
-    groups,
-    names_and_rows,
-    size,
-    staged,
-    zipped,
-)
 from tests.forging import forge
 from tests.synthetic import start_manifest, throughput_config, throughput_run
 
@@ -46,7 +32,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(run):
     """The page of that run, nothing staged beside it."""
-    return staged([run], {})[PAGE].decode()
+    return downloads.staged([run], {})[downloads.PAGE].decode()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +57,7 @@ def files(best):
         "data.json": b"{}",
         "answers.md": b"no data",
     }
-    return data_files(best, beside)
+    return downloads.data_files(best, beside)
 
 
 def unpacked(archive):
@@ -94,7 +80,7 @@ def test_every_artifact_but_pictures_and_weights_is_there_with_histories_and_hea
 
 
 def test_what_the_zip_holds_is_what_was_put_in_with_checksums_and_license(best, files):
-    found = unpacked(zipped(files, best))
+    found = unpacked(downloads.zipped(files, best))
 
     assert {name: found[name] for name in files} == files
     assert set(found) - set(files) == {"README.md", "LICENSE", "SHA256SUMS"}
@@ -108,10 +94,10 @@ def test_what_the_zip_holds_is_what_was_put_in_with_checksums_and_license(best, 
 
 
 def test_equal_data_makes_equal_bytes_in_any_order(best, files, monkeypatch):
-    first = zipped(files, best)
+    first = downloads.zipped(files, best)
     monkeypatch.setattr("time.time", lambda: 2e9)
 
-    again = zipped(dict(reversed(files.items())), best)
+    again = downloads.zipped(dict(reversed(files.items())), best)
 
     assert hashlib.sha256(again).hexdigest() == hashlib.sha256(first).hexdigest()
     with zipfile.ZipFile(io.BytesIO(first)) as found:
@@ -120,7 +106,7 @@ def test_equal_data_makes_equal_bytes_in_any_order(best, files, monkeypatch):
 
 
 def test_the_readme_names_every_file_every_column_and_every_run(best, files):
-    found = groups(files)
+    found = downloads.groups(files)
 
     text = downloads.readme(best, found)
 
@@ -154,7 +140,7 @@ UNITS = {
 
 
 def fields(file, text):
-    return names_and_rows(file, text)[0]
+    return downloads.names_and_rows(file, text)[0]
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +164,7 @@ def published(tmp_path_factory):
 
 
 def test_every_file_and_every_column_of_the_committed_evidence_is_described(published):
-    tables = {path: described(path) for path in published}
+    tables = {path: downloads.described(path) for path in published}
 
     assert [path for path, table in tables.items() if table is None] == []
     missing = {
@@ -190,7 +176,7 @@ def test_every_file_and_every_column_of_the_committed_evidence_is_described(publ
 
 
 def test_descriptions_are_one_line_with_the_unit_that_a_name_carries(published):
-    columns = {(path, c.name): c for path in published for c in described(path).columns}
+    columns = {(path, c.name): c for path in published for c in downloads.described(path).columns}
 
     assert [
         key for key, c in columns.items() if len(c.text) > 100 or not re.search(r"^.+\.$", c.text)
@@ -204,14 +190,15 @@ def test_descriptions_are_one_line_with_the_unit_that_a_name_carries(published):
 
 
 def test_a_file_goes_by_what_its_own_page_says_of_it_or_has_a_dash():
-    [group] = groups({"throughput/other.csv": b"base,colour\n"})
+    [group] = downloads.groups({"throughput/other.csv": b"base,colour\n"})
 
     assert group.holds == UNKNOWN
     assert [column.text for column in group.columns] == [UNKNOWN, UNKNOWN]
-    assert described("throughput/cells.csv").text == "One row a process and mode."
-    assert described("throughput/run.json").file == "run.json"
-    assert described("throughput/throughput.ipynb").file == "*.ipynb"
-    assert described("history/throughput.csv")["ratio"] is pages()["throughput"].tables[0]["ratio"]
+    assert downloads.described("throughput/cells.csv").text == "One row a process and mode."
+    assert downloads.described("throughput/run.json").file == "run.json"
+    assert downloads.described("throughput/throughput.ipynb").file == "*.ipynb"
+    ratio = pages()["throughput"].tables[0]["ratio"]
+    assert downloads.described("history/throughput.csv")["ratio"] is ratio
 
 
 @pytest.mark.parametrize(
@@ -227,17 +214,17 @@ def test_a_file_goes_by_what_its_own_page_says_of_it_or_has_a_dash():
     ],
 )
 def test_names_and_rows_are_read_from_tables_lists_and_objects(file, text, names, rows):
-    assert names_and_rows(file, text) == (names, rows)
+    assert downloads.names_and_rows(file, text) == (names, rows)
 
 
 # The page
 
 
 def test_every_file_has_a_row_with_its_size_rows_and_what_it_holds(run, page):
-    for path, content in data_files({"throughput": run}, {}).items():
+    for path, content in downloads.data_files({"throughput": run}, {}).items():
         name = path.removeprefix("throughput/")
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}`"))
-        assert f"| {size(len(content))} |" in row
+        assert f"| {downloads.size(len(content))} |" in row
         assert not row.endswith("| — |")
     steps = run.text("samples.csv").count("\n") - 1
     assert f"| {steps:,} | One row a timed step. |" in page
@@ -249,9 +236,9 @@ def test_what_is_staged_is_linked_and_the_rest_is_in_the_zip(tmp_path):
 
     book.stage(results, reports=tmp_path)
 
-    text = (results / PAGE).read_text()
+    text = (results / downloads.PAGE).read_text()
     links = re.findall(r"\{download\}`(?:[^`<]*<)?([^`>]+)>?`", text)
-    assert {ZIP, "data/throughput/throughput.csv", "data/history/runs.csv"} <= set(links)
+    assert {downloads.ZIP, "data/throughput/throughput.csv", "data/history/runs.csv"} <= set(links)
     assert all((results / link).is_file() for link in links)
     assert "| `README.md`, in the zip |" in text
     assert "| `throughput.ipynb`, in the zip |" in text, "the page of that name is a shorter one"
@@ -263,14 +250,14 @@ def test_columns_are_tables_that_sort_below_the_run_that_is_offered(run, page):
     assert 'class="dataframe sortable"' in page
     assert page.count("```{dropdown}") == 1
     assert f"Run {run.name}, preset" in page
-    assert citation().bibtex in page
+    assert downloads.citation().bibtex in page
 
 
 def test_without_a_run_page_and_zip_still_say_what_they_are():
-    made = staged([], {})
+    made = downloads.staged([], {})
 
-    assert "No complete run yet" in made[PAGE].decode()
-    assert set(unpacked(made[ZIP])) == {"README.md", "LICENSE", "SHA256SUMS"}
+    assert "No complete run yet" in made[downloads.PAGE].decode()
+    assert set(unpacked(made[downloads.ZIP])) == {"README.md", "LICENSE", "SHA256SUMS"}
 
 
 @pytest.mark.parametrize(
@@ -278,7 +265,7 @@ def test_without_a_run_page_and_zip_still_say_what_they_are():
     [(51, "0.0 KiB"), (2048, "2.0 KiB"), (1_023_999, "1000.0 KiB"), (3 * 2**20, "3.0 MiB")],
 )
 def test_sizes_are_said_in_kib_or_mib(n, said):
-    assert size(n) == said.replace(" ", "\N{NO-BREAK SPACE}")
+    assert downloads.size(n) == said.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 # The citation
@@ -288,9 +275,9 @@ def test_the_citation_names_the_version_title_authors_and_license_of_the_project
     book = yaml.safe_load((ROOT / "_config.yml").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    content = yaml.safe_load(SOURCE.read_text())
+    content = yaml.safe_load(downloads.SOURCE.read_text())
 
-    cited = citation()
+    cited = downloads.citation()
 
     assert cited.version == __version__
     assert cited.title == book["title"]
@@ -302,7 +289,7 @@ def test_the_citation_names_the_version_title_authors_and_license_of_the_project
 
 
 def test_bibtex_says_what_the_file_says():
-    cited = Citation("100% of R&D", ("A B", "C, D"), "1.2", "2031-04-09", "MIT")
+    cited = downloads.Citation("100% of R&D", ("A B", "C, D"), "1.2", "2031-04-09", "MIT")
 
     assert cited.bibtex == (
         "@software{psannlm_report_2031,\n"
@@ -317,19 +304,19 @@ def test_bibtex_says_what_the_file_says():
 
 
 def test_persons_are_cited_by_family_and_given_names(tmp_path):
-    path = tmp_path / SOURCE.name
+    path = tmp_path / downloads.SOURCE.name
     person = "  - {family-names: Noether, given-names: Emmy}"
-    text = SOURCE.read_text().replace("  - name: The PSANN-LM benchmark authors", person)
+    text = downloads.SOURCE.read_text().replace("  - name: The PSANN-LM benchmark authors", person)
     path.write_text(text)
 
-    assert citation(path).authors == ("Noether, Emmy",)
+    assert downloads.citation(path).authors == ("Noether, Emmy",)
 
 
 @pytest.mark.parametrize("gone", ["title:", "version:", "license:", "date-released:"])
 def test_a_file_that_lacks_something_is_refused_by_its_name(tmp_path, gone):
-    path = tmp_path / SOURCE.name
-    lines = SOURCE.read_text().splitlines()
+    path = tmp_path / downloads.SOURCE.name
+    lines = downloads.SOURCE.read_text().splitlines()
     path.write_text("\n".join(line for line in lines if not line.startswith(gone)))
 
     with pytest.raises(ConfigError, match=f"CITATION.cff must have .*{gone[:-1]}"):
-        citation(path)
+        downloads.citation(path)

@@ -12,15 +12,7 @@ from psannlm.config.schema import ConfigError
 from psannlm.evidence import figures
 from psannlm.evidence import session as notebook
 from psannlm.evidence.runs import Run, home, pinned
-from psannlm.evidence.session import (
-    PROGRESS,
-    Session,
-    assigned,
-    command_line,
-    configuration,
-    default_parameters,
-    given_parameters,
-)
+from psannlm.evidence.session import Session
 from psannlm.model.bases import BASES
 from psannlm.pages.registry import pages
 from psannlm.pages.throughput.page import PAGE
@@ -30,22 +22,22 @@ from tests.synthetic import record, start_manifest, throughput_config, throughpu
 def test_assignments_are_read_with_and_without_annotation():
     source = 'a: int = 1  # one\nb = ["x", 2]\nc: float = -0.5\nprint(a)\n'
 
-    assert assigned(source) == {"a": 1, "b": ["x", 2], "c": -0.5}
+    assert notebook.assigned(source) == {"a": 1, "b": ["x", 2], "c": -0.5}
 
 
 def test_a_value_that_is_no_literal_is_kept_as_text():
-    assert assigned("a = float('nan')") == {"a": "float('nan')"}
+    assert notebook.assigned("a = float('nan')") == {"a": "float('nan')"}
 
 
 def test_injected_names_that_the_notebook_lacks_are_seen():
     namespace = {
-        **default_parameters("throughput"),
+        **notebook.default_parameters("throughput"),
         "setps": 3,
         "base": "respsann",
         "In": ["", "preset = 'smoke'", "# Parameters\nbase = 'respsann'\nsetps = 3\n"],
     }
 
-    given = given_parameters("throughput", namespace)
+    given = notebook.given_parameters("throughput", namespace)
 
     assert given["setps"] == 3
     assert given["base"] == "respsann"
@@ -53,21 +45,22 @@ def test_injected_names_that_the_notebook_lacks_are_seen():
 
 
 def test_a_name_that_was_not_injected_is_no_parameter():
-    namespace = {**default_parameters("throughput"), "scratch": 1, "In": ["", "scratch = 1"]}
+    declared = notebook.default_parameters("throughput")
+    namespace = declared | {"scratch": 1, "In": ["", "scratch = 1"]}
 
-    assert "scratch" not in given_parameters("throughput", namespace)
+    assert "scratch" not in notebook.given_parameters("throughput", namespace)
 
 
 def test_the_command_of_a_process_that_is_gone_is_unknown():
-    assert command_line(2**22 + 1) == "unknown"
+    assert notebook.command_line(2**22 + 1) == "unknown"
 
 
 def test_a_configuration_is_refused_with_its_source_and_an_open_base_means_all():
     data = throughput_config().model_dump(mode="json")
 
     with pytest.raises(ConfigError, match="base: unknown base 'respsan', did you mean 'respsann'"):
-        configuration(PAGE, data | {"base": ["respsan"]}, "here")
-    assert configuration(PAGE, data | {"base": []}, "here").base == tuple(BASES)
+        notebook.configuration(PAGE, data | {"base": ["respsan"]}, "here")
+    assert notebook.configuration(PAGE, data | {"base": []}, "here").base == tuple(BASES)
 
 
 def test_a_run_opens_in_the_folder_of_its_page_and_states_what_was_asked(tmp_path, monkeypatch):
@@ -101,7 +94,7 @@ def test_the_environment_moves_the_runs_of_a_kind(kind, usual, named):
 
 @pytest.mark.parametrize("name", pages())
 def test_a_notebook_declares_its_parameters(name):
-    declared = set(default_parameters(name))
+    declared = set(notebook.default_parameters(name))
 
     assert {"preset", "device"} <= declared
     assert {"seed", "seeds"} & declared
@@ -151,7 +144,7 @@ def test_outside_papermill_a_run_is_not_complete(page):
 
 
 def test_the_runner_is_told_how_far_a_run_is(page, tmp_path, monkeypatch):
-    monkeypatch.setenv(PROGRESS, str(tmp_path / "progress.json"))
+    monkeypatch.setenv(notebook.PROGRESS, str(tmp_path / "progress.json"))
 
     page.report_progress(3, 10, "epoch 1", unit="step")
 
@@ -166,7 +159,7 @@ def test_the_runner_is_told_how_far_a_run_is(page, tmp_path, monkeypatch):
 
 
 def test_a_fast_run_does_not_tell_every_step_but_always_the_last(page, tmp_path, monkeypatch):
-    monkeypatch.setenv(PROGRESS, str(tmp_path / "progress.json"))
+    monkeypatch.setenv(notebook.PROGRESS, str(tmp_path / "progress.json"))
     monkeypatch.setattr(notebook, "PROGRESS_SECONDS", 3600)
     told = []
 
@@ -178,7 +171,7 @@ def test_a_fast_run_does_not_tell_every_step_but_always_the_last(page, tmp_path,
 
 
 def test_a_run_that_nobody_follows_tells_nothing(page, tmp_path, monkeypatch):
-    monkeypatch.delenv(PROGRESS, raising=False)
+    monkeypatch.delenv(notebook.PROGRESS, raising=False)
     before = sorted(tmp_path.rglob("*"))
 
     page.report_progress(1, 2, "")

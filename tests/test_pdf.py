@@ -7,8 +7,9 @@ import stat
 import pytest
 
 from psannlm import ROOT
+from psannlm.config.schema import ConfigError
 from psannlm.publish import pdf
-from psannlm.publish.pdf import PdfError, find_browser, make, printed
+from psannlm.publish.pdf import find_browser, make, printed
 from psannlm.run import preset as runner
 from tests.browsing import launched
 
@@ -54,7 +55,7 @@ def test_without_a_browser_the_names_that_are_looked_for_are_said(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CHROMIUM", named)
 
-    with pytest.raises(PdfError, match=message):
+    with pytest.raises(ConfigError, match=message):
         make(tmp_path / "x.pdf")
 
 
@@ -73,16 +74,16 @@ def test_what_the_browser_leaves_is_the_pdf(tmp_path):
     ],
 )
 def test_a_browser_that_fails_is_named_with_its_last_word(tmp_path, script, said):
-    with pytest.raises(PdfError, match=f"bad {said}"):
+    with pytest.raises(ConfigError, match=f"bad {said}"):
         printed(str(program(tmp_path / "bad", script)), tmp_path / "page.html")
 
 
 def test_a_browser_that_hangs_is_stopped_and_a_folder_cannot_be_started(tmp_path, monkeypatch):
     monkeypatch.setattr(pdf, "PATIENCE", 0.2)
 
-    with pytest.raises(PdfError, match=r"must print within 0\.2 s"):
+    with pytest.raises(ConfigError, match=r"must print within 0\.2 s"):
         printed(str(program(tmp_path / "slow", "exec sleep 20")), tmp_path / "page.html")
-    with pytest.raises(PdfError, match="cannot be started"):
+    with pytest.raises(ConfigError, match="cannot be started"):
         printed(str(tmp_path), tmp_path / "page.html")
 
 
@@ -92,7 +93,7 @@ def test_a_book_with_warnings_is_not_printed_and_an_older_pdf_stays(tmp_path, mo
     output = tmp_path / "book.pdf"
     output.write_bytes(b"older")
 
-    with pytest.raises(PdfError, match="must build without warnings"):
+    with pytest.raises(ConfigError, match="must build without warnings"):
         make(output)
 
     assert output.read_bytes() == b"older"

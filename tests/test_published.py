@@ -7,23 +7,10 @@ import pytest
 
 from psannlm.config.schema import ConfigError
 from psannlm.model.bases import build
-from psannlm.publish.published import (
-    IMPOSSIBLE,
-    NOTHING,
-    PATH,
-    POSSIBLE,
-    Conditions,
-    Figure,
-    cost_of_pass,
-    fingerprint,
-    gaps,
-    held_mib,
-    judge,
-    load,
-    network,
-)
+from psannlm.publish import published as figures
+from psannlm.publish.published import IMPOSSIBLE, NOTHING, POSSIBLE, Conditions, Figure, judge, load
 
-TEXT = PATH.read_text(encoding="utf-8")
+TEXT = figures.PATH.read_text(encoding="utf-8")
 FIGURES = {figure.id: figure for figure in load().figures}
 
 
@@ -59,7 +46,7 @@ def test_every_digit_of_every_figure_is_held_by_its_hash():
 
                 changed = figure.model_copy(update={"published": text})
 
-                assert fingerprint(changed) != figure.sha256, f"{figure.id}: {text}"
+                assert figures.fingerprint(changed) != figure.sha256, f"{figure.id}: {text}"
 
 
 FIGURE = "book/published.yaml: figure checkpoint-allocated was altered, its sha256 differs"
@@ -201,7 +188,7 @@ def test_the_small_network_fits_the_published_memory():
 
 
 def test_two_names_of_one_network_cannot_differ_by_more_than_noise():
-    found = list(gaps(load()))
+    found = list(figures.gaps(load()))
 
     assert [one.verdict for one in found] == [NOTHING] * 3
     assert f"{614749.6 / 612637.03 - 1:+.2%}" in found[0].because
@@ -210,9 +197,9 @@ def test_two_names_of_one_network_cannot_differ_by_more_than_noise():
 
 def test_bases_of_other_shapes_may_differ():
     published = load()
-    figures = (published.figures[0], with_used("throughput-waveresnet-131072", d_mlp=2048))
+    pair = (published.figures[0], with_used("throughput-waveresnet-131072", d_mlp=2048))
 
-    assert not list(gaps(published.model_copy(update={"figures": figures})))
+    assert not list(figures.gaps(published.model_copy(update={"figures": pair})))
 
 
 def test_a_figure_without_a_known_device_is_refused():
@@ -231,13 +218,13 @@ TINY = Conditions(
 @pytest.mark.parametrize("base", ["respsann", "waveresnet"])
 def test_parameters_are_those_of_a_network_that_is_built(base):
     conditions = TINY.model_copy(update={"base": base})
-    built = build(network(conditions), seed=0)
+    built = build(figures.network(conditions), seed=0)
 
-    cost, tokens = cost_of_pass(conditions)
+    cost, tokens = figures.cost_of_pass(conditions)
 
     assert cost.n_parameters == sum(p.numel() for p in built.parameters())
     assert tokens == 16
 
 
 def test_a_weight_its_gradient_and_two_moments_are_sixteen_bytes():
-    assert held_mib(2**20) == 16.0
+    assert figures.held_mib(2**20) == 16.0

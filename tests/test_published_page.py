@@ -11,16 +11,9 @@ import pytest
 from psannlm.evidence.runs import Evidence, Run
 from psannlm.evidence.runs import load as load_run
 from psannlm.pages.peer.tables import PROTOCOL
+from psannlm.publish import published_page
 from psannlm.publish.published import Conditions, Figure, load
-from psannlm.publish.published_page import (
-    NO_GPU,
-    NO_MEASURE,
-    UNMEASURED,
-    conditions,
-    fair,
-    page,
-    same_protocol,
-)
+from psannlm.publish.published_page import NO_GPU, UNMEASURED, fair, page, same_protocol
 from tests.forging import forge
 from tests.synthetic import start_manifest, throughput_config, throughput_run
 from tests.synthetic_memory import memory_run
@@ -71,7 +64,7 @@ WAVE = {"check": "GPU-04", "base": "waveresnet", "measure": "max_allocated_mib",
 @pytest.mark.parametrize(
     ("name", "row", "said"),
     [
-        ("ddp-parity", {}, NO_MEASURE),
+        ("ddp-parity", {}, published_page.NO_MEASURE),
         (LARGE, {"measure": "loss"}, UNMEASURED),
         ("checkpoint-allocated", WAVE, NO_GPU),
         ("checkpoint-allocated", WAVE | {"status": "failed", "reason": "full"}, "full"),
@@ -229,8 +222,8 @@ def test_a_run_elsewhere_than_on_a_gpu_is_said_to_be_that_and_one_that_failed_is
 def test_conditions_are_words_and_numbers_with_separators():
     known = Conditions(base="respsann", batch_tokens=131072, d_model=512, grad_checkpoint=True)
 
-    assert conditions(known) == (
+    assert published_page.conditions(known) == (
         "respsann, batch tokens 131,072, d_model 512, gradient checkpointing on"
     )
-    assert conditions(Conditions()) == ""
+    assert published_page.conditions(Conditions()) == ""
     assert load().figures[0].title == "Throughput of respsann at 131,072 batch tokens"

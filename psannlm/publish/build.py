@@ -47,19 +47,18 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
         A warning for every run that is refused, by name, and for every claim that does not hold.
     """
     runs = list(checked_runs(reports))
-    sound = [run for run in runs if isinstance(run, Evidence)]
     claimed, problems = claims.checked(runs, claims.claims_about(reports))
     best = best_runs(runs)
     texts: dict[str, str | bytes] = {
         TOC: contents(),
-        "published.md": published_page.page(sound),
+        "published.md": published_page.page(runs),
         "sine.md": f"{sine_figure().html}\n",
     }
     for page in pages().values():
         texts |= {**_page(page, best.get(page.name)), **page.pieces()}
     texts |= history.files(runs) | landing.files(runs, claimed)
     made = {n: text.encode() if isinstance(text, str) else text for n, text in texts.items()}
-    made |= downloads.staged(sound, made)
+    made |= downloads.staged(runs, made)
     wanted = {target / name: content for name, content in made.items()}
     wanted[target.parent / landing.DATA.file] = made[landing.DATA.file]
     for path, content in wanted.items():
@@ -169,14 +168,10 @@ def constants() -> dict[str, str]:
 def contents() -> str:
     """The table of contents of the book, the measured pages before the first staged page."""
     toc = yaml.safe_load((ROOT / "book" / TOC).read_text(encoding="utf-8"))
-    staged = next(
-        part["chapters"]
-        for part in toc["parts"]
-        if any(chapter["file"].startswith("results/") for chapter in part["chapters"])
-    )
+    parts = (part["chapters"] for part in toc["parts"])
+    staged = next(chapters for chapters in parts if "results/" in chapters[0]["file"])
     staged[:0] = [{"file": f"results/{name}"} for name in pages()]
-    text: str = yaml.safe_dump(toc, sort_keys=False)
-    return text
+    return str(yaml.safe_dump(toc, sort_keys=False))
 
 
 def sine_figure() -> Figure:

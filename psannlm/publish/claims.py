@@ -27,12 +27,11 @@ PlanId = Literal[
     "GPU-01", "GPU-02", "GPU-03", "GPU-04", "GPU-05", "GPU-06", "GPU-07", "GPU-08",
 ]  # fmt: skip
 PLAN: tuple[PlanId, ...] = get_args(PlanId)  # what the benchmark plan asks for
+# How a number is written, by name: a digit in a format would be one that no evidence holds.
 FORMATS = {
     "whole": ",.0f", "short": "g", "tenths": ".1f", "hundredths": ".2f", "thousandths": ".3f",
     "signed": "+.3f", "percent": ".0%",
 }  # fmt: skip
-"""How a number is written, by name: a digit in a format would be one that no evidence holds."""
-
 PLACE = re.compile(r"\{(?:(\w+)=)?(\w+)(?::(\w+))?\}")
 ENDS = ("least", "most")
 EQUALITY = re.compile(r"[a-z_]\w* == ('[^']*'|\d+(\.\d+)?)")
@@ -111,9 +110,8 @@ class ClaimChecker:
 
     def __init__(self, runs: Sequence[Evidence | Refused]) -> None:
         """Choose among all runs; one restricted by `only` answers for nothing that it left out."""
-        self._runs = [
-            run for run in complete_runs(runs) if not run.manifest["parameters"].get("only")
-        ]
+        complete = complete_runs(runs)
+        self._runs = [run for run in complete if not run.manifest["parameters"].get("only")]
 
     def read(self, text: str) -> tuple[list[CheckedClaim], list[str]]:
         """The claims of a file, each checked, and everything that is wrong with the file."""
@@ -197,10 +195,8 @@ def parsed(text: str) -> tuple[list[Claim], list[str]]:
             found.append(Claim.model_validate(entry))
         except ValidationError as error:
             name = entry.get("claim") if isinstance(entry, dict) else None
-            said = "; ".join(
-                f"{'.'.join(map(str, one['loc'])) or 'entry'}: {one['msg']}"
-                for one in error.errors()
-            )
+            found_at = ((".".join(map(str, one["loc"])), one["msg"]) for one in error.errors())
+            said = "; ".join(f"{place or 'entry'}: {message}" for place, message in found_at)
             wrong.append(f"claim {name if isinstance(name, str) else f'number {number}'}: {said}")
     return found, wrong
 
@@ -224,15 +220,11 @@ def _unsatisfied(claim: Claim, rows: Sequence[Row], table: pd.DataFrame) -> Iter
     used = [name for name in table.columns if re.search(rf"\b{name}\b", claim.condition)]
     for row in rows:
         if row.number not in good:
-            found = table.loc[row.number]
-            said = ", ".join(
-                f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value!r}"
-                for name, value in ((name, found[name]) for name in used)
-            )
-            yield (
-                f"{row.run.name}, {row.file}, row {row.number}: {said} does not satisfy "
-                f"{claim.condition!r}"
-            )
+            found = [table.loc[row.number][name] for name in used]
+            values = (f"{v:.6g}" if isinstance(v, float) else repr(v) for v in found)
+            said = ", ".join(map(" ".join, zip(used, values, strict=True)))
+            where = f"{row.run.name}, {row.file}, row {row.number}"
+            yield f"{where}: {said} does not satisfy {claim.condition!r}"
 
 
 def filled(sentence: str, table: pd.DataFrame) -> str:
@@ -273,15 +265,12 @@ def _place(name: str | None, column: str, form: str | None, table: pd.DataFrame)
     """The value of a column; if others name the rows, every row's: `one 1.53, two 1.26`."""
     if name is None:
         return _written(column, form, table)
-    for wanted in (name, column):
-        if wanted not in table.columns:
-            raise ValueError(f"{{{wanted}}} names no column")
+    if unknown := [wanted for wanted in (name, column) if wanted not in table.columns]:
+        raise ValueError(f"{{{unknown[0]}}} names no column")
     if table[name].duplicated().any():
         raise ValueError(f"{{{name}={column}}} names several rows alike; select fewer rows")
-    return ", ".join(
-        f"{_written(name, None, row)} {_written(column, form, row)}"
-        for row in (table.iloc[[at]] for at in range(len(table)))
-    )
+    rows = (table.iloc[[at]] for at in range(len(table)))
+    return ", ".join(f"{_written(name, None, r)} {_written(column, form, r)}" for r in rows)
 
 
 def _written(name: str, form: str | None, table: pd.DataFrame) -> str:
@@ -335,9 +324,8 @@ def unmeasured(sentence: str) -> Iterator[str]:
 
 def claims_page(claims: Sequence[CheckedClaim]) -> str:
     """The page, as Markdown."""
-    if not claims:
-        return f"{HEAD}\nNothing is claimed of the runs that are shown here.\n"
-    return "\n".join([HEAD, *(_entry(held) for held in claims)])
+    nothing = "Nothing is claimed of the runs that are shown here.\n"
+    return "\n".join([HEAD, *(map(_entry, claims) if claims else [nothing])])
 
 
 def _entry(held: CheckedClaim) -> str:
@@ -349,11 +337,8 @@ def _entry(held: CheckedClaim) -> str:
     lines += [f"  `{problem}`\n" for problem in held.problems]
     if rows:
         links = [f"[{row.file}, row {row.number}](#{row.label})" for row in rows]
-        said = ", ".join(links)
-        if len(rows) > MOST_LINKS:
-            said = f"{len(rows)} rows, {links[0]} to {links[-1]}"
-        run = rows[0].run
-        lines.append(
-            f"  <small>`{claim.condition}`; {said}; {machine(run)}, {started(run)[:10]}.</small>"
-        )
+        ends = f"{len(rows)} rows, {links[0]} to {links[-1]}"
+        facts = [f"`{claim.condition}`", ends if len(rows) > MOST_LINKS else ", ".join(links)]
+        facts.append(f"{machine(rows[0].run)}, {started(rows[0].run)[:10]}.")
+        lines.append(f"  <small>{'; '.join(facts)}</small>")
     return "\n".join([*lines, ""])

@@ -6,17 +6,16 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
-from psannlm.evidence.runs import MANIFEST, Evidence
+from psannlm.evidence.runs import MANIFEST, Evidence, Refused
 from psannlm.evidence.table import DEVICE, REASON, STARTED_AT, Column, Table
 from psannlm.evidence.text import UNKNOWN, sortable
 from psannlm.pages.registry import pages
@@ -81,8 +80,7 @@ SOURCE = ROOT / "CITATION.cff"
 SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"})
 
 
-@dataclass(frozen=True)
-class Citation:
+class Citation(NamedTuple):
     """What a citation needs to name; the date is that of the version, as 2026-01-31."""
 
     title: str
@@ -133,8 +131,7 @@ def citation(path: Path = SOURCE) -> Citation:
         ) from None
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Files that hold the same kind of thing: one, or all that a pattern names."""
 
     name: str  # the path, or the pattern and how many files it names
@@ -193,15 +190,14 @@ def groups(files: Mapping[str, bytes]) -> list[Group]:
 
 
 def _group(pattern: str, files: Mapping[str, bytes]) -> Group:
-    table = described(next(iter(files)))
+    table = described(next(iter(files))) or Table(pattern, UNKNOWN, ())
     read = [names_and_rows(path, content.decode()) for path, content in files.items()]
     names = dict.fromkeys(name for found, _ in read for name in found)
-    known = {column.name: column for column in table.columns} if table else {}
+    known = {column.name: column for column in table.columns}
     columns = [known.get(name, Column(name, UNKNOWN)) for name in names]
-    is_one = len(files) == 1
-    name = pattern if is_one else f"{pattern}, {len(files)} files"
-    holds = table.text if table else UNKNOWN
-    return Group(name, files, holds, columns, read[0][1] if is_one else None)
+    if len(files) == 1:
+        return Group(pattern, files, table.text, columns, read[0][1])
+    return Group(f"{pattern}, {len(files)} files", files, table.text, columns, None)
 
 
 def names_and_rows(file: str, text: str) -> tuple[list[str], int | None]:
@@ -271,7 +267,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def staged(runs: Sequence[Evidence], beside: Mapping[str, bytes]) -> dict[str, bytes]:
+def staged(runs: Sequence[Evidence | Refused], beside: Mapping[str, bytes]) -> dict[str, bytes]:
     """The page and the zip of the best runs, by path below results/; what is beside is linked."""
     best = run_facts.best_runs(runs)
     files = data_files(best, beside)
@@ -322,6 +318,5 @@ def _dictionary(mine: Sequence[Group]) -> str:
 
 def size(n_bytes: int) -> str:
     """A number of bytes as people say it, in KiB or MiB, on one line."""
-    kib = n_bytes / 2**10
-    said = f"{kib:.1f} KiB" if kib < 1000 else f"{kib / 2**10:.1f} MiB"
-    return said.replace(" ", "\N{NO-BREAK SPACE}")
+    kib, space = n_bytes / 2**10, "\N{NO-BREAK SPACE}"
+    return f"{kib:.1f}{space}KiB" if kib < 1000 else f"{kib / 2**10:.1f}{space}MiB"

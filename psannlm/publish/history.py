@@ -76,10 +76,11 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
     """The page as Markdown."""
     names = ("runs", *pages(), "regressions")
     links = [f"{{download}}`{name}.csv <{FOLDER}/{name}.csv>`" for name in names]
-    compared = regressions.regressions(runs)
+    refused, complete = sum(isinstance(run, Refused) for run in runs), len(complete_runs(runs))
     parts = [
         QUESTION,
-        counted(runs),
+        f"**{len(runs)} runs**: {complete} complete, {refused} refused, "
+        f"{len(runs) - complete - refused} that failed or were interrupted.",
         "## Runs",
         all_runs(run_facts.runs_table(runs)),
         "## Best numbers",
@@ -90,8 +91,7 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
         trend(trends.trends(runs)),
         "## Regressions",
         REGRESSIONS,
-        regressions.summary(compared),
-        regressed(compared),
+        regressed(regressions.regressions(runs)),
         "## Files",
         FILES.format(links=", ".join(links)),
         READING,
@@ -119,8 +119,8 @@ def history(name: str, runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
     for run in complete_runs(runs, name):
         frame = table_of(run, file).astype(object)
         known = {column.name: column.value(run) for column in COMMON if column.value}
-        known["row"] = frame.index
-        frames.append(frame.assign(**known).reindex(columns=columns).astype(object))
+        frame = frame.assign(**known, row=frame.index)
+        frames.append(frame.reindex(columns=columns).astype(object))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
@@ -159,15 +159,6 @@ def _best(numbers: Sequence[Number]) -> dict[str, object]:
     }
 
 
-def counted(runs: Sequence[Evidence | Refused]) -> str:
-    """How many runs there are, and how many of them are used, in one sentence."""
-    refused, complete = sum(isinstance(run, Refused) for run in runs), len(complete_runs(runs))
-    return (
-        f"**{len(runs)} runs**: {complete} complete, {refused} refused, "
-        f"{len(runs) - complete - refused} that failed or were interrupted."
-    )
-
-
 def all_runs(table: pd.DataFrame) -> str:
     """HTML of the table of runs."""
     none = "no run yet, `make report` makes the first"
@@ -181,10 +172,11 @@ def best(table: pd.DataFrame) -> str:
 
 
 def regressed(compared: pd.DataFrame) -> str:
-    """HTML of the table of regressions."""
+    """How many numbers changed, and HTML of the table of regressions."""
     caption = "The newest run of each page against the one before it, what changed first"
     none = "there is nothing to compare yet"
-    return sortable(regressions.shown(compared), caption, none=none, filters=FILTERS)
+    table = sortable(regressions.shown(compared), caption, none=none, filters=FILTERS)
+    return f"{regressions.summary(compared)}\n\n{table}"
 
 
 def trend(found: Sequence[trends.Trend], base: str = "") -> str:

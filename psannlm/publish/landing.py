@@ -81,11 +81,9 @@ def files(
 
 def refused(runs: Sequence[Evidence | Refused]) -> str:
     """A warning that names every refused run and the reason; nothing where there is none."""
-    reasons = [f"- `{run.reason}`" for run in runs if isinstance(run, Refused)]
-    if not reasons:
-        return ""
-    said = "\n".join(reasons)
-    return f"```{{warning}}\nEvidence that is refused, and used nowhere:\n\n{said}\n```\n\n"
+    said = "\n".join(f"- `{run.reason}`" for run in runs if isinstance(run, Refused))
+    warning = f"```{{warning}}\nEvidence that is refused, and used nowhere:\n\n{said}\n```\n\n"
+    return warning if said else ""
 
 
 def answers(found: Headlines, runs: Sequence[Evidence | Refused] = ()) -> str:
@@ -208,18 +206,14 @@ def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
 
 def location(row: Row, best: Mapping[str, Evidence]) -> str:
     """Where the file of a row lies in the book, below results/."""
-    folder = "" if _is_shown(row, best) else f"{row.run.folder.name}/"
+    folder = "" if row.run == best.get(row.page) else f"{row.run.folder.name}/"
     return f"data/{row.page}/{folder}{row.file}"
 
 
 def files_beside(rows: Iterable[Row], best: Mapping[str, Evidence]) -> dict[str, bytes]:
     """Files of runs that are not shown, but that a claim stands on, by their place in the book."""
-    places = {location(row, best): row for row in rows if not _is_shown(row, best)}
+    places = {location(row, best): row for row in rows if row.run != best.get(row.page)}
     return {place: (row.run.folder / row.file).read_bytes() for place, row in places.items()}
-
-
-def _is_shown(row: Row, best: Mapping[str, Evidence]) -> bool:
-    return row.page in best and best[row.page].folder == row.run.folder
 
 
 def _entry(row: Row) -> str:
@@ -323,12 +317,9 @@ def refresh_readme() -> None:
 def findings(runs: Sequence[Evidence | Refused]) -> str:
     """A row a page: its question, and the answer of its best run; then machine and dates."""
     found = {name: numbers for name, numbers in headlines(runs).items() if numbers}
+    asked = [pages()[name] for name in pages() if name in found]
     lines = ["| question | found |", "|---|---|"]
-    lines += [
-        f"| {page.question} | {page.summary(found[name])} |"
-        for name, page in pages().items()
-        if name in found
-    ]
+    lines += [f"| {page.question} | {page.summary(found[page.name])} |" for page in asked]
     where = measured_on([numbers[0].run for numbers in found.values()])
     caption = "Speed of every base, from the committed run"
     return "\n".join([*lines, "", where, "", f"![{caption}](book/{FIGURE.name})", ""])

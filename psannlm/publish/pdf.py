@@ -24,15 +24,11 @@ FLAGS = (
 )  # fmt: skip
 
 
-class PdfError(ConfigError):
-    """A PDF that cannot be made; says why, and what to do."""
-
-
 def make(output: Path = OUTPUT) -> Path:
-    """Build the book as one page and print it; returns its path, PdfError says what is missing."""
+    """Build the book as one page and print it; ConfigError says what is missing."""
     browser = find_browser()
     if not runner.build_book("singlehtml"):
-        raise PdfError(
+        raise ConfigError(
             "the book must build without warnings before it is printed; they stand above: "
             "mend them and print again"
         )
@@ -42,16 +38,15 @@ def make(output: Path = OUTPUT) -> Path:
 
 
 def find_browser() -> str:
-    """The browser that prints: `$CHROMIUM`, or the first that is installed; PdfError if none is."""
+    """The browser that prints: `$CHROMIUM`, or the first that is installed; else ConfigError."""
     named = os.environ.get("CHROMIUM")
     for name in (named,) if named else BROWSERS:
         if found := shutil.which(name):
             return found
     if named:
-        raise PdfError(
-            f"CHROMIUM must name a program that runs, got {named!r}; correct or unset it"
-        )
-    raise PdfError(
+        said = f"CHROMIUM must name a program that runs, got {named!r}; correct or unset it"
+        raise ConfigError(said)
+    raise ConfigError(
         f"a PDF needs Chromium or Chrome, none of {', '.join(BROWSERS)} is on the path; install "
         "one, or name its program in CHROMIUM"
     )
@@ -61,7 +56,7 @@ def printed(browser: str, page: Path) -> bytes:
     """The PDF of a page, as its print style has it.
 
     Raises:
-        PdfError: The browser cannot be started, takes too long, or leaves no PDF.
+        ConfigError: The browser cannot be started, takes too long, or leaves no PDF.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         made = Path(folder) / "book.pdf"
@@ -71,16 +66,15 @@ def printed(browser: str, page: Path) -> bytes:
                 [browser, *FLAGS, *own], capture_output=True, text=True, timeout=PATIENCE
             )
         except OSError as error:
-            raise PdfError(
-                f"{browser} cannot be started: {error.strerror}; name another in CHROMIUM"
-            ) from None
+            said = f"{browser} cannot be started: {error.strerror}; name another in CHROMIUM"
+            raise ConfigError(said) from None
         except subprocess.TimeoutExpired:
-            raise PdfError(
+            raise ConfigError(
                 f"{browser} must print within {PATIENCE} s and did not; try again with less load"
             ) from None
         if done.returncode or not made.is_file():
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise PdfError(
+            raise ConfigError(
                 f"{browser} must print a PDF, it ended with {done.returncode}: {last}; "
                 "name another in CHROMIUM"
             )

@@ -206,16 +206,14 @@ def _speed(figure: Figure) -> Judgement:
 
 def _batch(figure: Figure) -> Judgement:
     used = figure.used
-    batch, length, steps = used.batch or 0, used.context_length or 0, used.steps or 0
-    step, window = batch * length, batch * length * steps
-    sentence = (
-        f"A batch of {batch} sequences of {length} tokens has {step:,} tokens; {steps} steps of it "
-        f"have {window:,}."
+    step, steps = (used.batch or 0) * (used.context_length or 0), used.steps or 0
+    what = "the tokens of the whole timed window" if figure.value == step * steps else "neither"
+    instead = f" {figure.printed} are {what}, not of a step." if figure.value != step else ""
+    return _possible(
+        figure.value == step,
+        f"A batch of {used.batch} sequences of {used.context_length} tokens has {step:,} tokens; "
+        f"{steps} steps of it have {step * steps:,}.{instead}",
     )
-    if figure.value == step:
-        return Judgement(POSSIBLE, sentence)
-    what = "the tokens of the whole timed window" if figure.value == window else "neither"
-    return Judgement(IMPOSSIBLE, f"{sentence} {figure.printed} are {what}, not of a step.")
 
 
 def _held(figure: Figure) -> Judgement:
@@ -323,17 +321,10 @@ def _label(figure: Figure) -> Judgement:
 
 
 ARITHMETIC: Mapping[str, Callable[[Figure], Judgement]] = {
-    "speed": _speed,
-    "batch": _batch,
-    "held": _held,
-    "time": _time,
-    "precision": _precision,
-    "averaged": _averaged,
-    "sample": _sample,
-    "flag": _flag,
-    "machines": _machines,
+    "speed": _speed, "batch": _batch, "held": _held, "time": _time, "precision": _precision,
+    "averaged": _averaged, "sample": _sample, "flag": _flag, "machines": _machines,
     "label": _label,
-}
+}  # fmt: skip
 
 
 def judge(figure: Figure) -> Judgement:

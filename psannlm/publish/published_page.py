@@ -1,13 +1,13 @@
 """The page of published figures: each beside ours, with what arithmetic says of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from psannlm.evidence.rows import Row
-from psannlm.evidence.runs import Evidence
+from psannlm.evidence.runs import Evidence, Refused
 from psannlm.evidence.text import UNKNOWN, interval, sortable
 from psannlm.pages.registry import pages
 from psannlm.publish import published as figures
@@ -17,12 +17,10 @@ from psannlm.publish.run_facts import best_runs
 UNMEASURED = "not measured yet"
 NO_GPU = "no GPU evidence yet"
 NO_MEASURE = "not part of what we repeat"
+# Columns by which the table is known that repeats the original's own protocol.
 PROTOCOL = {"side", "check", "measure", "value"}
-"""Columns by which the table is known that repeats the original's own protocol."""
-
+# Sides of the repeated protocol, and what people call them.
 OF_OURS = {"ours": "ours", "published": "the published package, measured here"}
-"""Sides of the repeated protocol, and what people call them."""
-
 TWO_BASES = """(published-two-bases)=
 ## respsann against waveresnet
 
@@ -47,8 +45,7 @@ the figure.
 """
 
 
-@dataclass(frozen=True)
-class Ours:
+class Ours(NamedTuple):
     """One number of ours beside a figure, or what there is instead."""
 
     about: str  # what the number is of; may be empty
@@ -70,8 +67,7 @@ class Ours:
         return f"{said} ({self.link})" if self.link else said
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A figure, what arithmetic says of it, and ours under the same and under a fair protocol."""
 
     figure: Figure
@@ -80,7 +76,7 @@ class Entry:
     fair: Sequence[Ours]
 
 
-def page(runs: Sequence[Evidence]) -> str:
+def page(runs: Sequence[Evidence | Refused]) -> str:
     """The page, in Markdown, of the best of all sound runs; ConfigError if a figure was altered."""
     published, best = figures.load(), best_runs(runs)
     entries = [
@@ -111,35 +107,31 @@ def page(runs: Sequence[Evidence]) -> str:
 
 def answer(entries: Sequence[Entry]) -> str:
     """How many figures stand as stated, and which do not, in Markdown."""
-    judged = {
-        verdict: [entry for entry in entries if entry.judgement.verdict == verdict]
-        for verdict in (POSSIBLE, IMPOSSIBLE, NOTHING)
-    }
+    counts = Counter(entry.judgement.verdict for entry in entries)
     on_gpu = sum(any(one.on_gpu for one in (*entry.same, *entry.fair)) for entry in entries)
     beside = f"{on_gpu} of them have" if on_gpu else "None has"
     lines = [
-        f"**What was found.** Of {len(entries)} published figures {len(judged[POSSIBLE])} stand as "
-        f"stated, as far as arithmetic can tell; {len(judged[IMPOSSIBLE])} are impossible as "
-        f"stated, and {len(judged[NOTHING])} say nothing about what they are named for. {beside} "
+        f"**What was found.** Of {len(entries)} published figures {counts[POSSIBLE]} stand as "
+        f"stated, as far as arithmetic can tell; {counts[IMPOSSIBLE]} are impossible as "
+        f"stated, and {counts[NOTHING]} say nothing about what they are named for. {beside} "
         "GPU evidence of ours beside it.",
         "",
     ]
     for verdict in (IMPOSSIBLE, NOTHING):
-        named = (entry.figure for entry in judged[verdict])
+        named = (one.figure for one in entries if one.judgement.verdict == verdict)
         links = (f"[{one.title}](#published-{one.id}), {one.printed}" for one in named)
         lines.append(f"- {verdict.capitalize()}: {'; '.join(links) or 'none'}.")
-    speeds = [one.figure for one in entries if one.figure.kind == "speed"]
-    forward = [figure for figure in speeds if figure.used.work == "forward"]
+    work = [one.figure.used.work for one in entries if one.figure.kind == "speed"]
     lines.append(
-        f"- {len(forward)} of {len(speeds)} figures of throughput are of a forward pass alone, in "
-        "float32, of one network [under two names](#published-two-bases)."
+        f"- {work.count('forward')} of {len(work)} figures of throughput are of a forward pass "
+        "alone, in float32, of one network [under two names](#published-two-bases)."
     )
     return "\n".join(lines)
 
 
 def _beside(entries: Sequence[Entry]) -> pd.DataFrame:
     """A row a figure that something can stand beside; of several numbers the first."""
-    rows = [
+    return pd.DataFrame(
         {
             "figure": entry.figure.title,
             "published": entry.figure.printed,
@@ -151,8 +143,7 @@ def _beside(entries: Sequence[Entry]) -> pd.DataFrame:
         }
         for entry in entries
         if entry.fair
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def _section(entry: Entry) -> str:
@@ -202,7 +193,10 @@ def same_protocol(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:
     asked = figure.protocol.check, figure.protocol.measure
     rows = [
         row
-        for row in _protocol_rows(best)
+        for name, run in best.items()
+        for table in pages()[name].tables
+        if set(table.names) >= PROTOCOL and table.file in run.manifest["artifacts"]
+        for row in pages()[name].rows(run, file=table.file)
         if (row.values["check"], row.values["measure"]) == asked
         and figure.base in ("", row.values["base"])
     ]
@@ -212,14 +206,6 @@ def same_protocol(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:
         for row in _nearest([row for row in rows if row.values["side"] == side], figure)
     ]
     return found or [Ours("", UNMEASURED)]
-
-
-def _protocol_rows(best: Mapping[str, Evidence]) -> Iterator[Row]:
-    """Rows of the table that repeats the original's own protocol, if a run has one."""
-    for name, run in best.items():
-        for table in pages()[name].tables:
-            if set(table.names) >= PROTOCOL and table.file in run.manifest["artifacts"]:
-                yield from pages()[name].rows(run, file=table.file)
 
 
 def fair(figure: Figure, best: Mapping[str, Evidence]) -> list[Ours]:

@@ -4,7 +4,7 @@ Only what was measured alike is compared: the same machine model, torch, threads
 text. What a difference must exceed is known before: the noise floor that the runs state.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -13,7 +13,7 @@ import pandas as pd
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused
-from psannlm.evidence.table import Column, Compare, Table
+from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import UNKNOWN, number
 from psannlm.publish import run_facts
 from psannlm.publish.run_facts import RUNS, machine, page, preset
@@ -104,8 +104,7 @@ def pairs(complete: Sequence[Evidence]) -> Iterator[tuple[Evidence, Evidence]]:
             mine = [run for run in group if machine(run) == name]
             earlier = group[: group.index(mine[-1])]
             before = mine[:-1] or earlier
-            if before:
-                yield mine[-1], before[-1]
+            yield from ((mine[-1], run) for run in before[-1:])
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -147,10 +146,8 @@ def summary(table: pd.DataFrame) -> str:
     counts = table["verdict"].value_counts()
     compared = len(table) - int(counts.get("not comparable", 0))
     if not compared:
-        return (
-            "**No row could be compared**: every pair of runs differs in what was asked or in "
-            "what it ran on. What differs is named below."
-        )
+        why = "every pair of runs differs in what was asked or in what it ran on"
+        return f"**No row could be compared**: {why}. What differs is named below."
     return (
         f"Of {compared:,} compared numbers **{counts.get('regressed', 0)} regressed** and "
         f"{counts.get('improved', 0)} improved; the others stayed within their bounds. "
@@ -165,9 +162,18 @@ def judge(now: Number, then: Number | None, machine_floor: float | None) -> Judg
     """
     if then is None:
         return _incomparable("the run before has no such row")
-    if now.column.compare == "check" or now.value is None or then.value is None:
+    rule = now.column.compare
+    if rule == "check" or now.value is None or then.value is None:
         return _by_status(now, then)
-    return RULES[now.column.compare](now, then, machine_floor)
+    if rule == "counted":  # the same code repeats it to the digit, or nearly so
+        said = f"{SMALLEST_EFFECT:.0%}; repeated alike, it has no interval"
+        changed = abs(_change(now, then)) > SMALLEST_EFFECT
+        return _judged(now, then, changed, said, "unchanged")
+    if rule == "interval":
+        if now.low is None or then.low is None:
+            return _incomparable("there is no interval")
+        return _judged(now, then, are_disjoint(now, then), "disjoint intervals")
+    return _beyond_noise(now, then, machine_floor)
 
 
 def _incomparable(reason: str) -> Judged:
@@ -189,49 +195,27 @@ def _by_status(now: Number, then: Number) -> Judged:
 
 
 def _beyond_noise(now: Number, then: Number, machine_floor: float | None) -> Judged:
-    """Disjoint intervals, and a change above both noise floors and the smallest effect."""
-    floors = [floor for floor in (now.floor, then.floor) if floor is not None]
+    """A change above the noise floors and the smallest effect, and of repeats disjoint intervals.
+
+    Single runs have no interval: the machine's noise floor alone bounds them.
+    """
+    is_single = now.column.compare == "single"
+    floors = [one.floor for one in (now, then) if one.floor is not None and not is_single]
     whose = "noise floor"
     if not floors and machine_floor is not None:
         floors, whose = [machine_floor], "noise floor of this machine"
     if not floors:
         return _incomparable("no noise floor is known of this machine")
+    bound = max(*floors, SMALLEST_EFFECT)
+    said = f"{bound:.1%} ({whose})"
+    if is_single:
+        changed = abs(_change(now, then)) > bound
+        return _judged(now, then, changed, f"{said}; single runs, no interval")
     n = min(now.n, then.n)
     if n < FEWEST_REPEATS:
         return _incomparable(f"a verdict needs {FEWEST_REPEATS} processes, these are {n}")
-    bound = max(*floors, SMALLEST_EFFECT)
     changed = are_disjoint(now, then) and abs(_change(now, then)) > bound
-    return _judged(now, then, changed, f"{bound:.1%} ({whose}) and disjoint intervals")
-
-
-def _single(now: Number, then: Number, machine_floor: float | None) -> Judged:
-    """Single runs have no interval: the machine's noise floor alone bounds them."""
-    if machine_floor is None:
-        return _incomparable("no noise floor is known of this machine")
-    bound = max(machine_floor, SMALLEST_EFFECT)
-    said = f"{bound:.1%} (noise floor of this machine); single runs, no interval"
-    return _judged(now, then, abs(_change(now, then)) > bound, said)
-
-
-def _counted(now: Number, then: Number, machine_floor: float | None) -> Judged:
-    """What the same code would repeat to the digit, or nearly so: a fixed share bounds it."""
-    said = f"{SMALLEST_EFFECT:.0%}; repeated alike, it has no interval"
-    return _judged(now, then, abs(_change(now, then)) > SMALLEST_EFFECT, said, "unchanged")
-
-
-def _interval(now: Number, then: Number, machine_floor: float | None) -> Judged:
-    """Disjoint intervals over trainings."""
-    if now.low is None or then.low is None:
-        return _incomparable("there is no interval")
-    return _judged(now, then, are_disjoint(now, then), "disjoint intervals")
-
-
-RULES: Mapping[Compare | None, Callable[[Number, Number, float | None], Judged]] = {
-    "noise": _beyond_noise,
-    "single": _single,
-    "counted": _counted,
-    "interval": _interval,
-}
+    return _judged(now, then, changed, f"{said} and disjoint intervals")
 
 
 def are_disjoint(now: Number, then: Number) -> bool:

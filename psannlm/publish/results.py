@@ -72,8 +72,7 @@ class Results:
 
     def regressions(self) -> Markdown:
         """How many numbers changed, and the table of them."""
-        rows = self._rows(regressions.regressions(self.runs))
-        return Markdown(f"{regressions.summary(rows)}\n\n{history.regressed(rows)}")
+        return Markdown(history.regressed(self._rows(regressions.regressions(self.runs))))
 
     def _has(self, run: Evidence) -> bool:
         facts = {"page": run_facts.page(run), "base": run_facts.bases_of(run)}
@@ -95,10 +94,8 @@ def results(config: ResultsConfig) -> Results:
     folder = Path(config.reports) if config.reports else REPORTS
     problems = []
     if config.reports and not folder.is_dir():
-        problems.append(
-            f"reports: no such folder {config.reports!r}; name one that holds run folders, "
-            "or leave it empty for the project's own"
-        )
+        way_out = "name one that holds run folders, or leave it empty for the project's own"
+        problems.append(f"reports: no such folder {config.reports!r}; {way_out}")
     runs = list(checked_runs(folder))
     sound = [run for run in runs if isinstance(run, Evidence)]
     known = {

@@ -50,11 +50,10 @@ def text_of(run: Evidence) -> str | None:
 
 def bases_of(run: Evidence) -> tuple[str, ...]:
     """The bases, or arms, of a run: those in its table once it is complete."""
+    named = run.manifest["parameters"].get("base", ())
     if run.is_complete:
         rows = pages()[page(run)].rows(run)
-        named = [str(row.values["base"]) for row in rows if row.values.get("base")]
-    else:
-        named = list(run.manifest["parameters"].get("base", ()))
+        named = [row.values["base"] for row in rows if row.values.get("base")]
     return tuple(dict.fromkeys(named))
 
 
@@ -75,11 +74,8 @@ def shape(run: Evidence) -> str:
 
 def complete_runs(runs: Sequence[Evidence | Refused], notebook: str = "") -> list[Evidence]:
     """The complete runs of a notebook, or of all, in the order given."""
-    return [
-        run
-        for run in runs
-        if isinstance(run, Evidence) and run.is_complete and notebook in ("", page(run))
-    ]
+    complete = [run for run in runs if isinstance(run, Evidence) and run.is_complete]
+    return [run for run in complete if notebook in ("", page(run))]
 
 
 def best_runs(runs: Sequence[Evidence | Refused]) -> dict[str, Evidence]:

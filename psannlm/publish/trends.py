@@ -29,6 +29,11 @@ class Trend:
     runs: Sequence[Evidence]
 
     @property
+    def title(self) -> str:
+        """The page and the machine, in words."""
+        return f"{self.page.replace('_', ' ').capitalize()} on {self.machine}"
+
+    @property
     def moments(self) -> list[str]:
         """When each run began, to the minute, in UTC."""
         return [run_facts.started(run) for run in self.runs]
@@ -66,14 +71,13 @@ def _are_alike(one: Evidence, other: Evidence) -> bool:
 
 def sentences(found: Sequence[Trend]) -> Iterator[str]:
     """Of each page and machine without a trend: how many runs there are, and what is missing."""
-    places: dict[tuple[str, str], list[Trend]] = {}
+    places: dict[str, list[Trend]] = {}
     for trend in found:
-        places.setdefault((trend.page, trend.machine), []).append(trend)
-    for (name, where), mine in places.items():
+        places.setdefault(trend.title, []).append(trend)
+    for title, mine in places.items():
         if all(len(trend.runs) < FEWEST for trend in mine):
-            n = len(mine)
-            many = f"{n} complete runs, no two of equal parameters"
-            yield f"{_title(name, where)}: {'one complete run' if n == 1 else many}."
+            many = f"{len(mine)} complete runs, no two of equal parameters"
+            yield f"{title}: {many if len(mine) > 1 else 'one complete run'}."
 
 
 def figures(trends: Sequence[Trend], base: str = "") -> Iterator[Figure]:
@@ -83,10 +87,10 @@ def figures(trends: Sequence[Trend], base: str = "") -> Iterator[Figure]:
         if len(trend.runs) < FEWEST or not found:
             continue
         panels: dict[str, Draw] = {}
-        for (quantity, setting), lines in list(found.items())[:MOST_PANELS]:
-            title = fill(f"{quantity}, {setting}" if setting else quantity, TITLE_WIDTH)
+        for key, lines in list(found.items())[:MOST_PANELS]:
+            title = fill(", ".join(filter(None, key)), TITLE_WIDTH)
             panels[title] = partial(_lines, lines, trend.moments)
-        name, preset = _title(trend.page, trend.machine), run_facts.preset(trend.runs[0])
+        name, preset = trend.title, run_facts.preset(trend.runs[0])
         yield compose(
             f"{name}, run after run",
             panels,
@@ -97,32 +101,22 @@ def figures(trends: Sequence[Trend], base: str = "") -> Iterator[Figure]:
         )
 
 
-def _title(page: str, machine: str) -> str:
-    return f"{page.replace('_', ' ').capitalize()} on {machine}"
-
-
 def _lines(
     lines: Mapping[str, Sequence[Number | None]], moments: Sequence[str], axes: Axes
 ) -> None:
     colours, shapes = palette(list(lines)), markers(list(lines))
     unit = ""
     for i, (base, numbers) in enumerate(lines.items()):
-        shift = (i - (len(lines) - 1) / 2) * 0.06
         known = [(at, n) for at, n in enumerate(numbers) if n and n.value is not None]
         if not known:
             continue
         unit = known[0][1].unit
         stated = [(at, n.value, n.low, n.high) for at, n in known]
         at, values, *ends = np.array(stated, dtype=float).T
-        axes.errorbar(
-            at + shift,
-            values,
-            np.nan_to_num(np.abs(ends - values)),  # an interval that is unknown has no length
-            label=base,
-            color=colours[base],
-            marker=shapes[base],
-            capsize=3,
-        )
+        at += (i - (len(lines) - 1) / 2) * 0.06  # bars of several bases stand side by side
+        reach = np.nan_to_num(np.abs(ends - values))  # an interval that is unknown has no length
+        style = {"label": base, "color": colours[base], "marker": shapes[base]}
+        axes.errorbar(at, values, reach, capsize=3, **style)
     ticks = range(0, len(moments), math.ceil(len(moments) / MOST_TICKS))
     axes.set_xticks(ticks, [moments[at].replace(" ", "\n") for at in ticks])
     axes.set_xlim(-0.5, len(moments) - 0.5)

@@ -50,16 +50,13 @@ def machine_floor(runs: Iterable[Evidence | Refused], like: Evidence) -> float |
     """
 
     def kind(run: Evidence) -> tuple[Any, ...]:
-        environment = run.manifest["environment"]
-        packages = environment["software"]["packages"]
-        return environment["device"], packages["torch"], run.manifest["preset"]
+        ran = run.manifest["environment"]
+        return ran["device"], ran["software"]["packages"]["torch"], run.manifest["preset"]
 
     column = NOISE_FLOOR.name
     page = next(page for page in pages().values() if column in page.tables[0].names)
     complete = (run for run in runs if isinstance(run, Evidence) and run.is_complete)
     ours = (run for run in complete if run.manifest["notebook"] == page.name)
     alike = [run for run in ours if kind(run) == kind(like)]
-    if not alike:
-        return None
-    floors = (row.values.get(column) for row in page.rows(alike[-1]))
+    floors = (row.values.get(column) for run in alike[-1:] for row in page.rows(run))
     return max((floor for floor in floors if floor is not None), default=None)

@@ -11,9 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 import torch
@@ -32,11 +31,9 @@ from psannlm.pages.registry import pages
 EXECUTED = ROOT / "_build" / "executed"
 INDEX = ROOT / "_build" / "html" / "index.html"
 POLL_SECONDS = 0.2
-LOG_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one notebook."""
 
     notebook: str
@@ -166,10 +163,9 @@ def run_notebook(
 
 def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> None:
     # A log is spared most of what a terminal overwrites.
-    seconds = POLL_SECONDS if sys.stdout.isatty() else LOG_SECONDS
-    with tqdm(
-        desc=name, total=1, unit="", file=sys.stdout, ncols=88, mininterval=seconds, miniters=1
-    ) as bar:
+    seconds = POLL_SECONDS if sys.stdout.isatty() else 10.0
+    options = {"file": sys.stdout, "ncols": 88, "mininterval": seconds, "miniters": 1}
+    with tqdm(desc=name, total=1, unit="", **options) as bar:
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
             if told := _told(progress):
@@ -180,8 +176,7 @@ def _follow(process: "subprocess.Popen[bytes]", name: str, progress: Path) -> No
 
 def _told(progress: Path) -> dict[str, Any]:
     """What the notebook last said of its progress; nothing before it has begun to measure."""
-    told: dict[str, Any] = json.loads(progress.read_text("utf-8") if progress.exists() else "{}")
-    return told
+    return dict(json.loads(progress.read_text("utf-8") if progress.exists() else "{}"))
 
 
 def _way_on(progress: Path) -> str:

@@ -75,11 +75,9 @@ def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
             numbers contradict one another, or the run did not come to its end.
     """
     if not (folder / MANIFEST).is_file():
-        names = [f"{one.folder.parent.name}/{one.folder.name}" for one in all_runs(reports)]
-        raise ConfigError(
-            f"{folder} is no run folder; there are, below {reports.name}/: "
-            + (", ".join(names) or "none")
-        )
+        names = (f"{one.folder.parent.name}/{one.folder.name}" for one in all_runs(reports))
+        there = f"there are, below {reports.name}/: {', '.join(names) or 'none'}"
+        raise ConfigError(f"{folder} is no run folder; {there}")
     run = load(folder.resolve())
     if not run.is_complete:
         raise ConfigError(
@@ -95,8 +93,6 @@ def row_of(page: Page[Any, Any], run: Evidence, number: int) -> Row:
     rows = page.rows(run)
     if not 1 <= number <= len(rows):
         listed = "\n".join(f"  {row.number}: {key_text(page, row)}" for row in rows)
-        raise ConfigError(
-            f"row must be from 1 to {len(rows)} in {run.name}, got {number}; "
-            f"its rows are:\n{listed}"
-        )
+        asked = f"row must be from 1 to {len(rows)} in {run.name}, got {number}"
+        raise ConfigError(f"{asked}; its rows are:\n{listed}")
     return rows[number - 1]
