@@ -43,8 +43,7 @@ No complete run of this notebook yet. `{command}` makes one on the smoke preset,
 def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
     """Write the staged pages into book/results/ anew; what else lies there is removed.
 
-    Returns:
-        A warning for every run that is refused, by name, and for every claim that does not hold.
+    Returned are warnings: of every run that is refused, by name, and every claim that fails.
     """
     runs = list(checked_runs(reports))
     claimed, problems = claims.checked(runs, claims.claims_about(reports))
@@ -77,8 +76,8 @@ def _page(page: Page[Any, Any], run: Evidence | None) -> dict[str, str | bytes]:
     if run is None:
         command, full = "make report", "make report PRESET=gpu"
         if page.installs:
-            command = f"python -m psannlm report --only {name}"
-            full = f"python -m psannlm report --preset gpu --only {name}"
+            report = "python -m psannlm report"
+            command, full = f"{report} --only {name}", f"{report} --preset gpu --only {name}"
         return {f"{name}.md": STUB.format(title=page.title, command=command, full=full)}
     notebook = nbformat.read(run.folder / f"{name}.ipynb", as_version=4)
     top = [n for n in sorted(run.manifest["artifacts"]) if "/" not in n]
@@ -103,11 +102,9 @@ def published(notebook: Any, run: Evidence, raw: Sequence[str]) -> Any:
             shown = [output for output in cell.outputs if output.output_type != "stream"]
             cell.outputs = [_slim(o, f"{cell.id}-{i}") for i, o in enumerate(shown)]
         cells.append(cell)
-    note = new_markdown_cell(provenance(run, raw))
-    note.id = "provenance"
-    answer = [cell for cell in cells[1:] if "answer" in cell.metadata.get("tags", [])]
-    rest = [cell for cell in cells[1:] if cell not in answer]
-    notebook.cells = [cells[0], note, *answer, *rest]
+    note = new_markdown_cell(provenance(run, raw), id="provenance")
+    rest = sorted(cells[1:], key=lambda cell: "answer" not in cell.metadata.get("tags", []))
+    notebook.cells = [cells[0], note, *rest]
     return notebook
 
 

@@ -114,16 +114,12 @@ def citation(path: Path = SOURCE) -> Citation:
     """The citation of a file in the Citation File Format; ConfigError if it lacks something."""
     try:
         content: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Citation(
-            title=content["title"],
-            authors=tuple(
-                one.get("name") or f"{one['family-names']}, {one['given-names']}"
-                for one in content["authors"]
-            ),
-            version=str(content["version"]),
-            date=str(content["date-released"]),
-            license=content["license"],
+        authors = tuple(
+            one.get("name") or f"{one['family-names']}, {one['given-names']}"
+            for one in content["authors"]
         )
+        version, date = str(content["version"]), str(content["date-released"])
+        return Citation(content["title"], authors, version, date, content["license"])
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path.name} must have title, authors, version, date-released and license: {error}; "
@@ -310,9 +306,8 @@ def _dictionary(mine: Sequence[Group]) -> str:
     tables = ""
     for group in mine:
         if group.columns:
-            rows = [(column.name, column.unit, column.text) for column in group.columns]
-            frame = pd.DataFrame(rows, columns=["name", "unit", "is"])
-            tables += sortable(frame, f"Columns of {group.name}") + "\n\n"
+            rows = ({"name": c.name, "unit": c.unit, "is": c.text} for c in group.columns)
+            tables += sortable(pd.DataFrame(rows), f"Columns of {group.name}") + "\n\n"
     return tables
 
 

@@ -53,11 +53,7 @@ def find_browser() -> str:
 
 
 def printed(browser: str, page: Path) -> bytes:
-    """The PDF of a page, as its print style has it.
-
-    Raises:
-        ConfigError: The browser cannot be started, takes too long, or leaves no PDF.
-    """
+    """The PDF of a page, as its print style has it; ConfigError if the browser leaves none."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         made = Path(folder) / "book.pdf"
         own = (f"--user-data-dir={folder}/profile", f"--print-to-pdf={made}", page.as_uri())

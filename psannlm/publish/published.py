@@ -141,11 +141,7 @@ class Published(Strict):
 
 
 def load(path: Path = PATH) -> Published:
-    """The figures as they were published.
-
-    Raises:
-        ConfigError: The file is missing or malformed, or what it says was altered, by name.
-    """
+    """The figures as they were published; ConfigError names what is malformed or was altered."""
     name, out = f"{path.parent.name}/{path.name}", "git has the file as committed"
     try:
         published = Published.model_validate(read_parameters(path))
@@ -304,11 +300,9 @@ def _flag(figure: Figure) -> Judgement:
 
 def _machines(figure: Figure) -> Judgement:
     rows, ours = figure.fact("rows"), figure.fact("on_device")
-    others = rows - ours
-    return _possible(
-        not others,
-        f"{rows:.0f} rows less {ours:.0f} leave {others:.0f}, {others / rows:.0%}, of others.",
-    )
+    left = rows - ours
+    said = f"{rows:.0f} rows less {ours:.0f} leave {left:.0f}, {left / rows:.0%}, of others."
+    return _possible(not left, said)
 
 
 def _label(figure: Figure) -> Judgement:
@@ -368,7 +362,6 @@ def held_mib(n_parameters: int) -> float:
 
 def peak_of(conditions: Conditions, precision: str) -> float:
     """What the maker states for the device, in FLOP/s; ConfigError if no datasheet is known."""
-    peak = stated_peak(conditions.device, precision)
-    if peak is None:
-        raise ConfigError(f"no datasheet of {conditions.device!r} gives its {precision} peak")
-    return peak
+    if peak := stated_peak(conditions.device, precision):
+        return peak
+    raise ConfigError(f"no datasheet of {conditions.device!r} gives its {precision} peak")

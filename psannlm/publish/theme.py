@@ -19,9 +19,8 @@ WITHOUT = "// The font draws the icons; see styles/pydata-sphinx-theme.css.\n"
 
 NAME = re.compile(r"\bfa-[a-z0-9-]+")
 RULE = re.compile(r'((?:\.fa-[a-z0-9-]+:before,?)+)\{content:"\\[0-9a-f]+"\}')
+# A sign of the font in a style sheet, by its number or as it is.
 ESCAPED, PLAIN = re.compile(r'"\\(f[0-9a-f]{3})"'), re.compile("[\uf000-\uf8ff]")
-"""A sign of the font in a style sheet, by its number or as it is."""
-
 PACKED = re.compile(r'url\([^)]*/fa-solid-900\.woff2\) format\("woff2"\),')
 
 # Prose; tables, headings and captions stay as they are.

@@ -25,11 +25,7 @@ def checked_runs(reports: Path) -> Iterator[Evidence | Refused]:
 
 
 def check(run: Evidence) -> None:
-    """Recompute what a complete run states.
-
-    Raises:
-        EvidenceError: Names the run, the file, the row and what is wrong with it.
-    """
+    """Recompute what a complete run states; EvidenceError names run, file, row and problem."""
     if not run.is_complete:
         return
     name = run.manifest["notebook"]
@@ -44,9 +40,8 @@ def check(run: Evidence) -> None:
 def machine_floor(runs: Iterable[Evidence | Refused], like: Evidence) -> float | None:
     """How noisy a machine is, for times whose own run measures nothing twice.
 
-    Returns:
-        The widest noise floor of the newest run, oldest first in `runs`, that has device, torch and
-        preset in common with `like`; None where there is none, or it measured nothing twice.
+    The widest noise floor of the newest run, the last of `runs`, that has device, torch and preset
+    in common with `like`; None where there is none, or it measured nothing twice.
     """
 
     def kind(run: Evidence) -> tuple[Any, ...]:

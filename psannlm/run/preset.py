@@ -44,9 +44,7 @@ class Outcome(NamedTuple):
 def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
     """Run the notebooks of a preset, or some of them, in their order.
 
-    Raises:
-        ConfigError: Before anything runs: no such preset or notebook, or all that is wrong with
-            any parameter file, one that the environment names among them.
+    Before anything runs, ConfigError tells all that is wrong with any of their parameter files.
     """
     jobs, problems = {}, []
     for name in chosen(preset, only):

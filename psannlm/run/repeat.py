@@ -41,19 +41,16 @@ def rerun(
     run = sound_run(folder)
     page = pages()[run.manifest["notebook"]]
     if page.repeats_once and repeats not in (None, 1):
-        raise ConfigError(
-            f"repeats must be 1 on the page {page.name}, whose rows are one value each, got "
-            f"{repeats}; leave --repeats out"
-        )
+        rule = f"repeats must be 1 on the page {page.name}, whose rows are one value each"
+        raise ConfigError(f"{rule}, got {repeats}; leave --repeats out")
     row = row_of(page, run, number)
     refuse_other_text(run)
     here = environment_diff(run)
     say(f"row {number} of {row.file}, run {run.name}, page {page.name}: {key_text(page, row)}")
     info = run_info(page, run)
     # As many repeats as were published, up to what is usual.
-    values = row.values
-    processes = (values.get("n_ok") or 0) + (values.get("n_failed") or 0)
-    published = processes or values.get("n_seeds") or 1
+    processes = sum(row.values.get(name) or 0 for name in ("n_ok", "n_failed"))
+    published = processes or row.values.get("n_seeds") or 1
     request: RerunRequest[Any] = RerunRequest(
         config=info.config.model_copy(update={"device": here.device.type}),
         device=here.device,
@@ -68,11 +65,9 @@ def rerun(
 
 
 def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
-    """The complete run in a folder, its hashes and numbers checked.
+    """The complete run in a folder, its hashes and numbers checked; else ConfigError says why not.
 
-    Raises:
-        ConfigError: It is no run folder, and those below `reports` are named; it was altered, its
-            numbers contradict one another, or the run did not come to its end.
+    Where it is no run folder, those below `reports` are named.
     """
     if not (folder / MANIFEST).is_file():
         names = (f"{one.folder.parent.name}/{one.folder.name}" for one in all_runs(reports))
@@ -80,10 +75,8 @@ def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
         raise ConfigError(f"{folder} is no run folder; {there}")
     run = load(folder.resolve())
     if not run.is_complete:
-        raise ConfigError(
-            f"{run.name} is not complete ({run.manifest['status']}), so it publishes no rows; "
-            "name a complete run"
-        )
+        state = f"is not complete ({run.manifest['status']}), so it publishes no rows"
+        raise ConfigError(f"{run.name} {state}; name a complete run")
     check(run)
     return run
 
