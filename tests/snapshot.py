@@ -32,7 +32,7 @@ from psannlm.config.parse import parse
 from psannlm.evidence import runs, session
 from psannlm.evidence.page import run_info
 from psannlm.pages.registry import pages
-from psannlm.publish import build, claims, results
+from psannlm.publish import build, claims, history
 
 STORED = Path(__file__).with_name("snapshot.json")
 SVG = re.compile(rb"<svg\b.*?</svg>", re.DOTALL)
@@ -71,7 +71,7 @@ def replayed(name: str, page: Any) -> str:
             shown.append(cell.source)
         elif "parameters" not in cell.metadata.get("tags", []):
             tree = ast.parse(cell.source)
-            module = results if name == "results" else session
+            module = history if name == "results" else session
             with mock.patch.object(module, "start", return_value=page):
                 exec(compile(ast.Module(tree.body[:-1], []), name, "exec"), space)
                 found = eval(compile(ast.Expression(tree.body[-1].value), name, "eval"), space)
@@ -122,8 +122,8 @@ def texts() -> dict[str, bytes]:
             written = {"page.md": text, **page.written}
             found |= {f"runs/{run.name}/{name}": text for name, text in written.items()}
         asked = dict.fromkeys(("page", "base", "machine", "preset"), "") | {"reports": str(reports)}
-        history = results.results(parse(results.ResultsConfig, asked, source="snapshot"))
-        found["runs/results.md"] = replayed("results", history)
+        chosen = history.results(parse(history.ResultsConfig, asked, source="snapshot"))
+        found["runs/results.md"] = replayed("results", chosen)
     whole = {name: t.encode() if isinstance(t, str) else t for name, t in sorted(found.items())}
     return {name: SVG.sub(_words, text) for name, text in whole.items()}
 

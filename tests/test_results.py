@@ -7,8 +7,8 @@ from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Refused
 from psannlm.evidence.session import default_parameters
 from psannlm.pages.registry import pages
-from psannlm.publish import results
-from psannlm.publish.results import Results, ResultsConfig
+from psannlm.publish import history
+from psannlm.publish.history import Results, ResultsConfig
 from tests.histories import history_run
 from tests.trainings import training_run
 
@@ -92,7 +92,7 @@ def test_unknown_names_are_refused_all_at_once_with_the_nearest_and_what_there_i
     asked = {"page": "thruput", "base": "respsan", "machine": "B", "preset": "cpus"}
 
     with pytest.raises(ConfigError) as refused:
-        results.results(asking(**asked, reports=str(tmp_path)))
+        history.results(asking(**asked, reports=str(tmp_path)))
 
     for said in (
         f"unknown page 'thruput', did you mean 'throughput'? There are: {', '.join(pages())}",
@@ -105,19 +105,19 @@ def test_unknown_names_are_refused_all_at_once_with_the_nearest_and_what_there_i
 
 def test_a_folder_that_is_not_there_is_refused_and_an_empty_one_has_no_names(tmp_path):
     with pytest.raises(ConfigError, match=r"reports: no such folder '.*nowhere'; name one that"):
-        results.results(asking(reports=str(tmp_path / "nowhere")))
+        history.results(asking(reports=str(tmp_path / "nowhere")))
     with pytest.raises(ConfigError, match="There are: none, for there is no run yet"):
-        results.results(asking(base="x", reports=str(tmp_path)))
+        history.results(asking(base="x", reports=str(tmp_path)))
 
-    assert results.results(asking(reports=str(tmp_path))).runs == []
+    assert history.results(asking(reports=str(tmp_path))).runs == []
 
 
 def test_the_notebook_declares_what_its_configuration_knows_and_chooses_all():
-    declared = default_parameters(results.NAME)
+    declared = default_parameters(history.NAME)
 
     assert declared == ALL == dict(parse(ResultsConfig, declared, source="it"))
 
 
 def test_outside_a_notebook_it_says_how_to_run_it():
     with pytest.raises(ConfigError, match=r"notebooks/results.ipynb must be run as a notebook"):
-        results.start()
+        history.start()

@@ -1,18 +1,31 @@
-"""The history page: all runs, best numbers, trends and regressions, and the history as files."""
+"""The history: all runs, best numbers, trends and regressions, as a page, files and a notebook.
 
-from collections.abc import Sequence
+The cells of notebooks/results.ipynb call `start`, then the methods of `Results`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from IPython.display import HTML, Markdown
 
+from psannlm import REPORTS
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
+from psannlm.config.parse import nearest, parse
+from psannlm.config.schema import ConfigError, Strict
 from psannlm.evidence.rows import Number, table_of
-from psannlm.evidence.runs import Evidence, Refused
+from psannlm.evidence.runs import PRESETS, Evidence, Refused
+from psannlm.evidence.session import given_parameters, running_notebook
 from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import UNKNOWN, sortable
 from psannlm.pages.registry import pages
 from psannlm.publish import regressions, run_facts, trends
 from psannlm.publish.run_facts import RUNS, complete_runs, machine, preset
+from psannlm.run.check import checked_runs
 
+NAME = "results"  # of the notebook that shows the history of chosen runs
 FOLDER = "data/history"  # below book/results/: the history as files
 COMMON = (
     *map(RUNS.__getitem__, ("run", "machine", "preset", "torch")),
@@ -77,21 +90,22 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
     names = ("runs", *pages(), "regressions")
     links = [f"{{download}}`{name}.csv <{FOLDER}/{name}.csv>`" for name in names]
     refused, complete = sum(isinstance(run, Refused) for run in runs), len(complete_runs(runs))
+    found = Results(ResultsConfig(), runs)
     parts = [
         QUESTION,
         f"**{len(runs)} runs**: {complete} complete, {refused} refused, "
         f"{len(runs) - complete - refused} that failed or were interrupted.",
         "## Runs",
-        all_runs(run_facts.runs_table(runs)),
+        found.all_runs().data,
         "## Best numbers",
         "Chosen only among runs that asked the same of networks of one shape; the interval is that "
         "of its run.",
-        best(best_numbers(runs)),
+        found.best().data,
         "## Trends",
-        trend(trends.trends(runs)),
+        found.trends().data,
         "## Regressions",
         REGRESSIONS,
-        regressed(regressions.regressions(runs)),
+        found.regressions().data,
         "## Files",
         FILES.format(links=", ".join(links)),
         READING,
@@ -159,29 +173,108 @@ def _best(numbers: Sequence[Number]) -> dict[str, object]:
     }
 
 
-def all_runs(table: pd.DataFrame) -> str:
-    """HTML of the table of runs."""
-    none = "no run yet, `make report` makes the first"
-    return sortable(table, "All runs, newest first", none=none, filters=FILTERS)
+class ResultsConfig(Strict):
+    """Everything that notebooks/results.ipynb may vary; an empty name chooses all."""
+
+    page: str = ""
+    base: str = ""
+    machine: str = ""
+    preset: str = ""
+    reports: str = ""  # folder that holds run folders; empty for the project's own
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What was chosen, by name."""
+        return {name: value for name, value in self if value and name != "reports"}
+
+    def chooses(self, values: Mapping[str, Any]) -> bool:
+        """Whether a run, or a row of a table, was asked for; a value may be several bases."""
+        cells = ((values[name], value) for name, value in self.asked.items())
+        return all(value in (v if isinstance(v, tuple) else (v,)) for v, value in cells)
 
 
-def best(table: pd.DataFrame) -> str:
-    """HTML of the table of best numbers."""
-    caption = "Best published number of each page, base, machine and preset"
-    return sortable(table, caption, none="no complete run yet", filters=FILTERS)
+@dataclass(frozen=True)
+class Results:
+    """The chosen part of the history; each of its tables is computed from all runs, then chosen."""
+
+    config: ResultsConfig
+    runs: Sequence[Evidence | Refused]
+
+    @property
+    def chosen(self) -> list[Evidence | Refused]:
+        """The runs that were asked for; of refused ones nothing is known, so all of them."""
+        return [run for run in self.runs if isinstance(run, Refused) or self._has(run)]
+
+    def about(self) -> Markdown:
+        """What was chosen, and how many runs that leaves."""
+        said = ", ".join(f"{name} {value}" for name, value in self.config.asked.items())
+        chosen = f"{len(self.chosen)} of {len(self.runs)} runs"
+        return Markdown(f"Chosen: {said or 'everything'}; {chosen}.")
+
+    def all_runs(self) -> HTML:
+        """The table of runs."""
+        none = "no run yet, `make report` makes the first"
+        table = run_facts.runs_table(self.chosen)
+        return HTML(sortable(table, "All runs, newest first", none=none, filters=FILTERS))
+
+    def best(self) -> HTML:
+        """The table of best numbers."""
+        table = self._rows(best_numbers(self.runs))
+        caption = "Best published number of each page, base, machine and preset"
+        return HTML(sortable(table, caption, none="no complete run yet", filters=FILTERS))
+
+    def trends(self) -> Markdown:
+        """Figures of what was run at least twice, and a list of what was not."""
+        found = trends.trends(self.chosen)
+        drawn = [figure.html for figure in trends.figures(found, self.config.base)]
+        lone = "\n".join(f"- {sentence}" for sentence in trends.sentences(found))
+        said = "A trend needs two complete runs of one page on one machine with equal parameters."
+        return Markdown("\n\n".join(part for part in (said, *drawn, lone) if part))
+
+    def regressions(self) -> Markdown:
+        """How many numbers changed, and the table of them."""
+        rows = self._rows(regressions.regressions(self.runs))
+        caption = "The newest run of each page against the one before it, what changed first"
+        none = "there is nothing to compare yet"
+        table = sortable(regressions.shown(rows), caption, none=none, filters=FILTERS)
+        return Markdown(f"{regressions.summary(rows)}\n\n{table}")
+
+    def _has(self, run: Evidence) -> bool:
+        facts = {"page": run_facts.page(run), "base": run_facts.bases_of(run)}
+        places = {"machine": run_facts.machine(run), "preset": run_facts.preset(run)}
+        return self.config.chooses(facts | places)
+
+    def _rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table.loc[[self.config.chooses(row) for row in table.to_dict("records")]]
 
 
-def regressed(compared: pd.DataFrame) -> str:
-    """How many numbers changed, and HTML of the table of regressions."""
-    caption = "The newest run of each page against the one before it, what changed first"
-    none = "there is nothing to compare yet"
-    table = sortable(regressions.shown(compared), caption, none=none, filters=FILTERS)
-    return f"{regressions.summary(compared)}\n\n{table}"
+def start() -> Results:
+    """Check the parameters of the notebook that calls this, then read the runs."""
+    given = given_parameters(NAME, running_notebook(NAME).user_ns)
+    return results(parse(ResultsConfig, given, source=f"parameters of {NAME}.ipynb"))
 
 
-def trend(found: Sequence[trends.Trend], base: str = "") -> str:
-    """Markdown of the figures of trends, of one base if named, and a list of what has none."""
-    drawn = [figure.html for figure in trends.figures(found, base)]
-    lone = "\n".join(f"- {sentence}" for sentence in trends.sentences(found))
-    said = "A trend needs two complete runs of one page on one machine with equal parameters."
-    return "\n\n".join(part for part in (said, *drawn, lone) if part)
+def results(config: ResultsConfig) -> Results:
+    """The chosen part of the history; ConfigError lists every name that there is not."""
+    folder = Path(config.reports) if config.reports else REPORTS
+    problems = []
+    if config.reports and not folder.is_dir():
+        way_out = "name one that holds run folders, or leave it empty for the project's own"
+        problems.append(f"reports: no such folder {config.reports!r}; {way_out}")
+    runs = list(checked_runs(folder))
+    sound = [run for run in runs if isinstance(run, Evidence)]
+    known = {
+        "page": pages(),
+        "base": dict.fromkeys(base for run in sound for base in run_facts.bases_of(run)),
+        "machine": dict.fromkeys(map(run_facts.machine, sound)),
+        "preset": PRESETS,
+    }
+    for name, value in config.asked.items():
+        if value not in known[name]:
+            near = nearest(value, known[name]) or "."
+            listed = ", ".join(known[name]) or "none, for there is no run yet"
+            problems.append(f"{name}: unknown {name} {value!r}{near} There are: {listed}")
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(f"parameters of {NAME}.ipynb:\n{listed}")
+    return Results(config, runs)

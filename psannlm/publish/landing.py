@@ -47,8 +47,7 @@ README, FIGURE = ROOT / "README.md", ROOT / "book" / "findings.png"
 BEGIN, END = "<!-- findings: `python -m psannlm readme` -->\n", "<!-- end of findings -->"
 BLOCK = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
 
-Headlines = Mapping[str, Sequence[Number]]
-"""The headline numbers of the best run of each page that has one."""
+Headlines = Mapping[str, Sequence[Number]]  # of the best run of each page that has one
 
 
 def headlines(runs: Sequence[Evidence | Refused]) -> Headlines:
