@@ -55,7 +55,16 @@ larger of both noise floors, and by more than {SMALLEST_EFFECT:.0%}; that takes
 the same seed, have no interval: they have changed beyond {SMALLEST_EFFECT:.0%}. Losses of a
 shootout have changed if their intervals do not meet. A check passes or it does not."""
 
-LIMITS = """## What this does not show
+REST = """## Files
+
+Every published row of every complete run, page by page, each with its machine, preset, \
+torch, code, run folder and the number of the row in its run: {links}. Where there is no run yet, \
+a file has its head alone.
+
+The same tables and figures for a choice of runs, on any machine:
+`papermill notebooks/results.ipynb out.ipynb -p page throughput`. That notebook measures nothing.
+
+## What this does not show
 
 - Why a number moved: the table of runs names the code of each run, and no more.
 - One machine beside another, or one version of torch beside another: they are never compared here.
@@ -63,14 +72,8 @@ LIMITS = """## What this does not show
 - A slow drift, each step of it within its bound, or a drop between two older runs: the trends show
   them, no verdict does.
 - Many rows are compared at once, each against its own bound: with 95% intervals and noise floors a
-  lone regression among many rows can be chance. Measure it again before believing it."""
-
-FILES = """Every published row of every complete run, page by page, each with its machine, preset, \
-torch, code, run folder and the number of the row in its run: {links}. Where there is no run yet, \
-a file has its head alone."""
-
-READING = """The same tables and figures for a choice of runs, on any machine:
-`papermill notebooks/results.ipynb out.ipynb -p page throughput`. That notebook measures nothing."""
+  lone regression among many rows can be chance. Measure it again before believing it.
+"""
 
 
 def files(runs: Sequence[Evidence | Refused]) -> dict[str, str]:
@@ -106,12 +109,9 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
         "## Regressions",
         REGRESSIONS,
         found.regressions().data,
-        "## Files",
-        FILES.format(links=", ".join(links)),
-        READING,
-        LIMITS,
+        REST.format(links=", ".join(links)),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def table_of_page(name: str) -> Table:

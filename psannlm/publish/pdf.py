@@ -43,13 +43,11 @@ def find_browser() -> str:
     for name in (named,) if named else BROWSERS:
         if found := shutil.which(name):
             return found
+    said = f"a PDF needs Chromium or Chrome, none of {', '.join(BROWSERS)} is on the path; install "
+    said += "one, or name its program in CHROMIUM"
     if named:
         said = f"CHROMIUM must name a program that runs, got {named!r}; correct or unset it"
-        raise ConfigError(said)
-    raise ConfigError(
-        f"a PDF needs Chromium or Chrome, none of {', '.join(BROWSERS)} is on the path; install "
-        "one, or name its program in CHROMIUM"
-    )
+    raise ConfigError(said)
 
 
 def printed(browser: str, page: Path) -> bytes:
@@ -65,13 +63,10 @@ def printed(browser: str, page: Path) -> bytes:
             said = f"{browser} cannot be started: {error.strerror}; name another in CHROMIUM"
             raise ConfigError(said) from None
         except subprocess.TimeoutExpired:
-            raise ConfigError(
-                f"{browser} must print within {PATIENCE} s and did not; try again with less load"
-            ) from None
+            said = f"{browser} must print within {PATIENCE} s and did not; try again with less load"
+            raise ConfigError(said) from None
         if done.returncode or not made.is_file():
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise ConfigError(
-                f"{browser} must print a PDF, it ended with {done.returncode}: {last}; "
-                "name another in CHROMIUM"
-            )
+            said = f"{browser} must print a PDF, it ended with {done.returncode}: {last}"
+            raise ConfigError(f"{said}; name another in CHROMIUM")
         return made.read_bytes()

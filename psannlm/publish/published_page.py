@@ -114,8 +114,7 @@ def answer(entries: Sequence[Entry]) -> str:
         f"**What was found.** Of {len(entries)} published figures {counts[POSSIBLE]} stand as "
         f"stated, as far as arithmetic can tell; {counts[IMPOSSIBLE]} are impossible as "
         f"stated, and {counts[NOTHING]} say nothing about what they are named for. {beside} "
-        "GPU evidence of ours beside it.",
-        "",
+        "GPU evidence of ours beside it.\n",
     ]
     for verdict in (IMPOSSIBLE, NOTHING):
         named = (one.figure for one in entries if one.judgement.verdict == verdict)

@@ -64,8 +64,7 @@ def regressions(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
         place = {"page": page(newer), "preset": preset(newer), "machine": machine(newer)}
         if why := "; ".join(run_facts.differences(newer, older)):
             place |= {"run": newer.manifest["run"], "before_run": older.manifest["run"]}
-            bases = {"base": run_facts.bases_of(newer)}
-            rows.append(place | bases | asdict(_incomparable(why)))
+            rows.append(place | {"base": run_facts.bases_of(newer)} | asdict(_incomparable(why)))
             continue
         floor = machine_floor(complete, newer)
         before = {number.key: number for number in run_facts.numbers_of(older)}

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from psannlm import REPORTS, ROOT
+from psannlm.files import sha256_of
 
 STAMP = ".staged.json"
 CONTENTS = "results/_toc.yml"  # the table of contents with all measured pages, below the book
@@ -47,7 +48,7 @@ def fingerprint(files: Iterable[Path]) -> str:
     """One hash of the paths and contents of files."""
     whole = hashlib.sha256()
     for path in files:
-        whole.update(f"{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+        whole.update(f"{path}\0{sha256_of(path)}".encode())
     return whole.hexdigest()
 
 
@@ -78,11 +79,8 @@ def _inputs() -> list[Path]:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
 def _read(stamp: Path) -> Staged | None:

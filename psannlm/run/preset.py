@@ -150,9 +150,8 @@ def run_notebook(
             except KeyboardInterrupt:
                 raise ConfigError(f"{name}: interrupted{_way_on(progress)}") from None
             finally:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait()
+                process.terminate()  # nothing, where it has ended
+                process.wait()
         reason = ""
         if process.returncode:
             reason = _reason(output, log_path.read_text("utf-8")) + _way_on(progress)

@@ -26,15 +26,13 @@ def rerun(
 
     Nothing is written but temporary files and, for trainings, the cache of tokens.
 
+    ConfigError says what is missing: run, row, device or text; or what is wrong with the run.
+
     Args:
         folder: Of the run.
         number: Of the row in its table, from 1.
         repeats: Fresh processes, or seeds of trainings; None for what is usual of the page.
         say: Told, in a sentence, what begins.
-
-    Raises:
-        ConfigError: There is no such run or row, the run is refused or not complete, its device
-            or its text is not here, or more repeats are asked for than the page can make.
     """
     if repeats is not None and repeats < 1:
         raise ConfigError(f"repeats must be at least 1, got {repeats}")
