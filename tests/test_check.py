@@ -27,11 +27,8 @@ def test_an_honest_run_passes_unless_it_is_of_no_page(tmp_path, made, monkeypatc
 def test_a_notebook_that_did_not_run_to_its_end_is_no_evidence(tmp_path, made):
     folder = made(tmp_path)
     [notebook] = folder.glob("*.ipynb")
-    forge(
-        folder,
-        notebook.name,
-        lambda text: text.replace('"execution_count": 2', '"execution_count": null'),
-    )
+    count = '"execution_count": '
+    forge(folder, notebook.name, lambda text: text.replace(f"{count}2", f"{count}null"))
 
     with pytest.raises(EvidenceError, match=rf"{notebook.name} did not run to its end"):
         check(load(folder))

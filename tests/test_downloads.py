@@ -129,23 +129,20 @@ def test_the_readme_names_every_file_every_column_and_every_run(best, files):
     assert rows["throughput/samples.csv"] == samples.count("\n") - 1
 
 
-# The dictionary
-
-
-# What the end of a name says of its unit.
+# The dictionary: what the end of a name says of its unit.
 UNITS = {
     "_mib": "MiB", "_bytes": "bytes", "_seconds": "s", "tokens_per_s": "tokens/s",
     "flop_per_s": "FLOP/s", "_loss": "nats/token", "bits_per_byte": "bits/byte",
 }  # fmt: skip
 
 
-def fields(file, text):
-    return downloads.names_and_rows(file, text)[0]
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """Paths, and the names of the columns, of all committed evidence and what is made of it."""
+
+    def fields(file, text):
+        return downloads.names_and_rows(file, text)[0]
+
     runs = list(all_runs(REPORTS))
     found = {landing.DATA.file: fields("data.json", landing.document({}, []))}
     for run in runs:
@@ -274,7 +271,6 @@ def test_sizes_are_said_in_kib_or_mib(n, said):
 def test_the_citation_names_the_version_title_authors_and_license_of_the_project():
     book = yaml.safe_load((ROOT / "_config.yml").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
     content = yaml.safe_load(downloads.SOURCE.read_text())
 
     cited = downloads.citation()

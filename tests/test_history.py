@@ -48,19 +48,12 @@ def test_the_shape_names_network_and_training(tmp_path):
     assert re.search(r"context \d+, \w+\.txt, all of it, \d+ × read$", long)
 
 
-@pytest.mark.parametrize(
-    ("commit", "dirty", "code"),
-    [
-        ("0" * 40, False, "0" * 12),
-        ("0" * 40, True, f"{'0' * 12} (dirty)"),
-        (None, False, "unknown"),
-    ],
-)
-def test_code_is_a_commit_and_whether_it_was_changed(tmp_path, commit, dirty, code):
+def test_code_is_a_commit_and_whether_it_was_changed(tmp_path):
     run = history_run(tmp_path, "throughput")
-    run.manifest["git"] |= {"commit": commit, "dirty": dirty}
+    for commit, dirty, code in (("0" * 40, True, f"{'0' * 12} (dirty)"), (None, False, "unknown")):
+        run.manifest["git"] |= {"commit": commit, "dirty": dirty}
 
-    assert run_facts.code(run) == code
+        assert run_facts.code(run) == code
 
 
 def test_all_differences_of_two_runs_are_named(tmp_path):
@@ -168,17 +161,16 @@ def test_files_are_the_same_whatever_there_is_and_each_is_linked(tmp_path):
 def test_the_files_read_back_with_rows_and_runs(tmp_path):
     runs = speeds(tmp_path)
 
-    files = {
-        name: pd.read_csv(io.StringIO(text))
-        for name, text in history.files(runs).items()
-        if name.endswith(".csv")
-    }
+    files = history.files(runs)
+    speed, all_runs, compared, validation = (
+        pd.read_csv(io.StringIO(files[f"data/history/{name}.csv"]))
+        for name in ("throughput", "runs", "regressions", "validation")
+    )
 
-    rows = files["data/history/throughput.csv"]
-    assert list(rows["run"]) == [run.folder.name for run in runs]
-    assert list(files["data/history/runs.csv"]["bases"]) == ["respsann", "respsann"]
-    assert list(files["data/history/regressions.csv"]["verdict"]) == ["within the noise"]
-    assert files["data/history/validation.csv"].empty
+    assert list(speed["run"]) == [run.folder.name for run in runs]
+    assert list(all_runs["bases"]) == ["respsann", "respsann"]
+    assert list(compared["verdict"]) == ["within the noise"]
+    assert validation.empty
 
 
 def test_every_table_can_be_chosen_from_by_page_base_and_machine(tmp_path):

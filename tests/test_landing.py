@@ -141,12 +141,10 @@ def test_a_card_has_number_interval_unit_and_each_verdict_once():
     assert "a device · 2026-01-02" in body
 
 
-@pytest.mark.parametrize(
-    ("verdict", "shown_as"),
-    [("faster", 'good">✓ faster'), ("not reached", 'bad">✗ not reached'), ("<b>", 'open">○ &lt;')],
-)
-def test_a_verdict_is_a_sign_and_a_word(verdict, shown_as):
-    assert shown_as in badge(verdict)
+def test_a_verdict_is_a_sign_and_a_word():
+    assert 'good">✓ faster' in badge("faster")
+    assert 'bad">✗ not reached' in badge("not reached")
+    assert 'open">○ &lt;' in badge("<b>")
     assert badge("") == ""
 
 

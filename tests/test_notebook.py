@@ -19,36 +19,22 @@ from psannlm.pages.throughput.page import PAGE
 from tests.synthetic import record, start_manifest, throughput_config, throughput_records
 
 
-def test_assignments_are_read_with_and_without_annotation():
-    source = 'a: int = 1  # one\nb = ["x", 2]\nc: float = -0.5\nprint(a)\n'
+def test_assignments_are_read_with_and_without_annotation_and_no_literal_is_kept_as_text():
+    source = 'a: int = 1  # one\nb = ["x", 2]\nc: float = -0.5\nprint(a)\nd = float("nan")'
 
-    assert notebook.assigned(source) == {"a": 1, "b": ["x", 2], "c": -0.5}
+    read = notebook.assigned(source)
 
-
-def test_a_value_that_is_no_literal_is_kept_as_text():
-    assert notebook.assigned("a = float('nan')") == {"a": "float('nan')"}
+    assert read == {"a": 1, "b": ["x", 2], "c": -0.5, "d": "float('nan')"}
 
 
-def test_injected_names_that_the_notebook_lacks_are_seen():
-    namespace = {
-        **notebook.default_parameters("throughput"),
-        "setps": 3,
-        "base": "respsann",
-        "In": ["", "preset = 'smoke'", "# Parameters\nbase = 'respsann'\nsetps = 3\n"],
-    }
+def test_names_that_the_notebook_lacks_are_parameters_if_they_were_injected():
+    declared = notebook.default_parameters("throughput")
+    cells = ["", "scratch = 1", "# Parameters\nbase = 'respsann'\nsetps = 3\n"]
+    namespace = declared | {"setps": 3, "base": "respsann", "scratch": 1, "In": cells}
 
     given = notebook.given_parameters("throughput", namespace)
 
-    assert given["setps"] == 3
-    assert given["base"] == "respsann"
-    assert "In" not in given
-
-
-def test_a_name_that_was_not_injected_is_no_parameter():
-    declared = notebook.default_parameters("throughput")
-    namespace = declared | {"scratch": 1, "In": ["", "scratch = 1"]}
-
-    assert "scratch" not in notebook.given_parameters("throughput", namespace)
+    assert given == declared | {"setps": 3, "base": "respsann"}
 
 
 def test_the_command_of_a_process_that_is_gone_is_unknown():
@@ -149,13 +135,8 @@ def test_the_runner_is_told_how_far_a_run_is(page, tmp_path, monkeypatch):
     page.report_progress(3, 10, "epoch 1", unit="step")
 
     told = json.loads((tmp_path / "progress.json").read_text())
-    assert told == {
-        "done": 3,
-        "total": 10,
-        "label": "epoch 1",
-        "unit": "step",
-        "run": str(page.run.folder),
-    }
+    progress = {"done": 3, "total": 10, "label": "epoch 1", "unit": "step"}
+    assert told == progress | {"run": str(page.run.folder)}
 
 
 def test_a_fast_run_does_not_tell_every_step_but_always_the_last(page, tmp_path, monkeypatch):

@@ -28,7 +28,6 @@ ZIP = "psannlm-report-data.zip"
 README, SUMS, LICENSE = "README.md", "SHA256SUMS", "LICENSE"
 # Pictures, which the page shows, and weights, which are no evidence.
 LEFT_OUT = (".svg", ".png", ".safetensors", ".pt", ".bin")
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # of every file in the zip: equal contents are equal bytes
 CONVENTIONS = """\
 - Numbers carry every digit that was computed. What is unknown is empty in CSV and null in JSON.
 - A MiB is 2**20 bytes. FLOP counts matrix products only. Times of day are UTC.
@@ -220,7 +219,8 @@ def zipped(files: Mapping[str, bytes], best: Mapping[str, Evidence]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for path in sorted(whole):
-            entry = zipfile.ZipInfo(f"{PurePosixPath(ZIP).stem}/{path}", EARLIEST)
+            # Of one date, so that equal contents are equal bytes.
+            entry = zipfile.ZipInfo(f"{PurePosixPath(ZIP).stem}/{path}", (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
             archive.writestr(entry, whole[path], zipfile.ZIP_DEFLATED, compresslevel=9)
     return out.getvalue()

@@ -121,9 +121,8 @@ def _others(here: Sequence[Number], runs: Sequence[Evidence | Refused]) -> Itera
         differs = sorted(run_facts.unequal_parameters(run, best))
         asked = f", asked with other {', '.join(differs)}" if differs else ""
         yield f"   - Another complete run, `{run.name}`{asked}: {pages()[name].summary(numbers)}"
-    if len(others) > MOST_OTHERS:
-        n = len(others) - MOST_OTHERS
-        yield f"   - Older complete runs: {n}, in the [history](results/history)."
+    if (older := len(others) - MOST_OTHERS) > 0:
+        yield f"   - Older complete runs: {older}, in the [history](results/history)."
 
 
 def _page_link(name: str) -> str:
@@ -188,7 +187,7 @@ def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
     parts: dict[tuple[str, str, str], dict[int, Row]] = {}
     for row in rows:
         parts.setdefault((row.page, row.run.name, row.file), {})[row.number] = row
-    lines = [ROWS_HEAD]
+    lines = [ROWS_HEAD] if parts else [ROWS_HEAD, NO_RUN]
     for (page, run, file), by_number in parts.items():
         first = next(iter(by_number.values()))
         manifest = first.run.manifest
@@ -198,8 +197,6 @@ def rows_page(rows: Sequence[Row], best: Mapping[str, Evidence]) -> str:
             f"{manifest['preset']}; its sha256 is `{manifest['artifacts'][file]}`.",
             *(_entry(by_number[number]) for number in sorted(by_number)),
         ]
-    if not parts:
-        lines.append(NO_RUN)
     return "\n\n".join(lines) + "\n"
 
 

@@ -83,10 +83,8 @@ def page(runs: Sequence[Evidence | Refused]) -> str:
         Entry(one, figures.judge(one), same_protocol(one, best), fair(one, best))
         for one in published.figures
     ]
-    verdicts = pd.DataFrame(
-        [(one.figure.title, one.figure.printed, one.judgement.verdict) for one in entries],
-        columns=["figure", "published", "arithmetic says"],
-    )
+    judged = [(one.figure.title, one.figure.printed, one.judgement.verdict) for one in entries]
+    verdicts = pd.DataFrame(judged, columns=["figure", "published", "arithmetic says"])
     gaps = (f"- *{verdict}*: {because}" for verdict, because in figures.gaps(published))
     parts = [
         "# Published figures",

@@ -64,11 +64,8 @@ def shape(run: Evidence) -> str:
     names |= {"vocab_size": "vocabulary {:,}", "context_length": "context {:,}"}
     said = [pattern.format(asked[name]) for name, pattern in names.items() if name in asked]
     if "epochs" in asked:
-        said += [
-            PurePosixPath(asked["corpus"]).name,
-            f"{asked['train_megabytes']:g} MB" if asked["train_megabytes"] else "all of it",
-            f"{asked['epochs']:g} × read",
-        ]
+        part = f"{asked['train_megabytes']:g} MB" if asked["train_megabytes"] else "all of it"
+        said += [PurePosixPath(asked["corpus"]).name, part, f"{asked['epochs']:g} × read"]
     return ", ".join(said)
 
 
@@ -113,10 +110,10 @@ def unequal_parameters(newer: Evidence, older: Evidence) -> Iterator[str]:
     """Parameters that two runs of a page do not share; one that is unknown is its default."""
     ours, theirs = newer.manifest["parameters"], older.manifest["parameters"]
     fields = pages()[page(newer)].config.model_fields
-    defaults = {name: field.default for name, field in fields.items()}
-    defaults = {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()}
-    for name in dict.fromkeys([*ours, *theirs]):
-        if ours.get(name, defaults.get(name)) != theirs.get(name, defaults.get(name)):
+    usual = {name: field.default for name, field in fields.items()}
+    usual = {name: list(v) if isinstance(v, tuple) else v for name, v in usual.items()}
+    for name in ours | theirs:
+        if ours.get(name, usual.get(name)) != theirs.get(name, usual.get(name)):
             yield name
 
 

@@ -49,7 +49,7 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
     jobs, problems = {}, []
     for name in chosen(preset, only):
         variable = pages()[name].parameters_variable
-        named = os.environ.get(variable) if variable else None
+        named = os.environ.get(variable)
         usual = ROOT / "params" / preset / f"{name}.yaml"
         jobs[name] = Path(named).absolute() if named else usual
         try:
