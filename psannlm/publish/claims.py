@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 import yaml
@@ -67,8 +66,7 @@ class Claim(Strict):
     condition: Text  # which every selected row must satisfy, as pandas' `query` takes it
 
 
-@dataclass(frozen=True)
-class CheckedClaim:
+class CheckedClaim(NamedTuple):
     """A claim held against the evidence."""
 
     claim: Claim

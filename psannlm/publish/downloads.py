@@ -248,12 +248,8 @@ def readme(best: Mapping[str, Evidence], found: Iterable[Group]) -> str:
 
 def known_of(run: Evidence) -> dict[str, str]:
     """What tells a run from others: its name, preset, device and code."""
-    return {
-        "run": run.name,
-        "preset": run_facts.preset(run),
-        "device": run_facts.machine(run),
-        "commit": (run.manifest["git"]["commit"] or "unknown")[:12],
-    }
+    known = {"run": run.name, "preset": run_facts.preset(run), "device": run_facts.machine(run)}
+    return known | {"commit": (run.manifest["git"]["commit"] or "unknown")[:12]}
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -4,9 +4,8 @@ The cells of notebooks/results.ipynb call `start`, then the methods of `Results`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from IPython.display import HTML, Markdown
@@ -193,8 +192,7 @@ class ResultsConfig(Strict):
         return all(value in (v if isinstance(v, tuple) else (v,)) for v, value in cells)
 
 
-@dataclass(frozen=True)
-class Results:
+class Results(NamedTuple):
     """The chosen part of the history; each of its tables is computed from all runs, then chosen."""
 
     config: ResultsConfig

@@ -214,18 +214,14 @@ def files_beside(rows: Iterable[Row], best: Mapping[str, Evidence]) -> dict[str,
 
 def _entry(row: Row) -> str:
     """A row: a target for links, its name, and a table that opens."""
-    facts = {
-        "run": row.run.name,
-        "machine": machine(row.run),
-        "measured": f"{row.run.manifest['started_at'][:19].replace('T', ' ')} UTC",
-        "file, row": f"{row.file}, row {row.number}",
-        "again": row.command,
-    }
-    known = {name: shown(value) for name, value in row.values.items() if value not in (None, "")}
+    measured = f"{row.run.manifest['started_at'][:19].replace('T', ' ')} UTC"
+    facts = {"run": row.run.name, "machine": machine(row.run), "measured": measured}
+    facts |= {"file, row": f"{row.file}, row {row.number}", "again": row.command}
+    facts |= {name: shown(value) for name, value in row.values.items() if value not in (None, "")}
     return (
         f"({row.label})=\n**Row {row.number}**: {literal(about(row))}\n\n"
         "<details><summary>All of it, and the command that measures it again</summary>"
-        f"{facts_table(facts | known)}</details>"
+        f"{facts_table(facts)}</details>"
     )
 
 
@@ -275,15 +271,9 @@ def document(found: Headlines, claims: Sequence[CheckedClaim]) -> str:
 
 def _run(row: Row) -> dict[str, Any]:
     manifest = row.run.manifest
-    return {
-        "run": row.run.name,
-        "page": row.page,
-        "preset": manifest["preset"],
-        "device": machine(row.run),
-        "measured_at": manifest["started_at"],
-        "commit": manifest["git"]["commit"],
-        "sha256": manifest["sha256"],
-    }
+    known = {"run": row.run.name, "page": row.page, "preset": manifest["preset"]}
+    known |= {"device": machine(row.run), "measured_at": manifest["started_at"]}
+    return known | {"commit": manifest["git"]["commit"], "sha256": manifest["sha256"]}
 
 
 def _headline(number: Number, row: Row) -> dict[str, Any]:

@@ -5,8 +5,7 @@ text. What a difference must exceed is known before: the noise floor that the ru
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 
@@ -46,8 +45,7 @@ Verdict = Literal["regressed", "improved", "not comparable", "within the noise",
 ORDER = get_args(Verdict)  # what changed comes first
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """What one number is against the same number of an earlier run."""
 
     verdict: Verdict
@@ -64,7 +62,7 @@ def regressions(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
         place = {"page": page(newer), "preset": preset(newer), "machine": machine(newer)}
         if why := "; ".join(run_facts.differences(newer, older)):
             place |= {"run": newer.manifest["run"], "before_run": older.manifest["run"]}
-            rows.append(place | {"base": run_facts.bases_of(newer)} | asdict(_incomparable(why)))
+            rows.append(place | {"base": run_facts.bases_of(newer)} | _incomparable(why)._asdict())
             continue
         floor = machine_floor(complete, newer)
         before = {number.key: number for number in run_facts.numbers_of(older)}
@@ -75,7 +73,7 @@ def regressions(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
 
 
 def _row(now: Number, then: Number | None, machine_floor: float | None) -> dict[str, Any]:
-    row = asdict(judge(now, then, machine_floor))
+    row = judge(now, then, machine_floor)._asdict()
     row |= {"base": now.base, "number": now.quantity, "setting": now.setting, "unit": now.unit}
     row["run"], row["row"], row["value"] = _stated(now)
     if then is not None:

@@ -9,8 +9,8 @@ import importlib.metadata
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from psannlm import REPORTS, ROOT
 from psannlm.files import sha256_of
@@ -19,8 +19,7 @@ STAMP = ".staged.json"
 CONTENTS = "results/_toc.yml"  # the table of contents with all measured pages, below the book
 
 
-@dataclass(frozen=True)
-class Staged:
+class Staged(NamedTuple):
     """What is staged, and what a build needs to know of it."""
 
     inputs: str  # hash of everything that the pages were made from
@@ -40,7 +39,7 @@ def prepare(source: Path) -> Staged:
 
     warnings = book.stage(target)
     staged = Staged(inputs, _hashes(target), warnings, book.constants())
-    stamp.write_text(json.dumps(asdict(staged)), encoding="utf-8")
+    stamp.write_text(json.dumps(staged._asdict()), encoding="utf-8")
     return staged
 
 

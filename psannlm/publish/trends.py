@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from textwrap import fill
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ TITLE_WIDTH = 50  # characters of a line above a panel
 MOST_PANELS = 4  # of a figure; what else was measured is in the table of best numbers and in files
 
 
-@dataclass(frozen=True)
-class Trend:
+class Trend(NamedTuple):
     """Runs of one page on one machine, of equal parameters, oldest first."""
 
     page: str
