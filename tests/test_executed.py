@@ -1,37 +1,17 @@
 """The executed notebook that a run keeps is the one papermill wrote, without folders in it."""
 
 import os
-import subprocess
-import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 
 from psannlm import ROOT
+from psannlm.evidence import executed
 from psannlm.evidence.executed import finished, is_complete, output_path
 from tests.synthetic import executed_notebook
-
-
-@pytest.fixture
-def stand_in(tmp_path):
-    """Starts a sleeping process with the command line of a papermill."""
-    script = tmp_path / "papermill"
-    script.write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
-    started = []
-
-    def start(*arguments):
-        command = [sys.executable, str(script), *arguments]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE)
-        process.stdout.readline()
-        started.append(process)
-        return process.pid
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.mark.parametrize(
@@ -41,19 +21,21 @@ def stand_in(tmp_path):
         (("-p", "base", "respsann", "in.ipynb", "out.ipynb"), "out.ipynb"),
         (("in.ipynb", "out.ipynb", "-f", "x.yaml", "--log-output"), "out.ipynb"),
         (("in.ipynb", "{base}_{seed}.ipynb", "-p", "seed", "3"), "respsann_3.ipynb"),
+        (("in.ipynb", "{pm[current_datetime_utc]}.ipynb"), None),
     ],
 )
+@pytest.mark.parametrize("called", [["/bin/papermill"], ["-m", "papermill"]])
 def test_the_output_is_found_as_papermill_reads_its_command(
-    tmp_path, stand_in, arguments, expected
+    monkeypatch, called, arguments, expected
 ):
-    parameters = {"base": "respsann", "seed": 3}
+    assert output_path(os.getpid(), {}) is None, "no papermill"
+    words = ["/bin/python", *called, *arguments]
+    process = SimpleNamespace(cmdline=lambda: words, cwd=lambda: "/folder")
+    monkeypatch.setattr(executed.psutil, "Process", lambda pid: process)
 
-    assert output_path(stand_in(*arguments), parameters) == tmp_path / expected
+    found = output_path(1, {"base": "respsann", "seed": 3})
 
-
-def test_a_template_that_papermill_alone_fills_and_another_process_have_no_known_output(stand_in):
-    assert output_path(stand_in("in.ipynb", "{pm[current_datetime_utc]}.ipynb"), {}) is None
-    assert output_path(os.getpid(), {}) is None
+    assert found == (expected and Path("/folder", expected))
 
 
 def with_cells_of_papermill(*statuses):

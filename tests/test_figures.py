@@ -63,9 +63,6 @@ def test_every_base_and_arm_has_a_colour_and_a_marker_that_it_keeps_beside_other
     for arm in arms:
         assert figures.palette([arm])[arm] == figures.palette(arms)[arm]
         assert figures.markers([arm, "new"])[arm] == figures.markers(arms[::-1])[arm]
-
-
-def test_the_plain_nonlinearity_looks_like_the_transformer():
     assert figures.palette(["gelu"])["gelu"] == figures.palette()["transformer"]
     assert figures.markers(["gelu"])["gelu"] == figures.markers()["transformer"]
 

@@ -267,19 +267,23 @@ def test_a_run_of_some_checks_takes_the_place_of_a_whole_one_only_by_its_preset(
     assert best_run("validation", [whole, higher]) == higher
 
 
-FILE = "throughput.csv"
+def test_rows_are_numbered_from_the_line_below_the_head_selected_and_name_what_repeats_them(
+    tmp_path,
+):
+    run, file = load(throughput_run(tmp_path)), "throughput.csv"
+    lines, rows = run.text(file).splitlines(), rows_of(run, file)
 
-
-@pytest.fixture
-def published(tmp_path):
-    return load(throughput_run(tmp_path))
-
-
-def test_rows_of_a_csv_count_from_the_line_below_its_head(published):
-    lines = published.text("throughput.csv").splitlines()
-
-    for row in rows_of(published, FILE):
-        assert lines[row.number].startswith(f"{published.folder.name},{row.values['base']},")
+    for row in rows:
+        assert lines[row.number].startswith(f"{run.folder.name},{row.values['base']},")
+        assert row.command == f"python -m psannlm rerun reports/{run.name} --row {row.number}"
+        assert row.label == f"row-throughput-{run.folder.name}-{row.number}"
+    selected = rows_of(run, file, "verdict == 'baseline'")
+    assert selected
+    for row in selected:
+        assert row.values == rows[row.number - 1].values
+        assert (row.values["ratio"], row.values["ratio_low"]) == (1, None)
+    with pytest.raises(ValueError, match=r"cannot select by 'speed > 1'.*speed"):
+        rows_of(run, file, "speed > 1")
 
 
 @pytest.mark.parametrize(
@@ -292,24 +296,3 @@ def test_a_list_of_entries_and_a_single_object_are_tables_too(tmp_path, content,
 
     assert list(table_of(run, "a.json").index) == list(range(1, n + 1))
     assert rows_of(run, "a.json")[0].values == {"x": 1}
-
-
-def test_a_condition_selects_rows_which_keep_their_numbers_and_must_name_columns(published):
-    known = {row.number: row for row in rows_of(published, FILE)}
-
-    selected = rows_of(published, FILE, "verdict == 'baseline'")
-
-    assert selected
-    for row in selected:
-        assert row.values == known[row.number].values
-        assert (row.values["ratio"], row.values["ratio_low"]) == (1, None)
-    with pytest.raises(ValueError, match=r"cannot select by 'speed > 1'.*speed"):
-        rows_of(published, FILE, "speed > 1")
-
-
-def test_a_row_says_how_to_measure_it_again(published):
-    row = rows_of(published, FILE)[1]
-
-    assert row.command == f"python -m psannlm rerun reports/{published.name} --row 2"
-    assert row.file == FILE
-    assert row.label == f"row-throughput-{published.folder.name}-2"
