@@ -8,12 +8,9 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-ROOT = Path(__file__).parents[1]
-"""The folder of the project: notebooks, parameters and the book are found from here."""
-
+ROOT = Path(__file__).parents[1]  # of the project: notebooks, parameters and the book lie below
 REPORTS = Path(os.environ.get("PSANNLM_REPORTS", ROOT / "reports"))  # where run folders live
 CACHE = Path(os.environ.get("PSANNLM_CACHE", ROOT / "datasets" / "cache"))
 """What can be made or fetched again: downloads, tokenizers, tokens."""
 
-CHECKPOINTS = Path(os.environ.get("PSANNLM_CHECKPOINTS", ROOT / "checkpoints"))
-"""Where trainings keep their log and their checkpoints."""
+CHECKPOINTS = Path(os.environ.get("PSANNLM_CHECKPOINTS", ROOT / "checkpoints"))  # of trainings

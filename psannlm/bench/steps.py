@@ -20,9 +20,7 @@ from psannlm.device import DTYPES, autocast
 from psannlm.model.cost import Shape
 from psannlm.model.transformer import Transformer
 
-SETTINGS = {"device", "min_seconds", "min_steps", "learning_rate", "seed"}
-"""What tasks take from the configuration of a run as it is."""
-
+SETTINGS = {"device", "min_seconds", "min_steps", "learning_rate", "seed"}  # of a run, for tasks
 SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}  # square matrices that are tried
 
 _A100 = {"bf16": 312e12, "fp16": 312e12, "fp32": 19.5e12}  # NVIDIA A100 datasheet

@@ -21,8 +21,7 @@ MAX_WINDOWS = 10
 STEADY = 0.05  # two windows are steady whose medians differ by less than this fraction
 
 Step = Callable[[], object]
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Tokens and targets, each (B, T), to nats per token, ()."""
+Loss = Callable[[Tensor, Tensor], Tensor]  # tokens and targets, each (B, T), to nats per token
 
 
 class Stopwatch(Protocol):

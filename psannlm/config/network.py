@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from psannlm.config import schema
+from psannlm.config.schema import Rule
 
 Positions = Literal["rope", "alibi", "sinusoidal"]
 DecayMode = Literal["abs", "relu", "none"]
@@ -41,25 +42,21 @@ class Architecture(schema.Strict):
     wave_dilation_growth: Annotated[schema.Whole, Field(ge=1, le=8)] = 2
     grad_checkpoint: bool = False
 
-    rules: ClassVar[tuple[schema.Rule, ...]] = (
+    rules: ClassVar[tuple[Rule, ...]] = (
         schema.multiple_of("d_model", "n_heads"),
-        schema.Rule(
+        Rule(
             ("positions", "d_model", "n_heads"),
             lambda kind, width, heads: kind != "rope" or width % heads or width // heads % 2 == 0,
             "positions: {} needs an even head width, got d_model / n_heads = {} / {}",
         ),
-        schema.Rule(
+        Rule(
             ("positions", "d_model"),
             lambda kind, width: kind != "sinusoidal" or width % 2 == 0,
             "positions: {} needs an even d_model, got {}",
         ),
-        schema.Rule(
-            ("gate_n_fft",), lambda n_fft: n_fft % 2 == 0, "gate_n_fft must be even, got {}"
-        ),
-        schema.Rule(
-            ("sine_frequency",),
-            lambda f: f > 1e-5,
-            "sine_frequency must be more than 1e-5, got {}",
+        Rule(("gate_n_fft",), lambda n_fft: n_fft % 2 == 0, "gate_n_fft must be even, got {}"),
+        Rule(
+            ("sine_frequency",), lambda f: f > 1e-5, "sine_frequency must be more than 1e-5, got {}"
         ),
     )
 

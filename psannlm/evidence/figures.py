@@ -54,7 +54,6 @@ STYLE: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=sns.color_palette("colorblind")),
 }
 
-
 Draw = Callable[[Axes], None]
 
 

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from psannlm.evidence.session import Session
 
 ConfigT = TypeVar("ConfigT", bound=Strict)
-Tables = Mapping[str, pd.DataFrame]
-"""The tables of a run, by the name of their file."""
+Tables = Mapping[str, pd.DataFrame]  # of a run, by the name of their file
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,7 @@ class RecordStore(Generic[RecordT]):
     """How a run folder holds the records that its tables are computed from."""
 
     tables: tuple[Table, ...]  # files and their columns, for the dictionary of data
-    texts: Callable[[Sequence[RecordT]], Mapping[str, str]]
-    """From records to the content of files, by name; the file that counts is the last."""
-
+    texts: Callable[[Sequence[RecordT]], Mapping[str, str]]  # of files; the one that counts is last
     records: Callable[[Mapping[str, str]], list[RecordT]]  # the way back
     label: Callable[[RecordT], str]  # what the progress bar calls a record
     unit: str = "cell"  # what one measurement is called, in one word

@@ -34,18 +34,12 @@ class Column:
     unit: str = ""
     heading: str = ""  # on pages and in README.md; a column without one is in the file alone
     format: str = ""  # of numbers on pages: a specification, or a template as `{:,} tokens a step`
-    words: Mapping[Any, str] = field(default_factory=dict)
-    """Values as people read them; one that reads "" is left out of a row's description."""
-
+    words: Mapping[Any, str] = field(default_factory=dict)  # of values; "" describes no row
     beside: str = ""  # column whose value is shown in parentheses, as a share beside a size
     role: Role = "fact"
     nested: bool = False  # whether its cells are lists or objects, which no other file takes over
-    cell: Callable[[Mapping[str, Any]], str] | None = None
-    """Says a whole row's values as people read them, where that takes more than this one."""
-
-    value: Callable[[Any], Any] | None = None
-    """Computes the cell from the records of its row, where no other column needs the same."""
-
+    cell: Callable[[Mapping[str, Any]], str] | None = None  # as people read it, of the whole row
+    value: Callable[[Any], Any] | None = None  # computes the cell from the records of its row
     quantity: str = ""  # what the number is, in words, where it stands outside its table
     better: Literal["higher", "lower"] | None = None
     compare: Compare | None = None
