@@ -90,9 +90,8 @@ def test_one_changed_byte_in_any_artifact_is_refused(tmp_path, position):
 @pytest.fixture
 def nested(run):
     """A run with artifacts in folders, sealed."""
-    run.write("summary.csv", "a\n")
-    run.write("cells/0a.json", "{}\n")
-    run.write("runs/gelu_seed0/metrics.json", "{}\n")
+    for name in NESTED:
+        run.write(name, "{}\n")
     run.seal("complete")
     return run.folder
 

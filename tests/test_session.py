@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -228,7 +227,7 @@ def test_folders_are_told_apart_by_course_alone(corpus) -> None:
 
 
 N_KILLS = 6
-PATIENCE = 60  # seconds for a training to write its next row
+PATIENCE = 120  # seconds for a training to write its next rows
 
 
 def in_a_process(folder: Path, config: TrainingConfig) -> None:
@@ -240,26 +239,19 @@ def n_rows(folder: Path) -> int:
     return (folder / "loss.csv").read_bytes().count(b"\n") - 1
 
 
-def written_at(folder: Path) -> int:
-    """When the log was written last; going on cuts it, which counts even if nothing is cut off."""
-    return (folder / "loss.csv").stat().st_mtime_ns if (folder / "loss.csv").exists() else 0
-
-
-def wait_until(is_there: Callable[[], bool], process: BaseProcess) -> None:
-    until = time.monotonic() + PATIENCE
-    while not is_there():
+def killed(folder: Path, process: BaseProcess, n_more: int, pause: float) -> None:
+    """Kill a process that goes on in `folder`, a pause after it has written so many more rows."""
+    log, until = folder / "loss.csv", time.monotonic() + PATIENCE
+    before = log.stat().st_mtime_ns if log.exists() else None
+    enough = None
+    process.start()
+    while enough is None or n_rows(folder) < enough:
         assert process.is_alive()
         assert time.monotonic() < until
         time.sleep(0.001)
-
-
-def killed(folder: Path, process: BaseProcess, n_more: int, pause: float) -> None:
-    """Kill a process that goes on in `folder`, a pause after it has written so many more rows."""
-    before = written_at(folder)
-    process.start()
-    wait_until(lambda: written_at(folder) != before, process)  # the log is cut, or begun anew
-    enough = n_rows(folder) + n_more
-    wait_until(lambda: n_rows(folder) >= enough, process)
+        # Going on cuts the log, which is seen even if nothing is cut off, or begins it.
+        if enough is None and log.exists() and log.stat().st_mtime_ns != before:
+            enough = n_rows(folder) + n_more
     time.sleep(pause)
     process.kill()
     process.join()

@@ -141,9 +141,8 @@ def available_memory_bytes(device: torch.device) -> int:
 def worker_environment(cache: Path, variables: Mapping[str, str] | None) -> Mapping[str, str]:
     """Environment of a measuring process, with `variables` of its own.
 
-    Its compile cache belongs to the run, so that the first compilation is seen cold. The C library
-    keeps freed memory: otherwise each step returns its large buffers to the kernel and pays for
-    their pages again.
+    Its compile cache is the run's, so that the first compilation is seen cold. The C library keeps
+    freed memory: else each step would return its large buffers and pay for their pages again.
     """
     return os.environ | {
         "TORCHINDUCTOR_CACHE_DIR": str(cache),

@@ -33,6 +33,7 @@ ASK_SECONDS = 0.2  # between asking whether a process is to be stopped; less wou
 
 TaskT = TypeVar("TaskT", bound="Task")
 Work = Callable[[Sequence[str]], None]  # given the paths of a task and of its result
+Variables = Mapping[str, str] | None  # further ones of a process's environment
 Stopped = Callable[[], bool]  # whether a process is to be ended; asked again and again
 
 
@@ -57,12 +58,7 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
     """
 
     def __init__(
-        self,
-        module: str,
-        cache: Path,
-        *,
-        loads: Sequence[str] = (),
-        variables: Mapping[str, str] | None = None,
+        self, module: str, cache: Path, *, loads: Sequence[str] = (), variables: Variables = None
     ) -> None:
         self.command = [sys.executable, "-m", "psannlm.bench.processes", module, *loads]
         self.environment = worker_environment(cache, variables)
@@ -140,7 +136,7 @@ def run_task(
     cache: Path,
     timeout_seconds: float,
     fork_server: ForkServer | None = None,
-    variables: Mapping[str, str] | None = None,
+    variables: Variables = None,
     stopped: Stopped = lambda: False,
 ) -> list[dict[str, Any]]:
     """One mapping a mode of `task`, in its order, measured in a process of its own.

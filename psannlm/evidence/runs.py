@@ -157,8 +157,7 @@ def pinned(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
 def load(folder: Path) -> Evidence:
     """The run in `folder`, every hash checked if it is sealed, complete or not.
 
-    An EvidenceError names the file that is missing or altered, or that a complete run's manifest
-    does not name.
+    An EvidenceError names the file that is missing, altered, or not in a complete run's manifest.
     """
     manifest = _read_manifest(folder)
     if manifest["status"] == "running":
