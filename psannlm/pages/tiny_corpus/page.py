@@ -185,8 +185,7 @@ def _trained(folder: Path, beside: Mapping[str, str]) -> Trained:
     """The training whose log lies in `folder`, with the content of the files beside it."""
     shared = ("loss.csv", "speed.csv", training.METRICS, TOKENIZER)
     log = {name: (folder / name).read_text(encoding="utf-8") for name in shared}
-    [trained] = training_files.from_texts({**log, **beside})
-    return trained
+    return training_files.from_texts({**log, **beside})[0]
 
 
 def _sines(before: Transformer, after: Transformer) -> Iterator[dict[str, object]]:
