@@ -149,9 +149,9 @@ def check() -> None:
 @app.command()
 def pdf() -> None:
     """Print the book: one page of HTML, then a PDF."""
-    from psannlm.publish.pdf import make
+    from psannlm.run.preset import print_book
 
-    print(make())
+    print(print_book())
 
 
 @app.command()
@@ -169,9 +169,9 @@ def rerun(
     repeats: Annotated[int | None, Option(help="fresh processes, or seeds of a shootout")] = None,
 ) -> None:
     """Measure a published row again: inside its interval or outside, and what differs here."""
-    from psannlm.run import repeat
+    from psannlm.run.check import rerun as measured
 
-    outcome = repeat.rerun(run, row, repeats=repeats, say=lambda line: print(line, flush=True))
+    outcome = measured(run, row, repeats=repeats, say=lambda line: print(line, flush=True))
     print(f"\n{outcome.text}")
     raise typer.Exit({True: 0, False: 1, None: 2}[outcome.inside])
 

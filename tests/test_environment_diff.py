@@ -10,7 +10,7 @@ import torch
 from psannlm.bench.environment import describe_environment, describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Evidence
-from psannlm.rerun.environment_diff import Differing, environment_diff, refuse_other_text
+from psannlm.rerun.outcome import Differing, environment_diff, refuse_other_text
 
 HERE = describe_environment(torch.device("cpu"))
 PACKAGES = HERE["software"]["packages"]

@@ -8,13 +8,12 @@ import pytest
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
-from psannlm.publish import pdf
-from psannlm.publish.pdf import find_browser, make, printed
-from psannlm.run import preset as runner
+from psannlm.run import preset
+from psannlm.run.preset import find_browser, print_book, printed
 from tests.browsing import launched
 
 needs_chromium = pytest.mark.skipif(
-    not any(map(shutil.which, pdf.BROWSERS)), reason="no Chromium found"
+    not any(map(shutil.which, preset.BROWSERS)), reason="no Chromium found"
 )
 
 
@@ -56,7 +55,7 @@ def test_without_a_browser_the_names_that_are_looked_for_are_said(
     monkeypatch.setenv("CHROMIUM", named)
 
     with pytest.raises(ConfigError, match=message):
-        make(tmp_path / "x.pdf")
+        print_book(tmp_path / "x.pdf")
 
 
 def test_what_the_browser_leaves_is_the_pdf(tmp_path):
@@ -79,7 +78,7 @@ def test_a_browser_that_fails_is_named_with_its_last_word(tmp_path, script, said
 
 
 def test_a_browser_that_hangs_is_stopped_and_a_folder_cannot_be_started(tmp_path, monkeypatch):
-    monkeypatch.setattr(pdf, "PATIENCE", 0.2)
+    monkeypatch.setattr(preset, "PATIENCE", 0.2)
 
     with pytest.raises(ConfigError, match=r"must print within 0\.2 s"):
         printed(str(program(tmp_path / "slow", "exec sleep 20")), tmp_path / "page.html")
@@ -89,12 +88,12 @@ def test_a_browser_that_hangs_is_stopped_and_a_folder_cannot_be_started(tmp_path
 
 def test_a_book_with_warnings_is_not_printed_and_an_older_pdf_stays(tmp_path, monkeypatch):
     monkeypatch.setenv("CHROMIUM", str(program(tmp_path / "good", PRINTS)))
-    monkeypatch.setattr(runner, "build_book", lambda builder: builder != "singlehtml")
+    monkeypatch.setattr(preset, "build_book", lambda builder: builder != "singlehtml")
     output = tmp_path / "book.pdf"
     output.write_bytes(b"older")
 
     with pytest.raises(ConfigError, match="must build without warnings"):
-        make(output)
+        print_book(output)
 
     assert output.read_bytes() == b"older"
 
@@ -103,7 +102,7 @@ def test_a_book_with_warnings_is_not_printed_and_an_older_pdf_stays(tmp_path, mo
 @pytest.mark.browser
 @needs_chromium
 def test_the_whole_book_is_printed(tmp_path):
-    made = make(tmp_path / "new" / "book.pdf").read_bytes()
+    made = print_book(tmp_path / "new" / "book.pdf").read_bytes()
 
     pages = len(re.findall(rb"/Type\s*/Page\b", made))
     chapters = (ROOT / "book" / "_toc.yml").read_text().count("file: ")
@@ -124,7 +123,7 @@ def _look_at_the_printed_page():
     theme = "document.documentElement.dataset.theme"
     with launched() as browser:
         page = browser.new_page(color_scheme="dark", viewport={"width": 680, "height": 1000})
-        page.goto(pdf.SINGLE.as_uri())
+        page.goto(preset.SINGLE.as_uri())
         page.wait_for_selector("mjx-container svg")
         page.emulate_media(media="print")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")

@@ -11,9 +11,16 @@ from psannlm.evidence.runs import EvidenceError, load
 from psannlm.evidence.table import Column
 from psannlm.files import sha256_of
 from psannlm.pages.throughput.page import PAGE, ThroughputPage
-from psannlm.rerun.environment_diff import Differing, EnvironmentDiff
-from psannlm.rerun.outcome import Outcome, compared, exact, status, text_table
-from psannlm.run import repeat
+from psannlm.rerun.outcome import (
+    Differing,
+    EnvironmentDiff,
+    Outcome,
+    compared,
+    exact,
+    status,
+    text_table,
+)
+from psannlm.run import check
 from tests.synthetic import throughput_config, throughput_run
 
 HERE = EnvironmentDiff(
@@ -109,7 +116,7 @@ def test_the_last_line_is_the_verdict(tmp_path, monkeypatch, verdicts, inside, l
     before = {path: sha256_of(path) for path in tmp_path.rglob("*") if path.is_file()}
     said = []
 
-    outcome = repeat.rerun(folder, 2, say=said.append)
+    outcome = check.rerun(folder, 2, say=said.append)
 
     lines = outcome.text.splitlines()
     assert (outcome.inside, lines[-1]) == (inside, last)
@@ -125,22 +132,22 @@ def test_what_is_usual_is_repeated_up_to_what_was_published(tmp_path, monkeypatc
     monkeypatch.setattr(PAGE, "measure_again", lambda row, r, old: asked.append(r.repeats) or [])
 
     for repeats in (None, 9):
-        repeat.rerun(folder, 1, repeats=repeats)
+        check.rerun(folder, 1, repeats=repeats)
     monkeypatch.setattr(PAGE, "repeats_once", True, raising=False)
 
     assert asked == [PAGE.usual_repeats, 9]
     with pytest.raises(ConfigError, match="repeats must be 1 on the page throughput"):
-        repeat.rerun(folder, 1, repeats=2)
+        check.rerun(folder, 1, repeats=2)
 
 
 def test_a_row_out_of_range_or_no_run_folder_is_refused_with_those_there_are(tmp_path):
     folder = throughput_run(tmp_path)
 
     with pytest.raises(ConfigError, match=r"row must be from 1 to 3 .* got 0; its rows") as told:
-        repeat.row_of(PAGE, load(folder), 0)
+        check.row_of(PAGE, load(folder), 0)
     assert "1: respsann, 32 tokens a step, forward, fp32" in str(told.value)
     with pytest.raises(ConfigError, match=f"is no run folder.*benchmarks/{folder.name}"):
-        repeat.sound_run(tmp_path / "nowhere", reports=tmp_path)
+        check.sound_run(tmp_path / "nowhere", reports=tmp_path)
 
 
 def test_a_refused_run_an_unfinished_one_and_no_repeat_at_all_are_refused(tmp_path):
@@ -149,8 +156,8 @@ def test_a_refused_run_an_unfinished_one_and_no_repeat_at_all_are_refused(tmp_pa
     (altered / "throughput.csv").write_text("altered")
 
     with pytest.raises(EvidenceError, match=r"throughput\.csv was altered"):
-        repeat.rerun(altered)
+        check.rerun(altered)
     with pytest.raises(ConfigError, match=r"is not complete \(failed\)"):
-        repeat.rerun(failed)
+        check.rerun(failed)
     with pytest.raises(ConfigError, match="repeats must be at least 1, got 0"):
-        repeat.rerun(failed, repeats=0)
+        check.rerun(failed, repeats=0)

@@ -10,7 +10,7 @@ from docutils.utils import new_document
 from fontTools.ttLib import TTFont
 from sphinx.addnodes import pending_xref
 
-from psannlm.publish import theme
+from psannlm.publish import staging
 
 STATIC = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 BARS, BELL, SUN = 0xF0C9, 0xF0F3, 0xF185
@@ -18,7 +18,7 @@ BARS, BELL, SUN = 0xF0C9, 0xF0F3, 0xF185
 
 @pytest.fixture
 def site(tmp_path):
-    for name in (theme.SCRIPT, theme.SHEET, theme.FONT):
+    for name in (staging.SCRIPT, staging.SHEET, staging.FONT):
         target = tmp_path / "_static" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(STATIC / name, target)
@@ -27,34 +27,34 @@ def site(tmp_path):
 
 
 def test_shown_icons_stay_and_others_go(site):
-    theme.lighten(site)
-    theme.lighten(site)  # of a build with nothing new
+    staging.lighten(site)
+    staging.lighten(site)  # of a build with nothing new
 
-    sheet = (site / "_static" / theme.SHEET).read_text()
-    with TTFont(site / "_static" / theme.FONT) as font:
+    sheet = (site / "_static" / staging.SHEET).read_text()
+    with TTFont(site / "_static" / staging.FONT) as font:
         signs = set(font.getBestCmap())
     assert ".fa-bars:before" in sheet
     assert ".fa-sun:before" not in sheet
     assert "fa-solid-900.woff2" not in sheet
     assert BARS in signs
     assert SUN not in signs
-    assert (site / "_static" / theme.SCRIPT).stat().st_size < 100
+    assert (site / "_static" / staging.SCRIPT).stat().st_size < 100
 
 
 def test_a_sign_that_a_style_sheet_writes_by_number_or_as_it_is_stays(site):
     own = site / "_static" / "own.css"
     own.write_text(f'.a {{ content: "{chr(BELL)}"; }} .b {{ content: "\\f185"; }}', "utf-8")
 
-    theme.lighten(site)
+    staging.lighten(site)
 
-    with TTFont(site / "_static" / theme.FONT) as font:
+    with TTFont(site / "_static" / staging.FONT) as font:
         assert {BELL, SUN} <= set(font.getBestCmap())
 
 
 def test_a_book_of_another_theme_is_left_as_it_is(tmp_path):
     (tmp_path / "page.html").write_text("<p>one</p>")
 
-    theme.lighten(tmp_path)
+    staging.lighten(tmp_path)
 
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
@@ -91,7 +91,7 @@ def linked(document: nodes.document) -> list[tuple[str, str]]:
 def test_the_first_mention_as_a_whole_word_in_any_case_and_number_is_a_link(text, expected):
     document = page(*map(prose, text.split("\n\n")))
 
-    theme.link_terms(document, TERMS)
+    staging.link_terms(document, TERMS)
 
     assert linked(document) == expected
     assert document.astext() == text
@@ -107,6 +107,6 @@ def test_of_what_is_set_apart_from_prose_emphasised_words_alone_are_prose():
         nodes.paragraph("", "", nodes.strong("", "The smoke run")),
     )
 
-    theme.link_terms(document, TERMS)
+    staging.link_terms(document, TERMS)
 
     assert linked(document) == [("smoke run", "smoke run")]

@@ -8,7 +8,6 @@ from sphinx.util import logging
 
 from psannlm.config.schema import ConfigError
 from psannlm.publish import staging
-from psannlm.publish import theme as icons
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def finish(app: Any, error: Exception | None) -> None:
         return
     if not staging.copy_mathjax(Path(app.outdir)):
         logger.warning("sphinx-mathjax-offline is not installed: formulas stay TeX source")
-    icons.lighten(Path(app.outdir))
+    staging.lighten(Path(app.outdir))
 
 
 def setup(app: Any) -> dict[str, Any]:

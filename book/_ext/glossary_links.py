@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from psannlm.publish.theme import link_terms
+from psannlm.publish.staging import link_terms
 
 GLOSSARY = "glossary"
 EVERYDAY = {"measure", "place", "row", "run", "setting"}
