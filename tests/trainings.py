@@ -14,8 +14,8 @@ from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.tiny_corpus.page import PAGE
 from psannlm.pages.tiny_corpus.tables import SINE, YARDSTICKS, Trained, from_texts
-from psannlm.train import journal
-from psannlm.train.journal import bits_per_byte, perplexity
+from psannlm.train import recorder
+from psannlm.train.evaluation import bits_per_byte, perplexity
 from tests import tiny_trainings
 from tests.synthetic import sealed_run
 
@@ -123,14 +123,14 @@ def _losses(config: TrainingConfig, n: int, end: float, draw: random.Random) -> 
             mean = sum(mine) / len(mine)
             rows.append({"per": "epoch", "epoch": ends[step], "train_loss": mean, **place, **found})
             mine = []
-    return pd.DataFrame(rows, columns=list(journal.LOSS))
+    return pd.DataFrame(rows, columns=list(recorder.LOSS))
 
 
 def _metrics(config: TrainingConfig, losses: pd.DataFrame, speed: pd.DataFrame) -> dict[str, Any]:
     cost = cost_of(config.network, Shape(1, config.context_length))
     evaluations = losses[losses["per"] == "evaluation"]
     best, last = evaluations.loc[evaluations["val_loss"].idxmin()], evaluations.iloc[-1]
-    rate = journal.tokens_per_s(speed, config.batch_tokens)
+    rate = recorder.tokens_per_s(speed, config.batch_tokens)
     flop_per_s = 3 * cost.model_flops / config.context_length * rate
     test_loss = float(last["val_loss"]) + 0.01
     same = ("preset", "tokenizer", "vocab_size", "epochs", "batch_tokens", "target_perplexity")
@@ -164,7 +164,7 @@ def _metrics(config: TrainingConfig, losses: pd.DataFrame, speed: pd.DataFrame) 
         "tokens_per_s": rate,
         "mfu": 0.25,
         "ceiling_flop_per_s": flop_per_s / 0.25,
-        "wait_share": journal.wait_share(speed),
+        "wait_share": recorder.wait_share(speed),
         "peak_allocated_mib": None,
         "peak_rss_mib": cost.n_parameters * 16 / MIB + 300,
         "target_reached": bool(last["perplexity"] <= config.target_perplexity),

@@ -195,9 +195,13 @@ def _reason(code: int | None, log_path: Path, timeout_seconds: float) -> str:
         return "killed by signal SIGKILL, as the system does when memory runs out"
     if code < 0:
         return f"killed by signal {signal.Signals(-code).name}"
-    said = log_path.read_text(encoding="utf-8", errors="replace") if log_path.exists() else ""
-    last = said.strip().rpartition("\n")[2].strip()[:300]
-    return f"process ended without a result: {last or 'it said nothing'}"
+    return f"process ended without a result: {last_words(log_path) or 'it said nothing'}"
+
+
+def last_words(log: Path) -> str:
+    """The last line of what a process said, 300 characters at most."""
+    said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return said.strip().rpartition("\n")[2].strip()[:300]
 
 
 def serve(

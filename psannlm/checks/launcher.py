@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import torch
 
+from psannlm.bench.processes import last_words
+
 ResultT = TypeVar("ResultT")
 
 
@@ -25,10 +27,8 @@ class ProcessError(Exception):
 def in_processes(calls: Sequence[Callable[[], ResultT]], timeout_seconds: float) -> list[ResultT]:
     """What each call returns in a new process of its own.
 
-    Calls are found by their names there; tensors that they return must be on the CPU.
-
-    Raises:
-        ProcessError: A process failed, or they took too long: then all of them are stopped.
+    Calls are found by their names there; tensors that they return must be on the CPU. ProcessError
+    if a process failed, or they took too long: then all of them are stopped.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "psannlm.checks.suite"])
@@ -42,7 +42,8 @@ def in_processes(calls: Sequence[Callable[[], ResultT]], timeout_seconds: float)
                 process.start()
                 processes.append(process)
             if ending := _watch(processes, timeout_seconds):
-                words = "; ".join(filter(None, map(_last_words, files)))
+                logs = (file.with_suffix(".txt") for file in files)
+                words = "; ".join(filter(None, map(last_words, logs)))
                 said = f"last words: {words}" if words else "it said nothing"
                 raise ProcessError(f"{ending}; {said}")
         finally:
@@ -82,10 +83,3 @@ def _watch(processes: Sequence[BaseProcess], seconds: float) -> str:
             return ""
         time.sleep(0.02)
     return f"timed out after {seconds:g} s"
-
-
-def _last_words(file: Path) -> str:
-    """The last line that the process of a result said, 300 characters at most."""
-    log = file.with_suffix(".txt")
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return text.strip().rpartition("\n")[2].strip()[:300]

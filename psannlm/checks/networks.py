@@ -74,11 +74,7 @@ def passages(config: ValidationConfig, count: int, length: int) -> Tensor:
 
 
 def tokens_of(config: ValidationConfig, n_tokens: int) -> Tokens:
-    """The first tokens of the training split of the corpus.
-
-    Raises:
-        ConfigError: The corpus is missing, broken or too short, or the vocabulary has no bytes.
-    """
+    """The first tokens of the training split; ConfigError if they or their ids cannot be had."""
     path = ROOT / config.corpus
     parts = stream(load(path).texts("train", n_tokens), byte_tokenizer())
     ids = np.asarray([token for part, _ in parts for token in part][:n_tokens], dtype=np.uint16)
@@ -87,9 +83,12 @@ def tokens_of(config: ValidationConfig, n_tokens: int) -> Tokens:
             f"{path} must hold {n_tokens:,} bytes of training text, got {len(ids):,}; "
             "name a longer corpus, or shorten batch or context_length"
         )
-    tokens = Tokens(ids, n_bytes=n_tokens, sha256=hashlib.sha256(ids.tobytes()).hexdigest())
-    tokens.check(config.vocab_size)
-    return tokens
+    if (largest := int(ids.max())) >= config.vocab_size:
+        raise ConfigError(
+            f"token ids must be below vocab_size {config.vocab_size}, got {largest}; "
+            "give the network as many ids as the tokenizer has"
+        )
+    return Tokens(ids, n_bytes=n_tokens, sha256=hashlib.sha256(ids.tobytes()).hexdigest())
 
 
 def loss_of(

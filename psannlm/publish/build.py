@@ -27,7 +27,7 @@ from psannlm.publish import claims, downloads, history, landing, published_page
 from psannlm.publish.run_facts import best_runs, machine
 from psannlm.rerun import outcome
 from psannlm.run.check import checked_runs
-from psannlm.train import journal
+from psannlm.train import recorder
 
 TOC = "_toc.yml"
 RAW = (".csv", ".json", ".yaml", ".log")
@@ -157,7 +157,7 @@ def constants() -> dict[str, str]:
         "max_windows": str(timing.MAX_WINDOWS),
         "steady": f"{timing.STEADY:.0%}",
         "repeat_level": f"{outcome.LEVEL:.0%}",
-        "unsteady": f"{journal.UNSTEADY_SHARE:.0%}",
+        "unsteady": f"{recorder.UNSTEADY_SHARE:.0%}",
         "version": __version__,
     } | {name: said for page in pages().values() for name, said in page.constants.items()}
 

@@ -43,15 +43,6 @@ class Tokens:
         """Tokens that have one before them: all but the first."""
         return len(self.ids) - 1
 
-    def check(self, vocab_size: int) -> None:
-        """Refuse ids that a network of `vocab_size` does not know, as a ConfigError."""
-        largest = int(self.ids.max())
-        if largest >= vocab_size:
-            raise ConfigError(
-                f"token ids must be below vocab_size {vocab_size}, got {largest}; "
-                "give the network as many ids as the tokenizer has"
-            )
-
 
 @dataclass(frozen=True)
 class Data:

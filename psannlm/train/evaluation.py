@@ -4,6 +4,8 @@ Shape letters: b windows at a time, T tokens of each.
 """
 
 import itertools
+import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from psannlm.model.loss import IGNORED
-from psannlm.train import journal
 from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
 
@@ -39,12 +40,22 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """Exponential of the loss; comparable between equal tokenizers only."""
-        return journal.perplexity(self.loss)
+        return perplexity(self.loss)
 
     @property
     def bits_per_byte(self) -> float:
         """Bits that the network needs for a byte of the text; comparable between tokenizers."""
-        return journal.bits_per_byte(self.loss, self.n_bytes / self.n_tokens)
+        return bits_per_byte(self.loss, self.n_bytes / self.n_tokens)
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), of a loss in nats per token; infinite where a float cannot hold it."""
+    return math.exp(loss) if loss < math.log(sys.float_info.max) else math.inf
+
+
+def bits_per_byte(loss: float, bytes_per_token: float) -> float:
+    """Loss / ln 2 / bytes per token: comparable between tokenizers, and with compressors."""
+    return loss / math.log(2) / bytes_per_token
 
 
 @torch.no_grad()

@@ -27,15 +27,14 @@ from psannlm.device import missing_compiler, peak_resident_bytes, repeatable
 from psannlm.files import MIB, write_atomically, writing
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
-from psannlm.train import checkpoint, distributed
+from psannlm.train import checkpoint, distributed, recorder
 from psannlm.train.data import Data, Tokens, read
 from psannlm.train.distributed import Ranks, refuse_disagreement
 from psannlm.train.evaluation import Evaluation, evaluate
-from psannlm.train.journal import FILES, Journal, tokens_per_s, wait_share
 from psannlm.train.objective import NextToken, make_optimizers
 from psannlm.train.plan import Batches, Plan, course, rate_at
 from psannlm.train.pretrained import TOKENIZER
-from psannlm.train.recorder import Progress, Recorder, Tally
+from psannlm.train.recorder import FILES, Progress, Recorder, Tally
 
 CONFIG, METRICS = "config.yaml", "metrics.json"
 PREFIX = "model."  # of the network's names inside its objective
@@ -87,7 +86,7 @@ class Trainer:
         self.tally, lengths = self._beginning()  # what the training has summed up so far
         flops = cost_of(config.network, Shape(1, config.context_length)).model_flops
         flop_per_token = 3 * flops / config.context_length
-        journal = Journal(folder, lengths) if ranks.is_first else None
+        journal = recorder.Journal(folder, lengths) if ranks.is_first else None
         self.recorder = Recorder(
             config, self.plan, ranks, self.tally, journal, flop_per_token, ceiling, watch
         )
@@ -249,10 +248,13 @@ def train(
     ranks.wait()
     data = data or read(config)  # the others find in the cache what the first has made
     before = ceiling() if ceiling else None
-    _forget_peak(ranks.device)
+    on_gpu = ranks.device.type == "cuda"
+    if on_gpu:  # the peak of its allocator begins anew
+        torch.cuda.reset_peak_memory_stats(ranks.device)
     trainer = Trainer(config, data, folder, ranks, ceiling=before, watch=watch, keep_best=keep_best)
     trainer.run()
-    peak = _peak_mib(ranks.device)  # the ceiling's matrices are none of the training's
+    # Read now: the ceiling's matrices are none of the training's.
+    peak = torch.cuda.max_memory_allocated(ranks.device) / MIB if on_gpu else None
     if ceiling and before:
         trainer.recorder.ceiling = max(before, ceiling())
     validation = trainer.last_evaluation or trainer.evaluate(data.validation)
@@ -262,17 +264,6 @@ def train(
         with writing(folder):
             write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     return Session(data, trainer, validation, test, metrics)
-
-
-def _forget_peak(device: torch.device) -> None:
-    """Have the peak of a GPU's allocator begin anew."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak_mib(device: torch.device) -> float | None:
-    """Most that a GPU's allocator had given away since then, in MiB."""
-    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
 
 
 def summarise(
@@ -288,7 +279,7 @@ def summarise(
     losses = pd.read_csv(trainer.folder / "loss.csv")
     speed = pd.read_csv(trainer.folder / "speed.csv")
     epochs = losses[losses["per"] == "epoch"]
-    rate = tokens_per_s(speed, config.batch_tokens)
+    rate = recorder.tokens_per_s(speed, config.batch_tokens)
     return {
         "base": config.base[0],
         "preset": config.preset,
@@ -318,7 +309,7 @@ def summarise(
         "train_split_bytes": data.train.n_bytes,
         "train_seconds": float(speed["elapsed_seconds"].iloc[-1]),
         "tokens_per_s": rate,
-        "wait_share": wait_share(speed),
+        "wait_share": recorder.wait_share(speed),
         "ceiling_flop_per_s": trainer.recorder.ceiling,
         "mfu": trainer.recorder.mfu(rate),
         "peak_allocated_mib": peak_mib,

@@ -21,7 +21,7 @@ from psannlm.pages.shootout.records import (
     gates_of,
     trainings_of,
 )
-from psannlm.train.journal import UNSTEADY_SHARE
+from psannlm.train.recorder import UNSTEADY_SHARE
 
 TOLERANCE = 1e-9  # relative: the same sums in another order differ by rounding at most
 LARGEST_LOSS = 100.0  # nats per token: a network that has diverged predicts less badly than that

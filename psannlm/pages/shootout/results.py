@@ -26,7 +26,7 @@ from psannlm.pages.shootout.records import (
     gates_of,
     trainings_of,
 )
-from psannlm.train.journal import bits_per_byte, perplexity
+from psannlm.train.evaluation import bits_per_byte, perplexity
 from psannlm.train.pretrained import PARTS
 
 SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"  # scaled: with the sine's learned gains

@@ -11,7 +11,7 @@ from psannlm.evidence.page import RunInfo
 from psannlm.evidence.rows import Number
 from psannlm.evidence.text import UNKNOWN, duration, facts_table, number, printable, sortable
 from psannlm.pages.tiny_corpus.tables import LOSS, YARDSTICKS, Trained, beside_yardsticks
-from psannlm.train.journal import bits_per_byte
+from psannlm.train.evaluation import bits_per_byte
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 ANSWER = (

@@ -14,8 +14,8 @@ from psannlm.evidence.store import RecordStore
 from psannlm.evidence.table import Column, Table
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
-from psannlm.train import journal
-from psannlm.train.journal import bits_per_byte, perplexity
+from psannlm.train import recorder
+from psannlm.train.evaluation import bits_per_byte, perplexity
 
 VAL_LOSS = Column("val_loss", "Loss on the validation split.", "nats/token")
 BITS = Column("bits_per_byte", "Validation loss over ln 2 and the bytes of a token.", "bits/byte")
@@ -243,8 +243,8 @@ def metrics_of(trained: Trained, run: RunInfo[TrainingConfig]) -> dict[str, Any]
         "best_val_loss": float(best["val_loss"]),
         "best_step": int(best["step"]),
         "train_seconds": float(speed["elapsed_seconds"].iloc[-1]),
-        "tokens_per_s": journal.tokens_per_s(speed, stated["batch_tokens"]),
-        "wait_share": journal.wait_share(speed),
+        "tokens_per_s": recorder.tokens_per_s(speed, stated["batch_tokens"]),
+        "wait_share": recorder.wait_share(speed),
         "train_tokens": stated["n_steps"] * stated["batch_tokens"],
         "bytes_per_token": density,
         "perplexity": perplexity(stated["val_loss"]),
