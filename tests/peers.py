@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from psannlm.files import MIB
-from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.page import PAGE
 from psannlm.pages.peer.plan import SideTask
-from psannlm.pages.peer.records import OURS, PUBLISHED, SIDES, AnyCell, PeerCell, ProtocolCell
+from psannlm.pages.peer.records import (
+    OURS,
+    PUBLISHED,
+    SIDES,
+    AnyCell,
+    PeerCell,
+    PeerConfig,
+    ProtocolCell,
+)
 from tests.synthetic import sealed_run
 
 SPEEDS = dict(zip(SIDES, (1500.0, 1500.0, 1000.0), strict=True))

@@ -17,7 +17,6 @@ from psannlm.evidence.page import RunInfo
 from psannlm.evidence.runs import Run
 from psannlm.pages.shootout import plan
 from psannlm.pages.shootout.arms import arms_of, is_scaled
-from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND
 from psannlm.pages.shootout.measure import record_of
 from psannlm.pages.shootout.page import PAGE
@@ -28,6 +27,7 @@ from psannlm.pages.shootout.records import (
     Point,
     Score,
     Setting,
+    ShootoutConfig,
     TrainingRecord,
 )
 from psannlm.pages.shootout.tables import tabulate

@@ -11,9 +11,15 @@ from psannlm.config.network import ModelConfig
 from psannlm.model.bases import BASES, Respsann, TransformerBlock
 from psannlm.model.mixers import Rows
 from psannlm.pages.shootout.arms import arms_of
-from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND, gates
-from psannlm.pages.shootout.records import Gate, Setting, TrainingRecord, from_texts, to_texts
+from psannlm.pages.shootout.records import (
+    Gate,
+    Setting,
+    ShootoutConfig,
+    TrainingRecord,
+    from_texts,
+    to_texts,
+)
 from tests.synthetic_shootout import final, shootout_config
 from tests.twins_network import gate_around_the_window, mask_missing, padded_on_both_sides
 

@@ -12,12 +12,13 @@ from psannlm.config.schema import ConfigError
 from psannlm.evidence.page import RerunRequest
 from psannlm.evidence.runs import Run, load
 from psannlm.evidence.session import Session
+from psannlm.evidence.store import of_type
 from psannlm.files import MIB
 from psannlm.model.bases import cost_of
 from psannlm.pages.memory import plan as memory_plans
 from psannlm.pages.memory.page import PAGE
 from psannlm.pages.memory.plan import memory, memory_plan, published, task_of
-from psannlm.pages.memory.records import peers
+from psannlm.pages.memory.records import PeerRecord
 from psannlm.pages.peer import plan as process
 from tests.pages import open_session, pretend
 from tests.synthetic_memory import SAVED, memory_config, memory_record, memory_run
@@ -151,9 +152,9 @@ def test_the_package_is_told_our_shape_with_its_fused_attention(tmp_path, asked)
         assert (task.python, task.precision, task.modes) == ("package==1.0", precision, ("saved",))
         assert (task.shape, task.setting) == ((2, 16), "best")
         assert task.model == session.config.network_of("respsann").model_dump()
-    found = peers(session.records)
+    found = of_type(PeerRecord, session.records)
     assert [p.key for p in found] == [("package", "1.0", precision) for precision in both]
-    assert peers(resumed(session).records) == found
+    assert of_type(PeerRecord, resumed(session).records) == found
 
 
 def test_no_package_is_measured_unless_one_is_named(asked):

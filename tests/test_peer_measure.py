@@ -17,10 +17,11 @@ from psannlm.bench.statistics import Cell
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Run
 from psannlm.evidence.session import Session
+from psannlm.evidence.store import of_type
 from psannlm.pages.peer import plan as peer
 from psannlm.pages.peer.page import PAGE
 from psannlm.pages.peer.plan import WORKER, Setting, SideTask, environment, plan, protocol_plan
-from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SIDES, split
+from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SIDES, PeerCell, ProtocolCell
 from tests import stand_in
 from tests.pages import open_session
 from tests.peers import peer_config, side_task
@@ -134,7 +135,8 @@ def test_a_package_that_cannot_be_installed_is_tried_once_and_ours_is_measured(
 ):
     install = failing(monkeypatch, error)
 
-    cells, protocol = split(compare(config_of(protocol_batch_tokens=(1024,))))
+    records = compare(config_of(protocol_batch_tokens=(1024,)))
+    cells, protocol = of_type(PeerCell, records), of_type(ProtocolCell, records)
 
     install.assert_called_once_with("psannlm==9.9.9")
     for cell in (*cells, *protocol):

@@ -6,7 +6,7 @@ import pytest
 
 from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
-from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.records import ShootoutConfig
 from tests.synthetic_shootout import shootout_config
 
 

@@ -7,10 +7,9 @@ import pytest
 
 from psannlm.pages.shootout import plan
 from psannlm.pages.shootout.arms import all_arms, arms_of
-from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.measure import record_of
 from psannlm.pages.shootout.plan import Cell, key_of, training_of
-from psannlm.pages.shootout.records import Setting, TrainingRecord
+from psannlm.pages.shootout.records import Setting, ShootoutConfig, TrainingRecord
 from tests.synthetic_shootout import shootout_config
 
 CONFIG = shootout_config()

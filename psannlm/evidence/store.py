@@ -22,6 +22,7 @@ class Record(Protocol):
 
 
 RecordT = TypeVar("RecordT", bound=Record)
+KindT = TypeVar("KindT")
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,11 @@ def fields_of_csv(record: type, text: str) -> list[dict[str, Any]]:
         {name: parse_field(kinds.get(name, str), field) for name, field in row.items()}
         for row in csv.DictReader(io.StringIO(text))
     ]
+
+
+def of_type(kind: type[KindT], records: Iterable[object]) -> list[KindT]:
+    """Those of the records that are of one kind."""
+    return [record for record in records if isinstance(record, kind)]
 
 
 def outcome_cells(records: Sequence[Any]) -> dict[str, Any]:

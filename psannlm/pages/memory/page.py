@@ -11,6 +11,7 @@ from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
+from psannlm.evidence.store import of_type
 from psannlm.evidence.table import Column
 from psannlm.files import MIB
 from psannlm.pages.memory import figures, prose
@@ -153,7 +154,7 @@ def setting_of(row: Row) -> Setting:
 
 
 def _of_row(records: Sequence[AnyRecord], row: Row) -> list[MemoryRecord]:
-    return [record for record in raw.ours(records) if record.setting == setting_of(row)]
+    return [r for r in of_type(MemoryRecord, records) if r.setting == setting_of(row)]
 
 
 PAGE = MemoryPage()

@@ -20,8 +20,7 @@ from psannlm.pages.memory import records as raw
 from psannlm.pages.memory.records import MemoryConfig, MemoryRecord, PeerRecord, Setting
 from psannlm.pages.memory.worker import MemoryTask, predicted
 from psannlm.pages.peer import plan as peer
-from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.records import PUBLISHED
+from psannlm.pages.peer.records import PUBLISHED, PeerConfig
 
 MemoryCell = Cell[Setting]
 

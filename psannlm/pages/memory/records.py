@@ -11,7 +11,7 @@ from psannlm.config.schema import AnyOf, Length, Rule, Tokens
 from psannlm.config.training import BatchSettings
 from psannlm.evidence import store
 from psannlm.evidence import table as shared
-from psannlm.evidence.store import about
+from psannlm.evidence.store import about, of_type
 from psannlm.evidence.table import Column, Table
 from psannlm.pages.peer.records import SAVED_BYTES
 
@@ -169,22 +169,13 @@ RECORDS = Table(
 )
 
 
-def ours(records: Sequence[AnyRecord]) -> list[MemoryRecord]:
-    """Those of this project's networks."""
-    return [record for record in records if isinstance(record, MemoryRecord)]
-
-
-def peers(records: Sequence[AnyRecord]) -> list[PeerRecord]:
-    """Those of the published package."""
-    return [record for record in records if isinstance(record, PeerRecord)]
-
-
 def to_texts(records: Sequence[AnyRecord]) -> dict[str, str]:
     """Timed steps as a table, which are in the records too; all records, each in a line."""
+    ours, peers = of_type(MemoryRecord, records), of_type(PeerRecord, records)
     return {
-        SAMPLES.file: store.samples_csv(SAMPLES, ours(records)),
-        PEERS.file: store.to_json_lines(map(asdict, peers(records))),
-        RECORDS.file: store.to_json_lines(map(asdict, ours(records))),
+        SAMPLES.file: store.samples_csv(SAMPLES, ours),
+        PEERS.file: store.to_json_lines(map(asdict, peers)),
+        RECORDS.file: store.to_json_lines(map(asdict, ours)),
     }
 
 
@@ -211,13 +202,14 @@ def main_settings(config: MemoryConfig) -> list[Setting]:
 
 def problems(records: Sequence[AnyRecord], config: MemoryConfig) -> Iterator[str]:
     """What is wrong with the records of a run, or lacks of what was asked for."""
-    for record in ours(records):
+    ours = of_type(MemoryRecord, records)
+    for record in ours:
         for problem in impossible(record):
             yield f"{RECORDS.file}: block {record.repeat}, {record.setting}: {problem}"
-    for peer in peers(records):
+    for peer in of_type(PeerRecord, records):
         for problem in _kinds(peer):
             yield f"{PEERS.file}: {peer.precision}: {problem}"
-    measured = {record.setting for record in ours(records)}
+    measured = {record.setting for record in ours}
     for setting in main_settings(config):
         if setting not in measured:
             yield f"memory.json: no row for {setting}, which was asked for"

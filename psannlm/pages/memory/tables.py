@@ -13,7 +13,7 @@ import pandas as pd
 from psannlm.bench.statistics import CONFIDENCE, median_interval, ratio_interval
 from psannlm.evidence import table as shared
 from psannlm.evidence.page import RunInfo, Tables
-from psannlm.evidence.store import in_mib, most_mib, outcome_cells
+from psannlm.evidence.store import in_mib, most_mib, of_type, outcome_cells
 from psannlm.evidence.table import Column, Table, interval_cells, interval_columns
 from psannlm.files import MIB
 from psannlm.pages.memory import records as raw
@@ -219,13 +219,14 @@ def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables
         size = r.context_length != config.context_length, r.context_length, r.batch_tokens
         return *kind, *size, config.base.index(r.base), r.grad_checkpoint, r.repeat
 
-    together = groupby(sorted(raw.ours(records), key=place), lambda record: record.setting)
+    ours = sorted(of_type(MemoryRecord, records), key=place)
+    together = groupby(ours, lambda record: record.setting)
     rows = {setting: _row(list(mine)) | known for setting, mine in together}
     pairs = pairs_of(list(rows))
     return {
         MEMORY.file: MEMORY.frame(rows.values()),
         SAVINGS.file: SAVINGS.frame(_saving(saver, rows[a], rows[b]) for saver, a, b in pairs),
-        PEER.file: PEER.frame(_beside(peer, rows, config) for peer in raw.peers(records)),
+        PEER.file: PEER.frame(_beside(peer, rows, config) for peer in of_type(PeerRecord, records)),
     }
 
 

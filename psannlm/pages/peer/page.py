@@ -12,13 +12,13 @@ from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
 from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
+from psannlm.evidence.store import of_type
 from psannlm.evidence.table import Column, plain_rows
 from psannlm.pages.peer import figures
 from psannlm.pages.peer import records as raw
 from psannlm.pages.peer import tables as made
-from psannlm.pages.peer.config import PeerConfig
 from psannlm.pages.peer.plan import compare, plan, protocol_plan
-from psannlm.pages.peer.records import OURS, ROW, WORK, AnyCell, PeerCell
+from psannlm.pages.peer.records import OURS, ROW, WORK, AnyCell, PeerCell, PeerConfig
 from psannlm.pages.peer.tables import PEER, RATIO, VALUE, pairs
 
 # What people call a setting, the one that is told first first.
@@ -37,18 +37,14 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     store = raw.STORE
     readme_table = made.BESIDE
     readme_columns = ("work", "precision", "base", "setting", RATIO, "result", "n_ok")
+    tabulate = staticmethod(made.tabulate)
+    bounds = staticmethod(raw.problems)
 
     def total(self, config: PeerConfig) -> int:
         return len(plan(config)) + len(protocol_plan(config))
 
     def measure(self, session: Session[PeerConfig, AnyCell]) -> Iterator[Sequence[AnyCell]]:
         return compare(session.config, done=session.done)
-
-    def tabulate(self, records: Sequence[AnyCell], run: RunInfo[PeerConfig]) -> Tables:
-        return made.tabulate(records, run)
-
-    def bounds(self, records: Sequence[AnyCell], config: PeerConfig) -> Iterator[str]:
-        return raw.problems(records, config)
 
     def figures(self, tables: Tables, run: RunInfo[PeerConfig]) -> Mapping[str, Figure]:
         return {"ratios": figures.ratios(tables[PEER.file])}
@@ -189,7 +185,7 @@ def _work(number: Number) -> str:
 
 def _of_row(records: Sequence[AnyCell], row: Row, side: str) -> list[PeerCell]:
     key = tuple(row.values[name] for name in ROW)
-    return [r for r in raw.split(records)[0] if (r.side, r.row) == (side, key)]
+    return [r for r in of_type(PeerCell, records) if (r.side, r.row) == (side, key)]
 
 
 PAGE = PeerPage()

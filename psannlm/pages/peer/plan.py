@@ -26,8 +26,8 @@ from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
 from psannlm.files import write_atomically
-from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.records import OURS, PUBLISHED, SIDES, AnyCell, PeerCell, ProtocolCell
+from psannlm.pages.peer import records as raw
+from psannlm.pages.peer.records import OURS, PUBLISHED, AnyCell, PeerCell, PeerConfig, ProtocolCell
 from psannlm.pages.peer.works import CHECKS
 
 PACKAGES = CACHE / "peers"  # environments of packages, each kept for the next run
@@ -157,7 +157,7 @@ class Setting(NamedTuple):
 
 def plan(config: PeerConfig) -> list[Cell[Setting]]:
     """All cells, in the order in which they run: every block has each once."""
-    settings = product(SIDES, config.base, config.setting, config.precision)
+    settings = product(raw.SIDES, config.base, config.setting, config.precision)
     cells = [Setting(*setting) for setting in settings]
     return shuffled_blocks(cells, n_repeats=config.n_repeats, seed=config.seed)
 

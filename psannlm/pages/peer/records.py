@@ -1,4 +1,4 @@
-"""What a comparison with the published package leaves: frozen records, and their CSV files.
+"""What a comparison with the published package is asked to do and leaves: records, their files.
 
 What was not or could not be measured is None, or empty; a failure is a record too.
 """
@@ -7,14 +7,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from psannlm.config.schema import AnyOf, OneOrMore, Rule, Text, Tokens, multiple_of
+from psannlm.config.training import ProcessSettings
 from psannlm.evidence import store
 from psannlm.evidence import table as shared
-from psannlm.evidence.store import RecordStore, TimedRecords, about
+from psannlm.evidence.store import RecordStore, TimedRecords, about, of_type
 from psannlm.evidence.table import Column, Table
 from psannlm.files import MIB
-from psannlm.pages.peer.config import PeerConfig
 
 OURS, AGAIN, PUBLISHED = "ours", "ours (again)", "published"
 SIDES = (OURS, AGAIN, PUBLISHED)  # again: the same once more, for the noise floor
@@ -66,6 +67,29 @@ MEASURE = Column(
 PROTOCOL_VALUE = Column(
     "value", "What was measured; empty where the device has no such number.", "", "value", ",.5g"
 )
+
+
+class PeerConfig(ProcessSettings):
+    """Everything that notebooks/peer.ipynb may vary."""
+
+    peer: Text  # the published package by name and version, such as `psannlm==2.0.1`
+    base: OneOrMore[Text]  # of the same name in both packages
+    batch_tokens: Tokens  # of a step, B * T with T = context_length
+    work: OneOrMore[Literal["forward", "train_step", "generate", "saved"]]  # saved for backward
+    setting: OneOrMore[Literal["defaults", "best"]]  # as it comes, or with its fastest choices
+    prompt_tokens: Tokens  # of generation, given
+    new_tokens: Tokens  # of generation, made one after the other
+    protocol_batch_tokens: AnyOf[Tokens]  # of the original's own protocol; none leaves it out
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *ProcessSettings.rules,
+        multiple_of("batch_tokens", "context_length"),
+        Rule(
+            ("prompt_tokens", "new_tokens", "context_length"),
+            lambda prompt, new, context: prompt + new <= context,
+            "prompt_tokens and new_tokens must fit in context_length, got {}, {} and {}",
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,18 +165,10 @@ PROTOCOL_RECORDS = Table(
 )
 
 
-def split(records: Sequence[AnyCell]) -> tuple[list[PeerCell], list[ProtocolCell]]:
-    """Those of the comparison, and those of the original's own protocol."""
-    compared = [record for record in records if isinstance(record, PeerCell)]
-    return compared, [record for record in records if isinstance(record, ProtocolCell)]
-
-
 def to_texts(records: Sequence[AnyCell]) -> dict[str, str]:
     """The comparison as two files, the protocol as a third."""
-    cells, protocol = split(records)
-    return COMPARED.texts(cells) | {
-        PROTOCOL_RECORDS.file: store.records_csv(PROTOCOL_RECORDS, protocol)
-    }
+    protocol = store.records_csv(PROTOCOL_RECORDS, of_type(ProtocolCell, records))
+    return COMPARED.texts(of_type(PeerCell, records)) | {PROTOCOL_RECORDS.file: protocol}
 
 
 def from_texts(texts: Mapping[str, str]) -> list[AnyCell]:
@@ -171,7 +187,7 @@ STORE: RecordStore[AnyCell] = RecordStore(
 
 def problems(records: Sequence[AnyCell], config: PeerConfig) -> Iterator[str]:
     """What no comparison could have left, or nobody asked for: file, record and rule."""
-    cells, protocol = split(records)
+    cells, protocol = of_type(PeerCell, records), of_type(ProtocolCell, records)
     named = (config.base, config.setting, config.work, config.precision)
     wanted = set(product(range(config.n_repeats), SIDES, *named))
     there = {cell.key for cell in cells}

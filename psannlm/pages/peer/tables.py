@@ -12,12 +12,11 @@ import pandas as pd
 from psannlm.bench.statistics import Interval, median_interval, noise_floor, ratio_interval, verdict
 from psannlm.evidence import table as shared
 from psannlm.evidence.page import RunInfo, Tables
-from psannlm.evidence.store import outcome_cells
+from psannlm.evidence.store import of_type, outcome_cells
 from psannlm.evidence.table import Column, Table, interval_cells, interval_columns, plain_rows
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.peer import records as raw
-from psannlm.pages.peer.config import PeerConfig
-from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SAVED, SIDES, AnyCell, PeerCell
+from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SAVED, AnyCell, PeerCell, PeerConfig
 
 OTHER = {OURS: PUBLISHED, AGAIN: OURS}  # which side the ratio of a side is taken to
 NOT_COMPARED = "not compared"  # the verdict where the other side has nothing to compare with
@@ -125,8 +124,8 @@ def amounts(records: Iterable[PeerCell]) -> dict[int, float]:
 def tabulate(records: Sequence[AnyCell], run: RunInfo[PeerConfig]) -> Tables:
     """Both tables of a run; failed rows are there too."""
     known = {"timestamp": run.name, "device": run.device}
-    cells, protocol = raw.split(records)
-    rows = [row | known for row in _rows(cells, run.config)]
+    rows = [row | known for row in _rows(of_type(PeerCell, records), run.config)]
+    protocol = of_type(raw.ProtocolCell, records)
     measures = [asdict(m) | known | {"unit": UNITS.get(m.measure, "MiB")} for m in protocol]
     return {PEER.file: PEER.frame(rows), PROTOCOL.file: PROTOCOL.frame(measures)}
 
@@ -138,7 +137,7 @@ def _rows(records: Sequence[PeerCell], config: PeerConfig) -> Iterator[dict[str,
         by_row.setdefault((record.side, *record.row), []).append(record)
     wanted = product(config.precision, config.work, config.base, config.setting)
     for precision, work, base, setting in wanted:
-        sides = {side: by_row.get((side, base, setting, work, precision), []) for side in SIDES}
+        sides = {side: by_row.get((side, base, setting, work, precision), []) for side in raw.SIDES}
         same = ratio_interval(amounts(sides[AGAIN]), amounts(sides[OURS]))
         floor = None if work == SAVED else noise_floor(same)
         for side, mine in sides.items():

@@ -18,7 +18,7 @@ from psannlm.model.bases import BASES, Block, base_of, cost_of
 from psannlm.model.cost import Shape
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import GeluScaled
-from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.records import ShootoutConfig
 
 BASELINE = "transformer"  # the base whose nonlinearities are arms of their own
 

@@ -9,18 +9,10 @@ from psannlm.bench.steps import stated_peak
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout import plan
+from psannlm.pages.shootout import records as stored
 from psannlm.pages.shootout.arms import arms_of, is_scaled
-from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import NOISY_BOUND, TRAINED_BOUND, end_alike
-from psannlm.pages.shootout.records import (
-    GATES,
-    PREFIX,
-    Gate,
-    ShootoutRecord,
-    TrainingRecord,
-    gates_of,
-    trainings_of,
-)
+from psannlm.pages.shootout.records import Gate, ShootoutConfig, ShootoutRecord, TrainingRecord
 from psannlm.train.recorder import UNSTEADY_SHARE
 
 TOLERANCE = 1e-9  # relative: the same sums in another order differ by rounding at most
@@ -53,18 +45,19 @@ def problems(records: Sequence[ShootoutRecord], config: ShootoutConfig) -> Itera
     Leaks and distances of untrained networks are taken as they are: there are no weights to
     measure them again.
     """
-    trainings, gates = trainings_of(records), gates_of(records)
+    trainings, gates = stored.split(records)
     later = plan.after_tuning(config, plan.choose(config, trainings))
     cells = plan.distinct([*plan.tunings(config), *later], config)
     for record in trainings:
         cell = cells.pop(record.key, None)
         unknown = f"key {record.key!r} is that of no training of this shootout"
         found = [unknown] if cell is None else impossible(record, cell, config)
-        yield from (f"{PREFIX}{record.key}.json: {problem}" for problem in found)
+        yield from (f"{stored.PREFIX}{record.key}.json: {problem}" for problem in found)
     for key, cell in cells.items():
-        yield f"{PREFIX}{key}.json: is missing, {cell.arm.name} with seed {cell.seed}"
+        yield f"{stored.PREFIX}{key}.json: is missing, {cell.arm.name} with seed {cell.seed}"
     yield from unequal(trainings)
-    yield from (f"{GATES.file}: {found}" for found in _gate_problems(gates, trainings, config))
+    for problem in _gate_problems(gates, trainings, config):
+        yield f"{stored.GATES.file}: {problem}"
 
 
 def impossible(record: TrainingRecord, cell: plan.Cell, config: ShootoutConfig) -> Iterator[str]:
@@ -101,7 +94,7 @@ def unequal(records: Iterable[TrainingRecord]) -> Iterator[str]:
                     for one in (value, right)
                 )
                 rule = f"{name} must be the same in all trainings"
-                yield f"{PREFIX}{key}.json: {rule}, got {mine} and {other} of {first}"
+                yield f"{stored.PREFIX}{key}.json: {rule}, got {mine} and {other} of {first}"
 
 
 def differs(name: str, stated: Any, expected: Any, source: str) -> Iterator[str]:

@@ -16,8 +16,8 @@ from psannlm.bench.worker import reason_of
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
 from psannlm.device import select_device
-from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.pool import COMPILED, Found, train
+from psannlm.pages.shootout.records import ShootoutConfig
 from psannlm.pages.shootout.worker import TrainingTask
 
 CONNECT_SECONDS, LOOK_SECONDS = 10, 2

@@ -12,8 +12,8 @@ from psannlm.evidence.figures import QUIET, Axes, Figure, compose
 from psannlm.evidence.page import Tables
 from psannlm.evidence.table import plain_rows
 from psannlm.pages.shootout.arms import all_arms
-from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.prose import Row, compared
+from psannlm.pages.shootout.records import ShootoutConfig
 from psannlm.pages.shootout.tables import BUDGETS, SURE
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 

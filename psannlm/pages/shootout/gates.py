@@ -15,9 +15,8 @@ from psannlm.checks.findings import Measure
 from psannlm.checks.networks import leak
 from psannlm.pages.shootout.arms import arms_of, network_of
 from psannlm.pages.shootout.comparison import by_seed
-from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.plan import Cell, Chosen, grid, training_of
-from psannlm.pages.shootout.records import Gate, TrainingRecord
+from psannlm.pages.shootout.records import Gate, ShootoutConfig, TrainingRecord
 
 LENGTH = 256  # most tokens of the sequence on which networks are compared
 SAME_WITHIN = 1e-9  # relative norm: logits of one network, added up in another order, are nearer

@@ -19,10 +19,10 @@ from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout import cluster, plan, records
 from psannlm.pages.shootout.arms import arms_of
-from psannlm.pages.shootout.config import ShootoutConfig
 from psannlm.pages.shootout.gates import gates
 from psannlm.pages.shootout.plan import Cell, choose, distinct, training_of, tunings
 from psannlm.pages.shootout.pool import Found, on_this_machine, slots
+from psannlm.pages.shootout.records import ShootoutConfig
 from psannlm.pages.shootout.worker import TrainingTask
 from psannlm.train.data import read, sources
 
@@ -41,10 +41,11 @@ def measure(session: ShootoutSession) -> Iterator[Sequence[records.ShootoutRecor
     one = training_of(tunings(config)[0], config)
     session.run.state(**sources(one, read(one)))
     yield from _trained(tunings(config), session, place)
-    chosen = choose(config, records.trainings_of(session.records))
+    chosen = choose(config, records.split(session.records)[0])
     yield from _trained(plan.after_tuning(config, chosen), session, place)
-    if not records.gates_of(session.records):
-        yield gates(config, chosen, records.trainings_of(session.records))
+    trainings, examined = records.split(session.records)
+    if not examined:
+        yield gates(config, chosen, trainings)
     shutil.rmtree(place, ignore_errors=True)
 
 

@@ -10,8 +10,7 @@ from typing import Any, get_args
 from psannlm.config.network import SinePart
 from psannlm.config.training import TrainingConfig, TrainingSettings
 from psannlm.pages.shootout.arms import Arm, all_arms, arms_of, is_scaled, network_of
-from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.records import Setting, TrainingRecord
+from psannlm.pages.shootout.records import Setting, ShootoutConfig, TrainingRecord
 from psannlm.train.plan import course
 
 

@@ -17,7 +17,7 @@ from psannlm.bench.environment import device_name
 from psannlm.bench.processes import ForkServer, run_task
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
-from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.records import ShootoutConfig
 from psannlm.pages.shootout.worker import COMPILER, TrainingTask
 
 COMPILED = "compiled"  # below the place of a run: all trainings but the first start warm

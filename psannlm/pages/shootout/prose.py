@@ -11,7 +11,7 @@ from psannlm.evidence.rows import Number
 from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import by_verdict, interval, number
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, SMALLEST_EFFECT
-from psannlm.pages.shootout.config import ShootoutConfig
+from psannlm.pages.shootout.records import ShootoutConfig
 from psannlm.pages.shootout.results import PLAIN, SCALED, SINE
 from psannlm.pages.shootout.tables import SIGNED, SURE, amount
 

@@ -1,4 +1,8 @@
-"""What a shootout leaves: a frozen record a training, one an arm of its gates, and their files."""
+"""What a shootout is asked to do and what it leaves: a record a training, one an arm of its gates.
+
+An arm is a name under which a network is compared: a base, or a nonlinearity of the base
+`transformer`.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,8 +11,10 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter
 
-from psannlm.evidence import table
-from psannlm.evidence.store import RecordStore, about, columns_of, fields_of_csv, records_csv
+from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Processes, Rule, Seed, Text
+from psannlm.config.training import TrainingSettings
+from psannlm.evidence import store, table
+from psannlm.evidence.store import about, columns_of, of_type
 from psannlm.evidence.table import Column, Table
 from psannlm.train.evaluation import Document
 
@@ -44,6 +50,50 @@ LEAK = Column(
 SAME_AS = Column("same_as", "Arm that is the same network; empty if none is.")
 REFUSED = Column("refused", "Why the arm is not ranked; empty if it is.")
 TOP1 = "Share of tokens of the {} split that were the likeliest to the network."
+
+
+class ShootoutConfig(TrainingSettings):
+    """Everything that notebooks/shootout.ipynb may vary."""
+
+    base: AnyOf[Text]  # arms; none named means all there are
+    baseline: Text  # the arm that differences are taken against
+    match: Literal["parameters", "width"]  # what arms share: the baseline's size, or its d_mlp
+    learning_rates: OneOrMore[Positive]  # grid of arms whose nonlinearity has no frequency
+    scaled_learning_rates: OneOrMore[Positive]  # grid, with the next, of those with an initial f
+    scaled_frequencies: OneOrMore[Positive]
+    tuning_seed: Seed  # of every tuning; none of `seeds`: no published training was chosen by
+    seeds: OneOrMore[Seed]  # of weights and the order of text; the same for all arms
+    side_seeds: Count  # how many of them the ablation and the scales take, from the first on
+    ablation: AnyOf[Text]  # arms with a damped sine: every subset of what it learns is trained
+    scales: AnyOf[Positive]  # initial scales: f where there is one, else factors of init_std
+    scale_arms: AnyOf[Text]  # arms that are trained at every scale
+    cells_at_once: Processes  # trainings at a time; 0 is one a GPU, or one
+    scheduler: str  # address of a dask scheduler whose workers train; empty for this machine
+    timeout_seconds: Positive  # a longer training is stopped and becomes a row that says so
+    with_lm_eval: bool
+    lm_eval_tasks: AnyOf[Text]
+    lm_eval_limit: Count  # items of each task
+    lm_eval_folder: str  # of task definitions of one's own; empty for those that lm-eval knows
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *TrainingSettings.rules,
+        Rule(
+            ("learning_rates", "scaled_learning_rates", "scaled_frequencies"),
+            lambda plain, scaled, frequencies: len(plain) == len(scaled) * len(frequencies),
+            "every arm must be tuned with as many settings: learning_rates ({}) must be as many as "
+            "scaled_learning_rates ({}) times scaled_frequencies ({})",
+        ),
+        Rule(
+            ("tuning_seed", "seeds"),
+            lambda one, seeds: one not in seeds,
+            "tuning_seed must be none of seeds, got {} and {}",
+        ),
+        Rule(
+            ("side_seeds", "seeds"),
+            lambda n, seeds: n <= len(seeds),
+            "side_seeds must be at most the number of seeds, got {} and {}",
+        ),
+    )
 
 
 class Setting(NamedTuple):
@@ -181,29 +231,25 @@ from_json = TypeAdapter(TrainingRecord).validate_json
 """The record that `as_json` wrote; ValueError if a field is missing, unknown or of another type."""
 
 
-def trainings_of(records: Sequence[ShootoutRecord]) -> list[TrainingRecord]:
-    """The trainings among the records of a run, in the order of their files."""
-    found = [record for record in records if isinstance(record, TrainingRecord)]
-    return sorted(found, key=lambda record: record.key)
-
-
-def gates_of(records: Sequence[ShootoutRecord]) -> list[Gate]:
-    """What the gates found, among the records of a run."""
-    return [record for record in records if isinstance(record, Gate)]
+def split(records: Sequence[ShootoutRecord]) -> tuple[list[TrainingRecord], list[Gate]]:
+    """The trainings in the order of their files, and what the gates found."""
+    trainings = sorted(of_type(TrainingRecord, records), key=lambda record: record.key)
+    return trainings, of_type(Gate, records)
 
 
 def to_texts(records: Sequence[ShootoutRecord]) -> dict[str, str]:
     """A file a training, and one of all gates once they have examined the networks."""
-    texts = {f"{PREFIX}{record.key}.json": record.as_json() for record in trainings_of(records)}
-    if gates := gates_of(records):
-        texts[GATES.file] = records_csv(GATES, gates)
+    trainings, gates = split(records)
+    texts = {f"{PREFIX}{record.key}.json": record.as_json() for record in trainings}
+    if gates:
+        texts[GATES.file] = store.records_csv(GATES, gates)
     return texts
 
 
 def from_texts(texts: Mapping[str, str]) -> list[ShootoutRecord]:
     """The records whose files these are; errors as of `from_json`."""
     trainings = [from_json(text) for name, text in texts.items() if name != GATES.file]
-    gates = fields_of_csv(Gate, texts.get(GATES.file, ""))
+    gates = store.fields_of_csv(Gate, texts.get(GATES.file, ""))
     return [*trainings, *(Gate(**row) for row in gates)]
 
 
@@ -215,6 +261,6 @@ def label(record: ShootoutRecord) -> str:
     return f"{record.arm}, seed {record.seed}: {outcome}"
 
 
-STORE: RecordStore[ShootoutRecord] = RecordStore(
+STORE: store.RecordStore[ShootoutRecord] = store.RecordStore(
     (CELLS, GATES), to_texts, from_texts, label, unit="training", prefix=PREFIX
 )

@@ -15,17 +15,10 @@ from psannlm.evidence.table import plain_rows
 from psannlm.evidence.text import UNKNOWN, interval
 from psannlm.files import MIB
 from psannlm.pages.shootout import comparison, plan
+from psannlm.pages.shootout import records as stored
 from psannlm.pages.shootout.arms import Arm, all_arms, arms_of, is_scaled
 from psannlm.pages.shootout.comparison import Comparison, Difference, by_seed, finished, over_seeds
-from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.records import (
-    Gate,
-    Setting,
-    ShootoutRecord,
-    TrainingRecord,
-    gates_of,
-    trainings_of,
-)
+from psannlm.pages.shootout.records import Setting, ShootoutConfig, ShootoutRecord, TrainingRecord
 from psannlm.train.evaluation import bits_per_byte, perplexity
 from psannlm.train.pretrained import PARTS
 
@@ -45,7 +38,7 @@ class Trainings:
 
     config: ShootoutConfig
     by_key: Mapping[str, TrainingRecord]
-    gates: Sequence[Gate]  # an arm without one is not ranked
+    gates: Sequence[stored.Gate]  # an arm without one is not ranked
     chosen: plan.Chosen
     compared: Mapping[str, list[TrainingRecord]]  # of every arm, in their order; failed ones too
     unfit: Mapping[str, str]  # arms not compared, with the gates' reason or what is missing
@@ -53,14 +46,14 @@ class Trainings:
     @classmethod
     def of(cls, records: Sequence[ShootoutRecord], config: ShootoutConfig) -> "Trainings":
         """Sort the records of a shootout, also of one that is not finished."""
-        by_key = {record.key: record for record in trainings_of(records)}
+        trainings, gates = stored.split(records)
+        by_key = {record.key: record for record in trainings}
         chosen = plan.choose(config, by_key.values())
         finals = [by_key.get(plan.key_of(cell, config)) for cell in plan.finals(config, chosen)]
         compared = {
             arm.name: [record for record in finals if record and record.arm == arm.name]
             for arm in arms_of(config)
         }
-        gates = gates_of(records)
         why = {gate.arm: gate.refused for gate in gates}
         missing = [c.arm.name for c in plan.tunings(config) if plan.key_of(c, config) not in by_key]
         unfit = {}

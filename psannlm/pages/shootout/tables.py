@@ -12,8 +12,7 @@ from psannlm.evidence.table import Column, Table
 from psannlm.evidence.text import UNKNOWN, duration, flops, interval
 from psannlm.pages.shootout import records, results
 from psannlm.pages.shootout.comparison import smallest_effect
-from psannlm.pages.shootout.config import ShootoutConfig
-from psannlm.pages.shootout.records import SEED, VAL_LOSS
+from psannlm.pages.shootout.records import SEED, VAL_LOSS, ShootoutConfig
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 
 SURE = f"{CONFIDENCE:.0%}"  # how often an interval holds what it is for
