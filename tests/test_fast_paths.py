@@ -10,11 +10,22 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from psannlm.checks import fast_paths, problems
-from psannlm.checks.fast_paths import FEW, LUCK, SPREAD, TWICE, Excess, doubled, results
+from psannlm.checks import fast_paths
+from psannlm.checks.fast_paths import (
+    FEW,
+    LUCK,
+    SPREAD,
+    SPREADS,
+    TWICE,
+    Draw,
+    Excess,
+    Make,
+    Problem,
+    doubled,
+    results,
+)
 from psannlm.checks.findings import Result
 from psannlm.checks.networks import difference
-from psannlm.checks.problems import SPREADS, Draw, Make, Problem
 from psannlm.model import blockwise
 from psannlm.model.loss import IGNORED
 from tests.checked import BASES, case_of, compiles, failed
@@ -43,8 +54,7 @@ def test_a_base_is_tried_on_its_fast_paths_and_missing_kernels_have_a_reason() -
 def test_what_the_device_cannot_do_is_a_fact_with_its_reason(monkeypatch) -> None:
     refusals = {"fp32": "", "bf16": "no such products here"}
     monkeypatch.setattr(fast_paths, "missing_products", lambda _, precision: refusals[precision])
-    for module in (fast_paths, problems):
-        monkeypatch.setattr(module, "missing_compiler", lambda device: "no compiler found")
+    monkeypatch.setattr(fast_paths, "missing_compiler", lambda device: "no compiler found")
 
     result, tried = checked("transformer", compile=True, context_length=8)
 
@@ -86,12 +96,12 @@ def test_a_compiler_that_gets_a_sum_wrong_is_seen(monkeypatch: pytest.MonkeyPatc
 
 
 MAKES: dict[str, Make] = {
-    "sines": problems.sines,
-    "attention_layers": problems.attention_layers,
-    "attentions": functools.partial(problems.attentions, backends={"math": SDPBackend.MATH}),
-    "losses": problems.losses,
-    "gates": problems.gates,
-    "waves": problems.waves,
+    "sines": fast_paths.sines,
+    "attention_layers": fast_paths.attention_layers,
+    "attentions": functools.partial(fast_paths.attentions, backends={"math": SDPBackend.MATH}),
+    "losses": fast_paths.losses,
+    "gates": fast_paths.gates,
+    "waves": fast_paths.waves,
 }
 
 
@@ -113,7 +123,7 @@ def test_every_path_is_the_plain_one_in_float64(monkeypatch, make: Make) -> None
 
 
 def test_sines_are_tried_in_every_decay_mode_on_small_z_and_on_large() -> None:
-    tried = drawn(problems.sines)
+    tried = drawn(fast_paths.sines)
 
     assert len(tried) == 3 * len(SPREADS)
     assert sum("decay" not in problem.leaves for problem in tried) == len(SPREADS)
@@ -122,7 +132,7 @@ def test_sines_are_tried_in_every_decay_mode_on_small_z_and_on_large() -> None:
 
 
 def test_some_chunks_divide_the_tokens_and_some_do_not() -> None:
-    *in_chunks, _ = drawn(problems.losses)
+    *in_chunks, _ = drawn(fast_paths.losses)
     given = [p.fast["loss in chunks"].keywords for p in in_chunks]
 
     assert [2 * 37 % options["chunk_tokens"] == 0 for options in given] == [False, False, True]
@@ -131,7 +141,7 @@ def test_some_chunks_divide_the_tokens_and_some_do_not() -> None:
 
 @pytest.mark.parametrize(("n_layers", "n_dilations"), [(3, 3), (6, 4)])
 def test_the_wave_is_tried_at_every_dilation(n_layers: int, n_dilations: int) -> None:
-    waves = drawn(problems.waves, "fp16", n_layers=n_layers)
+    waves = drawn(fast_paths.waves, "fp16", n_layers=n_layers)
 
     assert len(waves) == n_dilations
     for problem in waves:

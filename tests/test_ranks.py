@@ -12,9 +12,8 @@ import torch.distributed as dist
 
 from psannlm.checks import ranks
 from psannlm.checks.findings import Case
-from psannlm.checks.launcher import ProcessError, in_processes
 from psannlm.checks.networks import Learned, learn, n_different, start
-from psannlm.checks.ranks import steps_of, train, work
+from psannlm.checks.ranks import ProcessError, in_processes, steps_of, train, work
 from psannlm.train.distributed import Ranks
 from tests.checked import case_of, failed
 

@@ -1,20 +1,35 @@
-"""FAST: a fast path errs at most twice as much as the plain one of its precision."""
+"""FAST: a fast path errs at most twice as much as the plain one of its precision.
 
+Paths are tried on parts of a base's network, with inputs and weights drawn at random.
+Shape letters: B batch, T tokens, D d_model, F d_mlp, H heads, K head width, L taps, N = B T, V
+vocabulary.
+"""
+
+import copy
 import functools
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
 
 import torch
-from torch import Tensor
-from torch.nn.attention import SDPBackend
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import linear, scaled_dot_product_attention
 
-from psannlm.checks import problems
+from psannlm.checks import reference
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.networks import difference, missing_products, refusal
-from psannlm.checks.problems import Draw, Make, Path, Problem
-from psannlm.device import autocast, missing_compiler
+from psannlm.config.network import DecayMode
+from psannlm.device import DTYPES, autocast, missing_compiler
+from psannlm.model import blockwise, loss, mixers, sine
 from psannlm.model.bases import build
+from psannlm.model.loss import CHUNK_TOKENS, IGNORED
+from psannlm.model.positions import ALIBI_FEATURES
+from psannlm.model.projection import plain_sine
+from psannlm.model.transformer import Attention, Transformer
+from psannlm.train.objective import NextToken
 
 TWICE = 2.0
 FEW = 16  # numbers of a tensor up to which its error is one draw of chance rather than a size
@@ -30,6 +45,218 @@ BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+SPREADS = (3.0, 300.0)  # of z: that of features, and one at which the phase turns many times
+
+Path = Callable[..., Tensor]  # one way to compute an output from leaves in their order
+
+
+class Problem(NamedTuple):
+    """An output that is computed plainly and in faster ways, from the same values."""
+
+    leaves: Mapping[str, Tensor]  # inputs and parameters, in the dtypes of a precision
+    plain: Path
+    fast: Mapping[str, Path]  # by name
+    exact: Path | None = None  # what float64 leaves are given to, if not the plain path
+
+
+class Draw:
+    """Leaves of a precision, drawn from a seed.
+
+    Weights and features are float32 in each, as under autocast; shapes are those of the case.
+    """
+
+    def __init__(self, case: Case, precision: str, seed: int) -> None:
+        self.case, self.precision, self.seed = case, precision, seed
+        self.config, self.device = case.network, case.device
+        self.rows = (case.config.batch, case.config.context_length)  # B, T
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def numbers(self, *shape: int, spread: float = 1.0, rounded: bool = False) -> Tensor:
+        """From a normal distribution; in the dtype of products if `rounded`."""
+        dtype = DTYPES[self.precision] if rounded else torch.float32
+        return self._leaf(spread * torch.randn(shape, generator=self.generator), dtype)
+
+    def gains(self, n: int, size: float = 1.0) -> Tensor:
+        """Between 0.3 and 1.3 times `size`, (n,)."""
+        return self._leaf(size * (0.3 + torch.rand(n, generator=self.generator)), torch.float32)
+
+    def tokens(self) -> Tensor:
+        """Token ids, (B, T)."""
+        drawn = torch.randint(self.config.vocab_size, self.rows, generator=self.generator)
+        return drawn.to(self.device)
+
+    def targets(self) -> Tensor:
+        """Token ids, (B, T), of which every seventh counts for nothing."""
+        targets = self.tokens()
+        targets.view(-1)[6::7] = IGNORED
+        return targets
+
+    def _leaf(self, values: Tensor, dtype: torch.dtype) -> Tensor:
+        return values.to(self.device, dtype).requires_grad_()
+
+
+Make = Callable[[Draw], Iterator[Problem]]
+
+
+def sines(draw: Draw) -> Iterator[Problem]:
+    """The damped sine of F features, in each decay mode, on small z and on large."""
+    features = draw.config.d_mlp
+    for mode, spread in itertools.product(get_args(DecayMode), SPREADS):
+        leaves = {"z": draw.numbers(*draw.rows, features, spread=spread, rounded=True)}
+        leaves |= {name: draw.gains(features) for name in ("amplitude", "frequency")}
+        options: dict[str, Any] = {"decay_mode": mode}
+        if mode == "none":
+            options["decay"] = None
+        else:
+            leaves["decay"] = draw.gains(features, size=1 / spread)
+        fast = {
+            "damped sine, gradient written out": functools.partial(sine.damped_sine, **options),
+            "damped sine, as compiled": functools.partial(sine.damped_sine_reference, **options),
+        }
+        yield Problem(leaves, functools.partial(reference.damped_sine, **options), fast)
+
+
+def attention_layers(draw: Draw) -> Iterator[Problem]:
+    """Attention as the networks have it, with its projections and positions."""
+    width = draw.config.d_model
+    leaves = {
+        "x": draw.numbers(*draw.rows, width),
+        "to_qkv.weight": draw.numbers(3 * width, width, spread=width**-0.5),
+        "out.weight": draw.numbers(width, width, spread=width**-0.5),
+    }
+    names = "to_qkv.weight", "out.weight"
+    layer = Attention(draw.config).to(draw.device)
+
+    def plain(x: Tensor, *weights: Tensor) -> Tensor:
+        return reference.Reference(draw.config, dict(zip(names, weights, strict=True))).attention(x)
+
+    yield Problem(leaves, plain, {"attention layer": _module(layer, *names)})
+
+
+def _module(module: nn.Module, *names: str) -> Path:
+    """The module as a function of its input and the parameters of those names."""
+
+    def path(x: Tensor, *parameters: Tensor) -> Tensor:
+        y: Tensor = functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
+        return y
+
+    return path
+
+
+def attentions(draw: Draw, backends: Mapping[str, SDPBackend]) -> Iterator[Problem]:
+    """Attention between given q, k and v, by each of torch's kernels and by our own."""
+    scale = draw.config.d_head**-0.5
+    extra = ALIBI_FEATURES if draw.config.positions == "alibi" else 0
+    shape = (draw.rows[0], draw.config.n_heads, draw.rows[1], draw.config.d_head + extra)
+    leaves = {name: draw.numbers(*shape, rounded=True) for name in ("q", "k", "v")}
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, backend: SDPBackend) -> Tensor:
+        with sdpa_kernel(backend):
+            return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+
+    fast: dict[str, Path] = {
+        f"attention, {name} kernel": functools.partial(kernel, backend=backend)
+        for name, backend in backends.items()
+    }
+    if blockwise.fits(leaves["q"]):
+        fast["attention, in blocks"] = functools.partial(blockwise.causal_attention, scale=scale)
+    yield Problem(leaves, functools.partial(reference.attention, scale=scale), fast)
+
+
+def losses(draw: Draw) -> Iterator[Problem]:
+    """The mean loss in chunks that do and do not divide N, and the loss of each token."""
+    n, width = math.prod(draw.rows), draw.config.d_model
+    leaves = {
+        "hidden": draw.numbers(n, width),
+        "head": draw.numbers(draw.config.vocab_size, width, spread=2 * width**-0.5),
+    }
+    targets = draw.targets().flatten()
+    mean = functools.partial(loss.linear_cross_entropy, targets=targets)
+    for chunk in sorted({n // 7 + 1, n // 2 + 1, n}):
+        yield Problem(
+            leaves,
+            lambda hidden, head: reference.mean_loss(linear(hidden, head), targets),
+            {"loss in chunks": functools.partial(mean, chunk_tokens=chunk)},
+        )
+    each = functools.partial(loss.token_losses, targets=targets, chunk_tokens=n // 2 + 1)
+    yield Problem(
+        {name: leaf.detach() for name, leaf in leaves.items()},
+        lambda hidden, head: reference.token_losses(linear(hidden, head), targets),
+        {"loss of each token": lambda hidden, head: each(hidden, head)[0]},
+    )
+
+
+def gates(draw: Draw) -> Iterator[Problem]:
+    """The spectral gate: taps from its mask, and the convolution with them."""
+    width, n_fft = draw.config.d_model, draw.config.gate_n_fft
+    leaves = {
+        "x": draw.numbers(*draw.rows, width, rounded=True),
+        "mask": draw.numbers(width, n_fft // 2 + 1),
+    }
+    gate = mixers.SpectralGate(draw.config.model_copy(update={"gate_mix": "none"})).to(draw.device)
+    yield Problem(
+        leaves,
+        lambda x, mask: reference.convolution(x, reference.gate_taps(mask), dilation=1),
+        {"convolution of the gate": _module(gate, "mask")},
+    )
+
+
+def waves(draw: Draw) -> Iterator[Problem]:
+    """The convolution of the wave, at the dilation of each layer."""
+    config = draw.config
+    leaves = {
+        "x": draw.numbers(*draw.rows, config.d_model, rounded=True),
+        "taps": draw.numbers(config.d_model, config.wave_kernel),
+    }
+    convolution = functools.partial(mixers.causal_convolution, past=None, name="wave")
+    for dilation in sorted({mixers.wave_dilation(config, i) for i in range(config.n_layers)}):
+        fast = functools.partial(convolution, dilation=dilation)
+        plain = functools.partial(reference.convolution, dilation=dilation)
+        yield Problem(leaves, plain, {"convolution of the wave": fast})
+
+
+def networks(draw: Draw) -> Iterator[Problem]:
+    """The network in training with its loss, eager and compiled, against its plain composition.
+
+    The plain one saves all that autograd wants for backward, and has all logits at once. Weights
+    stand away from where they start, so that no gate is neutral.
+    """
+    case = draw.case
+    model = build(case.network, seed=draw.seed, device=case.device)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(draw.numbers(*parameter.shape, spread=0.05))
+    tokens, targets = draw.tokens(), draw.targets()
+    leaves = dict(model.named_parameters())
+    objective = NextToken(model, draw.precision, CHUNK_TOKENS)
+    fast: dict[str, Path] = {"network": lambda *_: objective(tokens, targets)}
+    if case.config.compile and not missing_compiler(case.device):
+        compiled = torch.compile(objective)
+        fast["compiled network"] = lambda *_: compiled(tokens, targets)
+
+    def composition(network: Transformer) -> Path:
+        plain_sine(network.eval())
+        for module in network.modules():
+            if isinstance(module, nn.RMSNorm):  # left alone, it takes that of its input's dtype
+                module.eps = torch.finfo(torch.float32).eps
+
+        def path(*values: Tensor) -> Tensor:
+            named = dict(zip(leaves, values, strict=True))
+            hidden = functional_call(network, named, (tokens,)).flatten(0, 1)
+            return reference.mean_loss(hidden, targets.flatten())
+
+        return path
+
+    exact = composition(copy.deepcopy(model).double())
+    yield Problem(leaves, composition(copy.deepcopy(model)), fast, exact)
+
+
+# What tries the fast paths of the parts that only some bases have.
+MODULES: Mapping[type[nn.Module], Make] = {
+    sine.DampedSine: sines,
+    mixers.SpectralGate: gates,
+    mixers.CausalWave: waves,
 }
 
 
@@ -79,11 +306,11 @@ def _compare(
 ) -> Iterator[tuple[str, Excess]]:
     kinds = {type(module) for module in build(case.network, seed=case.config.seed).modules()}
     makes: list[Make] = [
-        problems.attention_layers,
-        problems.losses,
-        *(make for kind, make in problems.MODULES.items() if kind in kinds),
-        functools.partial(problems.attentions, backends=kernels),
-        problems.networks,
+        attention_layers,
+        losses,
+        *(make for kind, make in MODULES.items() if kind in kinds),
+        functools.partial(attentions, backends=kernels),
+        networks,
     ]
     # Bases and precisions together are more than the compiler caches of one piece of code.
     torch.compiler.reset()
@@ -98,7 +325,7 @@ def _refused_kernels(case: Case, precision: str) -> dict[str, str]:
     """Those of torch's attention kernels that do not serve here, and why."""
     refused = {}
     for name, backend in BACKENDS.items():
-        (problem,) = problems.attentions(Draw(case, precision, 0), {name: backend})
+        (problem,) = attentions(Draw(case, precision, 0), {name: backend})
         path = problem.fast[f"attention, {name} kernel"]
         if reason := refusal(results, path, problem.leaves, precision):
             refused[name] = reason

@@ -11,8 +11,8 @@ from torch.optim import AdamW
 
 from psannlm.checks import networks
 from psannlm.checks.findings import Case, Measure, Result, ValidationConfig
-from psannlm.checks.launcher import in_processes
 from psannlm.checks.networks import EPSILON, Learned, Named, difference, joined, learn, start
+from psannlm.checks.ranks import in_processes
 from psannlm.config.schema import ConfigError
 from psannlm.model.generate import generate
 from psannlm.model.sampling import GREEDY, Sampling
