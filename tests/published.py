@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from psannlm import ROOT
-from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence, Refused, all_runs
+from psannlm.evidence.table import Number, Row
 from psannlm.pages.registry import pages
 from psannlm.publish.run_facts import best_runs
 

@@ -9,8 +9,8 @@ import nbformat
 import pytest
 
 from psannlm import ROOT
-from psannlm.evidence import executed
-from psannlm.evidence.executed import finished, is_complete, output_path
+from psannlm.evidence import session
+from psannlm.evidence.session import finished, is_complete, output_path
 from tests.synthetic import executed_notebook
 
 
@@ -31,7 +31,7 @@ def test_the_output_is_found_as_papermill_reads_its_command(
     assert output_path(os.getpid(), {}) is None, "no papermill"
     words = ["/bin/python", *called, *arguments]
     process = SimpleNamespace(cmdline=lambda: words, cwd=lambda: "/folder")
-    monkeypatch.setattr(executed.psutil, "Process", lambda pid: process)
+    monkeypatch.setattr(session.psutil, "Process", lambda pid: process)
 
     found = output_path(1, {"base": "respsann", "seed": 3})
 

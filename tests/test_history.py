@@ -7,9 +7,9 @@ import re
 import pandas as pd
 import pytest
 
-from psannlm.evidence.rows import table_of
 from psannlm.evidence.runs import Refused, all_runs, load
 from psannlm.evidence.session import default_parameters
+from psannlm.evidence.table import table_of
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages
 from psannlm.publish import history, run_facts, trends

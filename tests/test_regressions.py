@@ -2,9 +2,8 @@
 
 import pytest
 
-from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, load
-from psannlm.evidence.table import Column
+from psannlm.evidence.table import Column, Number
 from psannlm.publish.regressions import are_disjoint, judge, pairs, regressions, shown, summary
 from tests.histories import history_run
 from tests.synthetic import throughput_run

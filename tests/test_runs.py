@@ -9,8 +9,8 @@ import time
 import pytest
 
 from psannlm import ROOT
-from psannlm.evidence.rows import rows_of, table_of
 from psannlm.evidence.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
+from psannlm.evidence.table import rows_of, table_of
 from tests.synthetic import throughput_run
 
 START = {"notebook": "throughput", "preset": "cpu"}
@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
 
 KILLED = """
 import sys, pathlib
-from psannlm.evidence.rows import rows_of, table_of
+from psannlm.evidence.table import rows_of, table_of
 from psannlm.evidence.runs import Run
 run = Run.start("benchmarks", {"notebook": "throughput", "preset": "cpu"},
                 reports=pathlib.Path(sys.argv[1]))

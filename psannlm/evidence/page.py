@@ -15,10 +15,9 @@ import torch
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
 from psannlm.evidence import text
-from psannlm.evidence.rows import Number, Row, rows_of
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.store import RecordStore, RecordT
-from psannlm.evidence.table import Column, Table
+from psannlm.evidence.table import Column, Number, Row, Table, rows_of
 from psannlm.model.bases import BASES
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from psannlm import ROOT
 from psannlm.config.schema import AnyOf, ConfigError, Strict, Text
 from psannlm.config.training import Preset
 from psannlm.corpora import corpus
-from psannlm.evidence.rows import Row, selected
 from psannlm.evidence.runs import Evidence, Refused
+from psannlm.evidence.table import Row, selected
 from psannlm.evidence.text import badge
 from psannlm.pages.registry import pages
 from psannlm.publish import published

@@ -8,9 +8,8 @@ from typing import Any
 from psannlm import REPORTS, ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import page as page_module
-from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence, Refused
-from psannlm.evidence.table import Column, Table
+from psannlm.evidence.table import Column, Number, Row, Table
 from psannlm.evidence.text import badge, facts_table, literal, printable
 from psannlm.files import write_atomically
 from psannlm.pages.registry import pages

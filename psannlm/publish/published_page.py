@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence, Refused
+from psannlm.evidence.table import Row
 from psannlm.evidence.text import UNKNOWN, interval, sortable
 from psannlm.pages.registry import pages
 from psannlm.publish import published as figures

@@ -10,9 +10,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import pandas as pd
 
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
-from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused
-from psannlm.evidence.table import Column, Table
+from psannlm.evidence.table import Column, Number, Table
 from psannlm.evidence.text import UNKNOWN, number
 from psannlm.publish import run_facts
 from psannlm.publish.run_facts import RUNS, machine, page, preset

@@ -5,9 +5,8 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused, best_run
-from psannlm.evidence.table import Column, Table
+from psannlm.evidence.table import Column, Number, Table
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages
 

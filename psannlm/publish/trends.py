@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from psannlm.evidence.figures import Axes, Draw, Figure, compose, markers, palette, show_short
-from psannlm.evidence.rows import Number
 from psannlm.evidence.runs import Evidence, Refused
+from psannlm.evidence.table import Number
 from psannlm.publish import run_facts
 from psannlm.publish.run_facts import machine, page
 

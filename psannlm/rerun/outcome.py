@@ -30,9 +30,8 @@ from psannlm.bench.environment import conditions, describe_environment, describe
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest
-from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import Evidence
-from psannlm.evidence.table import Column, Compare
+from psannlm.evidence.table import Column, Compare, Row
 from psannlm.evidence.text import number
 from psannlm.files import sha256_of
 

@@ -9,11 +9,10 @@ import nbformat
 from psannlm import REPORTS
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import verify
-from psannlm.evidence.executed import is_complete
 from psannlm.evidence.page import Page, RerunRequest, run_info
-from psannlm.evidence.rows import Row
 from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load
-from psannlm.evidence.table import NOISE_FLOOR
+from psannlm.evidence.session import is_complete
+from psannlm.evidence.table import NOISE_FLOOR, Row
 from psannlm.pages.registry import pages
 from psannlm.rerun import outcome
 from psannlm.rerun.outcome import Outcome, key_text

@@ -11,10 +11,9 @@ from psannlm.config.schema import OneOrMore, Strict, Text
 from psannlm.config.training import Device, Preset
 from psannlm.evidence.figures import Axes, Figure, compose
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Row
 from psannlm.evidence.session import Session
 from psannlm.evidence.store import RecordStore, about, columns_of, to_csv
-from psannlm.evidence.table import BASE, Column, Table
+from psannlm.evidence.table import BASE, Column, Row, Table
 
 
 class ToyConfig(Strict):

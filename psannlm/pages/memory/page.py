@@ -8,11 +8,10 @@ import pandas as pd
 from psannlm.evidence import text
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.store import of_type
-from psannlm.evidence.table import Column
+from psannlm.evidence.table import Column, Number, Row
 from psannlm.files import MIB
 from psannlm.pages.memory import figures, prose
 from psannlm.pages.memory import records as raw

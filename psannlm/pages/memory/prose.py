@@ -7,8 +7,7 @@ import pandas as pd
 from psannlm.bench.statistics import FEWEST_REPEATS
 from psannlm.evidence import text
 from psannlm.evidence.page import RunInfo, Tables
-from psannlm.evidence.rows import Number
-from psannlm.evidence.table import plain_rows
+from psannlm.evidence.table import Number, plain_rows
 from psannlm.pages.memory import tables as made
 from psannlm.pages.memory.records import MemoryConfig
 from psannlm.pages.memory.tables import MEMORY, PEAK, PEER, SAVINGS, Values

@@ -9,11 +9,10 @@ from psannlm.bench.statistics import CONFIDENCE, FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.evidence import text
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
 from psannlm.evidence.store import of_type
-from psannlm.evidence.table import Column, plain_rows
+from psannlm.evidence.table import Column, Number, Row, plain_rows
 from psannlm.pages.peer import figures
 from psannlm.pages.peer import records as raw
 from psannlm.pages.peer import tables as made

@@ -12,8 +12,8 @@ from psannlm import CHECKPOINTS
 from psannlm.bench.environment import utc_now
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.page import RerunRequest
-from psannlm.evidence.rows import Row
 from psannlm.evidence.session import Session
+from psannlm.evidence.table import Row
 from psannlm.files import writing
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape

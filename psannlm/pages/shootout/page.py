@@ -9,9 +9,8 @@ import pandas as pd
 
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables, run_info
-from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
-from psannlm.evidence.table import Column, plain_rows
+from psannlm.evidence.table import Column, Number, Row, plain_rows
 from psannlm.evidence.text import duration, number
 from psannlm.pages.shootout import bounds, figures, prose, results
 from psannlm.pages.shootout import measure as measuring

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from psannlm.evidence.page import Tables
-from psannlm.evidence.rows import Number
-from psannlm.evidence.table import plain_rows
+from psannlm.evidence.table import Number, plain_rows
 from psannlm.evidence.text import by_verdict, interval, number
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS, SMALLEST_EFFECT
 from psannlm.pages.shootout.records import ShootoutConfig

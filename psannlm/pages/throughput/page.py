@@ -8,9 +8,9 @@ import pandas as pd
 from psannlm.bench.statistics import CONFIDENCE
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
+from psannlm.evidence.table import Number, Row
 from psannlm.pages.throughput import figures, prose
 from psannlm.pages.throughput import tables as made
 from psannlm.pages.throughput.plan import cells_of_row, plan, throughput

@@ -7,7 +7,7 @@ from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.config.parse import parse, read_parameters
 from psannlm.evidence import text
 from psannlm.evidence.page import RunInfo, Tables
-from psannlm.evidence.rows import Number
+from psannlm.evidence.table import Number
 from psannlm.evidence.text import interval, number
 from psannlm.model.bases import BASES, cost_of
 from psannlm.model.cost import Shape

@@ -14,10 +14,9 @@ from psannlm.bench.steps import measure_ceiling, rate
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
-from psannlm.evidence.table import Column
+from psannlm.evidence.table import Column, Number, Row
 from psannlm.model.bases import build
 from psannlm.model.sampling import Sampling
 from psannlm.model.sine import DampedSine

@@ -8,7 +8,7 @@ import pandas as pd
 
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.page import RunInfo
-from psannlm.evidence.rows import Number
+from psannlm.evidence.table import Number
 from psannlm.evidence.text import UNKNOWN, duration, facts_table, number, printable, sortable
 from psannlm.pages.tiny_corpus.tables import LOSS, YARDSTICKS, Trained, beside_yardsticks
 from psannlm.train.evaluation import bits_per_byte

@@ -13,10 +13,9 @@ from psannlm.checks.suite import CHECKS
 from psannlm.corpora.corpus import load
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest, RunInfo, Tables
-from psannlm.evidence.rows import Number, Row
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
-from psannlm.evidence.table import Column
+from psannlm.evidence.table import Column, Number, Row
 from psannlm.evidence.text import number_in_words
 from psannlm.pages.validation import figures, prose
 from psannlm.pages.validation import records as stored
