@@ -31,7 +31,7 @@ from psannlm.pages.shootout.records import (
     TrainingRecord,
 )
 from psannlm.pages.shootout.tables import tabulate
-from psannlm.train.evaluation import Document
+from psannlm.train.recorder import Document
 from tests import tiny_trainings
 from tests.synthetic import executed_notebook, start_manifest
 

@@ -22,7 +22,7 @@ from psannlm.pages.shootout.comparison import (
     places,
 )
 from psannlm.pages.shootout.records import TrainingRecord
-from psannlm.train.evaluation import Document
+from psannlm.train.recorder import Document
 from tests.synthetic_shootout import final
 
 N_TRIES = 1000

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
-from psannlm.train.evaluation import Evaluation, evaluate
 from psannlm.train.objective import NextToken
+from psannlm.train.recorder import Evaluation, evaluate
 from tests.tiny_trainings import ALONE
 
 BASES = ("respsann", "sgrpsann", "waveresnet", "transformer")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.fetch import KEY, fetch_file, rows
+from psannlm.corpora.fetch import fetch_file, rows
 from psannlm.corpora.recipe import HubSource, PackageSource
 from tests.texts import dataset
 
@@ -51,7 +51,7 @@ def test_a_source_is_fetched_once_under_its_hash_and_another_content_refused(
     first = fetch_file(source, cache)
     served.write_bytes(b"something else")
 
-    assert first == fetch_file(source, cache) == cache / f"{SHA[:KEY]}-served"
+    assert first == fetch_file(source, cache) == cache / f"{SHA[:12]}-served"
     first.write_bytes(b"damaged")
     message = f"^served of books must have the sha256 {SHA}, got {got}"
     with pytest.raises(ConfigError, match=message):

@@ -14,9 +14,17 @@ import torch
 from psannlm.config.schema import ConfigError
 from psannlm.train import recorder as module
 from psannlm.train.distributed import Ranks
-from psannlm.train.evaluation import Evaluation
 from psannlm.train.plan import Plan, rate_at
-from psannlm.train.recorder import FILES, LOSS, DivergenceError, Journal, Progress, Recorder, Tally
+from psannlm.train.recorder import (
+    FILES,
+    LOSS,
+    DivergenceError,
+    Evaluation,
+    Journal,
+    Progress,
+    Recorder,
+    Tally,
+)
 from tests.tiny_trainings import ALONE, column, rows, training_config
 
 PLAN = Plan(

@@ -15,7 +15,7 @@ from psannlm.pages.shootout.gates import TRAINED_BOUND
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.plan import Cell, choose, finals, key_of
 from psannlm.pages.shootout.records import Learned, Score
-from psannlm.train.evaluation import Document
+from psannlm.train.recorder import Document
 from tests.forging import forge, with_more
 from tests.synthetic_shootout import LEAK, gates, records, shootout_config, shootout_run
 

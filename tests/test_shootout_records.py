@@ -9,7 +9,7 @@ import pytest
 from psannlm.evidence.store import types_of
 from psannlm.pages.shootout import records
 from psannlm.pages.shootout.records import Point, Score, Setting, TrainingRecord, from_json
-from psannlm.train.evaluation import Document
+from psannlm.train.recorder import Document
 from tests.synthetic_shootout import final
 
 REASON = 'out of memory: "tried", 3\nlines'

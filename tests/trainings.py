@@ -15,7 +15,7 @@ from psannlm.model.cost import Shape
 from psannlm.pages.tiny_corpus.page import PAGE
 from psannlm.pages.tiny_corpus.tables import SINE, YARDSTICKS, Trained, from_texts
 from psannlm.train import recorder
-from psannlm.train.evaluation import bits_per_byte, perplexity
+from psannlm.train.recorder import bits_per_byte, perplexity
 from tests import tiny_trainings
 from tests.synthetic import sealed_run
 

@@ -183,9 +183,6 @@ class Reference:
                 y = _gelu(z)
         return self._linear(self.cut(y), f"{at}.mlp.out")
 
-    def _transformer(self, x: Tensor, layer: int) -> Tensor:
-        return x + self._mlp(x, f"blocks.{layer}", self.config.mlp)
-
     def _respsann(self, x: Tensor, layer: int) -> Tensor:
         at = f"blocks.{layer}"
         return x + self.weights[f"{at}.alpha"] * self._mlp(x, at, "sine")
@@ -218,7 +215,7 @@ class Reference:
 CHANGES: Mapping[str, Callable[[Reference, Tensor, int], Tensor]] = {
     "respsann": Reference._respsann,
     "sgrpsann": Reference._sgrpsann,
-    "transformer": Reference._transformer,
+    "transformer": lambda own, x, layer: x + own._mlp(x, f"blocks.{layer}", own.config.mlp),
     "waveresnet": Reference._waveresnet,
 }
 """What the block of a base does after attention; a base without an entry has no reference."""

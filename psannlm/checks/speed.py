@@ -21,7 +21,6 @@ from psannlm.model.cost import Shape
 
 LAPS = 3  # times that a number of steps and twice that number are timed, one after the other
 LAP_SECONDS = 0.05  # least time of a lap: what a clock and a call cost is then nothing beside it
-CEILING_SECONDS = 0.5
 PASSES = 3  # a training step needs the products of a forward pass three times
 NOISE = 2.0  # by which a machine that others use too may change its speed between two laps
 
@@ -92,7 +91,7 @@ def speed_of(case: Case, mode: str, step: Step, stopwatch: Stopwatch) -> Speed:
 @functools.cache
 def ceiling(device: torch.device, precision: str) -> float:
     """FLOP/s of the fastest of all timed matrix products; measured once for all bases."""
-    flops, timing = measure_ceiling(device, precision, min_seconds=CEILING_SECONDS, min_steps=2)
+    flops, timing = measure_ceiling(device, precision, min_seconds=0.5, min_steps=2)
     return flops / min(timing.seconds)
 
 

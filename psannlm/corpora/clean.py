@@ -14,7 +14,6 @@ import numpy.typing as npt
 from psannlm.corpora.recipe import Recipe
 
 PHRASE = 8  # words of a phrase
-BITS_PER_PHRASE = 32
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NOT_WORD = re.compile(r"[\W_]+")
 _WORD = re.compile(r"[^\W_]+")
@@ -22,7 +21,6 @@ _SPACE = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"[.!?;:][\"')\]\u2019\u201d]* ")
 _UNPRINTABLE = {"Cc", "Cs", "Co", "Cn"}
 _INVISIBLE = "\ufeff\u00ad\u200b\u2060"  # byte order mark, soft hyphen, zero-width space, joiner
-_HEADER_PARAGRAPHS = 500
 _HEADER_ENDS = re.compile(
     r"\*{3} ?START OF (THE|THIS) PROJECT GUTENBERG"
     r"|\*END\*? ?THE SMALL PRINT! FOR PUBLIC DOMAIN"
@@ -71,7 +69,7 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
 def body(found: Iterable[str]) -> Iterator[str]:
     """Paragraphs between the markers of a Project Gutenberg file; all of a file without them."""
     found = iter(found)
-    head = list(islice(found, _HEADER_PARAGRAPHS))
+    head = list(islice(found, 500))
     starts = [i for i, paragraph in enumerate(head) if _HEADER_ENDS.search(paragraph)]
     for paragraph in chain(head[starts[-1] + 1 if starts else 0 :], found):
         if _BODY_ENDS.match(paragraph):
@@ -154,8 +152,8 @@ class PhraseTable:
     """
 
     def __init__(self, n_bytes: int) -> None:
-        """Make room for the phrases of a text of `n_bytes`, at five bytes a word or more."""
-        self._log2 = max(16, (BITS_PER_PHRASE * n_bytes // 5).bit_length())
+        """32 bits for each phrase of a text of `n_bytes`, at five bytes a word or more."""
+        self._log2 = max(16, (32 * n_bytes // 5).bit_length())
         self._bits = np.zeros(2 ** (self._log2 - 3), dtype=np.uint8)
 
     def share(self, found: Phrases) -> float:

@@ -25,7 +25,6 @@ from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import HubSource, PackageSource
 from psannlm.files import sha256_of, writing
 
-KEY = 12  # digits of the hash that stand before a cached file's own name
 LARGEST_MEMBER = 2**31  # bytes of a member of an archive: what is larger would fill the memory
 TEXTS = (".txt", ".txt.gz", ".txt.xz", ".gz", ".xz", ".zip")  # what is read of a user's folder
 # What unpacks a file, by its ending.
@@ -42,7 +41,7 @@ def fetch_file(source: PackageSource, cache: Path = CACHE) -> Path:
     A cached file that no longer has its hash is removed and fetched again. ConfigError if it cannot
     be had or written, or has another hash than the recipe's.
     """
-    key = source.sha256[:KEY]
+    key = source.sha256[:12]  # stands before a cached file's own name
     for path in sorted(cache.glob(f"{key}-*")):
         if sha256_of(path) == source.sha256:
             return path

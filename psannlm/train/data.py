@@ -23,7 +23,6 @@ from psannlm.corpora.corpus import Corpus, load
 from psannlm.files import replacing, sha256_of, write_atomically, writing
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, pieces, train_bpe
 
-FORMAT = 1
 BATCH = 2**21  # characters encoded at once, on all cores
 
 Part = tuple[list[int], int]  # ids, and the bytes of text that they stand for
@@ -141,7 +140,7 @@ def prepare(
     the split is empty or none of the corpus, or the cache cannot be written.
     """
     key = {
-        "format": FORMAT,
+        "format": 1,
         "corpus": _split_sha256(corpus, split),
         "split": split,
         "max_bytes": max_bytes,

@@ -30,11 +30,10 @@ from psannlm.model.cost import Shape
 from psannlm.train import checkpoint, distributed, recorder
 from psannlm.train.data import Data, Tokens, read
 from psannlm.train.distributed import Ranks, refuse_disagreement
-from psannlm.train.evaluation import Evaluation, evaluate
 from psannlm.train.objective import NextToken, make_optimizers
 from psannlm.train.plan import Batches, Plan, course, rate_at
 from psannlm.train.pretrained import TOKENIZER
-from psannlm.train.recorder import FILES, Progress, Recorder, Tally
+from psannlm.train.recorder import FILES, Evaluation, Progress, Recorder, Tally, evaluate
 
 CONFIG, METRICS = "config.yaml", "metrics.json"
 PREFIX = "model."  # of the network's names inside its objective

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from psannlm.pages.shootout.records import TrainingRecord
-from psannlm.train.evaluation import Document
+from psannlm.train.recorder import Document
 
 LEVEL = 0.05  # how often an interval misses, and how often equal arms get any verdict at all
 SMALLEST_EFFECT = 0.005  # nats per token, half a percent of perplexity: less is no difference

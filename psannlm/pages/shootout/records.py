@@ -16,7 +16,7 @@ from psannlm.config.training import TrainingSettings
 from psannlm.evidence import store, table
 from psannlm.evidence.store import about, columns_of, of_type
 from psannlm.evidence.table import Column, Table
-from psannlm.train.evaluation import Document
+from psannlm.train.recorder import Document
 
 ARM = Column("arm", "Name under which the network is compared.")
 SEED = Column("seed", "Seed of the training.", heading="seed")

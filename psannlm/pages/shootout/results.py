@@ -19,8 +19,8 @@ from psannlm.pages.shootout import records as stored
 from psannlm.pages.shootout.arms import Arm, all_arms, arms_of, is_scaled
 from psannlm.pages.shootout.comparison import Comparison, Difference, by_seed, finished, over_seeds
 from psannlm.pages.shootout.records import Setting, ShootoutConfig, ShootoutRecord, TrainingRecord
-from psannlm.train.evaluation import bits_per_byte, perplexity
 from psannlm.train.pretrained import PARTS
+from psannlm.train.recorder import bits_per_byte, perplexity
 
 SINE, SCALED, PLAIN = "respsann", "gelu_scaled", "gelu"  # scaled: with the sine's learned gains
 Curve = list[tuple[float, float]]  # amounts spent so far, each with the loss that was reached

@@ -9,7 +9,7 @@ from psannlm.config.training import TrainingConfig
 from psannlm.files import MIB
 from psannlm.pages.shootout.bounds import PARAMETER_BYTES, differs
 from psannlm.pages.tiny_corpus.tables import SINE, Trained
-from psannlm.train.evaluation import bits_per_byte, perplexity
+from psannlm.train.recorder import bits_per_byte, perplexity
 
 CLOCK_TOLERANCE = 1e-3  # relative, between seconds by the clocks of device and host
 

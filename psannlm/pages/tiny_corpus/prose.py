@@ -11,8 +11,8 @@ from psannlm.evidence.page import RunInfo
 from psannlm.evidence.table import Number
 from psannlm.evidence.text import UNKNOWN, duration, facts_table, number, printable, sortable
 from psannlm.pages.tiny_corpus.tables import LOSS, YARDSTICKS, Trained, beside_yardsticks
-from psannlm.train.evaluation import bits_per_byte
 from psannlm.train.pretrained import HIGH, LOW, PARTS
+from psannlm.train.recorder import bits_per_byte
 
 ANSWER = (
     "- Perplexity on the validation split after {said_epochs}: **{perplexity:.2f}** ({base}); the "

@@ -15,7 +15,7 @@ from psannlm.evidence.table import Column, Table
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.train import recorder
-from psannlm.train.evaluation import bits_per_byte, perplexity
+from psannlm.train.recorder import bits_per_byte, perplexity
 
 VAL_LOSS = Column("val_loss", "Loss on the validation split.", "nats/token")
 BITS = Column("bits_per_byte", "Validation loss over ln 2 and the bytes of a token.", "bits/byte")
