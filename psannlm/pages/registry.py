@@ -7,14 +7,7 @@ from typing import Any
 
 from psannlm.evidence.page import Page
 
-NAMES = (
-    "validation",
-    "throughput",
-    "memory",
-    "tiny_corpus",
-    "shootout",
-    "peer",
-)
+NAMES = ("validation", "throughput", "memory", "tiny_corpus", "shootout", "peer")
 """Folders below pages/: each has a module `page` with its PAGE."""
 
 

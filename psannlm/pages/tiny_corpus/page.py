@@ -16,13 +16,13 @@ from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest, RunInfo, Tables
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import Session
-from psannlm.evidence.table import Column, Number, Row
+from psannlm.evidence.table import Column, Row
 from psannlm.model.bases import build
 from psannlm.model.sampling import Sampling
 from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.comparison import SMALLEST_EFFECT
-from psannlm.pages.tiny_corpus import bounds, figures, prose
+from psannlm.pages.tiny_corpus import figures, prose
 from psannlm.pages.tiny_corpus import tables as training_files
 from psannlm.pages.tiny_corpus.tables import METRICS, SAMPLES, SINE, YARDSTICKS, Trained
 from psannlm.train import trainer as training
@@ -56,6 +56,8 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     raw = (training_files.STATED,)
     store = training_files.STORE
     usual_repeats = 1
+    bounds = staticmethod(training_files.problems)
+    summary = staticmethod(prose.summary)
 
     def total(self, config: TrainingConfig) -> int:
         return 1
@@ -74,9 +76,6 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
             METRICS.file: json.dumps(metrics, indent=2) + "\n",
             "README.md": self.readme(tables, run),
         }
-
-    def bounds(self, records: Sequence[Trained], config: TrainingConfig) -> Iterator[str]:
-        return bounds.impossible(records[0], config)
 
     def figures(self, tables: Tables, run: RunInfo[TrainingConfig]) -> Mapping[str, Figure]:
         [trained] = run.records
@@ -110,9 +109,6 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
         if column.name != "perplexity":
             return ""
         return "reached" if row.values["target_reached"] else "not reached"
-
-    def summary(self, numbers: Sequence[Number]) -> str:
-        return prose.summary(numbers)
 
     def found(self, run: Evidence) -> str:
         return next(n.shown for n in self.numbers(run) if n.column.name == "bits_per_byte")

@@ -54,6 +54,8 @@ class ValidationPage(Page[ValidationConfig, Finding]):
     store = stored.STORE
     readme_columns = ("check", "base", "status", "measure", "value", "bound", "device")
     repeats_once = True
+    texts = staticmethod(stored.to_texts)
+    bounds = staticmethod(stored.problems)
     smoke_note = "A smoke run: every check is made, on small networks; larger ones round more."
 
     def total(self, config: ValidationConfig) -> int:
@@ -67,20 +69,12 @@ class ValidationPage(Page[ValidationConfig, Finding]):
         for finding in suite.validate(config, session.device, session.done):
             yield [finding]
 
-    def texts(
-        self, records: Sequence[Finding], run: RunInfo[ValidationConfig]
-    ) -> Mapping[str, str]:
-        return stored.to_texts(records, run)
-
     def tabulate(self, records: Sequence[Finding], run: RunInfo[ValidationConfig]) -> Tables:
         return stored.tabulate(records)
 
     def files(self, tables: Tables, run: RunInfo[ValidationConfig]) -> Mapping[str, str]:
         written = {MEASURES.file: MEASURES.write(tables[MEASURES.file])}
         return written | {"README.md": self.readme(tables, run)}
-
-    def bounds(self, records: Sequence[Finding], config: ValidationConfig) -> Iterator[str]:
-        return stored.problems(records, config)
 
     def figures(self, tables: Tables, run: RunInfo[ValidationConfig]) -> Mapping[str, Figure]:
         return {"strain": figures.bound_ratios(run.records)}

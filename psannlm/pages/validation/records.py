@@ -79,15 +79,15 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
     return {status: sum(f.status == status for f in findings) for status in STATUSES}
 
 
-def to_texts(findings: Sequence[Finding], run: RunInfo[ValidationConfig]) -> dict[str, str]:
+def to_texts(records: Sequence[Finding], run: RunInfo[ValidationConfig]) -> dict[str, str]:
     """The log, a line a finding, and summary.json: the run, its counts, and every finding."""
-    planned, found = len(suite.plan(run.config)), counts(findings)
+    planned, found = len(suite.plan(run.config)), counts(records)
     lines = []
-    for n, f in enumerate(findings, start=1):
+    for n, f in enumerate(records, start=1):
         said = f.reason or (suite.stated(f.worst) if f.worst else "")
         place = f"[{n:>{len(str(planned))}}/{planned}]"
         lines.append(f"{place} {f.check} {f.base} {f.status} in {f.seconds:.1f} s: {said}")
-    if len(findings) == planned:
+    if len(records) == planned:
         lines.append(", ".join(f"{number} {status}" for status, number in found.items()))
     whole = {
         "run": run.name,
@@ -95,8 +95,8 @@ def to_texts(findings: Sequence[Finding], run: RunInfo[ValidationConfig]) -> dic
         "device": run.device,
         "status": next((status for status in ("failed", "passed") if found[status]), "skipped"),
         "counts": found,
-        "seconds": math.fsum(finding.seconds for finding in findings),
-        "findings": [_plain(finding.as_json()) for finding in findings],
+        "seconds": math.fsum(finding.seconds for finding in records),
+        "findings": [_plain(finding.as_json()) for finding in records],
     }
     summary = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return {LOG.file: "\n".join([*lines, ""]), SUMMARY.file: summary}
@@ -142,13 +142,13 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def problems(findings: Sequence[Finding], config: ValidationConfig) -> Iterator[str]:
-    """What the findings of a complete run cannot be: denied by their measures or the request."""
-    there, wanted = [finding.key for finding in findings], suite.plan(config)
+def problems(records: Sequence[Finding], config: ValidationConfig) -> Iterator[str]:
+    """What the records of a complete run cannot be: denied by their measures or the request."""
+    there, wanted = [finding.key for finding in records], suite.plan(config)
     for check, base in sorted({*there} ^ {*wanted}):
         what = "was asked for and is missing" if (check, base) in wanted else "was not asked for"
         yield f"{SUMMARY.file}: {check} of {base} {what}"
-    for finding in findings:
+    for finding in records:
         for problem in _impossible(finding):
             yield f"{SUMMARY.file}: {finding.check}, {finding.base}: {problem}"
 
