@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +24,6 @@ Step = Callable[[], object]
 Loss = Callable[[Tensor, Tensor], Tensor]  # tokens and targets, each (B, T), to nats per token
 
 
-class Stopwatch(Protocol):
-    """Times steps that run back to back."""
-
-    def lap(self, step: Step, n_steps: int) -> list[float]:
-        """Seconds of each of n_steps runs of `step`, in order."""
-
-
 @dataclass(frozen=True)
 class HostStopwatch:
     """For work that is done when the call returns."""
@@ -38,6 +31,7 @@ class HostStopwatch:
     clock: Callable[[], float] = time.perf_counter
 
     def lap(self, step: Step, n_steps: int) -> list[float]:
+        """Seconds of each of n_steps runs of `step`, back to back, in order."""
         samples = []
         for _ in range(n_steps):
             start = self.clock()
@@ -59,6 +53,9 @@ class CudaStopwatch:
             mark.record()
         torch.cuda.synchronize()
         return [a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(marks)]  # of milliseconds
+
+
+Stopwatch = HostStopwatch | CudaStopwatch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,7 +164,8 @@ def load(folder: Path) -> Evidence:
         return Evidence(folder, manifest)  # resumed, it writes anew what was sealed before
     sealed = manifest["artifacts"]
     for name, expected in sealed.items():
-        if not _lies_within(name):
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts or "\\" in name:
             raise EvidenceError(f"{_name(folder)}: {name} is no path below the run's folder")
         path = folder / name
         if not path.is_file():
@@ -232,12 +233,6 @@ def _fingerprint(manifest: Mapping[str, Any]) -> str:
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _lies_within(name: str) -> bool:
-    """Whether the path `name` of an artifact leads to a place below its run's folder."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def _artifacts(folder: Path) -> Iterator[str]:

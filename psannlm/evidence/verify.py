@@ -191,12 +191,7 @@ def _in_markdown_table(table: Table, right: Table) -> Iterator[str]:
             yield f"row {number} of a table has {len(row)} cells for {len(table[0])} headings"
             continue
         for i, j in pairs:
-            if not _says_the_same(row[i], other[j]):
+            numbers = NUMBER.findall(other[j])  # where there are none, words count
+            if row[i] != other[j] and not (numbers and NUMBER.findall(row[i]) == numbers):
                 where = f"row {number}, {' '.join(other[:2])}: {right[0][j]}"
                 yield f"{where} is {row[i]!r}, the records give {other[j]!r}"
-
-
-def _says_the_same(cell: str, right: str) -> bool:
-    """Whether a cell has the numbers of the other, or its words where there are none."""
-    numbers = NUMBER.findall(right)
-    return cell == right or (bool(numbers) and NUMBER.findall(cell) == numbers)

@@ -53,10 +53,8 @@ def trends(runs: Sequence[Evidence | Refused]) -> list[Trend]:
     """Of each page and machine the groups of runs with equal parameters, lone runs too."""
     groups: list[list[Evidence]] = []
     for run in run_facts.complete_runs(runs):
-        for group in groups:
-            if _are_alike(group[0], run):
-                group.append(run)
-                break
+        if group := next((group for group in groups if _are_alike(group[0], run)), None):
+            group.append(run)
         else:
             groups.append([run])
     found = [Trend(page(group[0]), machine(group[0]), group) for group in groups]

@@ -17,7 +17,7 @@ err by factors: of these y and s are taken over logarithms, and the means are ge
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, geometric_mean, stdev
 from typing import Any, NamedTuple
@@ -348,9 +348,11 @@ def environment_diff(run: Evidence) -> EnvironmentDiff:
             f"such device here; repeat it on a machine that has one"
         ) from None
     now = describe_environment(device)
+    before, after = facts(environment, git), facts(now, describe_git())
+    known = ((n, before.get(n, "absent"), after.get(n, "absent")) for n in before | after)
     return EnvironmentDiff(
         device,
-        tuple(differing(facts(environment, git), facts(now, describe_git()))),
+        tuple(Differing(name, then, here) for name, then, here in known if then != here),
         {"device": environment["device"], **run.manifest["conditions"].get("start", {})},
         {"device": now["device"], **conditions(device)},
     )
@@ -370,14 +372,6 @@ def facts(environment: Mapping[str, Any], git: Mapping[str, Any]) -> dict[str, s
         ("", {"commit": git["commit"], "uncommitted changes": git["dirty"]}),
     ]
     return {f"{kind}{name}": _word(value) for kind, part in parts for name, value in part.items()}
-
-
-def differing(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Differing]:
-    """The facts that differ, in the order in which they are told."""
-    for name in dict.fromkeys([*before, *after]):
-        then, now = before.get(name, "absent"), after.get(name, "absent")
-        if then != now:
-            yield Differing(name, then, now)
 
 
 def refuse_other_text(run: Evidence) -> None:
