@@ -109,9 +109,10 @@ def test_parameters_shared_between_layers_are_seen(monkeypatch: pytest.MonkeyPat
 def test_only_what_is_learnable_is_learned(learnable: tuple[str, ...]):
     model = built("waveresnet", learnable=learnable)
 
-    assert gpu_01.wrongly_learned(model) == []
+    assert all(m.passed for m in gpu_01.structure_measures(model))
     model.blocks[1].wave.sine.raw_decay.requires_grad_("decay" not in learnable)
-    assert gpu_01.wrongly_learned(model) == ["blocks.1.wave.sine.raw_decay"]
+    [broken] = [m for m in gpu_01.structure_measures(model) if not m.passed]
+    assert (broken.name, broken.value) == ("parameters learned or kept other than configured", 1)
 
 
 @torch.no_grad()

@@ -22,7 +22,6 @@ from psannlm.model.sampling import Sampling
 from psannlm.model.transformer import Transformer
 
 N_STEPPED = 4  # tokens read one by one behind a prompt; the rest of the context follows at once
-N_WRITTEN = 16
 N_DRAWS = 2000
 FALSE_ALARM = 1e-6
 LEAST_EXPECTED = 5.0  # draws of a cell of the test: below, its statistic follows no chi-square
@@ -97,7 +96,7 @@ def _greedy(model: Transformer, text: Tensor, lengths: list[int]) -> Measure:
     """Tokens that follow the first tokens of each row, (B, T), beside those of full passes."""
     wrong = 0
     for row, length in zip(text, lengths, strict=True):
-        n_tokens = min(N_WRITTEN, len(row) - length)
+        n_tokens = min(16, len(row) - length)
         new = generate(model, [row[:length]], n_tokens=n_tokens)[0]
         logits = model(torch.cat([row[:length], new])[None])[0, length - 1 : -1]  # (N, V)
         lead = logits.amax(-1) - logits.gather(1, new[:, None]).squeeze(1)

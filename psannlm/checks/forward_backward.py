@@ -73,7 +73,10 @@ def structure_measures(fresh: Transformer) -> list[Measure]:
     exact = "a count, which is right or wrong"
     shared = len(places) - len(set(places))
     more = abs(sum(p.numel() for p in fresh.parameters()) - n_counted)
-    wrong = len(wrongly_learned(fresh))
+    constant = {"amplitude", "frequency", "decay"} - set(fresh.config.learnable)
+    of_sines = {f"{n}.raw_" for n, m in fresh.named_modules() if isinstance(m, DampedSine)}
+    frozen = {f"{start}{part}" for start in of_sines for part in constant}
+    wrong = sum(p.requires_grad == (n in frozen) for n, p in fresh.named_parameters())
     own = f"every layer learns parameters of its own: {exact}"
     measures = [
         Measure(name=name, value=value, bound=0, why=why)
@@ -85,14 +88,6 @@ def structure_measures(fresh: Transformer) -> list[Measure]:
     ]
     sines = [module for module in fresh.modules() if isinstance(module, DampedSine)]
     return measures + (sine_measures(fresh.config, sines) if sines else [])
-
-
-def wrongly_learned(model: Transformer) -> list[str]:
-    """Parameters that are learned although `config.learnable` does not name them, or not so."""
-    constant = {"amplitude", "frequency", "decay"} - set(model.config.learnable)
-    of_sines = {f"{n}.raw_" for n, m in model.named_modules() if isinstance(m, DampedSine)}
-    frozen = {f"{start}{part}" for start in of_sines for part in constant}
-    return [n for n, p in model.named_parameters() if p.requires_grad == (n in frozen)]
 
 
 def sine_measures(network: ModelConfig, sines: list[DampedSine]) -> list[Measure]:

@@ -56,12 +56,8 @@ class Data:
     @property
     def identity(self) -> dict[str, Any]:
         """Hashes by which two trainings on the same data are known."""
-        return {
-            "corpus_sha256": self.corpus.sha256,
-            "tokenizer_sha256": self.tokenizer.sha256,
-            "train_sha256": self.train.sha256,
-            "validation_sha256": self.validation.sha256,
-        }
+        parts = ("corpus", "tokenizer", "train", "validation")
+        return {f"{part}_sha256": getattr(self, part).sha256 for part in parts}
 
 
 def read(config: TrainingConfig, *, cache: Path | None = None) -> Data:
@@ -99,9 +95,7 @@ def sources(config: TrainingConfig, data: Data) -> dict[str, dict[str, object]]:
         "corpus": {
             "path": config.corpus,
             "sha256": data.corpus.sha256,
-            "train_bytes": data.train.n_bytes,
-            "validation_bytes": data.validation.n_bytes,
-            "test_bytes": data.test.n_bytes,
+            **{f"{split}_bytes": getattr(data, split).n_bytes for split in limits(config)},
         },
         "tokenizer": {
             "kind": data.tokenizer.kind,
@@ -220,7 +214,6 @@ def _kept(path: Path, dtype: Dtype) -> Tokens | None:
         sha256 = sha256_of(path)
         if beside["sha256"] != sha256:
             return None
-        ids = np.memmap(path, dtype=dtype, mode="r")
-        return Tokens(ids, beside["n_bytes"], sha256)
+        return Tokens(np.memmap(path, dtype=dtype, mode="r"), beside["n_bytes"], sha256)
     except (OSError, ValueError, KeyError, TypeError):
         return None

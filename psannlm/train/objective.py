@@ -22,11 +22,8 @@ class NextToken(nn.Module):
     In training the mean loss of the batch in nats, as a scalar. In evaluation two rows: the nats of
     each token, and 1 where it was the likeliest, else 0; both 0 where the target is ignored.
 
-    Logits of `chunk_tokens` exist at one time. With `compiled` the loss is compiled even where the
-    network around it is not.
-
-    Shape:
-        (B, T) tokens, (B, T) targets -> () or (2, B * T)
+    Takes tokens and targets, each (B, T), and returns () or (2, B * T). Logits of `chunk_tokens`
+    exist at one time. With `compiled` the loss is compiled even where the network around it is not.
     """
 
     def __init__(

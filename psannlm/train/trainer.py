@@ -247,13 +247,10 @@ def train(
     ranks.wait()
     data = data or read(config)  # the others find in the cache what the first has made
     before = ceiling() if ceiling else None
-    on_gpu = ranks.device.type == "cuda"
-    if on_gpu:  # the peak of its allocator begins anew
-        torch.cuda.reset_peak_memory_stats(ranks.device)
+    _forget_peak(ranks.device)
     trainer = Trainer(config, data, folder, ranks, ceiling=before, watch=watch, keep_best=keep_best)
     trainer.run()
-    # Read now: the ceiling's matrices are none of the training's.
-    peak = torch.cuda.max_memory_allocated(ranks.device) / MIB if on_gpu else None
+    peak = _peak_mib(ranks.device)  # the ceiling's matrices are none of the training's
     if ceiling and before:
         trainer.recorder.ceiling = max(before, ceiling())
     validation = trainer.last_evaluation or trainer.evaluate(data.validation)
@@ -265,16 +262,24 @@ def train(
     return Session(data, trainer, validation, test, metrics)
 
 
+def _forget_peak(device: torch.device) -> None:
+    """Have the peak of a GPU's allocator begin anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_mib(device: torch.device) -> float | None:
+    """Most that a GPU's allocator had given away since then, in MiB."""
+    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
+
+
 def summarise(
     trainer: Trainer, validation: Evaluation, test: Evaluation | None, peak_mib: float | None
 ) -> dict[str, Any]:
     """Everything that metrics.json says; called on the first rank."""
     config, data = trainer.config, trainer.data
-    tested: dict[str, Any] = {}
-    if test:
-        tested["test_loss"], tested["test_perplexity"] = test.loss, test.perplexity
-        tested["test_bits_per_byte"] = test.bits_per_byte
-        tested["test_tokens"], tested["test_bytes"] = test.n_tokens, test.n_bytes
+    told = ("loss", "perplexity", "bits_per_byte", "n_tokens", "n_bytes") if test else ()
+    tested = {f"test_{name.removeprefix('n_')}": getattr(test, name) for name in told}
     losses = pd.read_csv(trainer.folder / "loss.csv")
     speed = pd.read_csv(trainer.folder / "speed.csv")
     epochs = losses[losses["per"] == "epoch"]
