@@ -54,10 +54,7 @@ MEMORY = Table(
     "memory.json",
     "One entry a base, batch, context, precision and variant, checkpointing off and on.",
     (
-        shared.BASE,
-        raw.D_MODEL,
-        raw.N_LAYERS,
-        raw.GRAD_CHECKPOINT,
+        shared.BASE, raw.D_MODEL, raw.N_LAYERS, raw.GRAD_CHECKPOINT,
         shared.PRECISION.but(name="amp"),
         _number(
             _counted("max_memory_mb", "peak_allocated_mib on CUDA; null elsewhere."),
@@ -67,15 +64,9 @@ MEMORY = Table(
             _seconds("elapsed_s", "Time of a training step, median of the processes."),
             heading="step", quantity="time of a step", compare="noise",
         ),
-        *interval_columns("elapsed_s", "the time of a step", "s"),
-        raw.VOCAB_SIZE,
-        CONTEXT,
-        shared.BATCH_TOKENS,
-        raw.VARIANT,
-        RESULT,
-        shared.REASON,
-        shared.N_OK.but(heading="processes"),
-        shared.N_FAILED.but(heading="failed"),
+        *interval_columns("elapsed_s", "the time of a step", "s"), raw.VOCAB_SIZE, CONTEXT,
+        shared.BATCH_TOKENS, raw.VARIANT, RESULT, shared.REASON,
+        shared.N_OK.but(heading="processes"), shared.N_FAILED.but(heading="failed"),
         _number(
             _counted(
                 "saved_mib",
@@ -121,8 +112,7 @@ MEMORY = Table(
             "predicted_kinds_mib",
             "What is saved for backward, by construction, by kind of tensor.", "MiB", nested=True,
         ),
-        shared.DEVICE,
-        shared.TIMESTAMP,
+        shared.DEVICE, shared.TIMESTAMP,
     ),
     caption="Memory of every row",
     shown=(
@@ -142,9 +132,7 @@ SAVINGS = Table(
             words={"fast_sine": "the fast sine", "chunked_loss": "the chunked loss"}, role="key",
         ),
         *PLACE,
-        raw.GRAD_CHECKPOINT.but(role="fact"),
-        RESULT,
-        shared.REASON,
+        raw.GRAD_CHECKPOINT.but(role="fact"), RESULT, shared.REASON,
         _counted(
             "saved_without_mib", "Saved for backward without it.",
             heading="activation memory: without",
@@ -187,8 +175,7 @@ PEER = Table(
     (
         Column("package", "The published package, by name and version.", "", "package", role="key"),
         *PLACE,
-        RESULT,
-        shared.REASON,
+        RESULT, shared.REASON,
         _counted(
             "peer_saved_mib", "What a training step of the package saves for backward.",
             heading="activation memory: package",

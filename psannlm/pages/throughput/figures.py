@@ -22,9 +22,8 @@ def speed(table: pd.DataFrame) -> Figure:
         "tokens per second by base and batch tokens",
         panels,
         f"Median tokens per second over fresh processes; bars are {CONFIDENCE:.0%} bootstrap "
-        "intervals. "
-        "The open marker is the baseline measured a second time: its distance from the filled one "
-        "is noise. Points of one batch are set side by side.",
+        "intervals. The open marker is the baseline measured a second time: its distance from the "
+        "filled one is noise. Points of one batch are set side by side.",
     )
 
 
