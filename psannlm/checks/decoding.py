@@ -24,15 +24,12 @@ from psannlm.model.transformer import Transformer
 N_STEPPED = 4  # tokens read one by one behind a prompt; the rest of the context follows at once
 N_DRAWS = 2000
 FALSE_ALARM = 1e-6
-LEAST_EXPECTED = 5.0  # draws of a cell of the test: below, its statistic follows no chi-square
 SAMPLINGS = {
     "top-k": Sampling(temperature=1.0, top_k=5),
     "top-p": Sampling(temperature=1.0, top_p=0.7),
     "both, cooler": Sampling(temperature=0.7, top_k=40, top_p=0.9),
 }
 N_GIVEN = 8  # bytes of a text learned by heart that the network is given to go on from
-N_LEARNED = 128
-ENOUGH = math.log(2) / 2  # nats at which learning stops: half of the bound, beyond all rounding
 
 
 def check(case: Case) -> Result:
@@ -164,7 +161,7 @@ def p_value(counts: Tensor, exact: Tensor) -> float:
     """By Pearson's test of the counts of tokens, (V,), whose exact probability is above zero."""
     observed = counts[exact > 0].double()
     wanted = exact[exact > 0] * observed.sum()
-    rare = wanted < LEAST_EXPECTED  # these are counted as one, as the test asks
+    rare = wanted < 5  # counted as one: with fewer, the statistic follows no chi-square
     if rare.any():
         observed, wanted = (torch.cat([t[~rare], t[rare].sum()[None]]) for t in (observed, wanted))
     if len(observed) < 2:
@@ -176,14 +173,14 @@ def p_value(counts: Tensor, exact: Tensor) -> float:
 def memorise(case: Case) -> tuple[tuple[Measure, ...], dict[str, Any]]:
     """Train on a passage until every token of it is likelier than all others; have it written."""
     model = build(case.network, seed=case.config.seed, device=case.device)
-    length = min(N_LEARNED, case.config.context_length)
+    length = min(128, case.config.context_length)
     text = passages(case.config, 1, length).to(case.device)
     optimizer = optimizer_of(model, case.config, **TRAINER)
     with repeatable(case.device):
         for steps in range(case.config.fit_steps + 1):
             losses = cross_entropy(model(text)[0, :-1], text[0, 1:], reduction="none")
             worst = float(losses.detach()[N_GIVEN - 1 :].max())
-            if worst < ENOUGH or steps == case.config.fit_steps:
+            if worst < math.log(2) / 2 or steps == case.config.fit_steps:  # half of the bound
                 break
             torch.autograd.backward(losses.mean())
             optimizer.step()

@@ -26,7 +26,6 @@ DEVIATIONS = 4  # standard errors of a mean: a right one lies beyond once in 16,
 ROUNDINGS = 8  # of s(z): two of a softplus, of its floor, three products, a sine, an exponential
 LARGEST = 256.0  # pre-activation up to which the sine is held to its formula
 SEQUENCES = 2  # on which a network is held to its formulas
-FIT_TOKENS = 64  # of a fitted sequence at most: few steps learn a short text
 ORDERS = 2  # times the rounding of formulas in float32: a fast path has its own order of sums
 COPY_SCALE = 10.0  # of the embeddings of the copying network: positions of size 1 do not blur them
 
@@ -36,7 +35,7 @@ def check(case: Case) -> Result:
     config = case.config
     fresh = build(case.network, seed=config.seed, device=case.device)
     measures = structure_measures(fresh)
-    short = min(FIT_TOKENS, config.context_length)
+    short = min(64, config.context_length)  # few steps learn a short text
     few = networks.batches_of(config, config.batch, length=short, rows=config.batch).batch(0)
     fitted, losses = fit_measures(case, fresh, few)
     measures += fitted

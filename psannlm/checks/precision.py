@@ -26,7 +26,6 @@ from psannlm.model.sine import DampedSine
 from psannlm.model.transformer import Transformer
 
 STEPS = 20  # of a trajectory
-STEP_TOKENS = 64  # of a step of a trajectory at most
 # Factors that keep small gradients of a loss in the range of a precision, taken out afterwards.
 SCALES = {"fp32": 1.0, "bf16": 1.0, "fp16": 2.0**12}
 ORDERS = 2  # times the yardstick: kernels round at other places than the formulas do
@@ -145,7 +144,7 @@ def parity_measures(precision: str, found: Gaps, yardstick: Gaps) -> list[Measur
 def trajectories(case: Case, precision: str) -> list[list[float]]:
     """Losses before the first steps of a training, for each seed on text of its own."""
     config = case.config
-    length = min(STEP_TOKENS, config.context_length)
+    length = min(64, config.context_length)
     batches = networks.batches_of(config, config.n_seeds, length=length)
     losses = []
     for n in range(config.n_seeds):

@@ -22,7 +22,6 @@ from psannlm.train.objective import NextToken
 
 N_STEPS = 3  # before the checkpoint, and after it again
 N_PROMPT, N_NEW = 8, 24
-SAMPLED = Sampling(temperature=0.9, top_k=50, top_p=0.95)
 FLIPPED_AT = (0.0, 0.001, 0.25, 0.5, 0.999999)  # places of flipped bits, as shares of a file
 FILES = (checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.ABOUT)
 SAME = {
@@ -136,7 +135,7 @@ def account(objective: NextToken, optimizer: AdamW, config: ValidationConfig) ->
     prompts = networks.passages(config, 2, N_PROMPT)
     n_new = min(N_NEW, config.context_length - N_PROMPT)
     write = functools.partial(generate, objective.model, prompts, n_tokens=n_new, seed=config.seed)
-    ways = {"greedy": GREEDY, "sampled": SAMPLED}
+    ways = {"greedy": GREEDY, "sampled": Sampling(temperature=0.9, top_k=50, top_p=0.95)}
     generated = {n: torch.stack(write(sampling=way)).cpu() for n, way in ways.items()}
     learned = advance(objective, optimizer, config, 1)
     told = {"weights": weights, "optimizer": tensors, "generated": generated}

@@ -19,7 +19,6 @@ _NOT_WORD = re.compile(r"[\W_]+")
 _WORD = re.compile(r"[^\W_]+")
 _SPACE = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"[.!?;:][\"')\]\u2019\u201d]* ")
-_UNPRINTABLE = {"Cc", "Cs", "Co", "Cn"}
 _INVISIBLE = "\ufeff\u00ad\u200b\u2060"  # byte order mark, soft hyphen, zero-width space, joiner
 _HEADER_ENDS = re.compile(
     r"\*{3} ?START OF (THE|THIS) PROJECT GUTENBERG"
@@ -54,7 +53,7 @@ def normalised(raw: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     if not (text.isascii() and text.isprintable()):
-        kept = (c for c in text if unicodedata.category(c) not in _UNPRINTABLE)
+        kept = (c for c in text if unicodedata.category(c) not in {"Cc", "Cs", "Co", "Cn"})
         text = _SPACE.sub(" ", "".join(c for c in kept if c not in _INVISIBLE))
     return text.strip()
 

@@ -13,7 +13,6 @@ from psannlm.corpora.clean import body, joined, normalised, paragraphs
 from psannlm.corpora.fetch import Member
 from psannlm.corpora.recipe import PackageSource, Source
 
-PEEK_LINES = 1000
 _CHAPTER_AND_VERSE = re.compile(r"(?<!\S)(\d+):(\d+)\s+")
 _ARTICLE = re.compile(r"\s*= [^=](.*[^=])? =\s*$")
 _ENDS = re.compile(r"[.!?;:]['\")\]]*$")
@@ -66,7 +65,7 @@ def _plain(source: Source, member: Member) -> Stream:
     lines = _lines(source, member)
     by_blank_lines = source.reader == "prose"
     if source.reader == "own":
-        by_blank_lines = len(list(paragraphs(lines[:PEEK_LINES]))) > 1
+        by_blank_lines = len(list(paragraphs(lines[:1000]))) > 1
     found = body(paragraphs(lines) if by_blank_lines else lines)
     title, end = member.title, source.end
     if source.title == "first_line":
