@@ -68,7 +68,7 @@ RUN = str(next((ROOT / "reports").glob("*/*/throughput.csv")).parent)
         (("report", "--resume", "reports/benchmarks/x"), "is no run folder"),
         (("report", "throughput"), "follows no --only"),
         (("rerun", "nowhere"), "error: nowhere is no run folder; there are, below reports/: "),
-        (("rerun", RUN, "--row", "99"), "got 99; its rows are:\n  1: respsann, 1,024 tokens a "),
+        (("rerun", RUN, "--row", "99"), "got 99; its rows are:\n  1: respsann, "),
         (("reprot",), "No such command 'reprot'"),
         (("corpus", "build", "tiny_book"), "unknown corpus 'tiny_book', did you mean 'tiny_boo"),
         (("corpus", "from", "nowhere.txt", "--out", "o.txt"), "nowhere.txt does not exist; name"),
