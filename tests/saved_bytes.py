@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from psannlm.bench.memory import saved_for_backward
+from psannlm.bench.timing import saved_for_backward
 from psannlm.config.network import ModelConfig
 from psannlm.model.activations import training_memory
 from psannlm.model.saved_activations import Step

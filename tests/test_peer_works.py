@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import psannlm
-from psannlm.bench import memory, timing
+from psannlm.bench import timing
 from psannlm.bench import worker as bench_worker
 from psannlm.bench.timing import Timing
 from psannlm.config.network import ModelConfig
@@ -58,7 +58,6 @@ def time_steps(step, *, stopwatch, min_seconds, min_steps) -> Timing:
 
 TOOLS = SimpleNamespace(
     timing=SimpleNamespace(**vars(timing) | {"time_steps": time_steps}),
-    memory=memory,
     worker=bench_worker,
     works=works,
 )
@@ -384,10 +383,10 @@ def test_the_other_package_is_the_one_of_its_interpreter(monkeypatch, tmp_path):
 def test_what_is_shared_is_loaded_from_its_file(monkeypatch):
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
 
-    loaded = worker.load(Path(memory.__file__))
+    loaded = worker.load(Path(timing.__file__))
 
-    assert loaded is not memory
-    assert loaded.__file__ == memory.__file__
+    assert loaded is not timing
+    assert loaded.__file__ == timing.__file__
 
 
 def test_a_failed_mode_or_a_wrong_package_is_a_reason_of_its_own_line(monkeypatch, tmp_path):

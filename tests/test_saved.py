@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from psannlm.bench.memory import MARK, _peak, peak_of_second_step, saved_for_backward
+from psannlm.bench.timing import MARK, _peak, peak_of_second_step, saved_for_backward
 from psannlm.device import autocast
 from tests.networks import moved, tiny, tokens_of
 

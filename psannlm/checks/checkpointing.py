@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from psannlm.bench.memory import saved_for_backward
-from psannlm.bench.timing import stopwatch_for
+from psannlm.bench.timing import saved_for_backward, stopwatch_for
 from psannlm.checks import networks
 from psannlm.checks.findings import Case, Measure, Result
 from psannlm.checks.networks import EPSILON, Batch, difference, gradients_of, joined, loss_of

@@ -92,11 +92,9 @@ def main_numbers(run: Evidence) -> list[Number]:
 
 def differences(newer: Evidence, older: Evidence) -> Iterator[str]:
     """What keeps two runs of a page from being compared, in words."""
-
-    def threads(run: Evidence) -> object:
-        return run.manifest["environment"]["settings"]["threads"]
-
-    for what, of in (("machine", machine), ("torch", torch_version), ("threads", threads)):
+    facts = {"machine": machine, "torch": torch_version}
+    facts["threads"] = lambda run: run.manifest["environment"]["settings"]["threads"]
+    for what, of in facts.items():
         if of(newer) != of(older):
             yield f"{what}: {of(newer)}, before {of(older)}"
     if names := list(unequal_parameters(newer, older)):

@@ -9,8 +9,14 @@ from typing import Any
 import torch
 
 from psannlm.bench import processes, steps
-from psannlm.bench.memory import Saved, peak_of_second_step, saved_for_backward
-from psannlm.bench.timing import Loss, stopwatch_for, training_step
+from psannlm.bench.timing import (
+    Loss,
+    Saved,
+    peak_of_second_step,
+    saved_for_backward,
+    stopwatch_for,
+    training_step,
+)
 from psannlm.bench.worker import release_memory
 from psannlm.device import peak_resident_bytes, resident_bytes, select_device
 from psannlm.model.activations import training_memory

@@ -107,7 +107,7 @@ def saved(side: Side, tools: Any) -> Found:
     model = side.network().train()
     batch = batch_of(side.task)
     loss_of = side.loss_of(model, compiled=False)
-    with tools.memory.saved_for_backward(model.parameters()) as counted:
+    with tools.timing.saved_for_backward(model.parameters()) as counted:
         loss_of(*batch)
     found = _found(side, model, batch[0].numel(), (), side.loss, "eager")
     return found | {"saved_bytes": counted.total}
@@ -218,7 +218,7 @@ def checkpointed_step(side: Side, tools: Any) -> Found:
     cuda = task["device"] == "cuda"
     allocated = torch.cuda.max_memory_allocated() / MIB if cuda else None
     reserved = torch.cuda.max_memory_reserved() / MIB if cuda else None
-    with tools.memory.saved_for_backward(model.parameters()) as counted:
+    with tools.timing.saved_for_backward(model.parameters()) as counted:
         loss_of(*batch)
     return _values(
         max_allocated_mib=allocated,
