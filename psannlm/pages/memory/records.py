@@ -40,7 +40,8 @@ RSS_BEFORE_BYTES = Column(
     "rss_before_bytes", "Resident set before the network was built, on a CPU.", "bytes"
 )
 PREDICTED = about(
-    "By construction, of parameters, gradients, optimizer, logits, peak, kept kinds.", "bytes"
+    "By construction, of parameters, gradients, optimizer, logits, peak, kinds of saved tensors.",
+    "bytes",
 )
 
 
