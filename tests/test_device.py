@@ -66,17 +66,3 @@ def test_the_description_is_json_and_names_what_matters():
     assert described["cpu"]["cores"] >= 1
     assert described["gpu"] is None
     assert environment.version_of("no-such-package-anywhere") is None
-
-
-def test_a_changed_file_makes_the_tree_dirty_and_without_git_nothing_is_known(tmp_path):
-    assert environment.describe_git(tmp_path) == {"commit": None, "dirty": None}
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    (tmp_path / "file").write_text("one")
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
-        subprocess.run([*git, *command], check=True)
-    clean = environment.describe_git(tmp_path)
-    (tmp_path / "file").write_text("two")
-
-    assert clean["commit"]
-    assert not clean["dirty"]
-    assert environment.describe_git(tmp_path) == clean | {"dirty": True}

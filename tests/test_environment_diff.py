@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from psannlm.bench.environment import describe_environment, describe_git
+from psannlm.bench.environment import describe_environment
+from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Evidence
 from psannlm.rerun.outcome import Differing, environment_diff, refuse_other_text

@@ -50,7 +50,7 @@ def test_the_shape_names_network_and_training(tmp_path):
 
 def test_code_is_a_commit_and_whether_it_was_changed(tmp_path):
     run = history_run(tmp_path, "throughput")
-    for commit, dirty, code in (("0" * 40, True, f"{'0' * 12} (dirty)"), (None, False, "unknown")):
+    for commit, dirty, code in (("0" * 40, True, f"{'0' * 12} (dirty)"), (None, None, "unknown")):
         run.manifest["git"] |= {"commit": commit, "dirty": dirty}
 
         assert run_facts.code(run) == code

@@ -115,14 +115,6 @@ def conditions(device: torch.device) -> dict[str, Any]:
     )
 
 
-def describe_git(root: Path = ROOT) -> dict[str, Any]:
-    """The commit checked out at `root`, and whether tracked files differ from it: `dirty`."""
-    git = ("git", "-C", str(root))
-    commit = _output(*git, "rev-parse", "HEAD") or None
-    changes = _output(*git, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changes) if commit else None}
-
-
 def version_of(package: str) -> str | None:
     """Installed version of a distribution, or None."""
     try:

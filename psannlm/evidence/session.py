@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from psannlm import ROOT
 from psannlm.bench import environment
+from psannlm.bench.provenance import describe_git
 from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
@@ -244,7 +245,7 @@ def _literal(node: ast.expr) -> Any:
 def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device) -> Run:
     described = environment.describe_environment(device)
     parameters = json.loads(config.model_dump_json())
-    git = environment.describe_git()
+    git = describe_git()
     now = {"git": git, "parameters": parameters, "environment": described}
     if folder := os.environ.get(RESUME):
         return Run.resume(Path(folder), now)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.bench import provenance
+
 UNKNOWN = "—"
 LONG = 60  # characters beyond which the text of a cell may break into lines
 UNITS = {"bits/byte": "bits per byte", "nats/token": "nats per token"}  # as a sentence says them
@@ -132,9 +134,8 @@ def _cell(value: Any) -> str:
 
 def machine(manifest: Mapping[str, Any]) -> str:
     """HTML of a small table: device, software, code, time."""
-    environment, git = manifest["environment"], manifest["git"]
+    environment = manifest["environment"]
     cpu, gpu, software = environment["cpu"], environment["gpu"], environment["software"]
-    commit = git["commit"] and git["commit"][:12] + (" (dirty)" if git["dirty"] else "")
     facts = {
         "run": f"{manifest['run']} (UTC), preset {manifest['preset']}",
         "device": environment["device"],
@@ -144,7 +145,7 @@ def machine(manifest: Mapping[str, Any]) -> str:
         "software": f"torch {software['packages']['torch']}, Python {software['python']}, "
         f"CUDA {software['cuda'] or UNKNOWN}",
         "threads": environment["settings"]["threads"],
-        "code": commit or UNKNOWN,
+        "code": provenance.code(manifest["git"]),
         "command": manifest["command"],
     }
     return facts_table(facts | ({"driver": gpu.get("driver", UNKNOWN)} if gpu else {}))

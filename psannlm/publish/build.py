@@ -18,6 +18,7 @@ from nbformat.v4 import new_markdown_cell
 
 from psannlm import REPORTS, ROOT, __version__
 from psannlm.bench import statistics, timing
+from psannlm.bench.provenance import doubt
 from psannlm.config.network import Architecture
 from psannlm.evidence.figures import DASHES, Axes, Figure, compose, with_unique_ids
 from psannlm.evidence.page import Page
@@ -139,9 +140,7 @@ def provenance(run: Evidence, raw: Sequence[str]) -> str:
         "```",
     ]
     warnings = [pages()[name].smoke_note] if manifest["preset"] == "smoke" else []
-    if manifest["git"]["dirty"]:
-        warnings.append("The code that ran was not a commit: files had been changed.")
-    for warning in warnings:
+    for warning in filter(None, [*warnings, doubt(manifest["git"])]):
         lines += ["", "```{warning}", warning, "```"]
     return "\n".join(lines)
 

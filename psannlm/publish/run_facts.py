@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
+from psannlm.bench import provenance
 from psannlm.evidence.runs import Evidence, Refused, best_run
 from psannlm.evidence.table import Column, Number, Table
 from psannlm.evidence.text import UNKNOWN
@@ -33,8 +34,7 @@ def torch_version(run: Evidence) -> str:
 
 def code(run: Evidence) -> str:
     """The commit that it ran, and whether files had been changed since."""
-    git = run.manifest["git"]
-    return (git["commit"] or "unknown")[:12] + (" (dirty)" if git["dirty"] else "")
+    return provenance.code(run.manifest["git"])
 
 
 def started(run: Evidence) -> str:

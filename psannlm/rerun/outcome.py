@@ -26,7 +26,8 @@ import torch
 from scipy.stats import t as student
 
 from psannlm import ROOT
-from psannlm.bench.environment import conditions, describe_environment, describe_git
+from psannlm.bench.environment import conditions, describe_environment
+from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest

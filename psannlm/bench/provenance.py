@@ -1,0 +1,124 @@
+"""Which code runs: the commit of this checkout, what differs from it, or why that is unknown."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.machinery import all_suffixes
+from pathlib import Path
+from typing import Any
+
+from psannlm import ROOT
+
+FOLDERS = ("psannlm", "notebooks", "params")  # what can change a number
+PATIENCE = 20  # seconds after which git is stopped
+NO_CHECKOUT = "not a git checkout"
+DUBIOUS = (
+    "git distrusts a checkout of another user; "
+    "`git config --global --add safe.directory FOLDER` trusts it"
+)
+
+
+class _GitError(Exception):
+    """Why git did not answer, without the folders of this machine."""
+
+
+def describe_git(root: Path = ROOT) -> dict[str, Any]:
+    """The `commit` of the checkout `root`, and whether its code differs from it: `dirty`.
+
+    What cannot be told is None, and `unknown` says why. A commit counts only if `root` is the top
+    of its work tree: a folder inside another repository has none. Files are compared with those of
+    the commit by their content, so neither the index nor filters have a say; line ends count for
+    nothing.
+    """
+    commit = None
+    try:
+        if not Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel"))).samefile(root):
+            raise _GitError(f"{NO_CHECKOUT}, but a folder in one")
+        commit = _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode()
+        listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit)
+        return {"commit": commit, "dirty": _differs(root, _blobs(listed))}
+    except (_GitError, OSError) as error:
+        reason = str(error) if isinstance(error, _GitError) else f"{error.strerror}"
+        return {"commit": commit, "dirty": None, "unknown": reason}
+
+
+def code(git: Mapping[str, Any]) -> str:
+    """The commit that ran, as people read it, and whether files had been changed."""
+    if not git["commit"]:
+        return "unknown"
+    mark = {True: " (dirty)", None: " (changes unknown)"}.get(git["dirty"], "")
+    return f"{git['commit'][:12]}{mark}"
+
+
+def doubt(git: Mapping[str, Any]) -> str:
+    """What a reader must know of the code that ran; empty if it was a commit, unchanged."""
+    why = f": {git['unknown']}." if git.get("unknown") else "."
+    if not git["commit"]:
+        return f"Which code ran is unknown{why}"
+    if git["dirty"] is None:
+        return f"Whether the code that ran had been changed is unknown{why}"
+    return "The code that ran was not a commit: files had been changed." if git["dirty"] else ""
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    """What git prints about the repository of `root`, whatever repository the caller works in."""
+    kept = {n: v for n, v in os.environ.items() if n[:4] != "GIT_" or n[:11] == "GIT_CONFIG_"}
+    own = {"LC_ALL": "C", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, env=kept | own)
+    except FileNotFoundError:
+        raise _GitError("git is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise _GitError(f"git {arguments[0]} took more than {PATIENCE} s") from None
+    if done.returncode == 0:
+        return done.stdout.removesuffix(b"\n")
+    said = done.stderr.decode(errors="replace")
+    known = {"dubious ownership": DUBIOUS, "not a git repository": NO_CHECKOUT}
+    known |= {"work tree": NO_CHECKOUT, "Needed a single revision": "nothing is committed yet"}
+    others = f"git {arguments[0]} failed with status {done.returncode}"
+    raise _GitError(next((reason for words, reason in known.items() if words in said), others))
+
+
+def _blobs(listed: bytes) -> dict[str, str]:
+    """Hash of each file that `git ls-tree -z` lists, by its path."""
+    entries = (entry.partition(b"\t") for entry in listed.split(b"\0") if entry)
+    return {os.fsdecode(path): facts.split()[2].decode() for facts, _, path in entries}
+
+
+def _differs(root: Path, blobs: Mapping[str, str]) -> bool:
+    """Whether code of the commit is gone or has other content, or Python imports more than it."""
+    if any(path not in blobs for path in _imported(root)):
+        return True
+    return not all(_is(root / path, blobs[path]) for path in blobs if _folder(path) in FOLDERS)
+
+
+def _folder(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def _imported(root: Path) -> Iterator[str]:
+    """What lies where the package would import it, and what this process has imported here."""
+    endings = tuple(all_suffixes())
+    found = [p for p in (root / FOLDERS[0]).rglob("*") if p.name.endswith(endings)]
+    yield from (p.relative_to(root).as_posix() for p in found if p.parent.name != "__pycache__")
+    named = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
+    installed = (Path(sys.prefix), Path(sys.base_prefix))
+    for path in map(Path, filter(None, named)):
+        if path.is_relative_to(root) and not any(path.is_relative_to(p) for p in installed):
+            yield path.relative_to(root).as_posix()
+
+
+def _is(path: Path, blob: str) -> bool:
+    """Whether a file has the content that git calls `blob`, lines ended either way."""
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    algorithm = "sha1" if len(blob) == 40 else "sha256"
+    both = (content, content.replace(b"\r\n", b"\n"))
+    return any(
+        hashlib.new(algorithm, b"blob %d\0%s" % (len(text), text)).hexdigest() == blob
+        for text in both
+    )
