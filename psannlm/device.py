@@ -7,7 +7,7 @@ import platform
 import re
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,106 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def select_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here; ConfigError if torch finds no CUDA."""
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise ConfigError("device: cuda is asked for but torch finds none; use device: cpu or auto")
-    if has_cuda and name != "cpu":
+    """The device that `auto`, `cpu` or `cuda` means here; the CPU only where no GPU is.
+
+    ConfigError if torch finds no CUDA that is asked for, or cannot compute on a GPU that is here.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    if reason := unusable_gpu():
+        problem = f"device: {name} means the GPU that is here, which torch cannot use: {reason}"
+        raise ConfigError(f"{problem}; or ask for device: cpu")
+    if torch.cuda.is_available():
         # fp32 is float32 in convolutions too, as it is in torch's matrix products.
         torch.backends.cudnn.allow_tf32 = False
         return torch.device("cuda")
+    if name == "cuda":
+        raise ConfigError("device: cuda is asked for but torch finds none; use device: cpu or auto")
     return torch.device("cpu")
+
+
+def unusable_gpu() -> str | None:
+    """Why torch cannot compute on a GPU that is here, and the way out; None if it can, or none is.
+
+    Both sides are named: the driver, as NVML tells it, and torch, by what it was built for.
+    """
+    if torch.cuda.is_available():
+        return _foreign_gpu()
+    here = _nvidia_driver()
+    if here is None:
+        return None
+    said, version = here
+    built, hidden = torch.version.cuda, os.environ.get("CUDA_VISIBLE_DEVICES")
+    ours = f"torch {torch.__version__} is built for {f'CUDA {built}' if built else 'no CUDA'}"
+    wheel = "cu130" if version >= 13000 else "cu126" if version >= 12000 else ""
+    fitting = f"`make setup TORCH={wheel}`" if wheel else "install a newer driver"
+    if built is None:
+        return f"{said}, but {ours}; {fitting}"
+    if 0 < version < 1000 * int(built.partition(".")[0]):
+        return f"{said}, but {ours}; install a newer driver{f' or {fitting}' if wheel else ''}"
+    if hidden is not None:
+        hides = f"CUDA_VISIBLE_DEVICES={hidden!r} leaves torch none"
+        return f"{said}, {ours}, and {hides}; unset it, or name a GPU that is there"
+    return (
+        f"{said}, {ours}, and torch says: {_refusal()}; restart the machine if the driver was "
+        "updated, give a container NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+    )
+
+
+def _nvidia_driver() -> tuple[str, int] | None:
+    """GPUs and driver in words, and the newest CUDA it runs (12020 is 12.2; 0 is unknown).
+
+    None without a GPU: where NVML is not installed, its driver not loaded, or no GPU is shown.
+    """
+    try:
+        import pynvml as nvml
+
+        nvml.nvmlInit()
+    except Exception as error:
+        absent = ("ModuleNotFoundError", "NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded")
+        return None if type(error).__name__ in absent else (f"the NVIDIA driver says: {error}", 0)
+
+    def told(question: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return question()
+        except Exception:  # each answer by itself: a call that is not supported loses no other
+            return otherwise
+
+    n = told(nvml.nvmlDeviceGetCount, 0)
+    name = told(lambda: nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)), "a GPU")
+    driver = told(nvml.nvmlSystemGetDriverVersion, "of unknown version")
+    version = told(nvml.nvmlSystemGetCudaDriverVersion, 0)
+    cuda = f" for CUDA {version // 1000}.{version % 1000 // 10}" if version else ""
+    shown = f"{n} x {name}" if n > 1 else name
+    return (f"the driver {driver}{cuda} shows {shown}", version) if n else None
+
+
+def _refusal() -> str:
+    """Why torch does not begin with CUDA, in its own words."""
+    try:
+        initialise: Any = torch.cuda.init
+        initialise()
+    except Exception as error:
+        return str(error).splitlines()[0].rstrip(".")
+    return "no device"
+
+
+def _foreign_gpu() -> str | None:
+    """Why torch's code does not run on the GPU that it sees; None if it does."""
+    if torch.version.cuda is None:  # of another maker
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    flags = torch.cuda.get_arch_list()
+    found = [(kind, int(n)) for kind, n in re.findall(r"(sm|compute)_(\d+)", " ".join(flags))]
+    if not found or any(
+        n // 10 == major and n % 10 <= minor if kind == "sm" else n <= 10 * major + minor
+        for kind, n in found
+    ):
+        return None
+    return (
+        f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, torch "
+        f"{torch.__version__} is built for {', '.join(flags)}; install a build of torch for it"
+    )
 
 
 def missing_compiler(device: torch.device) -> str | None:
