@@ -66,6 +66,7 @@ def train(
 
     The same command again goes on where a killed training was.
     """
+    from psannlm.bench.rates import agreed
     from psannlm.bench.steps import measure_ceiling, rate
     from psannlm.model.bases import BASES
     from psannlm.train import distributed, trainer
@@ -76,20 +77,23 @@ def train(
     source = config or (resume or Path()) / trainer.CONFIG
     asked = parse(TrainingConfig, read_parameters(source), source=str(source), bases=tuple(BASES))
     folder = resume or out or trainer.default_folder(source, asked)
+    begun = folder / trainer.CONFIG
+    held = read_parameters(begun).get("precision") if begun.exists() else None
     with distributed.join(asked.device) as ranks:
+        used = agreed(asked, ranks, held)
 
         def ceiling() -> float:
-            device, precision = ranks.device, asked.precision
+            device, precision = ranks.device, used.precision
             return rate(*measure_ceiling(device, precision, min_seconds=0.5, min_steps=3))
 
         # Ranks that share a CPU cannot each have all of it.
         known = ceiling if ranks.world == 1 or ranks.device.type == "cuda" else None
-        found = trainer.train(asked, folder, ranks, ceiling=known, watch=ProgressBar()).metrics
+        found = trainer.train(used, folder, ranks, ceiling=known, watch=ProgressBar()).metrics
         if ranks.is_first:
             print(
                 f"validation: loss {found['val_loss']:.4f} nats/token, perplexity "
                 f"{found['perplexity']:.2f}, {found['bits_per_byte']:.4f} bits per byte, "
-                f"top-1 {found['top1']:.1%}\n{folder}"
+                f"top-1 {found['top1']:.1%}; {used.precision}\n{folder}"
             )
 
 

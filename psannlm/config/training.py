@@ -9,7 +9,7 @@ from psannlm.config import schema
 from psannlm.config.network import Architecture, ModelConfig
 
 Preset = Literal["smoke", "cpu", "gpu"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]  # auto: bf16 where it is native, else fp32
 Device = Literal["auto", "cpu", "cuda"]
 Optimizer = Literal["adamw", "muon"]
 Parallel = Literal["ddp", "fsdp"]

@@ -33,13 +33,14 @@ from tqdm import tqdm
 from psannlm import ROOT
 from psannlm.bench import environment
 from psannlm.bench.provenance import describe_git
+from psannlm.bench.rates import asks_auto, resolve, stated
 from psannlm.config.parse import parse
-from psannlm.config.schema import ConfigError
+from psannlm.config.schema import ConfigError, Strict
 from psannlm.device import select_device
 from psannlm.evidence import text
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import ConfigT, Page, RunInfo
-from psannlm.evidence.runs import Evidence, Run, home
+from psannlm.evidence.runs import Evidence, Run, home, load
 from psannlm.evidence.store import RecordT
 from psannlm.files import write_atomically
 
@@ -182,9 +183,10 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     data = given_parameters(page.name, shell.user_ns)
     config = configuration(page, data, f"parameters of {page.name}.ipynb")
     device = select_device(data.get("device", "auto"))
-    run = _open_run(page, config, device)
+    used = resolve(config, device, _held(config))
+    run = _open_run(page, used, device, **stated(config, device))
     shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
-    return Session(page, config, run, device)
+    return Session(page, used, run, device)
 
 
 def running_notebook(name: str) -> Any:
@@ -242,7 +244,13 @@ def _literal(node: ast.expr) -> Any:
     return ast.unparse(node)  # papermill writes float('nan'), which the configuration refuses
 
 
-def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device) -> Run:
+def _held(config: Strict) -> Any:
+    """The precision that a run which goes on has used so far, if it was left to the device."""
+    folder = os.environ.get(RESUME) if asks_auto(config) else None
+    return load(Path(folder)).manifest["parameters"]["precision"] if folder else None
+
+
+def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, **facts: Any) -> Run:
     described = environment.describe_environment(device)
     parameters = json.loads(config.model_dump_json())
     git = describe_git()
@@ -255,6 +263,7 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device) -
         "command": command_line(os.getppid()),
         **now,
         "conditions": {"start": environment.conditions(device)},
+        **facts,
         "seeds": parameters.get("seeds") or [parameters["seed"]],
         "corpus": None,
         "tokenizer": None,

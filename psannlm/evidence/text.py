@@ -148,7 +148,20 @@ def machine(manifest: Mapping[str, Any]) -> str:
         "code": provenance.code(manifest["git"]),
         "command": manifest["command"],
     }
+    if told := manifest.get("precision"):
+        facts["precision"] = _precision(told, manifest["parameters"]["precision"])
     return facts_table(facts | ({"driver": gpu.get("driver", UNKNOWN)} if gpu else {}))
+
+
+def _precision(told: Mapping[str, Any], used: str | list[str]) -> str:
+    """What was asked, what that means here, and the rates that say so."""
+    asked, meant = ([one] if isinstance(one, str) else one for one in (told["asked"], used))
+    said = ", ".join(meant) if asked == meant else f"{', '.join(asked)} asked, {', '.join(meant)}"
+    rates = ", ".join(
+        f"{name} {flops(rate)}/s{' emulated' if name in told['emulated'] else ''}"
+        for name, rate in told["flop_per_s"].items()
+    )
+    return f"{said} used; products of one thread: {rates}"
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:
