@@ -1,13 +1,21 @@
 """What is fetched has the hash of the recipe or does not stay, and what goes wrong is named."""
 
+import email.utils
 import hashlib
 import os
+import shutil
+import socket
 import sys
+import threading
+import time
+import types
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora.fetch import fetch_file, rows
+from psannlm.corpora import fetch
+from psannlm.corpora.fetch import WAITS, download, fetch_file, rows
 from psannlm.corpora.recipe import HubSource, PackageSource
 from tests.texts import dataset
 
@@ -30,7 +38,7 @@ def registry(tmp_path, monkeypatch):
             f"#!/bin/sh\n"
             f'echo {name} "$@" >> {folder}/calls\n'
             f"cat *.requirements >> {folder}/calls 2>/dev/null\n"
-            f"[ -e {folder}/fails ] && {{ echo WARNING: old >&2; echo no network >&2; exit 1; }}\n"
+            f"[ -e {folder}/fails ] && echo WARNING: old >&2 && cat {folder}/fails >&2 && exit 1\n"
             f"cp {folder}/served . 2>/dev/null\n"
             f"exit 0\n"
         )
@@ -70,12 +78,13 @@ def test_clients_are_told_the_hash_and_install_nothing(registry, tmp_path):
     assert {"--require-hashes", "--only-binary=:all:"} <= set(wheel.split())
     assert {"--require-hashes", "--no-binary=books"} <= set(sdist.split())
     assert wanted == f"books==1.0 --hash=sha256:{SHA}"
-    assert packed == "npm pack --ignore-scripts --loglevel=error books@1.0"
+    assert packed.startswith("npm pack --ignore-scripts --loglevel=error ")
+    assert packed.endswith(" books@1.0")
 
 
 @pytest.mark.parametrize("source", [WHEEL, NPM], ids=["pip", "npm"])
 def test_a_client_that_fails_is_quoted_without_its_warnings(registry, tmp_path, source):
-    (registry / "fails").touch()
+    (registry / "fails").write_text("no network\n")
 
     with pytest.raises(ConfigError) as refused:
         fetch_file(source, tmp_path / "cache")
@@ -129,3 +138,222 @@ def test_a_missing_client_is_named_with_the_way_to_it(tmp_path, monkeypatch):
 
     with pytest.raises(ConfigError, match=r"run: pip install 'psannlm-report\[hub\]'"):
         list(rows(hub_source(tmp_path)))
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Gives the answers of its server's list, one after the other, the last again and again."""
+
+    def do_GET(self) -> None:
+        answers = self.server.answers
+        status, content, headers = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.server.asked += 1
+        if status:
+            self.send_response(status)
+            for name, value in ({"Content-Length": len(CONTENT)} | headers).items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(content)
+        else:  # the connection is reset
+            linger = b"\1\0\0\0\0\0\0\0"
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if content == HALF:
+            time.sleep(self.server.pause)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+HALF = CONTENT[:5]
+GOOD, OTHER, RESET, BREAKS_OFF = (
+    (200, CONTENT, {}),
+    (200, CONTENT[::-1], {}),
+    (0, b"", {}),
+    (200, HALF, {}),
+)
+
+
+def says(status: int, **headers):
+    return status, b"", {"Content-Length": 0} | {k.replace("_", "-"): v for k, v in headers.items()}
+
+
+@pytest.fixture
+def served():
+    """Starts a server on this machine that gives the answers of a list."""
+    servers = []
+
+    def start(*answers, pause: float = 0.0) -> ThreadingHTTPServer:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.answers, server.asked, server.pause = list(answers), 0, pause
+        server.url = f"http://127.0.0.1:{server.server_port}/books.tgz"
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def waited(monkeypatch):
+    """The seconds that would have been waited between two questions."""
+    seconds: list[float] = []
+    monkeypatch.setattr(fetch, "time", types.SimpleNamespace(sleep=seconds.append))
+    return seconds
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [says(429), says(503), says(500), says(408), RESET, BREAKS_OFF, (200, HALF, {"Pause": 1})],
+    ids=["429", "503", "500", "408", "reset", "breaks off", "hangs"],
+)
+def test_a_server_that_is_busy_or_breaks_off_is_asked_again(
+    served, waited, tmp_path, monkeypatch, capsys, answer
+):
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
+    server = served(answer, answer, GOOD, pause=0.5 if "Pause" in answer[2] else 0.0)
+
+    download(server.url, tmp_path / "books.tgz", SHA)
+
+    assert (tmp_path / "books.tgz").read_bytes() == CONTENT
+    assert (server.asked, waited) == (3, list(WAITS[:2]))
+    assert capsys.readouterr().err.count(f"{server.url} cannot be fetched: ") == 2
+
+
+def test_a_busy_server_is_asked_with_growing_waits_and_is_not_blamed_on_the_address(
+    served, waited, tmp_path
+):
+    server = served(says(503))
+
+    with pytest.raises(ConfigError) as refused:
+        download(server.url, tmp_path / "books.tgz", SHA)
+
+    assert waited == list(WAITS) == sorted(WAITS)
+    assert server.asked == len(WAITS) + 1
+    assert f"{server.url} cannot be fetched: 503 Service Unavailable" in str(refused.value)
+    assert "busy" in str(refused.value)
+    assert "run this again later" in str(refused.value)
+    assert "address" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_says_itself_how_long_to_wait(served, waited, tmp_path):
+    date = email.utils.formatdate(time.time() + 40, usegmt=True)
+    told = [says(429, Retry_After=value) for value in (30, date, "soon")]
+
+    download(served(*told, GOOD).url, tmp_path / "books.tgz", SHA)
+
+    assert waited == [30, pytest.approx(40, abs=3), WAITS[2]]
+    with pytest.raises(ConfigError, match=r"429 Too Many Requests; .*: run this again in 7,200 s"):
+        download(served(says(429, Retry_After=7200)).url, tmp_path / "more.tgz", SHA)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (says(404), r"cannot be fetched: 404 Not Found; check the address"),
+        (says(403), r"cannot be fetched: 403 Forbidden; check the address"),
+        (OTHER, rf"books\.tgz must have the sha256 {SHA}, got "),
+    ],
+    ids=["404", "403", "another content"],
+)
+def test_what_waiting_cannot_mend_is_asked_once(served, waited, tmp_path, answer, message):
+    server = served(answer)
+
+    with pytest.raises(ConfigError, match=message):
+        download(server.url, tmp_path / "books.tgz", SHA)
+
+    assert (server.asked, waited, list(tmp_path.iterdir())) == (1, [], [])
+
+
+def test_no_server_a_wrong_scheme_and_a_folder_that_is_none_are_named(waited, served, tmp_path):
+    gone = served(GOOD)
+    gone.shutdown()
+    gone.server_close()
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match=r"refused.*check the address and the network connection"):
+        download(gone.url, tmp_path / "x", SHA)
+    with pytest.raises(ConfigError, match=r"InvalidSchema.*check the address"):
+        download("ftp2://x/y", tmp_path / "x", SHA)
+    with pytest.raises(ConfigError, match="file cannot be written: Not a directory"):
+        download(served(GOOD).url, tmp_path / "file" / "x", SHA)
+    assert waited == []
+
+
+# What pip and npm of several versions write.
+BUSY_WORDS = [
+    "Could not fetch URL http://x/: 429 Client Error: Too Many Requests for url: http://x/ - s",
+    "Could not fetch URL http://x/: ... (Caused by ResponseError('too many 503 error responses'))",
+    "ERROR: HTTP error 502 while getting http://x/books.whl",
+    "Could not fetch URL http://x/: ... ConnectionResetError(104, 'Connection reset by peer')))",
+    "ERROR: Could not install: HTTPSConnectionPool(host='x', port=443): Read timed out.",
+    "npm error 503 Service Unavailable - GET http://x/books",
+    "npm ERR! code E429",
+    "npm error network request to http://x/ failed, reason: read ECONNRESET",
+]
+OTHER_WORDS = [
+    "ERROR: No matching distribution found for books==5.0.3",
+    "Could not fetch URL http://x:503/: 404 Client Error: Not Found for url: http://x:503/ - skip",
+    "npm error 404 Not Found - GET http://x/books-429",
+    "npm error code ENOTFOUND",
+]
+
+
+@pytest.mark.parametrize("source", [WHEEL, NPM], ids=["pip", "npm"])
+@pytest.mark.parametrize("words", [*BUSY_WORDS, *OTHER_WORDS])
+def test_a_client_is_called_again_where_its_server_is_busy_alone(
+    registry, tmp_path, waited, source, words
+):
+    (registry / "fails").write_text(words)
+    busy = words in BUSY_WORDS
+
+    with pytest.raises(ConfigError) as refused:
+        fetch_file(source, tmp_path / "cache")
+
+    assert waited == (list(WAITS) if busy else [])
+    assert words in str(refused.value)
+    assert ("the server is busy" in str(refused.value)) == busy
+    assert ("check its version" in str(refused.value)) == (not busy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [(WHEEL, says(429)), (WHEEL, RESET), (SDIST, says(503)), (NPM, says(429)), (NPM, RESET)],
+    ids=["pip 429", "pip reset", "pip 503", "npm 429", "npm reset"],
+)
+def test_the_clients_of_this_machine_tell_a_busy_server(
+    served, tmp_path, monkeypatch, waited, source, answer
+):
+    if source is NPM and not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    monkeypatch.setattr(fetch, "WAITS", WAITS[:1])
+    server = served(answer)
+    for name in ("PIP_INDEX_URL", "npm_config_registry"):
+        monkeypatch.setenv(name, server.url)
+
+    with pytest.raises(ConfigError, match="the server is busy or the connection breaks off"):
+        fetch_file(source, tmp_path / "cache")
+
+    assert waited == list(WAITS[:1])
+    assert server.asked >= 2
+
+
+def test_a_stream_of_rows_that_breaks_off_goes_on_at_the_next_row(tmp_path, monkeypatch, waited):
+    opened = []
+
+    def load_dataset(*_, **__):
+        opened.append(True)
+        for number in range(6):
+            if number == 2 * len(opened) and len(opened) < 3:
+                raise ConnectionError("429 Client Error: Too Many Requests for url: http://x/")
+            yield {"text": f"row {number}"}
+
+    client = types.SimpleNamespace(load_dataset=load_dataset)
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load=client))
+    monkeypatch.setitem(sys.modules, "datasets.load", client)
+
+    assert list(rows(hub_source(tmp_path))) == [f"row {number}" for number in range(6)]
+    assert waited == list(WAITS[:2])
