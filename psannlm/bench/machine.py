@@ -1,0 +1,261 @@
+"""A machine: its processor, its GPU, how much of them this process may use, and its identity.
+
+Facts are read from files below a root, which tests replace. What is not told is None.
+"""
+
+import contextlib
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import psutil
+import torch
+
+from psannlm.files import MIB
+
+ROOT = Path("/")
+TELLING = (
+    "avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_fp16",
+    "asimd", "asimdhp", "bf16", "i8mm", "sve", "sve2",
+)  # fmt: skip
+"""Instruction sets that decide how fast matrices are multiplied, as Linux calls them."""
+
+# ARM processors have numbers for names.
+IMPLEMENTERS = {
+    "0x41": "ARM", "0x43": "Cavium", "0x46": "Fujitsu", "0x48": "HiSilicon", "0x4e": "NVIDIA",
+    "0x50": "APM", "0x51": "Qualcomm", "0x61": "Apple", "0xc0": "Ampere",
+}  # fmt: skip
+PARTS = {
+    "ARM": {
+        "0xd03": "Cortex-A53", "0xd08": "Cortex-A72", "0xd0b": "Cortex-A76",
+        "0xd0c": "Neoverse-N1", "0xd40": "Neoverse-V1", "0xd49": "Neoverse-N2",
+        "0xd4f": "Neoverse-V2", "0xd83": "Neoverse-V3", "0xd8e": "Neoverse-N3",
+    },
+    "Apple": {"0x022": "M1", "0x023": "M1", "0x032": "M2", "0x033": "M2"},
+    "Ampere": {"0xac3": "Ampere-1", "0xac4": "Ampere-1A"},
+}  # fmt: skip
+# What macOS calls the facts that Linux has in /proc/cpuinfo, and its instruction sets.
+SYSCTL = {
+    "machdep.cpu.brand_string": "model name", "machdep.cpu.vendor": "vendor_id",
+    "machdep.cpu.family": "cpu family", "machdep.cpu.model": "model",
+    "machdep.cpu.stepping": "stepping", "hw.cpufamily": "cpu family",
+}  # fmt: skip
+OPTIONAL = {
+    "hw.optional.avx2_0": "avx2", "hw.optional.avx512f": "avx512f", "hw.optional.AdvSIMD": "asimd",
+    "hw.optional.arm.FEAT_FP16": "asimdhp", "hw.optional.arm.FEAT_BF16": "bf16",
+    "hw.optional.arm.FEAT_I8MM": "i8mm",
+}  # fmt: skip
+
+
+def describe_cpu(root: Path = ROOT) -> dict[str, Any]:
+    """Vendor, model, vector instructions, and cores and memory of the host and of this process."""
+    facts = _cpuinfo(root)
+    vendor = facts.get("vendor_id") or IMPLEMENTERS.get(facts.get("CPU implementer", ""))
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    step = "{CPU variant}.{CPU revision}".format_map(facts) if "CPU variant" in facts else None
+    return {
+        "name": facts.get("model name") or _arm_name(facts) or platform.machine(),
+        "vendor": vendor or facts.get("CPU implementer"),
+        "family": facts.get("cpu family") or facts.get("CPU architecture"),
+        "model": facts.get("model") or facts.get("CPU part"),
+        "stepping": facts.get("stepping") or step,
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        "logical_cores": psutil.cpu_count(),
+        "usable_cores": usable_cores(root),
+        "instructions": [flag for flag in TELLING if flag in flags] if flags else None,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "memory_mib": round(_memory("MemTotal", root) / MIB),
+        "memory_limit_mib": round(memory_limit_bytes(root) / MIB),
+        "virtual": "hypervisor" in flags if "flags" in facts else None,
+    }
+
+
+def _cpuinfo(root: Path) -> dict[str, str]:
+    """What the system says of its first processor."""
+    if platform.system() == "Darwin" and root == ROOT:
+        return _of_sysctl(output_of("sysctl", "machdep.cpu", "hw") or "")
+    lines = (_read(root / "proc/cpuinfo") or "").splitlines()
+    parts = (line.partition(":") for line in reversed(lines))  # the first processor counts
+    return {key.strip(): value.strip() for key, _, value in parts}
+
+
+def _of_sysctl(text: str) -> dict[str, str]:
+    """What macOS says, in the names of Linux."""
+    said = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    found = {SYSCTL[name]: said[name] for name in reversed(SYSCTL) if name in said}
+    flags = (flag for name, flag in OPTIONAL.items() if said.get(name) == "1")
+    arm = {"vendor_id": "Apple"} if "hw.optional.arm64" in said else {}
+    return arm | found | {"Features": " ".join(flags)}
+
+
+def _arm_name(facts: Mapping[str, str]) -> str | None:
+    number, part = facts.get("CPU implementer", ""), facts.get("CPU part", "")
+    vendor = IMPLEMENTERS.get(number, number)
+    return f"{vendor} {PARTS.get(vendor, {}).get(part, part)}".strip() or None
+
+
+def usable_cores(root: Path = ROOT) -> float:
+    """Cores that this process may use: those of its affinity, or less by a quota, such as 1.5.
+
+    Two threads of one core count once.
+    """
+    status = _read(root / "proc/self/status") or ""
+    allowed = re.search(r"^Cpus_allowed_list:(.*)", status, re.MULTILINE)
+    online = _read(root / "sys/devices/system/cpu/online")
+    if allowed is None:
+        cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    else:
+        cpus = _listed(allowed[1]) & _listed(online or allowed[1])
+        place = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        cores = len({_read(root / place.format(cpu)) or str(cpu) for cpu in cpus})
+    return min([float(max(cores, 1)), *_quotas(root)])
+
+
+def usable_threads(root: Path = ROOT) -> int:
+    """Threads that keep the usable cores busy: of 1.5 cores one, as two would wait for the quota.
+
+    More threads than a quota serves stop together, at its end, while each waits for the others.
+    """
+    return max(1, int(usable_cores(root)))
+
+
+def memory_limit_bytes(root: Path = ROOT) -> int:
+    """Memory that this process may use: that of the host, or the least limit of its groups."""
+    return min([_memory("MemTotal", root), *(limit for limit, _ in _memory_limits(root))])
+
+
+def available_main_memory_bytes(root: Path = ROOT) -> int:
+    """Main memory that this process could still get, from the host and below every limit."""
+    left = (max(0, limit - used) for limit, used in _memory_limits(root))
+    return min([_memory("MemAvailable", root), *left])
+
+
+def _memory(name: str, root: Path) -> int:
+    if told := re.search(rf"^{name}:\s*(\d+) kB", _read(root / "proc/meminfo") or "", re.MULTILINE):
+        return int(told[1]) * 1024
+    memory = psutil.virtual_memory()
+    return int(memory.total if name == "MemTotal" else memory.available)
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Limit of each control group that has one, and what it uses of that and cannot give back."""
+    for folder in control_groups("memory", root):
+        limit = _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes") or ""
+        used = _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes") or "0"
+        stat = _read(folder / "memory.stat") or ""
+        cached = re.search(r"^total_inactive_file (\d+)", stat, re.MULTILINE)
+        cached = cached or re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
+        if limit.isdecimal():
+            yield int(limit), int(used) - int(cached[1] if cached else 0)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Processors whose time the control groups of this process may take, a number a quota."""
+    for folder in control_groups("cpu", root):
+        old = (_read(folder / f"cpu.cfs_{what}_us") or "" for what in ("quota", "period"))
+        quota, _, period = (_read(folder / "cpu.max") or " ".join(old)).partition(" ")
+        if quota.isdecimal() and period.isdecimal():  # and not `max`, or -1
+            yield int(quota) / int(period)
+
+
+def control_groups(controller: str, root: Path = ROOT) -> Iterator[Path]:
+    """Folders of the control groups, of version 1 or 2, that this process is in, innermost first.
+
+    A limit holds for all that lies below it. A container may see nothing but its own group, and
+    that as if it were the outermost one.
+    """
+    groups = [line.split(":", 2) for line in (_read(root / "proc/self/cgroup") or "").splitlines()]
+    by_version = {bool(of): path for _, of, path in groups if controller in of.split(",") or not of}
+    is_old = True in by_version
+    for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
+        place, _, kind = line.partition(" - ")
+        system, _, options = kind.split(" ", 2)
+        old = system == "cgroup" and controller in options.split(",")
+        if not (old if is_old else system == "cgroup2" and False in by_version):
+            continue
+        top, mount = place.split(" ")[3:5]
+        folder = PurePosixPath(by_version[is_old])
+        below = folder.relative_to(top) if folder.is_relative_to(top) else PurePosixPath()
+        parts = () if ".." in below.parts else below.parts
+        outermost = root / mount.lstrip("/")
+        yield from (outermost.joinpath(*parts[:n]) for n in range(len(parts), -1, -1))
+        return
+
+
+def describe_gpu() -> dict[str, Any]:
+    """Name, UUID, driver, memory, slice and limits of torch's first GPU, each fact by itself."""
+    properties = torch.cuda.get_device_properties(0)
+    told = told_by_driver(
+        {
+            "name": lambda nvml, gpu: nvml.nvmlDeviceGetName(gpu),
+            "uuid": lambda nvml, gpu: nvml.nvmlDeviceGetUUID(gpu),
+            "driver": lambda nvml, gpu: nvml.nvmlSystemGetDriverVersion(),
+            "memory_mib": lambda nvml, gpu: round(nvml.nvmlDeviceGetMemoryInfo(gpu).total / MIB),
+            "power_limit_w": lambda nvml, gpu: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000,
+            "max_sm_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetMaxClockInfo(
+                gpu, nvml.NVML_CLOCK_SM
+            ),
+        }
+    )
+    slices = (re.search(r"\bMIG (\S+)", name) for name in (told["name"] or "", properties.name))
+    return {
+        **told,
+        "name": told["name"] or properties.name,
+        "memory_mib": told["memory_mib"] or round(properties.total_memory / MIB),
+        "multiprocessors": properties.multi_processor_count,
+        "mig": next((found[1] for found in slices if found), "none"),
+        "count": torch.cuda.device_count(),
+    }
+
+
+def told_by_driver(facts: Mapping[str, Callable[[Any, Any], Any]]) -> dict[str, Any]:
+    """What NVML says of torch's first device; None for each call that it does not support.
+
+    Where nothing can be asked, `unknown` says why.
+    """
+    found: dict[str, Any] = dict.fromkeys(facts)
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        gpu = _handle(pynvml)
+    except Exception as error:  # a driver without NVML still computes
+        return found | {"unknown": f"{type(error).__name__}: {error}"}
+    for name, fact in facts.items():
+        with contextlib.suppress(Exception):
+            found[name] = fact(pynvml, gpu)
+    return found
+
+
+def _handle(nvml: Any) -> Any:
+    """Of torch's first device, by its UUID, as CUDA_VISIBLE_DEVICES may reorder; of a slice too."""
+    uuid = torch.cuda.get_device_properties(0).uuid
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
+    except nvml.NVMLError:
+        return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}".encode())
+
+
+def _listed(text: str) -> set[int]:
+    """The numbers of a list such as 0-3,8."""
+    parts = (part.partition("-") for part in text.strip().split(",") if part.strip())
+    return {n for low, _, high in parts for n in range(int(low), int(high or low) + 1)}
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def output_of(*command: str) -> str | None:
+    """What a command prints; None if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
