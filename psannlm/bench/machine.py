@@ -142,7 +142,7 @@ def _memory(name: str, root: Path) -> int:
 
 def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
     """Limit of each control group that has one, and what it uses of that and cannot give back."""
-    for folder in control_groups("memory", root):
+    for folder in control_groups("memory.max", root):
         limit = _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes") or ""
         used = _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes") or "0"
         stat = _read(folder / "memory.stat") or ""
@@ -154,19 +154,20 @@ def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
 
 def _quotas(root: Path) -> Iterator[float]:
     """Processors whose time the control groups of this process may take, a number a quota."""
-    for folder in control_groups("cpu", root):
+    for folder in control_groups("cpu.max", root):
         old = (_read(folder / f"cpu.cfs_{what}_us") or "" for what in ("quota", "period"))
         quota, _, period = (_read(folder / "cpu.max") or " ".join(old)).partition(" ")
         if quota.isdecimal() and period.isdecimal():  # and not `max`, or -1
             yield int(quota) / int(period)
 
 
-def control_groups(controller: str, root: Path = ROOT) -> Iterator[Path]:
+def control_groups(limit: str, root: Path = ROOT) -> Iterator[Path]:
     """Folders of the control groups, of version 1 or 2, that this process is in, innermost first.
 
-    A limit holds for all that lies below it. A container may see nothing but its own group, and
-    that as if it were the outermost one.
+    A limit, such as cpu.max, holds for all that lies below it. A container may see nothing but its
+    own group, and that as if it were the outermost one.
     """
+    controller = limit.partition(".")[0]
     groups = [line.split(":", 2) for line in (_read(root / "proc/self/cgroup") or "").splitlines()]
     by_version = {bool(of): path for _, of, path in groups if controller in of.split(",") or not of}
     is_old = True in by_version

@@ -183,6 +183,7 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     data = given_parameters(page.name, shell.user_ns)
     config = configuration(page, data, f"parameters of {page.name}.ipynb")
     device = select_device(data.get("device", "auto"))
+    environment.use_usable_cores()
     used = resolve(config, device, _held(config))
     run = _open_run(page, used, device, **stated(config, device))
     shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))

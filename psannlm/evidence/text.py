@@ -141,7 +141,7 @@ def machine(manifest: Mapping[str, Any]) -> str:
         "device": environment["device"],
         "host": f"{cpu['name']}, {cpu['cores']} cores, {cpu['memory_mib'] / 1024:.0f} GiB"
         + (", virtual" if cpu["virtual"] else ""),
-        "instructions": ", ".join(cpu["instructions"]) or UNKNOWN,
+        "instructions": ", ".join(cpu["instructions"] or ()) or UNKNOWN,
         "software": f"torch {software['packages']['torch']}, Python {software['python']}, "
         f"CUDA {software['cuda'] or UNKNOWN}",
         "threads": environment["settings"]["threads"],

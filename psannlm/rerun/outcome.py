@@ -26,7 +26,7 @@ import torch
 from scipy.stats import t as student
 
 from psannlm import ROOT
-from psannlm.bench.environment import conditions, describe_environment
+from psannlm.bench.environment import conditions, describe_environment, use_usable_cores
 from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
@@ -348,6 +348,7 @@ def environment_diff(run: Evidence) -> EnvironmentDiff:
             f"{run.name} was measured on {environment['device']} ({kind}), and torch finds no "
             f"such device here; repeat it on a machine that has one"
         ) from None
+    use_usable_cores()
     now = describe_environment(device)
     before, after = facts(environment, git), facts(now, describe_git())
     known = ((n, before.get(n, "absent"), after.get(n, "absent")) for n in before | after)
