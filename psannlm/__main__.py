@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from psannlm import REPORTS
+from psannlm.bench.provenance import refuse_other_checkout
 from psannlm.config.parse import parse, read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import Device, TrainingConfig
@@ -215,6 +216,7 @@ def _show(path: Path) -> None:
 def main() -> None:
     """Run the command line; what people can get wrong ends in a message, never in a traceback."""
     try:
+        refuse_other_checkout()
         app()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,21 +1,33 @@
 """Sphinx extension: stages the evidence when a build begins; MathJax and icons when it ends."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from psannlm.config.schema import ConfigError
-from psannlm.publish import staging
+# The checkout that is built counts, not the one that is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from psannlm import ROOT  # noqa: E402
+from psannlm.config.schema import ConfigError  # noqa: E402
+from psannlm.publish import staging  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
 
 def stage(app: Any, config: Any) -> None:
     """Bring results/ up to date before the table of contents is read."""
+    book = Path(app.srcdir)
+    if not (book.parent.samefile(ROOT) or "PSANNLM_REPORTS" in os.environ):
+        raise ExtensionError(
+            f"the package must be of the folder of the book, {book.parent}, got that of {ROOT}; "
+            "copy the whole project, or name the evidence in PSANNLM_REPORTS"
+        )
     try:
-        staged = staging.prepare(Path(app.srcdir))
+        staged = staging.prepare(book)
     except ConfigError as error:
         raise ExtensionError(str(error)) from None
     for warning in staged.warnings:

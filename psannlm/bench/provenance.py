@@ -1,5 +1,6 @@
 """Which code runs: the commit of this checkout, what differs from it, or why that is unknown."""
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -9,7 +10,10 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from psannlm import ROOT
+from psannlm.config.schema import ConfigError
 
 FOLDERS = ("psannlm", "notebooks", "params")  # what can change a number
 PATIENCE = 20  # seconds after which git is stopped
@@ -18,6 +22,23 @@ DUBIOUS = (
     "git distrusts a checkout of another user; "
     "`git config --global --add safe.directory FOLDER` trusts it"
 )
+
+
+def refuse_other_checkout(*places: Path) -> None:
+    """Raise ConfigError if the first of the places that lies in a checkout lies in another one.
+
+    An installed package is that of one checkout, wherever a notebook or a command is started. The
+    places are the folders of this process and of the one that started it, if none are given.
+    """
+    with contextlib.suppress(psutil.Error):
+        places = places or (Path.cwd(), Path(psutil.Process(os.getppid()).cwd()))
+    folders = (folder for place in places for folder in (place, *place.parents))
+    found = next((f for f in folders if (f / "psannlm/evidence/session.py").is_file()), ROOT)
+    if not found.samefile(ROOT):
+        raise ConfigError(
+            f"the package must be that of {found}, where this was started, got that of {ROOT}; "
+            f"set PYTHONPATH={found}, or start it from {ROOT}"
+        )
 
 
 class _GitError(Exception):

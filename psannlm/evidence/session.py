@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from psannlm import ROOT
 from psannlm.bench import environment
-from psannlm.bench.provenance import describe_git
+from psannlm.bench.provenance import describe_git, refuse_other_checkout
 from psannlm.bench.rates import asks_auto, resolve, stated
 from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError, Strict
@@ -193,6 +193,7 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
 def running_notebook(name: str) -> Any:
     """The IPython shell of the notebook that calls this; ConfigError if none does."""
     if shell := get_ipython():
+        refuse_other_checkout()
         return shell
     raise ConfigError(
         f"notebooks/{name}.ipynb must be run as a notebook, with papermill or in Jupyter"
