@@ -125,8 +125,9 @@ def built(tmp_path):
     def built():
         script = "from jupyter_book.cli.main import main; main()"
         command = [sys.executable, "-c", script, "build", "book/", "-W", "-n", "--keep-going"]
-        environment = os.environ | {"PSANNLM_REPORTS": str(tmp_path / "reports")}
-        done = subprocess.run(command, cwd=site, capture_output=True, text=True, env=environment)
+        named = {"PSANNLM_REPORTS": str(tmp_path / "reports"), "PYTHONPATH": str(ROOT)}
+        known = os.environ | named
+        done = subprocess.run(command, cwd=site, capture_output=True, text=True, env=known)
         page = site / "_build" / "html" / "results" / "throughput.html"
         return done.returncode, done.stdout + done.stderr, page.read_text()
 

@@ -2,12 +2,17 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from psannlm import ROOT
+from psannlm.__main__ import main
 from psannlm.bench import provenance
-from psannlm.bench.provenance import describe_git
+from psannlm.bench.provenance import describe_git, refuse_other_checkout
+from psannlm.config.schema import ConfigError
+from psannlm.evidence import session
 
 CODE = ("psannlm/model/sine.py", "notebooks/throughput.ipynb", "params/cpu/throughput.yaml")
 
@@ -257,3 +262,45 @@ def test_old_manifests_have_no_reason_and_are_described_as_before():
     assert provenance.code({"commit": commit, "dirty": True}) == "0123456789ab (dirty)"
     assert provenance.doubt({"commit": commit, "dirty": False}) == ""
     assert provenance.doubt({"commit": None, "dirty": None}) == "Which code ran is unknown."
+
+
+@pytest.fixture
+def other(tmp_path) -> Path:
+    """Another checkout of this project."""
+    written(tmp_path / "other/psannlm/evidence/session.py", "")
+    written(tmp_path / "other/notebooks/throughput.ipynb", "{}")
+    return tmp_path / "other"
+
+
+@pytest.mark.parametrize(
+    "places",
+    [("other",), ("other/notebooks",), ("", "other"), ("other", "ours")],
+    ids=["there", "below it", "where its parent was started", "the nearest first"],
+)
+def test_the_package_of_another_checkout_is_refused_by_name(tmp_path, other, places):
+    found = [ROOT if place == "ours" else tmp_path / place for place in places]
+
+    with pytest.raises(ConfigError, match="PYTHONPATH") as refused:
+        refuse_other_checkout(*found)
+
+    assert f"{other}, where" in str(refused.value)
+    assert f"got that of {ROOT};" in str(refused.value)
+
+
+@pytest.mark.parametrize("places", [[ROOT / "notebooks"], [ROOT, Path("/other")], [Path("/")], []])
+def test_the_package_of_this_checkout_and_work_in_none_is_not(places):
+    refuse_other_checkout(*places)
+
+
+def test_neither_a_notebook_nor_a_command_uses_the_package_of_another_checkout(
+    other, monkeypatch, capsys
+):
+    monkeypatch.chdir(other / "notebooks")
+    monkeypatch.setattr(session, "get_ipython", lambda: "a shell")
+    monkeypatch.setattr(sys, "argv", ["psannlm", "check"])
+
+    with pytest.raises(ConfigError, match="the package must be that of"):
+        session.running_notebook("throughput")
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"error: the package must be that of {other}" in capsys.readouterr().err

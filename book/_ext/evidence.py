@@ -11,9 +11,9 @@ from sphinx.util import logging
 # The checkout that is built counts, not the one that is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from psannlm import ROOT  # noqa: E402
-from psannlm.config.schema import ConfigError  # noqa: E402
-from psannlm.publish import staging  # noqa: E402
+from psannlm import ROOT
+from psannlm.config.schema import ConfigError
+from psannlm.publish import staging
 
 logger = logging.getLogger(__name__)
 
