@@ -14,7 +14,7 @@ from psannlm.model.bases import BASES
 from psannlm.pages.memory.tables import goal
 from psannlm.pages.registry import pages
 from psannlm.pages.shootout.arms import all_arms, arms_of
-from psannlm.run.preset import check_parameters
+from psannlm.run.estimate import check_parameters
 
 PARAMS = ROOT / "params"
 EVALS = PARAMS / "evals"  # tasks of lm-eval

@@ -17,6 +17,7 @@ from psannlm.evidence.session import default_parameters
 from psannlm.pages.registry import pages
 from psannlm.pages.throughput.records import STORE
 from psannlm.run import check as identities
+from psannlm.run import estimate
 from psannlm.run import preset as runner
 from tests.synthetic import throughput_run
 
@@ -33,11 +34,11 @@ FILES = ("samples.csv", "cells.csv")
 )
 def test_an_unknown_preset_or_notebook_is_refused_with_the_nearest(preset, only, message):
     with pytest.raises(ConfigError, match=message):
-        runner.chosen(preset, only)
+        estimate.chosen(preset, only)
 
 
 def test_every_problem_of_a_file_is_reported_before_anything_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(estimate, "ROOT", tmp_path)
     monkeypatch.setattr(runner, "run_notebook", lambda *a, **k: pytest.fail("ran"))
     values = default_parameters("throughput") | {"base": "respsan", "n_heads": -1, "wrong": 1}
     del values["seed"]
@@ -57,9 +58,9 @@ def test_every_problem_of_a_file_is_reported_before_anything_runs(tmp_path, monk
 def test_a_report_runs_in_the_order_of_the_pre_flight_and_installs_nothing_unasked():
     order = ["validation", "throughput", "memory", "tiny_corpus", "shootout"]
 
-    assert runner.chosen("gpu") == order
+    assert estimate.chosen("gpu") == order
     assert set(pages()) - set(order) == {"peer"}
-    assert runner.chosen("smoke", ["peer", "memory"]) == ["memory", "peer"]
+    assert estimate.chosen("smoke", ["peer", "memory"]) == ["memory", "peer"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import torch
 
 from psannlm import ROOT
 from psannlm.bench.environment import device_name
+from psannlm.bench.pace import PROCESS_SECONDS, Pace, compiling
 from psannlm.checks import (
     checkpointing,
     decoding,
@@ -92,10 +93,32 @@ CHECKS: Mapping[str, Entry] = {
 """Every check by its name, in the order in which they are made."""
 
 
+SHORT, SHORT_STEPS = 64, 20  # tokens of a short text; steps on it of a precision and seed
+STEPS = 100  # of a whole batch, by all checks of a base together
+PROCESSES = 8  # of ranks and of what is loaded again, over all bases
+
+
 def plan(config: ValidationConfig) -> list[tuple[str, str]]:
     """Each check that is asked for with each base, in the order in which they are made."""
     chosen = [name for name in CHECKS if not config.only or name in config.only]
     return [(check, base) for check in chosen for base in config.base]
+
+
+def expected_seconds(config: ValidationConfig, pace: Pace) -> float:
+    """What all checks should take: their steps, and processes and compilations besides.
+
+    As a share of all checks if only some are asked for, as each takes some of all these.
+    """
+    tokens, length = config.batch * config.context_length, min(SHORT, config.context_length)
+    seconds = 0.0
+    for base in config.base:
+        network = config.network_of(base)
+        n_short = config.fit_steps + SHORT_STEPS * config.n_seeds * (1 + len(config.precision))
+        seconds += n_short * pace.step(network, config.batch * length, "fp32")
+        seconds += STEPS * pace.step(network, tokens, "fp32") + 2 * config.min_seconds
+        seconds += compiling(cold=True) / 2 if config.compile else 0.0
+    checks = len(config.only or CHECKS) / len(CHECKS)
+    return checks * (seconds + PROCESSES * PROCESS_SECONDS)
 
 
 def validate(

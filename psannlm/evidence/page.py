@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, T
 import pandas as pd
 import torch
 
+from psannlm.bench.pace import Pace
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
 from psannlm.evidence import text
@@ -102,6 +103,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         "any, are too small for its numbers to mean anything."
     )
     constants: ClassVar[Mapping[str, str]] = {}  # numbers of its method, for prose, by their place
+    # Parameters of which a run that would exceed its budget takes less, the first first, down to
+    # the least that its verdicts need: the value of a number, the length of a list.
+    lessened: ClassVar[Mapping[str, float]] = {}
 
     @abstractmethod
     def measure(self, session: "Session[ConfigT, RecordT]") -> Iterator[Sequence[RecordT]]:
@@ -117,6 +121,10 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def total(self, config: ConfigT) -> int | None:
         """How many measurements a run makes, for the progress bar."""
+        return None
+
+    def expected_seconds(self, config: ConfigT, pace: Pace) -> float | None:
+        """What a run should take, but for notebook and figures; None where nobody can tell."""
         return None
 
     def names(self) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""A preset's notebooks through papermill, one after the other, then the book, or its PDF.
+"""The notebooks of a plan through papermill, one after the other, then the book, or its PDF.
 
 Each notebook runs in a papermill of its own; one that fails does not stop the others, and the
 report says so at its end. A PDF is the whole book as one page, printed by Chromium with formulas
@@ -22,14 +22,14 @@ import yaml
 from tqdm import tqdm
 
 from psannlm import ROOT
-from psannlm.config.parse import nearest, read_parameters
+from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build, recipe
 from psannlm.corpora.corpus import CORPORA
 from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load, pinned
-from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, configuration, default_parameters
+from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, default_parameters
 from psannlm.files import write_atomically
-from psannlm.pages.registry import pages
+from psannlm.run import estimate
 
 EXECUTED = ROOT / "_build" / "executed"
 INDEX = ROOT / "_build" / "html" / "index.html"
@@ -58,30 +58,22 @@ class Outcome(NamedTuple):
 def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
     """Run the notebooks of a preset, or some of them, in their order.
 
-    Before anything runs, ConfigError tells all that is wrong with any of their parameter files.
+    Before anything runs, ConfigError tells all that is wrong with any of their parameter files,
+    and what is planned is printed, with the minutes that it should take.
     """
-    jobs, problems = {}, []
-    for name in chosen(preset, only):
-        variable = pages()[name].parameters_variable
-        named = os.environ.get(variable)
-        usual = ROOT / "params" / preset / f"{name}.yaml"
-        jobs[name] = Path(named).absolute() if named else usual
-        try:
-            check_parameters(name, jobs[name])
-        except ConfigError as error:
-            problems.append(f"{variable}: {error}" if named else str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    plan = estimate.plan(preset, only)
+    sys.stdout.write(f"{estimate.told(plan)}\n")
+    sys.stdout.flush()
     outcomes = []
-    for name, path in jobs.items():
+    for one in plan:
         start = time.monotonic()
         try:
-            build_missing_corpus(read_parameters(path))
+            build_missing_corpus(read_parameters(one.path))
         except ConfigError as error:  # of this notebook alone: the others need no corpus
-            outcomes.append(Outcome(name, time.monotonic() - start, str(error)))
+            outcomes.append(Outcome(one.notebook, time.monotonic() - start, str(error)))
             continue
-        output = EXECUTED / f"{preset}_{name}.ipynb"
-        outcomes.append(run_notebook(name, ["-f", _shown(path)], output, pinned()))
+        output = EXECUTED / f"{preset}_{one.notebook}.ipynb"
+        outcomes.append(run_notebook(one.notebook, one.arguments, output, pinned()))
     return outcomes
 
 
@@ -91,36 +83,6 @@ def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
     name = path.stem
     if path == CORPORA / f"{name}.txt" and name in recipe.names() and not path.exists():
         build.build(name)
-
-
-def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
-    """The notebooks of `only`, or all that install no other package, in the order of a report."""
-    files = (path for name in pages() for path in (ROOT / "params").glob(f"*/{name}.yaml"))
-    presets = sorted({path.parent.name for path in files})
-    asked = [("preset", preset, presets), *(("notebook", name, [*pages()]) for name in only)]
-    for what, name, known in asked:
-        if name not in known:
-            near = nearest(name, known)
-            raise ConfigError(f"unknown {what} {name!r}{near} There are: {', '.join(known)}")
-    wanted = only or [name for name, page in pages().items() if not page.installs]
-    return [name for name in pages() if name in wanted]
-
-
-def check_parameters(name: str, path: Path) -> None:
-    """Refuse a parameter file that its notebook would refuse, or that leaves a parameter out."""
-    data, declared = read_parameters(path), default_parameters(name)
-    missing = [f"  {key}: missing" for key in declared if key not in data]
-    try:
-        configuration(pages()[name], declared | data, _shown(path))
-    except ConfigError as error:
-        raise ConfigError("\n".join([str(error), *missing])) from None
-    if missing:
-        raise ConfigError("\n".join([f"{_shown(path)}:", *missing]))
-
-
-def _shown(path: Path) -> str:
-    """A path as papermill is given it: from the project's folder, if it lies there."""
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def resume(folder: Path) -> Outcome:

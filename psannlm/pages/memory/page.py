@@ -16,7 +16,13 @@ from psannlm.files import MIB
 from psannlm.pages.memory import figures, prose
 from psannlm.pages.memory import records as raw
 from psannlm.pages.memory import tables as made
-from psannlm.pages.memory.plan import MemoryCell, memory, memory_plan, published
+from psannlm.pages.memory.plan import (
+    MemoryCell,
+    expected_seconds,
+    memory,
+    memory_plan,
+    published,
+)
 from psannlm.pages.memory.records import DEFAULT, AnyRecord, MemoryConfig, MemoryRecord, Setting
 from psannlm.pages.memory.tables import MEASURED, MEMORY, PEER, SAVINGS, WITHIN
 
@@ -38,6 +44,8 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
         f"{what}_within": f"{share:.0%}" for what, share in WITHIN.items()
     }
     readme_columns = ("base", "precision", *COST)
+    lessened: ClassVar[Mapping[str, float]] = {"n_repeats": 2}  # two times make an interval
+    expected_seconds = staticmethod(expected_seconds)
     tabulate = staticmethod(made.tabulate)
     bounds = staticmethod(raw.problems)
     answer = staticmethod(prose.answer)

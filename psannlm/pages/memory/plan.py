@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from psannlm.bench.environment import utc_now
+from psannlm.bench.pace import FORKED_SECONDS, PROCESS_SECONDS, Pace, timed
 from psannlm.bench.processes import ForkServer, run_task
 from psannlm.bench.statistics import Cell, shuffled_blocks
 from psannlm.bench.steps import SETTINGS
@@ -46,6 +47,22 @@ def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
     ]
     further = [setting for setting in (*curves, *variants) if setting not in main]
     return shuffled_blocks(main, n_repeats=config.n_repeats, seed=config.seed, once=further)
+
+
+def expected_seconds(config: MemoryConfig, pace: Pace) -> float:
+    """What all cells should take, and a process for each count of the published package."""
+    main = raw.main_settings(config)
+    seconds = PROCESS_SECONDS * len(config.precision) if config.peer else 0.0
+    for cell in memory_plan(config):
+        asked = cell.setting
+        length, saving = asked.context_length, asked.grad_checkpoint
+        network = config.network_of(asked.base, context_length=length, grad_checkpoint=saving)
+        step = pace.step(network, asked.batch_tokens, asked.precision)
+        least = config.min_seconds, config.min_steps
+        steps = timed(step, *least) if asked in main else config.min_steps * step
+        # Two make the optimizer and the peak, one is counted; two more are traced.
+        seconds += FORKED_SECONDS + steps + 5 * step
+    return seconds
 
 
 def memory(

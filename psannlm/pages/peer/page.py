@@ -1,7 +1,7 @@
 """The page of the published package beside ours: speeds and bytes, by defaults and at best."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from psannlm.evidence.table import Column, Number, Row, plain_rows
 from psannlm.pages.peer import figures
 from psannlm.pages.peer import records as raw
 from psannlm.pages.peer import tables as made
-from psannlm.pages.peer.plan import compare, plan, protocol_plan
+from psannlm.pages.peer.plan import compare, expected_seconds, plan, protocol_plan
 from psannlm.pages.peer.records import OURS, ROW, WORK, AnyCell, PeerCell, PeerConfig
 from psannlm.pages.peer.tables import PEER, RATIO, VALUE, pairs
 
@@ -36,6 +36,8 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     store = raw.STORE
     readme_table = made.BESIDE
     readme_columns = ("work", "precision", "base", "setting", RATIO, "result", "n_ok")
+    lessened: ClassVar[Mapping[str, float]] = {"n_repeats": FEWEST_REPEATS}
+    expected_seconds = staticmethod(expected_seconds)
     tabulate = staticmethod(made.tabulate)
     bounds = staticmethod(raw.problems)
 

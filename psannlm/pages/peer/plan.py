@@ -18,6 +18,7 @@ import torch
 
 from psannlm import CACHE
 from psannlm.bench.environment import utc_now
+from psannlm.bench.pace import PROCESS_SECONDS, Pace, compiling, timed
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
 from psannlm.bench.statistics import Cell, shuffled_blocks
 from psannlm.bench.steps import SETTINGS, NetworkTask
@@ -33,6 +34,7 @@ from psannlm.pages.peer.works import CHECKS
 PACKAGES = CACHE / "peers"  # environments of packages, each kept for the next run
 STAMP = "peer.json"
 TORCH = Path(torch.__file__).parents[1]  # with all that is installed beside it
+LAYER_SECONDS = 1e-3  # of a generated token: calls, hardly fewer in a small network
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -160,6 +162,31 @@ def plan(config: PeerConfig) -> list[Cell[Setting]]:
     settings = product(raw.SIDES, config.base, config.setting, config.precision)
     cells = [Setting(*setting) for setting in settings]
     return shuffled_blocks(cells, n_repeats=config.n_repeats, seed=config.seed)
+
+
+def expected_seconds(config: PeerConfig, pace: Pace) -> float:
+    """What all cells and repetitions should take, either package as fast as ours by design."""
+    repetitions = len(protocol_plan(config)) * 2 * PROCESS_SECONDS
+    return repetitions + sum(_expected(cell, config, pace) for cell in plan(config))
+
+
+def _expected(cell: Cell[Setting], config: PeerConfig, pace: Pace) -> float:
+    _, base, setting, precision = cell.setting
+    network, best = config.network_of(base), setting == "best"
+    how = config.batch_tokens, precision
+    steps = {
+        "forward": pace.forward(network, *how, compiled=best),
+        "train_step": pace.step(network, *how, compiled=best),
+        "generate": config.new_tokens * network.n_layers * LAYER_SECONDS,
+    }
+    asked = {work: seconds for work, seconds in steps.items() if work in config.work}
+    compiles = best * len(asked.keys() - {"generate"})
+    least = config.min_seconds, config.min_steps
+    return (
+        2 * PROCESS_SECONDS  # what is loaded to count what is saved takes as long again
+        + sum(timed(step, *least) for step in asked.values())
+        + compiles * compiling(cold=cell.repeat == 0)
+    )
 
 
 class Repetition(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.environment import utc_now
+from psannlm.bench.pace import FORKED_SECONDS, Pace, compiling, text_bytes
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.page import RerunRequest
 from psannlm.evidence.session import Session
@@ -49,10 +50,26 @@ def measure(session: ShootoutSession) -> Iterator[Sequence[records.ShootoutRecor
     shutil.rmtree(place, ignore_errors=True)
 
 
-def n_cells(config: ShootoutConfig) -> int:
+def all_cells(config: ShootoutConfig) -> Collection[Cell]:
     """Trainings of a run, as if every tuning chose the first setting of its grid."""
     first = {arm.name: plan.grid(arm, config)[0] for arm in arms_of(config)}
-    return len(distinct([*tunings(config), *plan.after_tuning(config, first)], config))
+    return distinct([*tunings(config), *plan.after_tuning(config, first)], config).values()
+
+
+def expected_seconds(config: ShootoutConfig, pace: Pace) -> float | None:
+    """What all trainings should take; those at a time share a CPU, but start side by side."""
+    cells, arms = all_cells(config), len(arms_of(config))
+    text = text_bytes(training_of(next(iter(cells)), config))
+    if text is None:
+        return None
+    training = sum(
+        pace.training(training_of(cell, config), text, with_test=cell.final) for cell in cells
+    )
+    starts = len(cells) * FORKED_SECONDS
+    if config.compile:
+        starts += arms * compiling(cold=True) + len(cells) * compiling(cold=False)
+    at_once = max(1, config.cells_at_once)
+    return starts / at_once + (training if pace.device_type == "cpu" else training / at_once)
 
 
 def _trained(

@@ -41,6 +41,13 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         "fewest_values": str(results.FEWEST_VALUES),
     }
     usual_repeats = 1
+    lessened: ClassVar[Mapping[str, float]] = {
+        "evaluations": 2,  # points of a curve
+        "side_seeds": FEWEST_SEEDS,
+        "seeds": FEWEST_SEEDS,
+        "train_megabytes": 0.5,
+    }
+    expected_seconds = staticmethod(measuring.expected_seconds)
     measure = staticmethod(measuring.measure)
     bounds = staticmethod(bounds.problems)
     summary = staticmethod(prose.summary)
@@ -52,7 +59,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         arms_of(config)
 
     def total(self, config: ShootoutConfig) -> int:
-        return measuring.n_cells(config) + 1
+        return len(measuring.all_cells(config)) + 1
 
     def tabulate(self, records: Sequence[ShootoutRecord], run: RunInfo[ShootoutConfig]) -> Tables:
         return made.tabulate(records, run.config)

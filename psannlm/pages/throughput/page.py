@@ -1,11 +1,11 @@
 """The throughput page: tokens per second of every base, forward pass and training step."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
-from psannlm.bench.statistics import CONFIDENCE
+from psannlm.bench.statistics import CONFIDENCE, FEWEST_REPEATS
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import Page, RerunRequest, RunInfo, Tables
 from psannlm.evidence.runs import Evidence
@@ -13,7 +13,7 @@ from psannlm.evidence.session import Session
 from psannlm.evidence.table import Number, Row
 from psannlm.pages.throughput import figures, prose
 from psannlm.pages.throughput import tables as made
-from psannlm.pages.throughput.plan import cells_of_row, plan, throughput
+from psannlm.pages.throughput.plan import cells_of_row, expected_seconds, plan, throughput
 from psannlm.pages.throughput.records import CEILING, ROW, STORE, CellRecord, ThroughputConfig
 from psannlm.pages.throughput.tables import RATIO, SPEED, THROUGHPUT
 
@@ -29,6 +29,8 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     store = STORE
     readme_figure = "throughput"
     readme_columns = ("label", "mode", "precision", "batch_tokens", SPEED, RATIO, "verdict")
+    lessened: ClassVar[Mapping[str, float]] = {"n_repeats": FEWEST_REPEATS}
+    expected_seconds = staticmethod(expected_seconds)
     tabulate = staticmethod(made.tabulate)
     answer = staticmethod(prose.answer)
     reading = staticmethod(prose.reading)

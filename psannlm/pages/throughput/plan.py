@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psannlm.bench.environment import utc_now
+from psannlm.bench.pace import PROCESS_SECONDS, Pace, compiling, timed
 from psannlm.bench.processes import run_task
 from psannlm.bench.statistics import shuffled_blocks
 from psannlm.bench.steps import SETTINGS
@@ -48,6 +49,24 @@ def plan(config: ThroughputConfig) -> list[Cell]:
     settings += [(CEILING, CEILING, 0, precision, (CEILING,)) for precision in config.precision]
     blocks = shuffled_blocks(settings, n_repeats=config.n_repeats, seed=config.seed)
     return [Cell(repeat, order, *setting) for repeat, order, setting in blocks]
+
+
+def expected_seconds(config: ThroughputConfig, pace: Pace) -> float:
+    """What all cells should take; the first process of a label compiles each mode cold."""
+    return sum(
+        PROCESS_SECONDS + sum(_expected(cell, mode, config, pace) for mode in cell.modes)
+        for cell in plan(config)
+    )
+
+
+def _expected(cell: Cell, mode: str, config: ThroughputConfig, pace: Pace) -> float:
+    least = config.min_seconds, config.min_steps
+    if mode == CEILING:
+        return pace.products(cell.precision, *least)
+    work = pace.forward if mode == "forward" else pace.step
+    network, how = config.network_of(cell.base), {"compiled": config.compile}
+    seconds = timed(work(network, cell.batch_tokens, cell.precision, **how), *least)
+    return seconds + (compiling(cold=cell.repeat == 0) if config.compile else 0.0)
 
 
 def cells_of_row(row: Mapping[str, Any], config: ThroughputConfig) -> list[Cell]:

@@ -5,11 +5,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
 from psannlm import CHECKPOINTS
+from psannlm.bench.pace import Pace, compiling, text_bytes
 from psannlm.bench.steps import measure_ceiling, rate
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.figures import Figure
@@ -56,11 +57,20 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     raw = (training_files.STATED,)
     store = training_files.STORE
     usual_repeats = 1
+    # Fewer than two passes over four megabytes tell little of what a network would learn.
+    lessened: ClassVar[Mapping[str, float]] = {"evaluations": 1, "train_megabytes": 4.0}
     bounds = staticmethod(training_files.problems)
     summary = staticmethod(prose.summary)
 
     def total(self, config: TrainingConfig) -> int:
         return 1
+
+    def expected_seconds(self, config: TrainingConfig, pace: Pace) -> float | None:
+        if (text := text_bytes(config)) is None:
+            return None
+        ceilings = 2 * pace.products(config.precision, **CEILING)
+        start = compiling(cold=True) if config.compile else 0.0
+        return ceilings + start + pace.training(config, text, with_test=True)
 
     def measure(self, session: Session[TrainingConfig, Trained]) -> Iterator[list[Trained]]:
         if not session.records:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import pandas as pd
 
@@ -54,6 +55,8 @@ class ValidationPage(Page[ValidationConfig, Finding]):
     store = stored.STORE
     readme_columns = ("check", "base", "status", "measure", "value", "bound", "device")
     repeats_once = True
+    lessened: ClassVar[Mapping[str, float]] = {"n_seeds": 2}
+    expected_seconds = staticmethod(suite.expected_seconds)
     texts = staticmethod(stored.to_texts)
     bounds = staticmethod(stored.problems)
     smoke_note = "A smoke run: every check is made, on small networks; larger ones round more."

@@ -1,0 +1,160 @@
+"""How long work should take on a device of known rates: what a run is planned by.
+
+A step is counted as two kinds of work: matrix products, at the rate of their precision, and all
+else, done in float32 whatever the precision, which is stated as the FLOPs of float32 products that
+would take as long. The constants were fitted to the committed runs of the cpu preset; a test holds
+what is expected of those runs to what they took.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from psannlm import ROOT
+from psannlm.bench.steps import SIZES
+from psannlm.bench.timing import WINDOW, stopwatch_for
+from psannlm.config.network import ModelConfig
+from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
+from psannlm.corpora.corpus import load
+from psannlm.corpora.recipe import SPLITS
+from psannlm.device import DTYPES
+from psannlm.model.bases import cost_of
+from psannlm.model.cost import Shape
+from psannlm.train.data import limits
+
+FORWARD, BACKWARD = 1500, 4500  # FLOPs a token, layer and feature of the stream, compiled
+EAGER = 3  # times as many where each operation passes over memory by itself
+UPDATE = 400  # FLOPs a parameter: AdamW reads and writes it, its gradient and two moments
+PROCESS_SECONDS = 3.0  # until a fresh process measures: torch is loaded, the network built
+FORKED_SECONDS = 1.0  # likewise of one that is forked
+COLD_SECONDS, WARM_SECONDS = 20.0, 4.0  # of compiling a step, without and with its cache
+SMALL, PRODUCTS = 256, 5  # width of matrices that an emulated precision multiplies, and how often
+HELD_OUT_BYTES = 1e6  # of a whole split whose corpus is not built yet
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a device does in a second, and a process on it besides."""
+
+    device_type: str
+    rates: Mapping[str, float]  # of matrix products by precision, FLOP/s; fp32 is one of them
+
+    @property
+    def said(self) -> str:
+        """The rates in words."""
+        rates = (f"{p} {rate / 1e9:,.3g} GFLOP/s" for p, rate in self.rates.items())
+        return f"matrix products in {', '.join(rates)}"
+
+    def forward(
+        self, network: ModelConfig, tokens: float, precision: str, *, compiled: bool = False
+    ) -> float:
+        """Seconds of forward passes over so many tokens, in sequences as long as the context."""
+        rest = self._rest(network, tokens, FORWARD, compiled)
+        return _flops(network, tokens) / self._rate(precision) + rest
+
+    def step(
+        self,
+        network: ModelConfig,
+        tokens: float,
+        precision: str,
+        *,
+        compiled: bool = False,
+        updates: float = 1,
+    ) -> float:
+        """Seconds of so many training steps of AdamW, over so many tokens together."""
+        n_forward = 2 if network.grad_checkpoint else 1
+        products = (n_forward + 2) * _flops(network, tokens) / self._rate(precision)
+        rest = self._rest(network, tokens, n_forward * FORWARD + BACKWARD, compiled)
+        n_parameters = cost_of(network, Shape(1, 1)).n_parameters
+        return products + rest + updates * UPDATE * n_parameters / self.rates["fp32"]
+
+    def training(
+        self, config: TrainingConfig, text: Mapping[str, float], *, with_test: bool
+    ) -> float:
+        """Seconds of all steps and evaluations, but for compiling; `text` as of `text_bytes`."""
+        network, how = config.network, {"compiled": config.compile}
+        per_token = bytes_per_token(config.vocab_size)
+        train, held_out, test = (text[split] / per_token for split in SPLITS)
+        trained = config.epochs * train
+        evaluated = math.ceil(config.epochs * config.evaluations) * held_out
+        evaluated += test if with_test else 0.0
+        updates = trained / config.batch_tokens
+        steps = self.step(network, trained, config.precision, updates=updates, **how)
+        return steps + self.forward(network, evaluated, config.precision, **how)
+
+    def products(self, precision: str, min_seconds: float, min_steps: int) -> float:
+        """Seconds of `measure_ceiling`."""
+        sizes = SIZES[self.device_type]
+        each = (2 * size**3 / self._rate(precision) for size in sizes)
+        return sum(timed(one, min_seconds / len(sizes), min_steps) for one in each)
+
+    def _rate(self, precision: str) -> float:
+        return self.rates.get(precision) or self.rates["fp32"]
+
+    def _rest(self, network: ModelConfig, tokens: float, flops: int, compiled: bool) -> float:
+        features = tokens * network.n_layers * network.d_model
+        return features * flops * (1 if compiled else EAGER) / self.rates["fp32"]
+
+
+@functools.cache
+def measured(device: torch.device) -> Pace:
+    """The pace of a device by its matrix products, taken once a process, in a second or less.
+
+    What is emulated takes many times as long, and its rate is that of small matrices.
+    """
+    small, large = SMALL, SIZES[device.type][0]
+    found = {name: _rate(device, dtype, small) for name, dtype in DTYPES.items()}
+    for name in [name for name in found if found[name] >= found["fp32"]]:
+        found[name] = _rate(device, DTYPES[name], large)
+    return Pace(device.type, found)
+
+
+def _rate(device: torch.device, dtype: torch.dtype, size: int) -> float:
+    """FLOP/s of the fastest of a few products of square matrices."""
+    a, watch = torch.ones(size, size, device=device, dtype=dtype), stopwatch_for(device)
+    watch.lap(partial(a.matmul, a), 1)
+    return 2 * size**3 / min(watch.lap(partial(a.matmul, a), PRODUCTS))
+
+
+def timed(step: float, min_seconds: float, min_steps: int) -> float:
+    """Seconds of `time_steps` on a step of so many seconds that is steady at once."""
+    return (1 + 2 * WINDOW) * step + max(min_seconds, min_steps * step)
+
+
+def compiling(*, cold: bool) -> float:
+    """Seconds until a step is compiled, without or with what has been compiled before."""
+    return COLD_SECONDS if cold else WARM_SECONDS
+
+
+def text_bytes(config: TrainingConfig) -> dict[str, float] | None:
+    """Bytes that a training reads of each split; None if its whole text is asked for and not there.
+
+    As long as a text is not there, each split that is held out of it is taken for HELD_OUT_BYTES.
+    """
+    asked = limits(config)
+    try:
+        corpus = load(ROOT / config.corpus)
+        there = {split: float(corpus.n_bytes(split)) for split in SPLITS}
+    except ConfigError:
+        there = dict(zip(SPLITS, (math.inf, HELD_OUT_BYTES, HELD_OUT_BYTES), strict=True))
+    found = {split: min(there[split], asked[split] or math.inf) for split in SPLITS}
+    return found if math.isfinite(max(found.values())) else None
+
+
+def bytes_per_token(vocab_size: int) -> float:
+    """Of English: one for bytes; of pairs of bytes more with each doubling of the vocabulary.
+
+    Fitted to the tokenizers of the committed runs, of 1,024 and of 4,096 tokens.
+    """
+    return 1.0 if vocab_size <= 257 else 0.57 + 0.24 * math.log2(vocab_size)
+
+
+def _flops(network: ModelConfig, tokens: float) -> float:
+    """Of the products that forward passes need."""
+    length = network.context_length
+    return cost_of(network, Shape(1, length)).model_flops * tokens / length
