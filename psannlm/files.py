@@ -1,15 +1,20 @@
-"""Files written whole or not at all, and the hash that tells one content from another."""
+"""Files written whole or not at all, by one process at a time, and the hash of their content."""
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from psannlm.config.schema import ConfigError
 
 MIB = 2**20
+LOCK = ".lock"  # in a folder that one process at a time writes
+WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO}
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -46,6 +51,68 @@ def writing(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written: {error.strerror or error}; make room there, make it "
             "writable, or name another folder"
         ) from None
+
+
+class InUseError(ConfigError):
+    """A folder that another process writes; names both."""
+
+
+def lock(folder: Path, *, patience: float = 0.0) -> FileLock:
+    """Keep all other processes from writing `folder`, until `unlock` or the end of this process.
+
+    The system frees what a killed process held; processes that this one starts or forks hold
+    nothing. `patience` is how many seconds to wait for another one, negative for as long as it
+    takes. InUseError names the process that holds it, ConfigError a file system without locks.
+    """
+    path = folder / LOCK
+    held = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        held.acquire(timeout=patience)
+        path.write_text(str(os.getpid()), encoding="ascii")
+    except Timeout:
+        raise InUseError(
+            f"{folder} is being written by process {_holder(path)}; wait until it ends, or end it"
+        ) from None
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        path.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{folder} must lie where files can be locked, and its file system says: "
+            f"{error.strerror}; name a folder on a disk of this machine"
+        ) from None
+    return held
+
+
+def unlock(held: FileLock) -> None:
+    """Let other processes write the folder; the file that was locked goes."""
+    with contextlib.suppress(OSError):
+        Path(held.lock_file).unlink()
+    held.release()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
+    """Hold the lock of `folder`, which is made if it is missing and goes again if it stays empty.
+
+    Errors as of `lock`, and ConfigError if the folder cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock(folder, patience=patience)
+    try:
+        yield
+    finally:
+        unlock(held)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _holder(path: Path) -> str:
+    """Number of the process that holds a lock, as it wrote it."""
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="ascii", errors="replace") or "unknown"
+    return "unknown"
 
 
 def sha256_of(path: Path) -> str:

@@ -3,19 +3,22 @@
 A folder is evidence only with a manifest that says `complete`, and that is written last.
 """
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import FileLock
+
 from psannlm import REPORTS
 from psannlm.bench.environment import utc_now
 from psannlm.config.schema import ConfigError
-from psannlm.files import sha256_of, write_atomically
+from psannlm.files import lock, sha256_of, unlock, write_atomically
 
 SCHEMA, MANIFEST = 1, "run.json"
 VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}  # name another folder for each kind
@@ -58,10 +61,14 @@ class Refused:
 
 @dataclass
 class Run:
-    """A run folder being written: every file whole or not at all."""
+    """A run folder being written, by this process alone: every file whole or not at all.
+
+    It stays locked until the run is complete or the process ends.
+    """
 
     folder: Path
     manifest: dict[str, Any]
+    held: FileLock
     artifacts: set[str] = field(default_factory=set)
 
     @classmethod
@@ -70,14 +77,15 @@ class Run:
     ) -> "Run":
         """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS><suffix>`, in UTC.
 
-        The manifest is known before the first measurement; it has preset and notebook at least.
+        Further ones of one second end in `_2`, `_3` and so on. The manifest is known before the
+        first measurement; it has preset and notebook at least.
         """
         try:
-            folder = _new_folder(reports / kind, suffix)
+            folder, held = _new_folder(reports / kind, suffix)
             if manifest["preset"] == "smoke":
                 write_atomically(folder / ".gitignore", "*\n")
             begun = {"status": "running", "started_at": utc_now().isoformat()}
-            run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest, **begun})
+            run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest, **begun}, held)
             run._write_manifest()
         except OSError as error:
             raise EvidenceError(
@@ -89,25 +97,22 @@ class Run:
 
     @classmethod
     def resume(cls, folder: Path, now: Mapping[str, Any]) -> "Run":
-        """Go on in a folder whose run was interrupted or failed.
+        """Go on in a folder whose run was interrupted or failed, and which no process writes.
 
         Not if it was begun with other parameters, code or device than those of `now`: one run
         never mixes two of these.
         """
-        manifest = dict(_read_manifest(folder))
-        if manifest["status"] == "complete":
-            raise EvidenceError(f"{_name(folder)} is complete; there is nothing to resume")
-        for part, what in ((None, "parameters"), ("git", "commit"), ("environment", "device")):
-            then, here = ((m[part] if part else m)[what] for m in (manifest, now))
-            if then != here:
-                shown = f", {then} and not {here}" if part else ""
-                raise EvidenceError(
-                    f"{_name(folder)} was begun with another {what}{shown}; start a new run"
-                )
-        resumed_at = [*manifest.get("resumed_at", []), utc_now().isoformat()]
-        manifest |= {"status": "running", "reason": "", "resumed_at": resumed_at}
-        run = cls(folder, manifest, set(_artifacts(folder)))
-        run._write_manifest()
+        with contextlib.ExitStack() as stack:
+            _unfinished(folder)  # no lock is put into another folder
+            held = lock(folder)
+            stack.callback(unlock, held)
+            manifest = _unfinished(folder)
+            _refuse_other(folder, manifest, now)
+            resumed_at = [*manifest.get("resumed_at", []), utc_now().isoformat()]
+            manifest |= {"status": "running", "reason": "", "resumed_at": resumed_at}
+            run = cls(folder, manifest, held, set(_artifacts(folder)))
+            run._write_manifest()
+            stack.pop_all()
         return run
 
     def write(self, name: str, content: str | bytes) -> None:
@@ -136,6 +141,8 @@ class Run:
             "artifacts": {name: sha256_of(self.folder / name) for name in sorted(self.artifacts)},
         }
         self._write_manifest()
+        if status == "complete":
+            unlock(self.held)
 
     def _write_manifest(self) -> None:
         self.manifest["sha256"] = _fingerprint(self.manifest)
@@ -201,15 +208,39 @@ def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
     return max(ours, key=worth, default=None)
 
 
-def _new_folder(parent: Path, suffix: str) -> Path:
+def _new_folder(parent: Path, suffix: str) -> tuple[Path, FileLock]:
+    """A folder that was not there before, and its lock."""
     parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        folder = parent / f"{utc_now():%Y%m%d_%H%M%S}{suffix}"
-        try:
+    name = f"{utc_now():%Y%m%d_%H%M%S}{suffix}"
+    for ending in itertools.chain([""], (f"_{n}" for n in itertools.count(2))):
+        folder = parent / f"{name}{ending}"
+        with contextlib.suppress(FileExistsError):  # each is made by one process alone
             folder.mkdir()
-            return folder
-        except FileExistsError:
-            time.sleep(0.2)  # another run took this second
+            break
+    try:
+        return folder, lock(folder)
+    except ConfigError:
+        folder.rmdir()
+        raise
+
+
+def _unfinished(folder: Path) -> dict[str, Any]:
+    """Manifest of a run that can go on."""
+    manifest = dict(_read_manifest(folder))
+    if manifest["status"] == "complete":
+        raise EvidenceError(f"{_name(folder)} is complete; there is nothing to resume")
+    return manifest
+
+
+def _refuse_other(folder: Path, manifest: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with what was begun otherwise."""
+    for part, what in ((None, "parameters"), ("git", "commit"), ("environment", "device")):
+        then, here = ((m[part] if part else m)[what] for m in (manifest, now))
+        if then != here:
+            shown = f", {then} and not {here}" if part else ""
+            raise EvidenceError(
+                f"{_name(folder)} was begun with another {what}{shown}; start a new run"
+            )
 
 
 def _read_manifest(folder: Path) -> Mapping[str, Any]:

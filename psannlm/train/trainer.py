@@ -5,6 +5,7 @@ training that was killed goes on from its last checkpoint as if nothing had been
 Shape letters: B batch, T tokens.
 """
 
+import contextlib
 import hashlib
 import json
 import time
@@ -24,7 +25,7 @@ from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.device import missing_compiler, peak_resident_bytes, repeatable
-from psannlm.files import MIB, write_atomically, writing
+from psannlm.files import MIB, locked, write_atomically, writing
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
 from psannlm.train import checkpoint, distributed, recorder
@@ -226,40 +227,50 @@ def train(
     watch: Callable[[Progress], None] = lambda _: None,
     with_test: bool = True,
     keep_best: bool = True,
+    patience: float = 0.0,
 ) -> Session:
     """Train in `folder`, which is of this training alone, or go on there with what was begun.
 
     The folder then holds the configuration, the tokenizer, the log, the checkpoints that are kept,
     and metrics.json. `ceiling` measures the matmul rate of one device, FLOP/s, before and after
     training; the higher rate counts, as a busy machine shows a lower one. `with_test` evaluates the
-    finished network on the test split too. ConfigError if something about corpus, configuration,
+    finished network on the test split too. `patience` is how many seconds to wait for another
+    process that trains there. ConfigError if one does, something about corpus, configuration,
     checkpoint or ranks is wrong, a loss is not finite, or the disk is full.
     """
+    alone = locked(folder, patience=patience) if ranks.is_first else contextlib.nullcontext()
+    with alone:
+        data = _prepared(config, folder, ranks)
+        before = ceiling() if ceiling else None
+        _forget_peak(ranks.device)
+        trainer = Trainer(
+            config, data, folder, ranks, ceiling=before, watch=watch, keep_best=keep_best
+        )
+        trainer.run()
+        peak = _peak_mib(ranks.device)  # the ceiling's matrices are none of the training's
+        if ceiling and before:
+            trainer.recorder.ceiling = max(before, ceiling())
+        validation = trainer.last_evaluation or trainer.evaluate(data.validation)
+        test = trainer.evaluate(data.test) if with_test else None
+        metrics = summarise(trainer, validation, test, peak) if ranks.is_first else {}
+        if ranks.is_first:
+            with writing(folder):
+                write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    return Session(data, trainer, validation, test, metrics)
+
+
+def _prepared(config: TrainingConfig, folder: Path, ranks: Ranks) -> Data:
+    """The data; before that, what belongs into the folder of a training is put there."""
     data = None
     if ranks.is_first:
         _refuse_other(folder, config)
         data = read(config)
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             said = config.model_dump(mode="json")
             write_atomically(folder / CONFIG, yaml.safe_dump(said, sort_keys=False))
             data.tokenizer.save(folder / TOKENIZER)
     ranks.wait()
-    data = data or read(config)  # the others find in the cache what the first has made
-    before = ceiling() if ceiling else None
-    _forget_peak(ranks.device)
-    trainer = Trainer(config, data, folder, ranks, ceiling=before, watch=watch, keep_best=keep_best)
-    trainer.run()
-    peak = _peak_mib(ranks.device)  # the ceiling's matrices are none of the training's
-    if ceiling and before:
-        trainer.recorder.ceiling = max(before, ceiling())
-    validation = trainer.last_evaluation or trainer.evaluate(data.validation)
-    test = trainer.evaluate(data.test) if with_test else None
-    metrics = summarise(trainer, validation, test, peak) if ranks.is_first else {}
-    if ranks.is_first:
-        with writing(folder):
-            write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
-    return Session(data, trainer, validation, test, metrics)
+    return data or read(config)  # the others find in the cache what the first has made
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -26,7 +26,7 @@ from psannlm.bench.worker import reason_of
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
-from psannlm.files import write_atomically
+from psannlm.files import locked, write_atomically
 from psannlm.pages.peer import records as raw
 from psannlm.pages.peer.records import OURS, PUBLISHED, AnyCell, PeerCell, PeerConfig, ProtocolCell
 from psannlm.pages.peer.works import CHECKS
@@ -52,15 +52,25 @@ def environment(requirement: str) -> Path:
     made_for = {"requirement": requirement, "python": sys.version, "torch": torch.__version__}
     stamp = json.dumps(made_for | {"packages": str(TORCH)})
     known = folder / STAMP
-    if not (known.exists() and known.read_text(encoding="utf-8") == stamp):
-        PACKAGES.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=PACKAGES) as temporary:
-            made = Path(temporary, folder.name)
-            _install(requirement, made)
-            write_atomically(made / STAMP, stamp)
-            shutil.rmtree(folder, ignore_errors=True)
-            made.replace(folder)
+
+    def is_there() -> bool:
+        return known.exists() and known.read_text(encoding="utf-8") == stamp
+
+    if not is_there():
+        with locked(PACKAGES, patience=-1):
+            if not is_there():  # no process replaces what another has just made and now uses
+                _make(requirement, folder, stamp)
     return folder / "bin" / "python"
+
+
+def _make(requirement: str, folder: Path, stamp: str) -> None:
+    """Put the environment into `folder`, whole or not at all."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=PACKAGES) as temporary:
+        made = Path(temporary, folder.name)
+        _install(requirement, made)
+        write_atomically(made / STAMP, stamp)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.replace(folder)
 
 
 def _install(requirement: str, folder: Path) -> None:

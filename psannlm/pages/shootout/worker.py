@@ -77,6 +77,7 @@ def measure(task: TrainingTask, mode: str) -> dict[str, Any]:
         watch=lambda _: steps_ended.append(time.time()),
         with_test=task.final,
         keep_best=False,
+        patience=task.timeout_seconds,  # for a process whose run was killed, and which goes on
     )
     model, metrics = done.trainer.model.eval(), done.metrics
     found: dict[str, Any] = {name: metrics.get(name) for name in SAME}
