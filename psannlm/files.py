@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,7 +30,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     For content that need not stand in memory as a whole.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Numbers of processes repeat: in containers that share a folder, and in threads.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as out:
             yield out
@@ -97,15 +99,17 @@ def locked(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
 
     Errors as of `lock`, and ConfigError if the folder cannot be written.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder, patience=patience)
-    try:
+    with contextlib.ExitStack() as stack:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.callback(_remove_empty, folder)
+            stack.callback(unlock, lock(folder, patience=patience))
         yield
-    finally:
-        unlock(held)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _holder(path: Path) -> str:

@@ -14,6 +14,7 @@ from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import EvidenceError, load
 from psannlm.evidence.session import default_parameters
+from psannlm.files import InUseError
 from psannlm.pages.registry import pages
 from psannlm.pages.throughput.records import STORE
 from psannlm.run import check as identities
@@ -139,7 +140,7 @@ def test_only_an_interrupted_run_can_be_resumed_and_those_that_are_so_are_named(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_without_measuring_anything_twice(tmp_path):
+def test_a_killed_run_goes_on_without_measuring_anything_twice(tmp_path, monkeypatch):
     values = default_parameters("throughput") | {"base": ["transformer"], "d_model": 16}
     path = tmp_path / "parameters.yaml"
     path.write_text(yaml.safe_dump(values | {"min_seconds": 0.01, "n_repeats": 2}))
@@ -153,9 +154,13 @@ def test_a_killed_run_goes_on_without_measuring_anything_twice(tmp_path):
     ) as process:
         while not list(reports.glob("benchmarks/*/cells.csv")) and process.poll() is None:
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
+        [folder] = (reports / "benchmarks").iterdir()
+        monkeypatch.setattr(runner, "LAST_BREATH", 0)
+        with pytest.raises(InUseError, match=f"{folder.name} is being written by process"):
+            runner.resume(folder)
+        monkeypatch.undo()
+        os.killpg(process.pid, signal.SIGKILL)  # its kernel is not in the group, and notices
     log.close()
-    [folder] = (reports / "benchmarks").iterdir()
     before = STORE.records({name: (folder / name).read_text() for name in FILES})
     assert before
     assert not load(folder).is_complete

@@ -47,13 +47,14 @@ def test_a_run_is_complete_once_it_is_sealed_and_loads_with_what_it_was_given(ru
 
 def test_folders_are_named_by_their_start_and_a_suffix_and_never_collide(tmp_path):
     plain = [begun(tmp_path).folder for _ in range(2)]
+    assert plain[0] != plain[1]
     suffixed = Run.start("benchmarks", START | NOW, reports=tmp_path, suffix="_base_shootout")
     suffixed.seal("complete")
 
     assert suffixed.folder.name.endswith("_base_shootout")
     assert suffixed.manifest["run"] == suffixed.folder.name
     for folder in (*plain, suffixed.folder):
-        assert time.strptime(folder.name.partition("_base")[0], "%Y%m%d_%H%M%S")
+        assert time.strptime(folder.name[:15], "%Y%m%d_%H%M%S")
         assert folder.parent == tmp_path / "benchmarks"
     assert [run.folder for run in all_runs(tmp_path)] == [*plain, suffixed.folder]
     assert best_run("throughput", list(all_runs(tmp_path))).folder == suffixed.folder
@@ -63,6 +64,7 @@ def test_facts_that_are_known_later_stand_in_the_manifest_and_a_run_never_mixes_
     run.state(corpus={"sha256": "c"})
     run.state(corpus={"sha256": "c"}, tokenizer=None)
     assert load(run.folder).manifest["corpus"] == {"sha256": "c"}
+    run.held.release()  # as its end would
     resumed = Run.resume(run.folder, NOW)
 
     with pytest.raises(EvidenceError, match=f"{run.folder.name} was begun with another corpus"):
@@ -157,6 +159,7 @@ def test_a_run_goes_on_in_its_folder_with_its_artifacts_and_no_half_written_file
     (run.folder / ".cache" / "deep").mkdir(parents=True)
     (run.folder / ".cache" / "deep" / "file").write_text("none of the run's")
 
+    run.held.release()  # as its end would
     resumed = Run.resume(run.folder, NOW)
     assert resumed.artifacts == NESTED
     resumed.write("summary.csv", "new")
@@ -237,6 +240,7 @@ def test_a_run_killed_at_any_point_is_never_taken_for_complete(tmp_path, lines):
     ids=["parameters", "commit", "device"],
 )
 def test_a_run_never_mixes_two_of_anything(run, change, message):
+    run.held.release()
     with pytest.raises(EvidenceError, match=message):
         Run.resume(run.folder, NOW | change)
 

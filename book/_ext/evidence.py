@@ -13,13 +13,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
+from psannlm.files import unlock
 from psannlm.publish import staging
 
 logger = logging.getLogger(__name__)
 
 
 def stage(app: Any, config: Any) -> None:
-    """Bring results/ up to date before the table of contents is read."""
+    """Bring results/ up to date before the table of contents is read, one build at a time."""
     book = Path(app.srcdir)
     if not (book.parent.samefile(ROOT) or "PSANNLM_REPORTS" in os.environ):
         raise ExtensionError(
@@ -27,6 +28,7 @@ def stage(app: Any, config: Any) -> None:
             "copy the whole project, or name the evidence in PSANNLM_REPORTS"
         )
     try:
+        app.held = staging.wait_for_others(book, logger.info)
         staged = staging.prepare(book)
     except ConfigError as error:
         raise ExtensionError(str(error)) from None
@@ -37,12 +39,13 @@ def stage(app: Any, config: Any) -> None:
 
 
 def finish(app: Any, error: Exception | None) -> None:
-    """Put MathJax into the built book, and take out the icons that it does not show."""
-    if error or app.builder.format != "html":
-        return
-    if not staging.copy_mathjax(Path(app.outdir)):
-        logger.warning("sphinx-mathjax-offline is not installed: formulas stay TeX source")
-    staging.lighten(Path(app.outdir))
+    """Put MathJax into the built book, take out the icons that it does not show, let others in."""
+    if not error and app.builder.format == "html":
+        if not staging.copy_mathjax(Path(app.outdir)):
+            logger.warning("sphinx-mathjax-offline is not installed: formulas stay TeX source")
+        staging.lighten(Path(app.outdir))
+    if app.held:
+        unlock(app.held)
 
 
 def setup(app: Any) -> dict[str, Any]:

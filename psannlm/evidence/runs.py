@@ -190,7 +190,7 @@ def load(folder: Path) -> Evidence:
 def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
     """Every run folder, oldest first; one that cannot be trusted comes with its reason."""
     folders = [p for kind in VARIABLES for p in (reports / kind).glob("*") if p.is_dir()]
-    for folder in sorted(folders, key=lambda p: p.name):
+    for folder in sorted(folders, key=_age):
         try:
             yield load(folder)
         except EvidenceError as error:
@@ -200,12 +200,18 @@ def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
 def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
     """The newest complete run of the highest preset; one restricted by `only` if no other."""
 
-    def worth(run: Evidence) -> tuple[int, bool, str]:
-        whole = not run.manifest["parameters"].get("only")
-        return PRESETS.index(run.manifest["preset"]), whole, run.manifest["started_at"]
+    def worth(run: Evidence) -> tuple[int, bool, str, Any]:
+        manifest, age = run.manifest, _age(run.folder)
+        whole = not manifest["parameters"].get("only")
+        return PRESETS.index(manifest["preset"]), whole, manifest["started_at"], age
 
     ours = [run for run in runs if run.is_complete and run.manifest["notebook"] == notebook]
     return max(ours, key=worth, default=None)
+
+
+def _age(folder: Path) -> tuple[str, int, str]:
+    """Sorts run folders, oldest first: by the second in their names, then by their number in it."""
+    return folder.name[:15], len(folder.name), folder.name
 
 
 def _new_folder(parent: Path, suffix: str) -> tuple[Path, FileLock]:

@@ -10,18 +10,20 @@ and rules are enough.
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from docutils import nodes
+from filelock import FileLock
 from fontTools import subset
 from sphinx.addnodes import pending_xref
 
 from psannlm import REPORTS, ROOT
-from psannlm.files import sha256_of
+from psannlm.files import InUseError, lock, sha256_of
 
 STAMP = ".staged.json"
 CONTENTS = "results/_toc.yml"  # the table of contents with all measured pages, below the book
@@ -52,6 +54,17 @@ class Staged(NamedTuple):
     files: dict[str, str]  # hash of every staged file, by its path below the book
     warnings: list[str]  # of refused runs, by name; a build repeats them
     constants: dict[str, str]  # numbers of the method, for the prose that explains it
+
+
+def wait_for_others(source: Path, say: Callable[[str], None]) -> FileLock | None:
+    """Lock the book `source` once no other build writes there; None where none can write."""
+    if not os.access(source, os.W_OK):
+        return None
+    try:
+        return lock(source)
+    except InUseError as other:
+        say(f"waiting: {other}")
+        return lock(source, patience=-1)
 
 
 def prepare(source: Path) -> Staged:
@@ -100,7 +113,8 @@ def _inputs() -> list[Path]:
         ROOT / "CITATION.cff",
         ROOT / "LICENSE",
     ]
-    return sorted(path for path in found if path.is_file())
+    # What a run that is alive is about to rename is gone before it is read.
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def _hashes(folder: Path) -> dict[str, str]:

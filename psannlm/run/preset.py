@@ -28,7 +28,7 @@ from psannlm.corpora import build, recipe
 from psannlm.corpora.corpus import CORPORA
 from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, default_parameters
-from psannlm.files import write_atomically
+from psannlm.files import lock, locked, unlock, write_atomically
 from psannlm.run import estimate
 
 EXECUTED = ROOT / "_build" / "executed"
@@ -37,6 +37,7 @@ SINGLE = ROOT / "_build" / "singlehtml" / "intro.html"
 PDF = ROOT / "_build" / "psannlm-report.pdf"
 POLL_SECONDS = 0.2
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+LAST_BREATH = 4  # seconds
 PATIENCE = 300  # seconds after which a browser is stopped
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
@@ -95,6 +96,9 @@ def resume(folder: Path) -> Outcome:
     run = load(here)
     if run.is_complete:
         raise EvidenceError(f"{run.name} is complete; there is nothing to resume")
+    # A run that is alive is refused before a notebook is started; a kernel whose papermill was
+    # killed ends within a second or two.
+    unlock(lock(here, patience=LAST_BREATH))
     name = run.manifest["notebook"]
     declared = default_parameters(name)
     values = {k: v for k, v in run.manifest["parameters"].items() if k in declared}
@@ -108,19 +112,20 @@ def resume(folder: Path) -> Outcome:
 def run_notebook(
     name: str, arguments: Sequence[str], output: Path, variables: dict[str, str] | None = None
 ) -> Outcome:
-    """One notebook through papermill, with a progress bar of what it measures or trains."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)  # an older one would lend this run its errors
+    """One notebook through papermill, with a progress bar of what it measures or trains.
+
+    Executed, it lies in a folder of its own until it has ended, and then at `output`.
+    """
     command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
-    command += [str(p.relative_to(ROOT)) for p in (NOTEBOOKS / f"{name}.ipynb", output)]
+    command += [str((NOTEBOOKS / f"{name}.ipynb").relative_to(ROOT))]
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="psannlm-progress-") as folder:
+    with tempfile.TemporaryDirectory(prefix="psannlm-notebook-") as folder:
         progress, log_path = Path(folder, "progress.json"), Path(folder, "log.txt")
+        executed = Path(folder, output.name)  # no other report writes it
+        command += [str(executed), *arguments]
         environment = os.environ | (variables or {}) | {PROGRESS: str(progress)}
         with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                [*command, *arguments], cwd=ROOT, stdout=log, stderr=log, env=environment
-            )
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
             try:
                 _follow(process, name, progress)
             except KeyboardInterrupt:
@@ -130,7 +135,10 @@ def run_notebook(
                 process.wait()
         reason = ""
         if process.returncode:
-            reason = _reason(output, log_path.read_text("utf-8")) + _way_on(progress)
+            reason = _reason(executed, log_path.read_text("utf-8")) + _way_on(progress)
+        if executed.exists():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(output, executed.read_bytes())
     return Outcome(name, time.monotonic() - start, reason)
 
 
@@ -186,13 +194,14 @@ def build_book(builder: str = "html") -> bool:
 def print_book(output: Path = PDF) -> Path:
     """Build the book as one page and print it; ConfigError says what is missing."""
     browser = find_browser()
-    if not build_book("singlehtml"):
-        raise ConfigError(
-            "the book must build without warnings before it is printed; they stand above: "
-            "mend them and print again"
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, printed(browser, SINGLE))
+    with locked(PDF.parent, patience=-1):  # the page is not built anew while it is printed
+        if not build_book("singlehtml"):
+            raise ConfigError(
+                "the book must build without warnings before it is printed; they stand above: "
+                "mend them and print again"
+            )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output, printed(browser, SINGLE))
     return output
 
 
