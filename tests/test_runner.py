@@ -155,7 +155,7 @@ def test_a_killed_run_goes_on_without_measuring_anything_twice(tmp_path, monkeyp
         while not list(reports.glob("benchmarks/*/cells.csv")) and process.poll() is None:
             time.sleep(0.1)
         [folder] = (reports / "benchmarks").iterdir()
-        monkeypatch.setattr(runner, "LAST_BREATH", 0)
+        monkeypatch.setattr(runner, "KERNEL_SECONDS", 0)
         with pytest.raises(InUseError, match=f"{folder.name} is being written by process"):
             runner.resume(folder)
         monkeypatch.undo()

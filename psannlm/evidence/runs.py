@@ -18,7 +18,7 @@ from filelock import FileLock
 from psannlm import REPORTS
 from psannlm.bench.environment import utc_now
 from psannlm.config.schema import ConfigError
-from psannlm.files import lock, sha256_of, unlock, write_atomically
+from psannlm.files import lock, sha256_of, unlock, write_atomically, writing
 
 SCHEMA, MANIFEST = 1, "run.json"
 VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}  # name another folder for each kind
@@ -104,7 +104,8 @@ class Run:
         """
         with contextlib.ExitStack() as stack:
             _unfinished(folder)  # no lock is put into another folder
-            held = lock(folder)
+            with writing(folder):
+                held = lock(folder)
             stack.callback(unlock, held)
             manifest = _unfinished(folder)
             _refuse_other(folder, manifest, now)

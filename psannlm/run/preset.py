@@ -28,7 +28,7 @@ from psannlm.corpora import build, recipe
 from psannlm.corpora.corpus import CORPORA
 from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, default_parameters
-from psannlm.files import lock, locked, unlock, write_atomically
+from psannlm.files import locked, write_atomically
 from psannlm.run import estimate
 
 EXECUTED = ROOT / "_build" / "executed"
@@ -37,7 +37,7 @@ SINGLE = ROOT / "_build" / "singlehtml" / "intro.html"
 PDF = ROOT / "_build" / "psannlm-report.pdf"
 POLL_SECONDS = 0.2
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-LAST_BREATH = 4  # seconds
+KERNEL_SECONDS = 4  # until a kernel has ended whose papermill was killed
 PATIENCE = 300  # seconds after which a browser is stopped
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
@@ -96,9 +96,8 @@ def resume(folder: Path) -> Outcome:
     run = load(here)
     if run.is_complete:
         raise EvidenceError(f"{run.name} is complete; there is nothing to resume")
-    # A run that is alive is refused before a notebook is started; a kernel whose papermill was
-    # killed ends within a second or two.
-    unlock(lock(here, patience=LAST_BREATH))
+    with locked(here, patience=KERNEL_SECONDS):
+        pass  # a run that is alive is refused before a notebook is started
     name = run.manifest["notebook"]
     declared = default_parameters(name)
     values = {k: v for k, v in run.manifest["parameters"].items() if k in declared}
