@@ -7,14 +7,18 @@ import sys
 from pathlib import Path
 from typing import Annotated, get_args
 
-import typer
-from typer import Argument, Option
+from psannlm import REPORTS, packages
 
-from psannlm import REPORTS
-from psannlm.bench.provenance import refuse_other_checkout
-from psannlm.config.parse import parse, read_parameters
-from psannlm.config.schema import ConfigError
-from psannlm.config.training import Device, TrainingConfig
+try:
+    import typer
+    from typer import Argument, Option
+
+    from psannlm.bench.provenance import refuse_other_checkout
+    from psannlm.config.parse import parse, read_parameters
+    from psannlm.config.schema import ConfigError
+    from psannlm.config.training import Device, TrainingConfig
+except ModuleNotFoundError as error:
+    sys.exit(packages.missing(error))
 
 about = "The PSANN-LM benchmark report."
 app = typer.Typer(
@@ -221,6 +225,8 @@ def main() -> None:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        sys.exit(packages.missing(error))
 
 
 if __name__ == "__main__":

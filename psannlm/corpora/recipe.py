@@ -89,6 +89,7 @@ class Recipe(schema.Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     description: schema.Text
+    megabytes: schema.NotNegative = 0.0  # 10**6 bytes of its text, about; 0 is unknown
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     min_characters: Size = 1
     max_characters: Annotated[schema.Whole, Field(ge=100, le=2**16)] = 2**16  # a longer one is cut

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from psannlm import CHECKPOINTS, ROOT
+from psannlm import CHECKPOINTS, ROOT, packages
 from psannlm.bench.environment import device_name
 from psannlm.bench.worker import reason_of
 from psannlm.config.schema import ConfigError
@@ -148,7 +148,7 @@ def _connect(address: str) -> Any:
     except ImportError:
         raise ConfigError(
             f"scheduler: {address} needs dask.distributed, which is not installed; "
-            "pip install 'psannlm-report[cluster]'"
+            f"run: {packages.installing('cluster')}"
         ) from None
     try:  # a client that finds no scheduler would never quite end
         socket.create_connection(get_address_host_port(address), CONNECT_SECONDS).close()
