@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, get_args
 
-from psannlm import REPORTS, packages
+from psannlm import REPORTS
+from psannlm.config import packages
 
 try:
     import typer

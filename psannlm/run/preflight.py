@@ -17,9 +17,10 @@ import torch
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_core.paths import jupyter_runtime_dir
 
-from psannlm import CACHE, CHECKPOINTS, ROOT, packages
+from psannlm import CACHE, CHECKPOINTS, ROOT
 from psannlm.bench.environment import available_memory_bytes
 from psannlm.bench.provenance import describe_git
+from psannlm.config import packages
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora import corpus, sources

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from psannlm import CHECKPOINTS, ROOT, packages
+from psannlm import CHECKPOINTS, ROOT
 from psannlm.bench.environment import device_name
 from psannlm.bench.worker import reason_of
+from psannlm.config import packages
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
 from psannlm.device import select_device

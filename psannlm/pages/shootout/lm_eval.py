@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from psannlm import CACHE, ROOT, packages
+from psannlm import CACHE, ROOT
+from psannlm.config import packages
 from psannlm.config.parse import nearest
 from psannlm.config.schema import ConfigError
 from psannlm.device import autocast
