@@ -3,6 +3,7 @@
 A command imports what it needs itself, so that none waits for torch to say how it is called.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, get_args
@@ -36,13 +37,27 @@ def report(
     more: Annotated[list[str] | None, Argument(help="further notebooks for --only")] = None,
     resume: Annotated[Path | None, Option(help="go on with this interrupted run")] = None,
     book: Annotated[bool, Option(help="build the book afterwards")] = True,
+    dry_run: Annotated[bool, Option(help="print plan, minutes and problems; run nothing")] = False,
 ) -> None:
-    """Run the notebooks of a preset through papermill, then build the book."""
+    """Run the notebooks of a preset through papermill, then build the book.
+
+    What is in the way is told before anything runs.
+    """
+    from psannlm.run import estimate, preflight
     from psannlm.run import preset as runner
 
     if more and not only:
         raise typer.BadParameter(f"{more[0]!r} follows no --only")
     wanted = [*(only or []), *(more or [])]
+    found = preflight.of_run(resume, book) if resume else preflight.of_preset(preset, wanted, book)
+    for problem in found:
+        print(problem, file=sys.stderr if problem.is_error else sys.stdout, flush=True)
+    broken = any(problem.is_error for problem in found)
+    if dry_run and not resume:
+        with contextlib.suppress(ConfigError):  # which is among the problems
+            print(estimate.told(estimate.plan(preset, wanted)))
+    if broken or dry_run:
+        raise typer.Exit((1 if dry_run else 2) if broken else 0)
     outcomes = [runner.resume(resume)] if resume else runner.run_preset(preset, wanted)
     failed = [outcome for outcome in outcomes if outcome.reason]
     for outcome in outcomes:

@@ -3,20 +3,26 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 
 import pytest
-import torch
+from typer.testing import CliRunner
 
 from psannlm import ROOT
+from psannlm.__main__ import app
 from psannlm.config import packages
 from psannlm.config.parse import read_parameters
 from psannlm.corpora import recipe, sources
 from psannlm.evidence.session import configuration
+from psannlm.model.bases import cost_of
+from psannlm.model.cost import Shape
 from psannlm.pages.registry import pages
-from psannlm.run import preflight
+from psannlm.run import estimate, preflight
+from psannlm.run import preset as runner
 from psannlm.run.preflight import Problem
+from tests.synthetic import throughput_run
 
 EVERY = [name for name, page in pages().items() if not page.installs]
 TRAINED = ["tiny_corpus", "shootout"]
@@ -38,6 +44,66 @@ def errors(found) -> list[Problem]:
 def test_what_the_committed_presets_need_for_a_cpu_is_here_and_costs_no_second():
     assert errors(configs()) == []
     assert errors(configs(preset="cpu")) == []
+
+
+@pytest.fixture
+def report(monkeypatch):
+    """Runs the command `report`; exit code, what it printed and what it said, never a notebook."""
+    monkeypatch.setattr(runner, "run_preset", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(runner, "resume", lambda *_: pytest.fail("ran"))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        done = CliRunner().invoke(app, ["report", *arguments])
+        return done.exit_code, done.stdout, done.stderr
+
+    return call
+
+
+def test_a_report_tells_all_that_is_wrong_before_anything_runs_or_is_written(
+    report, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "mine.yaml").write_text("bse: respsann\nn_heads: -1\n")
+    monkeypatch.setenv("TINY_CONFIG", str(tmp_path / "mine.yaml"))
+    monkeypatch.setenv("OUT_DIR", str(tmp_path / "file" / "runs"))
+    before = sorted(tmp_path.iterdir())
+
+    code, _, said = report("--only", "tiny_corpus", "validation", "memry")
+
+    assert code == 2
+    for problem in (
+        "error: unknown notebook 'memry', did you mean 'memory'?",
+        "error: TINY_CONFIG: ",
+        "bse: unknown, did you mean 'base'?",
+        "n_heads: must be at least 1",
+        "runs cannot be written",
+    ):
+        assert problem in said
+    assert sorted(tmp_path.iterdir()) == before
+    assert report("--dry-run", "--only", "memry")[0] == 1
+
+
+def test_a_dry_run_prints_plan_minutes_and_notes(report, monkeypatch):
+    found = configs("throughput")["throughput"]
+    plan = [estimate.Planned("throughput", ROOT, found, minutes=3.0, whole=3.0)]
+    monkeypatch.setattr(estimate, "plan", lambda preset, only: plan)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+    code, printed, said = report("--dry-run", "--only", "throughput", "--preset", "cpu")
+
+    assert (code, said) == (0, "")
+    assert "throughput: about 3.0 min" in printed
+    assert "note: throughput: all runs eagerly: no C++ compiler found" in printed
+
+
+def test_what_cannot_be_gone_on_with_is_told_and_what_can_is_checked(report, tmp_path, monkeypatch):
+    folder = throughput_run(tmp_path, status="failed")
+
+    code, _, said = report("--resume", str(tmp_path))
+    assert (code, f"error: {tmp_path} is no run folder; runs that can be" in said) == (2, True)
+    assert report("--dry-run", "--resume", str(folder))[0] == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1, 1, 0))
+    assert "make room there" in report("--resume", str(folder))[2]
 
 
 @pytest.fixture
@@ -68,6 +134,9 @@ def test_every_missing_package_is_named_with_the_command_that_installs_it(absent
     assert "lacks scipy, papermill; run `make setup`" in packages.missing(
         ModuleNotFoundError("no", name="scipy")
     )
+    alone = "import runpy, sys; sys.modules['typer'] = None; runpy.run_module('psannlm')"
+    done = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith("error: ")) == (1, True)
     absent("scipy", old="0.1")
     [problem] = preflight._packages()
     assert (problem.severity, "0.1 is installed" in problem.rule) == ("note", True)
@@ -189,9 +258,8 @@ def test_room_on_a_disk_is_that_of_all_that_is_written_to_it(monkeypatch, megaby
 def test_a_training_that_memory_cannot_hold_is_refused_and_one_at_its_peak_is_noted(monkeypatch):
     config = configs("shootout", compile=False, cells_at_once=2, precision="fp32")
     [training, *_] = pages()["shootout"].trainings(config["shootout"])
-    held, peak = preflight._training_bytes(training, torch.device("cpu"))
-    network = training.network
-    assert held == 3 * 4 * preflight.cost_of(network, preflight.Shape(1, 1)).n_parameters < peak
+    held, peak = preflight._training_bytes(training, "cpu")
+    assert held == 3 * 4 * cost_of(training.network, Shape(1, 1)).n_parameters < peak
 
     told = []
     for free in (held, held + peak, 100 * peak):

@@ -6,9 +6,9 @@ An error stops a report before its first notebook; a note says what it will do w
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,18 +21,20 @@ from psannlm import CACHE, CHECKPOINTS, ROOT
 from psannlm.bench.environment import available_memory_bytes
 from psannlm.bench.provenance import describe_git
 from psannlm.config import packages
+from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora import corpus, sources
 from psannlm.device import missing_compiler, select_device
+from psannlm.evidence.page import run_info
 from psannlm.evidence.runs import VARIABLES, home
-from psannlm.evidence.session import NOTEBOOKS
+from psannlm.evidence.session import NOTEBOOKS, configuration
 from psannlm.model.activations import training_memory
-from psannlm.model.bases import cost_of
-from psannlm.model.cost import Shape, training_bytes
+from psannlm.model.cost import Shape
 from psannlm.model.saved_activations import Step
 from psannlm.pages.registry import pages
-from psannlm.run.preset import find_browser
+from psannlm.run import estimate
+from psannlm.run.preset import find_browser, interrupted
 from psannlm.train.tokenizer import gpt2_tokenizer
 
 GIB, MIB = 2**30, 2**20
@@ -52,9 +54,42 @@ class Problem(NamedTuple):
     way_out: str
     severity: Literal["error", "note"] = "error"
 
+    @property
+    def is_error(self) -> bool:
+        """Whether it stops a report."""
+        return self.severity == "error"
+
     def __str__(self) -> str:
         said = "; ".join(filter(None, (self.rule, self.way_out)))
         return f"{self.severity}: {self.subject}{': ' if self.subject else ''}{said}"
+
+
+def of_preset(preset: str, only: Sequence[str], book: bool) -> list[Problem]:
+    """What is in the way of a preset's notebooks, or of some; see `problems`."""
+    names, configs = list[str](), dict[str, Strict]()
+
+    def choose(*one: str) -> None:
+        names.extend(estimate.chosen(preset, one))
+
+    def read(name: str) -> None:
+        [path] = estimate.jobs(preset, [name]).values()
+        configs[name] = configuration(pages()[name], read_parameters(path), estimate.shown(path))
+
+    wrong = [*refused(("", partial(choose, *one)) for one in ([[name] for name in only] or [[]]))]
+    wrong += refused(("", partial(read, name)) for name in dict.fromkeys(names))
+    return [*wrong, *problems(configs, book=book)]
+
+
+def of_run(folder: Path, book: bool) -> list[Problem]:
+    """What is in the way of going on with an interrupted run; see `problems`."""
+    configs = dict[str, Strict]()
+
+    def read() -> None:
+        run = interrupted(folder)
+        page = pages()[run.manifest["notebook"]]
+        configs[page.name] = run_info(page, run).config
+
+    return [*refused([("", read)]), *problems(configs, book=book)]
 
 
 def problems(configs: Configs, *, book: bool = True) -> list[Problem]:
@@ -85,12 +120,8 @@ def refused(checks: Iterable[Check]) -> Iterator[Problem]:
 
 def _packages() -> Iterator[Problem]:
     for requirement, version in packages.unfit():
-        way_out = f"run: {packages.installing()}"
-        if version:
-            rule = f"{requirement} is meant to work, {version} is installed"
-            yield Problem("", rule, way_out, "note")
-        else:
-            yield Problem("", f"{requirement} is not installed", way_out)
+        rule = f"{requirement} is required, {version or 'none'} is installed"
+        yield Problem("", rule, f"run: {packages.installing()}", "note" if version else "error")
 
 
 def _refuse_other_kernel(configs: Configs) -> None:
@@ -129,30 +160,29 @@ def _checks(configs: Configs) -> Iterator[Check]:
 
 
 def _memory(configs: Configs) -> Iterator[Problem]:
-    """Trainings that the device cannot hold, by construction."""
+    """Trainings that the device cannot hold, by construction; a note if only their peak is over."""
     for name, config in configs.items():
-        if (device := _device(config)) is None:
+        device, trainings = _device(config), [*pages()[name].trainings(config)]
+        if device is None or not trainings:
             continue
         if device.type == "cuda":  # a GPU each; what is free only a context tells, which would stay
             at_once, free = 1, torch.cuda.get_device_properties(device).total_memory
         else:
             at_once = getattr(config, "cells_at_once", 1) or 1
             free = available_memory_bytes(device)
-        for training in pages()[name].trainings(config):
-            held, peak = (at_once * size / GIB for size in _training_bytes(training, device))
-            if peak > (here := free / GIB):
-                network = f"{f'{at_once} trainings' if at_once > 1 else 'a training'} of "
-                rule = f"{network}{training.base[0]} need {peak:.1f} GiB, {here:.1f} GiB are there"
-                way_out = "lower pass_tokens, the size of the network, or how many run at once"
-                yield Problem(name, rule, way_out, "error" if held > here else "note")
-                break
+        needed = (_training_bytes(training, device.type) for training in trainings)
+        held, peak = (at_once * size for size in max(needed, key=itemgetter(1)))
+        if peak > free:
+            rule = f"trainings need {peak / GIB:.1f} GiB at a time, {free / GIB:.1f} GiB are there"
+            way_out = "lower pass_tokens, the size of the network, or cells_at_once"
+            yield Problem(name, rule, way_out, "error" if held > free else "note")
 
 
-def _training_bytes(training: TrainingConfig, device: torch.device) -> tuple[int, int]:
-    """What a training holds between its steps, and at its peak where nothing is compiled."""
+def _training_bytes(training: TrainingConfig, device_type: str) -> tuple[int, int]:
+    """What a training keeps between its steps, and its peak where nothing is compiled."""
     shape = Shape(training.pass_tokens // training.context_length, training.context_length)
-    half = "bf16" if training.precision == "auto" else training.precision
-    step = Step(shape, half, device.type)
+    precision = "bf16" if training.precision == "auto" else training.precision
+    step = Step(shape, precision, device_type)
     parts = training_memory(training.network, step, training.loss_chunk_tokens)
     return parts["parameters"] + parts["optimizer"], parts["peak"]
 
@@ -168,35 +198,23 @@ def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
     """Folders that a report writes to, about how many bytes, and what names another folder."""
     texts = dict[Path, int]()
     for name, config in configs.items():
-        page = pages()[name]
+        page, path = pages()[name], ROOT / getattr(config, "corpus", "")
         yield home(page.folder), RUN_BYTES, VARIABLES[page.folder]
-        sizes = [
-            (getattr(config, "keep_checkpoints", 1) + 2, _checkpoint_bytes(training))
-            for training in page.trainings(config)
-        ]
-        if sizes:
-            yield CHECKPOINTS, max(n * size for n, size in sizes), "PSANNLM_CHECKPOINTS"
-            path = ROOT / getattr(config, "corpus", "")
-            recipe = sources.recipe_to_build(path)
-            texts[path] = round(recipe.megabytes * 10**6) if recipe else _size(path)
-            if recipe:  # the text, and what it is cleaned from
-                yield corpus.CORPORA, 2 * texts[path], ""
-    if texts:  # two bytes a token, a token a byte at most, and archives
-        yield CACHE, 3 * sum(texts.values()), "PSANNLM_CACHE"
+        kept = getattr(config, "keep_checkpoints", 1) + 2  # the best, and one being written
+        if sizes := [_training_bytes(one, "cpu")[0] for one in page.trainings(config)]:
+            yield CHECKPOINTS, kept * max(sizes), "PSANNLM_CHECKPOINTS"
+            if recipe := sources.recipe_to_build(path):  # the text, and what it is cleaned from
+                texts[path] = round(recipe.megabytes * 10**6)
+                yield path.parent, 2 * texts[path], ""
+            elif path.is_file():
+                texts[path] = path.stat().st_size
+    # Two bytes a token, a token a byte at most, and archives.
+    yield CACHE, 3 * sum(texts.values()), "PSANNLM_CACHE"
     if torch.cuda.device_count() > 1:
         yield Path("/dev/shm"), SHARED_BYTES, "--shm-size of the container"
     yield ROOT / "_build", RUN_BYTES * len(configs) + BOOK_BYTES * book, ""
-    yield Path(tempfile.gettempdir()), RUN_BYTES, "TMPDIR"
+    yield Path(os.environ.get("TMPDIR", "/tmp")), RUN_BYTES, "TMPDIR"
     yield Path(jupyter_runtime_dir()), MIB, "JUPYTER_RUNTIME_DIR"
-
-
-def _checkpoint_bytes(training: TrainingConfig) -> int:
-    parts = training_bytes(cost_of(training.network, Shape(1, 1)).n_parameters)
-    return parts["parameters"] + parts["optimizer"]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
 
 
 def _room(written: Iterable[tuple[Path, int, str]]) -> Iterator[Problem]:
@@ -221,19 +239,15 @@ def _room(written: Iterable[tuple[Path, int, str]]) -> Iterator[Problem]:
 
 
 def _notes(configs: Configs) -> Iterator[Problem]:
-    """What a report does without."""
+    """What a report does first, or without."""
     for name, config in configs.items():
-        path = ROOT / getattr(config, "corpus", "")
-        if recipe := sources.recipe_to_build(path):
+        if recipe := sources.recipe_to_build(ROOT / getattr(config, "corpus", "")):
             size = f"about {recipe.megabytes:g} MB" if recipe.megabytes else "of unknown size"
             yield Problem(name, f"the corpus {recipe.name}, {size}, is built first", "", "note")
         device = _device(config)
         if getattr(config, "compile", False) and device and (lacking := missing_compiler(device)):
-            way_out = "install it to compile what the pages call compiled"
-            yield Problem(name, f"all runs eagerly: {lacking}", way_out, "note")
+            yield Problem(name, f"all runs eagerly: {lacking}", "", "note")
     if unknown := describe_git().get("unknown"):
         yield Problem("", f"runs will not name the code that ran: {unknown}", "", "note")
-    try:
-        find_browser()
-    except ConfigError as error:
-        yield Problem("", f"there will be no PDF: {error}", "", "note")
+    for problem in refused([("there will be no PDF", find_browser)]):
+        yield problem._replace(severity="note")

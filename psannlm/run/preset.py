@@ -26,7 +26,7 @@ from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build, recipe
 from psannlm.corpora.corpus import CORPORA
-from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load, pinned
+from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, default_parameters
 from psannlm.files import locked, write_atomically
 from psannlm.run import estimate
@@ -86,8 +86,8 @@ def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
         build.build(name)
 
 
-def resume(folder: Path) -> Outcome:
-    """Go on with an interrupted run where it broke off; EvidenceError if there is none there."""
+def interrupted(folder: Path) -> Evidence:
+    """The interrupted run in a folder; EvidenceError if there is none there."""
     here = folder.resolve()
     if not (here / MANIFEST).exists():
         known = (run for run in all_runs(here.parent.parent) if not isinstance(run, Refused))
@@ -98,6 +98,12 @@ def resume(folder: Path) -> Outcome:
         raise EvidenceError(f"{run.name} is complete; there is nothing to resume")
     with locked(here, patience=KERNEL_SECONDS):
         pass  # a run that is alive is refused before a notebook is started
+    return run
+
+
+def resume(folder: Path) -> Outcome:
+    """Go on with an interrupted run where it broke off; EvidenceError if there is none there."""
+    run = interrupted(folder)
     name = run.manifest["notebook"]
     declared = default_parameters(name)
     values = {k: v for k, v in run.manifest["parameters"].items() if k in declared}
