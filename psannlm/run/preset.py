@@ -24,8 +24,7 @@ from tqdm import tqdm
 from psannlm import ROOT
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import build, recipe
-from psannlm.corpora.corpus import CORPORA
+from psannlm.corpora import build, sources
 from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, default_parameters
 from psannlm.files import locked, write_atomically
@@ -80,10 +79,8 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
 
 def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
     """Build the corpus that a notebook trains on, if it is not there and a recipe makes it."""
-    path = ROOT / str(parameters.get("corpus", ""))
-    name = path.stem
-    if path == CORPORA / f"{name}.txt" and name in recipe.names() and not path.exists():
-        build.build(name)
+    if made := sources.recipe_to_build(ROOT / str(parameters.get("corpus", ""))):
+        build.build(made.name)
 
 
 def interrupted(folder: Path) -> Evidence:
