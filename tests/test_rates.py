@@ -15,6 +15,7 @@ from psannlm.bench import machine, rates
 from psannlm.bench.rates import HalfPrecision, agreed, resolve, stated
 from psannlm.evidence import session, text
 from psannlm.evidence.runs import load
+from psannlm.files import unlock
 from psannlm.pages.throughput.page import PAGE
 from psannlm.train.distributed import Ranks
 from tests.synthetic import start_manifest, throughput_config
@@ -164,6 +165,8 @@ def test_a_run_holds_what_auto_was_and_why_and_goes_on_with_that(on, monkeypatch
     on(T4)
 
     begun = started(monkeypatch, precision=["auto", "fp16"], device="cpu")
+    begun.run.seal("failed", "interrupted")
+    unlock(begun.run.held)  # as the end of its process does
     on(MACHINES["H200"][0])
     monkeypatch.setenv(session.RESUME, str(begun.run.folder))
     again = started(monkeypatch, precision=["auto", "fp16"], device="cpu")
