@@ -33,7 +33,11 @@ def test_assignments_are_read_with_and_without_annotation_and_no_literal_is_kept
 
 @pytest.mark.parametrize(
     "cell",
-    ["# Parameters\nbase = 'respsann'\nsetps = 3\n", "base = 'respsann'  # edited\nsetps = 3"],
+    [
+        "# Parameters\nbase = 'respsann'\nsetps = 3\n",
+        "# Parameters\nsetps = 3",
+        "base = 'respsann'  # edited\nsetps = 3",
+    ],
 )
 def test_names_that_the_notebook_lacks_are_parameters_if_they_are_given_with_others(cell):
     declared = default_parameters("throughput")

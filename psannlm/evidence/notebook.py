@@ -67,8 +67,9 @@ def given_parameters(name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
     whether papermill has put it there or somebody has edited the notebook's own.
     """
     declared = default_parameters(name)
-    cells = [assigned(source) for source in namespace.get("In", [])]
-    given = {n for cell in cells if cell.keys() & declared.keys() for n in cell}
+    cells = {source: assigned(source) for source in namespace.get("In", [])}
+    meant = (c for s, c in cells.items() if s.startswith(INJECTED) or c.keys() & declared.keys())
+    given = {name for cell in meant for name in cell}
     return {n: namespace[n] for n in [*declared, *sorted(given - {*declared})] if n in namespace}
 
 
