@@ -33,7 +33,7 @@ class Kernel:
     """A shell that has run some cells, and the session that all its messages pass."""
 
     def __init__(self, *ran: str) -> None:
-        self.display_pub = SimpleNamespace(session=Session(key=b""), parent_header={})
+        self.display_pub = SimpleNamespace(session=Session(key=b"secret"), parent_header={})
         self.history_manager = SimpleNamespace(input_hist_raw=[""])
         for source in ran:
             self.run(source)
