@@ -171,7 +171,6 @@ def test_a_run_holds_what_auto_was_and_why_and_goes_on_with_that(on, monkeypatch
     begun.run.seal("failed", "interrupted")
     unlock(begun.run.held)  # as the end of its process does
     on(MACHINES["H200"][0])
-    begun.run.seal("failed", "stopped")
     monkeypatch.setenv(session.RESUME, str(begun.run.folder))
     again = started(monkeypatch, precision=["auto", "fp16"], device="cpu")
 
