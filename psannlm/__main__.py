@@ -4,6 +4,7 @@ A command imports what it needs itself, so that none waits for torch to say how 
 """
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, get_args
@@ -213,24 +214,34 @@ def build_corpus(
 
 @corpus.command("from")
 def corpus_from(
-    files: Annotated[list[Path], Argument(help="files or folders of .txt, .gz, .xz, .zip")],
+    files: Annotated[list[Path], Argument(help="files, or folders of .txt, .gz, .zip, .tar")],
     out: Annotated[Path, Option(help="the text to write, such as datasets/lm/mine.txt")],
+    keep_duplicates: Annotated[bool, Option(help="keep paragraphs that repeat")] = False,
+    keep_lines: Annotated[bool, Option(help="keep lines apart, of poems or code")] = False,
+    split: Annotated[
+        tuple[float, float], Option(help="shares held out for validation and for test")
+    ] = (0.05, 0.05),
 ) -> None:
     """Clean and split one's own files."""
     from psannlm.corpora.build import build_from
 
-    _show(build_from(files, out))
+    kept = {"keep_duplicates": keep_duplicates, "keep_lines": keep_lines}
+    _show(build_from(files, out, split=split, **kept))
 
 
 def _show(path: Path) -> None:
-    from psannlm.corpora.corpus import load
+    from psannlm.corpora.build import losses
+    from psannlm.corpora.corpus import beside, load
     from psannlm.corpora.recipe import SPLITS
+    from psannlm.files import printable
 
     built = load(path)
     for split in SPLITS:
         documents = sum(document.split == split for document in built.documents)
         print(f"{split}: {built.n_bytes(split):,} bytes in {documents:,} documents")
-    print(f"{path}: {path.stat().st_size:,} bytes, sha256 {built.sha256}")
+    for loss in losses(json.loads(beside(path)[1].read_text("utf-8"))):
+        print(loss)
+    print(f"{printable(path)}: {path.stat().st_size:,} bytes, sha256 {built.sha256}")
 
 
 def main() -> None:

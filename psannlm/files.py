@@ -157,3 +157,8 @@ def _cause(path: Path, content: bytes, sha256: str) -> str:
         "a person or a program edited it": True,
     }
     return next(was, None) or next(cause for cause, holds in signs.items() if holds)
+
+
+def printable(name: str | Path) -> str:
+    r"""A name as text; the bytes of one that is not UTF-8 are written as \xff."""
+    return os.fsencode(name).decode(errors="backslashreplace")

@@ -264,7 +264,7 @@ def assign(documents: Sequence[Document], validation: float, test: float, seed: 
         if not left or sum(document.split in ("", "train") for document in documents) < 2:
             raise ConfigError(
                 f"a corpus must have at least {len(SPLITS)} documents, so that train, validation "
-                f"and test each have one, got {len(documents)}; add text, or shorten documents"
+                f"and test each have one, got {len(documents)}"
             )
         min(left, key=lambda document: document.n_bytes).split = split
     for document in free:
