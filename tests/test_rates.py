@@ -14,9 +14,12 @@ from psannlm import ROOT
 from psannlm.bench import machine, rates
 from psannlm.bench.rates import HalfPrecision, agreed, resolve, stated
 from psannlm.evidence import session, text
+from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.runs import load
+from psannlm.files import unlock
 from psannlm.pages.throughput.page import PAGE
 from psannlm.train.distributed import Ranks
+from tests.kernels import Kernel
 from tests.synthetic import start_manifest, throughput_config
 from tests.tiny_trainings import ALONE, training_config
 from tests.toy.page import ToyConfig
@@ -143,11 +146,12 @@ def test_a_training_takes_the_precision_of_its_first_rank_or_of_its_folder(on):
     assert agreed(training_config(precision="fp16"), ALONE, "bf16").precision == "fp16"
 
 
-class Shell:
+class Shell(Kernel):
     """What a notebook's kernel has of IPython, with the parameters of a run."""
 
     def __init__(self, **values):
-        self.user_ns = session.default_parameters("throughput") | values
+        super().__init__("page = session.start(PAGE)")
+        self.user_ns = default_parameters("throughput") | values
         self.events = self
 
     def register(self, *_):
@@ -164,6 +168,8 @@ def test_a_run_holds_what_auto_was_and_why_and_goes_on_with_that(on, monkeypatch
     on(T4)
 
     begun = started(monkeypatch, precision=["auto", "fp16"], device="cpu")
+    begun.run.seal("failed", "interrupted")
+    unlock(begun.run.held)  # as the end of its process does
     on(MACHINES["H200"][0])
     monkeypatch.setenv(session.RESUME, str(begun.run.folder))
     again = started(monkeypatch, precision=["auto", "fp16"], device="cpu")

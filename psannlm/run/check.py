@@ -9,9 +9,9 @@ import nbformat
 from psannlm import REPORTS
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import verify
+from psannlm.evidence.notebook import is_complete
 from psannlm.evidence.page import Page, RerunRequest, run_info
 from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load
-from psannlm.evidence.session import is_complete
 from psannlm.evidence.table import NOISE_FLOOR, Row
 from psannlm.pages.registry import pages
 from psannlm.rerun import outcome

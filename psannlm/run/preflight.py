@@ -26,9 +26,10 @@ from psannlm.config.schema import ConfigError, Strict
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora import corpus, sources
 from psannlm.device import missing_compiler, select_device
+from psannlm.evidence.notebook import NOTEBOOKS
 from psannlm.evidence.page import run_info
 from psannlm.evidence.runs import VARIABLES, home
-from psannlm.evidence.session import NOTEBOOKS, configuration
+from psannlm.evidence.session import configuration
 from psannlm.model.activations import training_memory
 from psannlm.model.cost import Shape
 from psannlm.model.saved_activations import Step

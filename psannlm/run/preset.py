@@ -25,8 +25,9 @@ from psannlm import ROOT
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build, sources
+from psannlm.evidence.notebook import NOTEBOOKS, default_parameters
 from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load, pinned
-from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, default_parameters
+from psannlm.evidence.session import PROGRESS, RESUME
 from psannlm.files import locked, write_atomically
 from psannlm.run import estimate
 
