@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.runs import Evidence
+from psannlm.evidence.session import default_parameters
 from psannlm.pages.registry import pages
 from tests.published import made_up_run
 
@@ -32,7 +32,7 @@ def history_run(reports: Path, page: str, *rows: dict[str, Any], **facts: Any) -
         reports: Where its folder is made.
         page: The notebook.
         rows: What differs from the usual row, a row each; none makes one usual row.
-        facts: `machine`, `torch`, `threads`, `corpus`, `preset`, `status`, or parameters.
+        facts: `machine`, `cpu`, `torch`, `threads`, `corpus`, `preset`, `status`, or parameters.
     """
     number = len([*reports.glob("benchmarks/*")]) + 1
     folder = reports / "benchmarks" / f"20260101_{number:06d}"
@@ -58,6 +58,7 @@ def history_run(reports: Path, page: str, *rows: dict[str, Any], **facts: Any) -
         "corpus": {"sha256": corpus} if corpus else None,
         "environment": {
             "device": facts.pop("machine", "a machine"),
+            "cpu": facts.pop("cpu", {}),
             "gpu": None,
             "settings": {"threads": facts.pop("threads", 2)},
             "software": {"packages": {"torch": facts.pop("torch", "2.0")}},

@@ -127,7 +127,7 @@ def test_the_newest_run_of_the_kind_is_taken_and_one_that_left_checks_out_is_not
 
     checker = ClaimChecker([new, old, partial])
 
-    assert checker.run(SOURCE) is new
+    assert checker.run(SOURCE) == new
     for change in ({"device": "another"}, {"preset": "gpu"}, {"page": "memory"}):
         with pytest.raises(ValueError, match="no complete run of"):
             checker.run(SOURCE.model_copy(update=change))

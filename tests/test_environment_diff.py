@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from psannlm.bench.environment import describe_environment
+from psannlm.bench.environment import PREFIXES, WITHHELD, describe_environment
 from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Evidence
-from psannlm.rerun.outcome import Differing, environment_diff, refuse_other_text
+from psannlm.rerun.difference import Differing, environment_diff
+from psannlm.rerun.outcome import refuse_other_text
 
 HERE = describe_environment(torch.device("cpu"))
 PACKAGES = HERE["software"]["packages"]
@@ -22,7 +23,7 @@ MANY_THREADS = HERE["settings"] | {"threads": 99}
 def _same_variables(monkeypatch):
     """What a library of another test set for its own sake is no difference of machines."""
     for name in {*os.environ} - {*HERE["settings"]["variables"]}:
-        if name.startswith(("OMP_", "MKL_", "KMP_")):
+        if name.startswith(PREFIXES):
             monkeypatch.delenv(name)
 
 
@@ -41,25 +42,73 @@ def software(**versions: str) -> dict[str, Any]:
     return HERE["software"] | {"packages": PACKAGES | versions}
 
 
+CPU = HERE["cpu"]
+QUIET = HERE["settings"] | {"variables": HERE["settings"]["variables"] | {"KMP_BLOCKTIME": "0"}}
+
+
 @pytest.mark.parametrize(
-    ("changes", "differing", "same_device", "same_digits"),
+    ("changes", "differing", "no_verdict", "same_digits"),
     [
-        ({}, [], True, True),
-        ({"settings": MANY_THREADS}, ["threads"], True, False),
-        ({"software": software(matplotlib="0.1")}, ["matplotlib"], True, True),
-        ({"software": software(torch="0.1")}, ["torch"], True, False),
-        ({"device": "Another CPU, 64 cores"}, ["device"], False, False),
+        ({}, [], "", True),
+        ({"settings": MANY_THREADS}, ["threads"], "other settings", False),
+        ({"settings": QUIET}, ["variable KMP_BLOCKTIME"], "other settings", False),
+        ({"software": software(matplotlib="0.1")}, ["matplotlib"], "", True),
+        ({"software": software(torch="0.1")}, ["torch"], "", False),
+        ({"device": "Another CPU, 64 cores"}, ["device"], "another machine", False),
+        ({"cpu": CPU | {"family": "0"}}, ["cpu family"], "another machine", False),
+        ({"cpu": CPU | {"stepping": "0"}}, ["cpu stepping"], "another machine", True),
+        ({"cpu": CPU | {"memory_limit_mib": 1}}, ["cpu memory_limit_mib"], "another machine", True),
+        ({"cpu": {k: v for k, v in CPU.items() if k != "stepping"}}, [], "", True),
     ],
-    ids=["nothing", "threads", "a package that computes nothing", "torch", "another device"],
-)
+    ids=[
+        "nothing", "threads", "a variable", "a package that computes nothing", "torch",
+        "another device", "another family", "another stepping", "less memory", "a fact not known",
+    ],
+)  # fmt: skip
 def test_what_differs_is_named_and_rules_out_what_it_must(
-    changes, differing, same_device, same_digits
+    changes, differing, no_verdict, same_digits
 ):
     found = environment_diff(run_of(**changes))
 
     assert [fact.name for fact in found.differing] == differing
-    assert (found.same_device, found.same_digits) == (same_device, same_digits)
+    assert (found.no_verdict, found.same_digits) == (no_verdict, same_digits)
     assert found.then["load_1min"] == 0.25
+
+
+def test_every_package_is_compared_and_those_that_compute_by_name():
+    changed = {f"package-{n}": "1" for n in range(9)} | {"nvidia-cublas": "1", "torch": "1"}
+    here = HERE["software"] | {"distributions": HERE["software"]["distributions"] | changed}
+
+    told = {one.name: one.published for one in environment_diff(run_of(software=here)).differing}
+
+    assert [*told] == ["package nvidia-cublas", "other packages"]
+    assert told["other packages"].startswith("package-0 1, package-1 1, ")
+    assert told["other packages"].endswith(", and 3 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OMP_PROC_BIND", "close", "close"),
+        ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=1", "glibc.malloc.mmap_threshold=1"),
+        ("CUDA_VISIBLE_DEVICES", f"GPU-{'a1b2c3d4-' * 4}", f"GPU-{'a1b2c3d4-' * 4}"),
+        ("LD_PRELOAD", "/srv/jane/lib/libjemalloc.so.2 /x/y.so", "libjemalloc.so.2:y.so"),
+        ("TORCH_HOME", "/srv/jane/models", WITHHELD),
+        ("CUDA_CACHE_PATH", "C:\\Users\\jane", WITHHELD),
+        ("NVIDIA_API_KEY", "short", WITHHELD),
+        ("TORCH_TOKEN", "short", WITHHELD),
+        ("NCCL_SOCKET", "10.1.2.3:4444", WITHHELD),
+        ("NCCL_COMM_ID", "node7:4444", WITHHELD),
+        ("TORCH_OPAQUE", "a1" * 30, WITHHELD),
+        ("OMP_NOTE", "jane@example.org", WITHHELD),
+    ],
+)
+def test_a_variable_is_published_without_paths_secrets_and_addresses(
+    name, value, told, monkeypatch
+):
+    monkeypatch.setenv(name, value)
+
+    assert describe_environment(torch.device("cpu"))["settings"]["variables"][name] == told
 
 
 def test_a_difference_is_told_with_both_values():

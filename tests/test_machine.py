@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from psannlm.bench import environment, machine
+from psannlm.bench.conditions import conditions
 from psannlm.bench.machine import describe_cpu, memory_limit_bytes, usable_cores, usable_threads
 from psannlm.bench.processes import refuse_what_cannot_fit
 from tests.machines import (
@@ -58,19 +59,6 @@ def test_a_processor_tells_its_maker_model_and_instructions(cpuinfo, known, inst
     assert cpu["instructions"] == instructions.split()
     assert cpu["usable_cores"] == 8
     assert cpu["memory_mib"] == cpu["memory_limit_mib"] == 16 * 1024
-
-
-def test_what_macos_says_is_read_under_the_same_names():
-    said = (
-        "machdep.cpu.brand_string: Apple M2 Pro\nhw.cpufamily: 3660830781\nhw.optional.arm64: 1\n"
-        "hw.optional.AdvSIMD: 1\nhw.optional.arm.FEAT_BF16: 1\nhw.optional.arm.FEAT_I8MM: 0\n"
-    )
-
-    facts = machine._of_sysctl(said)
-
-    assert facts["model name"] == "Apple M2 Pro"
-    assert (facts["vendor_id"], facts["cpu family"]) == ("Apple", "3660830781")
-    assert facts["Features"].split() == ["asimd", "bf16"]
 
 
 def test_of_a_machine_without_proc_nothing_is_guessed(tmp_path):
@@ -327,7 +315,7 @@ def test_a_slice_of_a_gpu_is_found_by_its_own_number_and_told(gpu):
 def test_conditions_of_a_gpu_keep_what_is_known(call, gpu):
     gpu(Driver(call))
 
-    found = environment.conditions(torch.device("cuda"))
+    found = conditions(torch.device("cuda"))
 
     assert found["sm_clock_mhz"] is not None
     assert found["power_w" if call.endswith("Usage") else "other_processes"] is None

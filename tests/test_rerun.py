@@ -11,17 +11,14 @@ from psannlm.evidence.runs import EvidenceError, load
 from psannlm.evidence.table import Column
 from psannlm.files import sha256_of
 from psannlm.pages.throughput.page import PAGE, ThroughputPage
+from psannlm.rerun.difference import Differing, EnvironmentDiff, text_table
 from psannlm.rerun.outcome import (
-    Differing,
-    EnvironmentDiff,
     Outcome,
     compared,
     exact,
     status,
-    text_table,
 )
 from psannlm.run import check
-from tests.forging import writable
 from tests.synthetic import throughput_config, throughput_run
 
 HERE = EnvironmentDiff(
@@ -55,7 +52,7 @@ class Judged(ThroughputPage):
         ("noise", [1.0, 1.01, 0.99], [2.0, 2.1], {}, [False]),
         ("noise", [1.0], [1.0], {}, [None]),
         ("noise", [1.0, 1.1], [], {}, [False]),
-        ("noise", [1.0, 1.01], [9.0], {"same_device": False}, [None]),
+        ("noise", [1.0, 1.01], [9.0], {"no_verdict": "another machine"}, [None]),
         ("noise", [1.0, 1.001, 1.002], [1.1], {"floor": 0.2}, [True]),
         ("counted", [5.0, 5.0], [5.0], {}, [True]),
         ("counted", [5.0, 5.0], [5.0, 6.0], {}, [False]),
@@ -87,7 +84,7 @@ def test_the_report_names_what_differs_and_what_failed(row):
     assert (failed.inside, failed.published) == (False, "failed: killed")
     assert status("ok", "", "ok", "") == ()
     assert text_table(("a", "long"), [("wide", "1")]) == ["a     long", "wide  1"]
-    other = replace(HERE, differing=(Differing("device", "A, 2 cores", "B"),))
+    other = replace(HERE, differing=(Differing("device", "A, 2 cores", "B"),), telling=("device",))
     values = dict(outcome.row.values) | {"status": "failed", "reason": "out of memory"}
 
     text = replace(outcome, environment=other, row=replace(outcome.row, values=values)).text
@@ -154,7 +151,6 @@ def test_a_row_out_of_range_or_no_run_folder_is_refused_with_those_there_are(tmp
 def test_a_refused_run_an_unfinished_one_and_no_repeat_at_all_are_refused(tmp_path):
     altered = throughput_run(tmp_path / "a")
     failed = throughput_run(tmp_path / "b", status="failed")
-    writable(altered)
     (altered / "throughput.csv").write_text("altered")
 
     with pytest.raises(EvidenceError, match=r"throughput\.csv was altered"):

@@ -7,8 +7,9 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
-from pathlib import Path
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -20,6 +21,27 @@ PACKAGES = (
     "torch", "triton", "numpy", "pandas", "scipy", "matplotlib", "papermill", "nbclient",
     "ipykernel", "jupyter-book", "pydantic",
 )  # fmt: skip
+
+COMPUTING = ("torch", "triton", "pytorch-", "nvidia-", "numpy", "mkl", "intel-", "onednn", "tbb")
+"""How the names of packages open that compute."""
+
+PREFIXES = (
+    "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "PYTORCH_",
+    "TRITON_", "CUDA_", "CUDNN_", "CUBLAS_", "NCCL_", "NVIDIA_", "LD_PRELOAD", "GLIBC_TUNABLES",
+    "MALLOC_",
+)  # fmt: skip
+"""How the names of variables open that change speed."""
+
+FIRST_PREFIXES = ("OMP_", "MKL_", "KMP_", "CUDA_VISIBLE", "PYTORCH_")  # all that was once recorded
+HARMLESS = re.compile(
+    r"^NVIDIA_(?!TF32)|VISIBLE_DEVICES|_(NUM_THREADS|DEVICE_ORDER|HOME|PATH|DIR|LOGS?|VERSION)$"
+)
+"""Variables that change no speed, or whose effect is known otherwise: as threads, or as a GPU."""
+
+PRIVATE = re.compile(r"KEY|TOKEN|SECRET|PASS|CRED|AUTH|USER|HOST|ADDR|COMM_ID|PROXY", re.IGNORECASE)
+# Words of up to 40 characters, as a GPU's UUID has; no path, and no address of a network.
+PLAIN = re.compile(r"(?!.*\d+\.\d+\.\d+\.\d+)(?!.*[\w-]{41})[\w.,:;=+%*() -]{0,400}")
+WITHHELD = "set, not published"
 
 
 def utc_now() -> datetime.datetime:
@@ -41,15 +63,17 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "compiler": compiler.partition("\n")[0].strip() or None,
             "packages": {name: version_of(name) for name in PACKAGES},
+            "distributions": distributions(),
         },
         "settings": {
             "threads": torch.get_num_threads(),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "variables": {
-                name: os.environ[name]
+                name: published_value(name, os.environ[name])
                 for name in sorted(os.environ)
-                if name.startswith(("OMP_", "MKL_", "KMP_", "CUDA_VISIBLE", "PYTORCH_"))
+                if name.startswith(PREFIXES)
             },
+            "prefixes": list(PREFIXES),
         },
     }
 
@@ -70,26 +94,55 @@ def use_usable_cores() -> None:
         torch.set_num_threads(usable)
 
 
-def conditions(device: torch.device) -> dict[str, Any]:
-    """What may disturb a measurement at this moment: load, clocks, power, throttling."""
-    load = {"load_1min": round(os.getloadavg()[0], 2)}
-    if device.type != "cuda":
-        return load
-    return load | machine.told_by_driver(
-        {
-            "sm_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM),
-            "temperature_c": lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(
-                gpu, nvml.NVML_TEMPERATURE_GPU
-            ),
-            "power_w": lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
-            "throttle_reasons": lambda nvml, gpu: hex(
-                nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)
-            ),
-            "other_processes": lambda nvml, gpu: len(
-                nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-            ),
-        }
-    )
+def published_value(name: str, value: str) -> str:
+    """What a manifest says of a variable: numbers and words, but no path, secret or address.
+
+    Of a library that is loaded first its file name says which it is.
+    """
+    if name == "LD_PRELOAD":
+        return ":".join(PurePosixPath(path).name for path in re.split("[: ]+", value) if path)
+    return value if PLAIN.fullmatch(value) and not PRIVATE.search(name) else WITHHELD
+
+
+def other_settings(newer: Mapping[str, Any], older: Mapping[str, Any]) -> Iterator[str]:
+    """What was set otherwise in one of two manifests and changes speed, in words.
+
+    What an older manifest did not record is not compared.
+    """
+    environments = newer["environment"], older["environment"]
+    now, then = (environment.get("settings", {}) for environment in environments)
+    if now.get("threads") != then.get("threads"):
+        yield f"threads: {now.get('threads')}, before {then.get('threads')}"
+    ours, theirs = (side.get("variables", {}) for side in (now, then))
+    for name in sorted(ours.keys() | theirs.keys()):
+        here, there = (side.get(name, "not set") for side in (ours, theirs))
+        if here != there and are_recorded(name, *environments) and not HARMLESS.search(name):
+            yield f"{name}: {here}, before {there}"
+    begun = [manifest.get("conditions", {}).get("start", {}) for manifest in (newer, older)]
+    for name in ("governor", "turbo"):
+        here, there = (side.get(name) for side in begun)
+        if None not in (here, there) and here != there:
+            yield f"{name}: {here}, before {there}"
+
+
+def are_recorded(variable: str, *environments: Mapping[str, Any]) -> bool:
+    """Whether each of these would tell of a variable if it was set."""
+    known = (one.get("settings", {}).get("prefixes", FIRST_PREFIXES) for one in environments)
+    return all(variable.startswith(tuple(prefixes)) for prefixes in known)
+
+
+def distributions() -> dict[str, str]:
+    """Version of everything that is installed, by its name; of two of one name the one in use."""
+    found: dict[str, str] = {}
+    for one in importlib.metadata.distributions():
+        if name := one.metadata["Name"]:
+            found.setdefault(name.lower().replace("_", "-"), one.version)
+    return dict(sorted(found.items()))
+
+
+def decides_speed(package: str) -> bool:
+    """Whether a package is torch or computes for it, so that its version may change speed."""
+    return package.startswith(COMPUTING)
 
 
 def version_of(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""A machine: its processor, its GPU, how much of them this process may use, and its identity.
+"""A machine: its processor, its GPU, and how much of their cores and memory this process may use.
 
 Facts are read from files below a root, which tests replace. What is not told is None.
 """
@@ -37,17 +37,6 @@ PARTS = {
     "Apple": {"0x022": "M1", "0x023": "M1", "0x032": "M2", "0x033": "M2"},
     "Ampere": {"0xac3": "Ampere-1", "0xac4": "Ampere-1A"},
 }  # fmt: skip
-# What macOS calls the facts that Linux has in /proc/cpuinfo, and its instruction sets.
-SYSCTL = {
-    "machdep.cpu.brand_string": "model name", "machdep.cpu.vendor": "vendor_id",
-    "machdep.cpu.family": "cpu family", "machdep.cpu.model": "model",
-    "machdep.cpu.stepping": "stepping", "hw.cpufamily": "cpu family",
-}  # fmt: skip
-OPTIONAL = {
-    "hw.optional.avx2_0": "avx2", "hw.optional.avx512f": "avx512f", "hw.optional.AdvSIMD": "asimd",
-    "hw.optional.arm.FEAT_FP16": "asimdhp", "hw.optional.arm.FEAT_BF16": "bf16",
-    "hw.optional.arm.FEAT_I8MM": "i8mm",
-}  # fmt: skip
 
 
 def describe_cpu(root: Path = ROOT) -> dict[str, Any]:
@@ -76,19 +65,10 @@ def describe_cpu(root: Path = ROOT) -> dict[str, Any]:
 def _cpuinfo(root: Path) -> dict[str, str]:
     """What the system says of its first processor."""
     if platform.system() == "Darwin" and root == ROOT:
-        return _of_sysctl(output_of("sysctl", "machdep.cpu", "hw") or "")
-    lines = (_read(root / "proc/cpuinfo") or "").splitlines()
+        return {"model name": output_of("sysctl", "-n", "machdep.cpu.brand_string") or ""}
+    lines = (read(root / "proc/cpuinfo") or "").splitlines()
     parts = (line.partition(":") for line in reversed(lines))  # the first processor counts
     return {key.strip(): value.strip() for key, _, value in parts}
-
-
-def _of_sysctl(text: str) -> dict[str, str]:
-    """What macOS says, in the names of Linux."""
-    said = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    found = {SYSCTL[name]: said[name] for name in reversed(SYSCTL) if name in said}
-    flags = (flag for name, flag in OPTIONAL.items() if said.get(name) == "1")
-    arm = {"vendor_id": "Apple"} if "hw.optional.arm64" in said else {}
-    return arm | found | {"Features": " ".join(flags)}
 
 
 def _arm_name(facts: Mapping[str, str]) -> str | None:
@@ -102,16 +82,21 @@ def usable_cores(root: Path = ROOT) -> float:
 
     Two threads of one core count once.
     """
-    status = _read(root / "proc/self/status") or ""
+    place = "topology/thread_siblings_list"
+    cores = {read(folder / place) or folder.name for folder in usable_processors(root)}
+    n_cores = len(cores) or psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    return min([float(n_cores), *_quotas(root)])
+
+
+def usable_processors(root: Path = ROOT) -> list[Path]:
+    """Folders of the processors that this process may run on; none where no system tells."""
+    status = read(root / "proc/self/status") or ""
     allowed = re.search(r"^Cpus_allowed_list:(.*)", status, re.MULTILINE)
-    online = _read(root / "sys/devices/system/cpu/online")
     if allowed is None:
-        cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    else:
-        cpus = _listed(allowed[1]) & _listed(online or allowed[1])
-        place = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-        cores = len({_read(root / place.format(cpu)) or str(cpu) for cpu in cpus})
-    return min([float(max(cores, 1)), *_quotas(root)])
+        return []
+    cpus = root / "sys/devices/system/cpu"
+    online = _listed(read(cpus / "online") or allowed[1])
+    return [cpus / f"cpu{n}" for n in sorted(_listed(allowed[1]) & online)]
 
 
 def usable_threads(root: Path = ROOT) -> int:
@@ -134,7 +119,7 @@ def available_main_memory_bytes(root: Path = ROOT) -> int:
 
 
 def _memory(name: str, root: Path) -> int:
-    if told := re.search(rf"^{name}:\s*(\d+) kB", _read(root / "proc/meminfo") or "", re.MULTILINE):
+    if told := re.search(rf"^{name}:\s*(\d+) kB", read(root / "proc/meminfo") or "", re.MULTILINE):
         return int(told[1]) * 1024
     memory = psutil.virtual_memory()
     return int(memory.total if name == "MemTotal" else memory.available)
@@ -143,9 +128,9 @@ def _memory(name: str, root: Path) -> int:
 def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
     """Limit of each control group that has one, and what it uses of that and cannot give back."""
     for folder in control_groups("memory.max", root):
-        limit = _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes") or ""
-        used = _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes") or "0"
-        stat = _read(folder / "memory.stat") or ""
+        limit = read(folder / "memory.max") or read(folder / "memory.limit_in_bytes") or ""
+        used = read(folder / "memory.current") or read(folder / "memory.usage_in_bytes") or "0"
+        stat = read(folder / "memory.stat") or ""
         cached = re.search(r"^total_inactive_file (\d+)", stat, re.MULTILINE)
         cached = cached or re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
         if limit.isdecimal():
@@ -155,8 +140,8 @@ def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
 def _quotas(root: Path) -> Iterator[float]:
     """Processors whose time the control groups of this process may take, a number a quota."""
     for folder in control_groups("cpu.max", root):
-        old = (_read(folder / f"cpu.cfs_{what}_us") or "" for what in ("quota", "period"))
-        quota, _, period = (_read(folder / "cpu.max") or " ".join(old)).partition(" ")
+        old = (read(folder / f"cpu.cfs_{what}_us") or "" for what in ("quota", "period"))
+        quota, _, period = (read(folder / "cpu.max") or " ".join(old)).partition(" ")
         if quota.isdecimal() and period.isdecimal():  # and not `max`, or -1
             yield int(quota) / int(period)
 
@@ -168,10 +153,10 @@ def control_groups(limit: str, root: Path = ROOT) -> Iterator[Path]:
     own group, and that as if it were the outermost one.
     """
     controller = limit.partition(".")[0]
-    groups = [line.split(":", 2) for line in (_read(root / "proc/self/cgroup") or "").splitlines()]
+    groups = [line.split(":", 2) for line in (read(root / "proc/self/cgroup") or "").splitlines()]
     by_version = {bool(of): path for _, of, path in groups if controller in of.split(",") or not of}
     is_old = True in by_version
-    for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
+    for line in (read(root / "proc/self/mountinfo") or "").splitlines():
         place, _, kind = line.partition(" - ")
         system, _, options = kind.split(" ", 2)
         old = system == "cgroup" and controller in options.split(",")
@@ -246,7 +231,8 @@ def _listed(text: str) -> set[int]:
     return {n for low, _, high in parts for n in range(int(low), int(high or low) + 1)}
 
 
-def _read(path: Path) -> str | None:
+def read(path: Path) -> str | None:
+    """Text of a file that a system may lack, or refuse to open."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

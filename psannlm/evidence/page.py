@@ -5,7 +5,7 @@ book, landing page, History, downloads and repeats follow from it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -15,7 +15,6 @@ import torch
 from psannlm.bench.pace import Pace
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
-from psannlm.config.training import TrainingConfig
 from psannlm.evidence import text
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.store import RecordStore, RecordT
@@ -58,7 +57,7 @@ class RerunRequest(Generic[ConfigT]):
     repeats: int  # fresh processes, or trainings
     say: Callable[[str], None]  # told, in a sentence, what begins
     floor: float = 0.0  # noise floor of this machine, for a run that measures nothing twice
-    same_device: bool = True  # whether this device is like the measured one: speeds compare
+    no_verdict: str = ""  # why speeds here have none: another machine, or other settings
     same_digits: bool = True  # whether the same training should reach the same digits here
 
 
@@ -134,17 +133,6 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def check_config(self, config: ConfigT) -> None:
         """Refuse a configuration that its types and rules let pass; raises ConfigError."""
-
-    def checks(self, config: ConfigT) -> Iterable[Callable[[], object]]:
-        """What its notebook needs beside a device and a text: each raises ConfigError if it lacks.
-
-        Nothing is written by them.
-        """
-        return ()
-
-    def trainings(self, config: ConfigT) -> Iterable[TrainingConfig]:
-        """What is trained on this machine, as far as trainings differ in size."""
-        return ()
 
     def figures(self, tables: Tables, run: RunInfo[ConfigT]) -> "Mapping[str, Figure]":
         """The figures of the page, by the name of their files."""

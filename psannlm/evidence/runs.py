@@ -8,8 +8,8 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,8 +17,9 @@ from filelock import FileLock
 
 from psannlm import REPORTS
 from psannlm.bench.environment import utc_now
+from psannlm.bench.identity import identity, labels
 from psannlm.config.schema import ConfigError
-from psannlm.files import lock, sha256_of, unlock, what_altered, write_atomically, writing
+from psannlm.files import lock, sha256_of, unlock, write_atomically, writing
 
 SCHEMA, MANIFEST = 1, "run.json"
 VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}  # name another folder for each kind
@@ -35,6 +36,12 @@ class Evidence:
 
     folder: Path
     manifest: Mapping[str, Any]
+    label: str = field(default="", compare=False)  # of its machine, among those of other runs
+
+    @property
+    def machine(self) -> str:
+        """The measured device, by a name that no other machine has among the runs it came with."""
+        return self.label or str(self.manifest["environment"]["device"])
 
     @property
     def name(self) -> str:
@@ -142,9 +149,6 @@ class Run:
             "artifacts": {name: sha256_of(self.folder / name) for name in sorted(self.artifacts)},
         }
         self._write_manifest()
-        for path in (self.folder / name for name in (*self.artifacts, MANIFEST)):
-            with contextlib.suppress(OSError):  # not every file system has permissions
-                path.chmod(path.stat().st_mode & ~0o222)  # an editor does not save it by itself
         if status == "complete":
             unlock(self.held)
 
@@ -182,10 +186,7 @@ def load(folder: Path) -> Evidence:
         if not path.is_file():
             raise EvidenceError(f"{_name(folder)}: {name} is missing")
         if sha256_of(path) != expected:
-            raise EvidenceError(
-                f"{_name(folder)}: {name} was altered, its sha256 differs: "
-                f"{what_altered(path, expected)}"
-            )
+            raise EvidenceError(f"{_name(folder)}: {name} was altered, its sha256 differs")
     if manifest["status"] == "complete":
         for name in sorted(set(_artifacts(folder)) - set(sealed)):
             raise EvidenceError(
@@ -202,6 +203,22 @@ def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
             yield load(folder)
         except EvidenceError as error:
             yield Refused(folder, str(error))
+
+
+def with_machines(runs: Iterable[Evidence | Refused]) -> list[Evidence | Refused]:
+    """The same runs, in their order, each with the name of its machine among all of them.
+
+    The plain name of several machines is that of the one whose complete run is oldest, so that a
+    newer run changes the name of no older one.
+    """
+    known = list(runs)
+    sound = [run for run in known if isinstance(run, Evidence)]
+    if all(run.label for run in sound):
+        return known
+    sound.sort(key=lambda run: (not run.is_complete, str(run.manifest.get("started_at", ""))))
+    names = labels([identity(run.manifest["environment"]) for run in sound])
+    named = {id(run): replace(run, label=name) for run, name in zip(sound, names, strict=True)}
+    return [named.get(id(run), run) for run in known]
 
 
 def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
@@ -263,16 +280,12 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} is missing") from None
     except (OSError, ValueError) as error:
-        raise EvidenceError(
-            f"{_name(folder)}: {MANIFEST} cannot be read: {error}: {what_altered(path)}"
-        ) from None
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST} cannot be read: {error}") from None
     found = manifest.get("schema") if isinstance(manifest, dict) else None
     if found != SCHEMA:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
     if manifest.get("sha256") != _fingerprint(manifest):
-        raise EvidenceError(
-            f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs: {what_altered(path)}"
-        )
+        raise EvidenceError(f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs")
     return manifest
 
 

@@ -148,9 +148,25 @@ def machine(manifest: Mapping[str, Any]) -> str:
         "code": provenance.code(manifest["git"]),
         "command": manifest["command"],
     }
+    if "usable_cores" in cpu:
+        known = (f"{name} {cpu[name]}" for name in ("family", "model", "stepping") if cpu[name])
+        memory = f"{cpu['memory_limit_mib'] / 1024:.3g} GiB"
+        facts |= {"processor": ", ".join(known) or UNKNOWN}
+        facts |= {"usable": f"{cpu['usable_cores']:g} cores, {memory}"}
+        facts |= {"conditions": _moment(manifest["conditions"]["start"])}
     if told := manifest.get("precision"):
         facts["precision"] = _precision(told, manifest["parameters"]["precision"])
     return facts_table(facts | ({"driver": gpu.get("driver", UNKNOWN)} if gpu else {}))
+
+
+def _moment(start: Mapping[str, Any]) -> str:
+    """What may disturb a run, as it begins."""
+    said = {
+        "load_1min": "load {}", "others_cores": "{} cores busy with other work",
+        "clock_mhz": "{:,} MHz", "governor": "governor {}",
+    }  # fmt: skip
+    known = (text.format(start[n]) for n, text in said.items() if start.get(n) is not None)
+    return ", ".join(known) or UNKNOWN
 
 
 def _precision(told: Mapping[str, Any], used: str | list[str]) -> str:

@@ -46,7 +46,7 @@ def stage(target: Path, *, reports: Path = REPORTS) -> list[str]:
 
     Returned are warnings: of every run that is refused, by name, and every claim that fails.
     """
-    runs = list(checked_runs(reports))
+    runs = checked_runs(reports)
     claimed, problems = claims.checked(runs, claims.claims_about(reports))
     best = best_runs(runs)
     texts: dict[str, str | bytes] = {

@@ -38,9 +38,9 @@ CONVENTIONS = """\
 ENVIRONMENT = (
     DEVICE,
     Column("device_type", "cpu or cuda."),
-    Column("cpu", "Name, cores, instructions, and memory in MiB of the processor's machine."),
-    Column("gpu", "Name, memory, driver and limits of the GPU; null without one."),
-    Column("software", "Operating system, Python, CUDA, compiler, and versions of packages."),
+    Column("cpu", "Name, maker, model, instructions, and cores and memory (MiB), usable ones too."),
+    Column("gpu", "Name, memory, slice, driver and limits of the GPU; null without one."),
+    Column("software", "Operating system, Python, CUDA, compiler, and every installed package."),
     Column(
         "settings", "Threads, precision of float32 products, environment variables that matter."
     ),
@@ -54,7 +54,7 @@ MANIFEST_COLUMNS = (
     Column("git", "Commit of the code, and whether files had been changed."),
     Column("parameters", "Every parameter, defaults too."),
     Column("environment", "The machine and its software, as in system.json."),
-    Column("conditions", "Load, memory and clocks of the machine at start and end."),
+    Column("conditions", "Load and clocks at start and end; what others did in between."),
     Column("seeds", "Seeds of the run."),
     Column("corpus", "Path and sha256 of the text, bytes of its splits; null without one."),
     Column("tokenizer", "Kind, size and sha256 of the tokenizer; null without one."),

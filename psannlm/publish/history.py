@@ -14,9 +14,8 @@ from psannlm import REPORTS
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.config.parse import nearest, parse
 from psannlm.config.schema import ConfigError, Strict
-from psannlm.evidence.notebook import given_parameters
 from psannlm.evidence.runs import PRESETS, Evidence, Refused
-from psannlm.evidence.session import running_notebook
+from psannlm.evidence.session import given_parameters, running_notebook
 from psannlm.evidence.table import Column, Number, Table, table_of
 from psannlm.evidence.text import UNKNOWN, sortable
 from psannlm.pages.registry import pages
@@ -47,7 +46,7 @@ or whose numbers contradict its samples, is refused: it is named here with the r
 that it states is used."""
 
 REGRESSIONS = f"""Of each page, preset and machine the newest complete run is held against the one
-before it, row by row, only if machine model, torch, threads, parameters and text are the same. A
+before it, row by row, only if machine, torch, settings, parameters and text are the same. A
 speed, a time or a ratio has changed if the intervals do not meet and it moved by more than the
 larger of both noise floors, and by more than {SMALLEST_EFFECT:.0%}; that takes
 {FEWEST_REPEATS} processes on either side. Bytes, and the bits per byte of a training repeated from
@@ -259,7 +258,7 @@ def results(config: ResultsConfig) -> Results:
     if config.reports and not folder.is_dir():
         way_out = "name one that holds run folders, or leave it empty for the project's own"
         problems.append(f"reports: no such folder {config.reports!r}; {way_out}")
-    runs = list(checked_runs(folder))
+    runs = checked_runs(folder)
     sound = [run for run in runs if isinstance(run, Evidence)]
     known = {
         "page": pages(),

@@ -291,7 +291,7 @@ def _place(row: Row) -> dict[str, Any]:
 
 def refresh_readme() -> None:
     """Write table and figure of README.md anew; ConfigError if it has no place for them."""
-    runs = list(checked_runs(REPORTS))
+    runs = checked_runs(REPORTS)
     text = README.read_text(encoding="utf-8")
     if not BLOCK.search(text):
         raise ConfigError(f"README.md must have the lines {BEGIN.strip()!r} and {END!r}")

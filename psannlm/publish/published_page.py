@@ -270,7 +270,7 @@ def _found(row: Row, text: str, about: str) -> Ours:
     values, environment = row.values, row.run.manifest["environment"]
     known = {"batch_tokens": "{:,.0f} batch tokens", "context_length": "context {:,.0f}"}
     where = [text.format(values[name]) for name, text in known.items() if values.get(name)]
-    where = [*filter(None, [_precision(values)]), *where, f"on {environment['device']}"]
+    where = [*filter(None, [_precision(values)]), *where, f"on {row.run.machine}"]
     link = f"[{row.page}]({row.page}.ipynb), run {row.run.folder.name}, row {row.number}"
     link += "" if row.numbered else f" of {row.file}"
     return Ours(about, text, ", ".join(where), link, bool(environment["gpu"]))

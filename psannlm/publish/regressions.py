@@ -1,6 +1,6 @@
 """What became worse or better: the newest run of each page and machine against the one before it.
 
-Only what was measured alike is compared: the same machine model, torch, threads, parameters and
+Only what was measured alike is compared: the same machine, torch, settings, parameters and
 text. What a difference must exceed is known before: the noise floor that the runs state.
 """
 

@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from psannlm.bench import provenance
-from psannlm.evidence.runs import Evidence, Refused, best_run
+from psannlm.bench.environment import other_settings
+from psannlm.evidence.runs import Evidence, Refused, best_run, with_machines
 from psannlm.evidence.table import Column, Number, Table
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages
@@ -18,8 +19,8 @@ def page(run: Evidence) -> str:
 
 
 def machine(run: Evidence) -> str:
-    """The measured device, by name."""
-    return str(run.manifest["environment"]["device"])
+    """The measured device, by a name that is that of one machine alone."""
+    return run.machine
 
 
 def preset(run: Evidence) -> str:
@@ -70,7 +71,8 @@ def shape(run: Evidence) -> str:
 
 def complete_runs(runs: Sequence[Evidence | Refused], notebook: str = "") -> list[Evidence]:
     """The complete runs of a notebook, or of all, in the order given."""
-    complete = [run for run in runs if isinstance(run, Evidence) and run.is_complete]
+    named = with_machines(runs)
+    complete = [run for run in named if isinstance(run, Evidence) and run.is_complete]
     return [run for run in complete if notebook in ("", page(run))]
 
 
@@ -93,10 +95,10 @@ def main_numbers(run: Evidence) -> list[Number]:
 def differences(newer: Evidence, older: Evidence) -> Iterator[str]:
     """What keeps two runs of a page from being compared, in words."""
     facts = {"machine": machine, "torch": torch_version}
-    facts["threads"] = lambda run: run.manifest["environment"]["settings"]["threads"]
     for what, of in facts.items():
         if of(newer) != of(older):
             yield f"{what}: {of(newer)}, before {of(older)}"
+    yield from other_settings(newer.manifest, older.manifest)
     if names := list(unequal_parameters(newer, older)):
         yield f"parameters differ ({', '.join(names)})"
     if text_of(newer) != text_of(older):
@@ -152,6 +154,6 @@ def runs_table(runs: Sequence[Evidence | Refused]) -> pd.DataFrame:
         RUNS.row(run)
         if isinstance(run, Evidence)
         else {**unknown, "run": run.folder.name, "status": f"refused: {run.reason}"}
-        for run in reversed(runs)
+        for run in reversed(with_machines(runs))
     ]
     return pd.DataFrame(rows, columns=RUNS.names)

@@ -22,19 +22,16 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean, stdev
 from typing import Any, NamedTuple
 
-import torch
 from scipy.stats import t as student
 
 from psannlm import ROOT
-from psannlm.bench.environment import conditions, describe_environment, use_usable_cores
-from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
-from psannlm.device import select_device
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.table import Column, Compare, Row
 from psannlm.evidence.text import number
 from psannlm.files import sha256_of
+from psannlm.rerun.difference import EnvironmentDiff, lines, text_table
 
 LEVEL = 0.01
 """Share of repeats that the intervals leave outside, over all that is judged of a row together.
@@ -58,43 +55,6 @@ RULES: Mapping[Compare, str] = {
 }
 
 
-# Facts in which machines must agree for speeds to be comparable.
-SPEED = ("device", "device type", "cpu name", "gpu name")
-# Facts in which they must agree for the same training to reach the same digits.
-DIGITS = (
-    *SPEED, "cpu family", "cpu model", "cpu cores", "cpu instructions", "cuda", "compiler",
-    "torch", "triton", "threads", "float32_matmul_precision",
-)  # fmt: skip
-
-
-class Differing(NamedTuple):
-    """A fact that is not as it was."""
-
-    name: str
-    published: str
-    here: str
-
-
-@dataclass(frozen=True)
-class EnvironmentDiff:
-    """This machine beside the one that measured a run."""
-
-    device: torch.device  # that measures again
-    differing: tuple[Differing, ...]
-    then: Mapping[str, Any]  # device, and conditions at the start, as the run's manifest has them
-    here: Mapping[str, Any]
-
-    @property
-    def same_device(self) -> bool:
-        """Whether speeds can be compared."""
-        return not any(fact.name in SPEED for fact in self.differing)
-
-    @property
-    def same_digits(self) -> bool:
-        """Whether the same training should reach the same digits."""
-        return not any(fact.name in DIGITS for fact in self.differing)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """A row that was measured again."""
@@ -116,13 +76,17 @@ class Outcome:
         cells = [(*quantity[:-1], WORDS[quantity.inside]) for quantity in self.repeat.quantities]
         outside = [q.name for q in self.repeat.quantities if q.inside is False]
         verdict = f"OUTSIDE, in {', '.join(outside)}" if outside else "INSIDE"
+        why = self.environment.no_verdict
         if self.inside is None:
-            verdict = "NOT COMPARABLE, nothing of this row can be judged here"
+            nothing = "NOT COMPARABLE, nothing of this row can be judged here"
+            verdict = f"{why}: no verdict" if why else nothing
+        elif any(q.expected == f"{why}: no verdict" for q in self.repeat.quantities):
+            verdict += f", in all but speeds; {why}: no verdict on them"
         parts = (
             _opening(self),
             text_table(HEAD, cells),
             self.repeat.rules,
-            _environment(self.environment),
+            lines(self.environment),
             [f"overall: {verdict}"],
         )
         return "\n\n".join("\n".join(lines) for lines in parts)
@@ -211,6 +175,8 @@ def compared(
     stated = str(row.values.get("status") or "ok"), str(row.values.get("reason") or "")
     reason = "; ".join(dict.fromkeys(page.failures(new, row)))
     quantities = [*status(*stated, measured, reason)]
+    if request.no_verdict:  # what fits, or has a time to be in, depends on the machine
+        quantities = [quantity._replace(inside=None) for quantity in quantities]
     for one in known:
         quantities += JUDGES.get(one.column.compare, _shown)(one)
     kinds = dict.fromkeys(column.compare for column in judged if column.compare)
@@ -227,9 +193,10 @@ def _rate(one: _Compared) -> list[Quantity]:
     if low is not None:
         said += f" ({one.show(low)} to {one.show(values.get(f'{name}_high'))})"
     measured = geometric_mean(now)
-    inside = expected.covers(measured) if expected and one.request.same_device else None
-    other = "" if one.request.same_device else "not comparable: another device"
-    return [Quantity(one.name, said, other or one.between(expected), one.show(measured), inside)]
+    why = one.request.no_verdict
+    inside = expected.covers(measured) if expected and not why else None
+    within = f"{why}: no verdict" if why else one.between(expected)
+    return [Quantity(one.name, said, within, one.show(measured), inside)]
 
 
 def _counted(one: _Compared) -> list[Quantity]:
@@ -287,13 +254,6 @@ def key_text(page: Page[Any, Any], row: Row) -> str:
     return ", ".join(part for part in (row.values.get("base"), page.setting(row)) if part)
 
 
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table in plain text, its columns two blanks apart."""
-    table = [head, *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-    return ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in table]
-
-
 def exact(name: str, published: str, measured: str) -> Quantity:
     """What has to come out the same."""
     return Quantity(name, published, "the same", measured, published == measured)
@@ -310,7 +270,7 @@ def status(published: str, reason: str, measured: str, reason_here: str) -> tupl
 
 def _opening(outcome: Outcome) -> list[str]:
     row, found = outcome.row, outcome.environment
-    lines = [
+    said = [
         f"row {row.number} of {row.file}, run {row.run.name}, page {row.page}: "
         f"{key_text(outcome.page, row)}",
         f"published on {found.then['device']} by a run that began "
@@ -318,62 +278,14 @@ def _opening(outcome: Outcome) -> list[str]:
     ]
     if row.values.get("status") in ("failed", "refused"):
         reason = row.values.get("reason") or "no reason is stated"
-        lines.append(f"when published this row {row.values['status']}: {reason}; tried again")
-    if not found.same_device:
-        lines.append(
-            f"the published interval is that of {found.then['device']}: the verdict is about "
-            "repeating there, so speeds are not comparable; bytes and losses are compared all "
-            "the same"
+        said.append(f"when published this row {row.values['status']}: {reason}; tried again")
+    if why := found.no_verdict:
+        said.append(
+            f"{why} ({', '.join(found.telling or found.settings)}): the published interval is that "
+            f"of {found.then['device']}, so there is no verdict on speeds; bytes and losses are "
+            "compared all the same"
         )
-    return lines
-
-
-def _environment(found: EnvironmentDiff) -> list[str]:
-    then, here = (where.get("load_1min", "unknown") for where in (found.then, found.here))
-    load = f"load of the last minute: {then} when published, {here} here before measuring"
-    if not found.differing:
-        return [load, "differences of the environment: none"]
-    head = ("differs in the environment", "published", "here")
-    return [load, *text_table(head, found.differing)]
-
-
-def environment_diff(run: Evidence) -> EnvironmentDiff:
-    """This machine beside that of a run; ConfigError if it has no device of that kind."""
-    environment, git = run.manifest["environment"], run.manifest["git"]
-    kind = environment["device_type"]
-    try:
-        device = select_device(kind)
-    except ConfigError:
-        raise ConfigError(
-            f"{run.name} was measured on {environment['device']} ({kind}), and torch finds no "
-            f"such device here; repeat it on a machine that has one"
-        ) from None
-    use_usable_cores()
-    now = describe_environment(device)
-    before, after = facts(environment, git), facts(now, describe_git())
-    known = ((n, before.get(n, "absent"), after.get(n, "absent")) for n in before | after)
-    return EnvironmentDiff(
-        device,
-        tuple(Differing(name, then, here) for name, then, here in known if then != here),
-        {"device": environment["device"], **run.manifest["conditions"].get("start", {})},
-        {"device": now["device"], **conditions(device)},
-    )
-
-
-def facts(environment: Mapping[str, Any], git: Mapping[str, Any]) -> dict[str, str]:
-    """All that describes where a run was measured, a word or number a name."""
-    software, settings = environment["software"], environment["settings"]
-    parts: list[tuple[str, Mapping[str, Any]]] = [
-        ("", {"device": environment["device"], "device type": environment["device_type"]}),
-        ("cpu ", environment["cpu"]),
-        ("gpu ", environment["gpu"] or {}),
-        ("", {name: value for name, value in software.items() if name != "packages"}),
-        ("", software["packages"]),
-        ("", {name: value for name, value in settings.items() if name != "variables"}),
-        ("variable ", settings["variables"]),
-        ("", {"commit": git["commit"], "uncommitted changes": git["dirty"]}),
-    ]
-    return {f"{kind}{name}": _word(value) for kind, part in parts for name, value in part.items()}
+    return said
 
 
 def refuse_other_text(run: Evidence) -> None:
@@ -389,11 +301,3 @@ def refuse_other_text(run: Evidence) -> None:
             f"{corpus['path']} {problem}, and {run.name} read the text with sha256 "
             f"{corpus['sha256'][:16]}; make it with `python -m psannlm corpus build {path.stem}`"
         )
-
-
-def _word(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -9,17 +9,29 @@ import nbformat
 from psannlm import REPORTS
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import verify
-from psannlm.evidence.notebook import is_complete
 from psannlm.evidence.page import Page, RerunRequest, run_info
-from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load
+from psannlm.evidence.runs import (
+    MANIFEST,
+    Evidence,
+    EvidenceError,
+    Refused,
+    all_runs,
+    load,
+    with_machines,
+)
+from psannlm.evidence.session import is_complete
 from psannlm.evidence.table import NOISE_FLOOR, Row
 from psannlm.pages.registry import pages
-from psannlm.rerun import outcome
+from psannlm.rerun import difference, outcome
 from psannlm.rerun.outcome import Outcome, key_text
 
 
-def checked_runs(reports: Path) -> Iterator[Evidence | Refused]:
-    """Every run folder, those refused whose hashes or numbers are wrong."""
+def checked_runs(reports: Path) -> list[Evidence | Refused]:
+    """Every run folder, those refused whose hashes or numbers are wrong; machines have names."""
+    return with_machines(_checked(reports))
+
+
+def _checked(reports: Path) -> Iterator[Evidence | Refused]:
     for run in all_runs(reports):
         try:
             if isinstance(run, Evidence):
@@ -45,19 +57,21 @@ def check(run: Evidence) -> None:
 def machine_floor(runs: Iterable[Evidence | Refused], like: Evidence) -> float | None:
     """How noisy a machine is, for times whose own run measures nothing twice.
 
-    The widest noise floor of the newest run, the last of `runs`, that has device, torch and preset
+    The widest noise floor of the newest run, the last of `runs`, that has machine, torch and preset
     in common with `like`; None where there is none, or it measured nothing twice.
     """
+    *others, last = with_machines([*runs, like])
 
-    def kind(run: Evidence) -> tuple[Any, ...]:
-        ran = run.manifest["environment"]
-        return ran["device"], ran["software"]["packages"]["torch"], run.manifest["preset"]
+    def kind(run: Evidence | Refused) -> tuple[Any, ...]:
+        assert isinstance(run, Evidence)
+        software = run.manifest["environment"]["software"]
+        return run.machine, software["packages"]["torch"], run.manifest["preset"]
 
     column = NOISE_FLOOR.name
     page = next(page for page in pages().values() if column in page.tables[0].names)
-    complete = (run for run in runs if isinstance(run, Evidence) and run.is_complete)
+    complete = (run for run in others if isinstance(run, Evidence) and run.is_complete)
     ours = (run for run in complete if run.manifest["notebook"] == page.name)
-    alike = [run for run in ours if kind(run) == kind(like)]
+    alike = [run for run in ours if kind(run) == kind(last)]
     floors = (row.values.get(column) for run in alike[-1:] for row in page.rows(run))
     return max((floor for floor in floors if floor is not None), default=None)
 
@@ -90,7 +104,7 @@ def rerun(
         raise ConfigError(f"{rule}, got {repeats}; leave --repeats out")
     row = row_of(page, run, number)
     outcome.refuse_other_text(run)
-    here = outcome.environment_diff(run)
+    here = difference.environment_diff(run)
     say(f"row {number} of {row.file}, run {run.name}, page {page.name}: {key_text(page, row)}")
     info = run_info(page, run)
     # As many repeats as were published, up to what is usual.
@@ -102,7 +116,7 @@ def rerun(
         repeats=repeats or min(published, page.usual_repeats),
         say=say,
         floor=machine_floor(all_runs(run.folder.parent.parent), run) or 0.0,
-        same_device=here.same_device,
+        no_verdict=here.no_verdict,
         same_digits=here.same_digits,
     )
     new = page.measure_again(row, request, info.records)

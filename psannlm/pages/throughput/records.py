@@ -44,10 +44,7 @@ class CellRecord:
     context_length: Annotated[int, shared.CONTEXT_LENGTH]
     mode: Annotated[str, MODE]
     precision: Annotated[str, shared.PRECISION]
-    compiled: Annotated[bool, shared.COMPILED] = False
-    frames: Annotated[int | None, shared.FRAMES] = None
-    graph_breaks: Annotated[int | None, shared.GRAPH_BREAKS] = None
-    eager: Annotated[str, shared.EAGER] = ""
+    compiled: Annotated[bool, about("Whether the step was compiled.")] = False
     status: Annotated[Literal["ok", "failed"], shared.STATUS]
     reason: Annotated[str, shared.REASON]
     started_at: Annotated[str, shared.STARTED_AT]
