@@ -3,18 +3,25 @@
 A command imports what it needs itself, so that none waits for torch to say how it is called.
 """
 
+import contextlib
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, get_args
 
-import typer
-from typer import Argument, Option
-
 from psannlm import REPORTS
-from psannlm.bench.provenance import refuse_other_checkout
-from psannlm.config.parse import parse, read_parameters
-from psannlm.config.schema import ConfigError
-from psannlm.config.training import Device, TrainingConfig
+from psannlm.config import packages
+
+try:
+    import typer
+    from typer import Argument, Option
+
+    from psannlm.bench.provenance import refuse_other_checkout
+    from psannlm.config.parse import parse, read_parameters
+    from psannlm.config.schema import ConfigError
+    from psannlm.config.training import Device, TrainingConfig
+except ModuleNotFoundError as error:
+    sys.exit(packages.missing(error))
 
 about = "The PSANN-LM benchmark report."
 app = typer.Typer(
@@ -31,13 +38,27 @@ def report(
     more: Annotated[list[str] | None, Argument(help="further notebooks for --only")] = None,
     resume: Annotated[Path | None, Option(help="go on with this interrupted run")] = None,
     book: Annotated[bool, Option(help="build the book afterwards")] = True,
+    dry_run: Annotated[bool, Option(help="print plan, minutes and problems; run nothing")] = False,
 ) -> None:
-    """Run the notebooks of a preset through papermill, then build the book."""
+    """Run the notebooks of a preset through papermill, then build the book.
+
+    What is in the way is told before anything runs.
+    """
+    from psannlm.run import estimate, preflight
     from psannlm.run import preset as runner
 
     if more and not only:
         raise typer.BadParameter(f"{more[0]!r} follows no --only")
     wanted = [*(only or []), *(more or [])]
+    found = preflight.of_run(resume, book) if resume else preflight.of_preset(preset, wanted, book)
+    for problem in found:
+        print(problem, file=sys.stderr if problem.is_error else sys.stdout, flush=True)
+    broken = any(problem.is_error for problem in found)
+    if dry_run and not resume:
+        with contextlib.suppress(ConfigError):  # which is among the problems
+            print(estimate.told(estimate.plan(preset, wanted)))
+    if broken or dry_run:
+        raise typer.Exit((1 if dry_run else 2) if broken else 0)
     outcomes = [runner.resume(resume)] if resume else runner.run_preset(preset, wanted)
     failed = [outcome for outcome in outcomes if outcome.reason]
     for outcome in outcomes:
@@ -193,24 +214,34 @@ def build_corpus(
 
 @corpus.command("from")
 def corpus_from(
-    files: Annotated[list[Path], Argument(help="files or folders of .txt, .gz, .xz, .zip")],
+    files: Annotated[list[Path], Argument(help="files, or folders of .txt, .gz, .zip, .tar")],
     out: Annotated[Path, Option(help="the text to write, such as datasets/lm/mine.txt")],
+    keep_duplicates: Annotated[bool, Option(help="keep paragraphs that repeat")] = False,
+    keep_lines: Annotated[bool, Option(help="keep lines apart, of poems or code")] = False,
+    split: Annotated[
+        tuple[float, float], Option(help="shares held out for validation and for test")
+    ] = (0.05, 0.05),
 ) -> None:
     """Clean and split one's own files."""
     from psannlm.corpora.build import build_from
 
-    _show(build_from(files, out))
+    kept = {"keep_duplicates": keep_duplicates, "keep_lines": keep_lines}
+    _show(build_from(files, out, split=split, **kept))
 
 
 def _show(path: Path) -> None:
-    from psannlm.corpora.corpus import load
+    from psannlm.corpora.build import losses
+    from psannlm.corpora.corpus import beside, load
     from psannlm.corpora.recipe import SPLITS
+    from psannlm.files import printable
 
     built = load(path)
     for split in SPLITS:
         documents = sum(document.split == split for document in built.documents)
         print(f"{split}: {built.n_bytes(split):,} bytes in {documents:,} documents")
-    print(f"{path}: {path.stat().st_size:,} bytes, sha256 {built.sha256}")
+    for loss in losses(json.loads(beside(path)[1].read_text("utf-8"))):
+        print(loss)
+    print(f"{printable(path)}: {path.stat().st_size:,} bytes, sha256 {built.sha256}")
 
 
 def main() -> None:
@@ -221,6 +252,8 @@ def main() -> None:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        sys.exit(packages.missing(error))
 
 
 if __name__ == "__main__":

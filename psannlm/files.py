@@ -4,13 +4,16 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
+from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 
 MIB = 2**20
@@ -123,3 +126,39 @@ def sha256_of(path: Path) -> str:
     """Hash of a file, in hexadecimal; memory does not grow with the file."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def what_altered(path: Path, sha256: str = "") -> str:
+    """What has probably altered a file that had this hash, and the command that restores it."""
+    place = shlex.quote(os.path.relpath(path, ROOT) if path.is_relative_to(ROOT) else path.name)
+    way_out = f"if it is committed, `rm -f {place} && git checkout -- {place}` restores it"
+    return f"{_cause(path, path.read_bytes() if path.is_file() else b'', sha256)}; {way_out}"
+
+
+def _cause(path: Path, content: bytes, sha256: str) -> str:
+    unix, is_notebook = content.replace(b"\r\n", b"\n"), path.suffix == ".ipynb"
+    ended = content.rstrip().endswith(b"}") if is_notebook else content.endswith(b"\n")
+    endings = "its line ends were changed, as core.autocrlf of git or an editor does"
+    undone = {  # content before a change that can be undone
+        unix: endings,
+        unix.replace(b"\n", b"\r\n"): endings,
+        content.removeprefix(b"\xef\xbb\xbf"): "an editor put a byte order mark before it",
+        content.rstrip() + b"\n": "an editor changed the end of its last line",
+    }
+    was = (cause for text, cause in undone.items() if hashlib.sha256(text).hexdigest() == sha256)
+    signs = {
+        "it is empty": not content,
+        "it is a pointer of git-lfs: `git lfs pull` fetches it": b"/git-lfs" in content[:99],
+        "it has the marks of a merge": re.search(rb"^(<|>){7} ", content, re.MULTILINE),
+        "it was cut short": path.suffix != ".png" and not ended,
+        "a filter of git, such as nbstripout, took its outputs": is_notebook
+        and b'"output_type"' not in content,
+        "an editor such as JupyterLab saved it again": is_notebook,
+        "a person or a program edited it": True,
+    }
+    return next(was, None) or next(cause for cause, holds in signs.items() if holds)
+
+
+def printable(name: str | Path) -> str:
+    r"""A name as text; the bytes of one that is not UTF-8 are written as \xff."""
+    return os.fsencode(name).decode(errors="backslashreplace")

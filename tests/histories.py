@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.runs import Evidence
-from psannlm.evidence.session import default_parameters
 from psannlm.pages.registry import pages
 from tests.published import made_up_run
 

@@ -120,7 +120,7 @@ def test_the_readmes_tree_names_what_there_is_and_every_file_or_its_folder():
         for path in tracked()
         if path not in drawn
         and not any(path.startswith(folder) for folder in rolled_up)
-        and Path(path).name not in {"__init__.py", ".gitignore"}
+        and Path(path).name not in {"__init__.py", ".gitignore", ".gitattributes"}
     ]
 
     assert absent == []

@@ -8,13 +8,14 @@ import lzma
 import os
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import fetch
-from psannlm.corpora.fetch import members, own_files, readable
+from psannlm.corpora import archives
+from psannlm.corpora.archives import members, own_files, readable
 from psannlm.files import replacing, sha256_of, write_atomically
 
 FILES = {"p/b.txt": b"bee", "p/a.txt": b"ay", "p/c.md": b"sea", "a/../../escape.txt": b"out"}
@@ -72,8 +73,8 @@ def test_a_pattern_that_fits_nothing_and_a_member_too_large_are_refused(tmp_path
 
     with pytest.raises(ConfigError, match=r"x\.zip has no member 'q/\*\.txt'; it begins with a/"):
         list(members(path, ["p/*.txt", "q/*.txt"]))
-    monkeypatch.setattr(fetch, "LARGEST_MEMBER", 2)
-    with pytest.raises(ConfigError, match=r"p/b\.txt in x\.zip must have at most 2 bytes, got 3"):
+    monkeypatch.setattr(archives, "LARGEST_MEMBER", 2)
+    with pytest.raises(ConfigError, match=r"p/b\.txt must have at most 2 bytes unpacked"):
         list(members(path, ["p/*.txt"]))
 
 
@@ -89,17 +90,25 @@ def test_a_damaged_archive_and_a_file_that_may_not_be_read_are_named(tmp_path, n
 
 
 def test_folders_are_searched_for_texts_by_name(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere does not exist; name files or folders"):
-        list(own_files([tmp_path / "nowhere"]))
-    with pytest.raises(ConfigError, match=r"holds no file that ends in \.txt"):
-        list(own_files([tmp_path]))
-    (tmp_path / "deep").mkdir()
-    for name in ("b.txt", "deep/a.TXT.gz", "c.pdf", ".hidden.txt"):
+    passed_over = Counter()
+    for name, message in (
+        ("nowhere", "nowhere does not exist; name files or folders"),
+        (".", r"holds no file that ends in \.txt"),
+        ("pipe", "pipe is a pipe or device; save what it gives"),
+        ("loop", "loop does not exist"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            list(own_files([tmp_path / name], passed_over))
+        os.mkfifo(tmp_path / "pipe") if name == "." else None
+        (tmp_path / "loop").symlink_to("loop") if name == "." else None
+    (tmp_path / "deep" / ".git").mkdir(parents=True)
+    for name in ("b.txt", "deep/a.TXT.gz", "c.pdf", ".hidden.txt", "deep/.git/d.txt"):
         (tmp_path / name).touch()
 
-    found = list(own_files([tmp_path, tmp_path / "c.pdf"]))
+    found = list(own_files([tmp_path, tmp_path / "c.pdf"], passed_over))
 
     assert [p.name for p in found] == ["b.txt", "a.TXT.gz", "c.pdf"]
+    assert passed_over == {"ending in .pdf": 1, "hidden": 2, "pipes or broken links": 2}
 
 
 @pytest.mark.parametrize("breaks", ["", "in the block", "on the disk"])

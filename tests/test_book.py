@@ -13,7 +13,7 @@ from psannlm import REPORTS, ROOT
 from psannlm.evidence.runs import Refused, all_runs
 from psannlm.pages.registry import pages
 from psannlm.publish import build as book
-from tests.forging import forge
+from tests.forging import forge, writable
 from tests.synthetic import throughput_run
 
 
@@ -69,6 +69,7 @@ def test_a_smoke_run_is_shown_with_a_warning(tmp_path):
 
 def test_an_altered_run_is_named_and_left_out(tmp_path):
     good, altered = throughput_run(tmp_path), throughput_run(tmp_path)
+    writable(altered)
     path = altered / "throughput.csv"
     path.write_text(path.read_text().replace("1", "2", 1))
 

@@ -1,10 +1,14 @@
 """A corpus is the same wherever it is built: whole documents, drawn by a seed, nothing twice."""
 
+import bz2
 import csv
 import dataclasses
+import functools
 import io
+import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -12,10 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from psannlm import ROOT
+from psannlm import ROOT, _folder
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build as module
-from psannlm.corpora.build import build, build_from
+from psannlm.corpora.build import build, build_from, losses
 from psannlm.corpora.corpus import (
     CORPORA,
     SLACK,
@@ -190,7 +194,9 @@ def test_too_little_text_is_refused(built, tmp_path):
 
     with pytest.raises(ConfigError, match="a corpus must have at least 3 documents"):
         built(two)
-    with pytest.raises(ConfigError, match="mine: nothing is left of its sources"):
+    with pytest.raises(
+        ConfigError, match=r"train must have text .* got 0; paragraphs removed: 1 short"
+    ):
         built(none, min_characters=5, validation=0.0, test=0.0)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -237,20 +243,126 @@ def test_many_files_stay_whole_under_their_titles_and_no_folder_is_named(tmp_pat
     assert not any(str(tmp_path) in file.read_text() for file in (path, *beside(path)))
 
 
+TEXT = "\n\n".join(prose() for _ in range(100))
+SONG = "La la la.\n\nLa li la.\n\n" * 400
+CODE = "".join(f"def f{i}(x):\n    if x:\n\treturn  {i}\n\n    return x\n\n" for i in range(300))
+
+
+def packed(name: str, files: dict[str, str | bytes]) -> bytes:
+    """An archive of the form that its name says."""
+    content = io.BytesIO()
+    if name.endswith("zip"):
+        with zipfile.ZipFile(content, "w") as archive:
+            for path, text in files.items():
+                archive.writestr(path, text)
+    else:
+        with tarfile.open(fileobj=content, mode="w:gz") as archive:
+            for path, text in files.items():
+                entry = tarfile.TarInfo(path)
+                entry.size = len(text.encode())
+                archive.addfile(entry, io.BytesIO(text.encode()))
+    return content.getvalue()
+
+
+MAC = {"b/a.txt": TEXT, "__MACOSX/b/._a.txt": b"\0\xff", "b/.DS_Store": b"\xff", "b/c.pdf": "%"}
+NESTED = functools.reduce(lambda inner, _: packed("zip", {"a.zip": inner}), range(4), b"")
+LOCKED = bytearray(packed("zip", {"a.txt": TEXT}))
+LOCKED[6] = LOCKED[LOCKED.index(b"PK\1\2") + 8] = 1
+
+
 @pytest.mark.parametrize(
-    ("files", "out", "message"),
+    ("name", "content"),
     [
-        (["a"], "mine.csv", r"mine\.csv must end in \.txt"),
-        ([], "mine.txt", "no file was named"),
-        (["a"], "a/a.txt", r"a\.txt is one of the files to be read; name another output"),
-        (["b"], "mine.txt", "b does not exist"),
+        ("a.txt", TEXT.replace("\n", "\r\n").encode()),
+        ("a.txt", TEXT.encode("utf-16")),
+        (os.fsdecode(b"gr\xfc\xdfe.txt"), TEXT.encode()),
+        ("mac.zip", packed("zip", MAC)),
+        ("a.zip", packed("zip", {"deep/inner.zip": packed("zip", {"a.txt": TEXT})})),
+        ("a.tgz", packed("tgz", {"./a/b.txt": TEXT, "./a/.b.txt": "hidden", "./c.md": "other"})),
+        ("a.txt.bz2", bz2.compress(TEXT.encode())),
+    ],
+    ids=["CRLF", "UTF-16", "name not UTF-8", "Mac", "zip in zip", "tgz", "bz2"],
+)
+def test_the_text_of_a_file_is_the_same_however_it_is_kept(tmp_path, monkeypatch, name, content):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(content)
+
+    path = build_from([Path(name)], Path("out", name).with_suffix(".txt"))
+
+    assert sorted(path.read_text().splitlines()) == sorted(TEXT.split("\n\n"))
+    assert load(path).documents[0].title.isprintable()
+
+
+def test_paths_are_those_of_the_caller(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("README.md", "datasets/a.txt"):  # both are in the project too
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(TEXT)
+    for i, files in enumerate(["README.md", "datasets"]):
+        path = build_from([Path(files)], Path(f"{i}.txt"))
+        assert {*facts_of(path)["inputs"].values()} == {sha256_of(Path("README.md"))}
+    monkeypatch.setenv("PSANNLM_CACHE", "cache")
+    assert _folder("PSANNLM_CACHE", ROOT) == tmp_path / "cache" == Path(os.environ["PSANNLM_CACHE"])
+
+
+@pytest.mark.parametrize(
+    ("files", "out", "options", "message"),
+    [
+        ("a.txt", "mine.csv", {}, r"mine\.csv must end in \.txt"),
+        ("a.txt", "folder.txt", {}, r"folder\.txt must end in \.txt and be no folder"),
+        ("a.txt", "a.txt", {}, r"a\.txt is one of the files to be read; name another output"),
+        (".", "new.txt", {}, r"new\.txt is one of the files to be read"),
+        ("a.txt", "notes.txt", {}, r"notes\.json is of no corpus; move it"),
+        ("nowhere", "mine.txt", {}, "nowhere does not exist"),
+        ("pipe", "mine.txt", {}, "pipe is a pipe or device"),
+        (
+            "latin.txt",
+            "mine.txt",
+            {},
+            r"latin\.txt must be utf-8 text, got .* at byte 2; save",
+        ),
+        (
+            "wide.txt",
+            "mine.txt",
+            {},
+            r"wide\.txt must be text, got [\d,]+ NUL bytes; save",
+        ),
+        ("nested.zip", "mine.txt", {}, r"a\.zip lies in more than 3 archives; unpack it"),
+        ("locked.zip", "mine.txt", {}, r"locked\.zip cannot be read: File 'a\.txt' is encrypted"),
+        ("empty.txt", "mine.txt", {}, "3 documents, .* got 0; files passed over: 1 empty"),
+        ("song.txt", "mine.txt", {}, "train must .* got 0; .*: 798 exact dup.*--keep-duplicates"),
+        ("a.txt", "mine.txt", {"split": (0.6, 0.4)}, "validation . test must be less than 1"),
+        ("a.txt", "mine.txt", {"split": (0.1, 0.0)}, "test must have text of 256 bytes .* got 0"),
     ],
 )
-def test_what_cannot_be_built_from_files_is_refused(tmp_path, files, out, message):
-    written(tmp_path / "a", {"a": [prose()]})
+def test_what_cannot_be_built_from_files_is_refused(tmp_path, files, out, options, message):
+    kept = {"a.txt": TEXT, "notes.json": "{}", "latin.txt": b"Gr\xfc\xdfe", "song.txt": SONG}
+    kept |= {"wide.txt": SONG.encode("utf-16-le"), "empty.txt": "", "nested.zip": NESTED}
+    for name, content in (kept | {"locked.zip": LOCKED}).items():
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder.txt").mkdir()
+    before = sorted(tmp_path.rglob("*"))
 
     with pytest.raises(ConfigError, match=message):
-        build_from([tmp_path / name for name in files], tmp_path / out)
+        build_from([tmp_path / files], tmp_path / out, **options)
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_lines_are_kept_where_asked_and_else_their_loss_is_told(tmp_path):
+    (tmp_path / "a.py").write_text(CODE)
+    (tmp_path / "song.txt").write_text(SONG)
+
+    joined = build_from([tmp_path / "a.py"], tmp_path / "joined.txt")
+    kept = build_from([tmp_path / "a.py"], tmp_path / "kept.txt", keep_lines=True)
+    song = build_from([tmp_path / "song.txt"], tmp_path / "out.txt", keep_duplicates=True)
+
+    assert "; ".join(losses(facts_of(joined))).endswith("600 (--keep-lines keeps them apart)")
+    blocks = {f"{block}\n" for block in CODE.split("\n\n")}
+    assert {f"{block}\n" for block in kept.read_text().split("\n\n")} == blocks
+    assert sum(d.n_lines for d in load(kept).documents) == kept.read_text().count("\n")
+    assert sorted(song.read_text().split()) == sorted(SONG.split())
 
 
 SOURCES = {"novels": [40, 90, 150, 400, 900, 1200], "letters": [10] * 80, "verse": [70] * 300}
@@ -321,7 +433,7 @@ def test_few_documents_and_fractions_of_zero_are_shared_out():
 
 
 def test_two_documents_are_too_few():
-    with pytest.raises(ConfigError, match=r"at least 3 documents, .* got 2; add text"):
+    with pytest.raises(ConfigError, match=r"at least 3 documents, .* got 2"):
         split(DOCUMENTS[:2])
 
 

@@ -31,6 +31,7 @@ def cleaned(text: str, removed: Counter[str], **settings) -> list[str]:
         ("\x00 \x01", ""),
         ("cafe\u0301", "caf\u00e9"),
         ("plain", "plain"),
+        ("\u0378\U0001e4d0 \U0001e6c0", "\u0378\U0001e4d0 \U0001e6c0"),  # newer than Unicode 3.2
     ],
 )
 def test_a_paragraph_is_one_line_of_visible_characters(raw, text):
@@ -68,23 +69,39 @@ def test_cutting_where_a_sentence_ends_loses_no_word_and_exceeds_no_bound(text):
 
 START = "*** START OF THE PROJECT GUTENBERG EBOOK EMMA ***"
 END = "*** END OF THE PROJECT GUTENBERG EBOOK EMMA ***"
+BOOK = ["The Project Gutenberg eBook of Emma", "This ebook is for anyone.", START, "a", "b", END]
+BOOK += ["Updated editions of Project Gutenberg replace these.", "1.E.7. Do not charge a fee."]
+BOOK += ["This website tells how to subscribe to our newsletter to hear about new eBooks."]
+OLD_BOOK = [
+    "**The Project Gutenberg Etext of Emma**",
+    "Small print",
+    BOOK[2].replace("THE P", "THIS P"),
+]
+OLD_BOOK += ["a", "b", "End of The Project Gutenberg Etext of Emma", END]
 
 
 @pytest.mark.parametrize(
     ("found", "kept"),
     [
         (["a", "b"], ["a", "b"]),
-        (["Licence", START, "a", "b", END, "More licence"], ["a", "b"]),
+        (["Licence", START, "a", "b", END, "Project Gutenberg's licence"], ["a", "b"]),
         (["Licence", "*** START OF THIS PROJECT GUTENBERG EBOOK X ***", "a"], ["a"]),
         (["x", "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*", "a"], ["a"]),
-        (["a", "End of Project Gutenberg's Emma, by Jane Austen", "x"], ["a"]),
+        (["a", "End of Project Gutenberg's Emma, by Jane Austen"], ["a"]),
         (["a", "He went to the end of the Project Gutenberg office."], None),
         ([START, *map(str, range(600)), END], list(map(str, range(600)))),
-        ([*map(str, range(600)), START], None),  # too late to end a header
+        ([*map(str, range(600)), START], list(map(str, range(600)))),  # too late to end a header
+        ([*BOOK, *BOOK, *BOOK], ["a", "b"] * 3),
+        ([*BOOK, "mine", *BOOK, "mine too"], ["a", "b", "mine", "a", "b", "mine too"]),
+        (["mine", *OLD_BOOK, *OLD_BOOK, "mine"], ["mine", "a", "b", "a", "b", "mine"]),
+        ([*BOOK[:-1], f"{BOOK[-1]}\n{BOOK[0]}", *BOOK[1:]], ["a", "b"] * 2),
     ],
 )
-def test_only_what_stands_between_the_markers_is_the_body(found, kept):
-    assert list(clean.body(found)) == (found if kept is None else kept)
+def test_all_but_the_headers_and_licences_of_books_is_kept_and_they_are_counted(found, kept):
+    removed = Counter()
+
+    assert list(clean.body(found, removed)) == (found if kept is None else kept)
+    assert removed[clean.LICENCE] == len(found) - len(found if kept is None else kept)
 
 
 def test_blank_lines_part_paragraphs_and_short_ones_are_joined():
@@ -105,7 +122,9 @@ def test_case_spaces_and_punctuation_make_no_new_paragraph():
     is_new = DuplicateFilter(recipe(), 1000, Counter())
 
     said = ["Yes, he said.", "yes he said", '"YES," -- he  said!', "Yes, she said."]
-    assert [is_new(text, held_out=False) for text in said] == [True, False, False, True]
+    said += ["\U0001e4d0\U0001e4d1", "\U0001e4d0\U0001e4d2"]  # letters to the newest Pythons alone
+    kept = [True, False, False, True, True, True]
+    assert [is_new(text, held_out=False) for text in said] == kept
     assert is_new.removed == {"exact duplicates": 2}
 
 

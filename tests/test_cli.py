@@ -96,7 +96,7 @@ def test_check_passes_on_the_committed_evidence(called):
 
 
 def test_a_corpus_of_ones_own_files_is_built_and_shown(called, tmp_path):
-    (tmp_path / "mine.txt").write_text("".join(f"Paragraph {i} of mine.\n\n" for i in range(100)))
+    (tmp_path / "mine.txt").write_text("".join(f"Paragraph {i} of mine.\n\n" for i in range(1000)))
     out = tmp_path / "out.txt"
 
     code, printed, _ = called("corpus", "from", str(tmp_path / "mine.txt"), "--out", str(out))

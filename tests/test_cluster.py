@@ -72,7 +72,7 @@ def test_code_is_another_once_a_file_changes(tmp_path, monkeypatch):
 def test_without_dask_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
 
-    with pytest.raises(ConfigError, match=r"pip install 'psannlm-report\[cluster\]'"):
+    with pytest.raises(ConfigError, match=r"run: .* -m pip install -e '\.\[cluster\]'"):
         refuse_unready(shootout_config(scheduler="tcp://127.0.0.1:1"))
 
 

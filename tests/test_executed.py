@@ -1,90 +1,248 @@
-"""The executed notebook that a run keeps is the one papermill wrote, without folders in it."""
+"""The executed notebook that a run keeps: what the kernel ran and sent, held against the commit."""
 
-import os
-import time
+import base64
+import shlex
+import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import pytest
+import yaml
+from papermill.cli import papermill as papermill_command
 
-from psannlm import ROOT
-from psannlm.evidence import session
-from psannlm.evidence.session import finished, is_complete, output_path
+from psannlm.bench import provenance
+from psannlm.config.parse import read_parameters
+from psannlm.evidence import notebook
+from psannlm.evidence.notebook import (
+    Recording,
+    command,
+    default_parameters,
+    edits,
+    is_complete,
+)  # fmt: skip
+from tests.kernels import CELLS, GIVEN, Kernel, a_notebook, said, shown
 from tests.synthetic import executed_notebook
+
+SOURCES = [source for name, source in CELLS.items() if name != "verdict"]
+PAPERMILL = "# Parameters\nseed = 3\nbase = ['respsann']\n"
+EDITED = GIVEN.replace("= []", '= ["respsann"]').replace("= 0", "= 3")
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """A way to run cells in a kernel, the second of which begins to record; and the recording."""
+    monkeypatch.setattr(notebook, "committed", lambda name: a_notebook())
+
+    def run(*ran, messages=()):
+        kernel = Kernel(*ran[:2])
+        recording = Recording(kernel, "throughput")
+        for source in ran[2:]:
+            kernel.run(source, *(messages if source == "page.measure()" else ()))
+        return recording
+
+    return run
+
+
+def outputs(recording, name="measure"):
+    [cell] = [cell for cell in recording.executed().cells if cell.id == name]
+    return [dict(output) for output in cell.outputs]
+
+
+def test_the_notebook_has_the_commits_text_and_cells_up_to_the_one_that_seals(recorded):
+    done = recorded(*SOURCES).executed()
+
+    names = [name for name in CELLS if name != "verdict"]
+    assert [cell.id for cell in done.cells if cell.cell_type == "code"] == names
+    assert [cell.id for cell in done.cells][-2:] == ["before-finish", "finish"]
+    assert done.metadata == a_notebook().metadata
+    assert is_complete(done)
+    nbformat.validate(done)
+
+
+def test_it_is_the_same_from_papermill_and_with_edited_parameters_and_after_empty_cells(recorded):
+    parameters, *others = SOURCES
+
+    plain = recorded(parameters, *others).executed()
+    injected = recorded(parameters, PAPERMILL, *others).executed()
+    edited = recorded(EDITED + "\n", *others[:1], "", " \n", *others[1:]).executed()
+    usual = recorded(parameters, "# Parameters\nseed = 0\n", *others).executed()
+
+    assert injected == edited
+    assert plain == usual != edited
+    assert [cell.id for cell in edited.cells][1:3] == ["parameters", "injected-parameters"]
+    assert edited.cells[2].source == "# Parameters\nbase = ['respsann']\nseed = 3"
+    counts = [cell.execution_count for cell in edited.cells if cell.cell_type == "code"]
+    assert counts == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_cell_sends_is_kept_as_front_ends_show_it(recorded):
+    picture = b"\x89PNG"
+    recording = recorded(
+        *SOURCES,
+        messages=[
+            said("\r  0%|"), said("\r 50%|#"), said("\r100%|##\n"), said("lone\r\n"),
+            said("careful", "stderr"), shown(place="there", text_plain="old"),
+            shown("update_display_data", place="there", text_plain="new"),
+            shown(image_png=picture), said("after"),
+            ("execute_result", {"data": {"text/plain": "1"}, "metadata": {}, "execution_count": 9}),
+        ],
+    )  # fmt: skip
+
+    progress, careful, there, drawn, after, result = outputs(recording)
+
+    assert (progress["name"], progress["text"]) == ("stdout", "100%|##\nlone\r\n")
+    assert (careful["name"], careful["text"]) == ("stderr", "careful")
+    assert there["data"] == {"text/plain": "new"}
+    assert drawn["data"]["image/png"].strip() == base64.b64encode(picture).decode()
+    assert after["text"] == "after"
+    assert result["execution_count"] == 3, "its cell's own count"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("wait", "after", "kept"), [(False, [], []), (True, [], ["old"]), (True, ["new"], ["new"])]
+)
+def test_what_a_cell_clears_is_gone_once_something_follows_if_it_was_to_wait(
+    recorded, wait, after, kept
+):
+    messages = [said("old"), ("clear_output", {"wait": wait}), *map(said, after)]
+
+    recording = recorded(*SOURCES, messages=messages)
+
+    assert [output["text"] for output in outputs(recording)] == kept
+
+
+def test_a_message_belongs_to_the_cell_that_caused_it_and_none_to_one_before_the_recording():
+    kernel = Kernel(*SOURCES[:2])
+    recording = Recording(kernel, "throughput")
+    recording._committed = a_notebook()
+    begun = kernel.display_pub.parent_header["msg_id"]
+    kernel.run(SOURCES[2])
+    kernel.send(*said("late"), parent=begun)
+    kernel.send(*said("of another kernel"), parent="request-0")
+    kernel.send("status", {"execution_state": "idle"})
+    kernel.send("comm_msg", {"comm_id": "1", "data": {}})
+
+    assert [o["text"] for o in outputs(recording, "start")] == ["late"]
+    assert outputs(recording) == []
+
+
+def test_an_error_or_a_cell_that_did_not_end_makes_no_complete_notebook(recorded):
+    error = {"ename": "E", "evalue": "v", "traceback": []}
+    killed = executed_notebook()
+    killed.cells[-1].execution_count = None
+
+    assert not is_complete(recorded(*SOURCES, messages=[("error", error)]).executed())
+    assert not is_complete(killed)
+
+
+PARAMETERS, START, MEASURE, ANSWER, FINISH = SOURCES
+
+
+@pytest.mark.parametrize(
+    ("ran", "said"),
     [
-        (("in.ipynb", "out.ipynb"), "out.ipynb"),
-        (("-p", "base", "respsann", "in.ipynb", "out.ipynb"), "out.ipynb"),
-        (("in.ipynb", "out.ipynb", "-f", "x.yaml", "--log-output"), "out.ipynb"),
-        (("in.ipynb", "{base}_{seed}.ipynb", "-p", "seed", "3"), "respsann_3.ipynb"),
-        (("in.ipynb", "{pm[current_datetime_utc]}.ipynb"), None),
+        (SOURCES, ""),
+        ([PARAMETERS, START], ""),
+        ([*SOURCES, "page.judge()"], ""),
+        ([EDITED, START, MEASURE], ""),
+        ([PARAMETERS, START, "page.records = []", MEASURE], "a cell was added: page.records = []"),
+        ([PARAMETERS, START, MEASURE + "[:1]"], "cell measure was edited: - page.measure() + page"),
+        ([PARAMETERS, START, ANSWER], "cell measure did not run in its place"),
+        ([PARAMETERS, START, MEASURE, MEASURE, ANSWER], "cell measure ran again or out of its"),
+        ([PARAMETERS, START, ANSWER, MEASURE, FINISH], "out of its place"),
+        ([START, MEASURE], "cell parameters did not run in its place"),
+        (["import torch", *SOURCES], "a cell was added: import torch"),
+        ([*SOURCES, *SOURCES], "cell parameters ran again or out of its place"),
+        (["import os\n" + GIVEN, START], "cell parameters was edited: + import os"),
+        ([GIVEN.replace("0", "1 + 1"), START], "cell parameters was edited: "),
+        ([GIVEN.rpartition("\n")[0], START], "cell parameters was edited: - seed"),
+        ([PARAMETERS, PAPERMILL + "seed += 1", START], "a cell was added: # Parameters seed"),
+        ([PARAMETERS, PAPERMILL + "other = 1", START], "a cell was added: # Parameters seed"),
+        ([PARAMETERS, START, PAPERMILL, MEASURE], "a cell was added: # Parameters seed"),
+        ([*SOURCES[:-1], "page.finish()  # now"], "cell finish was edited"),
+        ([PARAMETERS, "%matplotlib inline\n" + START], "cell start was edited: + %matplotlib"),
+    ],
+)  # fmt: skip
+def test_what_ran_otherwise_than_committed_is_said_cell_by_cell(ran, said):
+    cells = [nbformat.v4.new_code_cell(source) for source in ran]
+
+    found = "; ".join(edits(a_notebook(), cells))
+
+    assert said in found
+    assert bool(said) == bool(found)
+
+
+def test_a_long_difference_is_cut():
+    cells = [nbformat.v4.new_code_cell(PARAMETERS + f"\n# {'x ' * 500}\nf()"), START]
+
+    [found] = edits(a_notebook(), [cells[0], nbformat.v4.new_code_cell(START)])
+
+    assert found.endswith(" ...")
+    assert len(found) < 2 * notebook.LONGEST
+
+
+def test_a_notebook_is_that_of_the_commit_and_where_none_has_it_the_file(tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    one = a_notebook()
+    monkeypatch.setattr(notebook, "NOTEBOOKS", folder)
+    monkeypatch.setattr(provenance.committed, "__defaults__", (tmp_path,))
+
+    def lies(text):
+        one.cells[0].source = text
+        nbformat.write(one, folder / "page.ipynb")
+
+    def found():
+        return notebook.committed("page").cells[0].source
+
+    lies("no repository")
+    assert found() == "no repository"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b@c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    assert found() == "no repository"
+    lies("committed")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "one"], check=True)
+    lies("edited and saved")
+    assert found() == "committed"
+    assert notebook.default_parameters("page") == {"preset": "smoke", "base": [], "seed": 0}
+    inner = tmp_path / "inner"
+    monkeypatch.setattr(provenance.committed, "__defaults__", (inner,))
+    (inner / "notebooks").mkdir(parents=True)
+    assert found() == "edited and saved", "of another repository nothing is taken"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["-f", "params/cpu/throughput.yaml"],
+        ["-f", "params/cpu/throughput.yaml", "-p", "n_repeats", "12", "-p", "base", "gelu"],
+        ["-p", "compile", "False", "-y", "{base: [respsann, waveresnet], learning_rate: 1.0e-05}"],
+        [],
     ],
 )
-@pytest.mark.parametrize("called", [["/bin/papermill"], ["-m", "papermill"]])
-def test_the_output_is_found_as_papermill_reads_its_command(
-    monkeypatch, called, arguments, expected
-):
-    assert output_path(os.getpid(), {}) is None, "no papermill"
-    words = ["/bin/python", *called, *arguments]
-    process = SimpleNamespace(cmdline=lambda: words, cwd=lambda: "/folder")
-    monkeypatch.setattr(session.psutil, "Process", lambda pid: process)
+def test_the_command_of_a_run_gives_what_was_given_in_any_way(typed):
+    def given(arguments):
+        words = ["in", "out", *arguments]
+        read = papermill_command.make_context("papermill", words).params
+        values = default_parameters("throughput")
+        for file in read["parameters_file"]:
+            values |= read_parameters(Path(file))
+        for text in read["parameters_yaml"]:
+            values |= yaml.safe_load(text)
+        return values | {n: yaml.safe_load(v.lower()) for n, v in read["parameters"]}
 
-    found = output_path(1, {"base": "respsann", "seed": 3})
+    first, source, target, *arguments = shlex.split(command("throughput", given(typed)))
 
-    assert found == (expected and Path("/folder", expected))
-
-
-def with_cells_of_papermill(*statuses):
-    """A notebook whose last cells are as papermill marks them; those that ran have an output."""
-    notebook = executed_notebook()
-    for status in statuses:
-        cell = nbformat.v4.new_code_cell(status, metadata={"papermill": {"status": status}})
-        if status == "completed":
-            cell.execution_count = 3
-            cell.outputs = [nbformat.v4.new_output("stream", text="kept")]
-        notebook.cells.append(cell)
-    return notebook
+    assert (first, source, target) == ("papermill", "notebooks/throughput.ipynb", "out.ipynb")
+    assert given(arguments) == given(typed)
+    assert len(arguments) <= max(len(typed), 2)
 
 
-def test_the_sealing_cell_is_marked_as_run_and_a_cell_behind_it_left_out():
-    notebook = with_cells_of_papermill("completed", "running", "pending")
+@pytest.mark.parametrize("path", ["/elsewhere/text.txt", "../elsewhere/text.txt"])
+def test_the_command_of_a_run_names_no_folder_outside_the_project(path):
+    given = default_parameters("shootout")
 
-    done = finished(notebook)
-
-    assert not is_complete(notebook)
-    assert is_complete(done)
-    assert done.metadata["papermill"]["end_time"][:4] == time.strftime("%Y", time.gmtime())
-    assert [cell.source for cell in done.cells[-2:]] == ["completed", "running"]
-    assert done.cells[-2].outputs[0].text == "kept"
-    assert done.cells[-1].execution_count == 4
-    assert done.cells[-1].metadata["papermill"]["status"] == "completed"
-    assert len(notebook.cells) == len(done.cells) + 1
-
-
-def test_a_sealing_cell_before_a_cell_that_did_not_run_makes_nothing_complete():
-    assert not is_complete(finished(with_cells_of_papermill("pending", "running")))
-
-
-@pytest.mark.parametrize("path", [f"{ROOT}/_build/out.ipynb", "/elsewhere/out.ipynb"])
-def test_no_folder_of_the_machine_is_kept(path):
-    notebook = executed_notebook()
-    notebook.metadata["papermill"] = {"output_path": path}
-
-    kept = finished(notebook).metadata["papermill"]["output_path"]
-
-    assert kept in {"_build/out.ipynb", "out.ipynb"}
-
-
-def test_a_notebook_that_was_killed_or_holds_an_error_is_not_complete():
-    killed, failed = executed_notebook(), executed_notebook()
-    killed.cells[-1].execution_count = None
-    killed.cells[-1].metadata["papermill"] = {"status": "completed", "exception": None}
-    error = nbformat.v4.new_output("error", ename="E", evalue="v", traceback=[])
-    failed.cells[-1].outputs.append(error)
-
-    assert not is_complete(killed)
-    assert not is_complete(failed)
+    assert "text.txt" in command("shootout", given | {"corpus": path})
+    assert "elsewhere" not in command("shootout", given | {"corpus": path})
+    assert "datasets/lm/b.txt" in command("shootout", given | {"corpus": "datasets/lm/b.txt"})

@@ -28,6 +28,7 @@ from psannlm.checks.findings import Result
 from psannlm.checks.networks import difference
 from psannlm.model import blockwise
 from psannlm.model.loss import IGNORED
+from psannlm.train import compilation
 from tests.checked import BASES, case_of, compiles, failed
 
 
@@ -88,11 +89,33 @@ def test_the_compiled_network_is_held_to_the_eager_one(monkeypatch: pytest.Monke
 
 def test_a_compiler_that_gets_a_sum_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda module: lambda *given: 1.05 * module(*given))
+    monkeypatch.setattr(compilation, "read_back", lambda: compilation.Compilation(frames=1))
 
     result, _ = checked("transformer", compile=True, n_layers=1, n_seeds=1, context_length=8)
 
     seen = [f"compiled network, {precision}" for precision in ("fp32", "bf16")]
     assert [name.partition(":")[0] for name in failed(result)] == seen
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("no such\noperation")])
+def test_a_network_that_ran_eagerly_is_no_compiled_one(error, monkeypatch) -> None:
+    def compiled(module):
+        def run(*given):
+            if error:
+                raise error
+            return module(*given)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+
+    result, tried = checked("transformer", compile=True, n_layers=1, n_seeds=1, context_length=8)
+
+    reason = "RuntimeError: no such" if error else "torch.compile compiled nothing"
+    for precision in ("fp32", "bf16"):
+        assert reason in result.facts["not tried"][f"compiled network, {precision}"]
+        assert {f"network, {precision}"} <= tried
+    assert not any("compiled network" in name for name in tried)
 
 
 MAKES: dict[str, Make] = {

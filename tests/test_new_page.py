@@ -192,7 +192,8 @@ def test_a_base_of_one_class_and_one_line_stands_on_every_page_that_measures_bas
     more = more.replace('    "transformer": ', '    "doubled": Doubled,\n    "transformer": ', 1)
     bases.write_text(more)
     show = (
-        "from psannlm.evidence.session import configuration, default_parameters as given; "
+        "from psannlm.evidence.notebook import default_parameters as given; "
+        "from psannlm.evidence.session import configuration; "
         "from psannlm.pages.registry import pages; from psannlm.checks import suite; "
         "from psannlm.pages.throughput.plan import plan, throughput; "
         "from psannlm.pages.memory.plan import memory_plan; "

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,35 +11,42 @@ import torch
 from psannlm import REPORTS
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import figures
+from psannlm.evidence import notebook as executed
 from psannlm.evidence import session as notebook
-from psannlm.evidence.runs import Run, home, pinned
+from psannlm.evidence.notebook import assigned, default_parameters, given_parameters
+from psannlm.evidence.runs import Run, home, load, pinned
 from psannlm.evidence.session import Session
 from psannlm.model.bases import BASES
 from psannlm.pages.registry import pages
 from psannlm.pages.throughput.page import PAGE
+from tests.kernels import CELLS, Kernel, a_notebook
 from tests.synthetic import record, start_manifest, throughput_config, throughput_records
 
 
 def test_assignments_are_read_with_and_without_annotation_and_no_literal_is_kept_as_text():
     source = 'a: int = 1  # one\nb = ["x", 2]\nc: float = -0.5\nprint(a)\nd = float("nan")'
 
-    read = notebook.assigned(source)
+    read = assigned(source)
 
     assert read == {"a": 1, "b": ["x", 2], "c": -0.5, "d": "float('nan')"}
 
 
-def test_names_that_the_notebook_lacks_are_parameters_if_they_were_injected():
-    declared = notebook.default_parameters("throughput")
-    cells = ["", "scratch = 1", "# Parameters\nbase = 'respsann'\nsetps = 3\n"]
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "# Parameters\nbase = 'respsann'\nsetps = 3\n",
+        "# Parameters\nsetps = 3",
+        "base = 'respsann'  # edited\nsetps = 3",
+    ],
+)
+def test_names_that_the_notebook_lacks_are_parameters_if_they_are_given_with_others(cell):
+    declared = default_parameters("throughput")
+    cells = ["", "scratch = 1", cell, "%who", "get_ipython().run_line_magic('who', '')"]
     namespace = declared | {"setps": 3, "base": "respsann", "scratch": 1, "In": cells}
 
-    given = notebook.given_parameters("throughput", namespace)
+    given = given_parameters("throughput", namespace)
 
     assert given == declared | {"setps": 3, "base": "respsann"}
-
-
-def test_the_command_of_a_process_that_is_gone_is_unknown():
-    assert notebook.command_line(2**22 + 1) == "unknown"
 
 
 def test_a_configuration_is_refused_with_its_source_and_an_open_base_means_all():
@@ -55,11 +63,13 @@ def test_a_run_opens_in_the_folder_of_its_page_and_states_what_was_asked(tmp_pat
     monkeypatch.setattr(notebook, "conditions", lambda device: {})
     monkeypatch.setattr(PAGE, "suffix", "_x", raising=False)
 
-    run = notebook._open_run(PAGE, throughput_config(), torch.device("cpu"))
+    facts = {"command": "papermill"}
+    run = notebook._open_run(PAGE, throughput_config(), torch.device("cpu"), **facts)
 
     assert re.fullmatch(r"\d{8}_\d{6}_x", run.folder.name)
     assert run.manifest["run"] == run.folder.name
     assert run.manifest["seeds"] == [0]
+    assert run.manifest["command"] == "papermill"
     assert run.artifacts == {"config_used.yaml", "system.json"}
 
 
@@ -80,7 +90,7 @@ def test_the_environment_moves_the_runs_of_a_kind(kind, usual, named):
 
 @pytest.mark.parametrize("name", pages())
 def test_a_notebook_declares_its_parameters(name):
-    declared = set(notebook.default_parameters(name))
+    declared = set(default_parameters(name))
 
     assert {"preset", "device"} <= declared
     assert {"seed", "seeds"} & declared
@@ -122,11 +132,49 @@ def test_a_run_without_all_files_of_its_records_has_measured_nothing(page):
     assert Session(PAGE, page.config, page.run, page.device).records == []
 
 
-def test_outside_papermill_a_run_is_not_complete(page):
-    said = page.finish().data
+@pytest.fixture
+def kernel(page, monkeypatch):
+    """A kernel in whose second cell the session began."""
+    monkeypatch.setattr(executed, "committed", lambda name: a_notebook())
+    kernel = Kernel(*list(CELLS.values())[:2])
+    page.recording = executed.Recording(kernel, "throughput")
+    return kernel
 
-    assert "not made by papermill" in said
-    assert page.run.manifest["status"] == "interactive"
+
+def test_what_ran_as_committed_is_sealed_with_its_notebook_and_not_sealed_again(page, kernel):
+    for name in ("measure", "answer", "finish"):
+        kernel.run(CELLS[name])
+
+    assert "is complete" in page.finish().data
+    sealed = dict(page.run.manifest)
+    assert sealed["status"] == "complete"
+    assert "throughput.ipynb" in sealed["artifacts"]
+    kernel.run(CELLS["finish"])
+    assert "has ended before, as complete" in page.finish().data
+    assert page.run.manifest == sealed
+
+
+def test_a_run_whose_cells_were_edited_keeps_its_data_and_is_not_complete(page, kernel):
+    page.run.write("cells.csv", "measured")
+    for source in ("page.measure()[:1]", CELLS["answer"], CELLS["finish"]):
+        kernel.run(source)
+
+    told = page.finish().data
+
+    evidence = load(page.run.folder)
+    assert (evidence.manifest["status"], evidence.is_complete) == ("edited", False)
+    assert evidence.manifest["reason"].startswith("cell measure was edited: - page.measure()")
+    assert set(evidence.manifest["artifacts"]) == {"cells.csv"}
+    assert "not published" in told
+    assert "cell measure was edited" in told
+    assert "restart the kernel" in told
+
+
+def test_a_shell_without_a_kernel_is_refused(monkeypatch):
+    shell = SimpleNamespace(display_pub=SimpleNamespace())
+
+    with pytest.raises(ConfigError, match=r"notebooks/peer\.ipynb must be run by a Jupyter kernel"):
+        executed.Recording(shell, "peer")
 
 
 def test_the_runner_is_told_how_far_a_run_is(page, tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from papermill import inspect_notebook
 from psannlm import ROOT
 from psannlm.config.parse import read_parameters
 from psannlm.corpora.recipe import RECIPES
-from psannlm.evidence.session import NOTEBOOKS, configuration, default_parameters
+from psannlm.evidence.notebook import NOTEBOOKS, default_parameters
+from psannlm.evidence.session import configuration
 from psannlm.model.bases import BASES
 from psannlm.pages.memory.tables import goal
 from psannlm.pages.registry import pages

@@ -23,6 +23,7 @@ from psannlm.pages.peer import worker, works
 from psannlm.pages.peer.ours import Ours
 from psannlm.pages.peer.worker import Published, endless
 from psannlm.pages.peer.works import CHECKS, WIDE, batch_of, next_token_loss
+from psannlm.train import compilation
 from tests import stand_in
 from tests.peers import side_task
 
@@ -59,6 +60,7 @@ def time_steps(step, *, stopwatch, min_seconds, min_steps) -> Timing:
 TOOLS = SimpleNamespace(
     timing=SimpleNamespace(**vars(timing) | {"time_steps": time_steps}),
     worker=bench_worker,
+    compilation=compilation,
     works=works,
 )
 
@@ -145,6 +147,7 @@ def test_the_best_setting_alone_is_compiled_where_it_is_timed_by_the_step(
         return lambda *inputs: calls.append(inputs) or function(*inputs)
 
     monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(compilation, "read_back", lambda: compilation.Compilation(frames=1))
     measured(Known(), work)
     assert calls == []
 
@@ -154,6 +157,14 @@ def test_the_best_setting_alone_is_compiled_where_it_is_timed_by_the_step(
     assert side.asked == asked
     assert len(calls) == n_calls
     assert ("compiled" in found["choices"]) == bool(n_calls)
+
+
+def test_what_the_compiler_leaves_alone_is_called_eager(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+
+    found = measured(Known(), "forward", setting="best")
+
+    assert found["choices"] == "no attention; eager (torch.compile compiled nothing); a stand-in"
 
 
 @pytest.mark.parametrize("work", ["forward", "train_step"])
@@ -166,7 +177,7 @@ def test_what_does_not_compile_is_measured_eager_unless_memory_ran_out(work, mon
 
     refuse(ValueError("no such\noperation"))
     found = measured(Known(), work, setting="best")
-    assert "eager, as it does not compile (ValueError: no such)" in found["choices"]
+    assert "eager, as it does not compile, ValueError: no such" in found["choices"]
     assert len(found["seconds"]) == 2
 
     refuse(torch.OutOfMemoryError("8 GiB"))

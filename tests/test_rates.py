@@ -11,12 +11,15 @@ import pytest
 import torch
 
 from psannlm import ROOT
-from psannlm.bench import environment, rates
+from psannlm.bench import machine, rates
 from psannlm.bench.rates import HalfPrecision, agreed, resolve, stated
 from psannlm.evidence import session, text
+from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.runs import load
+from psannlm.files import unlock
 from psannlm.pages.throughput.page import PAGE
 from psannlm.train.distributed import Ranks
+from tests.kernels import Kernel
 from tests.synthetic import start_manifest, throughput_config
 from tests.tiny_trainings import ALONE, training_config
 from tests.toy.page import ToyConfig
@@ -44,12 +47,12 @@ def on(monkeypatch):
     return set_rates
 
 
-@pytest.mark.parametrize("machine", MACHINES)
-def test_native_is_what_is_faster_than_fp32_and_auto_is_bf16_or_fp32(machine):
-    flop_per_s, native = MACHINES[machine]
+@pytest.mark.parametrize("name", MACHINES)
+def test_native_is_what_is_faster_than_fp32_and_auto_is_bf16_or_fp32(name):
+    flop_per_s, native = MACHINES[name]
     found = HalfPrecision(flop_per_s)
 
-    assert [name for name in flop_per_s if found.native(name)] == native.split()
+    assert [one for one in flop_per_s if found.native(one)] == native.split()
     assert found.auto == ("bf16" if "bf16" in native else "fp32")
 
 
@@ -79,7 +82,7 @@ def test_a_processor_without_bf16_is_found_out_within_a_second_and_keeps_its_thr
 
 
 @pytest.mark.skipif(
-    "avx512_bf16" not in environment.describe_cpu()["instructions"],
+    "avx512_bf16" not in machine.describe_cpu()["instructions"],
     reason="this processor has no instructions for bf16",
 )
 def test_a_processor_with_instructions_for_bf16_has_it():
@@ -114,8 +117,8 @@ def test_a_type_that_torch_cannot_multiply_has_no_rate_and_full_memory_is_no_suc
 def test_auto_is_replaced_before_anything_is_measured_and_nothing_is_named_twice(
     on, asked, emulated, native
 ):
-    for machine, expected in (("AVX2", emulated), ("AVX-512 bf16", native)):
-        on(MACHINES[machine][0])
+    for name, expected in (("AVX2", emulated), ("AVX-512 bf16", native)):
+        on(MACHINES[name][0])
         assert resolve(throughput_config(precision=asked), CPU).precision == expected
         assert resolve(throughput_config(precision=asked), CPU, ["bf16"]).precision == (
             ("bf16",) if "auto" in asked else asked
@@ -143,11 +146,12 @@ def test_a_training_takes_the_precision_of_its_first_rank_or_of_its_folder(on):
     assert agreed(training_config(precision="fp16"), ALONE, "bf16").precision == "fp16"
 
 
-class Shell:
+class Shell(Kernel):
     """What a notebook's kernel has of IPython, with the parameters of a run."""
 
     def __init__(self, **values):
-        self.user_ns = session.default_parameters("throughput") | values
+        super().__init__("page = session.start(PAGE)")
+        self.user_ns = default_parameters("throughput") | values
         self.events = self
 
     def register(self, *_):
@@ -164,6 +168,8 @@ def test_a_run_holds_what_auto_was_and_why_and_goes_on_with_that(on, monkeypatch
     on(T4)
 
     begun = started(monkeypatch, precision=["auto", "fp16"], device="cpu")
+    begun.run.seal("failed", "interrupted")
+    unlock(begun.run.held)  # as the end of its process does
     on(MACHINES["H200"][0])
     monkeypatch.setenv(session.RESUME, str(begun.run.folder))
     again = started(monkeypatch, precision=["auto", "fp16"], device="cpu")

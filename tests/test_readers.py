@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ import pytest
 
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import readers
+from psannlm.corpora.archives import Member
 from psannlm.corpora.clean import normalised
-from psannlm.corpora.fetch import Member
 from psannlm.corpora.readers import Title, articles, lines_of_table, read
 from psannlm.corpora.recipe import FilesSource, PackageSource
 
@@ -26,7 +26,7 @@ def files_source(**settings) -> FilesSource:
 
 def documents(content: str | bytes, **settings) -> list[tuple[str, list[str]]]:
     """Titles and normalised paragraphs as a source with `settings` reads them."""
-    return grouped(read(files_source(**settings), [member(content)]))
+    return grouped(read(files_source(**settings), [member(content)], Counter()))
 
 
 def grouped(stream) -> list[tuple[str, list[str]]]:
@@ -112,7 +112,7 @@ def test_every_so_many_lines_of_verse_are_a_document():
     packed |= {"sha256": "0" * 64, "members": ("*",), "reader": "verse"}
     source = PackageSource(**packed, document_lines=10, paragraph_lines=4, keep_one_in=2)
 
-    found = grouped(read(source, [member(pickle.dumps(block), "data.pkl")]))
+    found = grouped(read(source, [member(pickle.dumps(block), "data.pkl")], Counter()))
 
     assert [title for title, _ in found] == ["lines 1 to 10", "lines 21 to 30", "lines 41 to 45"]
     assert [" ".join(p) for _, p in found] == [" ".join(lines[i : i + 10]) for i in (0, 20, 40)]

@@ -19,6 +19,7 @@ from psannlm.rerun.outcome import (
     status,
 )
 from psannlm.run import check
+from tests.forging import writable
 from tests.synthetic import throughput_config, throughput_run
 
 HERE = EnvironmentDiff(
@@ -151,6 +152,7 @@ def test_a_row_out_of_range_or_no_run_folder_is_refused_with_those_there_are(tmp
 def test_a_refused_run_an_unfinished_one_and_no_repeat_at_all_are_refused(tmp_path):
     altered = throughput_run(tmp_path / "a")
     failed = throughput_run(tmp_path / "b", status="failed")
+    writable(altered)
     (altered / "throughput.csv").write_text("altered")
 
     with pytest.raises(EvidenceError, match=r"throughput\.csv was altered"):

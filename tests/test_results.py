@@ -4,8 +4,8 @@ import pytest
 
 from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
+from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.runs import Refused
-from psannlm.evidence.session import default_parameters
 from psannlm.pages.registry import pages
 from psannlm.publish import history
 from psannlm.publish.history import Results, ResultsConfig

@@ -12,8 +12,8 @@ import yaml
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
+from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.runs import EvidenceError, load
-from psannlm.evidence.session import default_parameters
 from psannlm.files import InUseError
 from psannlm.pages.registry import pages
 from psannlm.pages.throughput.records import STORE

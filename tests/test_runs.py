@@ -1,6 +1,7 @@
 """Run folders: whole, or refused by name when altered; their rows are numbered and selected."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from psannlm import ROOT
 from psannlm.evidence.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
 from psannlm.evidence.table import rows_of, table_of
+from tests.forging import writable
 from tests.synthetic import throughput_run
 
 START = {"notebook": "throughput", "preset": "cpu"}
@@ -75,7 +77,7 @@ def test_facts_that_are_known_later_stand_in_the_manifest_and_a_run_never_mixes_
 
 @pytest.mark.parametrize("position", [0, 3, -2])
 def test_one_changed_byte_in_any_artifact_is_refused(tmp_path, position):
-    folder = throughput_run(tmp_path)
+    folder = writable(throughput_run(tmp_path))
     for name in load(folder).manifest["artifacts"]:
         whole = (folder / name).read_bytes()
         damaged = bytearray(whole)
@@ -89,13 +91,51 @@ def test_one_changed_byte_in_any_artifact_is_refused(tmp_path, position):
     assert load(folder).is_complete
 
 
+def test_a_sealed_run_is_read_only_but_goes_on_and_can_be_removed(tmp_path):
+    folder = throughput_run(tmp_path, status="failed")
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    assert {path.stat().st_mode & 0o222 for path in files} == {0}
+
+    now = load(folder).manifest
+    resumed = Run.resume(folder, {name: now[name] for name in NOW})
+    resumed.write("samples.csv", "another")
+    resumed.seal("complete")
+    assert load(folder).text("samples.csv") == "another"
+    assert not (folder / "samples.csv").stat().st_mode & 0o222
+    shutil.rmtree(folder)
+
+
+ALTERED = {
+    "core.autocrlf": lambda content: content.replace(b"\n", b"\r\n"),
+    "byte order mark": lambda content: b"\xef\xbb\xbf" + content,
+    "the end of its last line": lambda content: content[:-1],
+    "its last line": lambda content: content + b"\n\n",
+    "it is empty": lambda content: b"",
+    "cut short": lambda content: content[: len(content) // 2],
+    "git lfs pull": lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+    "the marks of a merge": lambda content: b"<<<<<<< HEAD\n" + content,
+    "nbstripout": lambda content: content.replace(b'"output_type"', b'"x"'),
+    "JupyterLab": lambda content: content.replace(b'"metadata"', b'"metadata" '),
+}
+
+
+@pytest.mark.parametrize("cause", ALTERED)
+def test_what_altered_a_file_is_named_with_the_command_that_restores_it(tmp_path, cause):
+    folder = writable(throughput_run(tmp_path))
+    path = folder / ("throughput.ipynb" if cause in ("nbstripout", "JupyterLab") else "cells.csv")
+    path.write_bytes(ALTERED[cause](path.read_bytes()))
+
+    with pytest.raises(EvidenceError, match=f"was altered, .*{cause}.*git checkout -- {path.name}"):
+        load(folder)
+
+
 @pytest.fixture
 def nested(run):
     """A run with artifacts in folders, sealed."""
     for name in NESTED:
         run.write(name, "{}\n")
     run.seal("complete")
-    return run.folder
+    return writable(run.folder)
 
 
 NESTED = {"summary.csv", "cells/0a.json", "runs/gelu_seed0/metrics.json"}
@@ -127,7 +167,7 @@ def test_a_file_that_the_run_did_not_write_is_refused_by_name_but_for_a_hidden_o
 
 @pytest.mark.parametrize("status", ["failed", "interactive"])
 def test_what_a_sealed_run_left_is_checked_until_it_goes_on_and_writes_anew(tmp_path, status):
-    folder = throughput_run(tmp_path, status=status)
+    folder = writable(throughput_run(tmp_path, status=status))
     manifest = load(folder).manifest
     (folder / "samples.csv").write_text("another")
     with pytest.raises(EvidenceError, match=rf"{folder.name}: samples\.csv was altered"):

@@ -8,8 +8,8 @@ from statistics import fmean
 import pytest
 
 from psannlm.evidence import text
+from psannlm.evidence.notebook import NOTEBOOKS
 from psannlm.evidence.runs import load
-from psannlm.evidence.session import NOTEBOOKS
 from psannlm.pages.shootout import comparison, figures, prose
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.prose import HEADLINES

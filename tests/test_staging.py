@@ -8,6 +8,7 @@ import pytest
 from psannlm import ROOT
 from psannlm.publish import build as book
 from psannlm.publish import staging
+from tests.forging import writable
 from tests.synthetic import throughput_run
 
 
@@ -50,6 +51,7 @@ def test_a_second_build_with_nothing_new_stages_nothing_unless_its_stamp_is_brok
 
 def test_an_altered_run_is_named_again_in_every_build(source, made_again):
     [folder] = (staging.REPORTS / "benchmarks").iterdir()
+    writable(folder)
     (folder / "samples.csv").write_text("")
 
     first, second = staging.prepare(source), staging.prepare(source)

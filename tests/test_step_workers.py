@@ -186,6 +186,8 @@ def test_compilation_is_timed_apart():
     found = timed("forward", compile=True)
 
     assert found["compiled"]
+    assert (found["graph_breaks"], found["eager"]) == (0, "")
+    assert found["frames"] == 1
     assert found["compile_seconds"] > 10 * max(found["seconds"])
 
 
@@ -194,8 +196,37 @@ def test_a_missing_compiler_leaves_the_row_eager(monkeypatch):
 
     found = timed("forward", compile=True)
 
-    assert not found["compiled"]
+    assert (found["compiled"], found["eager"]) == (False, "none found")
     assert found["compile_seconds"] is None
+
+
+@pytest.mark.parametrize("mode", ["forward", "train_step"])
+@pytest.mark.parametrize("error", [None, ValueError("no such\noperation")])
+def test_a_step_that_ran_eagerly_is_never_called_compiled(mode, error, monkeypatch):
+    def compiled(function):
+        def run(*given):
+            if error:
+                raise error
+            return function(*given)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+
+    found = timed(mode, compile=True)
+
+    why = "ValueError: no such" if error else "torch.compile compiled nothing"
+    assert found["eager"].endswith(why)
+    assert (found["compiled"], found["frames"], found["compile_seconds"]) == (False, 0, None)
+    assert len(found["seconds"]) >= 2
+    assert (found["loss"] is None) == (mode == "forward")
+
+
+def test_what_fails_eagerly_too_fails(monkeypatch):
+    monkeypatch.setattr(throughput.steps, "finite_loss", lambda *_: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        timed("train_step", compile=True)
 
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

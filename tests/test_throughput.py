@@ -222,8 +222,25 @@ def test_bases_are_compared_at_the_largest_batch_that_the_baseline_could_run():
 
 
 def test_compilation_that_did_not_happen_is_said():
-    assert "rows are eager" in said_by(prose.reading, TABLE, throughput_config(compile=True))
+    asked = throughput_config(compile=True)
+    said = said_by(prose.reading, TABLE, asked)
+
+    assert "3 of 3 rows are eager: no C++ compiler was found" in said
     assert "rows are eager" not in said_by(prose.reading, TABLE, ANSWERED)
+    assert "rows are eager" not in said_by(prose.reading, TABLE.assign(compiled=True), asked)
+    one = TABLE.assign(compiled=[True, False, True], eager=["", "Python.h is missing", ""])
+    assert "1 of 3 rows are eager: Python.h is missing" in said_by(prose.reading, one, asked)
+
+
+def test_a_row_is_compiled_if_all_its_processes_were():
+    config = throughput_config()
+    records = throughput_records(config, PUBLISHED)
+    fast = [replace(r, compiled=True, frames=1, graph_breaks=0) for r in records]
+    half = [replace(r, compiled=False, eager="no") if r.repeat == 2 else r for r in fast]
+
+    for given, expected in ((fast, (True, "")), (half, (False, "no"))):
+        row = PAGE.tabulate(given, info_of(PAGE, config, given))[THROUGHPUT.file].iloc[0]
+        assert (row["compiled"], row["eager"]) == expected
 
 
 def test_the_readme_of_a_run_has_its_best_numbers():

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
+from psannlm.model import loss as loss_module
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
 from psannlm.train import trainer as trainer_module
@@ -224,7 +225,46 @@ def test_steps_evaluations_and_epochs_are_told_and_logged_as_planned(tmp_path, d
 def test_a_missing_compiler_leaves_the_training_eager(tmp_path, data, monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "missing_compiler", lambda device: "none found")
 
-    assert not begun(tmp_path, data, short(compile=True)).compiled
+    trainer = begun(tmp_path, data, short(compile=True))
+
+    assert (trainer.compiled, trainer.compilation.eager) == (False, "none found")
+
+
+@pytest.mark.parametrize("fails_at", [1, 3], ids=["at once", "when a gradient is there"])
+def test_a_training_that_does_not_compile_goes_on_eagerly_and_learns_the_same(
+    tmp_path, data, monkeypatch, fails_at
+) -> None:
+    trained(tmp_path / "plain", data, short())
+    calls = []
+
+    def compile_not(module) -> None:
+        def call(*given):
+            calls.append(given)
+            if len(calls) == fails_at:
+                raise RuntimeError("no such operation")
+            return module.forward(*given)
+
+        module._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_not)
+    monkeypatch.setattr(loss_module, "_compiled_share", lambda: loss_module._share)
+    trainer = trained(tmp_path / "eager", data, short(compile=True))
+
+    assert len(calls) == fails_at
+    assert trainer.compilation.eager == "it does not compile, RuntimeError: no such operation"
+    one, two = ((tmp_path / name / "loss.csv").read_bytes() for name in ("plain", "eager"))
+    assert one == two
+
+
+def test_a_training_that_runs_eagerly_without_a_word_says_so(tmp_path, data, monkeypatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
+    monkeypatch.setattr(loss_module, "_compiled_share", lambda: loss_module._share)
+
+    trainer = trained(tmp_path, data, short(compile=True))
+
+    made = trainer_module.summarise(trainer, trainer.last_evaluation, None, None)
+    assert (made["compiled"], made["frames"]) == (False, 0)
+    assert made["eager"] == "torch.compile compiled nothing"
 
 
 @pytest.mark.slow

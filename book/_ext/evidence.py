@@ -27,6 +27,7 @@ def stage(app: Any, config: Any) -> None:
             f"the package must be of the folder of the book, {book.parent}, got that of {ROOT}; "
             "copy the whole project, or name the evidence in PSANNLM_REPORTS"
         )
+    app.srcdir = app.confdir = book = _writable(book, Path(app.outdir))
     try:
         app.held = staging.wait_for_others(book, logger.info)
         staged = staging.prepare(book)
@@ -35,7 +36,20 @@ def stage(app: Any, config: Any) -> None:
     for warning in staged.warnings:
         logger.warning(warning)
     config.myst_substitutions = staged.constants
-    config.external_toc_path = str(Path(app.srcdir) / staging.CONTENTS)
+    config.external_toc_path = str(book / staging.CONTENTS)
+
+
+def _writable(book: Path, output: Path) -> Path:
+    """The book or, of a checkout that is read-only, a copy beside the output: pages are staged."""
+    if os.access(book, os.W_OK):
+        return book
+    copy = output.parent / "source"
+    for path in (path for path in book.rglob("*") if path.is_file()):
+        name = path.relative_to(book)
+        if name.parts[0] != "results":
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes(path.read_bytes())
+    return copy
 
 
 def finish(app: Any, error: Exception | None) -> None:

@@ -55,14 +55,20 @@ def describe_git(root: Path = ROOT) -> dict[str, Any]:
     """
     commit = None
     try:
-        if not Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel"))).samefile(root):
-            raise _GitError(f"{NO_CHECKOUT}, but a folder in one")
-        commit = _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode()
+        commit = _commit(root)
         listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit)
         return {"commit": commit, "dirty": _differs(root, _blobs(listed))}
     except (_GitError, OSError) as error:
         reason = str(error) if isinstance(error, _GitError) else f"{error.strerror}"
         return {"commit": commit, "dirty": None, "unknown": reason}
+
+
+def committed(path: str, root: Path = ROOT) -> bytes | None:
+    """What a file holds in the commit of the checkout `root`; None where that cannot be told."""
+    try:
+        return _git(root, "cat-file", "blob", f"{_commit(root)}:{path}")
+    except (_GitError, OSError):
+        return None
 
 
 def code(git: Mapping[str, Any]) -> str:
@@ -81,6 +87,12 @@ def doubt(git: Mapping[str, Any]) -> str:
     if git["dirty"] is None:
         return f"Whether the code that ran had been changed is unknown{why}"
     return "The code that ran was not a commit: files had been changed." if git["dirty"] else ""
+
+
+def _commit(root: Path) -> str:
+    if not Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel"))).samefile(root):
+        raise _GitError(f"{NO_CHECKOUT}, but a folder in one")
+    return _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode()
 
 
 def _git(root: Path, *arguments: str) -> bytes:

@@ -29,6 +29,7 @@ from psannlm.model.loss import CHUNK_TOKENS, IGNORED
 from psannlm.model.positions import ALIBI_FEATURES
 from psannlm.model.projection import plain_sine
 from psannlm.model.transformer import Attention, Transformer
+from psannlm.train.compilation import compiled_or_eager
 from psannlm.train.objective import NextToken
 
 TWICE = 2.0
@@ -46,6 +47,7 @@ BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
+COMPILED = "compiled network"  # a fast path, where the compiler compiles it
 SPREADS = (3.0, 300.0)  # of z: that of features, and one at which the phase turns many times
 
 Path = Callable[..., Tensor]  # one way to compute an output from leaves in their order
@@ -233,7 +235,7 @@ def networks(draw: Draw) -> Iterator[Problem]:
     fast: dict[str, Path] = {"network": lambda *_: objective(tokens, targets)}
     if case.config.compile and not missing_compiler(case.device):
         compiled = torch.compile(objective)
-        fast["compiled network"] = lambda *_: compiled(tokens, targets)
+        fast[COMPILED] = lambda *_: compiled(tokens, targets)
 
     def composition(network: Transformer) -> Path:
         plain_sine(network.eval())
@@ -286,12 +288,12 @@ def check(case: Case) -> Result:
         refused = _refused_kernels(case, precision)
         not_tried |= {f"attention, {k} kernel, {precision}": why for k, why in refused.items()}
         kernels = {name: kind for name, kind in BACKENDS.items() if name not in refused}
-        for name, excess in _compare(case, precision, kernels):
+        for name, excess in _compare(case, precision, kernels, not_tried):
             key = f"{name}, {precision}"
             if key not in found or excess.ratio > found[key].ratio:
                 found[key] = excess
     if case.config.compile and (lacking := missing_compiler(case.device)):
-        not_tried["compiled network"] = lacking
+        not_tried[COMPILED] = lacking
     error = "error as a multiple of the plain path's"
     measures = [
         Measure(name=f"{name}: {error}", value=excess.ratio, bound=TWICE, why=WHY)
@@ -302,8 +304,9 @@ def check(case: Case) -> Result:
 
 
 def _compare(
-    case: Case, precision: str, kernels: Mapping[str, SDPBackend]
+    case: Case, precision: str, kernels: Mapping[str, SDPBackend], not_tried: dict[str, str]
 ) -> Iterator[tuple[str, Excess]]:
+    """The excess of every fast path; why one was not tried that was to be is put beside."""
     kinds = {type(module) for module in build(case.network, seed=case.config.seed).modules()}
     makes: list[Make] = [
         attention_layers,
@@ -312,13 +315,28 @@ def _compare(
         functools.partial(attentions, backends=kernels),
         networks,
     ]
-    # Bases and precisions together are more than the compiler caches of one piece of code.
-    torch.compiler.reset()
+    n_terms = case.config.batch * case.config.context_length
     for make in makes:
         seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
         for same in zip(*(make(Draw(case, precision, seed)) for seed in seeds), strict=True):
-            yield from excesses(same, precision, case.config.batch * case.config.context_length)
-    torch.compiler.reset()  # what comes next compiles as if nothing had been compiled here
+            if COMPILED not in same[0].fast:
+                yield from excesses(same, precision, n_terms)
+                continue
+            found, made = compiled_or_eager(functools.partial(_compiled, same, precision, n_terms))
+            if made.eager:
+                not_tried[f"{COMPILED}, {precision}"] = made.eager
+                found.pop(COMPILED, None)
+            yield from found.items()
+            torch.compiler.reset()  # what comes next compiles as if nothing had been compiled here
+
+
+def _compiled(
+    same: Sequence[Problem], precision: str, n_terms: int, compiled: bool
+) -> dict[str, Excess]:
+    """The excesses of problems, of which one fast path is compiled; without that one if not."""
+    others = [{n: path for n, path in p.fast.items() if compiled or n != COMPILED} for p in same]
+    kept = [p._replace(fast=fast) for p, fast in zip(same, others, strict=True)]
+    return dict(excesses(kept, precision, n_terms))
 
 
 def _refused_kernels(case: Case, precision: str) -> dict[str, str]:

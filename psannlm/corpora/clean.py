@@ -6,7 +6,8 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, islice
+from functools import cache
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,16 @@ from psannlm.corpora.recipe import Recipe
 
 PHRASE = 8  # words of a phrase
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_NOT_WORD = re.compile(r"[\W_]+")
-_WORD = re.compile(r"[^\W_]+")
 _SPACE = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"[.!?;:][\"')\]\u2019\u201d]* ")
-_INVISIBLE = "\ufeff\u00ad\u200b\u2060"  # byte order mark, soft hyphen, zero-width space, joiner
+# Every Python knows these characters alike. What is newer stays as it is and passes for letters.
+_KNOWN = unicodedata.ucd_3_2_0
+# Byte order mark, soft hyphen, zero-width space, joiner; controls, surrogates, private use.
+_INVISIBLE = re.compile(
+    "[\ufeff\u00ad\u200b\u2060\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\uf8ff\ufffe\uffff"
+    "\U000f0000-\U0010ffff]"
+)
+LICENCE, NEAR = "licence of Project Gutenberg", 500  # paragraphs of a header or licence at most
 _HEADER_ENDS = re.compile(
     r"\*{3} ?START OF (THE|THIS) PROJECT GUTENBERG"
     r"|\*END\*? ?THE SMALL PRINT! FOR PUBLIC DOMAIN"
@@ -27,16 +33,24 @@ _HEADER_ENDS = re.compile(
 _BODY_ENDS = re.compile(
     r"\*{3} ?END OF (THE|THIS) PROJECT GUTENBERG|END OF (THE |THIS )?PROJECT GUTENBERG", re.I
 )
+_TITLE = re.compile(r"\W*(This is )?(The )?Project Gutenberg(['\u2019]s\b| e-?(book|text)\b)", re.I)
+_LICENCE_ENDS = re.compile(r"hear\s+about\s+new\s+eBooks", re.I)
+_MARKER = re.compile(
+    r"\*{3} ?(START|END) OF (THE|THIS) PROJECT GUTENBERG|.*\bhear about new eBooks", re.I
+)
+_LICENCE = re.compile(r"Project\s+Gutenberg", re.I)
 
 Phrases = npt.NDArray[np.uint64]
 
 
-def cleaned(raw: str, recipe: Recipe, removed: Counter[str]) -> Iterator[str]:
+def cleaned(
+    raw: str, recipe: Recipe, removed: Counter[str], *, keep_lines: bool = False
+) -> Iterator[str]:
     """A paragraph in its final form, several if it is very long.
 
     One that is not within the recipe's bounds is left out, and counted in `removed` by its reason.
     """
-    text = normalised(raw)
+    text = _with_lines(raw) if keep_lines else normalised(raw)
     if len(text) < max(recipe.min_characters, 1):
         removed["short"] += 1  # a heading or a page number
     elif any(pattern.search(text) for pattern in recipe.boilerplate):
@@ -44,36 +58,82 @@ def cleaned(raw: str, recipe: Recipe, removed: Counter[str]) -> Iterator[str]:
     elif recipe.min_lowercase and _lowercase(text) < recipe.min_lowercase:
         removed["capitals or figures"] += 1  # a heading, a table or a cast
     else:
-        yield from _pieces(text, recipe.max_characters)
+        yield from _pieces(text, recipe.max_characters, keep_lines)
 
 
 def normalised(raw: str) -> str:
     """One line in NFC, single spaces, no control or invisible characters."""
-    text = _SPACE.sub(" ", raw)
+    return _SPACE.sub(" ", _visible(raw)).strip()
+
+
+def _with_lines(raw: str) -> str:
+    """The lines of a paragraph with their indents, then a blank one."""
+    lines = [line.rstrip() for line in _visible(raw).splitlines()]
+    return "\n".join([*filter(None, lines), ""])
+
+
+def _visible(text: str) -> str:
+    """`text` in NFC, without control or invisible characters; the same from every Python."""
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    if not (text.isascii() and text.isprintable()):
-        kept = (c for c in text if unicodedata.category(c) not in {"Cc", "Cs", "Co", "Cn"})
-        text = _SPACE.sub(" ", "".join(c for c in kept if c not in _INVISIBLE))
-    return text.strip()
+        runs = [(known, "".join(run)) for known, run in groupby(text, key=_is_known)]
+        text = "".join(unicodedata.normalize("NFC", t) if known else t for known, t in runs)
+    return _INVISIBLE.sub("", text)
+
+
+@cache
+def _is_known(character: str) -> bool:
+    return _KNOWN.category(character) != "Cn"
 
 
 def paragraphs(lines: Iterable[str]) -> Iterator[str]:
     r"""Runs of lines between blank ones; the lines of a run keep their breaks as "\n"."""
-    for is_text, run in groupby(lines, key=lambda line: bool(line.strip())):
-        if is_text:
+    # Where a book begins or ends, texts may have been joined without a blank line.
+    for kind, run in groupby(lines, key=lambda line: line.strip() and not _MARKER.match(line)):
+        if kind != "":
             yield "\n".join(run)
 
 
-def body(found: Iterable[str]) -> Iterator[str]:
-    """Paragraphs between the markers of a Project Gutenberg file; all of a file without them."""
-    found = iter(found)
-    head = list(islice(found, 500))
-    starts = [i for i, paragraph in enumerate(head) if _HEADER_ENDS.search(paragraph)]
-    for paragraph in chain(head[starts[-1] + 1 if starts else 0 :], found):
-        if _BODY_ENDS.match(paragraph):
-            return
-        yield paragraph
+def body(found: Iterable[str], removed: Counter[str]) -> Iterator[str]:
+    """Paragraphs without the headers and licences of Project Gutenberg, which count as removed.
+
+    A file may be several joined, of Project Gutenberg or not: the text of each is kept.
+    """
+    texts, start = list(found), 0
+    for i, text in enumerate(texts):
+        if i < start:
+            continue
+        if _HEADER_ENDS.search(text):
+            first, last = _first_of_header(texts, start, i), i
+        elif _BODY_ENDS.match(text):
+            first, last = i, _last_of_licence(texts, i)
+        else:
+            continue
+        yield from texts[start:first]
+        removed[LICENCE] += last + 1 - first
+        start = last + 1
+    yield from texts[start:]
+
+
+def _first_of_header(texts: list[str], start: int, end: int) -> int:
+    """Where a header that ends at `end` begins: at its title, else where nothing is decided yet."""
+    titles = (i for i in range(max(start, end - NEAR), end) if _TITLE.match(texts[i]))
+    return next(titles, start if end - start < NEAR else end)
+
+
+def _last_of_licence(texts: list[str], start: int) -> int:
+    """The last paragraph of a licence; what follows is the next header, or a text without one."""
+    last = start
+    for i, text in enumerate(texts[start : start + NEAR], start=start):
+        # The end of a book is often told twice.
+        is_next_end = i > start + 3 and _BODY_ENDS.match(text)
+        is_title = _TITLE.match(text) and any(map(_HEADER_ENDS.search, texts[i : i + NEAR]))
+        if is_next_end or is_title or _HEADER_ENDS.search(text):
+            break
+        if _LICENCE_ENDS.search(text):
+            return i
+        if _LICENCE.search(text):
+            last = i
+    return last
 
 
 def joined(found: Iterable[str], characters: int) -> Iterator[str]:
@@ -93,20 +153,51 @@ def joined(found: Iterable[str], characters: int) -> Iterator[str]:
 
 def _lowercase(text: str) -> float:
     """Share of small letters among letters and digits."""
-    counted = sum(map(str.isalnum, text))
-    return sum(map(str.islower, text)) / counted if counted else 0.0
+    kinds = Counter(map(_KNOWN.category, text))
+    counted = sum(number for kind, number in kinds.items() if kind[0] in "LN")
+    return kinds["Ll"] / counted if counted else 0.0
 
 
-def _pieces(text: str, longest: int) -> Iterator[str]:
-    """`text` cut where a sentence ends, else at a space, else anywhere."""
-    while len(text) > longest:
-        ends = [end.end() for end in _SENTENCE_END.finditer(text, longest // 2, longest + 1)]
-        cut = ends[-1] if ends else text.rfind(" ", 1, longest + 1)
-        cut = cut if cut > 0 else longest
-        yield text[:cut].rstrip()
-        text = text[cut:].lstrip()
-    if text:
-        yield text
+def _pieces(text: str, longest: int, keep_lines: bool) -> Iterator[str]:
+    """`text` cut where a line or else a sentence ends, else at a space, else anywhere."""
+    start = 0
+    while (most := start + longest) < len(text):
+        ends = (
+            [text.rfind("\n", start, most + 1)]
+            if keep_lines
+            else [
+                end.end() - 1
+                for end in _SENTENCE_END.finditer(text, start + longest // 2, most + 1)
+            ]
+        )
+        cut = ends[-1] if ends else text.rfind(" ", start + 1, most + 1)
+        cut = cut if cut > start else most
+        yield text[start:cut]
+        start = cut + (text[cut] in " \n")
+    if start < len(text):
+        yield text[start:]
+
+
+class _Small(dict[int, str]):
+    """Letters and digits as small letters, all else as spaces: for str.translate."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        small, kind = character.lower(), _KNOWN.category(character)
+        if kind != "Cn" and kind[0] not in "LN":
+            small = " "
+        elif not all(map(_is_known, character + small)):
+            small = character
+        self[code] = small
+        return small
+
+
+_SMALL = _Small()
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters and digits, blind to case and punctuation."""
+    return text.translate(_SMALL).split()
 
 
 class DuplicateFilter:
@@ -125,7 +216,7 @@ class DuplicateFilter:
     def __call__(self, paragraph: str, *, held_out: bool) -> bool:
         if self.recipe.drop_exact_duplicates:
             # Blind to case, spaces and punctuation.
-            letters = _NOT_WORD.sub("", paragraph).lower()
+            letters = "".join(words(paragraph))
             key = hashlib.blake2b(letters.encode(), digest_size=12).digest()
             if key in self._seen:
                 self.removed["exact duplicates"] += 1
@@ -172,11 +263,11 @@ class PhraseTable:
 
 def phrases(paragraph: str) -> Phrases:
     """A 64-bit number for each run of eight words, blind to case and punctuation."""
-    words = _WORD.findall(paragraph.lower())
-    count = len(words) - PHRASE + 1
+    found = words(paragraph)
+    count = len(found) - PHRASE + 1
     if count < 1:
         return np.empty(0, dtype=np.uint64)
-    codes = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+    codes = np.array([zlib.crc32(word.encode()) for word in found], dtype=np.uint64)
     mixed = np.zeros(count, dtype=np.uint64)
     for k in range(PHRASE):
         mixed = (mixed ^ codes[k : k + count]) * _MULTIPLIER  # wraps at 2**64

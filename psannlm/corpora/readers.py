@@ -1,16 +1,17 @@
 """From the members of a source to its documents: titles, each followed by its raw paragraphs."""
 
+import codecs
 import io
 import pickle
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, takewhile
 from typing import Any
 
 from psannlm.config.schema import ConfigError
+from psannlm.corpora.archives import Member
 from psannlm.corpora.clean import body, joined, normalised, paragraphs
-from psannlm.corpora.fetch import Member
 from psannlm.corpora.recipe import PackageSource, Source
 
 _CHAPTER_AND_VERSE = re.compile(r"(?<!\S)(\d+):(\d+)\s+")
@@ -27,6 +28,14 @@ _COMMON = frozenset(
     )
 )
 
+# How a text begins that is in another encoding than it may be expected to be.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
 
 class Title(str):
     """The paragraphs that follow, up to the next title, are a document of this name."""
@@ -35,10 +44,13 @@ class Title(str):
 Stream = Iterator[str]  # titles and paragraphs
 
 
-def read(source: Source, members: Iterable[Member]) -> Stream:
-    """Documents of a source, member after member; ConfigError where one has another form."""
+def read(source: Source, members: Iterable[Member], removed: Counter[str]) -> Stream:
+    """Documents of a source, member after member; ConfigError where one has another form.
+
+    Paragraphs that are no text of the member are counted in `removed` by their reason.
+    """
     for member in members:
-        for item in READERS[source.reader](source, member):
+        for item in READERS[source.reader](source, member, removed):
             if not isinstance(item, Title):
                 for pattern in source.cut:
                     item = pattern.sub("", item)
@@ -57,16 +69,16 @@ def articles(rows: Iterable[str]) -> Stream:
             yield row
 
 
-def _plain(source: Source, member: Member) -> Stream:
+def _plain(source: Source, member: Member, removed: Counter[str]) -> Stream:
     """Paragraphs of a member as one document, or several where `new_document` says so.
 
     They are parted by blank lines, one a line, or `own`: as the beginning of the member shows.
     """
     lines = _lines(source, member)
-    by_blank_lines = source.reader == "prose"
-    if source.reader == "own":
+    by_blank_lines = source.reader == "prose" or source.keep_lines
+    if source.reader == "own" and not source.keep_lines:
         by_blank_lines = len(list(paragraphs(lines[:1000]))) > 1
-    found = body(paragraphs(lines) if by_blank_lines else lines)
+    found = body(paragraphs(lines) if by_blank_lines else lines, removed)
     title, end = member.title, source.end
     if source.title == "first_line":
         first = next(found, title)
@@ -104,7 +116,7 @@ def _from(pattern: re.Pattern[str], found: Iterator[str], name: str) -> Iterator
     raise ConfigError(f"{name} has no paragraph with {pattern.pattern!r}, where its text begins")
 
 
-def _scripture(source: Source, member: Member) -> Stream:
+def _scripture(source: Source, member: Member, removed: Counter[str]) -> Stream:
     """Books as documents, verses joined without their numbers.
 
     A paragraph without a number goes on with its verse; before verse 1:1 it names a book, unless
@@ -112,7 +124,7 @@ def _scripture(source: Source, member: Member) -> Stream:
     """
     verses: list[str] = []
     loose: list[str] = []
-    for paragraph in body(paragraphs(_lines(source, member))):
+    for paragraph in body(paragraphs(_lines(source, member)), removed):
         number = _CHAPTER_AND_VERSE.match(paragraph)
         if number is None:
             loose.append(paragraph)
@@ -135,20 +147,26 @@ def _is_heading(paragraph: str) -> bool:
 
 
 def _lines(source: Source, member: Member) -> list[str]:
-    """Lines of a member, decoded."""
+    """Lines of a member, decoded as its mark says, or else its source."""
+    begins = (name for mark, name in MARKS.items() if member.content.startswith(mark))
+    encoding = next(begins, source.encoding)
     try:
-        text = member.content.decode(source.encoding)
+        text = member.content.decode(encoding)
     except UnicodeDecodeError as error:
         if not source.fallback_encoding:
             raise ConfigError(
-                f"{member.name} must be {source.encoding} text, got something else at byte "
+                f"{member.name} must be {encoding} text, got something else at byte "
                 f"{error.start:,}; save it as UTF-8"
             ) from None
         text = member.content.decode(source.fallback_encoding)
+    if (nulls := text.count("\0")) > len(text) // 100:
+        raise ConfigError(
+            f"{member.name} must be text, got {nulls:,} NUL bytes; save it as UTF-8 if it is text"
+        )
     return list(io.StringIO(text.removeprefix("\ufeff"), newline=None))
 
 
-def _verse(source: Source, member: Member) -> Stream:
+def _verse(source: Source, member: Member, _: Counter[str]) -> Stream:
     """Lines of a pickled table; every so many are a document, of which one in so many is kept."""
     assert isinstance(source, PackageSource)
     lines, step = lines_of_table(member.content, member.name), source.document_lines
@@ -175,7 +193,7 @@ def verse_paragraphs(lines: Sequence[str], target: int, min_english: float) -> I
             run = []
 
 
-READERS: dict[str, Callable[[Source, Member], Stream]] = {
+READERS: dict[str, Callable[[Source, Member, Counter[str]], Stream]] = {
     **dict.fromkeys(("prose", "lines", "own"), _plain),
     "scripture": _scripture,
     "verse": _verse,

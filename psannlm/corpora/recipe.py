@@ -31,6 +31,7 @@ class Source(schema.Strict):
     end: re.Pattern[str] | None = None  # and ends before the first that has this
     cut: tuple[re.Pattern[str], ...] = ()  # removed wherever found in a paragraph
     new_document: re.Pattern[str] | None = None  # a paragraph that has this titles a new document
+    keep_lines: bool = False  # paragraphs keep their lines and indents; blank lines part them
     join_characters: Size = 0  # joins paragraphs until each has so many characters
     split: Literal["", "train", "validation", "test"] = ""  # of all its documents; "": the seed's
 
@@ -73,7 +74,7 @@ class FilesSource(Source):
     """From files or folders of this machine."""
 
     kind: Literal["files"]
-    paths: schema.OneOrMore[schema.Text]
+    paths: schema.OneOrMore[Path]  # absolute, or from the project's folder
 
 
 KINDS: Mapping[str, type[Source]] = {
@@ -89,6 +90,7 @@ class Recipe(schema.Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     description: schema.Text
+    megabytes: schema.NotNegative = 0.0  # 10**6 bytes of its text, about; 0 is unknown
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     min_characters: Size = 1
     max_characters: Annotated[schema.Whole, Field(ge=100, le=2**16)] = 2**16  # a longer one is cut
@@ -99,6 +101,7 @@ class Recipe(schema.Strict):
     max_document_bytes: Annotated[schema.Whole, Field(ge=0, le=2**40)] = 0  # more is cut; 0: none
     validation: schema.Fraction = 0.025  # of each source's bytes
     test: schema.Fraction = 0.025
+    least_bytes: Size = 0  # of each split; 0: any text where there is to be some
     seed: schema.Seed = 0
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         schema.Rule(

@@ -5,7 +5,7 @@ book, landing page, History, downloads and repeats follow from it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ import torch
 from psannlm.bench.pace import Pace
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
+from psannlm.config.training import TrainingConfig
 from psannlm.evidence import text
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.store import RecordStore, RecordT
@@ -133,6 +134,17 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
     def check_config(self, config: ConfigT) -> None:
         """Refuse a configuration that its types and rules let pass; raises ConfigError."""
+
+    def checks(self, config: ConfigT) -> Iterable[Callable[[], object]]:
+        """What its notebook needs beside a device and a text: each raises ConfigError if it lacks.
+
+        Nothing is written by them.
+        """
+        return ()
+
+    def trainings(self, config: ConfigT) -> Iterable[TrainingConfig]:
+        """What is trained on this machine, as far as trainings differ in size."""
+        return ()
 
     def figures(self, tables: Tables, run: RunInfo[ConfigT]) -> "Mapping[str, Figure]":
         """The figures of the page, by the name of their files."""

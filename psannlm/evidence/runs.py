@@ -19,7 +19,7 @@ from psannlm import REPORTS
 from psannlm.bench.environment import utc_now
 from psannlm.bench.identity import identity, labels
 from psannlm.config.schema import ConfigError
-from psannlm.files import lock, sha256_of, unlock, write_atomically, writing
+from psannlm.files import lock, sha256_of, unlock, what_altered, write_atomically, writing
 
 SCHEMA, MANIFEST = 1, "run.json"
 VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}  # name another folder for each kind
@@ -149,6 +149,9 @@ class Run:
             "artifacts": {name: sha256_of(self.folder / name) for name in sorted(self.artifacts)},
         }
         self._write_manifest()
+        for path in (self.folder / name for name in (*self.artifacts, MANIFEST)):
+            with contextlib.suppress(OSError):  # not every file system has permissions
+                path.chmod(path.stat().st_mode & ~0o222)  # an editor does not save it by itself
         if status == "complete":
             unlock(self.held)
 
@@ -186,7 +189,10 @@ def load(folder: Path) -> Evidence:
         if not path.is_file():
             raise EvidenceError(f"{_name(folder)}: {name} is missing")
         if sha256_of(path) != expected:
-            raise EvidenceError(f"{_name(folder)}: {name} was altered, its sha256 differs")
+            raise EvidenceError(
+                f"{_name(folder)}: {name} was altered, its sha256 differs: "
+                f"{what_altered(path, expected)}"
+            )
     if manifest["status"] == "complete":
         for name in sorted(set(_artifacts(folder)) - set(sealed)):
             raise EvidenceError(
@@ -280,12 +286,16 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} is missing") from None
     except (OSError, ValueError) as error:
-        raise EvidenceError(f"{_name(folder)}: {MANIFEST} cannot be read: {error}") from None
+        raise EvidenceError(
+            f"{_name(folder)}: {MANIFEST} cannot be read: {error}: {what_altered(path)}"
+        ) from None
     found = manifest.get("schema") if isinstance(manifest, dict) else None
     if found != SCHEMA:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
     if manifest.get("sha256") != _fingerprint(manifest):
-        raise EvidenceError(f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs")
+        raise EvidenceError(
+            f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs: {what_altered(path)}"
+        )
     return manifest
 
 

@@ -1,36 +1,27 @@
 """What the cells of every notebook call: open a run, measure, show what it found, seal it.
 
 A notebook defines nothing. Its parameters cell is read as it stands in notebooks/, so a name that
-papermill injected but the notebook does not have is seen, and refused before anything is written.
+was given but the notebook does not have is seen, and refused before anything is written.
 """
 
-import ast
 import contextlib
-import copy
-import datetime
 import json
 import math
 import os
 import re
-import shlex
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic
 
 import nbformat
-import psutil
 import torch
 import yaml
 from IPython.core.getipython import get_ipython
-from IPython.display import HTML, Markdown
-from papermill.cli import papermill as papermill_command
-from papermill.exceptions import PapermillMissingParameterException
-from papermill.parameterize import parameterize_path
+from IPython.display import HTML, Markdown, display
 from tqdm import tqdm
 
-from psannlm import ROOT
 from psannlm.bench import environment
 from psannlm.bench.conditions import conditions, during
 from psannlm.bench.provenance import describe_git, refuse_other_checkout
@@ -38,25 +29,35 @@ from psannlm.bench.rates import asks_auto, resolve, stated
 from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.device import select_device
-from psannlm.evidence import text
+from psannlm.evidence import notebook, text
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import ConfigT, Page, RunInfo
 from psannlm.evidence.runs import Evidence, Run, home, load
 from psannlm.evidence.store import RecordT
 from psannlm.files import write_atomically
 
-NOTEBOOKS = ROOT / "notebooks"
 PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"  # by which the runner tells a notebook
 PROGRESS_SECONDS = 0.2  # least time between two reports to the runner
+EDITED = """What runs here is not the committed notebook, so the run is kept but not published:
+
+{listed}
+
+To publish one, restart the kernel and run all cells as committed; parameters may be changed."""
 
 
 class Session(Generic[ConfigT, RecordT]):
     """One execution of a notebook: its page, its configuration, its run folder, its device."""
 
     def __init__(
-        self, page: Page[ConfigT, RecordT], config: ConfigT, run: Run, device: torch.device
+        self,
+        page: Page[ConfigT, RecordT],
+        config: ConfigT,
+        run: Run,
+        device: torch.device,
+        recording: notebook.Recording | None = None,
     ) -> None:
         self.page, self.config, self.run, self.device = page, config, run, device
+        self.recording = recording
         self.records = page.store.read(run.artifacts, Evidence(run.folder, run.manifest).text)
         self.tables: Mapping[str, Any] = {}
         self._figures: Mapping[str, Figure] = {}
@@ -157,22 +158,22 @@ class Session(Generic[ConfigT, RecordT]):
     def finish(self) -> Markdown:
         """Put the executed notebook beside the data and seal the run.
 
-        Outside papermill there is no executed notebook: the data stay, the run says so, and it is
+        If what ran is not what is committed, the data stay, the run says what was edited, and it is
         not published.
         """
-        run, folder = self.run, self.run.folder
+        assert self.recording is not None, "`start` makes the sessions that end"
+        run, name = self.run, f"{self.run.folder.parent.name}/{self.run.folder.name}"
+        if run.manifest["status"] != "running":
+            return Markdown(f"Run `{name}` has ended before, as {run.manifest['status']}.")
         begun, end = run.manifest["conditions"]["start"], conditions(self.device)
         found = {"start": begun, "end": end, "during": during(begun, end)}
-        notebook = snapshot(os.getppid(), run.manifest["parameters"])
-        if notebook is None:
-            run.seal("interactive", "not run by papermill", conditions=found)
-            return Markdown(
-                f"The data are in `{folder.name}`. The run was not made by papermill, so "
-                "it holds no executed notebook and the book leaves it out."
-            )
-        run.write(f"{self.page.name}.ipynb", notebook)
+        if edited := self.recording.edits():
+            run.seal("edited", "; ".join(edited), conditions=found)
+            return edited_note(edited, f"The data are in run `{name}`. ")
+        executed = self.recording.executed()
+        run.write(f"{self.page.name}.ipynb", f"{nbformat.writes(executed)}\n")
         run.seal("complete", conditions=found)
-        return Markdown(f"Run `{folder.parent.name}/{folder.name}` is complete.")
+        return Markdown(f"Run `{name}` is complete.")
 
     def judge(self) -> None:
         """End in an error if what the sealed run found is one."""
@@ -182,14 +183,23 @@ class Session(Generic[ConfigT, RecordT]):
 def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     """Check the parameters of the notebook that calls this, then make its run folder."""
     shell = running_notebook(page.name)
-    data = given_parameters(page.name, shell.user_ns)
+    data = notebook.given_parameters(page.name, shell.user_ns)
     config = configuration(page, data, f"parameters of {page.name}.ipynb")
     device = select_device(data.get("device", "auto"))
     environment.use_usable_cores()
     used = resolve(config, device, _held(config))
-    run = _open_run(page, used, device, **stated(config, device))
+    recording = notebook.Recording(shell, page.name)
+    if edited := recording.edits():
+        display(edited_note(edited))
+    command = notebook.command(page.name, data)
+    run = _open_run(page, used, device, command=command, **stated(config, device))
     shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
-    return Session(page, used, run, device)
+    return Session(page, used, run, device, recording)
+
+
+def edited_note(edited: Sequence[str], before: str = "") -> Markdown:
+    """What keeps a run from being published, for the reader of its notebook."""
+    return Markdown(before + EDITED.format(listed="\n".join(f"- {one}" for one in edited)))
 
 
 def running_notebook(name: str) -> Any:
@@ -217,37 +227,6 @@ def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str
     return config
 
 
-def given_parameters(name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of all names that the notebook declares, and those injected that it does not."""
-    declared = list(default_parameters(name))
-    injected = [source for source in namespace.get("In", []) if source.startswith("# Parameters")]
-    names = declared + [n for n in assigned(injected[-1] if injected else "") if n not in declared]
-    return {n: namespace[n] for n in names if n in namespace}
-
-
-def default_parameters(name: str) -> dict[str, Any]:
-    """Names and values of the parameters cell of a notebook, as committed."""
-    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    return assigned(cell.source)
-
-
-def assigned(source: str) -> dict[str, Any]:
-    """Names that the lines of a parameters cell assign, with their literal values."""
-    found: dict[str, Any] = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            found[ast.unparse(target)] = _literal(node.value)
-    return found
-
-
-def _literal(node: ast.expr) -> Any:
-    with contextlib.suppress(ValueError):
-        return ast.literal_eval(node)
-    return ast.unparse(node)  # papermill writes float('nan'), which the configuration refuses
-
-
 def _held(config: Strict) -> Any:
     """The precision that a run which goes on has used so far, if it was left to the device."""
     folder = os.environ.get(RESUME) if asks_auto(config) else None
@@ -264,7 +243,6 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, *
     manifest = {
         "notebook": page.name,
         "preset": parameters["preset"],
-        "command": command_line(os.getppid()),
         **now,
         "conditions": {"start": conditions(device)},
         **facts,
@@ -279,99 +257,8 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, *
     return run
 
 
-def command_line(pid: int) -> str:
-    """What was typed to start process `pid`, without the folders of this machine."""
-    try:
-        words = psutil.Process(pid).cmdline()
-    except psutil.Error:
-        return "unknown"
-    words = [relative(word) for word in words]
-    # An installed script is run by its interpreter.
-    if [Path(word).name for word in words[1:2]] == ["papermill"]:
-        words = words[1:]
-    return shlex.join([Path(words[0]).name, *words[1:]])
-
-
 def _seal_failure(run: Run, result: Any) -> None:
     """A cell that failed ends the run as failed, with its reason."""
     error = result.error_before_exec or result.error_in_exec
     if error is not None and run.manifest["status"] == "running":
         run.seal("failed", f"{type(error).__name__}: {error}")
-
-
-def snapshot(pid: int, parameters: Mapping[str, Any]) -> str | None:
-    """The notebook that the process `pid` is writing, or None if it is no papermill.
-
-    papermill writes its output file at every cell's start, so when the sealing cell begins, the
-    file holds every cell before it with its outputs. That file up to the sealing cell, marked as
-    run, is what the run folder keeps: a cell behind it, such as one that ends in an error because a
-    check has failed, has not run yet, and says nothing that the cells before do not.
-    """
-    path = output_path(pid, parameters)
-    if path is None or not path.is_file():
-        return None
-    return str(nbformat.writes(finished(nbformat.read(path, as_version=4)))) + "\n"
-
-
-def output_path(pid: int, parameters: Mapping[str, Any]) -> Path | None:
-    """Where the papermill process `pid` writes, by papermill's own reading of its command line.
-
-    A path may be a template of the notebook's parameters.
-    """
-    try:
-        process = psutil.Process(pid)
-        words, cwd = process.cmdline(), Path(process.cwd())
-    except psutil.Error:
-        return None
-    names = [Path(word).name for word in words]
-    module = "-m" in names and "papermill" in words[names.index("-m") + 1 :][:1]
-    if not module and "papermill" not in names[:2]:
-        return None
-    arguments = words[names.index("papermill") + 1 :]
-    context = papermill_command.make_context("papermill", arguments, resilient_parsing=True)
-    output = context.params.get("output_path")
-    try:
-        return cwd / str(parameterize_path(output, dict(parameters))) if output else None
-    except PapermillMissingParameterException:
-        return None  # a template that papermill alone can fill, such as one of the time
-
-
-def finished(notebook: Any) -> Any:
-    """The notebook up to the cell that seals the run, which is running, marked as run.
-
-    If papermill marked none as running, the last code cell is that one.
-    """
-    done = copy.deepcopy(notebook)
-    cells = [cell for cell in done.cells if cell.cell_type == "code"]
-    running = [c for c in cells if c.metadata.get("papermill", {}).get("status") == "running"]
-    sealing = (running or cells)[-1]
-    if running:
-        done.cells = done.cells[: done.cells.index(sealing) + 1]
-    sealing.execution_count = cells.index(sealing) + 1
-    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat()
-    ended = {"end_time": now, "exception": False}
-    sealing.metadata.setdefault("papermill", {}).update(status="completed", **ended)
-    whole = done.metadata.setdefault("papermill", {})
-    whole.update(ended)
-    for name in ("input_path", "output_path"):
-        whole[name] = relative(whole[name]) if whole.get(name) else None
-    return done
-
-
-def relative(path: str) -> str:
-    """A path without the folders of this machine."""
-    path = path.removeprefix(f"{ROOT}{os.sep}")
-    return Path(path).name if Path(path).is_absolute() else path
-
-
-def is_complete(notebook: Any) -> bool:
-    """Whether every code cell ran to its end without an error.
-
-    papermill's own word is not enough: a kernel that was killed leaves cells marked completed.
-    """
-    cells = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
-    return all(
-        cell.execution_count is not None
-        and all(output.output_type != "error" for output in cell.outputs)
-        for cell in cells
-    )

@@ -310,6 +310,12 @@ BATCH_TOKENS = Column(
     format="{:,} tokens a step",
     role="key",
 )
+COMPILED = Column("compiled", "Whether the step was compiled, as the compiler tells.")
+FRAMES = Column("frames", "Functions, or parts of them, that the compiler compiled.")
+GRAPH_BREAKS = Column("graph_breaks", "Places in the step between which Python itself went on.")
+EAGER = Column(
+    "eager", "Why the step ran eagerly though it was to be compiled; empty if it did not."
+)
 CONTEXT_LENGTH = Column("context_length", "Tokens of one sequence.", "tokens")
 DEVICE = Column("device", "Device that did the work.")
 N_FAILED = Column("n_failed", "Processes or trainings that failed.")

@@ -14,8 +14,9 @@ from psannlm import REPORTS
 from psannlm.bench.statistics import FEWEST_REPEATS, SMALLEST_EFFECT
 from psannlm.config.parse import nearest, parse
 from psannlm.config.schema import ConfigError, Strict
+from psannlm.evidence.notebook import given_parameters
 from psannlm.evidence.runs import PRESETS, Evidence, Refused
-from psannlm.evidence.session import given_parameters, running_notebook
+from psannlm.evidence.session import running_notebook
 from psannlm.evidence.table import Column, Number, Table, table_of
 from psannlm.evidence.text import UNKNOWN, sortable
 from psannlm.pages.registry import pages

@@ -9,6 +9,7 @@ import nbformat
 from psannlm import REPORTS
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import verify
+from psannlm.evidence.notebook import is_complete
 from psannlm.evidence.page import Page, RerunRequest, run_info
 from psannlm.evidence.runs import (
     MANIFEST,
@@ -19,7 +20,6 @@ from psannlm.evidence.runs import (
     load,
     with_machines,
 )
-from psannlm.evidence.session import is_complete
 from psannlm.evidence.table import NOISE_FLOOR, Row
 from psannlm.pages.registry import pages
 from psannlm.rerun import difference, outcome

@@ -18,8 +18,9 @@ from psannlm.bench.pace import Pace, measured
 from psannlm.config.parse import nearest, read_parameters
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.device import select_device
+from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.page import Page
-from psannlm.evidence.session import configuration, default_parameters
+from psannlm.evidence.session import configuration
 from psannlm.pages.registry import pages
 
 BUDGET = "budget.yaml"  # in params/: minutes that a notebook of a preset may take

@@ -24,10 +24,10 @@ from tqdm import tqdm
 from psannlm import ROOT
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import build, recipe
-from psannlm.corpora.corpus import CORPORA
-from psannlm.evidence.runs import MANIFEST, EvidenceError, Refused, all_runs, load, pinned
-from psannlm.evidence.session import NOTEBOOKS, PROGRESS, RESUME, default_parameters
+from psannlm.corpora import build, sources
+from psannlm.evidence.notebook import NOTEBOOKS, default_parameters
+from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load, pinned
+from psannlm.evidence.session import PROGRESS, RESUME
 from psannlm.files import locked, write_atomically
 from psannlm.run import estimate
 
@@ -80,14 +80,12 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
 
 def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
     """Build the corpus that a notebook trains on, if it is not there and a recipe makes it."""
-    path = ROOT / str(parameters.get("corpus", ""))
-    name = path.stem
-    if path == CORPORA / f"{name}.txt" and name in recipe.names() and not path.exists():
-        build.build(name)
+    if made := sources.recipe_to_build(ROOT / str(parameters.get("corpus", ""))):
+        build.build(made.name)
 
 
-def resume(folder: Path) -> Outcome:
-    """Go on with an interrupted run where it broke off; EvidenceError if there is none there."""
+def interrupted(folder: Path) -> Evidence:
+    """The interrupted run in a folder; EvidenceError if there is none there."""
     here = folder.resolve()
     if not (here / MANIFEST).exists():
         known = (run for run in all_runs(here.parent.parent) if not isinstance(run, Refused))
@@ -98,6 +96,12 @@ def resume(folder: Path) -> Outcome:
         raise EvidenceError(f"{run.name} is complete; there is nothing to resume")
     with locked(here, patience=KERNEL_SECONDS):
         pass  # a run that is alive is refused before a notebook is started
+    return run
+
+
+def resume(folder: Path) -> Outcome:
+    """Go on with an interrupted run where it broke off; EvidenceError if there is none there."""
+    run = interrupted(folder)
     name = run.manifest["notebook"]
     declared = default_parameters(name)
     values = {k: v for k, v in run.manifest["parameters"].items() if k in declared}

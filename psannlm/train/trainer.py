@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from psannlm import CHECKPOINTS
@@ -29,6 +29,7 @@ from psannlm.files import MIB, locked, write_atomically, writing
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import Shape
 from psannlm.train import checkpoint, distributed, recorder
+from psannlm.train.compilation import Compilation, begin, read_back, reason_of
 from psannlm.train.data import Data, Tokens, read
 from psannlm.train.distributed import Ranks, refuse_disagreement
 from psannlm.train.objective import NextToken, make_optimizers
@@ -37,6 +38,7 @@ from psannlm.train.pretrained import TOKENIZER
 from psannlm.train.recorder import FILES, Evaluation, Progress, Recorder, Tally, evaluate
 
 CONFIG, METRICS = "config.yaml", "metrics.json"
+FoundT = TypeVar("FoundT")
 PREFIX = "model."  # of the network's names inside its objective
 
 
@@ -73,11 +75,14 @@ class Trainer:
         self.batches = Batches(data.train, config.context_length, n_sequences, config.seed)
         self.plan = Plan.of(config, self.batches, ranks.world)
         self.model = build(config.network, seed=config.seed, device=ranks.device)
-        self.compiled = config.compile and missing_compiler(ranks.device) is None
+        self.eager = (config.compile and missing_compiler(ranks.device)) or ""  # why, if it is
+        self.compiled = config.compile and not self.eager
         chunk, blocks = config.loss_chunk_tokens, list(self.model.blocks)
         objective = NextToken(self.model, config.precision, chunk, compiled=self.compiled)
+        self.parts: list[nn.Module] = [objective] if ranks.world == 1 else blocks
         if self.compiled:
-            for module in [objective] if ranks.world == 1 else blocks:
+            begin()
+            for module in self.parts:
                 module.compile()
         self.objective = distributed.share(objective, blocks, ranks, config.parallel)
         self.optimizers = make_optimizers(self.objective, config)
@@ -116,20 +121,37 @@ class Trainer:
         """Evaluate the network as it is on a whole split."""
         with repeatable(self.ranks.device):  # as in training: else it would be compiled anew
             length, batch = self.config.context_length, self.plan.pass_sequences
-            return evaluate(self.objective, tokens, length, batch=batch, ranks=self.ranks)
+            asked: dict[str, Any] = {"batch": batch, "ranks": self.ranks}
+            return self._compiled_or_eager(
+                lambda: evaluate(self.objective, tokens, length, **asked)
+            )
+
+    @property
+    def compilation(self) -> Compilation:
+        """What the compiler has made of the training so far, if it was asked to."""
+        return read_back() if self.compiled else Compilation(eager=self.eager)
+
+    def _compiled_or_eager(self, run: Callable[[], FoundT]) -> FoundT:
+        """What `run` gives; eagerly from then on, if what it calls does not compile."""
+        try:
+            return run()
+        except (MemoryError, torch.OutOfMemoryError, ConfigError):
+            raise
+        except Exception as error:
+            if not self.compiled:
+                raise
+            self.compiled, self.eager = False, reason_of(error)
+            for module in self.parts:
+                module._compiled_call_impl = None
+            for module in self.objective.modules():
+                if isinstance(module, NextToken):
+                    module.compiled = False
+            self.objective.zero_grad(set_to_none=True)
+            return run()
 
     def _step(self, step: int) -> None:
         """One optimizer step: all passes of this rank, then the update."""
-        n_passes = self.plan.n_passes
-        total, waited = torch.zeros((), device=self.ranks.device), 0.0
-        for i in range(n_passes):
-            start = time.perf_counter()
-            tokens, targets = self._batch(step, i)
-            waited += time.perf_counter() - start
-            with distributed.summing(self.objective, last=i == n_passes - 1):
-                loss = self.objective(tokens, targets) / n_passes
-                self.scaler.scale(loss).backward()
-            total += loss.detach()
+        total, waited = self._compiled_or_eager(lambda: self._passes(step))
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = self._clip()
@@ -144,6 +166,20 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
         self.recorder.add(step, total, norm, waited)
+
+    def _passes(self, step: int) -> tuple[Tensor, float]:
+        """Accumulate the gradient of a step; the loss of this rank, and seconds of waiting."""
+        n_passes = self.plan.n_passes
+        total, waited = torch.zeros((), device=self.ranks.device), 0.0
+        for i in range(n_passes):
+            start = time.perf_counter()
+            tokens, targets = self._batch(step, i)
+            waited += time.perf_counter() - start
+            with distributed.summing(self.objective, last=i == n_passes - 1):
+                loss = self.objective(tokens, targets) / n_passes
+                self.scaler.scale(loss).backward()
+            total += loss.detach()
+        return total, waited
 
     def _clip(self) -> Tensor:
         """Scale all gradients down to the norm that is allowed; returns the norm they had."""
@@ -288,7 +324,7 @@ def summarise(
     trainer: Trainer, validation: Evaluation, test: Evaluation | None, peak_mib: float | None
 ) -> dict[str, Any]:
     """Everything that metrics.json says; called on the first rank."""
-    config, data = trainer.config, trainer.data
+    config, data, made = trainer.config, trainer.data, trainer.compilation
     told = ("loss", "perplexity", "bits_per_byte", "n_tokens", "n_bytes") if test else ()
     tested = {f"test_{name.removeprefix('n_')}": getattr(test, name) for name in told}
     losses = pd.read_csv(trainer.folder / "loss.csv")
@@ -329,7 +365,8 @@ def summarise(
         "mfu": trainer.recorder.mfu(rate),
         "peak_allocated_mib": peak_mib,
         "peak_rss_mib": peak_resident_bytes() / MIB,
-        "compiled": trainer.compiled,
+        "compiled": config.compile and not made.eager,
+        **(made._asdict() if config.compile else {}),
         "n_ranks": trainer.ranks.world,
         "parallel": config.parallel,
     }

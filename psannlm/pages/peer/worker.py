@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 PACKAGE = Path(__file__).resolve().parents[2]
-MODULES = ("bench/timing.py", "bench/worker.py", "pages/peer/works.py")
+MODULES = ("train/compilation.py", "bench/timing.py", "bench/worker.py", "pages/peer/works.py")
 SHARED = tuple(PACKAGE / name for name in MODULES)
 SHAPE = ("vocab_size", "d_model", "n_layers", "n_heads", "d_mlp")
 

@@ -136,15 +136,17 @@ def _fastest(
     """The function, compiled where the setting asks for it and it can be; and which, in words."""
     if task["setting"] != "best":
         return function, "eager"
-    compiled: Any = torch.compile(function)
+    tools.compilation.begin()
     try:
+        compiled: Any = torch.compile(function)
         probe(compiled)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         torch.compiler.reset()
-        return function, f"eager, as it does not compile ({tools.worker.reason_of(error)[:200]})"
-    return compiled, "compiled"
+        return function, f"eager, as {tools.compilation.reason_of(error)}"
+    made = tools.compilation.read_back()
+    return (compiled if made.frames else function), made.words
 
 
 def _seconds(step: Callable[[], object], task: Task, tools: Any) -> tuple[float, ...]:

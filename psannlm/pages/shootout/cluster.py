@@ -13,6 +13,7 @@ import torch
 from psannlm import CHECKPOINTS, ROOT
 from psannlm.bench.environment import device_name
 from psannlm.bench.worker import reason_of
+from psannlm.config import packages
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
 from psannlm.device import select_device
@@ -148,7 +149,7 @@ def _connect(address: str) -> Any:
     except ImportError:
         raise ConfigError(
             f"scheduler: {address} needs dask.distributed, which is not installed; "
-            "pip install 'psannlm-report[cluster]'"
+            f"run: {packages.installing('cluster')}"
         ) from None
     try:  # a client that finds no scheduler would never quite end
         socket.create_connection(get_address_host_port(address), CONNECT_SECONDS).close()

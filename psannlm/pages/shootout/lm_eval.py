@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from psannlm import CACHE, ROOT
+from psannlm.config import packages
 from psannlm.config.parse import nearest
 from psannlm.config.schema import ConfigError
 from psannlm.device import autocast
@@ -42,7 +43,7 @@ try:
 except ModuleNotFoundError:
     raise ConfigError(
         "with_lm_eval needs lm-evaluation-harness, which is missing; "
-        "run: pip install 'psannlm-report[lm-eval]', or turn with_lm_eval off"
+        f"run: {packages.installing('lm-eval')}, or turn with_lm_eval off"
     ) from None
 
 FILE_FORMATS = ("json", "csv", "parquet", "text", "arrow")  # `dataset_path` of local files

@@ -4,7 +4,8 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from psannlm import CHECKPOINTS
 from psannlm.bench.environment import utc_now
 from psannlm.bench.pace import FORKED_SECONDS, Pace, compiling, text_bytes
 from psannlm.config.schema import ConfigError
+from psannlm.config.training import TrainingConfig
 from psannlm.evidence.page import RerunRequest
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Row
@@ -88,15 +90,28 @@ def refuse_early(config: ShootoutConfig) -> None:
     The text is read on the way, so that its tokens are there before several processes want them.
     """
     arms_of(config)
-    if config.with_lm_eval:
+    for check in checks(config):
+        check()
+    read(training_of(tunings(config)[0], config))
+
+
+def checks(config: ShootoutConfig) -> Iterator[Callable[[], object]]:
+    """What is needed for the tasks and the place of the trainings; see `Page.checks`."""
+
+    def tasks() -> None:
         from psannlm.pages.shootout.lm_eval import load_tasks
 
         load_tasks(config.lm_eval_tasks, config.lm_eval_folder)
-    if config.scheduler:
-        cluster.refuse_unready(config)
-    else:
-        slots(config)
-    read(training_of(tunings(config)[0], config))
+
+    if config.with_lm_eval:
+        yield tasks
+    yield partial(cluster.refuse_unready if config.scheduler else slots, config)
+
+
+def trainings(config: ShootoutConfig) -> Iterator[TrainingConfig]:
+    """One of each arm that is trained on this machine."""
+    known = {cell.arm.name: cell for cell in tunings(config)} if not config.scheduler else {}
+    return (training_of(cell, config) for cell in known.values())
 
 
 def run_cells(

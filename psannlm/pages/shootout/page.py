@@ -49,6 +49,8 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
     }
     expected_seconds = staticmethod(measuring.expected_seconds)
     measure = staticmethod(measuring.measure)
+    checks = staticmethod(measuring.checks)
+    trainings = staticmethod(measuring.trainings)
     bounds = staticmethod(bounds.problems)
     summary = staticmethod(prose.summary)
 

@@ -167,7 +167,10 @@ class TrainingRecord:
     train_seconds: Annotated[float | None, TRAIN_SECONDS] = None
     train_tokens_per_s: Annotated[float | None, TRAIN_TOKENS_PER_S] = None
     overhead_seconds: Annotated[float | None, OVERHEAD_SECONDS] = None
-    compiled: Annotated[bool | None, about("Whether the step was compiled.")] = None
+    compiled: Annotated[bool | None, table.COMPILED] = None
+    frames: Annotated[int | None, table.FRAMES] = None
+    graph_breaks: Annotated[int | None, table.GRAPH_BREAKS] = None
+    eager: Annotated[str | None, table.EAGER] = None
     peak_allocated_bytes: Annotated[int | None, table.PEAK_ALLOCATED_BYTES] = None
     peak_rss_bytes: Annotated[int | None, table.PEAK_RSS_BYTES] = None
     val_loss: Annotated[float | None, VAL_LOSS] = None

@@ -41,8 +41,8 @@ COMPILER = (
 """What compiling loads: a fork server that has it spares each compiled training seconds."""
 
 SAME = (
-    "n_steps", "train_tokens", "train_loss", "compiled", "val_loss", "val_tokens", "val_bytes",
-    "test_loss", "test_tokens", "test_bytes",
+    "n_steps", "train_tokens", "train_loss", "compiled", "frames", "graph_breaks", "eager",
+    "val_loss", "val_tokens", "val_bytes", "test_loss", "test_tokens", "test_bytes",
 )  # fmt: skip
 """Fields of a record that metrics.json calls alike; those of the test split only if it is read."""
 

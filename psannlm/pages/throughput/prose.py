@@ -60,9 +60,13 @@ def reading(tables: Tables, run: RunInfo[ThroughputConfig]) -> str:
         "- **Speed** is all tokens over all time of the timed steps. Warm-up and compilation are "
         "apart.",
     ]
-    if config.compile and not table.loc[table["status"] == "ok", "compiled"].all():
+    good = table[table["status"] == "ok"]
+    eager = good[~good["compiled"].astype(bool)]
+    if config.compile and len(eager):
+        why = "; ".join(reason for reason in eager["eager"].unique() if reason)
         lines.append(
-            "- **Compilation** was asked for, but no C++ compiler was found: rows are eager."
+            f"- **Compilation** was asked for, but {len(eager)} of {len(good)} rows are eager: "
+            f"{text.literal(why or 'no C++ compiler was found')}."
         )
     return "\n".join(lines)
 

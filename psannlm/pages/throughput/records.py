@@ -44,7 +44,10 @@ class CellRecord:
     context_length: Annotated[int, shared.CONTEXT_LENGTH]
     mode: Annotated[str, MODE]
     precision: Annotated[str, shared.PRECISION]
-    compiled: Annotated[bool, about("Whether the step was compiled.")] = False
+    compiled: Annotated[bool, shared.COMPILED] = False
+    frames: Annotated[int | None, shared.FRAMES] = None
+    graph_breaks: Annotated[int | None, shared.GRAPH_BREAKS] = None
+    eager: Annotated[str, shared.EAGER] = ""
     status: Annotated[Literal["ok", "failed"], shared.STATUS]
     reason: Annotated[str, shared.REASON]
     started_at: Annotated[str, shared.STARTED_AT]

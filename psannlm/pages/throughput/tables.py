@@ -53,7 +53,7 @@ THROUGHPUT = Table(
             "mfu_stated", "Matrix products a second over the peak that the maker states.",
             heading="of stated peak",
         ),
-        Column("compiled", "Whether the step was compiled."),
+        shared.COMPILED, shared.FRAMES, shared.GRAPH_BREAKS, shared.EAGER,
         _seconds(
             "first_compile_seconds", "Longest compilation among the processes, the cold one.",
             heading="compilation, cold",
@@ -125,6 +125,8 @@ def _row(
     row = asdict(same) | outcome_cells(records) | THROUGHPUT.row(records)
     if not good:
         return row
+    row["compiled"] = all(record.compiled for record in good)
+    row["eager"] = "; ".join(dict.fromkeys(record.eager for record in good if record.eager))
     speed = median_interval([record.tokens_per_s for record in good])
     flop_per_s = median(record.flop_per_s for record in good)
     mfu = flop_per_s / ceiling if ceiling else None

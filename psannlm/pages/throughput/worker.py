@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median_high
 from typing import Any
 
@@ -15,6 +16,7 @@ from psannlm.device import missing_compiler, peak_resident_bytes, select_device
 from psannlm.model.bases import build, cost_of
 from psannlm.model.cost import training_bytes
 from psannlm.pages.throughput.records import CEILING
+from psannlm.train.compilation import compiled_or_eager
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,6 @@ class Task(steps.NetworkTask):
 def measure(task: Task, mode: str) -> dict[str, Any]:
     """What a CellRecord needs to know of `mode`; raises whatever goes wrong."""
     device = select_device(task.device)
-    if task.compile:
-        torch.compiler.reset()  # the mode before has left compiled code behind
     if mode == CEILING:
         flops, timing = steps.measure_ceiling(
             device,
@@ -58,19 +58,26 @@ def _measure_network(
     held = sum(training_bytes(cost.n_parameters).values()) if training else 4 * cost.n_parameters
     needed = held + 2 * task.shape.total * task.config.vocab_size
     processes.refuse_what_cannot_fit(needed, "weights and logits alone", device)
-    compiled = task.compile and missing_compiler(device) is None
+    run = partial(_timed, task, training, device)
+    found: dict[str, Any] = {"flops": cost.model_flops * (3 if training else 1)}
+    if not task.compile:
+        timing, found["loss"] = run(False)
+        return found, timing
+    (timing, found["loss"]), made = compiled_or_eager(run, missing_compiler(device))
+    spent = max(0.0, timing.first_seconds - median_high(timing.seconds))
+    found |= {"compile_seconds": None if made.eager else spent}
+    return found | {"compiled": not made.eager, **made._asdict()}, timing
+
+
+def _timed(
+    task: Task, training: bool, device: torch.device, compiled: bool
+) -> tuple[Timing, float | None]:
+    """The time of the step; in training, also the latest loss."""
     step, last_loss = _step(task, training, compiled, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     timing = task.timing_of(step, device)
-    compile_seconds = max(0.0, timing.first_seconds - median_high(timing.seconds))
-    found = {
-        "compiled": compiled,
-        "flops": cost.model_flops * (3 if training else 1),
-        "compile_seconds": compile_seconds if compiled else None,
-        "loss": steps.finite_loss(last_loss, len(timing.seconds)) if last_loss else None,
-    }
-    return found, timing
+    return timing, steps.finite_loss(last_loss, len(timing.seconds)) if last_loss else None
 
 
 def _step(

@@ -72,6 +72,9 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
         start = compiling(cold=True) if config.compile else 0.0
         return ceilings + start + pace.training(config, text, with_test=True)
 
+    def trainings(self, config: TrainingConfig) -> Sequence[TrainingConfig]:
+        return (config,)
+
     def measure(self, session: Session[TrainingConfig, Trained]) -> Iterator[list[Trained]]:
         if not session.records:
             yield [train(session)]

@@ -9,8 +9,17 @@ import pandas as pd
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.page import RunInfo
 from psannlm.evidence.table import Number
-from psannlm.evidence.text import UNKNOWN, duration, facts_table, number, printable, sortable
+from psannlm.evidence.text import (
+    UNKNOWN,
+    duration,
+    facts_table,
+    literal,
+    number,
+    printable,
+    sortable,
+)
 from psannlm.pages.tiny_corpus.tables import LOSS, YARDSTICKS, Trained, beside_yardsticks
+from psannlm.train.compilation import Compilation
 from psannlm.train.pretrained import HIGH, LOW, PARTS
 from psannlm.train.recorder import bits_per_byte
 
@@ -160,7 +169,11 @@ def reading(trained: Trained, config: TrainingConfig) -> str:
     whole = "the whole training split"
     if config.train_megabytes:
         whole = f"the first {config.train_megabytes:g} MB of the training split, no more"
-    return _filled(READING, trained, whole=whole)
+    said = _filled(READING, trained, whole=whole)
+    if "eager" in trained.metrics:  # else it was not to be compiled, or it is not on record
+        made = Compilation(*(trained.metrics[name] for name in Compilation._fields))
+        said += f"\n- **Compilation.** The steps ran {literal(made.words)}."
+    return said
 
 
 def readme(trained: Trained, run: RunInfo[TrainingConfig]) -> str:

@@ -187,7 +187,7 @@ METRICS = Table(
 )  # fmt: skip
 STATED = replace(METRICS, columns=(
     *METRICS.columns,
-    Column("compiled", "Whether the step was compiled."),
+    table.COMPILED, table.FRAMES, table.GRAPH_BREAKS, table.EAGER,
     Column("train_sha256", "Hash of the tokens of the training split."),
     Column("validation_sha256", "Hash of the tokens of the validation split."),
 ))  # fmt: skip

@@ -1,0 +1,52 @@
+"""The packages that pyproject.toml asks for: which are missing here, and what installs them."""
+
+import importlib.metadata
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psannlm import ROOT
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+
+def installing(extra: str = "") -> str:
+    """The command that installs the project for this Python, with what an extra adds."""
+    python = Path(sys.executable)
+    shown = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
+    return f"{shown} -m pip install -e '.{f'[{extra}]' if extra else ''}'"
+
+
+def unfit(extra: str = "") -> Iterator[tuple["Requirement", str]]:
+    """What the project, or an extra, requires and has not, with the version here; empty if none."""
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    for requirement in map(Requirement, asked):
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            version = ""
+        if not version or not requirement.specifier.contains(version, prereleases=True):
+            yield requirement, version
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to tell of a module that is not there: all packages that are missing, and the way out.
+
+    An error of the project's own modules is raised again.
+    """
+    if error.name is None or error.name.startswith("psannlm"):
+        raise error
+    try:
+        names = [requirement.name for requirement, version in unfit() if not version]
+    except ModuleNotFoundError:
+        names = []
+    listed = ", ".join(names or [error.name])
+    return f"error: {sys.executable} lacks {listed}; run `make setup`, or {installing()}"

@@ -1,0 +1,206 @@
+"""Files and archives as texts: read by their names, decompressed, never unpacked to disk."""
+
+import bz2
+import fnmatch
+import gzip
+import io
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO
+
+from psannlm.config.schema import ConfigError
+from psannlm.files import printable
+
+LARGEST_MEMBER = 2**31  # bytes of a text: what is larger would fill the memory
+DEPTH = 3  # archives within archives
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+# What unpacks a file, by its ending.
+PACKED: dict[str, Callable[[Any], Any]] = {
+    ".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open, ".compress": gzip.open
+}  # fmt: skip
+TEXTS = (".txt", ".gz", ".xz", ".bz2", ".zip", *TARS)  # what is read of a user's folder or archive
+DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError),
+    *(RuntimeError, UnicodeError),  # a zip with a password, of an unknown method, with two names
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """What stands under a name in an archive, or a file by itself; decompressed."""
+
+    name: str
+    content: bytes
+
+    @property
+    def title(self) -> str:
+        """File name without folders and ending."""
+        name = PurePosixPath(self.name).name
+        while PurePosixPath(name).suffix.lower() in {".txt", *PACKED}:
+            name = PurePosixPath(name).stem
+        return name
+
+
+def members(
+    path: Path, patterns: Sequence[str] = ("*",), without: Sequence[str] = ()
+) -> Iterator[Member]:
+    """Members of an archive by the order of their names, or the file itself, decompressed.
+
+    Links and folders of an archive are passed over, and of its paths those that fit a pattern in
+    `without`. ConfigError if the file is damaged, or an archive has nothing that a pattern fits.
+    """
+    with readable(path.name), path.open("rb") as file, _opened(path.name, file) as archive:
+        if archive is None:
+            yield Member(path.name, _unpacked(path.name, file))
+        else:
+            for chosen in _chosen(path, archive, patterns, without):
+                yield Member(chosen, _unpacked(chosen, archive[chosen]()))
+
+
+def own_members(path: Path, passed_over: Counter[str]) -> Iterator[Member]:
+    """A user's file, or the texts in it by the rules of folders, in archives within it too.
+
+    Those that are no texts are counted by their reason. ConfigError as of `members`.
+    """
+    with readable(printable(path.name)), path.open("rb") as file:
+        yield from _own(printable(path.name), file, passed_over, DEPTH)
+
+
+def _own(name: str, file: BinaryIO, passed_over: Counter[str], depth: int) -> Iterator[Member]:
+    with readable(name), _opened(name, file) as archive:
+        if archive is None:
+            content = _unpacked(name, file)
+            passed_over["empty"] += not content or content.isspace()
+            yield Member(name, content)
+        elif not depth:
+            raise ConfigError(f"{name} lies in more than {DEPTH} archives; unpack it")
+        else:
+            for inner in sorted(archive):
+                if is_text(inner, passed_over):
+                    with archive[inner]() as packed:
+                        unpacked = io.BytesIO(_bounded(inner, packed))
+                    yield from _own(printable(inner), unpacked, passed_over, depth - 1)
+
+
+def count_texts(path: Path) -> int:
+    """Texts in a file, those of an archive in an archive counted as one."""
+    with readable(printable(path.name)), path.open("rb") as file, _opened(path.name, file) as found:
+        return 1 if found is None else sum(is_text(name, Counter()) for name in found)
+
+
+Archive = Mapping[str, Callable[[], IO[bytes]]]  # what opens a member, by its name
+
+
+@contextmanager
+def _opened(name: str, file: BinaryIO) -> Iterator[Archive | None]:
+    """The files in an archive; None for a file that is none by its name."""
+    name = name.lower()
+    if name.endswith((".zip", ".whl")):
+        try:  # what archivers write who do not say so
+            packed = zipfile.ZipFile(file, metadata_encoding="utf-8")
+        except UnicodeDecodeError:
+            packed = zipfile.ZipFile(file)
+        with packed:
+            entries = (entry for entry in packed.infolist() if not entry.is_dir())
+            yield {entry.filename: partial(packed.open, entry.filename) for entry in entries}
+    elif name.endswith(TARS):
+        with tarfile.open(fileobj=file) as archive:
+            files = (entry for entry in archive if entry.isfile())
+            yield {entry.name: partial(_regular, archive, entry) for entry in files}
+    else:
+        yield None
+
+
+def _regular(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    stream = archive.extractfile(entry)
+    assert stream is not None  # a regular file has one
+    return stream
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turns what a damaged, locked or forbidden file raises into a message."""
+    try:
+        yield
+    except DAMAGE as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = said.splitlines()[0].rstrip(":")
+        raise ConfigError(
+            f"{name} cannot be read: {reason}; fetch it again, or make it readable and unlocked"
+        ) from None
+
+
+def _chosen(
+    path: Path, archive: Iterable[str], patterns: Sequence[str], without: Sequence[str]
+) -> list[str]:
+    """Names of the members that a pattern fits, in order."""
+    names = sorted(archive)
+    for pattern in sorted(patterns):
+        if not fnmatch.filter(names, pattern):
+            some = ", ".join(names[:5]) or "nothing"
+            raise ConfigError(f"{path.name} has no member {pattern!r}; it begins with {some}")
+    fitting = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+    return sorted(fitting - {n for pattern in without for n in fnmatch.filter(names, pattern)})
+
+
+def _unpacked(name: str, file: IO[bytes]) -> bytes:
+    unpack = PACKED.get(PurePosixPath(name.lower()).suffix)
+    with unpack(file) if unpack else file as content:
+        return _bounded(name, content)
+
+
+def _bounded(name: str, file: IO[bytes]) -> bytes:
+    content = file.read(LARGEST_MEMBER + 1)
+    if len(content) > LARGEST_MEMBER:
+        raise ConfigError(
+            f"{name} must have at most {LARGEST_MEMBER:,} bytes unpacked; cut it into several"
+        )
+    return content
+
+
+def is_text(name: str, passed_over: Counter[str]) -> bool:
+    """Whether a file in a folder or archive is read, by its path there; else it is counted."""
+    path = PurePosixPath(printable(name).lower())
+    if any(part.startswith((".", "__macosx")) for part in path.parts):
+        passed_over["hidden"] += 1
+    elif not path.name.endswith(TEXTS):
+        passed_over[f"ending in {path.suffix}" if path.suffix else "without an ending"] += 1
+    else:
+        return True
+    return False
+
+
+def own_files(paths: Sequence[Path], passed_over: Counter[str]) -> Iterator[Path]:
+    """Files among `paths` and, by name, the texts in those that are folders."""
+    for path in paths:
+        with readable(printable(path)):
+            found = _files(path, passed_over)
+        yield from found
+
+
+def _files(path: Path, passed_over: Counter[str]) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        if path.exists():
+            raise ConfigError(f"{path} is a pipe or device; save what it gives, and name that file")
+        raise ConfigError(f"{path} does not exist; name files or folders of text")
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    inside = [Path(at, n) for at, _, names in os.walk(path, onerror=refuse) for n in names]
+    files = sorted(p for p in inside if p.is_file())
+    passed_over["pipes or broken links"] += len(inside) - len(files)
+    if not (found := [p for p in files if is_text(str(p.relative_to(path)), passed_over)]):
+        raise ConfigError(f"{path} holds no file that ends in {', '.join(TEXTS)}")
+    return found

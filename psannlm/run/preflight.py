@@ -1,0 +1,254 @@
+"""What a report needs is checked before it begins: all problems at once, and nothing is written.
+
+An error stops a report before its first notebook; a note says what it will do without.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import nbformat
+import torch
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_core.paths import jupyter_runtime_dir
+
+from psannlm import CACHE, CHECKPOINTS, ROOT
+from psannlm.bench.environment import available_memory_bytes
+from psannlm.bench.provenance import describe_git
+from psannlm.config import packages
+from psannlm.config.parse import read_parameters
+from psannlm.config.schema import ConfigError, Strict
+from psannlm.config.training import TrainingConfig
+from psannlm.corpora import corpus, sources
+from psannlm.device import missing_compiler, select_device
+from psannlm.evidence.notebook import NOTEBOOKS
+from psannlm.evidence.page import run_info
+from psannlm.evidence.runs import VARIABLES, home
+from psannlm.evidence.session import configuration
+from psannlm.model.activations import training_memory
+from psannlm.model.cost import Shape
+from psannlm.model.saved_activations import Step
+from psannlm.pages.registry import pages
+from psannlm.run import estimate
+from psannlm.run.preset import find_browser, interrupted
+from psannlm.train.tokenizer import gpt2_tokenizer
+
+GIB, MIB = 2**30, 2**20
+RUN_BYTES = 20 * MIB  # of a run with its notebook, many times that of any committed one
+BOOK_BYTES = 100 * MIB  # of the built book with the files that it is made from
+SHARED_BYTES = 64 * MIB  # of memory that the ranks of several GPUs share
+
+Configs = Mapping[str, Strict]  # by notebook
+Check = tuple[str, Callable[[], object]]  # whose it is, and what raises a ConfigError
+
+
+class Problem(NamedTuple):
+    """What stops a report, or what it will do without."""
+
+    subject: str  # such as a notebook; empty for the whole report
+    rule: str
+    way_out: str
+    severity: Literal["error", "note"] = "error"
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it stops a report."""
+        return self.severity == "error"
+
+    def __str__(self) -> str:
+        said = "; ".join(filter(None, (self.rule, self.way_out)))
+        return f"{self.severity}: {self.subject}{': ' if self.subject else ''}{said}"
+
+
+def of_preset(preset: str, only: Sequence[str], book: bool) -> list[Problem]:
+    """What is in the way of a preset's notebooks, or of some; see `problems`."""
+    names, configs = list[str](), dict[str, Strict]()
+
+    def choose(*one: str) -> None:
+        names.extend(estimate.chosen(preset, one))
+
+    def read(name: str) -> None:
+        [path] = estimate.jobs(preset, [name]).values()
+        configs[name] = configuration(pages()[name], read_parameters(path), estimate.shown(path))
+
+    wrong = [*refused(("", partial(choose, *one)) for one in ([[name] for name in only] or [[]]))]
+    wrong += refused(("", partial(read, name)) for name in dict.fromkeys(names))
+    return [*wrong, *problems(configs, book=book)]
+
+
+def of_run(folder: Path, book: bool) -> list[Problem]:
+    """What is in the way of going on with an interrupted run; see `problems`."""
+    configs = dict[str, Strict]()
+
+    def read() -> None:
+        run = interrupted(folder)
+        page = pages()[run.manifest["notebook"]]
+        configs[page.name] = run_info(page, run).config
+
+    return [*refused([("", read)]), *problems(configs, book=book)]
+
+
+def problems(configs: Configs, *, book: bool = True) -> list[Problem]:
+    """All that is in the way of a report with these configurations, errors first."""
+    found = [
+        *_packages(),
+        *refused([("", lambda: _refuse_other_kernel(configs)), *_checks(configs)]),
+        *_memory(configs),
+        *_room(_written(configs, book)),
+        *_notes(configs),
+    ]
+    return sorted(found, key=lambda problem: problem.severity)
+
+
+def refused(checks: Iterable[Check]) -> Iterator[Problem]:
+    """What the checks refuse; the same refusal of several stands once, with all their names."""
+    found: dict[str, list[str]] = {}
+    for subject, check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            found.setdefault(str(error), []).append(subject)
+    for text, subjects in found.items():
+        # A list of problems has a way out in each line.
+        rule, _, way_out = (text, "", "") if "\n" in text else text.partition("; ")
+        yield Problem(", ".join(dict.fromkeys(filter(None, subjects))), rule, way_out)
+
+
+def _packages() -> Iterator[Problem]:
+    for requirement, version in packages.unfit():
+        rule = f"{requirement} is required, {version or 'none'} is installed"
+        yield Problem("", rule, f"run: {packages.installing()}", "note" if version else "error")
+
+
+def _refuse_other_kernel(configs: Configs) -> None:
+    """Raise ConfigError unless the kernel of the notebooks is the Python that runs this."""
+    heads = (nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4) for name in configs)
+    for name in {head.metadata.kernelspec.name for head in heads}:
+        way_out = f"run: {sys.executable} -m ipykernel install --sys-prefix"
+        try:
+            spec = KernelSpecManager().get_kernel_spec(name)
+        except NoSuchKernel:
+            raise ConfigError(f"there is no Jupyter kernel {name}; {way_out}") from None
+        program = Path(spec.argv[0])  # a bare name means this Python; of a wrapper nothing is known
+        known = program.is_absolute() and program.name.startswith("python")
+        if known and program.parent.resolve() != Path(sys.executable).parent.resolve():
+            raise ConfigError(
+                f"the Jupyter kernel {name} must be {sys.executable}, got {program}; {way_out}, or "
+                f"remove {spec.resource_dir}"
+            )
+
+
+def _checks(configs: Configs) -> Iterator[Check]:
+    """What notebooks refuse themselves, once they run."""
+    for name, config in configs.items():
+        settings = dict(config)
+        yield name, partial(select_device, settings.get("device", "auto"))
+        if settings.get("corpus"):
+            path = ROOT / settings["corpus"]
+            recipe = sources.recipe_to_build(path)
+            for source in recipe.sources if recipe else ():
+                yield name, partial(sources.refuse_out_of_reach, source)
+            if not recipe:
+                yield name, partial(corpus.load, path)
+        if settings.get("tokenizer_file"):
+            yield name, partial(gpt2_tokenizer, ROOT / settings["tokenizer_file"])
+        yield from ((name, check) for check in pages()[name].checks(config))
+
+
+def _memory(configs: Configs) -> Iterator[Problem]:
+    """Trainings that the device cannot hold, by construction; a note if only their peak is over."""
+    for name, config in configs.items():
+        device, trainings = _device(config), [*pages()[name].trainings(config)]
+        if device is None or not trainings:
+            continue
+        if device.type == "cuda":  # a GPU each; what is free only a context tells, which would stay
+            at_once, free = 1, torch.cuda.get_device_properties(device).total_memory
+        else:
+            at_once = getattr(config, "cells_at_once", 1) or 1
+            free = available_memory_bytes(device)
+        needed = (_training_bytes(training, device.type) for training in trainings)
+        held, peak = (at_once * size for size in max(needed, key=itemgetter(1)))
+        if peak > free:
+            rule = f"trainings need {peak / GIB:.1f} GiB at a time, {free / GIB:.1f} GiB are there"
+            way_out = "lower pass_tokens, the size of the network, or cells_at_once"
+            yield Problem(name, rule, way_out, "error" if held > free else "note")
+
+
+def _training_bytes(training: TrainingConfig, device_type: str) -> tuple[int, int]:
+    """What a training keeps between its steps, and its peak where nothing is compiled."""
+    shape = Shape(training.pass_tokens // training.context_length, training.context_length)
+    precision = "bf16" if training.precision == "auto" else training.precision
+    step = Step(shape, precision, device_type)
+    parts = training_memory(training.network, step, training.loss_chunk_tokens)
+    return parts["parameters"] + parts["optimizer"], parts["peak"]
+
+
+def _device(config: Strict) -> torch.device | None:
+    try:
+        return select_device(getattr(config, "device", "auto"))
+    except ConfigError:  # told as a problem of its own
+        return None
+
+
+def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
+    """Folders that a report writes to, about how many bytes, and what names another folder."""
+    texts = dict[Path, int]()
+    for name, config in configs.items():
+        page, path = pages()[name], ROOT / getattr(config, "corpus", "")
+        yield home(page.folder), RUN_BYTES, VARIABLES[page.folder]
+        kept = getattr(config, "keep_checkpoints", 1) + 2  # the best, and one being written
+        if sizes := [_training_bytes(one, "cpu")[0] for one in page.trainings(config)]:
+            yield CHECKPOINTS, kept * max(sizes), "PSANNLM_CHECKPOINTS"
+            if recipe := sources.recipe_to_build(path):  # the text, and what it is cleaned from
+                texts[path] = round(recipe.megabytes * 10**6)
+                yield path.parent, 2 * texts[path], ""
+            elif path.is_file():
+                texts[path] = path.stat().st_size
+    # Two bytes a token, a token a byte at most, and archives.
+    yield CACHE, 3 * sum(texts.values()), "PSANNLM_CACHE"
+    if torch.cuda.device_count() > 1:
+        yield Path("/dev/shm"), SHARED_BYTES, "--shm-size of the container"
+    yield ROOT / "_build", RUN_BYTES * len(configs) + BOOK_BYTES * book, ""
+    yield Path(os.environ.get("TMPDIR", "/tmp")), RUN_BYTES, "TMPDIR"
+    yield Path(jupyter_runtime_dir()), MIB, "JUPYTER_RUNTIME_DIR"
+
+
+def _room(written: Iterable[tuple[Path, int, str]]) -> Iterator[Problem]:
+    """Folders that cannot be written, and file systems without room for all that they get."""
+    disks = dict[int, tuple[Path, int]]()
+    for folder, n_bytes, variable in dict.fromkeys(written):
+        whole = folder.absolute()
+        place = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            reason = "belongs to another or is read-only" if place.is_dir() else "is no folder"
+            way_out = f"name another folder by {variable}" if variable else "copy the project"
+            way_out += ", or make it writable"
+            yield Problem("", f"{folder} cannot be written: {place} {reason}", way_out)
+        else:
+            disk = place.stat().st_dev
+            place, before = disks.get(disk, (place, 0))
+            disks[disk] = place, before + n_bytes
+    for place, n_bytes in disks.values():
+        if n_bytes > (free := shutil.disk_usage(place).free):
+            here = f"{free / GIB:.2f} GiB are free on the file system of {place}"
+            yield Problem("", f"{here}, {n_bytes / GIB:.2f} are written to it", "make room there")
+
+
+def _notes(configs: Configs) -> Iterator[Problem]:
+    """What a report does first, or without."""
+    for name, config in configs.items():
+        if recipe := sources.recipe_to_build(ROOT / getattr(config, "corpus", "")):
+            size = f"about {recipe.megabytes:g} MB" if recipe.megabytes else "of unknown size"
+            yield Problem(name, f"the corpus {recipe.name}, {size}, is built first", "", "note")
+        device = _device(config)
+        if getattr(config, "compile", False) and device and (lacking := missing_compiler(device)):
+            yield Problem(name, f"all runs eagerly: {lacking}", "", "note")
+    if unknown := describe_git().get("unknown"):
+        yield Problem("", f"runs will not name the code that ran: {unknown}", "", "note")
+    for problem in refused([("there will be no PDF", find_browser)]):
+        yield problem._replace(severity="note")
