@@ -10,7 +10,9 @@ import yaml
 from psannlm import REPORTS, ROOT
 from psannlm.bench import pace as paces
 from psannlm.bench.pace import Pace, bytes_per_token, measured, timed
+from psannlm.bench.rates import resolve
 from psannlm.bench.statistics import FEWEST_REPEATS
+from psannlm.bench.timing import WINDOW
 from psannlm.config.parse import read_parameters
 from psannlm.corpora.recipe import SPLITS
 from psannlm.evidence.page import run_info
@@ -114,9 +116,8 @@ def test_the_plan_takes_the_most_that_fits_and_papermill_is_given_the_rest():
     assert fitting.minutes < fitting.budget < fitting.whole == all_of_it.minutes
     assert fitting.arguments[:3] == [*all_of_it.arguments, "-y"]
     assert yaml.safe_load(fitting.arguments[3]) == fitting.lessened
-    assert fitting.config == configuration(
-        pages()["throughput"], parameters | fitting.lessened, "here"
-    )
+    given = configuration(pages()["throughput"], parameters | fitting.lessened, "here")
+    assert fitting.config == resolve(given, torch.device("cpu"))
     assert f"n_repeats {fitting.config.n_repeats}, as all of params/cpu" in fitting.said
 
 
@@ -195,7 +196,8 @@ def test_a_step_that_is_compiled_or_wider_in_precision_or_checkpointed_takes_wha
     assert SLOW.step(network, 1024, "fp32", compiled=True) < step < SLOW.step(saving, 1024, "fp32")
     assert SLOW.forward(network, 1024, "fp32") < step < SLOW.step(network, 1024, "bf16")
     assert SLOW.step(network, 2048, "fp32", updates=2) == pytest.approx(2 * step)
-    assert timed(2.0, min_seconds=1.0, min_steps=3) == 13 * 1.0 * 2 - 6.0
+    assert timed(2.0, config) == 2.0 * (1 + 2 * WINDOW + config.min_steps)
+    assert timed(1e-6, config) == pytest.approx(config.min_seconds, 1e-3)
 
 
 def test_a_device_is_measured_once_and_a_vocabulary_is_known_by_its_size():

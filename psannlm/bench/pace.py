@@ -15,11 +15,12 @@ from functools import partial
 import torch
 
 from psannlm import ROOT
+from psannlm.bench.rates import half_precision
 from psannlm.bench.steps import SIZES
 from psannlm.bench.timing import WINDOW, stopwatch_for
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
-from psannlm.config.training import TrainingConfig
+from psannlm.config.training import ProcessSettings, TrainingConfig
 from psannlm.corpora.corpus import load
 from psannlm.corpora.recipe import SPLITS
 from psannlm.device import DTYPES
@@ -32,8 +33,8 @@ EAGER = 3  # times as many where each operation passes over memory by itself
 UPDATE = 400  # FLOPs a parameter: AdamW reads and writes it, its gradient and two moments
 PROCESS_SECONDS = 3.0  # until a fresh process measures: torch is loaded, the network built
 FORKED_SECONDS = 1.0  # likewise of one that is forked
-COLD_SECONDS, WARM_SECONDS = 20.0, 4.0  # of compiling a step, without and with its cache
-SMALL, PRODUCTS = 256, 5  # width of matrices that an emulated precision multiplies, and how often
+COMPILING = {True: 20.0, False: 4.0}  # seconds of a step, by whether its cache is cold
+PRODUCTS = 5  # of which the fastest tells the rate
 HELD_OUT_BYTES = 1e6  # of a whole split whose corpus is not built yet
 
 
@@ -87,11 +88,10 @@ class Pace:
         steps = self.step(network, trained, config.precision, updates=updates, **how)
         return steps + self.forward(network, evaluated, config.precision, **how)
 
-    def products(self, precision: str, min_seconds: float, min_steps: int) -> float:
+    def products(self, precision: str, config: ProcessSettings) -> float:
         """Seconds of `measure_ceiling`."""
         sizes = SIZES[self.device_type]
-        each = (2 * size**3 / self._rate(precision) for size in sizes)
-        return sum(timed(one, min_seconds / len(sizes), min_steps) for one in each)
+        return sum(timed(2 * size**3 / self._rate(precision), config) for size in sizes)
 
     def _rate(self, precision: str) -> float:
         return self.rates.get(precision) or self.rates["fp32"]
@@ -105,30 +105,25 @@ class Pace:
 def measured(device: torch.device) -> Pace:
     """The pace of a device by its matrix products, taken once a process, in a second or less.
 
-    What is emulated takes many times as long, and its rate is that of small matrices.
+    What is emulated would take many times as long: its rate follows from small products.
     """
-    small, large = SMALL, SIZES[device.type][0]
-    found = {name: _rate(device, dtype, small) for name, dtype in DTYPES.items()}
-    for name in [name for name in found if found[name] >= found["fp32"]]:
-        found[name] = _rate(device, DTYPES[name], large)
-    return Pace(device.type, found)
+    found = half_precision(device)
+    known = {name: _rate(device, name) for name in found.rates if found.native(name)}
+    small = {name: rate / found.rates["fp32"] for name, rate in found.rates.items()}
+    return Pace(device.type, {name: small[name] * known["fp32"] for name in small} | known)
 
 
-def _rate(device: torch.device, dtype: torch.dtype, size: int) -> float:
-    """FLOP/s of the fastest of a few products of square matrices."""
-    a, watch = torch.ones(size, size, device=device, dtype=dtype), stopwatch_for(device)
+def _rate(device: torch.device, precision: str) -> float:
+    """FLOP/s of the fastest of a few products."""
+    size, watch = SIZES[device.type][0], stopwatch_for(device)
+    a = torch.ones(size, size, device=device, dtype=DTYPES[precision])
     watch.lap(partial(a.matmul, a), 1)
     return 2 * size**3 / min(watch.lap(partial(a.matmul, a), PRODUCTS))
 
 
-def timed(step: float, min_seconds: float, min_steps: int) -> float:
+def timed(step: float, config: ProcessSettings) -> float:
     """Seconds of `time_steps` on a step of so many seconds that is steady at once."""
-    return (1 + 2 * WINDOW) * step + max(min_seconds, min_steps * step)
-
-
-def compiling(*, cold: bool) -> float:
-    """Seconds until a step is compiled, without or with what has been compiled before."""
-    return COLD_SECONDS if cold else WARM_SECONDS
+    return (1 + 2 * WINDOW) * step + max(config.min_seconds, config.min_steps * step)
 
 
 def text_bytes(config: TrainingConfig) -> dict[str, float] | None:

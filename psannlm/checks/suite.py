@@ -12,7 +12,7 @@ import torch
 
 from psannlm import ROOT
 from psannlm.bench.environment import device_name
-from psannlm.bench.pace import PROCESS_SECONDS, Pace, compiling
+from psannlm.bench.pace import COMPILING, PROCESS_SECONDS, Pace
 from psannlm.checks import (
     checkpointing,
     decoding,
@@ -91,11 +91,7 @@ CHECKS: Mapping[str, Entry] = {
     ),
 }
 """Every check by its name, in the order in which they are made."""
-
-
-SHORT, SHORT_STEPS = 64, 20  # tokens of a short text; steps on it of a precision and seed
-STEPS = 100  # of a whole batch, by all checks of a base together
-PROCESSES = 8  # of ranks and of what is loaded again, over all bases
+STEPS, PROCESSES = 100, 8  # of a whole batch, of each base; of ranks and what is loaded again
 
 
 def plan(config: ValidationConfig) -> list[tuple[str, str]]:
@@ -105,20 +101,16 @@ def plan(config: ValidationConfig) -> list[tuple[str, str]]:
 
 
 def expected_seconds(config: ValidationConfig, pace: Pace) -> float:
-    """What all checks should take: their steps, and processes and compilations besides.
-
-    As a share of all checks if only some are asked for, as each takes some of all these.
-    """
-    tokens, length = config.batch * config.context_length, min(SHORT, config.context_length)
-    seconds = 0.0
-    for base in config.base:
-        network = config.network_of(base)
-        n_short = config.fit_steps + SHORT_STEPS * config.n_seeds * (1 + len(config.precision))
-        seconds += n_short * pace.step(network, config.batch * length, "fp32")
-        seconds += STEPS * pace.step(network, tokens, "fp32") + 2 * config.min_seconds
-        seconds += compiling(cold=True) / 2 if config.compile else 0.0
-    checks = len(config.only or CHECKS) / len(CHECKS)
-    return checks * (seconds + PROCESSES * PROCESS_SECONDS)
+    """What all checks should take, or as many of them as are asked for; see `Page`."""
+    n_courses = config.n_seeds * (1 + len(config.precision))
+    n_short = config.fit_steps + precision.STEPS * n_courses  # on texts of 64 tokens at most
+    length = config.context_length
+    tokens = config.batch * (STEPS * length + n_short * min(64, length))
+    seconds = PROCESSES * PROCESS_SECONDS
+    for network in map(config.network_of, config.base):
+        seconds += pace.step(network, tokens, "fp32", updates=STEPS + n_short)
+        seconds += 2 * config.min_seconds + config.compile * COMPILING[True] / 2
+    return seconds * len(config.only or CHECKS) / len(CHECKS)
 
 
 def validate(

@@ -15,6 +15,7 @@ import yaml
 
 from psannlm import ROOT
 from psannlm.bench.pace import Pace, measured
+from psannlm.bench.rates import resolve
 from psannlm.config.parse import nearest, read_parameters
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.device import select_device
@@ -113,9 +114,10 @@ def planned(name: str, path: Path, budget: float | None, pace: Pace | None = Non
     page, data = pages()[name], default_parameters(name) | read_parameters(path)
     config = configuration(page, data, shown(path))
     try:
-        pace = pace or measured(select_device(data.get("device", "auto")))
+        device = select_device(data.get("device", "auto"))
     except ConfigError:
         return Planned(name, path, config)
+    config, pace = resolve(config, device), pace or measured(device)
     whole = minutes = _minutes_of(page, config, pace)
     if whole is None or budget is None or whole <= budget:
         return Planned(name, path, config, whole, budget, whole, pace=pace)

@@ -50,16 +50,12 @@ def memory_plan(config: MemoryConfig) -> list[MemoryCell]:
 
 
 def expected_seconds(config: MemoryConfig, pace: Pace) -> float:
-    """What all cells should take, and a process for each count of the published package."""
-    main = raw.main_settings(config)
-    seconds = PROCESS_SECONDS * len(config.precision) if config.peer else 0.0
+    """What all cells should take; see `Page`."""
+    seconds = PROCESS_SECONDS if config.peer else 0.0
     for cell in memory_plan(config):
-        asked = cell.setting
-        length, saving = asked.context_length, asked.grad_checkpoint
-        network = config.network_of(asked.base, context_length=length, grad_checkpoint=saving)
-        step = pace.step(network, asked.batch_tokens, asked.precision)
-        least = config.min_seconds, config.min_steps
-        steps = timed(step, *least) if asked in main else config.min_steps * step
+        task = task_of(cell.setting, config)
+        step = pace.step(task.config, task.batch_tokens, task.precision)
+        steps = timed(step, config) if task.compared else config.min_steps * step
         # Two make the optimizer and the peak, one is counted; two more are traced.
         seconds += FORKED_SECONDS + steps + 5 * step
     return seconds

@@ -18,7 +18,7 @@ import torch
 
 from psannlm import CACHE
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import PROCESS_SECONDS, Pace, compiling, timed
+from psannlm.bench.pace import COMPILING, PROCESS_SECONDS, Pace, timed
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
 from psannlm.bench.statistics import Cell, shuffled_blocks
 from psannlm.bench.steps import SETTINGS, NetworkTask
@@ -175,28 +175,18 @@ def plan(config: PeerConfig) -> list[Cell[Setting]]:
 
 
 def expected_seconds(config: PeerConfig, pace: Pace) -> float:
-    """What all cells and repetitions should take, either package as fast as ours by design."""
-    repetitions = len(protocol_plan(config)) * 2 * PROCESS_SECONDS
-    return repetitions + sum(_expected(cell, config, pace) for cell in plan(config))
-
-
-def _expected(cell: Cell[Setting], config: PeerConfig, pace: Pace) -> float:
-    _, base, setting, precision = cell.setting
-    network, best = config.network_of(base), setting == "best"
-    how = config.batch_tokens, precision
-    steps = {
-        "forward": pace.forward(network, *how, compiled=best),
-        "train_step": pace.step(network, *how, compiled=best),
-        "generate": config.new_tokens * network.n_layers * LAYER_SECONDS,
-    }
-    asked = {work: seconds for work, seconds in steps.items() if work in config.work}
-    compiles = best * len(asked.keys() - {"generate"})
-    least = config.min_seconds, config.min_steps
-    return (
-        2 * PROCESS_SECONDS  # what is loaded to count what is saved takes as long again
-        + sum(timed(step, *least) for step in asked.values())
-        + compiles * compiling(cold=cell.repeat == 0)
-    )
+    """What all cells should take were both packages equally fast; see `Page`."""
+    seconds = 2 * PROCESS_SECONDS * len(protocol_plan(config))
+    for cell in plan(config):
+        _, base, setting, precision = cell.setting
+        network, compiled = config.network_of(base), setting == "best"
+        given = network, config.batch_tokens, precision
+        steps = pace.forward(*given, compiled=compiled), pace.step(*given, compiled=compiled)
+        generation = config.new_tokens * network.n_layers * LAYER_SECONDS
+        seconds += sum(timed(step, config) for step in (*steps, generation))
+        # What is loaded to count what is saved takes as long as what was loaded before.
+        seconds += 2 * PROCESS_SECONDS + compiled * len(steps) * COMPILING[cell.repeat == 0]
+    return seconds
 
 
 class Repetition(NamedTuple):

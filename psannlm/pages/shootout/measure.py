@@ -11,7 +11,7 @@ from typing import Any
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import FORKED_SECONDS, Pace, compiling, text_bytes
+from psannlm.bench.pace import COMPILING, FORKED_SECONDS, Pace, text_bytes
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.page import RerunRequest
@@ -59,19 +59,16 @@ def all_cells(config: ShootoutConfig) -> Collection[Cell]:
 
 
 def expected_seconds(config: ShootoutConfig, pace: Pace) -> float | None:
-    """What all trainings should take; those at a time share a CPU, but start side by side."""
-    cells, arms = all_cells(config), len(arms_of(config))
-    text = text_bytes(training_of(next(iter(cells)), config))
-    if text is None:
+    """What all trainings should take, each arm compiling cold once; see `Page`."""
+    trainings = [(training_of(cell, config), cell.final) for cell in all_cells(config)]
+    if (text := text_bytes(trainings[0][0])) is None:
         return None
-    training = sum(
-        pace.training(training_of(cell, config), text, with_test=cell.final) for cell in cells
-    )
-    starts = len(cells) * FORKED_SECONDS
-    if config.compile:
-        starts += arms * compiling(cold=True) + len(cells) * compiling(cold=False)
-    at_once = max(1, config.cells_at_once)
-    return starts / at_once + (training if pace.device_type == "cpu" else training / at_once)
+    steps = sum(pace.training(one, text, with_test=final) for one, final in trainings)
+    n, cold = len(trainings), len(arms_of(config))
+    starts = n * FORKED_SECONDS
+    starts += config.compile * (cold * COMPILING[True] + n * COMPILING[False])
+    at_once = max(1, config.cells_at_once)  # they share a CPU, but each has a GPU for itself
+    return starts / at_once + (steps if pace.device_type == "cpu" else steps / at_once)
 
 
 def _trained(

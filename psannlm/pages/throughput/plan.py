@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import PROCESS_SECONDS, Pace, compiling, timed
-from psannlm.bench.processes import run_task
+from psannlm.bench.pace import COMPILING, FORKED_SECONDS, PROCESS_SECONDS, Pace, timed
+from psannlm.bench.processes import ForkServer, run_task
 from psannlm.bench.statistics import shuffled_blocks
 from psannlm.bench.steps import SETTINGS
+from psannlm.device import select_device
 from psannlm.pages.throughput.records import CEILING, CellRecord, ThroughputConfig
 from psannlm.pages.throughput.worker import Task
 
@@ -52,21 +53,20 @@ def plan(config: ThroughputConfig) -> list[Cell]:
 
 
 def expected_seconds(config: ThroughputConfig, pace: Pace) -> float:
-    """What all cells should take; the first process of a label compiles each mode cold."""
-    return sum(
-        PROCESS_SECONDS + sum(_expected(cell, mode, config, pace) for mode in cell.modes)
-        for cell in plan(config)
-    )
+    """What all cells should take, the first of each label compiling cold; see `Page`."""
+    modes = ((cell, mode) for cell in plan(config) for mode in cell.modes)
+    return sum(_expected(*one, config, pace) for one in modes)
 
 
 def _expected(cell: Cell, mode: str, config: ThroughputConfig, pace: Pace) -> float:
-    least = config.min_seconds, config.min_steps
+    """Of a mode, with its share of starting the process."""
+    start = (FORKED_SECONDS if forks(config) else PROCESS_SECONDS) / len(cell.modes)
     if mode == CEILING:
-        return pace.products(cell.precision, *least)
+        return start + pace.products(cell.precision, config)
     work = pace.forward if mode == "forward" else pace.step
-    network, how = config.network_of(cell.base), {"compiled": config.compile}
-    seconds = timed(work(network, cell.batch_tokens, cell.precision, **how), *least)
-    return seconds + (compiling(cold=cell.repeat == 0) if config.compile else 0.0)
+    given = config.network_of(cell.base), cell.batch_tokens, cell.precision
+    steps = timed(work(*given, compiled=config.compile), config)
+    return start + steps + config.compile * COMPILING[cell.repeat == 0]
 
 
 def cells_of_row(row: Mapping[str, Any], config: ThroughputConfig) -> list[Cell]:
@@ -88,14 +88,25 @@ def throughput(
 
     Nothing is measured whose keys are all in `done`, as an interrupted run has its records already.
     """
-    with tempfile.TemporaryDirectory(prefix="psannlm-compile-") as cache:
+    with (
+        tempfile.TemporaryDirectory(prefix="psannlm-compile-") as cache,
+        # The first optimizer of a process loads torch's compiler, used or not.
+        ForkServer(Task.__module__, Path(cache), loads=["torch._dynamo"]) as server,
+    ):
         for cell in cells or plan(config):
             row = cell.repeat, cell.label, cell.batch_tokens
             if not {(*row, mode, cell.precision) for mode in cell.modes} <= set(done):
-                yield _measure(cell, config, Path(cache))
+                yield _measure(cell, config, Path(cache), server if forks(config) else None)
 
 
-def _measure(cell: Cell, config: ThroughputConfig, cache: Path) -> list[CellRecord]:
+def forks(config: ThroughputConfig) -> bool:
+    """Whether processes are forked: not for a GPU, nor where the time of compiling is asked for."""
+    return not config.compile and select_device(config.device).type == "cpu"
+
+
+def _measure(
+    cell: Cell, config: ThroughputConfig, cache: Path, server: ForkServer | None
+) -> list[CellRecord]:
     place = cell._asdict()
     task = Task(
         model={} if cell.base == CEILING else config.network_of(cell.base).model_dump(),
@@ -108,5 +119,6 @@ def _measure(cell: Cell, config: ThroughputConfig, cache: Path) -> list[CellReco
     place |= {"context_length": config.context_length, "started_at": utc_now().isoformat()}
     # A label compiles for itself, so that the first process of each is seen cold.
     cache = cache / re.sub(r"\W+", "_", cell.label)
-    found = run_task(task, cache=cache, timeout_seconds=config.timeout_seconds)
+    limit = config.timeout_seconds
+    found = run_task(task, cache=cache, timeout_seconds=limit, fork_server=server)
     return [CellRecord(**place | values) for values in found]

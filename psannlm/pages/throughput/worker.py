@@ -96,5 +96,7 @@ def _step(
     )
 
 
+main = partial(processes.serve, Task, measure)
+
 if __name__ == "__main__":
-    processes.serve(Task, measure, sys.argv[1:])
+    main(sys.argv[1:])

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from psannlm import CHECKPOINTS
-from psannlm.bench.pace import Pace, compiling, text_bytes
+from psannlm.bench.pace import COMPILING, Pace, text_bytes
 from psannlm.bench.steps import measure_ceiling, rate
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.figures import Figure
@@ -68,9 +68,8 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     def expected_seconds(self, config: TrainingConfig, pace: Pace) -> float | None:
         if (text := text_bytes(config)) is None:
             return None
-        ceilings = 2 * pace.products(config.precision, **CEILING)
-        start = compiling(cold=True) if config.compile else 0.0
-        return ceilings + start + pace.training(config, text, with_test=True)
+        start = 2 * CEILING["min_seconds"] + config.compile * COMPILING[True]
+        return float(start) + pace.training(config, text, with_test=True)
 
     def trainings(self, config: TrainingConfig) -> Sequence[TrainingConfig]:
         return (config,)
