@@ -165,7 +165,7 @@ def in_processes(calls: Sequence[Callable[[], ResultT]], timeout_seconds: float)
     if a process failed, or they took too long: then all of them are stopped.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "psannlm.checks.suite"])
+    context.set_forkserver_preload(["torch._dynamo", "psannlm.checks.suite"])
     n_threads = max(1, torch.get_num_threads() // len(calls))
     processes: list[BaseProcess] = []
     with tempfile.TemporaryDirectory(prefix="psannlm-check-") as name:
