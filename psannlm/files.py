@@ -159,6 +159,20 @@ def _cause(path: Path, content: bytes, sha256: str) -> str:
     return next(was, None) or next(cause for cause, holds in signs.items() if holds)
 
 
+@contextlib.contextmanager
+def folder_made(folder: Path) -> Iterator[None]:
+    """A folder and those above it; after an error those that were not there are gone again."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty
+            for path in missing:
+                path.rmdir()
+        raise
+
+
 def printable(name: str | Path) -> str:
     r"""A name as text; the bytes of one that is not UTF-8 are written as \xff."""
     return os.fsencode(name).decode(errors="backslashreplace")

@@ -265,19 +265,15 @@ def test_a_server_that_is_busy_or_breaks_off_is_asked_again(
     assert capsys.readouterr().err.count(f"{server.url} cannot be fetched: ") == 2
 
 
-def test_a_busy_server_is_asked_with_growing_waits_and_is_not_blamed_on_the_address(
-    served, waited, tmp_path
-):
+def test_a_busy_server_is_not_blamed_on_the_address(served, waited, tmp_path):
     server = served(says(503))
 
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match=r"later$") as refused:
         download(server.url, tmp_path / "books.tgz", SHA)
 
     assert waited == list(WAITS) == sorted(WAITS)
-    assert server.asked == len(WAITS) + 1
     assert f"{server.url} cannot be fetched: 503 Service Unavailable" in str(refused.value)
     assert "busy" in str(refused.value)
-    assert "run this again later" in str(refused.value)
     assert "address" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -297,33 +293,21 @@ def test_a_server_says_itself_how_long_to_wait(served, waited, tmp_path):
     ("answer", "message"),
     [
         (says(404), r"cannot be fetched: 404 Not Found; check the address"),
-        (says(403), r"cannot be fetched: 403 Forbidden; check the address"),
         (OTHER, rf"books\.tgz must have the sha256 {SHA}, got "),
+        (None, r"refused.*check the address and the network connection"),
     ],
-    ids=["404", "403", "another content"],
+    ids=["404", "another content", "no server"],
 )
 def test_what_waiting_cannot_mend_is_asked_once(served, waited, tmp_path, answer, message):
-    server = served(answer)
+    server = served(answer or GOOD)
+    if not answer:
+        server.shutdown()
+        server.server_close()
 
     with pytest.raises(ConfigError, match=message):
         download(server.url, tmp_path / "books.tgz", SHA)
 
-    assert (server.asked, waited, list(tmp_path.iterdir())) == (1, [], [])
-
-
-def test_no_server_a_wrong_scheme_and_a_folder_that_is_none_are_named(waited, served, tmp_path):
-    gone = served(GOOD)
-    gone.shutdown()
-    gone.server_close()
-    (tmp_path / "file").touch()
-
-    with pytest.raises(ConfigError, match=r"refused.*check the address and the network connection"):
-        download(gone.url, tmp_path / "x", SHA)
-    with pytest.raises(ConfigError, match=r"InvalidSchema.*check the address"):
-        download("ftp2://x/y", tmp_path / "x", SHA)
-    with pytest.raises(ConfigError, match="file cannot be written: Not a directory"):
-        download(served(GOOD).url, tmp_path / "file" / "x", SHA)
-    assert waited == []
+    assert (server.asked, waited, list(tmp_path.iterdir())) == (int(bool(answer)), [], [])
 
 
 # What pip and npm of several versions write.
@@ -331,9 +315,7 @@ BUSY_WORDS = [
     "Could not fetch URL http://x/: 429 Client Error: Too Many Requests for url: http://x/ - s",
     "Could not fetch URL http://x/: ... (Caused by ResponseError('too many 503 error responses'))",
     "ERROR: HTTP error 502 while getting http://x/books.whl",
-    "Could not fetch URL http://x/: ... ConnectionResetError(104, 'Connection reset by peer')))",
     "ERROR: Could not install: HTTPSConnectionPool(host='x', port=443): Read timed out.",
-    "npm error 503 Service Unavailable - GET http://x/books",
     "npm ERR! code E429",
     "npm error network request to http://x/ failed, reason: read ECONNRESET",
 ]
@@ -358,7 +340,6 @@ def test_a_client_is_called_again_where_its_server_is_busy_alone(
 
     assert waited == (list(WAITS) if busy else [])
     assert words in str(refused.value)
-    assert ("the server is busy" in str(refused.value)) == busy
     assert ("check its version" in str(refused.value)) == (not busy)
 
 

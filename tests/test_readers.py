@@ -186,12 +186,14 @@ def test_a_file_without_verse_is_refused(content, message):
 def test_verse_is_parted_where_a_sentence_ends_and_other_languages_are_left_out():
     lines = ["the one,", "and the two,", "and the three.", "and the four,", "and the five;"] * 2
 
-    found = list(readers.verse_paragraphs(lines, 4, 0.0))
-    endless = readers.verse_paragraphs(["and the line"] * 45, 16, 0.0)
+    removed = Counter()
+    found = list(readers.verse_paragraphs(lines, 4, 0.0, removed))
+    endless = readers.verse_paragraphs(["and the line"] * 45, 16, 0.0, removed)
 
     assert "\n".join(found) == "\n".join(lines)
     assert [len(p.split("\n")) for p in found] == [3, 5, 2]
     assert [len(p.split("\n")) for p in endless] == [20, 20, 5]
     english, latin = "And all the men of the hills are with me", "Arma virumque cano Troiae qui"
-    assert list(readers.verse_paragraphs([english, latin], 1, 0.3)) == [english]
-    assert list(readers.verse_paragraphs(["1 2 3"], 1, 0.0)) == []
+    assert list(readers.verse_paragraphs([english, latin], 1, 0.3, removed)) == [english]
+    assert list(readers.verse_paragraphs(["1 2 3"], 1, 0.0, removed)) == []
+    assert removed == {"not English": 2}

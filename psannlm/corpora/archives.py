@@ -97,7 +97,7 @@ def count_texts(path: Path) -> int:
         return 1 if found is None else sum(is_text(name, Counter()) for name in found)
 
 
-Archive = Mapping[str, Callable[[], IO[bytes]]]  # what opens a member, by its name
+Archive = Mapping[str, Callable[[], Any]]  # what opens a member, by its name
 
 
 @contextmanager
@@ -115,15 +115,9 @@ def _opened(name: str, file: BinaryIO) -> Iterator[Archive | None]:
     elif name.endswith(TARS):
         with tarfile.open(fileobj=file) as archive:
             files = (entry for entry in archive if entry.isfile())
-            yield {entry.name: partial(_regular, archive, entry) for entry in files}
+            yield {entry.name: partial(archive.extractfile, entry) for entry in files}
     else:
         yield None
-
-
-def _regular(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
-    stream = archive.extractfile(entry)
-    assert stream is not None  # a regular file has one
-    return stream
 
 
 @contextmanager

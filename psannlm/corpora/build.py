@@ -31,7 +31,7 @@ from psannlm.corpora.recipe import (
     Source,
     load_recipe,
 )
-from psannlm.files import printable, replacing, sha256_of, write_atomically, writing
+from psannlm.files import folder_made, printable, replacing, sha256_of, write_atomically, writing
 
 LEAST_BYTES = 256  # of each split of one's own files: about the shortest sequence of a training
 
@@ -137,19 +137,23 @@ def build_recipe(
 ) -> Path:
     """Build what `recipe` says as `out`; `told` opens the facts beside it."""
     account = account or Account()
-    with writing(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent) as spool, replacing(out) as text:
-            drafts = list(_drafts(recipe, spool, account))
-            try:
-                corpus.assign(drafts, recipe.validation, recipe.test, recipe.seed)
-                written = list(_written(recipe, drafts, spool, text, account.removed))
-                _refuse_too_little(recipe, drafts, written)
-            except ConfigError as error:
-                why = "; ".join([f"{out.name}: {error}", *losses(account.facts()), WAY_OUT])
-                raise ConfigError(why) from None
-            text.flush()
-            _describe(out, Path(text.name), written, told, account)
+    folder = out.parent
+    with (
+        writing(folder),
+        folder_made(folder),
+        tempfile.TemporaryFile(dir=folder) as spool,
+        replacing(out) as text,
+    ):
+        drafts = list(_drafts(recipe, spool, account))
+        try:
+            corpus.assign(drafts, recipe.validation, recipe.test, recipe.seed)
+            written = list(_written(recipe, drafts, spool, text, account.removed))
+            _refuse_too_little(recipe, drafts, written)
+        except ConfigError as error:
+            why = "; ".join([f"{out.name}: {error}", *losses(account.facts()), WAY_OUT])
+            raise ConfigError(why) from None
+        text.flush()
+        _describe(out, Path(text.name), written, told, account)
     return out
 
 

@@ -166,20 +166,22 @@ def _lines(source: Source, member: Member) -> list[str]:
     return list(io.StringIO(text.removeprefix("\ufeff"), newline=None))
 
 
-def _verse(source: Source, member: Member, _: Counter[str]) -> Stream:
+def _verse(source: Source, member: Member, removed: Counter[str]) -> Stream:
     """Lines of a pickled table; every so many are a document, of which one in so many is kept."""
     assert isinstance(source, PackageSource)
     lines, step = lines_of_table(member.content, member.name), source.document_lines
     for start in range(0, len(lines), step * source.keep_one_in):
         run = lines[start : start + step]
         yield Title(f"lines {start + 1} to {start + len(run)}")
-        yield from verse_paragraphs(run, source.paragraph_lines, source.min_english)
+        yield from verse_paragraphs(run, source.paragraph_lines, source.min_english, removed)
 
 
-def verse_paragraphs(lines: Sequence[str], target: int, min_english: float) -> Iterator[str]:
+def verse_paragraphs(
+    lines: Sequence[str], target: int, min_english: float, removed: Counter[str]
+) -> Iterator[str]:
     """Lines grouped into about `target`, a quarter less or more to end where a sentence does.
 
-    Paragraphs with a smaller share of common English words than `min_english` are left out.
+    Paragraphs with a smaller share of common English words than `min_english` are removed.
     """
     least, most = target - target // 4, target + target // 4
     run: list[str] = []
@@ -190,6 +192,8 @@ def verse_paragraphs(lines: Sequence[str], target: int, min_english: float) -> I
             words = re.findall(r"[^\W\d_]+", " ".join(run).lower())
             if words and sum(word in _COMMON for word in words) >= min_english * len(words):
                 yield "\n".join(run)
+            else:
+                removed["not English"] += 1
             run = []
 
 
