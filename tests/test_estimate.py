@@ -2,19 +2,24 @@
 
 from datetime import datetime
 
+import nbformat
 import pandas as pd
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
+from papermill.cli import papermill
 
 from psannlm import REPORTS, ROOT
 from psannlm.bench import pace as paces
+from psannlm.bench import rates
 from psannlm.bench.pace import Pace, bytes_per_token, measured, timed
-from psannlm.bench.rates import resolve
+from psannlm.bench.rates import HalfPrecision, resolve
 from psannlm.bench.statistics import FEWEST_REPEATS
 from psannlm.bench.timing import WINDOW
 from psannlm.config.parse import read_parameters
 from psannlm.corpora.recipe import SPLITS
+from psannlm.evidence.notebook import NOTEBOOKS, assigned
 from psannlm.evidence.page import run_info
 from psannlm.evidence.runs import all_runs
 from psannlm.evidence.session import configuration
@@ -121,11 +126,19 @@ def test_the_plan_takes_the_most_that_fits_and_papermill_is_given_the_rest():
     assert f"n_repeats {fitting.config.n_repeats}, as all of params/cpu" in fitting.said
 
 
-def test_a_list_of_a_plan_reaches_papermill_as_a_list(texts):
-    one = planned("shootout", file_of("shootout"), 30, AVX2)
+def test_papermill_takes_what_is_less_before_the_parameter_file(texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    one, made = planned("shootout", file_of("shootout"), 45, AVX2), tmp_path / "out.ipynb"
+    notebook = str(NOTEBOOKS / "shootout.ipynb")
 
-    assert one.minutes <= 30
-    assert yaml.safe_load(one.arguments[3])["seeds"] == [0, 1, 2]
+    done = CliRunner().invoke(papermill, [notebook, str(made), "--prepare-only", *one.arguments])
+
+    assert done.exit_code == 0, done.output
+    cells = nbformat.read(made, as_version=4).cells
+    [given] = [c.source for c in cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert one.minutes <= 45
+    assert assigned(given) == read_parameters(file_of("shootout")) | one.lessened
+    assert assigned(given)["seeds"] == [0, 1, 2]
 
 
 def test_what_does_not_fit_at_its_least_says_by_how_much_and_is_run_all_the_same():
@@ -212,8 +225,18 @@ def test_a_device_is_measured_once_and_a_vocabulary_is_known_by_its_size():
         assert bytes_per_token(made["vocab_size"]) == pytest.approx(made["bytes_per_token"], 0.05)
 
 
-def test_the_cpu_preset_ends_in_time_on_two_cores_with_avx2_alone(texts):
+def test_the_cpu_preset_ends_in_time_on_two_cores_with_avx2_alone(texts, monkeypatch):
+    monkeypatch.setattr(rates, "half_precision", lambda device: HalfPrecision(SLOW.rates))
     names = estimate.chosen("cpu")
-    plan = [planned(name, file_of(name), BUDGETS["cpu"][name], AVX2) for name in names]
 
-    assert sum(one.minutes for one in plan) < 90
+    plan = [planned(name, file_of(name), BUDGETS["cpu"][name], SLOW) for name in names]
+
+    assert sum(one.minutes for one in plan) < 88, "and two for the text and the book"
+    assert all(one.minutes <= one.budget for one in plan)
+
+
+def test_the_cpu_preset_is_whole_on_the_machine_of_the_committed_runs(texts):
+    for name in estimate.chosen("cpu"):
+        config = run_info(pages()[name], NEWEST[name]).config
+        seconds = pages()[name].expected_seconds(config, committed_pace())
+        assert seconds < 60 * BUDGETS["cpu"][name]

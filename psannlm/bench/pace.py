@@ -31,6 +31,7 @@ from psannlm.train.data import limits
 FORWARD, BACKWARD = 1500, 4500  # FLOPs a token, layer and feature of the stream, compiled
 EAGER = 3  # times as many where each operation passes over memory by itself
 UPDATE = 400  # FLOPs a parameter: AdamW reads and writes it, its gradient and two moments
+LOOP = 1.15  # times a step in a training: logits by chunks, computed again, and norms of gradients
 PROCESS_SECONDS = 3.0  # until a fresh process measures: torch is loaded, the network built
 FORKED_SECONDS = 1.0  # likewise of one that is forked
 COMPILING = {True: 20.0, False: 4.0}  # seconds of a step, by whether its cache is cold
@@ -86,7 +87,7 @@ class Pace:
         evaluated += test if with_test else 0.0
         updates = trained / config.batch_tokens
         steps = self.step(network, trained, config.precision, updates=updates, **how)
-        return steps + self.forward(network, evaluated, config.precision, **how)
+        return LOOP * steps + self.forward(network, evaluated, config.precision, **how)
 
     def products(self, precision: str, config: ProcessSettings) -> float:
         """Seconds of `measure_ceiling`."""
