@@ -4,6 +4,7 @@ import importlib.metadata
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ def installing(extra: str = "") -> str:
     """The command that installs the project for this Python, with what an extra adds."""
     python = Path(sys.executable)
     shown = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
-    return f"{shown} -m pip install -e '.{f'[{extra}]' if extra else ''}'"
+    pip = f"{shown} -m pip install" if find_spec("pip") else f"uv pip install --python {shown}"
+    return f"{pip} -e '.{f'[{extra}]' if extra else ''}'"
 
 
 def unfit(extra: str = "") -> Iterator[tuple["Requirement", str]]:

@@ -6,6 +6,7 @@ An error stops a report before its first notebook; a note says what it will do w
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -197,20 +198,19 @@ def _device(config: Strict) -> torch.device | None:
 
 def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
     """Folders that a report writes to, about how many bytes, and what names another folder."""
-    texts = dict[Path, int]()
     for name, config in configs.items():
-        page, path = pages()[name], ROOT / getattr(config, "corpus", "")
+        page, path, size = pages()[name], ROOT / getattr(config, "corpus", ""), 0
         yield home(page.folder), RUN_BYTES, VARIABLES[page.folder]
         kept = getattr(config, "keep_checkpoints", 1) + 2  # the best, and one being written
-        if sizes := [_training_bytes(one, "cpu")[0] for one in page.trainings(config)]:
-            yield CHECKPOINTS, kept * max(sizes), "PSANNLM_CHECKPOINTS"
+        if weights := [_training_bytes(one, "cpu")[0] for one in page.trainings(config)]:
+            yield CHECKPOINTS, kept * max(weights), "PSANNLM_CHECKPOINTS"
             if recipe := sources.recipe_to_build(path):  # the text, and what it is cleaned from
-                texts[path] = round(recipe.megabytes * 10**6)
-                yield path.parent, 2 * texts[path], ""
+                size = round(recipe.megabytes * 10**6)
+                yield path.parent, 2 * size, ""
             elif path.is_file():
-                texts[path] = path.stat().st_size
-    # Two bytes a token, a token a byte at most, and archives.
-    yield CACHE, 3 * sum(texts.values()), "PSANNLM_CACHE"
+                size = path.stat().st_size
+        if weights or bool(getattr(config, "peer", False)):  # tokens of two bytes, archives, packages
+            yield CACHE, 3 * size, "PSANNLM_CACHE"
     if torch.cuda.device_count() > 1:
         yield Path("/dev/shm"), SHARED_BYTES, "--shm-size of the container"
     yield ROOT / "_build", RUN_BYTES * len(configs) + BOOK_BYTES * book, ""
@@ -220,10 +220,11 @@ def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
 
 def _room(written: Iterable[tuple[Path, int, str]]) -> Iterator[Problem]:
     """Folders that cannot be written, and file systems without room for all that they get."""
-    disks = dict[int, tuple[Path, int]]()
-    for folder, n_bytes, variable in dict.fromkeys(written):
-        whole = folder.absolute()
-        place = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
+    needed, disks = Counter[tuple[Path, str]](), dict[int, tuple[Path, int]]()
+    for folder, n_bytes, variable in written:
+        needed[folder.absolute(), variable] += n_bytes
+    for (folder, variable), n_bytes in needed.items():
+        place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             reason = "belongs to another or is read-only" if place.is_dir() else "is no folder"
             way_out = f"name another folder by {variable}" if variable else "copy the project"
