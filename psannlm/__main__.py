@@ -51,9 +51,10 @@ def report(
         raise typer.BadParameter(f"{more[0]!r} follows no --only")
     wanted = [*(only or []), *(more or [])]
     found = preflight.of_run(resume, book) if resume else preflight.of_preset(preset, wanted, book)
+    broken = any(problem.severity == "error" for problem in found)
     for problem in found:
-        print(problem, file=sys.stderr if problem.is_error else sys.stdout, flush=True)
-    broken = any(problem.is_error for problem in found)
+        said_on = sys.stderr if problem.severity == "error" else sys.stdout
+        print(problem, file=said_on, flush=True)
     if dry_run and not resume:
         with contextlib.suppress(ConfigError):  # which is among the problems
             print(estimate.told(estimate.plan(preset, wanted)))

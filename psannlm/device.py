@@ -45,31 +45,35 @@ def unusable_gpu() -> str | None:
     """
     if torch.cuda.is_available():
         return _foreign_gpu()
-    here = _nvidia_driver()
-    if here is None:
+    said, version = _nvidia_driver()
+    if not said:
         return None
-    said, version = here
     built, hidden = torch.version.cuda, os.environ.get("CUDA_VISIBLE_DEVICES")
-    ours = f"torch {torch.__version__} is built for {f'CUDA {built}' if built else 'no CUDA'}"
+    said += f", torch {torch.__version__} is built for {f'CUDA {built}' if built else 'no CUDA'}"
     wheel = "cu130" if version >= 13000 else "cu126" if version >= 12000 else ""
-    fitting = f"`make setup TORCH={wheel}`" if wheel else "install a newer driver"
+    fitting = f"run `make setup TORCH={wheel}`" if wheel else "install a newer driver"
     if built is None:
-        return f"{said}, but {ours}; {fitting}"
+        return f"{said}; {fitting}"
     if 0 < version < 1000 * int(built.partition(".")[0]):
-        return f"{said}, but {ours}; install a newer driver{f' or {fitting}' if wheel else ''}"
+        return f"{said}; {fitting}{' or install a newer driver' if wheel else ''}"
     if hidden is not None:
-        hides = f"CUDA_VISIBLE_DEVICES={hidden!r} leaves torch none"
-        return f"{said}, {ours}, and {hides}; unset it, or name a GPU that is there"
+        shown = f"CUDA_VISIBLE_DEVICES={hidden!r} shows it none"
+        return f"{said}, and {shown}; unset it, or name a GPU that is there"
+    try:
+        initialise: Any = torch.cuda.init
+        initialise()
+    except Exception as error:
+        said += f", and says: {str(error).splitlines()[0]}"
     return (
-        f"{said}, {ours}, and torch says: {_refusal()}; restart the machine if the driver was "
-        "updated, give a container NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+        f"{said}; restart the machine if the driver was updated, give a container "
+        "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
     )
 
 
-def _nvidia_driver() -> tuple[str, int] | None:
-    """GPUs and driver in words, and the newest CUDA it runs (12020 is 12.2; 0 is unknown).
+def _nvidia_driver() -> tuple[str, int]:
+    """GPUs and driver in words, and the newest CUDA it runs: 12020 is 12.2, 0 is unknown.
 
-    None without a GPU: where NVML is not installed, its driver not loaded, or no GPU is shown.
+    No words without a GPU: where NVML is not installed, its driver not loaded, or no GPU is shown.
     """
     try:
         import pynvml as nvml
@@ -77,7 +81,7 @@ def _nvidia_driver() -> tuple[str, int] | None:
         nvml.nvmlInit()
     except Exception as error:
         absent = ("ModuleNotFoundError", "NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded")
-        return None if type(error).__name__ in absent else (f"the NVIDIA driver says: {error}", 0)
+        return "" if type(error).__name__ in absent else f"the NVIDIA driver says: {error}", 0
 
     def told(question: Callable[[], Any], otherwise: Any) -> Any:
         try:
@@ -90,18 +94,10 @@ def _nvidia_driver() -> tuple[str, int] | None:
     driver = told(nvml.nvmlSystemGetDriverVersion, "of unknown version")
     version = told(nvml.nvmlSystemGetCudaDriverVersion, 0)
     cuda = f" for CUDA {version // 1000}.{version % 1000 // 10}" if version else ""
-    shown = f"{n} x {name}" if n > 1 else name
-    return (f"the driver {driver}{cuda} shows {shown}", version) if n else None
-
-
-def _refusal() -> str:
-    """Why torch does not begin with CUDA, in its own words."""
-    try:
-        initialise: Any = torch.cuda.init
-        initialise()
-    except Exception as error:
-        return str(error).splitlines()[0].rstrip(".")
-    return "no device"
+    return (
+        f"the driver {driver}{cuda} shows {f'{n} x ' if n > 1 else ''}{name}" if n else "",
+        version,
+    )
 
 
 def _foreign_gpu() -> str | None:

@@ -57,19 +57,14 @@ def driver(monkeypatch):
 @pytest.mark.parametrize(
     ("built", "visible", "newest", "message"),
     [
-        (None, None, 12020, "2.13.0+mine is built for no CUDA; `make setup TORCH=cu126`"),
-        (None, "0", 13010, "2.13.0+mine is built for no CUDA; `make setup TORCH=cu130`"),
+        (None, None, 12020, "2.13.0+mine is built for no CUDA; run `make setup TORCH=cu126`"),
+        (None, "0", 13010, "2.13.0+mine is built for no CUDA; run `make setup TORCH=cu130`"),
         (None, None, 11040, "is built for no CUDA; install a newer driver"),
-        (
-            "13.0",
-            None,
-            12020,
-            "for CUDA 13.0; install a newer driver or `make setup TORCH=cu126`",
-        ),
+        ("13.0", None, 12020, "CUDA 13.0; run `make setup TORCH=cu126` or install a newer"),
         ("13.0", "0", 11040, "is built for CUDA 13.0; install a newer driver; or ask for device"),
-        ("12.6", "", 12020, "and CUDA_VISIBLE_DEVICES='' leaves torch none; unset it"),
-        ("12.6", "-1", 13000, "and CUDA_VISIBLE_DEVICES='-1' leaves torch none; unset it"),
-        ("12.6", None, 12020, "and torch says: error 802; restart the machine if the driver was"),
+        ("12.6", "", 12020, "and CUDA_VISIBLE_DEVICES='' shows it none; unset it"),
+        ("12.6", "-1", 13000, "and CUDA_VISIBLE_DEVICES='-1' shows it none; unset it"),
+        ("12.6", None, 12020, "and says: error 802.; restart the machine if the driver was"),
     ],
 )
 @pytest.mark.parametrize("asked", ["auto", "cuda"])

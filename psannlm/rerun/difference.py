@@ -18,7 +18,7 @@ from psannlm.bench.environment import (
 from psannlm.bench.identity import identity
 from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
-from psannlm.device import select_device
+from psannlm.device import select_device, unusable_gpu
 from psannlm.evidence.runs import Evidence
 
 # Facts in which machines must agree for the same training to reach the same digits.
@@ -74,7 +74,7 @@ def environment_diff(run: Evidence) -> EnvironmentDiff:
     except ConfigError:
         raise ConfigError(
             f"{run.name} was measured on {environment['device']} ({kind}), and torch finds no "
-            f"such device here; repeat it on a machine that has one"
+            f"such device here; {unusable_gpu() or 'repeat it on a machine that has one'}"
         ) from None
     use_usable_cores()
     now, git = describe_environment(device), describe_git()

@@ -56,11 +56,6 @@ class Problem(NamedTuple):
     way_out: str
     severity: Literal["error", "note"] = "error"
 
-    @property
-    def is_error(self) -> bool:
-        """Whether it stops a report."""
-        return self.severity == "error"
-
     def __str__(self) -> str:
         said = "; ".join(filter(None, (self.rule, self.way_out)))
         return f"{self.severity}: {self.subject}{': ' if self.subject else ''}{said}"
@@ -209,7 +204,9 @@ def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
                 yield path.parent, 2 * size, ""
             elif path.is_file():
                 size = path.stat().st_size
-        if weights or bool(getattr(config, "peer", False)):  # tokens of two bytes, archives, packages
+        if weights or bool(
+            getattr(config, "peer", False)
+        ):  # tokens of two bytes, archives, packages
             yield CACHE, 3 * size, "PSANNLM_CACHE"
     if torch.cuda.device_count() > 1:
         yield Path("/dev/shm"), SHARED_BYTES, "--shm-size of the container"
