@@ -204,9 +204,7 @@ def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
                 yield path.parent, 2 * size, ""
             elif path.is_file():
                 size = path.stat().st_size
-        if weights or bool(
-            getattr(config, "peer", False)
-        ):  # tokens of two bytes, archives, packages
+        if weights or page.installs:  # tokens of two bytes each, archives, packages
             yield CACHE, 3 * size, "PSANNLM_CACHE"
     if torch.cuda.device_count() > 1:
         yield Path("/dev/shm"), SHARED_BYTES, "--shm-size of the container"
