@@ -20,7 +20,7 @@ SOURCES = {
     if path.name != "__init__.py"
 }
 ORDER = [
-    "config", "files.py", "device.py", "model", "corpora", "train", "bench",
+    "config", "files.py", "places.py", "device.py", "model", "corpora", "train", "bench",
     "checks", "evidence", "rerun", "pages", "run", "publish", "__main__.py",
 ]  # fmt: skip
 """A folder imports only from those before it."""

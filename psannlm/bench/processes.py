@@ -28,6 +28,7 @@ import torch
 
 from psannlm.bench.environment import available_memory_bytes, worker_environment
 from psannlm.bench.worker import measure_modes
+from psannlm.places import public
 
 ASK_SECONDS = 0.2  # between asking whether a process is to be stopped; less would disturb it
 
@@ -159,7 +160,7 @@ def run_task(
         found = {}
         for line in result_path.read_text(encoding="utf-8").splitlines(keepends=True):
             if line.endswith("\n"):  # a killed process may leave half a line
-                values = json.loads(line)
+                values = json.loads(public(line))
                 found[values["mode"]] = values
         failed = {"status": "failed", "reason": _reason(code, log_path, timeout_seconds)}
     return [found.get(mode, {"mode": mode} | failed) for mode in task.modes]
@@ -195,7 +196,7 @@ def _reason(code: int | None, log_path: Path, timeout_seconds: float) -> str:
         return "killed by signal SIGKILL, as the system does when memory runs out"
     if code < 0:
         return f"killed by signal {signal.Signals(-code).name}"
-    return f"process ended without a result: {last_words(log_path) or 'it said nothing'}"
+    return public(f"process ended without a result: {last_words(log_path) or 'it said nothing'}")
 
 
 def last_words(log: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from psannlm.config.network import Architecture, ModelConfig
-from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Seed, Text
+from psannlm.config.schema import AnyOf, Count, File, OneOrMore, Positive, Seed, Text
 from psannlm.config.training import Device, Preset
 
 Check = Literal[
@@ -23,7 +23,7 @@ class ValidationConfig(Architecture):
     preset: Preset
     base: AnyOf[Text]  # none named means every base: the configuration of a run names them all
     only: AnyOf[Check]  # checks that run; none named means all
-    corpus: Text  # path of the text that is fitted, one paragraph a line
+    corpus: File  # the text that is fitted, one paragraph a line
     batch: Count  # B, sequences of a batch, each context_length tokens long
     precision: OneOrMore[Literal["bf16", "fp16"]]  # what is held against fp32
     n_seeds: Count  # of weights, each with text of its own, that precisions are compared on

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d
 from torch.optim import AdamW
 
-from psannlm import ROOT
 from psannlm.checks.findings import ValidationConfig
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
@@ -24,6 +23,7 @@ from psannlm.device import DTYPES, repeatable
 from psannlm.model.bases import build
 from psannlm.model.loss import CHUNK_TOKENS
 from psannlm.model.transformer import Transformer
+from psannlm.places import located
 from psannlm.train.data import Tokens, stream
 from psannlm.train.distributed import summing, whole
 from psannlm.train.objective import NextToken
@@ -75,7 +75,7 @@ def passages(config: ValidationConfig, count: int, length: int) -> Tensor:
 
 def tokens_of(config: ValidationConfig, n_tokens: int) -> Tokens:
     """The first tokens of the training split; ConfigError if they or their ids cannot be had."""
-    path = ROOT / config.corpus
+    path = located(config.corpus)
     parts = stream(load(path).texts("train", n_tokens), byte_tokenizer())
     ids = np.asarray([token for part, _ in parts for token in part][:n_tokens], dtype=np.uint16)
     if len(ids) < n_tokens:

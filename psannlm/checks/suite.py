@@ -2,15 +2,12 @@
 
 import functools
 import gc
-import os
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 
-from psannlm import ROOT
 from psannlm.bench.environment import device_name
 from psannlm.bench.pace import COMPILING, PROCESS_SECONDS, Pace
 from psannlm.checks import (
@@ -25,6 +22,7 @@ from psannlm.checks import (
     speed,
 )
 from psannlm.checks.findings import Case, Finding, Measure, Result, ValidationConfig
+from psannlm.places import public
 
 
 class Entry(NamedTuple):
@@ -171,7 +169,4 @@ def stated(measure: Measure) -> str:
 
 def first_line(error: Exception) -> str:
     """What an error says first, without the folders of this machine."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    for folder in (ROOT, tempfile.gettempdir()):
-        line = line.replace(f"{folder}{os.sep}", "")
-    return line
+    return public((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -47,6 +47,9 @@ Processes = Annotated[Whole, Field(ge=0, le=256)]
 NGramOrder = Annotated[Whole, Field(ge=1, le=8)]
 Seed = Annotated[Whole, Field(ge=0, le=2**32 - 1)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+FILE = "names a file"  # mark of a field: of a path, absolute or from the project's folder
+File = Annotated[Text, FILE]
+OptionalFile = Annotated[str, FILE]  # none if empty
 ItemT = TypeVar("ItemT")
 OneOrMore = Annotated[
     tuple[ItemT, ...], AfterValidator(_unique), BeforeValidator(_as_list), Field(min_length=1)

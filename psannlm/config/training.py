@@ -23,11 +23,11 @@ class TrainingSettings(Architecture):
     """
 
     preset: Preset
-    corpus: schema.Text  # a paragraph a line; its path, absolute or from the project's folder
+    corpus: schema.File  # a paragraph a line
     train_megabytes: schema.NotNegative  # 10**6 bytes from the start of the split; 0 is all
     validation_megabytes: schema.NotNegative  # likewise
     tokenizer: Literal["bytes", "bpe", "gpt2"]
-    tokenizer_file: str  # GPT-2's ranks, for the tokenizer `gpt2`; empty for the others
+    tokenizer_file: schema.OptionalFile  # GPT-2's ranks, for `gpt2`; else empty
     epochs: schema.Positive
     batch_tokens: schema.Tokens  # of an optimizer step, over all ranks and passes
     pass_tokens: schema.Tokens  # of one forward and backward pass of one rank

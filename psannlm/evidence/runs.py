@@ -20,6 +20,7 @@ from psannlm.bench.environment import utc_now
 from psannlm.bench.identity import identity, labels
 from psannlm.config.schema import ConfigError
 from psannlm.files import lock, sha256_of, unlock, what_altered, write_atomically, writing
+from psannlm.places import public
 
 SCHEMA, MANIFEST = 1, "run.json"
 VARIABLES = {"gpu": "OUT_DIR", "benchmarks": "BENCH_OUT"}  # name another folder for each kind
@@ -127,7 +128,7 @@ class Run:
         """Write the artifact `name`, a path below the folder, atomically."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
+        write_atomically(path, public(content) if isinstance(content, str) else content)
         self.artifacts.add(name)
 
     def state(self, **facts: Any) -> None:
@@ -156,6 +157,8 @@ class Run:
             unlock(self.held)
 
     def _write_manifest(self) -> None:
+        names = {n: v for n, v in self.manifest.items() if n == "artifacts"}  # as the files have
+        self.manifest = json.loads(public(json.dumps(self.manifest | names))) | names
         self.manifest["sha256"] = _fingerprint(self.manifest)
         write_atomically(self.folder / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
 
@@ -208,7 +211,7 @@ def all_runs(reports: Path = REPORTS) -> Iterator[Evidence | Refused]:
         try:
             yield load(folder)
         except EvidenceError as error:
-            yield Refused(folder, str(error))
+            yield Refused(folder, public(str(error)))
 
 
 def with_machines(runs: Iterable[Evidence | Refused]) -> list[Evidence | Refused]:

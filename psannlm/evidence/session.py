@@ -35,6 +35,7 @@ from psannlm.evidence.page import ConfigT, Page, RunInfo
 from psannlm.evidence.runs import Evidence, Run, home, load
 from psannlm.evidence.store import RecordT
 from psannlm.files import write_atomically
+from psannlm.places import as_published, remember
 
 PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"  # by which the runner tells a notebook
 PROGRESS_SECONDS = 0.2  # least time between two reports to the runner
@@ -187,12 +188,17 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     config = configuration(page, data, f"parameters of {page.name}.ipynb")
     device = select_device(data.get("device", "auto"))
     environment.use_usable_cores()
+<<<<<<< HEAD
     used = resolve(config, device, _held(config))
     recording = notebook.Recording(shell, page.name)
     if edited := recording.edits():
         display(edited_note(edited))
     command = notebook.command(page.name, data)
     run = _open_run(page, used, device, command=command, **stated(config, device))
+=======
+    used = resolve(as_published(config), device, _held(config))
+    run = _open_run(page, used, device, **stated(config, device))
+>>>>>>> 99abf08 (Files outside the project are published by name, and found again by who has them)
     shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
     return Session(page, used, run, device, recording)
 
@@ -252,6 +258,7 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, *
     }
     parent = home(page.folder)
     run = Run.start(parent.name, manifest, reports=parent.parent, suffix=page.suffix)
+    remember(run.folder.name)
     run.write("config_used.yaml", yaml.safe_dump(parameters, sort_keys=False))
     run.write("system.json", json.dumps(described, indent=2) + "\n")
     return run

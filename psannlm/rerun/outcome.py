@@ -31,7 +31,11 @@ from psannlm.evidence.runs import Evidence
 from psannlm.evidence.table import Column, Compare, Row
 from psannlm.evidence.text import number
 from psannlm.files import sha256_of
+<<<<<<< HEAD
 from psannlm.rerun.difference import EnvironmentDiff, lines, text_table
+=======
+from psannlm.places import located
+>>>>>>> 99abf08 (Files outside the project are published by name, and found again by who has them)
 
 LEVEL = 0.01
 """Share of repeats that the intervals leave outside, over all that is judged of a row together.
@@ -293,11 +297,14 @@ def refuse_other_text(run: Evidence) -> None:
     corpus = run.manifest["corpus"]
     if corpus is None:
         return
-    path = ROOT / corpus["path"]
+    path = located(corpus["path"])
+    way_out = f"put that text, or a link to it, at {ROOT / corpus['path']}"
+    if "/" in corpus["path"]:  # it lies in the project
+        way_out = f"make it with `python -m psannlm corpus build {path.stem}`"
     found = sha256_of(path) if path.is_file() else ""
     if found != corpus["sha256"]:
         problem = f"has sha256 {found[:16]}" if found else "is missing"
         raise ConfigError(
             f"{corpus['path']} {problem}, and {run.name} read the text with sha256 "
-            f"{corpus['sha256'][:16]}; make it with `python -m psannlm corpus build {path.stem}`"
+            f"{corpus['sha256'][:16]}; {way_out}"
         )

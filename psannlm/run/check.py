@@ -22,7 +22,12 @@ from psannlm.evidence.runs import (
 )
 from psannlm.evidence.table import NOISE_FLOOR, Row
 from psannlm.pages.registry import pages
+<<<<<<< HEAD
 from psannlm.rerun import difference, outcome
+=======
+from psannlm.places import public, recall
+from psannlm.rerun import outcome
+>>>>>>> 99abf08 (Files outside the project are published by name, and found again by who has them)
 from psannlm.rerun.outcome import Outcome, key_text
 
 
@@ -38,7 +43,7 @@ def _checked(reports: Path) -> Iterator[Evidence | Refused]:
                 check(run)
             yield run
         except EvidenceError as error:
-            yield Refused(run.folder, str(error))
+            yield Refused(run.folder, public(str(error)))
 
 
 def check(run: Evidence) -> None:
@@ -103,6 +108,7 @@ def rerun(
         rule = f"repeats must be 1 on the page {page.name}, whose rows are one value each"
         raise ConfigError(f"{rule}, got {repeats}; leave --repeats out")
     row = row_of(page, run, number)
+    recall(run.folder.name)
     outcome.refuse_other_text(run)
     here = difference.environment_diff(run)
     say(f"row {number} of {row.file}, run {run.name}, page {page.name}: {key_text(page, row)}")

@@ -29,6 +29,8 @@ from psannlm.evidence.notebook import NOTEBOOKS, default_parameters
 from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import PROGRESS, RESUME
 from psannlm.files import locked, write_atomically
+from psannlm.places import recall
+from psannlm.rerun.outcome import refuse_other_text
 from psannlm.run import estimate
 
 EXECUTED = ROOT / "_build" / "executed"
@@ -102,6 +104,8 @@ def interrupted(folder: Path) -> Evidence:
 def resume(folder: Path) -> Outcome:
     """Go on with an interrupted run where it broke off; EvidenceError if there is none there."""
     run = interrupted(folder)
+    recall(run.folder.name)
+    refuse_other_text(run)
     name = run.manifest["notebook"]
     declared = default_parameters(name)
     values = {k: v for k, v in run.manifest["parameters"].items() if k in declared}

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psannlm import CACHE, ROOT
+from psannlm import CACHE
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora.corpus import Corpus, load
 from psannlm.files import replacing, sha256_of, write_atomically, writing
+from psannlm.places import located
 from psannlm.train.tokenizer import Tokenizer, byte_tokenizer, gpt2_tokenizer, pieces, train_bpe
 
 BATCH = 2**21  # characters encoded at once, on all cores
@@ -67,7 +68,7 @@ def read(config: TrainingConfig, *, cache: Path | None = None) -> Data:
     vocabulary, the tokenizer has another one, or the cache cannot be written.
     """
     cache = cache or CACHE
-    corpus, within = load(ROOT / config.corpus), limits(config)
+    corpus, within = load(located(config.corpus)), limits(config)
     tokenizer = _tokenizer(config, corpus, within["train"], cache / "tokenizers")
     if tokenizer.vocab_size != config.vocab_size:
         raise ConfigError(
@@ -113,7 +114,7 @@ def _tokenizer(
     if config.tokenizer == "bytes":
         return byte_tokenizer()
     if config.tokenizer == "gpt2":
-        return gpt2_tokenizer(ROOT / config.tokenizer_file)
+        return gpt2_tokenizer(located(config.tokenizer_file))
     key = _short_hash([_split_sha256(corpus, "train"), max_bytes, config.vocab_size])
     path = cache / f"bpe-{key}.json"
     if path.exists():

@@ -1,6 +1,8 @@
 """Trainings on the workers of a dask scheduler; which one trains what is dask's business."""
 
 import hashlib
+import json
+import os
 import shutil
 import socket
 import time
@@ -20,6 +22,7 @@ from psannlm.device import select_device
 from psannlm.pages.shootout.pool import COMPILED, Found, train
 from psannlm.pages.shootout.records import ShootoutConfig
 from psannlm.pages.shootout.worker import TrainingTask
+from psannlm.places import VARIABLE, located, places
 
 CONNECT_SECONDS, LOOK_SECONDS = 10, 2
 PATIENCE_SECONDS = 120  # how long trainings wait while there is no worker, as in a restart of one
@@ -47,7 +50,8 @@ def on_cluster(
     """
     with _connect(config.scheduler) as client:
         _refuse_unfit(client, config)
-        told = _standing(config.corpus), config.corpus, place.name
+        corpus = str(located(config.corpus))
+        told = _standing(corpus), corpus, place.name, places()
         futures = [
             client.submit(train_on_worker, task, *told, pure=False, retries=0, priority=-i)
             for i, task in enumerate(tasks)
@@ -90,8 +94,13 @@ def _ended(futures: Sequence[Any], client: Any) -> Iterator[tuple[Any, Found]]:
                 yield future, {"status": "failed", "reason": reason_of(future.exception())}
 
 
-def train_on_worker(task: TrainingTask, ours: Mapping[str, str], corpus: str, name: str) -> Found:
-    """What a worker does in the run `name`: the training, on a machine that may do it."""
+def train_on_worker(
+    task: TrainingTask, ours: Mapping[str, str], corpus: str, name: str, known: Mapping[str, str]
+) -> Found:
+    """What a worker does in the run `name`: the training, on a machine that may do it.
+
+    Files outside the project lie where they are `known` to lie on the machine that asks.
+    """
     from distributed import get_worker
 
     worker = get_worker()
@@ -105,6 +114,7 @@ def train_on_worker(task: TrainingTask, ours: Mapping[str, str], corpus: str, na
         return known is None or known.state == "cancelled"
 
     place = CHECKPOINTS / name
+    os.environ[VARIABLE] = json.dumps(dict(known))
     found = train(task, place, Path(worker.local_directory, COMPILED), stopped=stopped)
     if not stopped():
         shutil.rmtree(place / task.key, ignore_errors=True)
@@ -163,7 +173,8 @@ def _connect(address: str) -> Any:
 
 
 def _refuse_unfit(client: Any, config: ShootoutConfig) -> None:
-    told = _standing(config.corpus), config.corpus, config.device
+    corpus = str(located(config.corpus))
+    told = _standing(corpus), corpus, config.device
     found = client.run(objection, *told, on_error="return")
     if not found:
         raise ConfigError(

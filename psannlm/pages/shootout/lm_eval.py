@@ -30,6 +30,7 @@ from psannlm.device import autocast
 from psannlm.model.loss import IGNORED, token_losses
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.records import Score
+from psannlm.places import located
 from psannlm.train.tokenizer import Tokenizer
 
 try:
@@ -210,7 +211,7 @@ def load_tasks(tasks: Sequence[str], folder: str) -> dict[str, Any]:
 
 def _index(folder: str) -> Any:
     """The index of a folder's task definitions, or of lm-eval's own, which takes seconds."""
-    place = ROOT / folder
+    place = located(folder)
     if not place.is_dir():
         raise ConfigError(
             f"lm_eval_folder must be a folder of task definitions, got {folder}, which does not "

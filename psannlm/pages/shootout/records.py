@@ -11,7 +11,17 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter
 
-from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Processes, Rule, Seed, Text
+from psannlm.config.schema import (
+    AnyOf,
+    Count,
+    OneOrMore,
+    OptionalFile,
+    Positive,
+    Processes,
+    Rule,
+    Seed,
+    Text,
+)  # fmt: skip
 from psannlm.config.training import TrainingSettings
 from psannlm.evidence import store, table
 from psannlm.evidence.store import about, columns_of, of_type
@@ -73,7 +83,7 @@ class ShootoutConfig(TrainingSettings):
     with_lm_eval: bool
     lm_eval_tasks: AnyOf[Text]
     lm_eval_limit: Count  # items of each task
-    lm_eval_folder: str  # of task definitions of one's own; empty for those that lm-eval knows
+    lm_eval_folder: OptionalFile  # of task definitions of one's own, instead of lm-eval's
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *TrainingSettings.rules,

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pandas as pd
 
-from psannlm import ROOT
 from psannlm.checks import suite
 from psannlm.checks.findings import Finding, Measure, ValidationConfig
 from psannlm.checks.suite import CHECKS
@@ -21,6 +20,7 @@ from psannlm.evidence.text import number_in_words
 from psannlm.pages.validation import figures, prose
 from psannlm.pages.validation import records as stored
 from psannlm.pages.validation.records import FINDINGS, MEASURES, STATUSES
+from psannlm.places import located
 
 UNPLANNED = {"FAST"}  # checks that the benchmark plan does not ask for
 VALUE = Column("value", "What was found.")
@@ -67,7 +67,7 @@ class ValidationPage(Page[ValidationConfig, Finding]):
     def measure(self, session: Session[ValidationConfig, Finding]) -> Iterator[list[Finding]]:
         """Make the checks that are asked for; raises ConfigError if the text is missing."""
         config = session.config
-        corpus = load(ROOT / config.corpus)
+        corpus = load(located(config.corpus))
         session.run.state(corpus={"path": config.corpus, "sha256": corpus.sha256})
         for finding in suite.validate(config, session.device, session.done):
             yield [finding]

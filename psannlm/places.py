@@ -1,0 +1,101 @@
+"""Where the files lie that a configuration names, and the names by which they are published."""
+
+import contextlib
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+from psannlm import CACHE, CHECKPOINTS, REPORTS, ROOT
+from psannlm.config.schema import FILE, ConfigError, Strict
+from psannlm.files import write_atomically
+
+VARIABLE = "PSANNLM_PLACES"  # tells all processes of a run where files lie: name to path, as JSON
+MEMORY = CACHE / "places"  # the same of each run, for when it goes on or is measured again
+ConfigT = TypeVar("ConfigT", bound=Strict)
+
+
+def as_published(config: ConfigT) -> ConfigT:
+    """The configuration with files outside the project by their names; see `published`."""
+    fields = type(config).model_fields.items()
+    files = [name for name, field in fields if FILE in field.metadata]
+    return config.model_copy(update={name: published(getattr(config, name)) for name in files})
+
+
+def published(path: str) -> str:
+    """The path from the project's folder, or of what lies outside it the last part alone.
+
+    Where that lies is known to `located` in this process and in those that it starts. ConfigError
+    if another file is known by that name.
+    """
+    place = Path(os.path.normpath(ROOT / path))
+    if place.is_relative_to(ROOT):
+        return place.relative_to(ROOT).as_posix() if Path(path).is_absolute() else path
+    known = places()
+    if known.setdefault(place.name, str(place)) != str(place):
+        raise ConfigError(f"files must have names of their own, got {place.name} twice; rename one")
+    os.environ[VARIABLE] = json.dumps(known)
+    return place.name
+
+
+def located(name: str) -> Path:
+    """Where a file lies, by its published name or its path."""
+    return ROOT / places().get(name, name)
+
+
+def places() -> dict[str, str]:
+    """Where the files outside the project lie, by their names."""
+    return dict(json.loads(os.environ.get(VARIABLE) or "{}"))
+
+
+def remember(run: str) -> None:
+    """Keep where the files of a run lie, outside its folder."""
+    if places():
+        with contextlib.suppress(OSError):  # it must then be told again
+            MEMORY.mkdir(parents=True, exist_ok=True)
+            write_atomically(MEMORY / f"{run}.json", os.environ[VARIABLE])
+
+
+def recall(run: str) -> None:
+    """Know again where the files of a run lie, if it was made here."""
+    with contextlib.suppress(OSError):
+        os.environ[VARIABLE] = (MEMORY / f"{run}.json").read_text(encoding="utf-8")
+
+
+def public(text: str) -> str:
+    """The text without folders of this machine, as it or JSON or Python writes them.
+
+    Of a path below the project's folder, the part from there stays; of others, the last part.
+    """
+    for name, path in places().items():
+        for form in (os.path.relpath(path, ROOT), path):
+            python = form.encode("unicode_escape").decode()
+            for written in (form, json.dumps(form)[1:-1], python, json.dumps(python)[1:-1]):
+                text = text.replace(written, name)
+    return _below(_folders()).sub(lambda found: _shortened(found[0]), text)
+
+
+def _folders() -> set[str]:
+    paths = [ROOT, REPORTS, CACHE, CHECKPOINTS, *(Path(path).parent for path in places().values())]
+    paths += [Path(tempfile.gettempdir()), Path(os.environ.get("HOME", "/"))]
+    if sys.prefix != sys.base_prefix:  # the system's own Python says nothing of its user
+        paths.append(Path(sys.prefix))
+    with contextlib.suppress(OSError):
+        paths.append(Path.cwd())
+    return {str(path) for path in paths if len(path.parts) > 1}
+
+
+def _below(folders: set[str]) -> re.Pattern[str]:
+    """Paths in a text that begin with one of the folders, or with the home of anybody."""
+    begins = [*map(re.escape, sorted(folders, key=len, reverse=True)), r"/(?:home|Users)/[\w.-]+"]
+    before = r"(?:(?<![\w./~-])|(?<=\\[nrt])|(?<=\dm))"  # ends of lines in JSON, and colours
+    return re.compile(rf"{before}(?:{'|'.join(begins)})(?![\w.-])(?:/[^\s\"'<>:;,)\]}}`\\]*)?")
+
+
+def _shortened(path: str) -> str:
+    if Path(path).is_relative_to(ROOT):
+        return Path(path).relative_to(ROOT).as_posix()
+    return Path(path).name
