@@ -90,8 +90,9 @@ def papermill(tmp_path: Path, *arguments: str, name: str = "throughput", cwd: Pa
         f"PSANNLM_{folder.upper()}": str(tmp_path / folder)
         for folder in ("reports", "cache", "checkpoints")
     }
+    known = os.environ | folders | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [*command, *arguments], cwd=cwd, env=os.environ | folders, capture_output=True, text=True
+        [*command, *arguments], cwd=cwd, env=known, capture_output=True, text=True
     )
 
 

@@ -152,7 +152,9 @@ def test_a_run_goes_on_where_its_text_lies_and_asks_for_one_that_is_not_there(be
     assert ran == [text]
 
     text.write_text("others\n")
-    with pytest.raises(ConfigError, match=r"notes\.txt has sha256 .* put that text, or a link to"):
+    with pytest.raises(
+        ConfigError, match=r"notes\.txt has sha256 .* put that text, with the files"
+    ):
         runner.resume(run.folder)
     (places.MEMORY / f"{run.folder.name}.json").unlink()
     monkeypatch.setenv(places.VARIABLE, "")

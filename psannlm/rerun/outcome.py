@@ -298,7 +298,7 @@ def refuse_other_text(run: Evidence) -> None:
     if corpus is None:
         return
     path = located(corpus["path"])
-    way_out = f"put that text, or a link to it, at {ROOT / corpus['path']}"
+    way_out = f"put that text, with the files that belong to it, at {ROOT / corpus['path']}"
     if "/" in corpus["path"]:  # it lies in the project
         way_out = f"make it with `python -m psannlm corpus build {path.stem}`"
     found = sha256_of(path) if path.is_file() else ""
