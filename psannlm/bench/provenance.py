@@ -30,8 +30,10 @@ def refuse_other_checkout(*places: Path) -> None:
     An installed package is that of one checkout, wherever a notebook or a command is started. The
     places are the folders of this process and of the one that started it, if none are given.
     """
-    with contextlib.suppress(psutil.Error):
-        places = places or (Path.cwd(), Path(psutil.Process(os.getppid()).cwd()))
+    if not places:
+        places = (Path.cwd(),)
+        with contextlib.suppress(psutil.Error):
+            places += (Path(psutil.Process(os.getppid()).cwd()),)
     folders = (folder for place in places for folder in (place, *place.parents))
     found = next((f for f in folders if (f / "psannlm/evidence/session.py").is_file()), ROOT)
     if not found.samefile(ROOT):

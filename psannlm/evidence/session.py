@@ -188,17 +188,12 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     config = configuration(page, data, f"parameters of {page.name}.ipynb")
     device = select_device(data.get("device", "auto"))
     environment.use_usable_cores()
-<<<<<<< HEAD
-    used = resolve(config, device, _held(config))
+    used = resolve(as_published(config), device, _held(config))
     recording = notebook.Recording(shell, page.name)
     if edited := recording.edits():
         display(edited_note(edited))
     command = notebook.command(page.name, data)
     run = _open_run(page, used, device, command=command, **stated(config, device))
-=======
-    used = resolve(as_published(config), device, _held(config))
-    run = _open_run(page, used, device, **stated(config, device))
->>>>>>> 99abf08 (Files outside the project are published by name, and found again by who has them)
     shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
     return Session(page, used, run, device, recording)
 

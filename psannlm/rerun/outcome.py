@@ -31,11 +31,8 @@ from psannlm.evidence.runs import Evidence
 from psannlm.evidence.table import Column, Compare, Row
 from psannlm.evidence.text import number
 from psannlm.files import sha256_of
-<<<<<<< HEAD
-from psannlm.rerun.difference import EnvironmentDiff, lines, text_table
-=======
 from psannlm.places import located
->>>>>>> 99abf08 (Files outside the project are published by name, and found again by who has them)
+from psannlm.rerun.difference import EnvironmentDiff, lines, text_table
 
 LEVEL = 0.01
 """Share of repeats that the intervals leave outside, over all that is judged of a row together.

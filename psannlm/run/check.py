@@ -22,12 +22,8 @@ from psannlm.evidence.runs import (
 )
 from psannlm.evidence.table import NOISE_FLOOR, Row
 from psannlm.pages.registry import pages
-<<<<<<< HEAD
-from psannlm.rerun import difference, outcome
-=======
 from psannlm.places import public, recall
-from psannlm.rerun import outcome
->>>>>>> 99abf08 (Files outside the project are published by name, and found again by who has them)
+from psannlm.rerun import difference, outcome
 from psannlm.rerun.outcome import Outcome, key_text
 
 
