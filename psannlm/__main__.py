@@ -4,6 +4,7 @@ A command imports what it needs itself, so that none waits for torch to say how 
 """
 
 import contextlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -234,7 +235,6 @@ def _show(path: Path) -> None:
     from psannlm.corpora.build import losses
     from psannlm.corpora.corpus import beside, load
     from psannlm.corpora.recipe import SPLITS
-    from psannlm.files import printable
 
     built = load(path)
     for split in SPLITS:
@@ -242,11 +242,13 @@ def _show(path: Path) -> None:
         print(f"{split}: {built.n_bytes(split):,} bytes in {documents:,} documents")
     for loss in losses(json.loads(beside(path)[1].read_text("utf-8"))):
         print(loss)
-    print(f"{printable(path)}: {path.stat().st_size:,} bytes, sha256 {built.sha256}")
+    print(f"{path}: {path.stat().st_size:,} bytes, sha256 {built.sha256}")
 
 
 def main() -> None:
     """Run the command line; what people can get wrong ends in a message, never in a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
     try:
         refuse_other_checkout()
         app()

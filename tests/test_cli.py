@@ -97,12 +97,13 @@ def test_check_passes_on_the_committed_evidence(called):
 
 def test_a_corpus_of_ones_own_files_is_built_and_shown(called, tmp_path):
     (tmp_path / "mine.txt").write_text("".join(f"Paragraph {i} of mine.\n\n" for i in range(1000)))
-    out = tmp_path / "out.txt"
+    out = tmp_path / os.fsdecode(b"gr\xfc.txt")  # that no terminal can show
 
     code, printed, _ = called("corpus", "from", str(tmp_path / "mine.txt"), "--out", str(out))
 
     assert code == 0
-    assert f"{out}: {out.stat().st_size:,} bytes, sha256 {sha256_of(out)}" in printed
+    assert f"\\udcfc.txt: {out.stat().st_size:,} bytes, sha256 {sha256_of(out)}" in printed
+    assert "paragraphs removed: none" in printed
 
 
 @pytest.mark.slow

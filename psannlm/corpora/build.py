@@ -179,12 +179,13 @@ def _describe(
 
 def losses(facts: Mapping[str, Any]) -> Iterator[str]:
     """What a build left out or changed, a sentence each, from the facts beside a corpus."""
-    for what, counts in (
-        ("paragraphs removed", facts["removed_paragraphs"]),
-        ("files passed over", facts.get("passed_over_files", {})),
-    ):
-        if listed := ", ".join(f"{number:,} {reason}" for reason, number in counts.items()):
-            yield f"{what}: {listed}"
+
+    def listed(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{number:,} {reason}" for reason, number in counts.items()) or "none"
+
+    yield f"paragraphs removed: {listed(facts['removed_paragraphs'])}"
+    if passed_over := facts.get("passed_over_files"):
+        yield f"files passed over: {listed(passed_over)}"
     if lines := facts.get("joined_lines"):
         yield f"lines joined to the one before: {lines:,} (--keep-lines keeps them apart)"
 
