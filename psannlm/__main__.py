@@ -31,6 +31,8 @@ app = typer.Typer(
 corpus = typer.Typer(no_args_is_help=True, help="Build text to train on.")
 app.add_typer(corpus, name="corpus")
 
+Mixed = Annotated[bool, Option("--mixed", help="go on though code or software has changed")]
+
 
 @app.command()
 def report(
@@ -38,6 +40,7 @@ def report(
     only: Annotated[list[str] | None, Option(help="notebooks to run; all if not given")] = None,
     more: Annotated[list[str] | None, Argument(help="further notebooks for --only")] = None,
     resume: Annotated[Path | None, Option(help="go on with this interrupted run")] = None,
+    mixed: Mixed = False,
     book: Annotated[bool, Option(help="build the book afterwards")] = True,
     dry_run: Annotated[bool, Option(help="print plan, minutes and problems; run nothing")] = False,
 ) -> None:
@@ -50,6 +53,8 @@ def report(
 
     if more and not only:
         raise typer.BadParameter(f"{more[0]!r} follows no --only")
+    if mixed and not resume:
+        raise typer.BadParameter("--mixed goes with --resume FOLDER")
     wanted = [*(only or []), *(more or [])]
     found = preflight.of_run(resume, book) if resume else preflight.of_preset(preset, wanted, book)
     broken = any(problem.severity == "error" for problem in found)
@@ -61,7 +66,7 @@ def report(
             print(estimate.told(estimate.plan(preset, wanted)))
     if broken or dry_run:
         raise typer.Exit((1 if dry_run else 2) if broken else 0)
-    outcomes = [runner.resume(resume)] if resume else runner.run_preset(preset, wanted)
+    outcomes = [runner.resume(resume, mixed=mixed)] if resume else runner.run_preset(preset, wanted)
     failed = [outcome for outcome in outcomes if outcome.reason]
     for outcome in outcomes:
         word = f"failed: {outcome.reason}" if outcome.reason else "complete"
@@ -85,6 +90,7 @@ def train(
     config: Annotated[Path | None, Option(help="YAML as params/*/tiny_corpus.yaml")] = None,
     out: Annotated[Path | None, Option(help="folder of the training")] = None,
     resume: Annotated[Path | None, Option(help="go on in the folder of a training")] = None,
+    mixed: Mixed = False,
 ) -> None:
     """Train a network on a corpus; under torchrun on several ranks.
 
@@ -112,8 +118,13 @@ def train(
 
         # Ranks that share a CPU cannot each have all of it.
         known = ceiling if ranks.world == 1 or ranks.device.type == "cuda" else None
-        found = trainer.train(used, folder, ranks, ceiling=known, watch=ProgressBar()).metrics
+        found = trainer.train(
+            used, folder, ranks, ceiling=known, watch=ProgressBar(), mixed=mixed
+        ).metrics
         if ranks.is_first:
+            for part in found.get("parts", ()):
+                made = ", ".join(f"{name} {value}" for name, value in part.items())
+                print(f"mixed: {made}")
             print(
                 f"validation: loss {found['val_loss']:.4f} nats/token, perplexity "
                 f"{found['perplexity']:.2f}, {found['bits_per_byte']:.4f} bits per byte, "

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -126,6 +126,16 @@ def sha256_of(path: Path) -> str:
     """Hash of a file, in hexadecimal; memory does not grow with the file."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def texts_sha256(root: Path, paths: Iterable[Path]) -> str:
+    """One hash of texts and of their names below `root`, lines ended either way."""
+    whole = hashlib.sha256()
+    for path in sorted(paths):
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        name = path.relative_to(root).as_posix()
+        whole.update(f"{hashlib.sha256(text).hexdigest()} {name}\n".encode())
+    return whole.hexdigest()
 
 
 def what_altered(path: Path, sha256: str = "") -> str:

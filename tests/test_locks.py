@@ -113,7 +113,7 @@ def test_a_failed_run_stays_locked_while_its_notebook_is_open_and_a_refused_one_
     with pytest.raises(InUseError):
         Run.resume(run.folder, NOW)
     run.held.release()
-    with pytest.raises(EvidenceError, match="another parameters"):
+    with pytest.raises(EvidenceError, match="other parameters"):
         Run.resume(run.folder, NOW | {"parameters": {"seed": 1}})
 
     assert Run.resume(run.folder, NOW).manifest["status"] == "running"

@@ -273,9 +273,9 @@ def test_a_run_killed_at_any_point_is_never_taken_for_complete(tmp_path, lines):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"parameters": {"seed": 1}}, "begun with another parameters"),
-        ({"git": {"commit": "b"}}, "begun with another commit, a and not b"),
-        ({"environment": {"device": "there"}}, "begun with another device, here and not there"),
+        ({"parameters": {"seed": 1}}, "begun with other parameters"),
+        ({"git": {"commit": "b"}}, "made with commit a and not b; put that back"),
+        ({"environment": {"device": "there"}}, "another machine, device here and not there"),
     ],
     ids=["parameters", "commit", "device"],
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import psutil
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
+from psannlm.files import texts_sha256
 
 FOLDERS = ("psannlm", "notebooks", "params")  # what can change a number
+BESIDE = {"run", "publish", "__main__.py"}  # no page imports these
 PATIENCE = 20  # seconds after which git is stopped
 NO_CHECKOUT = "not a git checkout"
 DUBIOUS = (
@@ -71,6 +74,19 @@ def committed(path: str, root: Path = ROOT) -> bytes | None:
         return _git(root, "cat-file", "blob", f"{_commit(root)}:{path}")
     except (_GitError, OSError):
         return None
+
+
+def sources_sha256(notebook: str, root: Path = ROOT) -> str:
+    """Hash of the code that a run of a notebook can execute: the package's and its cells'.
+
+    What only starts notebooks, or publishes what they left, is not in it.
+    """
+    package = root / FOLDERS[0]
+    files = (p for p in package.rglob("*.py") if p.relative_to(package).parts[0] not in BESIDE)
+    read = json.loads((root / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(c["source"]) for c in read["cells"] if c["cell_type"] == "code"]
+    whole = [texts_sha256(root, files), *cells]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
 def code(git: Mapping[str, Any]) -> str:

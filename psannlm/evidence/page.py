@@ -16,7 +16,7 @@ from psannlm.bench.pace import Pace
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
 from psannlm.config.training import TrainingConfig
-from psannlm.evidence import text
+from psannlm.evidence import parts, text
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.store import RecordStore, RecordT
 from psannlm.evidence.table import Column, Number, Row, Table, rows_of
@@ -47,6 +47,12 @@ class RunInfo(Generic[ConfigT]):
     def device(self) -> str:
         """The measured device, by name."""
         return str(self.manifest["environment"]["device"])
+
+    @property
+    def origin(self) -> str:
+        """What ends README.md: the command, and what a mixed run was made with."""
+        mixed = parts.sentence(self.manifest)
+        return f"Made by `{self.manifest['command']}`.\n" + (f"\n{mixed}\n" if mixed else "")
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ class Page(ABC, Generic[ConfigT, RecordT]):
             f"# {self.title}, {run.name}\n\n"
             f"Preset {run.manifest['preset']}, on {run.device}. {self.readme_note(run)}\n\n"
             f"{table.markdown(self.best(tables, run), self.readme_columns)}\n\n"
-            f"Made by `{run.manifest['command']}`.\n"
+            f"{run.origin}"
         )
 
     def readme_note(self, run: RunInfo[ConfigT]) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from psannlm import REPORTS
 from psannlm.bench.environment import utc_now
 from psannlm.bench.identity import identity, labels
 from psannlm.config.schema import ConfigError
+from psannlm.evidence import parts
 from psannlm.files import lock, sha256_of, unlock, what_altered, write_atomically, writing
 from psannlm.places import public
 
@@ -104,11 +105,19 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, folder: Path, now: Mapping[str, Any]) -> "Run":
+    def resume(
+        cls,
+        folder: Path,
+        now: Mapping[str, Any],
+        *,
+        mixed: bool = False,
+        keys: Callable[["Run"], Iterable[Any]] = lambda run: (),
+    ) -> "Run":
         """Go on in a folder whose run was interrupted or failed, and which no process writes.
 
-        Not if it was begun with other parameters, code or device than those of `now`: one run
-        never mixes two of these.
+        Not if it was begun with other parameters or on another device than those of `now`. Not with
+        other code, software or settings either, unless it may be `mixed`: then the manifest tells
+        what the records so far, of these `keys`, were made with.
         """
         with contextlib.ExitStack() as stack:
             _unfinished(folder)  # no lock is put into another folder
@@ -117,9 +126,13 @@ class Run:
             stack.callback(unlock, held)
             manifest = _unfinished(folder)
             _refuse_other(folder, manifest, now)
+            if (changed := _changes(folder, manifest, now)) and not mixed:
+                raise EvidenceError(changed)
             resumed_at = [*manifest.get("resumed_at", []), utc_now().isoformat()]
             manifest |= {"status": "running", "reason": "", "resumed_at": resumed_at}
             run = cls(folder, manifest, held, set(_artifacts(folder)))
+            if changed:
+                manifest["parts"] = parts.gone_on(manifest, now, keys(run))
             run._write_manifest()
             stack.pop_all()
         return run
@@ -268,18 +281,35 @@ def _unfinished(folder: Path) -> dict[str, Any]:
     manifest = dict(_read_manifest(folder))
     if manifest["status"] == "complete":
         raise EvidenceError(f"{_name(folder)} is complete; there is nothing to resume")
+    if edited := manifest.get("edited"):
+        raise EvidenceError(
+            f"{_name(folder)} was made by an edited notebook: {'; '.join(edited)}; start a new run"
+        )
     return manifest
 
 
 def _refuse_other(folder: Path, manifest: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with what was begun otherwise."""
-    for part, what in ((None, "parameters"), ("git", "commit"), ("environment", "device")):
-        then, here = ((m[part] if part else m)[what] for m in (manifest, now))
-        if then != here:
-            shown = f", {then} and not {here}" if part else ""
-            raise EvidenceError(
-                f"{_name(folder)} was begun with another {what}{shown}; start a new run"
-            )
+    """Refuse to go on with what was asked otherwise, or is elsewhere."""
+    if manifest["parameters"] != now["parameters"]:
+        raise EvidenceError(f"{_name(folder)} was begun with other parameters; start a new run")
+    then, here = (identity(one["environment"]) for one in (manifest, now))
+    if names := then.differing(here):
+        pairs = ((n, getattr(then, n), getattr(here, n)) for n in names)
+        shown = ", ".join(f"{n} {before} and not {after}" for n, before, after in pairs)
+        raise EvidenceError(
+            f"{_name(folder)} was begun on another machine, {shown}; start a new run"
+        )
+
+
+def _changes(folder: Path, manifest: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which code, software or settings a run was made with and would not go on with."""
+    then, here = parts.latest(manifest), parts.made_with(now)
+    names = parts.changes(then, here)
+    shown = ", ".join(f"{n} {parts.value(n, then)} and not {parts.value(n, here)}" for n in names)
+    is_commit = then["commit"] and manifest["git"]["dirty"] is False
+    back = f" (`git checkout {parts.value('commit', then)}`)" if is_commit else ""
+    ways = f"put that back{back}, start a new run, or go on with --mixed, which its page will say"
+    return f"{_name(folder)} was made with {shown}; {ways}" if names else ""
 
 
 def _read_manifest(folder: Path) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from psannlm.bench import environment
 from psannlm.bench.conditions import conditions, during
-from psannlm.bench.provenance import describe_git, refuse_other_checkout
+from psannlm.bench.provenance import describe_git, refuse_other_checkout, sources_sha256
 from psannlm.bench.rates import asks_auto, resolve, stated
 from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError, Strict
@@ -37,7 +37,8 @@ from psannlm.evidence.store import RecordT
 from psannlm.files import write_atomically
 from psannlm.places import as_published, remember
 
-PROGRESS, RESUME = "PSANNLM_PROGRESS", "PSANNLM_RESUME"  # by which the runner tells a notebook
+# By which the runner tells a notebook.
+PROGRESS, RESUME, MIXED = "PSANNLM_PROGRESS", "PSANNLM_RESUME", "PSANNLM_MIXED"
 PROGRESS_SECONDS = 0.2  # least time between two reports to the runner
 EDITED = """What runs here is not the committed notebook, so the run is kept but not published:
 
@@ -59,7 +60,7 @@ class Session(Generic[ConfigT, RecordT]):
     ) -> None:
         self.page, self.config, self.run, self.device = page, config, run, device
         self.recording = recording
-        self.records = page.store.read(run.artifacts, Evidence(run.folder, run.manifest).text)
+        self.records = _records(page, run)
         self.tables: Mapping[str, Any] = {}
         self._figures: Mapping[str, Figure] = {}
         self._written: dict[str, str] = {}
@@ -97,7 +98,13 @@ class Session(Generic[ConfigT, RecordT]):
         self.tabulate()
 
     def save(self) -> None:
-        """Write the files that hold the records, those that changed."""
+        """Write the files that hold the records, those that changed.
+
+        The manifest tells of an edited notebook before them: what it made is never gone on with.
+        """
+        edited = self.recording.edits() if self.recording else []
+        if edited and "edited" not in self.run.manifest:
+            self.run.state(edited=edited)
         made = self.page.texts(self.records, self.info)
         self.write({name: made[name] for name in made if self._written.get(name) != made[name]})
         self._written |= made
@@ -168,8 +175,8 @@ class Session(Generic[ConfigT, RecordT]):
             return Markdown(f"Run `{name}` has ended before, as {run.manifest['status']}.")
         begun, end = run.manifest["conditions"]["start"], conditions(self.device)
         found = {"start": begun, "end": end, "during": during(begun, end)}
-        if edited := self.recording.edits():
-            run.seal("edited", "; ".join(edited), conditions=found)
+        if edited := run.manifest.get("edited") or self.recording.edits():
+            run.seal("edited", "; ".join(edited), conditions=found, edited=edited)
             return edited_note(edited, f"The data are in run `{name}`. ")
         executed = self.recording.executed()
         run.write(f"{self.page.name}.ipynb", f"{nbformat.writes(executed)}\n")
@@ -179,6 +186,11 @@ class Session(Generic[ConfigT, RecordT]):
     def judge(self) -> None:
         """End in an error if what the sealed run found is one."""
         self.page.judge(self.records)
+
+
+def _records(page: Page[Any, RecordT], run: Run) -> list[RecordT]:
+    """What a run has measured so far."""
+    return page.store.read(run.artifacts, Evidence(run.folder, run.manifest).text)
 
 
 def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
@@ -238,14 +250,19 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, *
     described = environment.describe_environment(device)
     parameters = json.loads(config.model_dump_json())
     git = describe_git()
-    now = {"git": git, "parameters": parameters, "environment": described}
+    sources = sources_sha256(page.name)
+    now = {"git": git, "sources_sha256": sources}
+    now |= {"parameters": parameters, "environment": described}
+    now |= {"conditions": {"start": conditions(device)}}
     if folder := os.environ.get(RESUME):
-        return Run.resume(Path(folder), now)
+        mixed = MIXED in os.environ
+        return Run.resume(
+            Path(folder), now, mixed=mixed, keys=lambda run: [r.key for r in _records(page, run)]
+        )
     manifest = {
         "notebook": page.name,
         "preset": parameters["preset"],
         **now,
-        "conditions": {"start": conditions(device)},
         **facts,
         "seeds": parameters.get("seeds") or [parameters["seed"]],
         "corpus": None,

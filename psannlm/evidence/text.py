@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from psannlm.bench import provenance
+from psannlm.evidence import parts
 
 UNKNOWN = "—"
 LONG = 60  # characters beyond which the text of a cell may break into lines
@@ -154,6 +155,8 @@ def machine(manifest: Mapping[str, Any]) -> str:
         facts |= {"processor": ", ".join(known) or UNKNOWN}
         facts |= {"usable": f"{cpu['usable_cores']:g} cores, {memory}"}
         facts |= {"conditions": _moment(manifest["conditions"]["start"])}
+    if mixed := parts.sentence(manifest):
+        facts["mixed"] = mixed
     if told := manifest.get("precision"):
         facts["precision"] = _precision(told, manifest["parameters"]["precision"])
     return facts_table(facts | ({"driver": gpu.get("driver", UNKNOWN)} if gpu else {}))

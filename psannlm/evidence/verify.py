@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from psannlm.evidence import parts
 from psannlm.evidence.page import Page, run_info
 from psannlm.evidence.runs import Evidence
 
@@ -36,6 +37,7 @@ def problems(page: Page[Any, Any], run: Evidence) -> Iterator[str]:
         keys = [record.key for record in records]
         if len(set(keys)) < len(keys):
             yield f"{first}: two of its records have one key"
+        yield from parts.problems(run.manifest, keys)
         texts = page.texts(records, info)
         for name, content in texts.items():
             yield from differences(name, run.text(name), content)

@@ -20,6 +20,7 @@ from psannlm import REPORTS, ROOT, __version__
 from psannlm.bench import statistics, timing
 from psannlm.bench.provenance import doubt
 from psannlm.config.network import Architecture
+from psannlm.evidence import parts
 from psannlm.evidence.figures import DASHES, Axes, Figure, compose, with_unique_ids
 from psannlm.evidence.page import Page
 from psannlm.evidence.runs import Evidence
@@ -140,7 +141,8 @@ def provenance(run: Evidence, raw: Sequence[str]) -> str:
         "```",
     ]
     warnings = [pages()[name].smoke_note] if manifest["preset"] == "smoke" else []
-    for warning in filter(None, [*warnings, doubt(manifest["git"])]):
+    warnings += [doubt(manifest["git"]), parts.sentence(manifest)]
+    for warning in filter(None, warnings):
         lines += ["", "```{warning}", warning, "```"]
     return "\n".join(lines)
 

@@ -161,7 +161,8 @@ def _card(title: str, numbers: Sequence[Number]) -> str:
     rows: dict[str, list[Number]] = {}
     for number in numbers:
         rows.setdefault(number.row.label if number.row else "", []).append(number)
-    foot = f"{machine(run)} · {started(run)[:10]} · {_page_link(run_facts.page(run))}"
+    mixed = " · a mixed run" if "parts" in run.manifest else ""
+    foot = f"{machine(run)} · {started(run)[:10]} · {_page_link(run_facts.page(run))}{mixed}"
     body = "\n".join([*stated, *map(_line, rows.values()), "", f"<small>{foot}</small>"])
     return CARD.format(title=title, item=numbers[0].column.headline, body=body)
 

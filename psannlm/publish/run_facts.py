@@ -34,8 +34,9 @@ def torch_version(run: Evidence) -> str:
 
 
 def code(run: Evidence) -> str:
-    """The commit that it ran, and whether files had been changed since."""
-    return provenance.code(run.manifest["git"])
+    """The commit that it ran, whether files had been changed since, and whether it is mixed."""
+    mixed = ", mixed" if "parts" in run.manifest else ""
+    return f"{provenance.code(run.manifest['git'])}{mixed}"
 
 
 def started(run: Evidence) -> str:

@@ -27,7 +27,7 @@ from psannlm.config.schema import ConfigError
 from psannlm.corpora import build, sources
 from psannlm.evidence.notebook import NOTEBOOKS, default_parameters
 from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load, pinned
-from psannlm.evidence.session import PROGRESS, RESUME
+from psannlm.evidence.session import MIXED, PROGRESS, RESUME
 from psannlm.files import locked, write_atomically
 from psannlm.places import recall
 from psannlm.rerun.outcome import refuse_other_text
@@ -101,8 +101,11 @@ def interrupted(folder: Path) -> Evidence:
     return run
 
 
-def resume(folder: Path) -> Outcome:
-    """Go on with an interrupted run where it broke off; EvidenceError if there is none there."""
+def resume(folder: Path, *, mixed: bool = False) -> Outcome:
+    """Go on with an interrupted run where it broke off; EvidenceError if there is none there.
+
+    It may be `mixed`: go on with other code or software than it was begun with.
+    """
     run = interrupted(folder)
     recall(run.folder.name)
     refuse_other_text(run)
@@ -113,7 +116,8 @@ def resume(folder: Path) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="psannlm-resume-") as temporary:
         path = Path(temporary, "parameters.yaml")
         path.write_text(yaml.safe_dump(values), encoding="utf-8")
-        return run_notebook(name, ["-f", str(path)], output, {RESUME: str(run.folder)})
+        variables = {RESUME: str(run.folder)} | ({MIXED: "1"} if mixed else {})
+        return run_notebook(name, ["-f", str(path)], output, variables)
 
 
 def run_notebook(

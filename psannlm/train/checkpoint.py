@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from psannlm.config.schema import ConfigError
-from psannlm.files import sha256_of
+from psannlm.files import sha256_of, texts_sha256
 
 SCHEMA = 1
 WEIGHTS, OPTIMIZER, ABOUT = "model.safetensors", "optimizer.safetensors", "checkpoint.json"
+# The code that decides what a step does; texts are known by their own hashes.
+SOURCES = ("config/*.py", "model/*.py", "train/*.py", "device.py")
 NAME = re.compile(r"step_(\d{8})")
 
 Tensors = Mapping[str, Tensor]
@@ -31,6 +35,10 @@ Facts = Mapping[str, Any]
 
 class CheckpointError(ConfigError):
     """A checkpoint that cannot be written, or must not be used; names it and the rule it breaks."""
+
+
+class OtherCodeError(CheckpointError):
+    """A checkpoint that other code or software has made."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,30 @@ def prune(folder: Path, *, keep: int, best: int | None) -> None:
             f"an older checkpoint below {folder} cannot be removed: {error}; remove it, and the "
             "training can go on from the newest"
         ) from None
+
+
+def made_with() -> dict[str, str]:
+    """What a step rests on besides its configuration and its data."""
+    package = Path(__file__).parents[1]
+    code = texts_sha256(package, (path for name in SOURCES for path in package.glob(name)))
+    of_torch = torch.__version__.split("+")[0]  # a training may go on on another device
+    return {"code": code[:12], "torch": of_torch, "numpy": np.__version__}
+
+
+def parts_of(last: Checkpoint | None, *, mixed: bool = False) -> list[dict[str, Any]]:
+    """From which step on a training was made with what, if it now goes on after a checkpoint.
+
+    OtherCodeError if that would be with something else, unless the training may be mixed.
+    """
+    now, step = made_with(), last.about["step"] if last else 0
+    before = list(last.about.get("parts", ())) if last else []  # older versions did not say
+    shown = differences(before[-1], now, now) if before else ""
+    if last and shown and not mixed:
+        raise OtherCodeError(
+            f"checkpoint {last.folder} was made with {shown}; put that back, train in another "
+            "folder, or go on with --mixed, which metrics.json will say"
+        )
+    return before if before and not shown else [*before, {"from_step": step + 1} | now]
 
 
 def refuse_other(checkpoint: Path, what: str, then: Facts, now: Facts) -> None:

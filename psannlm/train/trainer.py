@@ -47,7 +47,7 @@ class Trainer:
 
     `watch` is told of every step, on the first rank; with `keep_best` a checkpoint is written at
     each lowest validation loss. ConfigError if the ranks cannot share the batch or disagree, or the
-    checkpoint is of another training.
+    checkpoint is of another training or, unless this one may be `mixed`, of other code or software.
     """
 
     def __init__(
@@ -60,8 +60,9 @@ class Trainer:
         ceiling: float | None = None,
         watch: Callable[[Progress], None] = lambda _: None,
         keep_best: bool = True,
+        mixed: bool = False,
     ) -> None:
-        self.keep_best = keep_best
+        self.keep_best, self.mixed = keep_best, mixed
         self.config, self.data, self.folder, self.ranks = config, data, folder, ranks
         facts = {
             "the configuration": config.model_dump(mode="json"),
@@ -210,6 +211,7 @@ class Trainer:
                 "network": self.config.network.model_dump(mode="json"),
                 "course": course(self.config),
                 "data": self.data.identity,
+                "parts": self.made_by,
                 "tally": asdict(self.tally),
                 "log_bytes": self.recorder.journal.lengths(),
                 "scaler": self.scaler.state_dict(),
@@ -225,11 +227,13 @@ class Trainer:
         seen = [checkpoint.read_about(path) for path in found]
         refuse_disagreement(self.ranks, {"the newest checkpoint": seen})
         if not found:
+            self.made_by = checkpoint.parts_of(None)
             return Tally(), None
         loaded = checkpoint.load(found[0])
         about = loaded.about
         checkpoint.refuse_other(loaded.folder, "course", about["course"], course(self.config))
         checkpoint.refuse_other(loaded.folder, "data", about["data"], self.data.identity)
+        self.made_by = checkpoint.parts_of(loaded, mixed=self.mixed)
         weights = {PREFIX + name: t for name, t in loaded.weights.items()}
         distributed.scatter(self.objective, self.optimizers, weights, loaded.optimizer)
         if self.scaler.is_enabled():
@@ -264,6 +268,7 @@ def train(
     with_test: bool = True,
     keep_best: bool = True,
     patience: float = 0.0,
+    mixed: bool = False,
 ) -> Session:
     """Train in `folder`, which is of this training alone, or go on there with what was begun.
 
@@ -271,17 +276,16 @@ def train(
     and metrics.json. `ceiling` measures the matmul rate of one device, FLOP/s, before and after
     training; the higher rate counts, as a busy machine shows a lower one. `with_test` evaluates the
     finished network on the test split too. `patience` is how many seconds to wait for another
-    process that trains there. ConfigError if one does, something about corpus, configuration,
-    checkpoint or ranks is wrong, a loss is not finite, or the disk is full.
+    process that trains there; `mixed` as of `Trainer`. ConfigError if one does, something about
+    corpus, configuration, checkpoint or ranks is wrong, a loss is not finite, or the disk is full.
     """
     alone = locked(folder, patience=patience) if ranks.is_first else contextlib.nullcontext()
     with alone:
         data = _prepared(config, folder, ranks)
         before = ceiling() if ceiling else None
         _forget_peak(ranks.device)
-        trainer = Trainer(
-            config, data, folder, ranks, ceiling=before, watch=watch, keep_best=keep_best
-        )
+        how: dict[str, Any] = {"watch": watch, "keep_best": keep_best, "mixed": mixed}
+        trainer = Trainer(config, data, folder, ranks, ceiling=before, **how)
         trainer.run()
         peak = _peak_mib(ranks.device)  # the ceiling's matrices are none of the training's
         if ceiling and before:
@@ -369,6 +373,7 @@ def summarise(
         **(made._asdict() if config.compile else {}),
         "n_ranks": trainer.ranks.world,
         "parallel": config.parallel,
+        **({"parts": trainer.made_by} if len(trainer.made_by) > 1 else {}),
     }
 
 

@@ -1,6 +1,5 @@
 """Trainings on the workers of a dask scheduler; which one trains what is dask's business."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from psannlm.config import packages
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.corpus import load
 from psannlm.device import select_device
+from psannlm.files import texts_sha256
 from psannlm.pages.shootout.pool import COMPILED, Found, train
 from psannlm.pages.shootout.records import ShootoutConfig
 from psannlm.pages.shootout.worker import TrainingTask
@@ -141,11 +141,8 @@ def objection(ours: Mapping[str, str], corpus: str, device: str, dask_worker: An
 
 def _standing(corpus: str) -> dict[str, str]:
     """What decides the result of a training beside its configuration."""
-    code = hashlib.sha256()
-    for path in sorted((ROOT / "psannlm").rglob("*.py")):
-        code.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return {
-        "code": code.hexdigest()[:16],
+        "code": texts_sha256(ROOT, (ROOT / "psannlm").rglob("*.py"))[:16],
         "torch": torch.__version__.split("+")[0],  # without the device it was built for
         "corpus": load(ROOT / corpus).sha256[:16],
     }

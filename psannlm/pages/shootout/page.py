@@ -93,7 +93,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
             f"{len(every)} trainings, {duration(every['train_seconds'].astype(float).sum())} of "
             "training together. Each is in `cells/`, the compared ones in `runs/` too; all other "
             "files follow from these.",
-            f"Made by `{run.manifest['command']}`.\n",
+            run.origin,
         ]
         return "\n\n".join(lines)
 

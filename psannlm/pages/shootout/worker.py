@@ -5,6 +5,7 @@ Shape letters: T tokens.
 
 import copy
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from psannlm.model.bases import build
 from psannlm.model.transformer import Transformer
 from psannlm.pages.shootout.records import Learned, Point, Score
 from psannlm.train import trainer
+from psannlm.train.checkpoint import OtherCodeError
 from psannlm.train.data import Tokens
 from psannlm.train.distributed import Ranks
 from psannlm.train.pretrained import HIGH, LOW, nonlinearities
@@ -70,15 +72,18 @@ def measure(task: TrainingTask, mode: str) -> dict[str, Any]:
     """
     config = parse(TrainingConfig, task.config, source=f"the task of the {mode}")
     folder, steps_ended = Path(task.folder), list[float]()
-    done = trainer.train(
-        config,
-        folder,
-        Ranks(0, 1, select_device(config.device)),
-        watch=lambda _: steps_ended.append(time.time()),
-        with_test=task.final,
-        keep_best=False,
-        patience=task.timeout_seconds,  # for a process whose run was killed, and which goes on
-    )
+    how: dict[str, Any] = {
+        "watch": lambda _: steps_ended.append(time.time()),
+        "with_test": task.final,
+        "keep_best": False,
+        "patience": task.timeout_seconds,  # for a process whose run was killed, and which goes on
+    }
+    ranks = Ranks(0, 1, select_device(config.device))
+    try:
+        done = trainer.train(config, folder, ranks, **how)
+    except OtherCodeError:  # of a mixed run, in which no training is
+        shutil.rmtree(folder)
+        done = trainer.train(config, folder, ranks, **how)
     model, metrics = done.trainer.model.eval(), done.metrics
     found: dict[str, Any] = {name: metrics.get(name) for name in SAME}
     if steps_ended:  # unknown of a process that found nothing left to train

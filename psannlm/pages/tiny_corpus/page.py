@@ -173,7 +173,9 @@ def train(session: Session[TrainingConfig, Trained]) -> Trained:
         session.report_progress(progress.step, progress.n_steps, f"loss {progress.loss:.3f}")
 
     folder = CHECKPOINTS / session.run.folder.name
-    done = training.train(config, folder, Ranks(0, 1, device), ceiling=ceiling, watch=watch)
+    how: dict[str, Any] = {"ceiling": ceiling, "watch": watch}
+    how["mixed"] = "parts" in session.run.manifest
+    done = training.train(config, folder, Ranks(0, 1, device), **how)
     session.run.state(**sources(config, done.data))
     model, within = done.trainer.model.eval(), limits(config)
     texts = (done.data.corpus.texts(split, within[split]) for split in ("train", "validation"))

@@ -183,7 +183,7 @@ def readme(trained: Trained, run: RunInfo[TrainingConfig]) -> str:
         f"Preset {run.config.preset}, {trained.metrics['base']}, on {run.device}.\n\n"
         f"{answer(trained, run.device)}\n\n"
         f"{LOSS.markdown(trained.rows('epoch'))}\n\n"
-        f"Made by `{run.manifest['command']}`.\n"
+        f"{run.origin}"
     )
 
 
