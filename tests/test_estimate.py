@@ -18,6 +18,7 @@ from psannlm.bench.rates import HalfPrecision, resolve
 from psannlm.bench.statistics import FEWEST_REPEATS
 from psannlm.bench.timing import WINDOW
 from psannlm.config.parse import read_parameters
+from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import SPLITS
 from psannlm.evidence.notebook import NOTEBOOKS, assigned
 from psannlm.evidence.page import run_info
@@ -123,7 +124,7 @@ def test_the_plan_takes_the_most_that_fits_and_papermill_is_given_the_rest():
     assert yaml.safe_load(fitting.arguments[3]) == fitting.lessened
     given = configuration(pages()["throughput"], parameters | fitting.lessened, "here")
     assert fitting.config == resolve(given, torch.device("cpu"))
-    assert f"n_repeats {fitting.config.n_repeats}, as all of params/cpu" in fitting.said
+    assert f"n_repeats {fitting.config.n_repeats}; all of params/cpu" in fitting.said
 
 
 def test_papermill_takes_what_is_less_before_the_parameter_file(texts, tmp_path, monkeypatch):
@@ -145,7 +146,7 @@ def test_what_does_not_fit_at_its_least_says_by_how_much_and_is_run_all_the_same
     one = planned("throughput", file_of("throughput"), 1, SLOW)
 
     assert one.lessened == {"n_repeats": FEWEST_REPEATS}
-    assert one.said.endswith(f"so it exceeds the 1 by {estimate._minutes(one.minutes - 1)}")
+    assert one.said.endswith(f"the least, {estimate._minutes(one.minutes - 1)} over its budget")
 
 
 def test_where_nobody_can_tell_the_plan_says_so(monkeypatch):
@@ -192,6 +193,15 @@ def test_a_report_prints_its_plan_and_runs_it(monkeypatch, capsys):
     assert "fp32 40 GFLOP/s" in said
     assert yaml.safe_load(arguments[3]) == {"n_repeats": FEWEST_REPEATS}
     assert "throughput: about" in said
+
+
+@pytest.mark.parametrize("minutes", ["soon", 0, -1, True, [5], None])
+def test_a_budget_that_is_no_time_is_refused_by_its_name(minutes, tmp_path):
+    path = tmp_path / "budget.yaml"
+    path.write_text(yaml.safe_dump({"cpu": {"throughput": minutes}}))
+
+    with pytest.raises(ConfigError, match=r"cpu\.throughput must be minutes above 0, got"):
+        estimate.budgets(path)
 
 
 def test_every_notebook_of_a_preset_has_a_budget_and_no_other():

@@ -35,7 +35,7 @@ LOOP = 1.15  # times a step in a training: logits by chunks, computed again, and
 PROCESS_SECONDS = 3.0  # until a fresh process measures: torch is loaded, the network built
 FORKED_SECONDS = 1.0  # likewise of one that is forked
 COMPILING = {True: 20.0, False: 4.0}  # seconds of a step, by whether its cache is cold
-PRODUCTS = 5  # of which the fastest tells the rate
+RATE_SECONDS = 0.5  # of products, of which the fastest tells the rate
 HELD_OUT_BYTES = 1e6  # of a whole split whose corpus is not built yet
 
 
@@ -50,7 +50,7 @@ class Pace:
     def said(self) -> str:
         """The rates in words."""
         rates = (f"{p} {rate / 1e9:,.3g} GFLOP/s" for p, rate in self.rates.items())
-        return f"matrix products in {', '.join(rates)}"
+        return f"the rates of matrix products, {', '.join(rates)}"
 
     def forward(
         self, network: ModelConfig, tokens: float, precision: str, *, compiled: bool = False
@@ -115,11 +115,14 @@ def measured(device: torch.device) -> Pace:
 
 
 def _rate(device: torch.device, precision: str) -> float:
-    """FLOP/s of the fastest of a few products."""
+    """FLOP/s of the fastest product of a while, as others on the machine may slow some of them."""
     size, watch = SIZES[device.type][0], stopwatch_for(device)
     a = torch.ones(size, size, device=device, dtype=DTYPES[precision])
     watch.lap(partial(a.matmul, a), 1)
-    return 2 * size**3 / min(watch.lap(partial(a.matmul, a), PRODUCTS))
+    laps = watch.lap(partial(a.matmul, a), 1)
+    while sum(laps) < RATE_SECONDS:
+        laps += watch.lap(partial(a.matmul, a), 1)
+    return 2 * size**3 / min(laps)
 
 
 def timed(step: float, config: ProcessSettings) -> float:

@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from psannlm import ROOT
 from psannlm.bench.pace import Pace, measured
 from psannlm.bench.rates import resolve
 from psannlm.config.parse import nearest, read_parameters
-from psannlm.config.schema import ConfigError, Strict
+from psannlm.config.schema import ConfigError, Positive, Strict
 from psannlm.device import select_device
 from psannlm.evidence.notebook import default_parameters
 from psannlm.evidence.page import Page
@@ -54,11 +55,11 @@ class Planned(NamedTuple):
         line = f"{self.notebook}: about {_minutes(self.minutes)}"
         if self.lessened:
             less = ", ".join(f"{name} {_value(value)}" for name, value in self.lessened.items())
-            line += f" with {less}, as all of {shown(self.path)} would take "
-            line += f"{_minutes(self.whole)} of the {self.budget:g} in {BUDGET}"
+            line += f" with {less}; all of {shown(self.path)} would take {_minutes(self.whole)}"
+        if self.lessened and self.budget is not None:
+            line += f", {BUDGET} allows {self.budget:g}"
         if self.budget is not None and self.minutes > self.budget:
-            over = _minutes(self.minutes - self.budget)
-            line += f"; no less makes a verdict, so it exceeds the {self.budget:g} by {over}"
+            line += f"; this is the least, {_minutes(self.minutes - self.budget)} over its budget"
         return line
 
 
@@ -67,7 +68,7 @@ def told(plan: Sequence[Planned]) -> str:
     known = [one for one in plan if one.pace is not None and one.minutes is not None]
     lines = [one.said for one in plan]
     if known and known[0].pace:
-        lines.insert(0, f"expected of {known[0].pace.said}:")
+        lines.insert(0, f"time expected from {known[0].pace.said}:")
         together = _minutes(sum(one.minutes or 0.0 for one in known))
         lines.append(f"together: about {together}" + ("" if known == plan else " and the unknown"))
     return "\n".join(lines)
@@ -99,11 +100,21 @@ def plan(preset: str, only: Sequence[str] = ()) -> list[Planned]:
     The rates of the device are measured for it. One's own file is run as it stands.
     """
     files, folder = jobs(preset, only), ROOT / "params"
-    minutes = read_parameters(folder / BUDGET).get(preset, {})
+    minutes = budgets(folder / BUDGET).get(preset, {})
     return [
         planned(name, path, minutes.get(name) if path.is_relative_to(folder) else None)
         for name, path in files.items()
     ]
+
+
+def budgets(path: Path) -> dict[str, dict[str, float]]:
+    """Minutes that a notebook may take, by preset; ConfigError where the file says no such."""
+    try:
+        return TypeAdapter(dict[str, dict[str, Positive]]).validate_python(read_parameters(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where, got = ".".join(map(str, first["loc"])), first["input"]
+        raise ConfigError(f"{shown(path)}: {where} must be minutes above 0, got {got!r}") from None
 
 
 def planned(name: str, path: Path, budget: float | None, pace: Pace | None = None) -> Planned:
