@@ -41,7 +41,9 @@ def errors(found) -> list[Problem]:
     return [problem for problem in preflight.problems(found) if problem.severity == "error"]
 
 
-def test_what_the_committed_presets_need_for_a_cpu_is_here_and_costs_no_second():
+def test_what_the_committed_presets_need_for_a_cpu_is_here(monkeypatch):
+    monkeypatch.setattr(sources, "refuse_without_client", lambda source: None)
+
     assert errors(configs()) == []
     assert errors(configs(preset="cpu")) == []
 
@@ -102,7 +104,8 @@ def test_what_cannot_be_gone_on_with_is_told_and_what_can_is_checked(report, tmp
     code, _, said = report("--resume", str(tmp_path))
     assert (code, f"error: {tmp_path} is no run folder; runs that can be" in said) == (2, True)
     assert report("--dry-run", "--resume", str(folder))[0] == 0
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(1, 1, 0))
+    full = shutil.disk_usage(ROOT)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
     assert "make room there" in report("--resume", str(folder))[2]
 
 
@@ -182,6 +185,9 @@ def test_a_corpus_that_no_client_can_fetch_is_told_and_one_that_is_there_is_read
     (tmp_path / "mine.txt").write_bytes(b"a\n\xff\n")
     [problem] = errors(configs("validation", corpus=str(tmp_path / "mine.txt")))
     assert "must be UTF-8 text" in problem.rule
+    (tmp_path / "mine.txt").write_text("one\ntwo\nthree\n")
+    [problem] = errors(configs("tiny_corpus", corpus=str(tmp_path / "mine.txt")))
+    assert "must have 128 tokens to train on, got" in problem.rule
     [problem] = errors(configs("validation", corpus="nowhere.txt"))
     assert "nowhere.txt does not exist" in problem.rule
 

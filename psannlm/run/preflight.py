@@ -150,10 +150,19 @@ def _checks(configs: Configs) -> Iterator[Check]:
             for source in recipe.sources if recipe else ():
                 yield name, partial(sources.refuse_out_of_reach, source)
             if not recipe:
-                yield name, partial(corpus.load, path)
+                yield name, partial(_refuse_short, path, [*pages()[name].trainings(config)])
         if settings.get("tokenizer_file"):
             yield name, partial(gpt2_tokenizer, ROOT / settings["tokenizer_file"])
         yield from ((name, check) for check in pages()[name].checks(config))
+
+
+def _refuse_short(path: Path, trainings: Iterable[TrainingConfig]) -> None:
+    """Raise ConfigError if a text cannot be read, or holds no sequence of a training."""
+    n_bytes = corpus.load(path).n_bytes("train")
+    for length in (training.context_length for training in trainings):
+        if n_bytes < length:  # a token is a byte or more
+            rule = f"{path} must have {length} tokens to train on, got {n_bytes} bytes"
+            raise ConfigError(f"{rule}; shorten context_length, or give more text")
 
 
 def _memory(configs: Configs) -> Iterator[Problem]:
