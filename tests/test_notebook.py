@@ -14,8 +14,9 @@ from psannlm.evidence import figures
 from psannlm.evidence import notebook as executed
 from psannlm.evidence import session as notebook
 from psannlm.evidence.notebook import assigned, default_parameters, given_parameters
-from psannlm.evidence.runs import Run, home, load, pinned
+from psannlm.evidence.runs import EvidenceError, Run, home, load, pinned
 from psannlm.evidence.session import Session
+from psannlm.files import unlock
 from psannlm.model.bases import BASES
 from psannlm.pages.registry import pages
 from psannlm.pages.throughput.page import PAGE
@@ -168,6 +169,37 @@ def test_a_run_whose_cells_were_edited_keeps_its_data_and_is_not_complete(page, 
     assert "not published" in told
     assert "cell measure was edited" in told
     assert "restart the kernel" in told
+
+
+def test_an_edit_is_in_the_manifest_before_its_cell_runs_so_that_nothing_goes_on_from_it(
+    page, kernel, capsys
+):
+    kernel.run(CELLS["measure"])
+    notebook._note_edits(page.run, page.recording)
+    assert "edited" not in page.run.manifest
+
+    kernel.run("page.records.clear()")
+    notebook._note_edits(page.run, page.recording)
+    kernel.run("page.records")
+    notebook._note_edits(page.run, page.recording)
+
+    added = "another cell ran: page.records.clear()"
+    assert load(page.run.folder).manifest["edited"] == [added]
+    assert "Markdown" in capsys.readouterr().out, "shown once"
+    page.run.seal("failed", "the kernel died")
+    unlock(page.run.held)
+    with pytest.raises(EvidenceError, match=rf"edited notebook: {re.escape(added)}; start a"):
+        Run.resume(page.run.folder, page.run.manifest)
+
+
+@pytest.mark.parametrize("status", ["complete", "edited", "failed"])
+def test_a_cell_that_runs_after_the_end_changes_nothing(page, status):
+    page.run.write("cells.csv", "measured")
+    page.run.seal(status)
+
+    with pytest.raises(EvidenceError, match=f"has ended, as {status}: cells.csv cannot be written"):
+        page.run.write("cells.csv", "again")
+    assert load(page.run.folder).text("cells.csv") == "measured"
 
 
 def test_a_shell_without_a_kernel_is_refused(monkeypatch):

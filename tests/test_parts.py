@@ -248,10 +248,8 @@ def test_the_command_line_mixes_only_what_it_resumes(monkeypatch, killed):
 def test_what_an_edited_notebook_has_measured_is_never_gone_on_with(tmp_path):
     run = Run.start("benchmarks", THEN, reports=tmp_path)
     recording = SimpleNamespace(edits=lambda: ["cell 3: measure(1)"])
-    session = Session(PAGE, CONFIG, run, torch.device("cpu"), recording)
-    session.records = throughput_records(CONFIG, PUBLISHED)[:5]
 
-    session.save()  # and then it is killed
+    notebook._note_edits(run, recording)  # and then it is killed
     run.held.release()
 
     with pytest.raises(

@@ -14,7 +14,7 @@ from psannlm import ROOT
 from psannlm.bench import machine, rates
 from psannlm.bench.rates import HalfPrecision, agreed, resolve, stated
 from psannlm.evidence import session, text
-from psannlm.evidence.notebook import default_parameters
+from psannlm.evidence.notebook import committed, default_parameters
 from psannlm.evidence.runs import load
 from psannlm.files import unlock
 from psannlm.pages.throughput.page import PAGE
@@ -150,7 +150,8 @@ class Shell(Kernel):
     """What a notebook's kernel has of IPython, with the parameters of a run."""
 
     def __init__(self, **values):
-        super().__init__("page = session.start(PAGE)")
+        cells = committed("throughput").cells
+        super().__init__(*[cell.source for cell in cells if cell.cell_type == "code"][:2])
         self.user_ns = default_parameters("throughput") | values
         self.events = self
 

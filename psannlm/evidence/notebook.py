@@ -215,7 +215,7 @@ def matched(notebook: Any, cells: Sequence[Any]) -> Matched:
     if ran[1:] and ran[1].source.startswith(INJECTED) and _gives_only(usual, ran[1].source):
         given |= assigned(ran.pop(1).source)
     sources, last = [cell.source.strip() for cell in code], cells[-1].source.strip()
-    reached = sources.index(last) + 1 if last in sources else len(ran)
+    reached = sources.index(last) + 1 if last in sources else len(ran) - 1
     changed = {n: given[n] for n in usual if n in given and repr(given[n]) != repr(usual[n])}
     return Matched(code[:reached], ran, changed)
 
@@ -243,7 +243,7 @@ def edits(notebook: Any, cells: Sequence[Any]) -> Iterator[str]:
             elif new in names:
                 yield f"cell {names[new]} ran again or out of its place"
             elif old is None:
-                yield f"a cell was added: {_short(new)}"
+                yield f"another cell ran: {_short(new)}"
             else:
                 lines = difflib.ndiff(old.splitlines(), new.splitlines())
                 changed = (line for line in lines if line[0] in "+-")

@@ -52,7 +52,8 @@ class RunInfo(Generic[ConfigT]):
     def origin(self) -> str:
         """What ends README.md: the command, and what a mixed run was made with."""
         mixed = parts.sentence(self.manifest)
-        return f"Made by `{self.manifest['command']}`.\n" + (f"\n{mixed}\n" if mixed else "")
+        again = f"To make it again: `{self.manifest['command']}`.\n"
+        return again + (f"\n{mixed}\n" if mixed else "")
 
 
 @dataclass(frozen=True)

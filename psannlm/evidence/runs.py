@@ -138,7 +138,10 @@ class Run:
         return run
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write the artifact `name`, a path below the folder, atomically."""
+        """Write the artifact `name`, a path below the folder, atomically; never after the end."""
+        if self.manifest["status"] != "running":
+            ended = f"{_name(self.folder)} has ended, as {self.manifest['status']}"
+            raise EvidenceError(f"{ended}: {name} cannot be written; start a new run")
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, public(content) if isinstance(content, str) else content)

@@ -98,13 +98,7 @@ class Session(Generic[ConfigT, RecordT]):
         self.tabulate()
 
     def save(self) -> None:
-        """Write the files that hold the records, those that changed.
-
-        The manifest tells of an edited notebook before them: what it made is never gone on with.
-        """
-        edited = self.recording.edits() if self.recording else []
-        if edited and "edited" not in self.run.manifest:
-            self.run.state(edited=edited)
+        """Write the files that hold the records, those that changed."""
         made = self.page.texts(self.records, self.info)
         self.write({name: made[name] for name in made if self._written.get(name) != made[name]})
         self._written |= made
@@ -175,8 +169,8 @@ class Session(Generic[ConfigT, RecordT]):
             return Markdown(f"Run `{name}` has ended before, as {run.manifest['status']}.")
         begun, end = run.manifest["conditions"]["start"], conditions(self.device)
         found = {"start": begun, "end": end, "during": during(begun, end)}
-        if edited := run.manifest.get("edited") or self.recording.edits():
-            run.seal("edited", "; ".join(edited), conditions=found, edited=edited)
+        if edited := self.recording.edits() or run.manifest.get("edited"):
+            run.seal("edited", "; ".join(edited), edited=edited, conditions=found)
             return edited_note(edited, f"The data are in run `{name}`. ")
         executed = self.recording.executed()
         run.write(f"{self.page.name}.ipynb", f"{nbformat.writes(executed)}\n")
@@ -202,10 +196,10 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     environment.use_usable_cores()
     used = resolve(as_published(config), device, _held(config))
     recording = notebook.Recording(shell, page.name)
-    if edited := recording.edits():
-        display(edited_note(edited))
     command = notebook.command(page.name, data)
     run = _open_run(page, used, device, command=command, **stated(config, device))
+    _note_edits(run, recording)
+    shell.events.register("pre_run_cell", lambda info: _note_edits(run, recording))
     shell.events.register("post_run_cell", lambda result: _seal_failure(run, result))
     return Session(page, used, run, device, recording)
 
@@ -274,6 +268,17 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, *
     run.write("config_used.yaml", yaml.safe_dump(parameters, sort_keys=False))
     run.write("system.json", json.dumps(described, indent=2) + "\n")
     return run
+
+
+def _note_edits(run: Run, recording: notebook.Recording) -> None:
+    """Tell the manifest and the reader of an edit before its cell runs: what comes is no evidence.
+
+    So a run that breaks off there cannot go on as one that was not edited.
+    """
+    is_new = run.manifest["status"] == "running" and "edited" not in run.manifest
+    if is_new and (edited := recording.edits()):
+        run.state(edited=edited)
+        display(edited_note(edited))
 
 
 def _seal_failure(run: Run, result: Any) -> None:

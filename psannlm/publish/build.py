@@ -133,7 +133,7 @@ def provenance(run: Evidence, raw: Sequence[str]) -> str:
         "```",
         "",
         "```{dropdown} Parameters of the run",
-        f"Made by `{manifest['command']}`.",
+        f"To make it again: `{manifest['command']}`.",
         "",
         "~~~json",
         json.dumps(manifest["parameters"], indent=1),

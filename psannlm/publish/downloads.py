@@ -50,7 +50,7 @@ MANIFEST_COLUMNS = (
     Column("run", "Run folder, named by its start in UTC."),
     Column("notebook", "Notebook that made the run."),
     Column("preset", "Set of parameter files, smoke, cpu or gpu."),
-    Column("command", "Command that made the run."),
+    Column("command", "Command that makes such a run."),
     Column("git", "Commit of the code, and whether files had been changed."),
     Column("sources_sha256", "Hash of the code that could run: the package's and the notebook's."),
     Column("parameters", "Every parameter, defaults too."),
