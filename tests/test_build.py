@@ -4,6 +4,7 @@ import bz2
 import csv
 import dataclasses
 import functools
+import hashlib
 import io
 import os
 import subprocess
@@ -19,6 +20,7 @@ import yaml
 from psannlm import ROOT, _folder
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import build as module
+from psannlm.corpora import corpus
 from psannlm.corpora.build import build, build_from, losses
 from psannlm.corpora.corpus import (
     CORPORA,
@@ -401,6 +403,14 @@ def test_held_out_splits_take_about_their_share_of_every_source(seed):
 
 def test_the_same_seed_draws_the_same_documents_and_another_seed_others():
     assert split(seed=1) == split(seed=1) != split(seed=2)
+
+
+def test_letters_that_newer_pythons_show_draw_the_same_documents():
+    one, other = "\u00e9", "\u00e9\U0001e4d0"  # shown by every Python, and by some
+
+    for title, shown in ((one, repr), (other, ascii)):
+        expected = hashlib.blake2b(shown((0, title)).encode(), digest_size=16).digest()
+        assert corpus._random_key(0, title) == expected
 
 
 def test_each_source_is_drawn_from_as_if_it_were_alone():

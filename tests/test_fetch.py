@@ -304,9 +304,10 @@ def test_what_waiting_cannot_mend_is_asked_once(served, waited, tmp_path, answer
         server.shutdown()
         server.server_close()
 
-    with pytest.raises(ConfigError, match=message):
-        download(server.url, tmp_path / "books.tgz", SHA)
+    with pytest.raises(ConfigError, match=message) as refused:
+        download(server.url.replace("//", "//me:secret@"), tmp_path / "books.tgz", SHA)
 
+    assert "secret" not in str(refused.value)
     assert (server.asked, waited, list(tmp_path.iterdir())) == (int(bool(answer)), [], [])
 
 

@@ -55,6 +55,7 @@ CUT = ["_", r"(?m)[ \t]{2,}\d+[ \t]*$"]
         (SPEECHES, {"join_characters": 20}, ["Ber. Who? Fran. Nay.", "Ber. Long live!"]),
         ("a\nb\nc\n", {"reader": "own"}, ["a", "b", "c"]),
         ("a\nb\n\nc\n", {"reader": "own"}, ["a b", "c"]),
+        ("a\n*** START OF THE PROJECT GUTENBERG EBOOK ***\nb\nc", {"reader": "own"}, ["b", "c"]),
         ("a\nb\n\n\n", {"reader": "own"}, ["a", "b", "", ""]),
         ("a\nb\n\nc\n", {"reader": "lines"}, ["a", "b", "", "c"]),
         ("Br\u00fbte!".encode("latin-1"), {"fallback_encoding": "latin-1"}, ["Br\u00fbte!"]),

@@ -75,13 +75,14 @@ def _with_lines(raw: str) -> str:
 def _visible(text: str) -> str:
     """`text` in NFC, without control or invisible characters; the same from every Python."""
     if not text.isascii():
-        runs = [(known, "".join(run)) for known, run in groupby(text, key=_is_known)]
+        runs = [(known, "".join(run)) for known, run in groupby(text, key=is_known)]
         text = "".join(unicodedata.normalize("NFC", t) if known else t for known, t in runs)
     return _INVISIBLE.sub("", text)
 
 
 @cache
-def _is_known(character: str) -> bool:
+def is_known(character: str) -> bool:
+    """Whether every Python tells the same of a character."""
     return _KNOWN.category(character) != "Cn"
 
 
@@ -186,7 +187,7 @@ class _Small(dict[int, str]):
         small, kind = character.lower(), _KNOWN.category(character)
         if kind != "Cn" and kind[0] not in "LN":
             small = " "
-        elif not all(map(_is_known, character + small)):
+        elif not all(map(is_known, character + small)):
             small = character
         self[code] = small
         return small

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
+from psannlm.corpora.clean import is_known
 from psannlm.corpora.recipe import SPLITS, names
 from psannlm.files import sha256_of, what_altered
 
@@ -286,7 +287,9 @@ def shuffled(documents: Sequence[Document], seed: int) -> list[Document]:
 
 
 def _random_key(*parts: Hashable) -> bytes:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+    # What repr() escapes of newer letters depends on the Python.
+    text = repr(parts) if all(map(is_known, "".join(map(str, parts)))) else ascii(parts)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def assign_blocks(n_blocks: int, *, seed: int) -> list[str]:

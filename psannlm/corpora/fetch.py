@@ -163,18 +163,18 @@ def download(url: str, path: Path, sha256: str) -> None:
     A server that is busy or breaks off is asked again. ConfigError if nothing can be had, the
     content has another hash, or `path` cannot be written.
     """
+    shown = re.sub(r"//[^/@]*@", "//", url)  # without a password
 
     def ask() -> None:
         with writing(path.parent), replacing(path) as out:
-            _receive(url, out)
+            _receive(url, out, f"{shown} cannot be fetched")
             out.flush()
-            _refuse_other_content(Path(out.name), url, sha256)
+            _refuse_other_content(Path(out.name), shown, sha256)
 
     patiently(ask)
 
 
-def _receive(url: str, out: BinaryIO) -> None:
-    problem = f"{url} cannot be fetched"
+def _receive(url: str, out: BinaryIO, problem: str) -> None:
     plain = {"Accept-Encoding": "identity"}  # as it is hashed
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT, headers=plain) as answer:

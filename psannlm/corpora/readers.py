@@ -6,7 +6,7 @@ import pickle
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, takewhile
+from itertools import chain, groupby, takewhile
 from typing import Any
 
 from psannlm.config.schema import ConfigError
@@ -77,7 +77,8 @@ def _plain(source: Source, member: Member, removed: Counter[str]) -> Stream:
     lines = _lines(source, member)
     by_blank_lines = source.reader == "prose" or source.keep_lines
     if source.reader == "own" and not source.keep_lines:
-        by_blank_lines = len(list(paragraphs(lines[:1000]))) > 1
+        runs = groupby(lines[:1000], key=lambda line: bool(line.strip()))
+        by_blank_lines = sum(is_text for is_text, _ in runs) > 1
     found = body(paragraphs(lines) if by_blank_lines else lines, removed)
     title, end = member.title, source.end
     if source.title == "first_line":
