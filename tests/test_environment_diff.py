@@ -11,7 +11,7 @@ from psannlm.bench.environment import PREFIXES, WITHHELD, describe_environment
 from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.runs import Evidence
-from psannlm.rerun.difference import Differing, environment_diff
+from psannlm.rerun.difference import Differing, after, environment_diff, lines
 from psannlm.rerun.outcome import refuse_other_text
 
 HERE = describe_environment(torch.device("cpu"))
@@ -109,6 +109,17 @@ def test_a_variable_is_published_without_paths_secrets_and_addresses(
     monkeypatch.setenv(name, value)
 
     assert describe_environment(torch.device("cpu"))["settings"]["variables"][name] == told
+
+
+def test_what_others_did_is_told_of_both_sides():
+    run = run_of()
+    run.manifest["conditions"]["during"] = {"others_cores": 0.25, "steal_share": None}
+
+    said = "\n".join(lines(after(environment_diff(run))))
+
+    assert "load of the last minute: 0.25 when published, " in said
+    assert "cores busy with other work: unknown when published, " in said
+    assert "cores busy with other work while measuring: 0.25 when published, " in said
 
 
 def test_a_difference_is_told_with_both_values():

@@ -131,16 +131,10 @@ def _clocks(root: Path) -> dict[str, Any]:
 def _gpu() -> dict[str, Any]:
     return machine.told_by_driver(
         {
-            "sm_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM),
-            "temperature_c": lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(
-                gpu, nvml.NVML_TEMPERATURE_GPU
-            ),
-            "power_w": lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
-            "throttle_reasons": lambda nvml, gpu: hex(
-                nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)
-            ),
-            "other_processes": lambda nvml, gpu: len(
-                nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-            ),
+            "sm_clock_mhz": lambda n, g: n.nvmlDeviceGetClockInfo(g, n.NVML_CLOCK_SM),
+            "temperature_c": lambda n, g: n.nvmlDeviceGetTemperature(g, n.NVML_TEMPERATURE_GPU),
+            "power_w": lambda n, g: n.nvmlDeviceGetPowerUsage(g) / 1000,
+            "throttle_reasons": lambda n, g: hex(n.nvmlDeviceGetCurrentClocksThrottleReasons(g)),
+            "other_processes": lambda n, g: len(n.nvmlDeviceGetComputeRunningProcesses(g)),
         }
     )

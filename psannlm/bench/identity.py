@@ -66,23 +66,17 @@ def identity(environment: Mapping[str, Any]) -> Identity:
     used = next((name for flag, name in best.items() if flag in (instructions or ())), None)
     return Identity(
         device=environment.get("device"),
+        kind=environment.get("device_type"),
         instructions=instructions,
         capability=cpu.get("capability", used),
-        family=cpu.get("family"),
-        model=cpu.get("model"),
-        stepping=cpu.get("stepping"),
         cores=cpu.get("usable_cores", cpu.get("cores")),
         memory_mib=cpu.get("memory_limit_mib", cpu.get("memory_mib")),
-        mig=gpu.get("mig"),
-        power_limit_w=gpu.get("power_limit_w"),
-        gpu_memory_mib=gpu.get("memory_mib"),
-        multiprocessors=gpu.get("multiprocessors"),
-        gpus=gpu.get("count"),
-        kind=environment.get("device_type"),
-        gpu=gpu.get("name"),
         processor=cpu.get("name"),
-        vendor=cpu.get("vendor"),
-        virtual=cpu.get("virtual"),
+        gpu=gpu.get("name"),
+        gpu_memory_mib=gpu.get("memory_mib"),
+        gpus=gpu.get("count"),
+        **{name: cpu.get(name) for name in ("family", "model", "stepping", "vendor", "virtual")},
+        **{name: gpu.get(name) for name in ("mig", "power_limit_w", "multiprocessors")},
     )
 
 

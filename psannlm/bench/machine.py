@@ -176,14 +176,12 @@ def describe_gpu() -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(0)
     told = told_by_driver(
         {
-            "name": lambda nvml, gpu: nvml.nvmlDeviceGetName(gpu),
-            "uuid": lambda nvml, gpu: nvml.nvmlDeviceGetUUID(gpu),
-            "driver": lambda nvml, gpu: nvml.nvmlSystemGetDriverVersion(),
-            "memory_mib": lambda nvml, gpu: round(nvml.nvmlDeviceGetMemoryInfo(gpu).total / MIB),
-            "power_limit_w": lambda nvml, gpu: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000,
-            "max_sm_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetMaxClockInfo(
-                gpu, nvml.NVML_CLOCK_SM
-            ),
+            "name": lambda n, g: n.nvmlDeviceGetName(g),
+            "uuid": lambda n, g: n.nvmlDeviceGetUUID(g),
+            "driver": lambda n, g: n.nvmlSystemGetDriverVersion(),
+            "memory_mib": lambda n, g: round(n.nvmlDeviceGetMemoryInfo(g).total / MIB),
+            "power_limit_w": lambda n, g: n.nvmlDeviceGetEnforcedPowerLimit(g) / 1000,
+            "max_sm_clock_mhz": lambda n, g: n.nvmlDeviceGetMaxClockInfo(g, n.NVML_CLOCK_SM),
         }
     )
     slices = (re.search(r"\bMIG (\S+)", name) for name in (told["name"] or "", properties.name))

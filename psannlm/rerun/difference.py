@@ -1,12 +1,12 @@
 """This machine beside the one that measured a run: what differs, and what that rules out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 
-from psannlm.bench.conditions import conditions
+from psannlm.bench.conditions import conditions, during
 from psannlm.bench.environment import (
     PACKAGES,
     are_recorded,
@@ -31,6 +31,11 @@ MOMENTS = {
     "load_1min": "load of the last minute", "others_cores": "cores busy with other work",
     "clock_mhz": "clock in MHz", "governor": "governor", "turbo": "turbo",
 }  # fmt: skip
+DURING = {
+    "others_cores": "cores busy with other work while measuring",
+    "steal_share": "share of time that the host stole while measuring",
+    "throttled_s": "seconds stopped by a quota while measuring",
+}
 MOST = 6  # packages that are named of those that compute nothing
 
 
@@ -52,6 +57,8 @@ class EnvironmentDiff:
     here: Mapping[str, Any]
     telling: tuple[str, ...] = ()  # facts by which the two are not one machine
     settings: tuple[str, ...] = ()  # what changes speed and was set otherwise, in words
+    during_then: Mapping[str, Any] = field(default_factory=dict)  # what others did in the run
+    during_here: Mapping[str, Any] = field(default_factory=dict)  # and as it was repeated
 
     @property
     def no_verdict(self) -> str:
@@ -86,7 +93,13 @@ def environment_diff(run: Evidence) -> EnvironmentDiff:
         {"device": now["device"], **here["conditions"]["start"]},
         tuple(identity(now).differing(identity(environment))),
         tuple(other_settings(here, run.manifest)),
+        run.manifest["conditions"].get("during", {}),
     )
+
+
+def after(found: EnvironmentDiff) -> EnvironmentDiff:
+    """The same, with what others did here since it was found."""
+    return replace(found, during_here=during(found.here, conditions(found.device)))
 
 
 def _differing(
@@ -145,6 +158,10 @@ def lines(found: EnvironmentDiff) -> list[str]:
         if name == "load_1min" or here is not None:
             now = f"{_word(here)} here before measuring"
             told.append(f"{said}: {_word(then)} when published, {now}")
+    for name, said in DURING.items():
+        then, here = (side.get(name) for side in (found.during_then, found.during_here))
+        if here is not None:
+            told.append(f"{said}: {_word(then)} when published, {_word(here)} here")
     if not found.differing:
         return [*told, "differences of the environment: none"]
     head = ("differs in the environment", "published", "here")

@@ -122,7 +122,8 @@ def rerun(
         same_digits=here.same_digits,
     )
     new = page.measure_again(row, request, info.records)
-    return Outcome(page, row, outcome.compared(page, row, request, info.records, new), here)
+    found = outcome.compared(page, row, request, info.records, new)
+    return Outcome(page, row, found, difference.after(here))
 
 
 def sound_run(folder: Path, *, reports: Path = REPORTS) -> Evidence:
