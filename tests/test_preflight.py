@@ -10,12 +10,14 @@ from importlib import metadata
 import pytest
 from typer.testing import CliRunner
 
-from psannlm import ROOT
+from psannlm import ROOT, places
 from psannlm.__main__ import app
 from psannlm.config import packages
 from psannlm.config.parse import read_parameters
 from psannlm.corpora import recipe, sources
+from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import configuration
+from psannlm.files import sha256_of
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.registry import pages
@@ -107,6 +109,23 @@ def test_what_cannot_be_gone_on_with_is_told_and_what_can_is_checked(report, tmp
     full = shutil.disk_usage(ROOT)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
     assert "make room there" in report("--resume", str(folder))[2]
+
+
+def test_a_text_outside_the_project_is_found_again_for_a_run_that_goes_on(tmp_path, monkeypatch):
+    text = shutil.copy(ROOT / "datasets" / "lm" / "sample.txt", tmp_path / "mine.txt")
+    asked = configs("tiny_corpus", corpus="mine.txt")["tiny_corpus"].model_dump(mode="json")
+    manifest = {"notebook": "tiny_corpus", "parameters": asked}  # no more, as it was killed
+    manifest |= {"corpus": {"path": "mine.txt", "sha256": sha256_of(text)}}
+    monkeypatch.setattr(preflight, "interrupted", lambda folder: Evidence(folder, manifest))
+    monkeypatch.setattr(places, "MEMORY", tmp_path)
+    monkeypatch.setenv(places.VARIABLE, "")
+
+    def stopping() -> list[str]:
+        return [p.rule for p in preflight.of_run(tmp_path / "run", True) if p.severity == "error"]
+
+    assert ["mine.txt is missing" in rule for rule in stopping()] == [True]
+    (tmp_path / "run.json").write_text(json.dumps({"mine.txt": str(text)}))
+    assert stopping() == []
 
 
 @pytest.fixture

@@ -22,19 +22,20 @@ from psannlm import CACHE, CHECKPOINTS, ROOT
 from psannlm.bench.environment import available_memory_bytes
 from psannlm.bench.provenance import describe_git
 from psannlm.config import packages
-from psannlm.config.parse import read_parameters
+from psannlm.config.parse import parse, read_parameters
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora import corpus, sources
 from psannlm.device import missing_compiler, select_device
 from psannlm.evidence.notebook import NOTEBOOKS
-from psannlm.evidence.page import run_info
 from psannlm.evidence.runs import VARIABLES, home
 from psannlm.evidence.session import configuration
 from psannlm.model.activations import training_memory
 from psannlm.model.cost import Shape
 from psannlm.model.saved_activations import Step
 from psannlm.pages.registry import pages
+from psannlm.places import located, recall
+from psannlm.rerun.outcome import refuse_other_text
 from psannlm.run import estimate
 from psannlm.run.preset import find_browser, interrupted
 from psannlm.train.tokenizer import gpt2_tokenizer
@@ -83,8 +84,10 @@ def of_run(folder: Path, book: bool) -> list[Problem]:
 
     def read() -> None:
         run = interrupted(folder)
-        page = pages()[run.manifest["notebook"]]
-        configs[page.name] = run_info(page, run).config
+        recall(run.folder.name)
+        refuse_other_text(run)
+        asked, page = run.manifest["parameters"], pages()[run.manifest["notebook"]]
+        configs[page.name] = parse(page.config, asked, source=f"parameters of {run.name}")
 
     return [*refused([("", read)]), *problems(configs, book=book)]
 
@@ -145,14 +148,14 @@ def _checks(configs: Configs) -> Iterator[Check]:
         settings = dict(config)
         yield name, partial(select_device, settings.get("device", "auto"))
         if settings.get("corpus"):
-            path = ROOT / settings["corpus"]
+            path = located(settings["corpus"])
             recipe = sources.recipe_to_build(path)
             for source in recipe.sources if recipe else ():
                 yield name, partial(sources.refuse_out_of_reach, source)
             if not recipe:
                 yield name, partial(_refuse_short, path, [*pages()[name].trainings(config)])
         if settings.get("tokenizer_file"):
-            yield name, partial(gpt2_tokenizer, ROOT / settings["tokenizer_file"])
+            yield name, partial(gpt2_tokenizer, located(settings["tokenizer_file"]))
         yield from ((name, check) for check in pages()[name].checks(config))
 
 
@@ -203,7 +206,7 @@ def _device(config: Strict) -> torch.device | None:
 def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
     """Folders that a report writes to, about how many bytes, and what names another folder."""
     for name, config in configs.items():
-        page, path, size = pages()[name], ROOT / getattr(config, "corpus", ""), 0
+        page, path, size = pages()[name], located(getattr(config, "corpus", "")), 0
         yield home(page.folder), RUN_BYTES, VARIABLES[page.folder]
         kept = getattr(config, "keep_checkpoints", 1) + 2  # the best, and one being written
         if weights := [_training_bytes(one, "cpu")[0] for one in page.trainings(config)]:
@@ -247,7 +250,7 @@ def _room(written: Iterable[tuple[Path, int, str]]) -> Iterator[Problem]:
 def _notes(configs: Configs) -> Iterator[Problem]:
     """What a report does first, or without."""
     for name, config in configs.items():
-        if recipe := sources.recipe_to_build(ROOT / getattr(config, "corpus", "")):
+        if recipe := sources.recipe_to_build(located(getattr(config, "corpus", ""))):
             size = f"about {recipe.megabytes:g} MB" if recipe.megabytes else "of unknown size"
             yield Problem(name, f"the corpus {recipe.name}, {size}, is built first", "", "note")
         device = _device(config)
