@@ -189,7 +189,7 @@ def test_an_edited_notebook_leaves_a_run_that_says_so_and_is_not_published(runs)
     assert run.manifest["reason"] == "another cell ran: page.records = page.records[:1]"
     assert {"measures.csv", "summary.json"} <= set(run.manifest["artifacts"])
     told = nbformat.read(folder / "edited.ipynb", as_version=4).cells[-2].outputs[0]
-    assert "so the run is kept but not published" in told.data["text/markdown"]
+    assert "Not published" in told.data["text/markdown"]
 
 
 def opened(folder: Path) -> str:

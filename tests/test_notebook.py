@@ -42,10 +42,17 @@ def test_assignments_are_read_with_and_without_annotation_and_no_literal_is_kept
 )
 def test_names_that_the_notebook_lacks_are_parameters_if_they_are_given_with_others(cell):
     declared = default_parameters("throughput")
-    cells = ["", "scratch = 1", cell, "%who", "get_ipython().run_line_magic('who', '')"]
-    namespace = declared | {"setps": 3, "base": "respsann", "scratch": 1, "In": cells}
+    cells = [
+        "",
+        "scratch = 1",
+        "base = 'x'; stpes = 3",
+        cell,
+        "%who",
+        "get_ipython().run_line_magic('who', '')",
+    ]
+    others = {"scratch": 1, "stpes": 3, "In": cells}  # of these, one was given and then corrected
 
-    given = given_parameters("throughput", namespace)
+    given = given_parameters("throughput", declared | {"setps": 3, "base": "respsann"} | others)
 
     assert given == declared | {"setps": 3, "base": "respsann"}
 
@@ -166,7 +173,7 @@ def test_a_run_whose_cells_were_edited_keeps_its_data_and_is_not_complete(page, 
     assert (evidence.manifest["status"], evidence.is_complete) == ("edited", False)
     assert evidence.manifest["reason"].startswith("cell measure was edited: - page.measure()")
     assert set(evidence.manifest["artifacts"]) == {"cells.csv"}
-    assert "not published" in told
+    assert "Not published" in told
     assert "cell measure was edited" in told
     assert "restart the kernel" in told
 
@@ -189,7 +196,7 @@ def test_an_edit_is_in_the_manifest_before_its_cell_runs_so_that_nothing_goes_on
     page.run.seal("failed", "the kernel died")
     unlock(page.run.held)
     with pytest.raises(EvidenceError, match=rf"edited notebook: {re.escape(added)}; start a"):
-        Run.resume(page.run.folder, page.run.manifest)
+        Run.resume(page.run.folder, page.run.manifest, mixed=True)
 
 
 @pytest.mark.parametrize("status", ["complete", "edited", "failed"])

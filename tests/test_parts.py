@@ -4,7 +4,6 @@ import copy
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -243,19 +242,6 @@ def test_the_command_line_mixes_only_what_it_resumes(monkeypatch, killed):
 
     resumed = {notebook.RESUME: str(killed.folder)}
     assert calls == [resumed, resumed | {notebook.MIXED: "1"}]
-
-
-def test_what_an_edited_notebook_has_measured_is_never_gone_on_with(tmp_path):
-    run = Run.start("benchmarks", THEN, reports=tmp_path)
-    recording = SimpleNamespace(edits=lambda: ["cell 3: measure(1)"])
-
-    notebook._note_edits(run, recording)  # and then it is killed
-    run.held.release()
-
-    with pytest.raises(
-        EvidenceError, match=r"made by an edited notebook: cell 3: measure\(1\); start"
-    ):
-        Run.resume(run.folder, THEN, mixed=True)
 
 
 SHORT = {"n_layers": 1, "batch_tokens": 256, "pass_tokens": 128, "checkpoint_steps": 2, "epochs": 1}

@@ -232,6 +232,16 @@ def test_a_kernel_of_another_python_is_refused(tmp_path, monkeypatch, argv, mess
     assert all(str(folder) in problem.way_out for problem in found)
 
 
+def test_a_notebook_that_is_not_the_commits_is_noted_before_it_measures(monkeypatch):
+    monkeypatch.setattr(preflight, "uncommitted", lambda name: ["cell measure was edited: + f()"])
+
+    found = [p for p in preflight.problems(configs("memory")) if "published" in p.rule]
+
+    [text] = map(str, found)
+    assert text.startswith("note: memory: its run will not be published, cell measure was edited:")
+    assert "commit the notebook" in text
+
+
 def test_a_missing_kernel_is_told_with_the_command_that_makes_it(monkeypatch):
     def none(self, name):
         raise preflight.NoSuchKernel(name)

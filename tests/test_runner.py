@@ -13,7 +13,7 @@ import yaml
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.notebook import default_parameters
-from psannlm.evidence.runs import EvidenceError, load
+from psannlm.evidence.runs import EvidenceError, Run, load
 from psannlm.files import InUseError
 from psannlm.pages.registry import pages
 from psannlm.pages.throughput.records import STORE
@@ -137,6 +137,25 @@ def test_only_an_interrupted_run_can_be_resumed_and_those_that_are_so_are_named(
         runner.resume(complete)
     with pytest.raises(EvidenceError, match=f"can be resumed: benchmarks/{interrupted.name}"):
         runner.resume(tmp_path / "benchmarks" / "nothing")
+
+
+def test_a_run_of_an_edited_notebook_fails_its_report_and_is_not_gone_on_with(tmp_path):
+    progress = tmp_path / "progress.json"
+    assert runner._edited(progress) == ""
+    for facts, reason, goes_on in [
+        ({}, "", True),
+        (
+            {"edited": ["another cell ran: f()"]},
+            "not published, for other cells ran: another",
+            False,
+        ),
+    ]:
+        run = Run.start("benchmarks", {"preset": "smoke"}, reports=tmp_path)
+        run.state(**facts)
+        progress.write_text(json.dumps({"run": str(run.folder)}))
+
+        assert runner._edited(progress).startswith(reason)
+        assert ("--resume" in runner._way_on(progress)) == goes_on
 
 
 @pytest.mark.slow

@@ -16,10 +16,10 @@ import re
 import shlex
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nbformat
 import yaml
@@ -30,6 +30,7 @@ from psannlm import ROOT
 from psannlm.bench import provenance
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
+from psannlm.places import public
 
 NOTEBOOKS = ROOT / "notebooks"
 INJECTED, INJECTED_TAG = "# Parameters", "injected-parameters"  # of the cell that papermill adds
@@ -68,25 +69,20 @@ def given_parameters(name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """
     declared = default_parameters(name)
     cells = {source: assigned(source) for source in namespace.get("In", [])}
-    meant = (c for s, c in cells.items() if s.startswith(INJECTED) or c.keys() & declared.keys())
-    given = {name for cell in meant for name in cell}
-    return {n: namespace[n] for n in [*declared, *sorted(given - {*declared})] if n in namespace}
+    meant = [c for s, c in cells.items() if s.startswith(INJECTED) or c.keys() & declared.keys()]
+    names = [*declared, *(n for n in (meant or [{}])[-1] if n not in declared)]
+    return {n: namespace[n] for n in names if n in namespace}
 
 
 def assigned(source: str) -> dict[str, Any]:
     """Names that the lines of a parameters cell assign, with their literal values."""
-    return {name: value for name, value in _assignments(source) if name}
-
-
-def _assignments(source: str) -> Iterator[tuple[str, Any]]:
-    """What each statement assigns to which name; to no name if it is none that gives a value."""
+    found: dict[str, Any] = {}
     with contextlib.suppress(SyntaxError):  # a cell of magics
         for node in ast.parse(source).body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
                 target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-                yield ast.unparse(target), _literal(node.value)
-            else:
-                yield "", None
+                found[ast.unparse(target)] = _literal(node.value)
+    return found
 
 
 def _literal(node: ast.expr) -> Any:
@@ -96,30 +92,14 @@ def _literal(node: ast.expr) -> Any:
 
 
 def command(name: str, given: Mapping[str, Any]) -> str:
-    """A papermill command that gives a notebook these parameters.
-
-    What was typed may have been no command, or name folders of this machine.
-    """
-    usual, file = default_parameters(name), f"params/{given['preset']}/{name}.yaml"
-    words = ["papermill", f"{NOTEBOOKS.name}/{name}.ipynb", "out.ipynb"]
-    changed = _changed(given, usual)
-    if changed and (ROOT / file).is_file():
-        words, changed = [*words, "-f", file], _changed(given, read_parameters(ROOT / file))
-    if changed:
+    """A papermill command that gives a notebook these parameters; what was typed may be none."""
+    file = f"params/{given['preset']}/{name}.yaml"
+    words = ["papermill", f"{NOTEBOOKS.name}/{name}.ipynb", "out.ipynb", "-f", file]
+    usual = read_parameters(ROOT / file)
+    if changed := {n: value for n, value in given.items() if usual.get(n) != value}:
         values = yaml.safe_dump(changed, default_flow_style=True, sort_keys=False, width=math.inf)
         words += ["-y", values.strip()]
-    return shlex.join(words)
-
-
-def _changed(given: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that are not as usual; of a path outside the project the name alone."""
-    changed = {name: value for name, value in given.items() if usual.get(name) != value}
-    return {n: Path(v).name if _is_outside(v) else v for n, v in changed.items()}
-
-
-def _is_outside(value: Any) -> bool:
-    path = ROOT / value if isinstance(value, str) and "/" in value else ROOT
-    return not path.resolve().is_relative_to(ROOT)
+    return public(shlex.join(words))
 
 
 class Recording:
@@ -133,7 +113,8 @@ class Recording:
                 f"notebooks/{name}.ipynb must be run by a Jupyter kernel, with papermill or in "
                 f"JupyterLab, and not in {type(shell).__name__}"
             )
-        self._committed = committed(name)
+        self.committed = committed(name)
+        self._lock = threading.Lock()  # streams are sent by a thread of their own
         ran = [new_code_cell(source) for source in shell.history_manager.input_hist_raw[1:]]
         self._client = NotebookClient(new_notebook(cells=ran), record_timing=False)
         self._client.clear_before_next_output = False
@@ -141,18 +122,11 @@ class Recording:
         self._places = {shell.display_pub.parent_header["msg_id"]: len(ran) - 1}
         session.send = self._heard(session)
 
-    def edits(self) -> list[str]:
-        """What has run otherwise than the committed notebook has it, in words."""
-        return list(edits(self._committed, self._cells))
-
-    def executed(self) -> Any:
-        """The committed notebook up to the cell that is running, each cell with what it sent."""
+    @property
+    def cells(self) -> list[Any]:
+        """Every cell that ran, as often as it ran, with what it sent; empty ones left out."""
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # what waits to be sent is sent
-        return executed(self._committed, self._cells)
-
-    @property
-    def _cells(self) -> list[Any]:
         return [cell for cell in self._client.nb.cells if cell.source.strip()]
 
     def _heard(self, session: Any) -> Callable[..., Any]:
@@ -165,7 +139,8 @@ class Recording:
             if message is not None:  # a forked process sends nothing
                 # As a front end reads it: bytes, such as those of a picture, are text there.
                 content = session.unpack(session.pack(message["content"]))
-                self._take(message | {"content": content})
+                with self._lock:
+                    self._take(message | {"content": content})
             return message
 
         return heard
@@ -193,48 +168,42 @@ def _join_streams(outputs: list[Any]) -> None:
         outputs[-1].text = OVERWRITTEN.sub("", outputs[-1].text)
 
 
-class Matched(NamedTuple):
-    """Cells that ran beside those that are committed."""
+def matched(notebook: Any, ran: Sequence[Any]) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """The committed code cells up to the one that ran last, those that ran, parameters changed.
 
-    wanted: list[Any]  # committed code cells up to the one that ran last
-    ran: list[Any]  # cells that ran, the parameters cell as committed if it gave only parameters
-    given: dict[str, Any]  # parameters, by name, that are not as committed
-
-
-def matched(notebook: Any, cells: Sequence[Any]) -> Matched:
-    """Cells that ran held against a committed notebook.
-
-    Parameters may be given in the parameters cell itself or, as papermill does, in one behind it.
+    Parameters may be given in the parameters cell itself or, as papermill does, in one behind it:
+    what ran then is what is committed.
     """
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    own, ran, given = _parameters_cell(notebook), list(cells), {}
-    usual = assigned(own.source)
+    code, ran, given = _code(notebook), list(ran), {}
+    own = _parameters_cell(notebook)
+    usual, last = assigned(own.source), ran[-1].source.strip()
     if _gives_only(usual, ran[0].source) and usual.keys() <= assigned(ran[0].source).keys():
-        given = assigned(ran[0].source)
-        ran[0] = own
+        given, ran[0] = assigned(ran[0].source), own
     if ran[1:] and ran[1].source.startswith(INJECTED) and _gives_only(usual, ran[1].source):
         given |= assigned(ran.pop(1).source)
-    sources, last = [cell.source.strip() for cell in code], cells[-1].source.strip()
-    reached = sources.index(last) + 1 if last in sources else len(ran) - 1
+    ends = [end for end, cell in enumerate(code, start=1) if cell.source.strip() == last]
     changed = {n: given[n] for n in usual if n in given and repr(given[n]) != repr(usual[n])}
-    return Matched(code[:reached], ran, changed)
+    return code[: ends[0] if ends else len(ran) - 1], ran, changed
+
+
+def _code(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def _gives_only(usual: Mapping[str, Any], source: str) -> bool:
     """Whether a cell does nothing but give literal values to parameters."""
     with contextlib.suppress(SyntaxError, ValueError, AttributeError):
         nodes: list[Any] = ast.parse(source).body
-        for node in nodes:
-            ast.literal_eval(node.value)
-        return all(name in usual for name, _ in _assignments(source))
+        values = [ast.literal_eval(node.value) for node in nodes]
+        return len(values) == len(assigned(source)) and assigned(source).keys() <= usual.keys()
     return False
 
 
-def edits(notebook: Any, cells: Sequence[Any]) -> Iterator[str]:
+def edits(notebook: Any, ran: Sequence[Any]) -> Iterator[str]:
     """What ran otherwise than the committed cells up to the one that ran last, in words."""
-    wanted, ran, _ = matched(notebook, cells)
+    names = {cell.source.strip(): cell.id for cell in _code(notebook)}
+    wanted, ran, _ = matched(notebook, ran)
     sources, found = ([cell.source.strip() for cell in some] for some in (wanted, ran))
-    names = {source: cell.id for source, cell in zip(sources, wanted, strict=True)}
     same = difflib.SequenceMatcher(None, sources, found, autojunk=False)
     for kind, i, j, k, end in same.get_opcodes():
         for old, new in zip_longest(sources[i:j], found[k:end]) if kind != "equal" else ():
@@ -250,27 +219,31 @@ def edits(notebook: Any, cells: Sequence[Any]) -> Iterator[str]:
                 yield f"cell {names[old]} was edited: {_short(' '.join(changed))}"
 
 
+def uncommitted(name: str) -> list[str]:
+    """What the file of a notebook would run otherwise than the commit has it, in words."""
+    return list(edits(committed(name), _code(_lying(name))))
+
+
 def _short(text: str) -> str:
     return textwrap.shorten(text, LONGEST, placeholder=" ...")
 
 
-def executed(notebook: Any, cells: Sequence[Any]) -> Any:
+def executed(notebook: Any, ran: Sequence[Any]) -> Any:
     """The committed notebook up to the cell that ran last, each cell with what it sent.
 
     Parameters that are not as committed stand in a cell behind those that are. Counts of
     executions begin at 1, wherever the notebook ran.
     """
     done = copy.deepcopy(notebook)
-    wanted, ran, given = matched(done, cells)
+    wanted, ran, changed = matched(done, ran)
     for cell, seen in zip(wanted, ran, strict=True):
         cell.outputs = copy.deepcopy(seen.outputs)
     done.cells = done.cells[: done.cells.index(wanted[-1]) + 1]
-    if given:
-        lines = [INJECTED, *(f"{name} = {value!r}" for name, value in given.items())]
+    if changed:
+        lines = [INJECTED, *(f"{name} = {value!r}" for name, value in changed.items())]
         cell = new_code_cell("\n".join(lines), id=INJECTED_TAG, metadata={"tags": [INJECTED_TAG]})
         done.cells.insert(done.cells.index(wanted[0]) + 1, cell)
-    code = (cell for cell in done.cells if cell.cell_type == "code")
-    for count, cell in enumerate(code, start=1):
+    for count, cell in enumerate(_code(done), start=1):
         for part in (cell, *(o for o in cell.outputs if o.output_type == "execute_result")):
             part.execution_count = count
     return done
@@ -281,7 +254,7 @@ def is_complete(notebook: Any) -> bool:
 
     papermill's own word is not enough: a kernel that was killed leaves cells marked completed.
     """
-    cells = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    cells = [cell for cell in _code(notebook) if cell.source.strip()]
     return all(
         cell.execution_count is not None
         and all(output.output_type != "error" for output in cell.outputs)

@@ -40,11 +40,9 @@ from psannlm.places import as_published, remember
 # By which the runner tells a notebook.
 PROGRESS, RESUME, MIXED = "PSANNLM_PROGRESS", "PSANNLM_RESUME", "PSANNLM_MIXED"
 PROGRESS_SECONDS = 0.2  # least time between two reports to the runner
-EDITED = """What runs here is not the committed notebook, so the run is kept but not published:
-
-{listed}
-
-To publish one, restart the kernel and run all cells as committed; parameters may be changed."""
+EDITED = """Not published: other cells run than those of the committed notebook. The data stay. To
+publish, restart the kernel and run all cells as committed; parameters may be changed.
+"""
 
 
 class Session(Generic[ConfigT, RecordT]):
@@ -169,10 +167,11 @@ class Session(Generic[ConfigT, RecordT]):
             return Markdown(f"Run `{name}` has ended before, as {run.manifest['status']}.")
         begun, end = run.manifest["conditions"]["start"], conditions(self.device)
         found = {"start": begun, "end": end, "during": during(begun, end)}
-        if edited := self.recording.edits() or run.manifest.get("edited"):
+        committed, ran = self.recording.committed, self.recording.cells
+        if edited := list(notebook.edits(committed, ran)):
             run.seal("edited", "; ".join(edited), edited=edited, conditions=found)
-            return edited_note(edited, f"The data are in run `{name}`. ")
-        executed = self.recording.executed()
+            return edited_note(edited)
+        executed = notebook.executed(committed, ran)
         run.write(f"{self.page.name}.ipynb", f"{nbformat.writes(executed)}\n")
         run.seal("complete", conditions=found)
         return Markdown(f"Run `{name}` is complete.")
@@ -204,9 +203,9 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     return Session(page, used, run, device, recording)
 
 
-def edited_note(edited: Sequence[str], before: str = "") -> Markdown:
+def edited_note(edited: Sequence[str]) -> Markdown:
     """What keeps a run from being published, for the reader of its notebook."""
-    return Markdown(before + EDITED.format(listed="\n".join(f"- {one}" for one in edited)))
+    return Markdown("\n- ".join([EDITED, *edited]))
 
 
 def running_notebook(name: str) -> Any:
@@ -276,7 +275,7 @@ def _note_edits(run: Run, recording: notebook.Recording) -> None:
     So a run that breaks off there cannot go on as one that was not edited.
     """
     is_new = run.manifest["status"] == "running" and "edited" not in run.manifest
-    if is_new and (edited := recording.edits()):
+    if is_new and (edited := list(notebook.edits(recording.committed, recording.cells))):
         run.state(edited=edited)
         display(edited_note(edited))
 

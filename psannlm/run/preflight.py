@@ -27,7 +27,7 @@ from psannlm.config.schema import ConfigError, Strict
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora import corpus, sources
 from psannlm.device import missing_compiler, select_device
-from psannlm.evidence.notebook import NOTEBOOKS
+from psannlm.evidence.notebook import NOTEBOOKS, uncommitted
 from psannlm.evidence.runs import VARIABLES, home
 from psannlm.evidence.session import configuration
 from psannlm.model.activations import training_memory
@@ -256,6 +256,9 @@ def _notes(configs: Configs) -> Iterator[Problem]:
         device = _device(config)
         if getattr(config, "compile", False) and device and (lacking := missing_compiler(device)):
             yield Problem(name, f"all runs eagerly: {lacking}", "", "note")
+        if edited := uncommitted(name):
+            rule = f"its run will not be published, {edited[0]}"
+            yield Problem(name, rule, "commit the notebook, or restore it", "note")
     if unknown := describe_git().get("unknown"):
         yield Problem("", f"runs will not name the code that ran: {unknown}", "", "note")
     for problem in refused([("there will be no PDF", find_browser)]):

@@ -144,7 +144,7 @@ def run_notebook(
             finally:
                 process.terminate()  # nothing, where it has ended
                 process.wait()
-        reason = ""
+        reason = _edited(progress)
         if process.returncode:
             reason = _reason(executed, log_path.read_text("utf-8")) + _way_on(progress)
         if executed.exists():
@@ -171,10 +171,17 @@ def _told(progress: Path) -> dict[str, Any]:
     return dict(json.loads(progress.read_text("utf-8") if progress.exists() else "{}"))
 
 
+def _edited(progress: Path) -> str:
+    """Why the run that told of its progress is not published; empty if it is not edited."""
+    told = _told(progress)
+    edited = load(Path(told["run"])).manifest.get("edited") if told else None
+    return f"not published, for other cells ran: {'; '.join(edited)}" if edited else ""
+
+
 def _way_on(progress: Path) -> str:
     """How to go on with what was measured, if anything was and the run is not at its end."""
     told = _told(progress)
-    if not told or load(Path(told["run"])).is_complete:
+    if not told or _edited(progress) or load(Path(told["run"])).is_complete:
         return ""
     return f"; go on with `python -m psannlm report --resume {told['run']}`"
 
