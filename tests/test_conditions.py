@@ -37,6 +37,7 @@ def test_clocks_governor_and_turbo_are_read_and_unknown_without_files(moments):
     files = {
         f"{CPUS}/cpu0/cpufreq/scaling_cur_freq": "2000000",
         f"{CPUS}/cpu1/cpufreq/scaling_cur_freq": "3000000",
+        f"{CPUS}/cpu2/cpufreq/scaling_cur_freq": "<unknown>",
         f"{CPUS}/cpu1/cpufreq/cpuinfo_max_freq": "3500000",
         f"{CPUS}/cpu0/cpufreq/scaling_governor": "powersave",
         f"{CPUS}/cpu7/cpufreq/scaling_governor": "performance",
@@ -44,7 +45,7 @@ def test_clocks_governor_and_turbo_are_read_and_unknown_without_files(moments):
     names = ("clock_mhz", "max_clock_mhz", "governor", "turbo")
 
     bare = moments()
-    found = moments(allowed="0-1", files=files)
+    found = moments(allowed="0-2", files=files)
 
     assert [bare[name] for name in names] == [None] * 4
     assert [found[name] for name in names] == [2500, 3500, "powersave", None]

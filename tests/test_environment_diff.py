@@ -89,7 +89,8 @@ def test_every_package_is_compared_and_those_that_compute_by_name():
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("OMP_PROC_BIND", "close", "close"),
+        ("OMP_PLACES", "{0:4},{4:4}", "{0:4},{4:4}"),
+        ("KMP_AFFINITY", "explicit,proclist=[0,3]", "explicit,proclist=[0,3]"),
         ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=1", "glibc.malloc.mmap_threshold=1"),
         ("CUDA_VISIBLE_DEVICES", f"GPU-{'a1b2c3d4-' * 4}", f"GPU-{'a1b2c3d4-' * 4}"),
         ("LD_PRELOAD", "/srv/jane/lib/libjemalloc.so.2 /x/y.so", "libjemalloc.so.2:y.so"),

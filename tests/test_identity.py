@@ -195,6 +195,7 @@ ALL = ["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"]
             settings(prefixes=ALL),
             ["LD_PRELOAD: libjemalloc.so.2, before not set"],
         ),
+        (settings({"LD_PRELOAD": ""}, prefixes=ALL), settings(prefixes=ALL), []),
         (settings({"ONEDNN_MAX_CPU_ISA": "AVX2"}, prefixes=ALL), settings(), []),
         (settings({"TORCH_HOME": "x", "CUDA_VISIBLE_DEVICES": "0"}, prefixes=ALL),
          settings(prefixes=ALL), []),
@@ -206,7 +207,7 @@ ALL = ["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"]
          ["turbo: False, before True"]),
     ],
     ids=[
-        "the same", "threads", "a variable", "a library loaded first", "once not recorded",
+        "the same", "threads", "a variable", "a library loaded first", "an empty one", "once not recorded",
         "harmless", "of containers", "governor", "turbo",
     ],
 )  # fmt: skip

@@ -69,62 +69,44 @@ def test_of_a_machine_without_proc_nothing_is_guessed(tmp_path):
     assert cpu["usable_cores"] == cpu["cores"]
 
 
-@pytest.mark.parametrize(
-    ("facts", "cores"),
-    [
-        ({"allowed": "3"}, 1),
-        ({"allowed": "0-1,4"}, 3),
-        ({"allowed": "0-7,64-127"}, 8),
-        ({"threads_a_core": 2}, 4),
-        ({"threads_a_core": 2, "allowed": "0,1"}, 1),
-        ({"threads_a_core": 2, "allowed": "0,2"}, 2),
-        ({"groups": "0::/\n", "mounts": V2, "files": {f"{GROUPS}/cpu.max": "max 100000\n"}}, 8),
-        ({"groups": "0::/\n", "mounts": V2, "files": {f"{GROUPS}/cpu.max": "150000 100000"}}, 1.5),
-        (
-            {
-                "groups": "0::/jobs/one\n",
-                "mounts": V2,
-                "files": {
-                    f"{GROUPS}/jobs/one/cpu.max": "max 100000",
-                    f"{GROUPS}/jobs/cpu.max": "250000 100000",
-                },
-            },
-            2.5,
-        ),
-        (
-            {
-                "groups": "3:cpu,cpuacct:/jobs\n2:memory:/\n",
-                "mounts": V1,
-                "files": {
-                    f"{GROUPS}/cpu/jobs/cpu.cfs_quota_us": "50000",
-                    f"{GROUPS}/cpu/jobs/cpu.cfs_period_us": "100000",
-                    f"{GROUPS}/cpu/cpu.cfs_quota_us": "-1",
-                    f"{GROUPS}/cpu/cpu.cfs_period_us": "100000",
-                },
-            },
-            0.5,
-        ),
-        (
-            {
-                "groups": "3:cpu,cpuacct:/docker/a1\n2:memory:/docker/a1\n0::/\n",
-                "mounts": DOCKER + V2.replace("/sys/fs/cgroup", "/sys/fs/cgroup/unified"),
-                "files": {
-                    f"{GROUPS}/cpu/cpu.cfs_quota_us": "300000",
-                    f"{GROUPS}/cpu/cpu.cfs_period_us": "100000",
-                },
-            },
-            3,
-        ),
-        ({"groups": "0::/../other\n", "mounts": V2, "files": {f"{GROUPS}/cpu.max": "x"}}, 8),
-        ({"groups": "0::/\n"}, 8),
-    ],
-    ids=[
-        "one processor", "a list", "more allowed than there are", "two threads a core",
-        "both threads of a core", "one thread of two cores", "version 2 without a quota",
-        "version 2", "a quota of the group above", "version 1", "version 1 in a container",
-        "another group", "no mount",
-    ],
-)  # fmt: skip
+def below(group: str, files: dict[str, str]) -> dict[str, str]:
+    return {f"{group}/{name}": text for name, text in files.items()}
+
+
+def grouped(groups: str, mounts: str, **files: str) -> dict[str, Any]:
+    """A process in these groups, whose files lie below their mount."""
+    return {"groups": groups, "mounts": mounts, "files": below(GROUPS, files)}
+
+
+def quota(of: str, microseconds: int) -> dict[str, str]:
+    """Of version 1."""
+    return {f"{of}.cfs_quota_us": f"{microseconds}", f"{of}.cfs_period_us": "100000"}
+
+
+V2_TOP, V1_TOP = ("0::/\n", V2), ("3:cpu,cpuacct:/\n2:memory:/\n", V1)
+IN_DOCKER = ("3:cpu,cpuacct:/docker/a1\n2:memory:/docker/a1\n0::/\n", DOCKER)
+CORES = {
+    "one processor": ({"allowed": "3"}, 1),
+    "a list": ({"allowed": "0-1,4"}, 3),
+    "more allowed than there are": ({"allowed": "0-7,64-127"}, 8),
+    "two threads a core": ({"threads_a_core": 2}, 4),
+    "both threads of a core": ({"threads_a_core": 2, "allowed": "0,1"}, 1),
+    "one thread of two cores": ({"threads_a_core": 2, "allowed": "0,2"}, 2),
+    "no quota": (grouped(*V2_TOP, **{"cpu.max": "max 100000\n"}), 8),
+    "version 2": (grouped(*V2_TOP, **{"cpu.max": "150000 100000"}), 1.5),
+    "the group above": (
+        grouped("0::/a/b", V2, **{"a/b/cpu.max": "max 100000", "a/cpu.max": "250000 100000"}), 2.5
+    ),
+    "version 1": (
+        grouped("3:cpu,cpuacct:/a\n", V1, **quota("cpu/a/cpu", 50000), **quota("cpu/cpu", -1)), 0.5
+    ),
+    "a container": (grouped(*IN_DOCKER, **quota("cpu/cpu", 300000)), 3),
+    "another group": (grouped("0::/../other\n", V2, **{"cpu.max": "x"}), 8),
+    "no mount": (grouped("0::/\n", ""), 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "cores"), CORES.values(), ids=CORES)
 def test_usable_cores_are_those_of_affinity_and_quota(facts, cores, tmp_path):
     root = machine_at(tmp_path, **facts)
 
@@ -132,62 +114,33 @@ def test_usable_cores_are_those_of_affinity_and_quota(facts, cores, tmp_path):
     assert usable_threads(root) == max(1, cores // 1)
 
 
-@pytest.mark.parametrize(
-    ("groups", "mounts", "files", "limit", "free"),
-    [
-        ("", "", {}, 16, 12),
-        ("0::/\n", V2, {"memory.max": "max", "memory.current": str(GIB)}, 16, 12),
-        (
-            "0::/\n",
-            V2,
-            {
-                "memory.max": str(4 * GIB),
-                "memory.current": str(3 * GIB),
-                "memory.stat": f"anon 5\ninactive_file {2 * GIB}\n",
-            },
-            4,
-            3,
-        ),
-        (
-            "0::/a/b\n",
-            V2,
-            {
-                "a/memory.max": str(2 * GIB),
-                "a/memory.current": str(GIB),
-                "a/b/memory.max": str(8 * GIB),
-                "a/b/memory.current": "0",
-            },
-            2,
-            1,
-        ),
-        (
-            "2:memory:/docker/a1\n",
-            DOCKER,
-            {
-                "memory/memory.limit_in_bytes": str(3 * GIB),
-                "memory/memory.usage_in_bytes": str(2 * GIB),
-                "memory/memory.stat": f"inactive_file 0\ntotal_inactive_file {GIB}\n",
-            },
-            3,
-            2,
-        ),
-        (
-            "2:memory:/\n",
-            V1,
-            {"memory/memory.limit_in_bytes": UNLIMITED, "memory/memory.usage_in_bytes": "1"},
-            16,
-            12,
-        ),
-        ("0::/\n", V2, {"memory.max": str(GIB), "memory.current": str(GIB + 4096)}, 1, 0),
-    ],
-    ids=[
-        "no group", "no limit", "version 2", "the group above", "version 1", "none of version 1",
-        "more used than allowed",
-    ],
-)  # fmt: skip
-def test_memory_is_that_of_the_tightest_limit(groups, mounts, files, limit, free, tmp_path):
-    below = {f"{GROUPS}/{name}": text for name, text in files.items()}
-    root = machine_at(tmp_path, groups=groups, mounts=mounts, files=below)
+def uses(limit: int | None, used: int, stat: str = "") -> dict[str, str]:
+    """Of version 2, in GiB."""
+    size = "max" if limit is None else f"{limit * GIB}"
+    return {"memory.max": size, "memory.current": f"{used * GIB}", "memory.stat": stat}
+
+
+OLD_LIMIT = {
+    "memory/memory.limit_in_bytes": f"{3 * GIB}", "memory/memory.usage_in_bytes": f"{2 * GIB}",
+    "memory/memory.stat": f"inactive_file 0\ntotal_inactive_file {GIB}\n",
+}  # fmt: skip
+NONE = {"memory/memory.limit_in_bytes": UNLIMITED, "memory/memory.usage_in_bytes": "1"}
+MEMORY = {
+    "no group": ({}, 16, 12),
+    "no limit": (grouped(*V2_TOP, **uses(None, 1)), 16, 12),
+    "version 2": (grouped(*V2_TOP, **uses(4, 3, f"anon 5\ninactive_file {2 * GIB}\n")), 4, 3),
+    "the group above": (
+        grouped("0::/a/b\n", V2, **below("a", uses(2, 1)), **below("a/b", uses(8, 0))), 2, 1
+    ),
+    "a container of version 1": (grouped(*IN_DOCKER, **OLD_LIMIT), 3, 2),
+    "no limit of version 1": (grouped(*V1_TOP, **NONE), 16, 12),
+    "more used than allowed": (grouped(*V2_TOP, **uses(1, 2)), 1, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "limit", "free"), MEMORY.values(), ids=MEMORY)
+def test_memory_is_that_of_the_tightest_limit(facts, limit, free, tmp_path):
+    root = machine_at(tmp_path, **facts)
 
     assert memory_limit_bytes(root) == limit * GIB
     assert machine.available_main_memory_bytes(root) == free * GIB
@@ -196,9 +149,8 @@ def test_memory_is_that_of_the_tightest_limit(groups, mounts, files, limit, free
 @pytest.fixture
 def tight(monkeypatch, tmp_path):
     """This process in a group that may take 1.5 processors and 2 GiB, 1 of them used."""
-    files = {"cpu.max": "150000 100000", "memory.max": f"{2 * GIB}", "memory.current": f"{GIB}"}
-    below = {f"{GROUPS}/{name}": text for name, text in files.items()}
-    root = machine_at(tmp_path, groups="0::/\n", mounts=V2, files=below)
+    files = {"cpu.max": "150000 100000"} | uses(2, 1)
+    root = machine_at(tmp_path, **grouped(*V2_TOP, **files))
     for name in ("describe_cpu", "usable_threads", "available_main_memory_bytes"):
         monkeypatch.setattr(machine, name, partial(getattr(machine, name), root))
     return root

@@ -3,7 +3,9 @@
 What a system does not tell is None, each fact by itself.
 """
 
+import contextlib
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +75,7 @@ def _counters(root: Path) -> dict[str, Any]:
     # user, nice, system, idle, iowait, irq, softirq, steal
     busy = sum(sum(one[:3]) + sum(one[5:7]) for one in ticks) / second
     hot = (read(folder / "thermal_throttle/core_throttle_count") for folder in folders)
-    counted = [int(n) for n in hot if n]
+    counted = [int(n) for n in hot if n and n.isdecimal()]
     return {
         "process": psutil.Process().create_time(),
         "at_s": time.monotonic(),
@@ -87,24 +89,21 @@ def _counters(root: Path) -> dict[str, Any]:
 
 
 def _own_seconds() -> float:
-    """Processor time of this process, of those it has begun, and of those that have ended."""
+    """Processor time of this process and of all that it began, those that have ended too."""
     own = psutil.Process()
-    total = 0.0
-    for one in (own, *own.children(recursive=True)):
-        try:
-            total += sum(one.cpu_times()[:4])
-        except psutil.Error:  # it has just ended
-            continue
+    total = float(sum(own.cpu_times()[:4]))
+    with contextlib.suppress(psutil.Error):  # one has just ended
+        total += sum(sum(one.cpu_times()[:4]) for one in own.children(recursive=True))
     return total
 
 
 def _throttled(root: Path) -> float | None:
     """Seconds for which a quota has stopped this process's own control group."""
     for folder in machine.control_groups("cpu.max", root):
-        said = dict(line.split() for line in (read(folder / "cpu.stat") or "").splitlines())
+        said = read(folder / "cpu.stat") or ""
         for name, unit in (("throttled_usec", 1e6), ("throttled_time", 1e9)):
-            if name in said:
-                return int(said[name]) / unit
+            if told := re.search(rf"^{name} (\d+)$", said, re.MULTILINE):
+                return int(told[1]) / unit
     return None
 
 
@@ -112,17 +111,17 @@ def _clocks(root: Path) -> dict[str, Any]:
     """Current and highest clock in MHz, governor, and whether the clock may rise above its base."""
     folders = [folder / "cpufreq" for folder in machine.usable_processors(root)]
     now, most, governors = (
-        [text for folder in folders if (text := read(folder / name))]
+        [text for folder in folders if (text := read(folder / name)) and text != "<unknown>"]
         for name in ("scaling_cur_freq", "cpuinfo_max_freq", "scaling_governor")
     )
-    lines = (line.partition(":") for line in (read(root / "proc/cpuinfo") or "").splitlines())
     mhz = [int(text) / 1000 for text in now]
-    mhz = mhz or [float(value) for name, _, value in lines if name.strip() == "cpu MHz"]
+    told = re.findall(r"^cpu MHz\s*: ([\d.]+)$", read(root / "proc/cpuinfo") or "", re.MULTILINE)
+    mhz = mhz or [float(one) for one in told]
     cpus = root / "sys/devices/system/cpu"
     fixed, boost = read(cpus / "intel_pstate/no_turbo"), read(cpus / "cpufreq/boost")
     return {
         "clock_mhz": round(fmean(mhz)) if mhz else None,
-        "max_clock_mhz": round(max(map(int, most)) / 1000) if most else None,
+        "max_clock_mhz": round(max(int(one) for one in most) / 1000) if most else None,
         "governor": ", ".join(sorted(set(governors))) or None,
         "turbo": fixed == "0" if fixed is not None else boost == "1" if boost is not None else None,
     }

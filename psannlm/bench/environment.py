@@ -34,13 +34,13 @@ PREFIXES = (
 
 FIRST_PREFIXES = ("OMP_", "MKL_", "KMP_", "CUDA_VISIBLE", "PYTORCH_")  # all that was once recorded
 HARMLESS = re.compile(
-    r"^NVIDIA_(?!TF32)|VISIBLE_DEVICES|_(NUM_THREADS|DEVICE_ORDER|HOME|PATH|DIR|LOGS?|VERSION)$"
+    r"^NVIDIA_(?!TF32)|VISIBLE_DEVICES|_(NUM_THREADS|DEVICE_ORDER|ARCH_LIST|HOME|PATH|DIR|DEBUG|LOGS?|VERSION)$"
 )
 """Variables that change no speed, or whose effect is known otherwise: as threads, or as a GPU."""
 
 PRIVATE = re.compile(r"KEY|TOKEN|SECRET|PASS|CRED|AUTH|USER|HOST|ADDR|COMM_ID|PROXY", re.IGNORECASE)
 # Words of up to 40 characters, as a GPU's UUID has; no path, and no address of a network.
-PLAIN = re.compile(r"(?!.*\d+\.\d+\.\d+\.\d+)(?!.*[\w-]{41})[\w.,:;=+%*() -]{0,400}")
+PLAIN = re.compile(r"(?!.*\d+\.\d+\.\d+\.\d+)(?!.*[\w-]{41})[\w.,:;=+%*(){}\[\] -]{0,400}")
 WITHHELD = "set, not published"
 
 
@@ -115,7 +115,7 @@ def other_settings(newer: Mapping[str, Any], older: Mapping[str, Any]) -> Iterat
         yield f"threads: {now.get('threads')}, before {then.get('threads')}"
     ours, theirs = (side.get("variables", {}) for side in (now, then))
     for name in sorted(ours.keys() | theirs.keys()):
-        here, there = (side.get(name, "not set") for side in (ours, theirs))
+        here, there = (side.get(name) or "not set" for side in (ours, theirs))
         if here != there and are_recorded(name, *environments) and not HARMLESS.search(name):
             yield f"{name}: {here}, before {there}"
     begun = [manifest.get("conditions", {}).get("start", {}) for manifest in (newer, older)]

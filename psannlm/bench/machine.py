@@ -133,7 +133,7 @@ def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
         stat = read(folder / "memory.stat") or ""
         cached = re.search(r"^total_inactive_file (\d+)", stat, re.MULTILINE)
         cached = cached or re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
-        if limit.isdecimal():
+        if limit.isdecimal() and used.isdecimal():
             yield int(limit), int(used) - int(cached[1] if cached else 0)
 
 

@@ -153,7 +153,7 @@ def machine(manifest: Mapping[str, Any]) -> str:
         known = (f"{name} {cpu[name]}" for name in ("family", "model", "stepping") if cpu[name])
         memory = f"{cpu['memory_limit_mib'] / 1024:.3g} GiB"
         facts |= {"processor": ", ".join(known) or UNKNOWN}
-        facts |= {"usable": f"{cpu['usable_cores']:g} cores, {memory}"}
+        facts |= {"usable": f"{cpu['usable_cores']:g} of {cpu['cores']} cores, {memory}"}
         facts |= {"conditions": _moment(manifest["conditions"]["start"])}
     if mixed := parts.sentence(manifest):
         facts["mixed"] = mixed
