@@ -207,8 +207,8 @@ ALL = ["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"]
          ["turbo: False, before True"]),
     ],
     ids=[
-        "the same", "threads", "a variable", "a library loaded first", "an empty one", "once not recorded",
-        "harmless", "of containers", "governor", "turbo",
+        "the same", "threads", "a variable", "a library loaded first", "an empty one",
+        "once not recorded", "harmless", "of containers", "governor", "turbo",
     ],
 )  # fmt: skip
 def test_what_was_set_otherwise_is_named(newer, older, said):
