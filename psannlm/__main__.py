@@ -96,7 +96,7 @@ def train(
 
     The same command again goes on where a killed training was.
     """
-    from psannlm.bench.rates import agreed
+    from psannlm.bench.rates import agreed, is_emulated
     from psannlm.bench.steps import measure_ceiling, rate
     from psannlm.model.bases import BASES
     from psannlm.train import distributed, trainer
@@ -117,7 +117,8 @@ def train(
             return rate(*measure_ceiling(device, precision, min_seconds=0.5, min_steps=3))
 
         # Ranks that share a CPU cannot each have all of it.
-        known = ceiling if ranks.world == 1 or ranks.device.type == "cuda" else None
+        alone = ranks.world == 1 or ranks.device.type == "cuda"
+        known = ceiling if alone and not is_emulated(ranks.device.type, used.precision) else None
         found = trainer.train(
             used, folder, ranks, ceiling=known, watch=ProgressBar(), mixed=mixed
         ).metrics

@@ -15,7 +15,7 @@ import torch
 from psannlm.bench.timing import stopwatch_for
 from psannlm.config.schema import Strict
 from psannlm.config.training import TrainingConfig
-from psannlm.device import DTYPES
+from psannlm.device import DTYPES, select_device
 from psannlm.train.distributed import Ranks
 
 AUTO = "auto"
@@ -76,6 +76,11 @@ def _rate(device: torch.device, dtype: torch.dtype) -> float:
     except RuntimeError:  # no kernel for it
         return 0.0
     return 2 * size**3 / min(laps)
+
+
+def is_emulated(device: str, precision: str) -> bool:
+    """Whether a device, by its name in a configuration, emulates a precision."""
+    return precision != "fp32" and not half_precision(select_device(device)).native(precision)
 
 
 def resolve(config: ConfigT, device: torch.device, held: Any = None) -> ConfigT:

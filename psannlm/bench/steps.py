@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from psannlm.bench.timing import Loss, Timing, stopwatch_for, time_steps
+from psannlm.bench.timing import Loss, Timing, stopwatch_for, time_few, time_steps
 from psannlm.config.network import ModelConfig
 from psannlm.device import DTYPES, autocast
 from psannlm.model.cost import Shape
@@ -22,6 +22,7 @@ from psannlm.model.transformer import Transformer
 
 SETTINGS = {"device", "min_seconds", "min_steps", "learning_rate", "seed"}  # of a run, for tasks
 SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}  # square matrices that are tried
+EMULATED_SIZES = (256,)  # in a precision that the device emulates
 
 _A100 = {"bf16": 312e12, "fp16": 312e12, "fp32": 19.5e12}  # NVIDIA A100 datasheet
 _HOPPER_SXM = {"bf16": 989e12, "fp16": 989e12, "fp32": 67e12}  # NVIDIA H100 and H200 datasheets
@@ -56,6 +57,7 @@ class NetworkTask:
     min_steps: int
     learning_rate: float
     seed: int
+    emulated: bool = False  # whether the device emulates the precision: then few steps are timed
 
     @property
     def worker(self) -> tuple[str, ...]:
@@ -76,6 +78,8 @@ class NetworkTask:
     def timing_of(self, step: Callable[[], object], device: torch.device) -> Timing:
         """What a step takes once it runs steadily."""
         watch, least = stopwatch_for(device), self.min_seconds
+        if self.emulated:
+            return time_few(step, stopwatch=watch)
         return time_steps(step, stopwatch=watch, min_seconds=least, min_steps=self.min_steps)
 
 
@@ -138,20 +142,30 @@ def cuda_peaks(device: torch.device) -> dict[str, int]:
 
 
 def measure_ceiling(
-    device: torch.device, precision: str, *, min_seconds: float, min_steps: int, seed: int = 0
+    device: torch.device,
+    precision: str,
+    *,
+    min_seconds: float,
+    min_steps: int,
+    seed: int = 0,
+    emulated: bool = False,
 ) -> tuple[int, Timing]:
     """FLOPs and times of the size with the highest rate.
 
     All timed products together take `min_seconds` at least; of each size are `min_steps` at least.
+    Of a precision that is emulated, a few small products are timed.
     """
-    sizes, watch = SIZES[device.type], stopwatch_for(device)
+    sizes, watch = EMULATED_SIZES if emulated else SIZES[device.type], stopwatch_for(device)
     tried = []
     for size in sizes:
         generator = torch.Generator().manual_seed(seed)
         draws = (torch.randn(size, size, generator=generator) for _ in range(2))
         a, b = (draw.to(device, DTYPES[precision]) for draw in draws)
         product, least = partial(a.matmul, b), min_seconds / len(sizes)
-        timing = time_steps(product, stopwatch=watch, min_seconds=least, min_steps=min_steps)
+        if emulated:
+            timing = time_few(product, stopwatch=watch)
+        else:
+            timing = time_steps(product, stopwatch=watch, min_seconds=least, min_steps=min_steps)
         tried.append((2 * size**3, timing))
     return max(tried, key=lambda one: rate(*one))
 

@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 WINDOW = 3  # steps of one warm-up window
 MAX_WINDOWS = 10
+FEW = 2  # timed steps in a precision that the device emulates
 STEADY = 0.05  # two windows are steady whose medians differ by less than this fraction
 
 MARK = "the step whose peak is asked for"
@@ -94,6 +95,13 @@ def time_steps(step: Step, *, stopwatch: Stopwatch, min_seconds: float, min_step
     seconds = tuple(stopwatch.lap(step, n_steps))
     n_warmup = WINDOW * len(medians)
     return Timing(first_seconds=first, n_warmup=n_warmup, steady=steady, seconds=seconds)
+
+
+def time_few(step: Step, *, stopwatch: Stopwatch) -> Timing:
+    """Time FEW steps after the first, however unsteady: of what takes long and is not compared."""
+    [first] = stopwatch.lap(step, 1)
+    seconds = tuple(stopwatch.lap(step, FEW))
+    return Timing(first_seconds=first, n_warmup=0, steady=False, seconds=seconds)
 
 
 def training_step(

@@ -281,14 +281,18 @@ def check(case: Case) -> Result:
     """
     not_tried: dict[str, str] = {}
     found: dict[str, Excess] = {}
+    emulated: dict[str, str] = {}
     for precision in ("fp32", *case.config.precision):
         if reason := missing_products(case.device, precision):
             not_tried[precision] = reason
             continue
-        refused = _refused_kernels(case, precision)
+        there = case.in_precision(precision)
+        if there is not case:
+            emulated[f"{precision}, emulated"] = there.shape
+        refused = _refused_kernels(there, precision)
         not_tried |= {f"attention, {k} kernel, {precision}": why for k, why in refused.items()}
         kernels = {name: kind for name, kind in BACKENDS.items() if name not in refused}
-        for name, excess in _compare(case, precision, kernels, not_tried):
+        for name, excess in _compare(there, precision, kernels, not_tried):
             key = f"{name}, {precision}"
             if key not in found or excess.ratio > found[key].ratio:
                 found[key] = excess
@@ -300,7 +304,7 @@ def check(case: Case) -> Result:
         for name, excess in found.items()
     ]
     errors = {name: excess._asdict() for name, excess in found.items()}
-    return Result(measures=measures, facts={"errors": errors, "not tried": not_tried})
+    return Result(measures=measures, facts={"errors": errors, "not tried": not_tried, **emulated})
 
 
 def _compare(

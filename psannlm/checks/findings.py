@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from psannlm.bench.rates import is_emulated
 from psannlm.config.network import Architecture, ModelConfig
 from psannlm.config.schema import AnyOf, Count, File, OneOrMore, Positive, Seed, Text
 from psannlm.config.training import Device, Preset
@@ -35,6 +36,10 @@ class ValidationConfig(Architecture):
     timeout_seconds: Positive  # a process that runs longer is stopped, and its check fails
     device: Device
     seed: Seed
+
+
+TINY, TINY_HEAD = {"batch": 2, "context_length": 32, "n_layers": 2, "d_mlp": 64}, 16
+"""Largest shape, and width of a head, in which a precision is checked that the device emulates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,25 @@ class Case:
     def network(self) -> ModelConfig:
         """The network under the check."""
         return self.config.network_of(self.base)
+
+    def in_precision(self, precision: str) -> "Case":
+        """Itself, or where the device emulates a precision, the same in a tiny shape.
+
+        What is checked there does not depend on the shape, but takes many times as long.
+        """
+        if not is_emulated(self.device.type, precision):
+            return self
+        config = self.config
+        small: dict[str, int] = {n: min(most, getattr(config, n)) for n, most in TINY.items()}
+        small["d_model"] = config.n_heads * min(config.d_head, TINY_HEAD)
+        return dataclasses.replace(self, config=config.model_copy(update=small))
+
+    @property
+    def shape(self) -> str:
+        """Of its network and its batches, in words."""
+        c = self.config
+        network = f"{c.n_layers} layers, d_model {c.d_model}, d_mlp {c.d_mlp}"
+        return f"{network}, {c.batch} sequences of {c.context_length} tokens"
 
 
 class UncheckableError(Exception):

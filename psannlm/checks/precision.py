@@ -63,14 +63,32 @@ def gaps(full: Sequence[Outcome], half: Sequence[Outcome]) -> Gaps:
 
 
 def check(case: Case) -> Result:
-    """Compare each precision with fp32, over seeds of weights with text of their own."""
+    """Compare each precision with fp32, over seeds of weights with text of their own.
+
+    What the device emulates is compared in a tiny shape, which the facts name.
+    """
     if case.base not in CHANGES:
         raise UncheckableError(f"{case.base} has no formulas in checks/reference.py to round")
     missing = {p: networks.missing_products(case.device, p) for p in case.config.precision}
     if all(missing.values()):
         raise UncheckableError("; ".join(f"{p}: {why}" for p, why in missing.items()))
     facts: dict[str, Any] = {f"{p}, skipped": why for p, why in missing.items() if why}
+    cases = {p: case.in_precision(p) for p, why in missing.items() if not why}
+    small = [p for p, there in cases.items() if there is not case]
+    facts |= {f"{p}, emulated": cases[p].shape for p in small}
     measures: list[Measure] = []
+    for precisions in ([p for p in cases if p not in small], small):
+        if precisions:
+            found = _compared(cases[precisions[0]], precisions)
+            measures += found.measures
+            facts |= found.facts
+    return Result(measures=measures, facts=facts)
+
+
+def _compared(case: Case, precisions: Sequence[str]) -> Result:
+    """Compare precisions with fp32 in the shape of the case."""
+    measures: list[Measure] = []
+    facts: dict[str, Any] = {}
     seeds = range(case.config.seed, case.config.seed + case.config.n_seeds)
     models = [networks.perturbed(case.network, case.device, seed) for seed in seeds]
     batches = networks.batches_of(case.config, len(models))
@@ -78,7 +96,7 @@ def check(case: Case) -> Result:
     full = [of_network(*one, "fp32") for one in given]
     exact = [of_formulas(*one, "fp32") for one in given]
     course = trajectories(case, "fp32")
-    for precision in (p for p, why in missing.items() if not why):
+    for precision in precisions:
         found = gaps(full, [of_network(*one, precision) for one in given])
         yardstick = gaps(exact, [of_formulas(*one, precision) for one in given])
         measures += parity_measures(precision, found, yardstick)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from psannlm.bench.rates import is_emulated
 from psannlm.bench.steps import measure_ceiling
 from psannlm.bench.timing import Step, Stopwatch, stopwatch_for, time_steps
 from psannlm.checks.findings import Case, Measure, Result
@@ -35,8 +36,8 @@ class Speed(NamedTuple):
 def check(case: Case) -> Result:
     """Time forward passes and training steps of B x T tokens."""
     # What a training on the device would use.
-    on_gpu = case.device.type == "cuda"
-    precision = "bf16" if on_gpu and "bf16" in case.config.precision else "fp32"
+    on_gpu = case.device.type == "cuda" and "bf16" in case.config.precision
+    precision = "bf16" if on_gpu and not is_emulated("cuda", "bf16") else "fp32"
     steps, stopwatch = steps_of(case, precision), stopwatch_for(case.device)
     measures = []
     for mode, step in steps.items():

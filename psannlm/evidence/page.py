@@ -17,7 +17,7 @@ from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence import parts, text
-from psannlm.evidence.runs import Evidence
+from psannlm.evidence.runs import Evidence, emulated_in
 from psannlm.evidence.store import RecordStore, RecordT
 from psannlm.evidence.table import Column, Number, Row, Table, rows_of
 from psannlm.model.bases import BASES
@@ -42,6 +42,10 @@ class RunInfo(Generic[ConfigT]):
     def name(self) -> str:
         """Of the run folder: when the run began, in UTC."""
         return str(self.manifest["run"])
+
+    def emulated(self, precision: str) -> bool:
+        """Whether the measured device emulates a precision that the run has used."""
+        return precision in emulated_in(self.manifest)
 
     @property
     def device(self) -> str:
@@ -255,7 +259,12 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         for table in self.tables:
             if columns := [column for column in table.columns if column.quantity]:
                 for row in self.rows(run, file=table.file):
-                    yield from (self.number(row, column) for column in columns)
+                    yield from (self.number(row, c) for c in columns if self.counts(row, c))
+
+    def counts(self, row: Row, column: Column) -> bool:
+        """Whether a number is one of its page's: not what took time in an emulated precision."""
+        is_timed = self.column_of(row, column).compare in ("noise", "single")
+        return not (is_timed and row.values.get("emulated"))
 
     def number(self, row: Row, column: Column) -> Number:
         """The number in a column of a row."""

@@ -60,6 +60,13 @@ class Evidence:
         return (self.folder / artifact).read_text(encoding="utf-8")
 
 
+def emulated_in(manifest: Mapping[str, Any]) -> list[str]:
+    """Precisions that a run has used and its device emulates; none of a run that does not say."""
+    used = manifest.get("parameters", {}).get("precision") or ()
+    told = manifest.get("precision", {}).get("emulated", ())
+    return [name for name in ((used,) if isinstance(used, str) else used) if name in told]
+
+
 @dataclass(frozen=True)
 class Refused:
     """A run folder left out of the report, and why."""
@@ -247,11 +254,17 @@ def with_machines(runs: Iterable[Evidence | Refused]) -> list[Evidence | Refused
 
 
 def best_run(notebook: str, runs: list[Evidence]) -> Evidence | None:
-    """The newest complete run of the highest preset; one restricted by `only` if no other."""
+    """The newest complete run of the highest preset.
+
+    One restricted by `only`, or whose processes have measured emulated precisions alone, if there
+    is no other.
+    """
 
     def worth(run: Evidence) -> tuple[int, bool, str, Any]:
         manifest, age = run.manifest, _age(run.folder)
-        whole = not manifest["parameters"].get("only")
+        asked = manifest["parameters"]
+        nothing_else = "n_repeats" in asked and emulated_in(manifest) == asked["precision"]
+        whole = not asked.get("only") and not nothing_else
         return PRESETS.index(manifest["preset"]), whole, manifest["started_at"], age
 
     ours = [run for run in runs if run.is_complete and run.manifest["notebook"] == notebook]

@@ -32,7 +32,7 @@ from psannlm.device import select_device
 from psannlm.evidence import notebook, text
 from psannlm.evidence.figures import Figure
 from psannlm.evidence.page import ConfigT, Page, RunInfo
-from psannlm.evidence.runs import Evidence, Run, home, load
+from psannlm.evidence.runs import Evidence, Run, emulated_in, home, load
 from psannlm.evidence.store import RecordT
 from psannlm.files import write_atomically
 from psannlm.places import as_published, remember
@@ -111,8 +111,9 @@ class Session(Generic[ConfigT, RecordT]):
         return Markdown(self.page.answer(self.tables, self.info))
 
     def reading(self) -> Markdown:
-        """How to read the tables."""
-        return Markdown(self.page.reading(self.tables, self.info))
+        """How to read the tables, and what of them was measured in an emulated precision."""
+        manifest, said = self.run.manifest, self.page.reading(self.tables, self.info)
+        return Markdown("\n".join([said, *text.emulated(manifest, emulated_in(manifest))]))
 
     def section(self, name: str) -> HTML | Markdown:
         """A further piece of the page."""

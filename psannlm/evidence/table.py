@@ -36,6 +36,7 @@ class Column:
     heading: str = ""  # on pages and in README.md; a column without one is in the file alone
     format: str = ""  # of numbers on pages: a specification, or a template as `{:,} tokens a step`
     words: Mapping[Any, str] = field(default_factory=dict)  # of values; "" describes no row
+    noted: str = ""  # column of yes and no whose name is put behind the value where it is yes
     beside: str = ""  # column whose value is shown in parentheses, as a share beside a size
     role: Role = "fact"
     nested: bool = False  # whether its cells are lists or objects, which no other file takes over
@@ -146,6 +147,8 @@ class Table:
         if low is not None and value is not None:
             return text.interval(value, low, row.get(f"{column.name}_high"), column.format)
         shown = column.show(value)
+        if column.noted and row.get(column.noted):
+            return f"{shown}, {column.noted}"
         if column.beside and value is not None:
             return f"{shown} ({self[column.beside].show(row.get(column.beside))})"
         return shown
@@ -311,6 +314,10 @@ BATCH_TOKENS = Column(
     role="key",
 )
 COMPILED = Column("compiled", "Whether the step was compiled, as the compiler tells.")
+EMULATED = Column(
+    "emulated",
+    "Whether the device emulates the precision: measured over few steps, compared with nothing.",
+)
 FRAMES = Column("frames", "Functions, or parts of them, that the compiler compiled.")
 GRAPH_BREAKS = Column("graph_breaks", "Places in the step between which Python itself went on.")
 EAGER = Column(
@@ -335,7 +342,11 @@ PEAK_RSS_BYTES = Column(
     "peak_rss_bytes", "Largest resident set of the process since it started.", "bytes"
 )
 PRECISION = Column(
-    "precision", "Precision of matrix products, fp32 or bf16.", heading="precision", role="key"
+    "precision",
+    "Precision of matrix products, fp32 or bf16.",
+    heading="precision",
+    role="key",
+    noted="emulated",
 )
 REASON = Column(
     "reason",

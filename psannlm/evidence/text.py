@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -181,6 +181,18 @@ def _precision(told: Mapping[str, Any], used: str | list[str]) -> str:
         for name, rate in told["flop_per_s"].items()
     )
     return f"{said} used; products of one thread: {rates}"
+
+
+def emulated(manifest: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    """A sentence on each precision that a run has used and its device emulates, for its page."""
+    rates = manifest.get("precision", {}).get("flop_per_s", {})
+    for name in names:
+        yield (
+            f"- **{name} is emulated.** {manifest['environment']['device']} has no instructions "
+            f"for it: a thread multiplies at {flops(rates[name])}/s, in fp32 at "
+            f"{flops(rates['fp32'])}/s. What takes time was measured over few steps, and is "
+            "neither ranked nor compared; losses and bytes are what they are elsewhere."
+        )
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:

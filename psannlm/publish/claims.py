@@ -215,6 +215,10 @@ def _unplanned(claim: Claim, rows: Sequence[Row]) -> Iterator[str]:
 def _unsatisfied(claim: Claim, rows: Sequence[Row], table: pd.DataFrame) -> Iterator[str]:
     """Each row that breaks the condition, with the numbers found in it."""
     good = set(selected(table, claim.condition).index)
+    for row in rows:
+        if row.values.get("emulated"):
+            where = f"{row.run.name}, {row.file}, row {row.number}"
+            yield f"{where} is in a precision that its device emulates; claim what is not"
     used = [name for name in table.columns if re.search(rf"\b{name}\b", claim.condition)]
     for row in rows:
         if row.number not in good:

@@ -31,6 +31,7 @@ DATA = Table(
     ),
 )
 NO_RUN = "No complete run yet: `make report` makes the first."
+EMULATED = "Measured only in a precision that its device emulates, and so compared with nothing."
 MOST_OTHERS = 3  # other runs of a page whose results are told, the newest first
 GRID = "::::{{grid}} 1 1 2 2\n:gutter: 2\n\n{cards}\n::::\n"
 CARD = ":::{{grid-item-card}} {title} <small>{item}</small>\n{body}\n:::\n"
@@ -96,6 +97,8 @@ def answers(found: Headlines, runs: Sequence[Evidence | Refused] = ()) -> str:
                 said += f" On {machine(here[0].run)}."
             lines.append(f"1. **{page.question}** {said} {where}")
             lines += _others(here, runs)
+        elif page.name in found:
+            lines.append(f"1. **{page.question}** {EMULATED} {where}")
         elif not page.installs:
             lines.append(f"1. **{page.question}** {NO_RUN} {where}")
     if best:

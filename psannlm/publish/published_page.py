@@ -226,6 +226,7 @@ def _of_page(figure: Figure, beside: Beside, run: Evidence | None) -> Ours:
 
 def _nearest(rows: Sequence[Row], figure: Figure) -> list[Row]:
     """Rows of the figure's batch, else of the most processes, then the largest; bf16 if any is."""
+    rows = [row for row in rows if not row.values.get("emulated")]
     if not rows:
         return []
     wanted = (figure.used.batch or 0) * (figure.used.context_length or 0)

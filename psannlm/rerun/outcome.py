@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from scipy.stats import t as student
 
 from psannlm import ROOT
+from psannlm.bench.rates import is_emulated
 from psannlm.config.schema import ConfigError
 from psannlm.evidence.page import Page, Quantity, Repeat, RerunRequest
 from psannlm.evidence.runs import Evidence
@@ -148,6 +149,15 @@ class _Compared:
         asked = self.row.run.manifest["parameters"]
         return f"{said}, {self.column.unit}".rstrip(", ").format(**asked)
 
+    @property
+    def incomparable(self) -> str:
+        """Why rates and times cannot be compared; empty if they can."""
+        values, device = self.row.values, self.request.device.type
+        precision = str(values.get("precision") or values.get("amp") or "fp32")
+        if values.get("emulated") or is_emulated(device, precision):
+            return f"{precision} is emulated"
+        return self.request.no_verdict
+
     def show(self, value: Any) -> str:
         """A number in the column's format."""
         return number(value, self.column.format or ".6g")
@@ -194,7 +204,7 @@ def _rate(one: _Compared) -> list[Quantity]:
     if low is not None:
         said += f" ({one.show(low)} to {one.show(values.get(f'{name}_high'))})"
     measured = geometric_mean(now)
-    why = one.request.no_verdict
+    why = one.incomparable
     inside = expected.covers(measured) if expected and not why else None
     within = f"{why}: no verdict" if why else one.between(expected)
     return [Quantity(one.name, said, within, one.show(measured), inside)]

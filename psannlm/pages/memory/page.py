@@ -125,6 +125,10 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
             if number.column.name != "max_memory_mb" or number.value is not None:
                 yield number
 
+    def counts(self, row: Row, column: Column) -> bool:
+        is_ratio = column.name == "time_ratio"
+        return super().counts(row, column) and not (is_ratio and row.values.get("emulated"))
+
     def found(self, run: Evidence) -> str:
         return prose.found([n for n in self.numbers(run) if n.is_main])
 

@@ -11,6 +11,7 @@ import torch
 from psannlm.bench.environment import utc_now
 from psannlm.bench.pace import FORKED_SECONDS, PROCESS_SECONDS, Pace, timed
 from psannlm.bench.processes import ForkServer, run_task
+from psannlm.bench.rates import is_emulated
 from psannlm.bench.statistics import Cell, shuffled_blocks
 from psannlm.bench.steps import SETTINGS
 from psannlm.config.network import ModelConfig
@@ -90,6 +91,7 @@ def task_of(setting: Setting, config: MemoryConfig) -> MemoryTask:
         variant=setting.variant,
         chunk_tokens=config.loss_chunk_tokens,
         compared=setting in raw.main_settings(config),
+        emulated=is_emulated(config.device, setting.precision),
         **config.model_dump(include=SETTINGS),
     )
 

@@ -47,11 +47,11 @@ def _pair(row: Values) -> str:
     """What checkpointing saves and costs a base; a time has an interval where there are repeats."""
     low = row["time_ratio_low"] if row["n_blocks"] > 1 else None
     ratio = text.interval(row["time_ratio"], low, row["time_ratio_high"], ".2f")
+    time = "" if row["emulated"] else f", at {ratio} × the time of a step"
     peak = "" if row["peak_less_mib"] is None else f", {PEAK} {_less(row, 'peak')}"
     return (
         f"**{row['base']}** saves {row['saved_without_mib']:,.1f} MiB for backward against "
-        f"{row['saved_with_mib']:,.1f}, {_less(row, 'saved')}{peak}, at {ratio} × the time of a "
-        "step"
+        f"{row['saved_with_mib']:,.1f}, {_less(row, 'saved')}{peak}{time}"
     )
 
 
@@ -132,14 +132,20 @@ def summary(numbers: Sequence[Number]) -> str:
     if not known:
         return "No row without checkpointing has one with it beside."
     times = {n.about: n.plain for n in of_pairs if n.column.name == "time_ratio"}
-    precisions = [_values(n)["precision"] for n in known]
-    precision = "bf16" if "bf16" in precisions else precisions[0]
+    # A precision without times is one that the device emulates.
+    precisions = [_values(n)["precision"] for n in known if n.about in times]
+    precision = "bf16" if "bf16" in precisions else (precisions or ["bf16"])[0]
     said = text.by_verdict(
-        (n.base, f"{_off_and_on(_values(n))} at {times[n.about]} × the time", n.verdict)
+        (n.base, f"{_off_and_on(_values(n))}{_at(times.get(n.about))}", n.verdict)
         for n in known
         if _values(n)["precision"] == precision
     )
-    return f"Activation memory without and with it, {precision}: {said} of a step."
+    step = " of a step" if precisions else ""
+    return f"Activation memory without and with it, {precision}: {said}{step}."
+
+
+def _at(time: str | None) -> str:
+    return f" at {time} × the time" if time else ""
 
 
 def _off_and_on(row: Values) -> str:

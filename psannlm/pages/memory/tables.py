@@ -64,8 +64,8 @@ MEMORY = Table(
             _seconds("elapsed_s", "Time of a training step, median of the processes."),
             heading="step", quantity="time of a step", compare="noise",
         ),
-        *interval_columns("elapsed_s", "the time of a step", "s"), raw.VOCAB_SIZE, CONTEXT,
-        shared.BATCH_TOKENS, raw.VARIANT, RESULT, shared.REASON,
+        *interval_columns("elapsed_s", "the time of a step", "s"), shared.EMULATED,
+        raw.VOCAB_SIZE, CONTEXT, shared.BATCH_TOKENS, raw.VARIANT, RESULT, shared.REASON,
         shared.N_OK.but(heading="processes"), shared.N_FAILED.but(heading="failed"),
         _number(
             _counted(
@@ -131,7 +131,7 @@ SAVINGS = Table(
             "saver", "What saves, checkpointing, fast_sine or chunked_loss.", "", "what saves",
             words={"fast_sine": "the fast sine", "chunked_loss": "the chunked loss"}, role="key",
         ),
-        *PLACE,
+        *PLACE, shared.EMULATED,
         raw.GRAD_CHECKPOINT.but(role="fact"), RESULT, shared.REASON,
         _counted(
             "saved_without_mib", "Saved for backward without it.",
@@ -208,7 +208,10 @@ def tabulate(records: Sequence[AnyRecord], run: RunInfo[MemoryConfig]) -> Tables
 
     ours = sorted(of_type(MemoryRecord, records), key=place)
     together = groupby(ours, lambda record: record.setting)
-    rows = {setting: _row(list(mine)) | known for setting, mine in together}
+    rows = {
+        setting: _row(list(mine)) | known | {"emulated": run.emulated(setting.precision)}
+        for setting, mine in together
+    }
     pairs = pairs_of(list(rows))
     return {
         MEMORY.file: MEMORY.frame(rows.values()),
@@ -263,7 +266,7 @@ def pairs_of(settings: Sequence[Setting]) -> Iterator[tuple[str, Setting, Settin
 
 def _saving(saver: str, before: Values, after: Values) -> dict[str, Any]:
     """What a setting needs without a saver and with it; times are paired by block."""
-    ratio = ratio_interval(after["seconds"], before["seconds"])
+    ratio = None if after["emulated"] else ratio_interval(after["seconds"], before["seconds"])
     row = {**after, **interval_cells("time_ratio", ratio)} | {
         "saver": saver,
         "status": "ok" if before["status"] == after["status"] == "ok" else "failed",

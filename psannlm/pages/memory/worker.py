@@ -87,7 +87,7 @@ def measure(task: MemoryTask, mode: str) -> dict[str, Any]:
     saved = training.saved()
     found |= {"saved_bytes": saved.total, "saved_kinds": dict(saved.kinds)}
     del saved
-    if task.compared:
+    if task.compared or task.emulated:
         found["seconds"] = task.timing_of(training.step, device).seconds
     else:
         found["seconds"] = tuple(stopwatch_for(device).lap(training.step, task.min_steps))

@@ -56,6 +56,7 @@ class PeerPage(Page[PeerConfig, AnyCell]):
         package = config.peer.replace("==", " ")
         both = pairs(table)
         good = both[(both["status"] == "ok") & (both["published_status"] == "ok")]
+        good = good[good[RATIO].notna()]
         lines = [
             f"**Ours as a ratio to {package}**, {name}, {precision} ({CONFIDENCE:.0%} "
             f"intervals): {_ratios(rows)}."

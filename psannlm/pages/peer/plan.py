@@ -20,6 +20,7 @@ from psannlm import CACHE
 from psannlm.bench.environment import utc_now
 from psannlm.bench.pace import COMPILING, PROCESS_SECONDS, Pace, timed
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
+from psannlm.bench.rates import is_emulated
 from psannlm.bench.statistics import Cell, shuffled_blocks
 from psannlm.bench.steps import SETTINGS, NetworkTask
 from psannlm.bench.worker import reason_of
@@ -128,6 +129,7 @@ class Sides:
         fields = SETTINGS | {"batch_tokens", "prompt_tokens", "new_tokens"}
         values = self.config.model_dump(include=fields)
         values |= {"device": device.type, "model": network.model_dump()}
+        values["emulated"] = is_emulated(device.type, asked["precision"])
         task = SideTask(python="", **values | asked)
         python = reason = ""
         try:

@@ -17,12 +17,17 @@ from psannlm.evidence.table import Column, Table, interval_cells, interval_colum
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.peer import records as raw
 from psannlm.pages.peer.records import AGAIN, OURS, PUBLISHED, SAVED, AnyCell, PeerCell, PeerConfig
+from psannlm.pages.peer.works import CHECKS
 
 OTHER = {OURS: PUBLISHED, AGAIN: OURS}  # which side the ratio of a side is taken to
 NOT_COMPARED = "not compared"  # the verdict where the other side has nothing to compare with
 # Of measures of the protocol; those that are not named are memory in MiB.
 UNITS = {"tokens_per_s": "tokens/s", "elapsed_s": "s", "rel_diff": ""}
 VALUE, RATIO = "value", "ratio"
+EMULATED: Mapping[str, Any] = {  # of what took time in a precision that the device emulates
+    **dict.fromkeys((RATIO, f"{RATIO}_low", f"{RATIO}_high", "noise_floor")),
+    "verdict": "emulated",
+}
 _speed = partial(Column, better="higher", compare="noise")
 RATIO_COLUMN = _speed(
     RATIO,
@@ -44,7 +49,7 @@ PEER = Table(
     "One row a side, base, setting, work and precision.",
     (
         shared.TIMESTAMP, raw.SIDE, shared.BASE, raw.SETTING, raw.WORK, shared.PRECISION,
-        shared.BATCH_TOKENS, shared.CONTEXT_LENGTH, VALUE_COLUMN,
+        shared.EMULATED, shared.BATCH_TOKENS, shared.CONTEXT_LENGTH, VALUE_COLUMN,
         *interval_columns(VALUE, "the value"), UNIT, RATIO_COLUMN,
         *interval_columns(RATIO, "the ratio"), shared.VERDICT, shared.NOISE_FLOOR,
         shared.N_OK.but(heading="processes"), shared.N_FAILED.but(heading="failed"), shared.STATUS,
@@ -68,6 +73,7 @@ PROTOCOL = Table(
         shared.BATCH_TOKENS,
         shared.CONTEXT_LENGTH.but(heading="context", format="{:,}"),
         raw.MEASURE,
+        shared.EMULATED,
         raw.PROTOCOL_VALUE,
         UNIT,
         shared.STATUS,
@@ -108,14 +114,21 @@ def amounts(records: Iterable[PeerCell]) -> dict[int, float]:
 def tabulate(records: Sequence[AnyCell], run: RunInfo[PeerConfig]) -> Tables:
     """Both tables of a run; failed rows are there too."""
     known = {"timestamp": run.name, "device": run.device}
-    rows = [row | known for row in _rows(of_type(PeerCell, records), run.config)]
+    rows = [row | known for row in _rows(of_type(PeerCell, records), run)]
     protocol = of_type(raw.ProtocolCell, records)
-    measures = [asdict(m) | known | {"unit": UNITS.get(m.measure, "MiB")} for m in protocol]
+    measures = [
+        asdict(m)
+        | known
+        | {"unit": UNITS.get(m.measure, "MiB")}
+        | {"emulated": m.measure == "elapsed_s" and run.emulated(CHECKS[m.check].precision)}
+        for m in protocol
+    ]
     return {PEER.file: PEER.frame(rows), PROTOCOL.file: PROTOCOL.frame(measures)}
 
 
-def _rows(records: Sequence[PeerCell], config: PeerConfig) -> Iterator[dict[str, Any]]:
+def _rows(records: Sequence[PeerCell], run: RunInfo[PeerConfig]) -> Iterator[dict[str, Any]]:
     """All rows, in their order; of each work the sides follow one another."""
+    config = run.config
     by_row: dict[tuple[Any, ...], list[PeerCell]] = {}
     for record in records:
         by_row.setdefault((record.side, *record.row), []).append(record)
@@ -126,7 +139,11 @@ def _rows(records: Sequence[PeerCell], config: PeerConfig) -> Iterator[dict[str,
         floor = None if work == SAVED else noise_floor(same)
         for side, mine in sides.items():
             if mine:
-                yield _row(mine, sides.get(OTHER.get(side, ""), []), floor)
+                row = _row(mine, sides.get(OTHER.get(side, ""), []), floor)
+                emulated = run.emulated(precision)
+                if emulated and work != SAVED and row["n_ok"]:
+                    row |= EMULATED
+                yield row | {"emulated": emulated}
 
 
 def _row(

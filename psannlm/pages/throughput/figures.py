@@ -9,14 +9,15 @@ from psannlm.bench.statistics import CONFIDENCE
 from psannlm.evidence import figures
 from psannlm.evidence.figures import Axes, Draw, Figure
 from psannlm.pages.throughput.records import MODE
-from psannlm.pages.throughput.tables import compared_rows
+from psannlm.pages.throughput.tables import EMULATED, compared_rows
 
 
 def speed(table: pd.DataFrame) -> Figure:
     """Tokens per second against batch tokens, a line a base, a panel a mode and precision."""
+    shown = table[table["verdict"] != EMULATED]
     panels: dict[str, Draw] = {
         f"{MODE.show(mode)}, {precision}": partial(_speed_lines, rows[rows["status"] == "ok"])
-        for (mode, precision), rows in table.groupby(["mode", "precision"], sort=False)
+        for (mode, precision), rows in shown.groupby(["mode", "precision"], sort=False)
     }
     return figures.compose(
         "tokens per second by base and batch tokens",
@@ -62,7 +63,8 @@ def ceiling(table: pd.DataFrame) -> Figure:
     best = compared_rows(table).sort_values("mfu", ascending=False)
     best = best.drop_duplicates(["base", "mode", "precision"])
     panels: dict[str, Draw] = {}
-    for (mode, precision), _ in table.groupby(["mode", "precision"], sort=False):
+    shown = table[table["verdict"] != EMULATED]
+    for (mode, precision), _ in shown.groupby(["mode", "precision"], sort=False):
         bars = best[(best["mode"] == mode) & (best["precision"] == precision)]
         panels[f"{MODE.show(mode)}, {precision}"] = partial(_share_bars, bars, str(precision))
     return figures.compose(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from psannlm.bench.environment import utc_now
 from psannlm.bench.pace import COMPILING, FORKED_SECONDS, PROCESS_SECONDS, Pace, timed
 from psannlm.bench.processes import ForkServer, run_task
+from psannlm.bench.rates import is_emulated
 from psannlm.bench.statistics import shuffled_blocks
 from psannlm.bench.steps import SETTINGS
 from psannlm.device import select_device
@@ -114,6 +115,7 @@ def _measure(
         modes=place.pop("modes"),
         precision=cell.precision,
         compile=config.compile,
+        emulated=is_emulated(config.device, cell.precision),
         **config.model_dump(include=SETTINGS),
     )
     place |= {"context_length": config.context_length, "started_at": utc_now().isoformat()}

@@ -20,6 +20,7 @@ from psannlm.pages.throughput.plan import again, labels
 from psannlm.pages.throughput.records import CEILING, LABEL, MODE, CellRecord, ThroughputConfig
 
 SECOND = "noise floor"  # the verdict of the baseline's second measurement
+EMULATED = "emulated"  # that of all rows in a precision that the device emulates
 SPEED, RATIO = "tokens_per_s", "ratio"
 _number = partial(Column.but, better="higher", compare="noise", headline="BMRK-02")
 _share = partial(Column, format=".1%")
@@ -34,7 +35,7 @@ THROUGHPUT = Table(
             Column(SPEED, "Speed, median of the processes.", "tokens/s", "tokens/s", ",.0f"),
             quantity="speed",
         ),
-        LABEL, MODE, shared.PRECISION, shared.CONTEXT_LENGTH,
+        LABEL, MODE, shared.PRECISION, shared.EMULATED, shared.CONTEXT_LENGTH,
         *interval_columns(SPEED, "the speed", "tokens/s"),
         _number(
             Column(RATIO, "Speed over that of the baseline, paired by block.", "× {baseline}"),
@@ -87,10 +88,23 @@ def tabulate(records: Iterable[CellRecord], run: RunInfo[ThroughputConfig]) -> T
     for precision, mode, tokens in product(config.precision, config.mode, config.batch_tokens):
         place = tokens, mode, precision
         compared = {label: by_row.get((label, *place), []) for label in labels(config)}
+        if run.emulated(precision):
+            rows += _emulated(compared, run)
+            continue
         products = by_row.get((CEILING, 0, CEILING, precision), [])
         ceilings = [record.flop_per_s for record in products if record.status == "ok"]
         rows += _rows(compared, run, median(ceilings) if ceilings else None)
     return {THROUGHPUT.file: THROUGHPUT.frame(rows)}
+
+
+def _emulated(
+    measured: Mapping[str, list[CellRecord]], run: RunInfo[ThroughputConfig]
+) -> Iterator[dict[str, Any]]:
+    """Rows of a precision that the device emulates: each by itself, compared with nothing."""
+    known = {"timestamp": run.name, "device": run.device, "emulated": True}
+    for records in filter(None, measured.values()):
+        good = any(record.status == "ok" for record in records)
+        yield _row(records, None, None) | known | ({"verdict": EMULATED} if good else {})
 
 
 def _rows(
@@ -107,6 +121,7 @@ def _rows(
         if records:
             row = _row(records, ceiling, stated_peak(run.device, records[0].precision))
             row |= {"timestamp": run.name, "device": run.device, "noise_floor": floor}
+            row["emulated"] = False
             if rates[label]:
                 row["verdict"] = named.get(label) or verdict(ratios[label], floor)
                 row |= interval_cells(RATIO, ratios[label])
@@ -151,8 +166,8 @@ def rates_of(records: Iterable[CellRecord]) -> dict[int, float]:
 
 
 def compared_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that succeeded, without the baseline's second measurement."""
-    return table[(table["status"] == "ok") & (table["verdict"] != SECOND)]
+    """The rows that succeeded and are compared, without the baseline's second measurement."""
+    return table[(table["status"] == "ok") & ~table["verdict"].isin([SECOND, EMULATED])]
 
 
 def best_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -36,6 +36,7 @@ def measure(task: Task, mode: str) -> dict[str, Any]:
             min_seconds=task.min_seconds,
             min_steps=task.min_steps,
             seed=task.seed,
+            emulated=task.emulated,
         )
         found: dict[str, Any] = {"flops": flops}
     else:

@@ -180,6 +180,7 @@ METRICS = Table(
             "target_reached",
             "Whether the validation perplexity is at most the target; null without one.",
         ),
+        table.EMULATED,
         Column("n_ranks", "Processes that trained together."),
         Column("parallel", "How ranks share the network, ddp or fsdp."),
     ),
@@ -258,6 +259,7 @@ def metrics_of(trained: Trained, run: RunInfo[TrainingConfig]) -> dict[str, Any]
         "test_bits_per_byte": bits_per_byte(stated["test_loss"], test_density),
         "target_reached": stated["perplexity"] <= stated["target_perplexity"],
         **_from_request(stated, run),
+        "emulated": run.emulated(run.config.precision),
     }
 
 

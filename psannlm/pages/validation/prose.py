@@ -28,6 +28,7 @@ HIGHLIGHTS: Mapping[str, str] = {
     "FAST": "^[^,]*(, [a-z ]+)?, (bf16|fp16): error as a multiple",
 }
 NOT_TRIED = re.compile("^not tried, (.*)|(.*), skipped$")  # names of facts
+EMULATED = ", emulated"  # ends the name of a fact: in which shape a precision was tried
 LONGEST_FACT = 160  # characters of a fact in the table; summary.json has all of it
 
 
@@ -182,6 +183,13 @@ def limits(findings: Sequence[Finding], device: str) -> str:
         for f in findings
         for name, why in _flat(f.facts)
         if (named := NOT_TRIED.search(name))
+    )
+    lines += dict.fromkeys(
+        f"- {f.check} tried {name.removesuffix(EMULATED)}, which is emulated here, in a tiny "
+        f"shape: {shape}."
+        for f in findings
+        for name, shape in _flat(f.facts)
+        if name.endswith(EMULATED)
     )
     for (check, reason), bases in _skipped(findings).items():
         lines.append(f"- Nothing about {title(check)} of {', '.join(bases)}: {literal(reason)}.")
