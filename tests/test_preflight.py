@@ -92,12 +92,13 @@ def test_a_dry_run_prints_plan_minutes_and_notes(report, monkeypatch):
     plan = [estimate.Planned("throughput", ROOT, found, minutes=3.0, whole=3.0)]
     monkeypatch.setattr(estimate, "plan", lambda preset, only: plan)
     monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(sources, "refuse_without_client", lambda source: None)
 
-    code, printed, said = report("--dry-run", "--only", "throughput", "--preset", "cpu")
+    code, printed, said = report("--dry-run", "--preset", "cpu", "--only", "throughput", "shootout")
 
     assert (code, said) == (0, "")
     assert "throughput: about 3.0 min" in printed
-    assert "note: throughput: all runs eagerly: no C++ compiler found" in printed
+    assert "note: throughput, shootout: all runs eagerly: no C++ compiler found" in printed
 
 
 def test_what_cannot_be_gone_on_with_is_told_and_what_can_is_checked(report, tmp_path, monkeypatch):

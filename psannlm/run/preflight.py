@@ -253,12 +253,12 @@ def _notes(configs: Configs) -> Iterator[Problem]:
         if recipe := sources.recipe_to_build(located(getattr(config, "corpus", ""))):
             size = f"about {recipe.megabytes:g} MB" if recipe.megabytes else "of unknown size"
             yield Problem(name, f"the corpus {recipe.name}, {size}, is built first", "", "note")
-        device = _device(config)
-        if getattr(config, "compile", False) and device and (lacking := missing_compiler(device)):
-            yield Problem(name, f"all runs eagerly: {lacking}", "", "note")
         if edited := uncommitted(name):
             rule = f"its run will not be published, {edited[0]}"
             yield Problem(name, rule, "commit the notebook, or restore it", "note")
+    compiled = {n: _device(config) for n, config in configs.items() if dict(config).get("compile")}
+    for lacking in {missing_compiler(device) for device in compiled.values() if device} - {None}:
+        yield Problem(", ".join(compiled), f"all runs eagerly: {lacking}", "", "note")
     if unknown := describe_git().get("unknown"):
         yield Problem("", f"runs will not name the code that ran: {unknown}", "", "note")
     for problem in refused([("there will be no PDF", find_browser)]):
