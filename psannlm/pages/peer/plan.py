@@ -26,6 +26,7 @@ from psannlm.bench.steps import SETTINGS, NetworkTask
 from psannlm.bench.worker import reason_of
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
+from psannlm.corpora.fetch import PIP, run_client
 from psannlm.device import select_device
 from psannlm.files import locked, write_atomically
 from psannlm.pages.peer import records as raw
@@ -82,9 +83,9 @@ def _install(requirement: str, folder: Path) -> None:
     (own / "zz_shared.pth").write_text(f"{TORCH}\n", encoding="utf-8")
     fixed = folder / "constraints.txt"
     fixed.write_text(f"torch=={torch.__version__}\n", encoding="utf-8")
-    pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
-    pip += ["--disable-pip-version-check", "--retries", "1", "--constraint", str(fixed)]
-    _run(f"install {requirement}", *pip, requirement)
+    pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *PIP]
+    pip += ["--constraint", str(fixed), requirement]
+    run_client(pip, f"cannot install {requirement}: pip")
 
 
 def _run(what: str, *command: str) -> None:
