@@ -288,7 +288,7 @@ def test_a_package_that_is_not_found_is_a_record_and_leaves_nothing(wheel, packa
     assert record.reason.startswith("cannot install psannlm==9.9.9: pip ended with status 1: ")
     assert "No matching distribution" in record.reason
     assert "\n" not in record.reason
-    assert list(packages.iterdir()) == []
+    assert list(packages.glob("*")) == []
 
 
 @pytest.fixture
