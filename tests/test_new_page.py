@@ -17,7 +17,16 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from psannlm import ROOT
 from tests.forging import forge
 
-COPIED = ("psannlm", "notebooks", "params", "book", "datasets", "CITATION.cff", "LICENSE")
+COPIED = (
+    "psannlm",
+    "notebooks",
+    "params",
+    "book",
+    "datasets",
+    "pyproject.toml",
+    "CITATION.cff",
+    "LICENSE",
+)
 PARAMETERS = {"preset": "smoke", "base": ["respsann", "transformer"], "device": "cpu", "seed": 0}
 COLUMN = '        Column("cells", "Records.", heading="cells", value=len),'
 CELLS = (
