@@ -138,11 +138,16 @@ def texts_sha256(root: Path, paths: Iterable[Path]) -> str:
     return whole.hexdigest()
 
 
-def what_altered(path: Path, sha256: str = "") -> str:
-    """What has probably altered a file that had this hash, and the command that restores it."""
-    place = shlex.quote(os.path.relpath(path, ROOT) if path.is_relative_to(ROOT) else path.name)
-    way_out = f"if it is committed, `rm -f {place} && git checkout -- {place}` restores it"
-    return f"{_cause(path, path.read_bytes() if path.is_file() else b'', sha256)}; {way_out}"
+def what_altered(path: Path, sha256: str = "", *, folder: Path | None = None) -> str:
+    """What has probably altered a file that had this hash, and how git restores it or its folder.
+
+    git leaves alone what has its time of change, even where it would write other line ends now.
+    """
+    whole = folder or path
+    place = shlex.quote(os.path.relpath(whole, ROOT) if whole.is_relative_to(ROOT) else whole.name)
+    way_out = f"`find {place} -exec touch {{}} + && git checkout -- {place}`"
+    cause = _cause(path, path.read_bytes() if path.is_file() else b"", sha256)
+    return f"{cause}; if it is committed, {way_out} restores it"
 
 
 def _cause(path: Path, content: bytes, sha256: str) -> str:

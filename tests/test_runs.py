@@ -125,7 +125,9 @@ def test_what_altered_a_file_is_named_with_the_command_that_restores_it(tmp_path
     path = folder / ("throughput.ipynb" if cause in ("nbstripout", "JupyterLab") else "cells.csv")
     path.write_bytes(ALTERED[cause](path.read_bytes()))
 
-    with pytest.raises(EvidenceError, match=f"was altered, .*{cause}.*git checkout -- {path.name}"):
+    with pytest.raises(
+        EvidenceError, match=f"was altered, .*{cause}.*git checkout -- {folder.name}`"
+    ):
         load(folder)
 
 

@@ -155,7 +155,8 @@ def _imported(root: Path) -> Iterator[str]:
     endings = tuple(all_suffixes())
     found = [p for p in (root / FOLDERS[0]).rglob("*") if p.name.endswith(endings)]
     yield from (p.relative_to(root).as_posix() for p in found if p.parent.name != "__pycache__")
-    named = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
+    loaded = [vars(module) for module in [*sys.modules.values()] if hasattr(module, "__dict__")]
+    named = (facts.get("__file__") for facts in loaded)
     installed = (Path(sys.prefix), Path(sys.base_prefix))
     for path in map(Path, filter(None, named)):
         if path.is_relative_to(root) and not any(path.is_relative_to(p) for p in installed):

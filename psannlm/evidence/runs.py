@@ -217,7 +217,7 @@ def load(folder: Path) -> Evidence:
         if sha256_of(path) != expected:
             raise EvidenceError(
                 f"{_name(folder)}: {name} was altered, its sha256 differs: "
-                f"{what_altered(path, expected)}"
+                f"{what_altered(path, expected, folder=folder)}"
             )
     if manifest["status"] == "complete":
         for name in sorted(set(_artifacts(folder)) - set(sealed)):
@@ -336,14 +336,15 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} is missing") from None
     except (OSError, ValueError) as error:
         raise EvidenceError(
-            f"{_name(folder)}: {MANIFEST} cannot be read: {error}: {what_altered(path)}"
+            f"{_name(folder)}: {MANIFEST} cannot be read: {error}: {what_altered(path, folder=folder)}"
         ) from None
     found = manifest.get("schema") if isinstance(manifest, dict) else None
     if found != SCHEMA:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
     if manifest.get("sha256") != _fingerprint(manifest):
         raise EvidenceError(
-            f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs: {what_altered(path)}"
+            f"{_name(folder)}: {MANIFEST} was altered, its sha256 differs: "
+            f"{what_altered(path, folder=folder)}"
         )
     return manifest
 
