@@ -123,7 +123,11 @@ def _holder(path: Path) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file, in hexadecimal; memory does not grow with the file."""
+    """Hash of a file, or of all that lies below a folder, in hexadecimal."""
+    if path.is_dir():
+        below = (file for file in sorted(path.rglob("*")) if file.is_file())
+        lines = (f"{sha256_of(file)} {file.relative_to(path).as_posix()}\n" for file in below)
+        return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

@@ -15,9 +15,11 @@ from psannlm.config.schema import FILE, ConfigError
 from psannlm.evidence.runs import Refused, Run, all_runs, load
 from psannlm.files import sha256_of, unlock
 from psannlm.pages.registry import pages
+from psannlm.pages.shootout.measure import own_tasks
 from psannlm.places import as_published, located, public, published
 from psannlm.rerun.outcome import refuse_other_text
 from psannlm.run import preset as runner
+from tests.synthetic_shootout import shootout_config
 from tests.test_runs import NOW, START
 from tests.tiny_trainings import training_config
 
@@ -161,3 +163,17 @@ def test_a_run_goes_on_where_its_text_lies_and_asks_for_one_that_is_not_there(be
     with pytest.raises(ConfigError, match=rf"notes\.txt is missing.* at {ROOT}/notes\.txt$"):
         refuse_other_text(load(run.folder))
     assert len(ran) == 1
+
+
+def test_task_definitions_of_ones_own_are_published_by_name_and_hash(tmp_path):
+    folder = tmp_path / "tasks"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "one.yaml").write_text("task: one")
+    config = shootout_config(with_lm_eval=True, lm_eval_folder=str(folder))
+    said = own_tasks(as_published(config))
+    (folder / "deep" / "one.yaml").write_text("task: other")
+    other = own_tasks(as_published(config))
+
+    assert said["lm_eval"]["path"] == other["lm_eval"]["path"] == "tasks"
+    assert said["lm_eval"]["sha256"] != other["lm_eval"]["sha256"]
+    assert own_tasks(shootout_config()) == {}

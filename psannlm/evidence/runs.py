@@ -336,7 +336,8 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} is missing") from None
     except (OSError, ValueError) as error:
         raise EvidenceError(
-            f"{_name(folder)}: {MANIFEST} cannot be read: {error}: {what_altered(path, folder=folder)}"
+            f"{_name(folder)}: {MANIFEST} cannot be read: {error}: "
+            f"{what_altered(path, folder=folder)}"
         ) from None
     found = manifest.get("schema") if isinstance(manifest, dict) else None
     if found != SCHEMA:

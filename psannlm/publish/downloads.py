@@ -59,6 +59,7 @@ MANIFEST_COLUMNS = (
     Column("seeds", "Seeds of the run."),
     Column("corpus", "Path and sha256 of the text, bytes of its splits; null without one."),
     Column("tokenizer", "Kind, size and sha256 of the tokenizer; null without one."),
+    Column("lm_eval", "Folder and sha256 of task definitions of one's own; absent without."),
     Column("status", "running, complete, failed or interrupted."),
     REASON,
     STARTED_AT,

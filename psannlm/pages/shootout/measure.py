@@ -17,7 +17,7 @@ from psannlm.config.training import TrainingConfig
 from psannlm.evidence.page import RerunRequest
 from psannlm.evidence.session import Session
 from psannlm.evidence.table import Row
-from psannlm.files import writing
+from psannlm.files import sha256_of, writing
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
 from psannlm.pages.shootout import cluster, plan, records
@@ -27,6 +27,7 @@ from psannlm.pages.shootout.plan import Cell, choose, distinct, training_of, tun
 from psannlm.pages.shootout.pool import Found, on_this_machine, slots
 from psannlm.pages.shootout.records import ShootoutConfig
 from psannlm.pages.shootout.worker import TrainingTask
+from psannlm.places import located
 from psannlm.train.data import read, sources
 
 ShootoutSession = Session[ShootoutConfig, records.ShootoutRecord]
@@ -42,7 +43,7 @@ def measure(session: ShootoutSession) -> Iterator[Sequence[records.ShootoutRecor
     config, place = session.config, CHECKPOINTS / session.run.folder.name
     refuse_early(config)
     one = training_of(tunings(config)[0], config)
-    session.run.state(**sources(one, read(one)))
+    session.run.state(**sources(one, read(one)), **own_tasks(config))
     yield from _trained(tunings(config), session, place)
     chosen = choose(config, records.split(session.records)[0])
     yield from _trained(plan.after_tuning(config, chosen), session, place)
@@ -50,6 +51,14 @@ def measure(session: ShootoutSession) -> Iterator[Sequence[records.ShootoutRecor
     if not examined:
         yield gates(config, chosen, trainings)
     shutil.rmtree(place, ignore_errors=True)
+
+
+def own_tasks(config: ShootoutConfig) -> dict[str, dict[str, str]]:
+    """What the manifest says of task definitions of one's own, where they are evaluated."""
+    folder = config.lm_eval_folder
+    if not (config.with_lm_eval and folder):
+        return {}
+    return {"lm_eval": {"path": folder, "sha256": sha256_of(located(folder))}}
 
 
 def all_cells(config: ShootoutConfig) -> Collection[Cell]:
