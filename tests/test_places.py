@@ -82,7 +82,7 @@ TEXTS = {
     f"\x1b[0;32m{HOME}my.py\x1b[0m": "\x1b[0;32mmy.py\x1b[0m",
     f"x={BOB}/a.txt:{BOB}": "x=a.txt:bob",
     f"{ROOT}/psannlm/files.py and {ROOT}": "psannlm/files.py and .",
-    f"{ROOT}-2 stays": f"{ROOT}-2 stays",
+    "/srv/größere Texte, alle-2/a is another": "/srv/größere Texte, alle-2/a is another",
     f"in {tempfile.gettempdir()}/cell-x1/task.json": "in task.json",
     f"</div> 3 tokens/s, https://a.org{HOME}": f"</div> 3 tokens/s, https://a.org{HOME}",
     f'"{PRIVATE}"': '"notes.txt"',
