@@ -230,6 +230,10 @@ def test_a_notebook_records_the_code_that_runs_and_is_told_to_mix(tmp_path, monk
     assert [part.get("records") for part in resumed.manifest["parts"]] == [[], None]
 
 
+def test_nothing_is_in_the_way_of_a_run_that_was_killed_before_it_was_sealed(killed):
+    assert [p for p in preflight.of_run(killed.folder, book=False) if p.is_error] == []
+
+
 def test_the_command_line_mixes_only_what_it_resumes(monkeypatch, killed):
     calls = []
     outcome = runner.Outcome("throughput", 1.0, "")

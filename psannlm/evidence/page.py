@@ -339,6 +339,8 @@ class Page(ABC, Generic[ConfigT, RecordT]):
 
 
 def run_info(page: Page[ConfigT, Any], run: Evidence) -> RunInfo[ConfigT]:
-    """The run with its configuration, parsed from its manifest, and its records."""
+    """The run with its configuration, parsed from its manifest, and its records once sealed."""
     config = parse(page.config, run.manifest["parameters"], source=f"parameters of {run.name}")
-    return RunInfo(config, run.manifest, page.store.read(run.manifest["artifacts"], run.text))
+    return RunInfo(
+        config, run.manifest, page.store.read(run.manifest.get("artifacts", ()), run.text)
+    )
