@@ -13,10 +13,10 @@ from papermill.cli import papermill
 from psannlm import REPORTS, ROOT
 from psannlm.bench import pace as paces
 from psannlm.bench import rates
-from psannlm.bench.pace import Pace, bytes_per_token, measured, timed
+from psannlm.bench.pace import Pace, bytes_per_token, measured
 from psannlm.bench.rates import HalfPrecision, resolve
 from psannlm.bench.statistics import FEWEST_REPEATS
-from psannlm.bench.timing import WINDOW
+from psannlm.bench.timing import FEW, WINDOW
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import SPLITS
@@ -82,13 +82,15 @@ def test_what_is_expected_of_a_committed_run_is_what_it_took_within_a_factor(nam
 @each_page
 def test_less_costs_less_until_the_least_and_changes_nothing_else(name, texts):
     page, data = pages()[name], read_parameters(file_of(name))
-    whole = configuration(page, data, "here")
+    data |= {"precision": ["fp32"]} if name in ("peer", "memory") else {}
+    whole = resolve(configuration(page, data, "here"), torch.device("cpu"))
     given, seconds = whole.model_dump(mode="json"), page.expected_seconds(whole, SLOW)
     one = whole
     for one in less(page, whole):
         now = one.model_dump(mode="json")
         assert {key for key in now if now[key] != given[key]} <= set(page.lessened)
-        assert configuration(page, data | {k: now[k] for k in page.lessened}, "here") == one
+        asked = configuration(page, data | {k: now[k] for k in page.lessened}, "here")
+        assert resolve(asked, torch.device("cpu")) == one
         seconds, before = page.expected_seconds(one, SLOW), seconds
         assert seconds < before
 
@@ -219,8 +221,9 @@ def test_a_step_that_is_compiled_or_wider_in_precision_or_checkpointed_takes_wha
     assert SLOW.step(network, 1024, "fp32", compiled=True) < step < SLOW.step(saving, 1024, "fp32")
     assert SLOW.forward(network, 1024, "fp32") < step < SLOW.step(network, 1024, "bf16")
     assert SLOW.step(network, 2048, "fp32", updates=2) == pytest.approx(2 * step)
-    assert timed(2.0, config) == 2.0 * (1 + 2 * WINDOW + config.min_steps)
-    assert timed(1e-6, config) == pytest.approx(config.min_seconds, 1e-3)
+    assert SLOW.timed(2.0, "fp32", config) == 2.0 * (1 + 2 * WINDOW + config.min_steps)
+    assert SLOW.timed(1e-6, "fp32", config) == pytest.approx(config.min_seconds, 1e-3)
+    assert SLOW.timed(2.0, "bf16", config) == 2.0 * (1 + FEW), "as it is emulated"
 
 
 def test_a_device_is_measured_once_and_a_vocabulary_is_known_by_its_size():

@@ -15,9 +15,9 @@ from functools import partial
 import torch
 
 from psannlm import ROOT
-from psannlm.bench.rates import half_precision
+from psannlm.bench.rates import NATIVE, half_precision
 from psannlm.bench.steps import SIZES
-from psannlm.bench.timing import WINDOW, stopwatch_for
+from psannlm.bench.timing import FEW, WINDOW, stopwatch_for
 from psannlm.config.network import ModelConfig
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import ProcessSettings, TrainingConfig
@@ -89,10 +89,22 @@ class Pace:
         steps = self.step(network, trained, config.precision, updates=updates, **how)
         return LOOP * steps + self.forward(network, evaluated, config.precision, **how)
 
+    def timed(self, step: float, precision: str, config: ProcessSettings) -> float:
+        """Seconds of timing a step of so many seconds, which is taken to be steady at once."""
+        if self._is_emulated(precision):
+            return (1 + FEW) * step
+        return (1 + 2 * WINDOW) * step + max(config.min_seconds, config.min_steps * step)
+
     def products(self, precision: str, config: ProcessSettings) -> float:
-        """Seconds of `measure_ceiling`."""
-        sizes = SIZES[self.device_type]
-        return sum(timed(2 * size**3 / self._rate(precision), config) for size in sizes)
+        """Seconds of `measure_ceiling`; of what is emulated, small products take none."""
+        if self._is_emulated(precision):
+            return 0.0
+        steps = (2 * size**3 / self._rate(precision) for size in SIZES[self.device_type])
+        return sum(self.timed(step, precision, config) for step in steps)
+
+    def _is_emulated(self, precision: str) -> bool:
+        least = NATIVE * self.rates["fp32"]
+        return precision != "fp32" and self.rates.get(precision, least) < least
 
     def _rate(self, precision: str) -> float:
         return self.rates.get(precision) or self.rates["fp32"]
@@ -123,11 +135,6 @@ def _rate(device: torch.device, precision: str) -> float:
     while sum(laps) < RATE_SECONDS:
         laps += watch.lap(partial(a.matmul, a), 1)
     return 2 * size**3 / min(laps)
-
-
-def timed(step: float, config: ProcessSettings) -> float:
-    """Seconds of `time_steps` on a step of so many seconds that is steady at once."""
-    return (1 + 2 * WINDOW) * step + max(config.min_seconds, config.min_steps * step)
 
 
 def text_bytes(config: TrainingConfig) -> dict[str, float] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import FORKED_SECONDS, PROCESS_SECONDS, Pace, timed
+from psannlm.bench.pace import FORKED_SECONDS, PROCESS_SECONDS, Pace
 from psannlm.bench.processes import ForkServer, run_task
 from psannlm.bench.rates import is_emulated
 from psannlm.bench.statistics import Cell, shuffled_blocks
@@ -56,7 +56,8 @@ def expected_seconds(config: MemoryConfig, pace: Pace) -> float:
     for cell in memory_plan(config):
         task = task_of(cell.setting, config)
         step = pace.step(task.config, task.batch_tokens, task.precision)
-        steps = timed(step, config) if task.compared else config.min_steps * step
+        timed = task.compared or task.emulated
+        steps = pace.timed(step, task.precision, config) if timed else config.min_steps * step
         # Two make the optimizer and the peak, one is counted; two more are traced.
         seconds += FORKED_SECONDS + steps + 5 * step
     return seconds

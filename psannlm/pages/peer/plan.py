@@ -18,7 +18,7 @@ import torch
 
 from psannlm import CACHE
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import COMPILING, PROCESS_SECONDS, Pace, timed
+from psannlm.bench.pace import COMPILING, PROCESS_SECONDS, Pace
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
 from psannlm.bench.rates import is_emulated
 from psannlm.bench.statistics import Cell, shuffled_blocks
@@ -186,7 +186,7 @@ def expected_seconds(config: PeerConfig, pace: Pace) -> float:
         given = network, config.batch_tokens, precision
         steps = pace.forward(*given, compiled=compiled), pace.step(*given, compiled=compiled)
         generation = config.new_tokens * network.n_layers * LAYER_SECONDS
-        seconds += sum(timed(step, config) for step in (*steps, generation))
+        seconds += sum(pace.timed(step, precision, config) for step in (*steps, generation))
         # What is loaded to count what is saved takes as long as what was loaded before.
         seconds += 2 * PROCESS_SECONDS + compiled * len(steps) * COMPILING[cell.repeat == 0]
     return seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import COMPILING, FORKED_SECONDS, PROCESS_SECONDS, Pace, timed
+from psannlm.bench.pace import COMPILING, FORKED_SECONDS, PROCESS_SECONDS, Pace
 from psannlm.bench.processes import ForkServer, run_task
 from psannlm.bench.rates import is_emulated
 from psannlm.bench.statistics import shuffled_blocks
@@ -66,7 +66,7 @@ def _expected(cell: Cell, mode: str, config: ThroughputConfig, pace: Pace) -> fl
         return start + pace.products(cell.precision, config)
     work = pace.forward if mode == "forward" else pace.step
     given = config.network_of(cell.base), cell.batch_tokens, cell.precision
-    steps = timed(work(*given, compiled=config.compile), config)
+    steps = pace.timed(work(*given, compiled=config.compile), cell.precision, config)
     return start + steps + config.compile * COMPILING[cell.repeat == 0]
 
 
