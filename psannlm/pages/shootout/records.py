@@ -11,17 +11,8 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter
 
-from psannlm.config.schema import (
-    AnyOf,
-    Count,
-    OneOrMore,
-    OptionalFile,
-    Positive,
-    Processes,
-    Rule,
-    Seed,
-    Text,
-)  # fmt: skip
+from psannlm.config import schema
+from psannlm.config.schema import AnyOf, Count, OneOrMore, Positive, Processes, Rule, Seed, Text
 from psannlm.config.training import TrainingSettings
 from psannlm.evidence import store, table
 from psannlm.evidence.store import about, columns_of, of_type
@@ -83,7 +74,7 @@ class ShootoutConfig(TrainingSettings):
     with_lm_eval: bool
     lm_eval_tasks: AnyOf[Text]
     lm_eval_limit: Count  # items of each task
-    lm_eval_folder: OptionalFile  # of task definitions of one's own, instead of lm-eval's
+    lm_eval_folder: schema.OptionalFile  # of task definitions of one's own, instead of lm-eval's
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *TrainingSettings.rules,
