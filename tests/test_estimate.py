@@ -1,5 +1,6 @@
 """A report says how long it should take, and takes less of what it may where that is too long."""
 
+import os
 from datetime import datetime
 
 import nbformat
@@ -19,6 +20,7 @@ from psannlm.bench.statistics import FEWEST_REPEATS
 from psannlm.bench.timing import FEW, WINDOW
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
+from psannlm.corpora.corpus import load
 from psannlm.corpora.recipe import SPLITS
 from psannlm.evidence.notebook import NOTEBOOKS, assigned
 from psannlm.evidence.page import run_info
@@ -28,7 +30,7 @@ from psannlm.pages.registry import pages
 from psannlm.pages.shootout.comparison import FEWEST_SEEDS
 from psannlm.run import estimate
 from psannlm.run import preset as runner
-from psannlm.run.estimate import less, planned, told
+from psannlm.run.estimate import fewer, planned, told
 
 NEWEST = {run.manifest["notebook"]: run for run in all_runs(REPORTS) if run.is_complete}
 AVX2 = Pace("cpu", {"fp32": 120e9})  # of two cores without AVX-512, in fp32 alone
@@ -86,7 +88,7 @@ def test_less_costs_less_until_the_least_and_changes_nothing_else(name, texts):
     whole = resolve(configuration(page, data, "here"), torch.device("cpu"))
     given, seconds = whole.model_dump(mode="json"), page.expected_seconds(whole, SLOW)
     one = whole
-    for one in less(page, whole):
+    for one in fewer(page, whole):
         now = one.model_dump(mode="json")
         assert {key for key in now if now[key] != given[key]} <= set(page.lessened)
         asked = configuration(page, data | {k: now[k] for k in page.lessened}, "here")
@@ -110,7 +112,7 @@ def test_a_value_that_is_below_the_least_already_stays():
     smoke = configuration(page, read_parameters(file_of("throughput", "smoke")), "here")
 
     assert smoke.n_repeats < FEWEST_REPEATS
-    assert list(less(page, smoke)) == []
+    assert list(fewer(page, smoke)) == []
 
 
 def test_the_plan_takes_the_most_that_fits_and_papermill_is_given_the_rest():
@@ -126,7 +128,7 @@ def test_the_plan_takes_the_most_that_fits_and_papermill_is_given_the_rest():
     assert yaml.safe_load(fitting.arguments[3]) == fitting.lessened
     given = configuration(pages()["throughput"], parameters | fitting.lessened, "here")
     assert fitting.config == resolve(given, torch.device("cpu"))
-    assert f"n_repeats {fitting.config.n_repeats}; all of params/cpu" in fitting.said
+    assert f"n_repeats: {fitting.config.n_repeats}; all of params/cpu" in fitting.said
 
 
 def test_papermill_takes_what_is_less_before_the_parameter_file(texts, tmp_path, monkeypatch):
@@ -164,6 +166,24 @@ def test_where_nobody_can_tell_the_plan_says_so(monkeypatch):
     assert told(plan).endswith("and the unknown")
     assert pages()["tiny_corpus"].expected_seconds(whole, SLOW) is None
     assert paces.text_bytes(whole.model_copy(update={"train_megabytes": 2.0}))["train"] == 2e6
+
+
+def test_a_text_is_read_once_for_a_plan_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    path, read = tmp_path / "mine.txt", []
+    path.write_text("A paragraph of a text that is long enough.\n" * 1000)
+    monkeypatch.setattr(paces, "load", lambda given: read.append(given) or load(given))
+    one = {"corpus": str(path), "train_megabytes": 0.0}
+    data = read_parameters(file_of("tiny_corpus")) | one
+    config = configuration(pages()["tiny_corpus"], data, "here")
+
+    first, again = paces.text_bytes(config), paces.text_bytes(config)
+    path.write_text("Another paragraph.\n" * 100)
+    os.utime(path, ns=(1, 1))
+
+    assert first == again
+    assert sum(first.values()) == 1000 * 43
+    assert read == [path]
+    assert sum(paces.text_bytes(config).values()) == 100 * 19
 
 
 def test_ones_own_file_is_run_as_it_stands(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -142,14 +143,20 @@ def text_bytes(config: TrainingConfig) -> dict[str, float] | None:
 
     As long as a text is not there, each split that is held out of it is taken for HELD_OUT_BYTES.
     """
-    asked = limits(config)
+    asked, path = limits(config), ROOT / config.corpus
     try:
-        corpus = load(ROOT / config.corpus)
-        there = {split: float(corpus.n_bytes(split)) for split in SPLITS}
-    except ConfigError:
+        there = _split_bytes(path, path.stat().st_mtime_ns)
+    except (OSError, ConfigError):
         there = dict(zip(SPLITS, (math.inf, HELD_OUT_BYTES, HELD_OUT_BYTES), strict=True))
     found = {split: min(there[split], asked[split] or math.inf) for split in SPLITS}
     return found if math.isfinite(max(found.values())) else None
+
+
+@functools.cache
+def _split_bytes(path: Path, changed: int) -> dict[str, float]:
+    """Of each split of a corpus, read once as long as it does not change."""
+    corpus = load(path)
+    return {split: float(corpus.n_bytes(split)) for split in SPLITS}
 
 
 def bytes_per_token(vocab_size: int) -> float:

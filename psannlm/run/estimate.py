@@ -42,10 +42,15 @@ class Planned(NamedTuple):
     pace: Pace | None = None  # what the minutes follow from
 
     @property
+    def less(self) -> str:
+        """What differs from the parameter file, as YAML in a line; empty if nothing does."""
+        written = yaml.safe_dump(dict(self.lessened), default_flow_style=True, width=1000)
+        return str(written).strip() if self.lessened else ""
+
+    @property
     def arguments(self) -> list[str]:
         """What papermill is given: the parameter file, and what differs from it."""
-        less = yaml.safe_dump(dict(self.lessened), default_flow_style=True, width=1000).strip()
-        return ["-f", shown(self.path), *(["-y", less] if self.lessened else [])]
+        return ["-f", shown(self.path), *(["-y", self.less] if self.less else [])]
 
     @property
     def said(self) -> str:
@@ -53,11 +58,9 @@ class Planned(NamedTuple):
         if self.minutes is None or self.whole is None:
             return f"{self.notebook}: time unknown"
         line = f"{self.notebook}: about {_minutes(self.minutes)}"
-        if self.lessened:
-            less = ", ".join(f"{name} {_value(value)}" for name, value in self.lessened.items())
-            line += f" with {less}; all of {shown(self.path)} would take {_minutes(self.whole)}"
-        if self.lessened and self.budget is not None:
-            line += f", {BUDGET} allows {self.budget:g}"
+        if self.less:
+            line += f" with {self.less[1:-1]}; all of {shown(self.path)} would take "
+            line += f"{_minutes(self.whole)}, {BUDGET} allows {self.budget:g}"
         if self.budget is not None and self.minutes > self.budget:
             line += f"; this is the least, {_minutes(self.minutes - self.budget)} over its budget"
         return line
@@ -133,7 +136,7 @@ def planned(name: str, path: Path, budget: float | None, pace: Pace | None = Non
     if whole is None or budget is None or whole <= budget:
         return Planned(name, path, config, whole, budget, whole, pace=pace)
     least = config
-    for least in less(page, config):
+    for least in fewer(page, config):
         minutes = _minutes_of(page, least, pace)
         if minutes is not None and minutes <= budget:
             break
@@ -142,7 +145,7 @@ def planned(name: str, path: Path, budget: float | None, pace: Pace | None = Non
     return Planned(name, path, least, minutes, budget, whole, lessened, pace)
 
 
-def less(page: Page[Any, Any], config: Strict) -> Iterator[Strict]:
+def fewer(page: Page[Any, Any], config: Strict) -> Iterator[Strict]:
     """Configurations that take less and less of what the page may, the last the least of all."""
     for name, least in page.lessened.items():
         for value in _smaller(getattr(config, name), least):
@@ -153,7 +156,7 @@ def less(page: Page[Any, Any], config: Strict) -> Iterator[Strict]:
 def _smaller(value: Any, least: float) -> Iterator[Any]:
     """Values from below `value` to `least`: numbers, or lists by their length."""
     if isinstance(value, tuple):
-        yield from (value[:n] for n in range(len(value) - 1, int(least) - 1, -1))
+        yield from (value[:n] for n in _smaller(len(value), least))
     elif isinstance(value, int):
         yield from range(value - 1, int(least) - 1, -1)
     elif value > least:
@@ -169,10 +172,6 @@ def _minutes_of(page: Page[Any, Any], config: Strict, pace: Pace) -> float | Non
 
 def _minutes(minutes: float) -> str:
     return f"{minutes:.0f} min" if minutes >= 9.5 else f"{minutes:.1f} min"
-
-
-def _value(value: Any) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
