@@ -59,7 +59,7 @@ def machine_at(
     files = {
         "proc/cpuinfo": cpuinfo,
         "proc/meminfo": f"MemTotal: {total} kB\nMemFree: 1 kB\nMemAvailable: {free} kB\n",
-        "proc/self/status": f"Name:\tpython\nCpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\n",
+        "proc/self/status": f"VmSize:\t1048576 kB\nCpus_allowed_list:\t{allowed}\n",
         "proc/self/cgroup": groups,
         "proc/self/mountinfo": f"20 1 0:1 / / rw - ext4 /dev/vda rw\n{mounts}",
         "sys/devices/system/cpu/online": "0-7\n",

@@ -125,8 +125,11 @@ OLD_LIMIT = {
     "memory/memory.stat": f"inactive_file 0\ntotal_inactive_file {GIB}\n",
 }  # fmt: skip
 NONE = {"memory/memory.limit_in_bytes": UNLIMITED, "memory/memory.usage_in_bytes": "1"}
+ULIMIT = "Limit  Soft Limit  Hard Limit  Units\nMax address space         {}  unlimited  bytes\n"
 MEMORY = {
     "no group": ({}, 16, 12),
+    "ulimit": ({"files": {"proc/self/limits": ULIMIT.format(5 * GIB)}}, 5, 4),
+    "no ulimit": ({"files": {"proc/self/limits": ULIMIT.format("unlimited")}}, 16, 12),
     "no limit": (grouped(*V2_TOP, **uses(None, 1)), 16, 12),
     "version 2": (grouped(*V2_TOP, **uses(4, 3, f"anon 5\ninactive_file {2 * GIB}\n")), 4, 3),
     "the group above": (

@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from psannlm.bench import machine
-from psannlm.bench.machine import ROOT, read
+from psannlm.bench.machine import ROOT, line_of, read
 
 SAMPLE_SECONDS = 0.2  # in which the load of others is counted before and after a run
 
@@ -100,10 +100,9 @@ def _own_seconds() -> float:
 def _throttled(root: Path) -> float | None:
     """Seconds for which a quota has stopped this process's own control group."""
     for folder in machine.control_groups("cpu.max", root):
-        said = read(folder / "cpu.stat") or ""
         for name, unit in (("throttled_usec", 1e6), ("throttled_time", 1e9)):
-            if told := re.search(rf"^{name} (\d+)$", said, re.MULTILINE):
-                return int(told[1]) / unit
+            if told := line_of(folder / "cpu.stat", rf"{name} (\d+)"):
+                return int(told) / unit
     return None
 
 

@@ -90,13 +90,12 @@ def usable_cores(root: Path = ROOT) -> float:
 
 def usable_processors(root: Path = ROOT) -> list[Path]:
     """Folders of the processors that this process may run on; none where no system tells."""
-    status = read(root / "proc/self/status") or ""
-    allowed = re.search(r"^Cpus_allowed_list:(.*)", status, re.MULTILINE)
+    allowed = line_of(root / "proc/self/status", r"Cpus_allowed_list:(.*)")
     if allowed is None:
         return []
     cpus = root / "sys/devices/system/cpu"
-    online = _listed(read(cpus / "online") or allowed[1])
-    return [cpus / f"cpu{n}" for n in sorted(_listed(allowed[1]) & online)]
+    online = _listed(read(cpus / "online") or allowed)
+    return [cpus / f"cpu{n}" for n in sorted(_listed(allowed) & online)]
 
 
 def usable_threads(root: Path = ROOT) -> int:
@@ -119,22 +118,28 @@ def available_main_memory_bytes(root: Path = ROOT) -> int:
 
 
 def _memory(name: str, root: Path) -> int:
-    if told := re.search(rf"^{name}:\s*(\d+) kB", read(root / "proc/meminfo") or "", re.MULTILINE):
-        return int(told[1]) * 1024
+    if told := line_of(root / "proc/meminfo", rf"{name}:\s*(\d+) kB"):
+        return int(told) * 1024
     memory = psutil.virtual_memory()
     return int(memory.total if name == "MemTotal" else memory.available)
 
 
 def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
-    """Limit of each control group that has one, and what it uses of that and cannot give back."""
+    """Limit of each control group that has one, and what it uses of that and cannot give back.
+
+    And the limit of this process's own addresses, as `ulimit -v` sets it.
+    """
+    own = line_of(root / "proc/self/limits", r"Max address space +(\d+)")
+    size = line_of(root / "proc/self/status", r"VmSize:\s*(\d+) kB")
+    if own and size:
+        yield int(own), int(size) * 1024
     for folder in control_groups("memory.max", root):
         limit = read(folder / "memory.max") or read(folder / "memory.limit_in_bytes") or ""
         used = read(folder / "memory.current") or read(folder / "memory.usage_in_bytes") or "0"
-        stat = read(folder / "memory.stat") or ""
-        cached = re.search(r"^total_inactive_file (\d+)", stat, re.MULTILINE)
-        cached = cached or re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
+        cached = line_of(folder / "memory.stat", r"total_inactive_file (\d+)")
+        cached = cached or line_of(folder / "memory.stat", r"inactive_file (\d+)") or "0"
         if limit.isdecimal() and used.isdecimal():
-            yield int(limit), int(used) - int(cached[1] if cached else 0)
+            yield int(limit), int(used) - int(cached)
 
 
 def _quotas(root: Path) -> Iterator[float]:
@@ -235,6 +240,12 @@ def read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
+
+
+def line_of(path: Path, pattern: str) -> str | None:
+    """The group of a pattern where a line of a file opens with it; None where none does."""
+    found = re.search(f"^{pattern}", read(path) or "", re.MULTILINE)
+    return found[1] if found else None
 
 
 def output_of(*command: str) -> str | None:
