@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from psannlm.bench import machine
 from psannlm.bench.environment import PREFIXES, WITHHELD, describe_environment
 from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
@@ -121,6 +122,18 @@ def test_what_others_did_is_told_of_both_sides():
     assert "load of the last minute: 0.25 when published, " in said
     assert "cores busy with other work: unknown when published, " in said
     assert "cores busy with other work while measuring: 0.25 when published, " in said
+
+
+def test_a_repeat_has_no_more_threads_than_usable_cores(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(machine, "usable_threads", lambda: 3)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    environment_diff(run_of())
+
+    assert asked == [3]
 
 
 def test_a_difference_is_told_with_both_values():
