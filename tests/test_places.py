@@ -68,6 +68,13 @@ def test_every_parameter_that_names_a_file_is_known_to_do_so():
             assert named <= marked <= {"corpus", "tokenizer_file", "lm_eval_folder"}
 
 
+def test_every_module_asks_where_a_file_of_a_configuration_lies():
+    direct = re.compile(r"ROOT / \w+\.(corpus|tokenizer_file|lm_eval_folder)")
+    modules = [path for path in (ROOT / "psannlm").rglob("*.py") if direct.search(path.read_text())]
+
+    assert modules == []
+
+
 def test_a_configuration_names_a_file_as_it_is_published():
     config = training_config(corpus=PRIVATE)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from psannlm import ROOT
 from psannlm.bench.rates import NATIVE, half_precision
 from psannlm.bench.steps import SIZES
 from psannlm.bench.timing import FEW, WINDOW, stopwatch_for
@@ -27,6 +26,7 @@ from psannlm.corpora.recipe import SPLITS
 from psannlm.device import DTYPES
 from psannlm.model.bases import cost_of
 from psannlm.model.cost import Shape
+from psannlm.places import located
 from psannlm.train.data import limits
 
 FORWARD, BACKWARD = 1500, 4500  # FLOPs a token, layer and feature of the stream, compiled
@@ -143,7 +143,7 @@ def text_bytes(config: TrainingConfig) -> dict[str, float] | None:
 
     As long as a text is not there, each split that is held out of it is taken for HELD_OUT_BYTES.
     """
-    asked, path = limits(config), ROOT / config.corpus
+    asked, path = limits(config), located(config.corpus)
     try:
         there = _split_bytes(path, path.stat().st_mtime_ns)
     except (OSError, ConfigError):
