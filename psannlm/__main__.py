@@ -56,16 +56,15 @@ def report(
     if mixed and not resume:
         raise typer.BadParameter("--mixed goes with --resume FOLDER")
     wanted = [*(only or []), *(more or [])]
-    found = preflight.of_run(resume, book) if resume else preflight.of_preset(preset, wanted, book)
-    broken = any(problem.severity == "error" for problem in found)
-    for problem in found:
-        said_on = sys.stderr if problem.severity == "error" else sys.stdout
-        print(problem, file=said_on, flush=True)
+    known = preflight.of_run(resume, book) if resume else preflight.of_preset(preset, wanted, book)
+    for problem in known:
+        print(problem, file=sys.stderr if problem.is_error else sys.stdout, flush=True)
     if dry_run and not resume:
         with contextlib.suppress(ConfigError):  # which is among the problems
             print(estimate.told(estimate.plan(preset, wanted)))
-    if broken or dry_run:
-        raise typer.Exit((1 if dry_run else 2) if broken else 0)
+    stopped = any(problem.is_error for problem in known)
+    if stopped or dry_run:
+        raise typer.Exit((1 if dry_run else 2) if stopped else 0)
     outcomes = [runner.resume(resume, mixed=mixed)] if resume else runner.run_preset(preset, wanted)
     failed = [outcome for outcome in outcomes if outcome.reason]
     for outcome in outcomes:

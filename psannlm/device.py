@@ -7,7 +7,7 @@ import platform
 import re
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,35 +39,24 @@ def select_device(name: str) -> torch.device:
 
 
 def unusable_gpu() -> str | None:
-    """Why torch cannot compute on a GPU that is here, and the way out; None if it can, or none is.
+    """Why torch does not see a GPU that the driver shows, and the way out; None where none is.
 
     Both sides are named: the driver, as NVML tells it, and torch, by what it was built for.
     """
-    if torch.cuda.is_available():
-        return _foreign_gpu()
-    said, version = _nvidia_driver()
-    if not said:
+    shown, newest = ("", 0) if torch.cuda.is_available() else _nvidia_driver()
+    if not shown:
         return None
-    built, hidden = torch.version.cuda, os.environ.get("CUDA_VISIBLE_DEVICES")
-    said += f", torch {torch.__version__} is built for {f'CUDA {built}' if built else 'no CUDA'}"
-    wheel = "cu130" if version >= 13000 else "cu126" if version >= 12000 else ""
-    fitting = f"run `make setup TORCH={wheel}`" if wheel else "install a newer driver"
-    if built is None:
-        return f"{said}; {fitting}"
-    if 0 < version < 1000 * int(built.partition(".")[0]):
-        return f"{said}; {fitting}{' or install a newer driver' if wheel else ''}"
-    if hidden is not None:
-        shown = f"CUDA_VISIBLE_DEVICES={hidden!r} shows it none"
-        return f"{said}, and {shown}; unset it, or name a GPU that is there"
-    try:
-        initialise: Any = torch.cuda.init
-        initialise()
-    except Exception as error:
-        said += f", and says: {str(error).splitlines()[0]}"
-    return (
-        f"{said}; restart the machine if the driver was updated, give a container "
-        "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
-    )
+    built, visible = torch.version.cuda, os.environ.get("CUDA_VISIBLE_DEVICES")
+    if built is None or 0 < newest < 1000 * int(built.partition(".")[0]):
+        wheel = "cu130" if newest >= 13000 else "cu126" if newest >= 12000 else ""
+        way_out = f"run `make setup TORCH={wheel}`" if wheel else "install a newer driver"
+    elif visible is not None:
+        way_out = f"CUDA_VISIBLE_DEVICES={visible!r} hides it: unset it, or name one that is there"
+    else:
+        way_out = "restart the machine if the driver was updated, give a container "
+        way_out += "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+    kind = f"CUDA {built}" if built else "no CUDA"
+    return f"{shown}, torch {torch.__version__} is built for {kind}; {way_out}"
 
 
 def _nvidia_driver() -> tuple[str, int]:
@@ -79,43 +68,16 @@ def _nvidia_driver() -> tuple[str, int]:
         import pynvml as nvml
 
         nvml.nvmlInit()
+        if not (n_gpus := nvml.nvmlDeviceGetCount()):
+            return "", 0
+        name = nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0))
+        newest = nvml.nvmlSystemGetCudaDriverVersion()
+        driver = nvml.nvmlSystemGetDriverVersion()
     except Exception as error:
         absent = ("ModuleNotFoundError", "NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded")
         return "" if type(error).__name__ in absent else f"the NVIDIA driver says: {error}", 0
-
-    def told(question: Callable[[], Any], otherwise: Any) -> Any:
-        try:
-            return question()
-        except Exception:  # each answer by itself: a call that is not supported loses no other
-            return otherwise
-
-    n = told(nvml.nvmlDeviceGetCount, 0)
-    name = told(lambda: nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)), "a GPU")
-    driver = told(nvml.nvmlSystemGetDriverVersion, "of unknown version")
-    version = told(nvml.nvmlSystemGetCudaDriverVersion, 0)
-    cuda = f" for CUDA {version // 1000}.{version % 1000 // 10}" if version else ""
-    return (
-        f"the driver {driver}{cuda} shows {f'{n} x ' if n > 1 else ''}{name}" if n else "",
-        version,
-    )
-
-
-def _foreign_gpu() -> str | None:
-    """Why torch's code does not run on the GPU that it sees; None if it does."""
-    if torch.version.cuda is None:  # of another maker
-        return None
-    major, minor = torch.cuda.get_device_capability()
-    flags = torch.cuda.get_arch_list()
-    found = [(kind, int(n)) for kind, n in re.findall(r"(sm|compute)_(\d+)", " ".join(flags))]
-    if not found or any(
-        n // 10 == major and n % 10 <= minor if kind == "sm" else n <= 10 * major + minor
-        for kind, n in found
-    ):
-        return None
-    return (
-        f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, torch "
-        f"{torch.__version__} is built for {', '.join(flags)}; install a build of torch for it"
-    )
+    cuda = f"CUDA {newest // 1000}.{newest % 1000 // 10}"
+    return f"the driver {driver} for {cuda} shows {n_gpus} x {name}", newest
 
 
 def missing_compiler(device: torch.device) -> str | None:

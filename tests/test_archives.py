@@ -3,13 +3,9 @@
 import contextlib
 import gzip
 import hashlib
-import io
 import lzma
 import os
-import tarfile
-import zipfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -17,27 +13,9 @@ from psannlm.config.schema import ConfigError
 from psannlm.corpora import archives
 from psannlm.corpora.archives import members, own_files, readable
 from psannlm.files import replacing, sha256_of, write_atomically
+from tests.texts import packed
 
 FILES = {"p/b.txt": b"bee", "p/a.txt": b"ay", "p/c.md": b"sea", "a/../../escape.txt": b"out"}
-
-
-def zipped(path: Path, files=FILES) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def tarred(path: Path) -> Path:
-    with tarfile.open(path, f"w:{path.suffix[1:].replace('tgz', 'gz')}") as archive:
-        for name, content in FILES.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-        link = tarfile.TarInfo("p/link.txt")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    return path
 
 
 def contents(found) -> dict[str, bytes]:
@@ -48,7 +26,8 @@ def contents(found) -> dict[str, bytes]:
 def test_members_are_read_by_name_and_no_path_leads_out_of_an_archive(tmp_path, name):
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)
-    path = (zipped if name.endswith(("zip", "whl")) else tarred)(inside / name)
+    path = inside / name
+    path.write_bytes(packed(name, FILES, link="p/link.txt"))
 
     assert contents(members(path, ["p/*.txt"], ["*/b.txt"])) == {"p/a.txt": b"ay"}
     assert list(contents(members(path, ["p/*"]))) == ["p/a.txt", "p/b.txt", "p/c.md"]
@@ -60,7 +39,7 @@ def test_packed_files_and_members_are_unpacked(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"ay"))
     (tmp_path / "b.xz").write_bytes(lzma.compress(b"bee"))
     (tmp_path / "c.txt").write_bytes(b"sea")
-    zipped(tmp_path / "d.zip", {"d.txt.gz": gzip.compress(b"dee")})
+    (tmp_path / "d.zip").write_bytes(packed("zip", {"d.txt.gz": gzip.compress(b"dee")}))
 
     found = [next(members(p)) for p in sorted(tmp_path.iterdir())]
 
@@ -69,7 +48,8 @@ def test_packed_files_and_members_are_unpacked(tmp_path):
 
 
 def test_a_pattern_that_fits_nothing_and_a_member_too_large_are_refused(tmp_path, monkeypatch):
-    path = zipped(tmp_path / "x.zip")
+    path = tmp_path / "x.zip"
+    path.write_bytes(packed("zip", FILES))
 
     with pytest.raises(ConfigError, match=r"x\.zip has no member 'q/\*\.txt'; it begins with a/"):
         list(members(path, ["p/*.txt", "q/*.txt"]))
@@ -90,25 +70,26 @@ def test_a_damaged_archive_and_a_file_that_may_not_be_read_are_named(tmp_path, n
 
 
 def test_folders_are_searched_for_texts_by_name(tmp_path):
-    passed_over = Counter()
-    for name, message in (
-        ("nowhere", "nowhere does not exist; name files or folders"),
-        (".", r"holds no file that ends in \.txt"),
-        ("pipe", "pipe is a pipe or device; save what it gives"),
-        ("loop", "loop does not exist"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            list(own_files([tmp_path / name], passed_over))
-        os.mkfifo(tmp_path / "pipe") if name == "." else None
-        (tmp_path / "loop").symlink_to("loop") if name == "." else None
-    (tmp_path / "deep" / ".git").mkdir(parents=True)
     for name in ("b.txt", "deep/a.TXT.gz", "c.pdf", ".hidden.txt", "deep/.git/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    passed_over = Counter()
 
     found = list(own_files([tmp_path, tmp_path / "c.pdf"], passed_over))
 
     assert [p.name for p in found] == ["b.txt", "a.TXT.gz", "c.pdf"]
     assert passed_over == {"ending in .pdf": 1, "hidden": 2, "pipes or broken links": 2}
+    for name, message in (
+        ("nowhere", "nowhere does not exist; name files or folders"),
+        ("deep/.git", r"holds no file that ends in \.txt"),
+        ("pipe", "pipe is a pipe or device; name files"),
+        ("loop", "loop does not exist"),
+    ):
+        (tmp_path / "deep/.git/d.txt").unlink(missing_ok=True)
+        with pytest.raises(ConfigError, match=message):
+            list(own_files([tmp_path / name], passed_over))
 
 
 @pytest.mark.parametrize("breaks", ["", "in the block", "on the disk"])

@@ -32,7 +32,6 @@ NVML = {
     "nvmlSystemGetDriverVersion": "535.54.03",
     "nvmlSystemGetCudaDriverVersion": 12020,
 }
-UNKNOWN = ValueError("not supported")
 
 
 @pytest.fixture
@@ -60,64 +59,38 @@ def driver(monkeypatch):
         (None, None, 12020, "2.13.0+mine is built for no CUDA; run `make setup TORCH=cu126`"),
         (None, "0", 13010, "2.13.0+mine is built for no CUDA; run `make setup TORCH=cu130`"),
         (None, None, 11040, "is built for no CUDA; install a newer driver"),
-        ("13.0", None, 12020, "CUDA 13.0; run `make setup TORCH=cu126` or install a newer"),
-        ("13.0", "0", 11040, "is built for CUDA 13.0; install a newer driver; or ask for device"),
-        ("12.6", "", 12020, "and CUDA_VISIBLE_DEVICES='' shows it none; unset it"),
-        ("12.6", "-1", 13000, "and CUDA_VISIBLE_DEVICES='-1' shows it none; unset it"),
-        ("12.6", None, 12020, "and says: error 802.; restart the machine if the driver was"),
+        ("13.0", None, 12020, "2.13.0+mine is built for CUDA 13.0; run `make setup TORCH=cu126`"),
+        ("13.0", "0", 11040, "is built for CUDA 13.0; install a newer driver"),
+        ("12.6", "", 12020, "is built for CUDA 12.6; CUDA_VISIBLE_DEVICES='' hides it: unset it"),
+        ("12.6", "-1", 13000, "CUDA_VISIBLE_DEVICES='-1' hides it: unset it"),
+        ("12.6", None, 12020, "is built for CUDA 12.6; restart the machine if the driver was"),
     ],
 )
 @pytest.mark.parametrize("asked", ["auto", "cuda"])
 def test_a_gpu_that_the_driver_shows_and_torch_does_not_is_never_passed_over(
     driver, monkeypatch, built, visible, newest, message, asked
 ):
-    def init():
-        raise RuntimeError("error 802.\nsome more")
-
     driver(nvmlSystemGetCudaDriverVersion=newest)
     monkeypatch.setattr(torch.version, "cuda", built)
-    monkeypatch.setattr(torch.cuda, "init", init)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match=re.escape(message)) as refused:
         device.select_device(asked)
 
-    said = str(refused.value)
-    shown = f"the driver 535.54.03 for CUDA {newest // 1000}.{newest % 1000 // 10} shows NVIDIA T4"
-    assert said.startswith(f"device: {asked} means the GPU that is here")
-    assert said.endswith("; or ask for device: cpu")
-    assert shown in said
-    assert message in said
+    cuda = f"{newest // 1000}.{newest % 1000 // 10}"
+    shown = f"the driver 535.54.03 for CUDA {cuda} shows 1 x NVIDIA T4"
+    start = f"device: {asked} means the GPU that is here, which torch cannot use: {shown}, torch "
+    assert str(refused.value).startswith(start)
+    assert str(refused.value).endswith("; or ask for device: cpu")
     assert device.select_device("cpu") == CPU
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"nvmlInit": OSError("Driver/library version mismatch")}, "says: Driver/library versi"),
-        (
-            {"nvmlDeviceGetName": UNKNOWN},
-            "the driver 535.54.03 for CUDA 12.2 shows a GPU",
-        ),
-        (
-            {"nvmlSystemGetDriverVersion": UNKNOWN},
-            "of unknown version for CUDA 12.2 shows NVI",
-        ),
-        (
-            {"nvmlSystemGetCudaDriverVersion": UNKNOWN},
-            "the driver 535.54.03 shows NVIDIA T4",
-        ),
-        ({"nvmlDeviceGetCount": 8}, "shows 8 x NVIDIA T4"),
-    ],
-)
-def test_a_driver_that_is_broken_or_answers_in_part_is_told_as_far_as_it_is_known(
-    driver, changes, message
-):
-    driver(**changes)
-
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        device.select_device("auto")
+def test_a_driver_that_is_broken_is_told_and_never_passed_over(driver):
+    for name in ("nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetName"):
+        driver(**{name: OSError("Driver/library version mismatch")})
+        with pytest.raises(ConfigError, match="says: Driver/library version mismatch, torch"):
+            device.select_device("auto")
 
 
 @pytest.mark.parametrize("absent", ["NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", ""])
@@ -126,33 +99,6 @@ def test_a_machine_without_a_gpu_computes_on_its_cpu(driver, absent):
 
     assert device.select_device("auto") == CPU
     with pytest.raises(ConfigError, match="use device: cpu or auto"):
-        device.select_device("cuda")
-
-
-@pytest.mark.parametrize(
-    ("flags", "capability", "works"),
-    [
-        (["sm_75", "sm_90", "compute_90"], (12, 0), True),
-        (["sm_75", "sm_90"], (12, 0), False),
-        (["sm_75", "sm_90"], (6, 1), False),
-        (["sm_80", "sm_90a"], (8, 6), True),
-        (["sm_86"], (8, 0), False),
-        ([], (9, 0), True),
-    ],
-)
-def test_a_gpu_that_torch_was_not_built_for_is_named_with_what_it_was_built_for(
-    monkeypatch, flags, capability, works
-):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: flags)
-
-    if works:
-        assert device.select_device("auto").type == "cuda"
-        return
-    with pytest.raises(ConfigError, match=f"{capability[0]}.{capability[1]}, torch .* {flags[0]}"):
         device.select_device("cuda")
 
 

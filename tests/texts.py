@@ -1,8 +1,11 @@
 """Texts made up for tests, and the folders that hold them."""
 
+import io
 import json
 import random
+import tarfile
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +36,27 @@ def written(folder: Path, texts: dict[str, list[str]]) -> Path:
     for name, paragraphs in texts.items():
         (folder / f"{name}.txt").write_text("\n\n".join(paragraphs))
     return folder
+
+
+def packed(name: str, files: dict[str, str | bytes], link: str = "") -> bytes:
+    """An archive of the form that its name says; a tar with a symbolic link, if it is named."""
+    content = io.BytesIO()
+    texts = {n: text.encode() if isinstance(text, str) else text for n, text in files.items()}
+    if name.endswith(("zip", "whl")):
+        with zipfile.ZipFile(content, "w") as archive:
+            for path, text in texts.items():
+                archive.writestr(path, text)
+        return content.getvalue()
+    with tarfile.open(fileobj=content, mode=f"w:{name[-2:].replace('ar', '')}") as archive:
+        for path, text in texts.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+        if link:
+            entry = tarfile.TarInfo(link)
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(entry)
+    return content.getvalue()
 
 
 def facts_of(path: Path) -> dict:

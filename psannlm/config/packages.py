@@ -1,5 +1,6 @@
 """The packages that pyproject.toml asks for: which are missing here, and what installs them."""
 
+import contextlib
 import importlib.metadata
 import sys
 import tomllib
@@ -29,8 +30,6 @@ def unfit(extra: str = "") -> Iterator[tuple["Requirement", str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = project["optional-dependencies"][extra] if extra else project["dependencies"]
     for requirement in map(Requirement, asked):
-        if requirement.marker and not requirement.marker.evaluate():
-            continue
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
@@ -40,15 +39,11 @@ def unfit(extra: str = "") -> Iterator[tuple["Requirement", str]]:
 
 
 def missing(error: ModuleNotFoundError) -> str:
-    """What to tell of a module that is not there: all packages that are missing, and the way out.
-
-    An error of the project's own modules is raised again.
-    """
+    """All packages that are missing, and the way out; an error of the project itself is raised."""
     if error.name is None or error.name.startswith("psannlm"):
         raise error
-    try:
+    names = []
+    with contextlib.suppress(ModuleNotFoundError):  # packaging itself
         names = [requirement.name for requirement, version in unfit() if not version]
-    except ModuleNotFoundError:
-        names = []
     listed = ", ".join(names or [error.name])
     return f"error: {sys.executable} lacks {listed}; run `make setup`, or {installing()}"

@@ -3,7 +3,6 @@
 import bz2
 import fnmatch
 import gzip
-import io
 import lzma
 import os
 import tarfile
@@ -15,13 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from psannlm.config.schema import ConfigError
 from psannlm.files import printable
 
 LARGEST_MEMBER = 2**31  # bytes of a text: what is larger would fill the memory
-DEPTH = 3  # archives within archives
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 # What unpacks a file, by its ending.
 PACKED: dict[str, Callable[[Any], Any]] = {
@@ -72,36 +70,27 @@ def own_members(path: Path, passed_over: Counter[str]) -> Iterator[Member]:
     Those that are no texts are counted by their reason. ConfigError as of `members`.
     """
     with readable(printable(path.name)), path.open("rb") as file:
-        yield from _own(printable(path.name), file, passed_over, DEPTH)
+        yield from _texts(printable(path.name), file, passed_over)
 
 
-def _own(name: str, file: BinaryIO, passed_over: Counter[str], depth: int) -> Iterator[Member]:
+def _texts(name: str, file: IO[bytes], passed_over: Counter[str]) -> Iterator[Member]:
     with readable(name), _opened(name, file) as archive:
         if archive is None:
             content = _unpacked(name, file)
             passed_over["empty"] += not content or content.isspace()
             yield Member(name, content)
-        elif not depth:
-            raise ConfigError(f"{name} lies in more than {DEPTH} archives; unpack it")
-        else:
-            for inner in sorted(archive):
-                if is_text(inner, passed_over):
-                    with archive[inner]() as packed:
-                        unpacked = io.BytesIO(_bounded(inner, packed))
-                    yield from _own(printable(inner), unpacked, passed_over, depth - 1)
-
-
-def count_texts(path: Path) -> int:
-    """Texts in a file, those of an archive in an archive counted as one."""
-    with readable(printable(path.name)), path.open("rb") as file, _opened(path.name, file) as found:
-        return 1 if found is None else sum(is_text(name, Counter()) for name in found)
+            return
+        for inner in sorted(archive):
+            if is_text(inner, passed_over):
+                with archive[inner]() as packed:
+                    yield from _texts(printable(inner), packed, passed_over)
 
 
 Archive = Mapping[str, Callable[[], Any]]  # what opens a member, by its name
 
 
 @contextmanager
-def _opened(name: str, file: BinaryIO) -> Iterator[Archive | None]:
+def _opened(name: str, file: IO[bytes]) -> Iterator[Archive | None]:
     """The files in an archive; None for a file that is none by its name."""
     name = name.lower()
     if name.endswith((".zip", ".whl")):
@@ -110,12 +99,12 @@ def _opened(name: str, file: BinaryIO) -> Iterator[Archive | None]:
         except UnicodeDecodeError:
             packed = zipfile.ZipFile(file)
         with packed:
-            entries = (entry for entry in packed.infolist() if not entry.is_dir())
-            yield {entry.filename: partial(packed.open, entry.filename) for entry in entries}
+            names = (entry.filename for entry in packed.infolist() if not entry.is_dir())
+            yield {inner: partial(packed.open, inner) for inner in names}
     elif name.endswith(TARS):
         with tarfile.open(fileobj=file) as archive:
-            files = (entry for entry in archive if entry.isfile())
-            yield {entry.name: partial(archive.extractfile, entry) for entry in files}
+            entries = {entry.name: entry for entry in archive if entry.isfile()}
+            yield {n: partial(archive.extractfile, entry) for n, entry in entries.items()}
     else:
         yield None
 
@@ -148,16 +137,11 @@ def _chosen(
 
 def _unpacked(name: str, file: IO[bytes]) -> bytes:
     unpack = PACKED.get(PurePosixPath(name.lower()).suffix)
-    with unpack(file) if unpack else file as content:
-        return _bounded(name, content)
-
-
-def _bounded(name: str, file: IO[bytes]) -> bytes:
-    content = file.read(LARGEST_MEMBER + 1)
+    with unpack(file) if unpack else file as text:
+        content: bytes = text.read(LARGEST_MEMBER + 1)
     if len(content) > LARGEST_MEMBER:
-        raise ConfigError(
-            f"{name} must have at most {LARGEST_MEMBER:,} bytes unpacked; cut it into several"
-        )
+        most = f"{LARGEST_MEMBER:,} bytes unpacked"
+        raise ConfigError(f"{name} must have at most {most}; cut it into several")
     return content
 
 
@@ -174,27 +158,28 @@ def is_text(name: str, passed_over: Counter[str]) -> bool:
 
 
 def own_files(paths: Sequence[Path], passed_over: Counter[str]) -> Iterator[Path]:
-    """Files among `paths` and, by name, the texts in those that are folders."""
+    """Files among `paths` and, by name, the texts in those that are folders.
+
+    ConfigError for what is neither, cannot be searched, or holds no text.
+    """
     for path in paths:
         with readable(printable(path)):
-            found = _files(path, passed_over)
-        yield from found
+            if path.is_dir():
+                yield from _in_folder(path, passed_over)
+            elif path.is_file():
+                yield path
+            else:
+                is_no_file = "is a pipe or device" if path.exists() else "does not exist"
+                raise ConfigError(f"{path} {is_no_file}; name files or folders of text")
 
 
-def _files(path: Path, passed_over: Counter[str]) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        if path.exists():
-            raise ConfigError(f"{path} is a pipe or device; save what it gives, and name that file")
-        raise ConfigError(f"{path} does not exist; name files or folders of text")
-
+def _in_folder(folder: Path, passed_over: Counter[str]) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    inside = [Path(at, n) for at, _, names in os.walk(path, onerror=refuse) for n in names]
+    inside = [Path(at, n) for at, _, names in os.walk(folder, onerror=refuse) for n in names]
     files = sorted(p for p in inside if p.is_file())
     passed_over["pipes or broken links"] += len(inside) - len(files)
-    if not (found := [p for p in files if is_text(str(p.relative_to(path)), passed_over)]):
-        raise ConfigError(f"{path} holds no file that ends in {', '.join(TEXTS)}")
-    return found
+    if not (texts := [p for p in files if is_text(str(p.relative_to(folder)), passed_over)]):
+        raise ConfigError(f"{folder} holds no file that ends in {', '.join(TEXTS)}")
+    return texts

