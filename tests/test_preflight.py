@@ -256,7 +256,7 @@ def test_folders_that_cannot_be_written_are_named_with_the_variable_of_another(
     assert "is read-only; copy the project" in built
 
 
-@pytest.mark.parametrize("megabytes", [0, 150, 10**4])
+@pytest.mark.parametrize("megabytes", [0, 250, 10**4])
 def test_room_on_a_disk_is_that_of_all_that_is_written_to_it(monkeypatch, megabytes):
     full = shutil.disk_usage(ROOT)._replace(free=megabytes * 2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: full)

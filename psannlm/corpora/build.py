@@ -32,8 +32,6 @@ from psannlm.corpora.recipe import (
 )
 from psannlm.files import folder_made, printable, replacing, sha256_of, write_atomically, writing
 
-LEAST_BYTES = 256  # of each split of one's own files: about the shortest sequence of a training
-
 WAY_OUT = (
     "keep what repeats (--keep-duplicates; of a recipe drop_exact_duplicates and "
     "near_duplicate_share) or lines (--keep-lines; keep_lines), hold out other shares (--split; "
@@ -96,7 +94,7 @@ def build_from(
         "max_document_bytes": 2**22 if whole else min(corpus.BLOCK_BYTES, part),
         "validation": split[0],
         "test": split[1],
-        "least_bytes": LEAST_BYTES,
+        "least_bytes": 256,  # about the shortest sequence of a training
     }
     if keep_duplicates:
         asked |= {"drop_exact_duplicates": False, "near_duplicate_share": 1.0}

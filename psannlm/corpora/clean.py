@@ -180,11 +180,11 @@ class _Small(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        small, kind = character.lower(), _KNOWN.category(character)
-        if kind != "Cn" and kind[0] not in "LN":
-            small = " "
-        elif not all(map(is_known, character + small)):
+        small = character.lower()
+        if not all(map(is_known, character + small)):
             small = character
+        elif _KNOWN.category(character)[0] not in "LN":
+            small = " "
         self[code] = small
         return small
 

@@ -6,10 +6,11 @@ An error stops a report before its first notebook; a note says what it will do w
 import os
 import shutil
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
+from os.path import lexists
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ def of_preset(preset: str, only: Sequence[str], book: bool) -> list[Problem]:
         configs[name] = configuration(pages()[name], read_parameters(path), estimate.shown(path))
 
     names = only or estimate.chosen(preset)
-    return [*refused(("", partial(read, name)) for name in names), *problems(configs, book=book)]
+    return merged([*refused(("", partial(read, n)) for n in names), *problems(configs, book=book)])
 
 
 def of_run(folder: Path, book: bool) -> list[Problem]:
@@ -86,26 +87,27 @@ def of_run(folder: Path, book: bool) -> list[Problem]:
 
 def problems(configs: Configs, *, book: bool = True) -> list[Problem]:
     """All that is in the way of a report with these configurations, errors first."""
-    found = [
-        *_packages(),
-        *refused([("", _refuse_other_kernel), *_checks(configs)]),
-        *_memory(configs),
-        *_room(_written(configs, book)),
-        *_notes(configs),
-    ]
-    return sorted(dict.fromkeys(found), key=lambda problem: not problem.is_error)
+    checks = refused([("", _refuse_other_kernel), *_checks(configs)])
+    room = _room(_written(configs, book))
+    return merged([*_packages(), *checks, *_memory(configs), *room, *_notes(configs)])
 
 
-def refused(checks: Iterable[Check], *, is_error: bool = True) -> Iterator[Problem]:
-    """What the checks refuse; the same refusal of several stands once, with all their names."""
-    names = defaultdict[str, dict[str, None]](dict)
+def merged(problems: Iterable[Problem]) -> list[Problem]:
+    """Errors first; what several notebooks have in their way stands once, with all their names."""
+    names = defaultdict[tuple[str, bool], dict[str, None]](dict)
+    for notebook, text, is_error in problems:
+        names[text, is_error][notebook] = None
+    found = [Problem(", ".join(notebooks), *problem) for problem, notebooks in names.items()]
+    return sorted(found, key=lambda problem: not problem.is_error)
+
+
+def refused(checks: Iterable[Check]) -> Iterator[Problem]:
+    """What the checks refuse."""
     for name, check in checks:
         try:
             check()
         except ConfigError as error:
-            names[str(error)] |= {name: None}
-    for text, of_notebooks in names.items():
-        yield Problem(", ".join(of_notebooks), text, is_error)
+            yield Problem(name, str(error))
 
 
 def _packages() -> Iterator[Problem]:
@@ -144,19 +146,17 @@ def _checks(configs: Configs) -> Iterator[Check]:
 def _refuse_short(path: Path, trainings: Iterable[TrainingConfig]) -> None:
     """Raise ConfigError if a text cannot be read, or holds no sequence of a training."""
     n_bytes = corpus.load(path).n_bytes("train")
-    for training in trainings:
-        if n_bytes < training.context_length:  # a token is a byte or more
-            raise ConfigError(
-                f"{path} must have {training.context_length} tokens to train on, got {n_bytes} "
-                "bytes; shorten context_length, or give more text"
-            )
+    longest = max((training.context_length for training in trainings), default=0)
+    if n_bytes < longest:  # a token is a byte or more
+        rule = f"{path} must have {longest} tokens to train on, got {n_bytes} bytes"
+        raise ConfigError(f"{rule}; shorten context_length, or give more text")
 
 
 def _memory(configs: Configs) -> Iterator[Problem]:
     """Trainings that the device cannot hold, by construction; a note if only their peak is over."""
     for name, config in configs.items():
-        device, trainings = _device(config), [*pages()[name].trainings(config)]
-        if device is None or not trainings:
+        trainings = [*pages()[name].trainings(config)]
+        if not trainings or not (device := _device(config)):
             continue
         if device.type == "cuda":  # a GPU each; what is free only a context tells, which would stay
             at_once, free = 1, torch.cuda.get_device_properties(device).total_memory
@@ -164,7 +164,7 @@ def _memory(configs: Configs) -> Iterator[Problem]:
             at_once = getattr(config, "cells_at_once", 1) or 1
             free = available_memory_bytes(device)
         sizes = (_training_bytes(training, device.type) for training in trainings)
-        kept, peak = (at_once * size for size in max(sizes, key=itemgetter(1)))
+        kept, peak = (at_once * n_bytes for n_bytes in max(sizes, key=itemgetter(1)))
         if peak > free:
             needed = f"trainings need {peak / GIB:.1f} GiB at a time, {free / GIB:.1f} GiB are free"
             way_out = "lower pass_tokens, the size of the network, or cells_at_once"
@@ -205,29 +205,28 @@ def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
 
 def _room(written: Iterable[tuple[Path, int, str]]) -> Iterator[Problem]:
     """Folders that cannot be written, and file systems without room for all that they get."""
-    needed, places = defaultdict[int, int](int), dict[int, Path]()  # by file system
+    needed, places = Counter[int](), dict[int, Path]()  # by file system
     for folder, n_bytes, variable in written:
-        above = (folder.absolute(), *folder.absolute().parents)
-        place = next(path for path in above if os.path.lexists(path))
+        folder = folder.absolute()
+        place = next(path for path in (folder, *folder.parents) if lexists(path))
         if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
             disk = place.stat().st_dev
             needed[disk] += n_bytes
             places.setdefault(disk, place)
         else:
             reason = "belongs to another or is read-only" if place.is_dir() else "is no folder"
-            another = f"name another folder by {variable}" if variable else "copy the project"
-            way_out = f"{another}, or make it writable"
-            yield Problem("", f"{folder} cannot be written: {place} {reason}; {way_out}")
+            way_out = f"name another folder by {variable}" if variable else "copy the project"
+            text = f"{folder} cannot be written: {place} {reason}; {way_out}, or make it writable"
+            yield Problem("", text)
     for disk, place in places.items():
         if needed[disk] > (free := shutil.disk_usage(place).free):
-            there = f"{free / GIB:.2f} GiB are free on the file system of {place}"
-            way_out = f"{needed[disk] / GIB:.2f} are written to it; make room there"
-            yield Problem("", f"{there}, {way_out}")
+            here = f"{free / GIB:.2f} GiB are free on the file system of {place}"
+            text = f"{here}, {needed[disk] / GIB:.2f} are written to it; make room there"
+            yield Problem("", text)
 
 
 def _notes(configs: Configs) -> Iterator[Problem]:
     """What a report does first, or without."""
-    eager = defaultdict[str, list[str]](list)
     for name, config in configs.items():
         if recipe := corpus.recipe_to_build(located(getattr(config, "corpus", ""))):
             size = f"about {recipe.megabytes:g} MB" if recipe.megabytes else "of unknown size"
@@ -237,9 +236,8 @@ def _notes(configs: Configs) -> Iterator[Problem]:
             yield Problem(name, f"its run will not be published, {edited[0]}; {way_out}", False)
         device = _device(config) if getattr(config, "compile", False) else None
         if device and (lacking := missing_compiler(device)):
-            eager[lacking].append(name)
-    for lacking, names in eager.items():
-        yield Problem(", ".join(names), f"all runs eagerly: {lacking}", False)
+            yield Problem(name, f"all runs eagerly: {lacking}", False)
     if unknown := describe_git().get("unknown"):
         yield Problem("", f"runs will not name the code that ran: {unknown}", False)
-    yield from refused([("there will be no PDF", find_browser)], is_error=False)
+    for problem in refused([("there will be no PDF", find_browser)]):
+        yield problem._replace(is_error=False)
