@@ -233,7 +233,7 @@ def test_a_notebook_records_the_code_that_runs_and_is_told_to_mix(tmp_path, monk
 def test_nothing_is_in_the_way_of_a_run_that_was_killed_before_it_was_sealed(killed):
     found = preflight.of_run(killed.folder, book=False)
 
-    assert [one for one in found if one.severity == "error"] == []
+    assert [one for one in found if one.is_error] == []
 
 
 def test_the_command_line_mixes_only_what_it_resumes(monkeypatch, killed):
