@@ -1,10 +1,14 @@
 """Fixtures of all tests: one thread, fixed seeds, and float64 on demand."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+
+from tests.machines import simulate
 
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits for the first
 
@@ -34,3 +38,9 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def machine_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Lets this process run on a machine that `tests.machines.simulate` makes up."""
+    return partial(simulate, monkeypatch, tmp_path / "machine")

@@ -1,71 +1,65 @@
 """Machines made up for tests: the files from which a processor and its limits are read."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from psannlm.bench import machine
 
 X86 = """processor	: 0
-vendor_id	: {vendor}
-cpu family	: {family}
-model		: {model}
-model name	: {name}
-stepping	: {stepping}
-flags		: fpu sse2 fma sme {flags}
+vendor_id	: {}
+cpu family	: {}
+model		: {}
+model name	: {}
+stepping	: {}
+flags		: fpu sse2 fma sme {}
 """
 ARM = """processor	: 0
-BogoMIPS	: 2100.00
-Features	: fp {flags} crc32
-CPU implementer	: {implementer}
+Features	: fp {} crc32
+CPU implementer	: {}
 CPU architecture: 8
 CPU variant	: 0x1
-CPU part	: {part}
+CPU part	: {}
 CPU revision	: 1
 """
-AMD = {"vendor": "AuthenticAMD", "name": "AMD EPYC", "stepping": "1"}
 ZEN5 = X86.format(
-    **AMD, family="26", model="2", flags="hypervisor avx2 avx512f avx512_bf16 avx512_vnni"
+    "AuthenticAMD", 26, 2, "AMD EPYC", 1, "hypervisor avx2 avx512f avx512_bf16 avx512_vnni"
 )
-ZEN3 = X86.format(**AMD, family="25", model="1", flags="hypervisor avx2")
+ZEN3 = X86.format("AuthenticAMD", 25, 1, "AMD EPYC", 1, "hypervisor avx2")
 XEON = X86.format(
-    vendor="GenuineIntel", family="6", model="143", name="Intel(R) Xeon(R) Platinum 8488C",
-    stepping="8", flags="avx2 avx512f avx512_bf16 amx_bf16 avx512_fp16",
+    "GenuineIntel", 6, 143, "Intel(R) Xeon(R) Platinum 8488C", 8,
+    "avx2 avx512f avx512_bf16 amx_bf16 avx512_fp16",
 )  # fmt: skip
-GRAVITON = ARM.format(implementer="0x41", part="0xd40", flags="asimd asimdhp sve bf16 i8mm")
-APPLE = ARM.format(implementer="0x61", part="0x023", flags="asimd asimdhp")
-UNHEARD_OF = ARM.format(implementer="0x99", part="0x001", flags="asimd")
+GRAVITON = ARM.format("asimd asimdhp sve bf16 i8mm", "0x41", "0xd40")
+UNHEARD_OF = ARM.format("asimd", "0x99", "0x001")
 
-V1 = """30 25 0:26 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
-31 25 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
-"""
-V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
-GROUPS = "sys/fs/cgroup"
+GIB = 2**30
+V1, V2 = "3:cpu,cpuacct:{0}\n2:memory:{0}\n", "0::{}\n"  # groups of a process, of either version
+CPUS, GROUPS = "sys/devices/system/cpu", "sys/fs/cgroup"
 
 
-def machine_at(
+def simulate(
+    monkeypatch: pytest.MonkeyPatch,
     root: Path,
     cpuinfo: str = ZEN5,
     *,
-    allowed: str = "0-7",
+    allowed: Iterable[int] = range(8),
     threads_a_core: int = 1,
     groups: str = "",
-    mounts: str = "",
     files: Mapping[str, str] = {},
-) -> Path:
-    """The root of a machine of 8 processors and 16 GiB, 12 of them free; `files` lie below it."""
-    for n in range(8):
-        first = n - n % threads_a_core
-        name = f"sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list"
-        files = {name: f"{first}-{first + threads_a_core - 1}", **files}
-    free, total = (gib * 2**20 for gib in (12, 16))
-    files = {
-        "proc/cpuinfo": cpuinfo,
-        "proc/meminfo": f"MemTotal: {total} kB\nMemFree: 1 kB\nMemAvailable: {free} kB\n",
-        "proc/self/status": f"VmSize:\t1048576 kB\nCpus_allowed_list:\t{allowed}\n",
-        "proc/self/cgroup": groups,
-        "proc/self/mountinfo": f"20 1 0:1 / / rw - ext4 /dev/vda rw\n{mounts}",
-        "sys/devices/system/cpu/online": "0-7\n",
-    } | {**files}
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+) -> None:
+    """Let this process run on a machine of 8 processors and 16 GiB, 12 of them free."""
+    topology = f"{CPUS}/cpu{{}}/topology/thread_siblings_list"
+    texts = {topology.format(n): f"core {n // threads_a_core}" for n in range(8)}
+    texts |= {"proc/cpuinfo": cpuinfo, "proc/self/cgroup": groups, **files}
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    memory = SimpleNamespace(total=16 * GIB, available=12 * GIB)
+    monkeypatch.setattr(machine, "ROOT", root)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*allowed})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)

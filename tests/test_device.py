@@ -135,11 +135,23 @@ def test_the_peak_of_memory_is_of_this_process_and_not_of_the_one_that_started_i
     assert device.resident_bytes() <= device.peak_resident_bytes()
 
 
-def test_the_description_is_json_and_names_what_matters():
+@pytest.mark.parametrize("build", ["2.13.0+cu130", "2.13.0+cpu"])
+def test_the_description_is_json_and_names_what_matters(build, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", build)
+    monkeypatch.setattr(environment, "distributions", lambda: {"numpy": "2", "torch": "2.13.0"})
+
     described = json.loads(json.dumps(environment.describe_environment(CPU)))
 
-    assert described["software"]["packages"]["torch"] == torch.__version__
+    packages = described["software"]["packages"]
+    assert (packages["torch"], packages["numpy"], packages["pandas"]) == (build, "2", None)
     assert described["settings"]["threads"] == torch.get_num_threads()
     assert described["cpu"]["cores"] >= 1
     assert described["gpu"] is None
-    assert environment.version_of("no-such-package-anywhere") is None
+
+
+def test_of_two_installed_versions_the_one_in_use_is_told(monkeypatch):
+    named = [("A_b", "2"), ("a-b", "1"), (None, "3")]
+    found = [types.SimpleNamespace(metadata={"Name": n}, version=v) for n, v in named]
+    monkeypatch.setattr(environment.importlib.metadata, "distributions", lambda: found)
+
+    assert environment.distributions() == {"a-b": "2"}

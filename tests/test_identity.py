@@ -1,27 +1,26 @@
 """Numbers of two machines are never put side by side, whatever both machines are called."""
 
-import itertools
 from dataclasses import replace
-from pathlib import Path
+from itertools import combinations
 
 import pytest
 
 from psannlm.bench.environment import other_settings
-from psannlm.bench.identity import identity, labels
-from psannlm.bench.machine import describe_cpu
+from psannlm.bench.machine import describe_cpu, differing_facts, identity, labels
 from psannlm.evidence.runs import Evidence, with_machines
 from psannlm.publish import landing
 from psannlm.publish.claims import ClaimChecker, Source
 from psannlm.publish.history import best_numbers
 from psannlm.publish.regressions import pairs, regressions
-from psannlm.publish.run_facts import machine, runs_table
+from psannlm.publish.run_facts import runs_table
 from psannlm.publish.trends import trends
 from psannlm.run.check import machine_floor
 from tests.histories import history_run
-from tests.machines import GRAVITON, GROUPS, V2, XEON, ZEN3, ZEN5, machine_at
+from tests.machines import GRAVITON, GROUPS, V2, XEON, ZEN3, ZEN5
 from tests.published import committed
 
 NAME = "AMD EPYC, 2 cores"
+THERE = f"{NAME}, avx2"
 OLD = {
     "name": "AMD EPYC", "family": "26", "model": "2", "cores": 2, "logical_cores": 2,
     "instructions": ["avx2", "avx512f", "avx512_bf16"], "memory_mib": 24106, "virtual": True,
@@ -33,84 +32,68 @@ NEW = OLD | {
     "capability": "AVX512",
 }  # fmt: skip
 AVX2 = NEW | {"family": "25", "model": "1", "instructions": ["avx2"], "capability": "AVX2"}
-OTHERS = {
-    "instructions": AVX2,
-    "family": NEW | {"family": "25"},
-    "stepping": NEW | {"stepping": "2"},
-    "affinity": NEW | {"usable_cores": 1.0},
-    "quota": NEW | {"usable_cores": 1.5},
-    "memory limit": NEW | {"memory_limit_mib": 8192},
-    "instructions that torch is told to use": NEW | {"capability": "AVX2"},
-    "bare metal": NEW | {"virtual": False},
-}
-GPU = {
-    "name": "NVIDIA H100", "memory_mib": 81559, "power_limit_w": 700.0, "mig": "none",
-    "multiprocessors": 132, "count": 1,
-}  # fmt: skip
+GPU = {"name": "NVIDIA H100", "memory_mib": 81559, "power_limit_w": 700, "mig": "none", "count": 1}
 
 
-def of(cpu, gpu=None, device=NAME):
-    kind = "cuda" if gpu else "cpu"
-    return identity({"device": device, "device_type": kind, "cpu": cpu, "gpu": gpu})
+def of(cpu, gpu=None):
+    return identity({"device": NAME, "cpu": cpu, "gpu": gpu})
 
 
 def test_a_machine_is_itself_before_and_after_more_was_recorded():
-    assert of(OLD).is_same(of(NEW))
-    assert of(NEW).is_same(of(NEW | {"memory_limit_mib": 24300, "stepping": None}))
-    assert of(NEW, GPU).is_same(of(NEW, GPU | {"power_limit_w": None, "memory_mib": 81920}))
-    assert labels([of(OLD), of(NEW)]) == [NAME] * 2
+    told = [
+        of(OLD),
+        of(NEW),
+        of(NEW | {"memory_limit_mib": 24300, "stepping": None}),
+        of(NEW, GPU),
+        of(NEW, GPU | {"power_limit_w": None, "memory_mib": 81920}),
+    ]
 
-
-@pytest.mark.parametrize("cpu", OTHERS.values(), ids=OTHERS)
-def test_one_name_is_not_one_machine(cpu):
-    assert of(NEW).differing(of(cpu))
-    plain, told = labels([of(NEW), of(cpu)])
-    assert plain == NAME
-    assert told.startswith(f"{NAME}, ")
+    assert not any(differing_facts(one, other) for one, other in combinations(told, 2))
+    assert labels(told) == [NAME] * 5
 
 
 @pytest.mark.parametrize(
-    ("fact", "value", "said"),
+    ("cpu", "gpu", "label"),
     [
-        ("memory_mib", 40960, "40,960 MiB of GPU memory"),
-        ("mig", "1g.10gb", "slice 1g.10gb"),
-        ("power_limit_w", 350.0, "350 W"),
-        ("count", 8, "8 GPUs"),
-        ("multiprocessors", 114, "114 multiprocessors"),
+        (AVX2, {}, "avx2"),
+        ({"family": "25"}, {}, "family 25"),
+        ({"stepping": "2"}, {}, "stepping 2"),
+        ({"usable_cores": 1.5}, {}, "1.5 usable cores"),
+        ({"memory_limit_mib": 8192}, {}, "8,192 MiB"),
+        ({"capability": "AVX2"}, {}, "computing with AVX2"),
+        ({"virtual": False}, {}, "virtual: False"),
+        ({"vendor": "HygonGenuine"}, {}, "HygonGenuine"),
+        ({}, {"memory_mib": 40960}, "40,960 MiB of GPU memory"),
+        ({}, {"mig": "1g.10gb"}, "slice 1g.10gb"),
+        ({}, {"power_limit_w": 350.0}, "350 W"),
+        ({}, {"count": 8}, "8 GPUs"),
     ],
 )
-def test_gpus_of_one_name_are_told_apart(fact, value, said):
-    found = labels([of(NEW, gpu, "NVIDIA H100") for gpu in (GPU, GPU | {fact: value})])
+def test_one_name_is_not_one_machine(cpu, gpu, label):
+    other = of(NEW | cpu, GPU | gpu)
 
-    assert found == ["NVIDIA H100", f"NVIDIA H100, {said}"]
-
-
-@pytest.mark.parametrize(
-    ("here", "there"), list(itertools.combinations([ZEN5, ZEN3, XEON, GRAVITON], 2))
-)
-def test_processors_differ_by_what_the_system_tells_of_them(here, there, tmp_path):
-    cpus = [describe_cpu(machine_at(tmp_path / n, text)) for n, text in (("a", here), ("b", there))]
-    limited = {f"{GROUPS}/cpu.max": "150000 100000"}
-    less = describe_cpu(machine_at(tmp_path / "c", here, groups="0::/\n", mounts=V2, files=limited))
-
-    assert of(cpus[0]).differing(of(cpus[1]))
-    assert of(cpus[0]).differing(of(less)) == ["cores"]
+    assert differing_facts(of(NEW, GPU), other)
+    assert labels([of(NEW, GPU), other]) == [NAME, f"{NAME}, {label}"]
 
 
-def test_what_may_be_either_of_two_machines_is_neither_in_any_order():
-    found = {"old": of(OLD), "one": of(NEW), "two": of(NEW | {"stepping": "2"})}
+def test_processors_differ_by_what_the_system_tells_of_them(machine_is):
+    found = []
+    for cpuinfo in (ZEN5, ZEN3, XEON, GRAVITON):
+        machine_is(cpuinfo)
+        found.append(of(describe_cpu()))
+    machine_is(ZEN5, groups=V2.format("/"), files={f"{GROUPS}/cpu.max": "150000 100000"})
 
-    for names in itertools.permutations(found):
-        said = dict(zip(names, labels([found[name] for name in names]), strict=True))
-        assert len(set(said.values())) == 3
-        assert said[names[0]] == NAME, "the oldest keeps the plain name"
+    assert all(differing_facts(one, other) for one, other in combinations(found, 2))
+    assert differing_facts(found[0], of(describe_cpu())) == ["cores"]
 
 
-def test_an_older_arm_processor_listed_no_instructions_and_is_not_held_to_that():
-    arm = {"name": "aarch64", "family": None, "instructions": [], "cores": 4}
+def test_a_manifest_that_lacks_facts_joins_no_two_machines():
+    others = [of(NEW | {"stepping": n}) for n in ("1", "2", "3")]
 
-    assert of(arm).instructions is None
-    assert of(arm | {"family": "6"}).instructions == ()
+    assert labels([of(OLD), *others]) == [
+        NAME, NAME, f"{NAME}, stepping 2", f"{NAME}, stepping 3",
+    ]  # fmt: skip
+    assert labels([others[0], of(AVX2), of(AVX2 | {"stepping": "2"})])[2] == f"{THERE}, machine 2"
 
 
 def test_the_committed_runs_are_of_the_machine_that_their_manifests_name():
@@ -118,7 +101,8 @@ def test_the_committed_runs_are_of_the_machine_that_their_manifests_name():
 
     for run in with_machines(runs):
         assert run.machine == run.manifest["environment"]["device"]
-        assert identity(run.manifest["environment"]).instructions
+        assert identity(run.manifest["environment"])["instructions"]
+        assert run == replace(run, label="other"), "a label is no part of what a run is"
 
 
 @pytest.fixture
@@ -130,17 +114,15 @@ def mixed(tmp_path):
 
 def test_history_joins_runs_of_one_machine_and_no_others(mixed):
     old, other, new = mixed
-    there = f"{NAME}, avx2"
 
     assert [(a.folder, b.folder) for a, b in pairs(with_machines(mixed))] == [
         (new.folder, old.folder), (other.folder, old.folder),
     ]  # fmt: skip
-    said = regressions(mixed).set_index("machine")["reason"]
-    assert said[there] == f"machine: {there}, before {NAME}"
-    assert not said[NAME]
-    assert {trend.machine: len(trend.runs) for trend in trends(mixed)} == {NAME: 2, there: 1}
-    assert list(best_numbers(mixed)["machine"]) == [NAME, there]
-    assert list(runs_table(mixed)["machine"]) == [NAME, there, NAME]
+    reasons = regressions(mixed).set_index("machine")["reason"]
+    assert [*reasons[[NAME, THERE]]] == ["", f"machine: {THERE}, before {NAME}"]
+    assert {trend.machine: len(trend.runs) for trend in trends(mixed)} == {NAME: 2, THERE: 1}
+    assert list(best_numbers(mixed)["machine"]) == [NAME, THERE]
+    assert list(runs_table(mixed)["machine"]) == [NAME, THERE, NAME]
 
 
 def test_the_noise_floor_of_another_machine_is_not_this_ones(tmp_path):
@@ -156,8 +138,7 @@ def test_a_claim_and_the_other_runs_of_a_page_stay_on_their_machine(mixed, monke
     checker = ClaimChecker(mixed)
 
     assert checker.run(source) == mixed[2]
-    other = checker.run(source.model_copy(update={"device": f"{NAME}, avx2"}))
-    assert other == mixed[1]
+    assert checker.run(source.model_copy(update={"device": THERE})) == mixed[1]
     monkeypatch.setattr(landing, "headlines_of", lambda run: [run])
     shown = with_machines(mixed)
     here = type("Number", (), {"run": shown[2]})()
@@ -169,41 +150,36 @@ def test_an_older_run_keeps_its_name_whatever_comes_after_it(mixed):
     names = [run.machine for run in with_machines(mixed)]
 
     assert [run.machine for run in with_machines(mixed[:2])] == names[:2]
-    unfinished = replace(mixed[1], manifest=mixed[1].manifest | {"status": "failed"})
-    earlier = unfinished.manifest | {"started_at": "2020-01-01"}
-    found = with_machines([replace(unfinished, manifest=earlier), *mixed])
-    assert [machine(run) for run in found[1:]] == names
+    earlier = mixed[1].manifest | {"status": "failed", "started_at": "2020-01-01"}
+    unfinished = replace(mixed[1], manifest=earlier)
+    assert [run.machine for run in with_machines([unfinished, *mixed])][1:] == names
 
 
-def settings(variables=None, *, prefixes=None, threads=2, **start):
-    told = {"threads": threads, "variables": variables or {}}
+def settings(variables=(), *, prefixes=None, threads=2, **start):
+    told = {"threads": threads, "variables": dict(variables)}
     told |= {"prefixes": prefixes} if prefixes else {}
     return {"environment": {"settings": told}, "conditions": {"start": start}}
 
 
-ALL = ["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"]
+ALL = settings(prefixes=["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"])
 
 
 @pytest.mark.parametrize(
-    ("newer", "older", "said"),
+    ("changes", "older", "differing"),
     [
-        (settings(), settings(), []),
-        (settings(threads=1), settings(), ["threads: 1, before 2"]),
-        (settings({"OMP_WAIT_POLICY": "x"}), settings(), ["OMP_WAIT_POLICY: x, before not set"]),
-        (
-            settings({"LD_PRELOAD": "libjemalloc.so.2"}, prefixes=ALL),
-            settings(prefixes=ALL),
-            ["LD_PRELOAD: libjemalloc.so.2, before not set"],
-        ),
-        (settings({"LD_PRELOAD": ""}, prefixes=ALL), settings(prefixes=ALL), []),
-        (settings({"ONEDNN_MAX_CPU_ISA": "AVX2"}, prefixes=ALL), settings(), []),
-        (settings({"TORCH_HOME": "x", "CUDA_VISIBLE_DEVICES": "0"}, prefixes=ALL),
-         settings(prefixes=ALL), []),
-        (settings({"NVIDIA_TF32_OVERRIDE": "0", "NVIDIA_REQUIRE_CUDA": "1"}, prefixes=ALL),
-         settings(prefixes=ALL), ["NVIDIA_TF32_OVERRIDE: 0, before not set"]),
-        (settings(governor="powersave", turbo=True), settings(governor="performance", turbo=True),
+        ({}, settings(), []),
+        ({"threads": 1}, settings(), ["threads: 1, before 2"]),
+        ({"OMP_WAIT_POLICY": "x"}, settings(), ["OMP_WAIT_POLICY: x, before not set"]),
+        ({"LD_PRELOAD": "libjemalloc.so.2"}, ALL,
+         ["LD_PRELOAD: libjemalloc.so.2, before not set"]),
+        ({"LD_PRELOAD": ""}, ALL, []),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, settings(), []),
+        ({"TORCH_HOME": "x", "CUDA_VISIBLE_DEVICES": "0"}, ALL, []),
+        ({"NVIDIA_TF32_OVERRIDE": "0", "NVIDIA_REQUIRE_CUDA": "1"}, ALL,
+         ["NVIDIA_TF32_OVERRIDE: 0, before not set"]),
+        ({"governor": "powersave", "turbo": True}, settings(governor="performance", turbo=True),
          ["governor: powersave, before performance"]),
-        (settings(governor=None, turbo=False), settings(governor="performance", turbo=True),
+        ({"governor": None, "turbo": False}, settings(governor="performance", turbo=True),
          ["turbo: False, before True"]),
     ],
     ids=[
@@ -211,22 +187,22 @@ ALL = ["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"]
         "once not recorded", "harmless", "of containers", "governor", "turbo",
     ],
 )  # fmt: skip
-def test_what_was_set_otherwise_is_named(newer, older, said):
-    assert list(other_settings(newer, older)) == said
+def test_what_was_set_otherwise_is_named(changes, older, differing):
+    variables = {name: value for name, value in changes.items() if name.isupper()}
+    facts = {name: value for name, value in changes.items() if name not in variables}
+    prefixes = ALL["environment"]["settings"]["prefixes"]
+
+    newer = settings(variables, prefixes=prefixes, **facts)
+
+    assert list(other_settings(newer, older)) == differing
 
 
 def test_runs_made_under_other_settings_are_not_compared(tmp_path):
     older, newer = (history_run(tmp_path, "throughput") for _ in range(2))
-    told = newer.manifest["environment"]
-    changed = told | {"settings": {"threads": 2, "variables": {"OMP_PROC_BIND": "close"}}}
-    newer = replace(newer, manifest=newer.manifest | {"environment": changed})
+    changed = settings({"OMP_PROC_BIND": "close"})["environment"]
+    environment = newer.manifest["environment"] | changed
+    newer = replace(newer, manifest=newer.manifest | {"environment": environment})
 
     [row] = regressions([older, newer]).to_dict("records")
 
     assert row["reason"] == "OMP_PROC_BIND: close, before not set"
-
-
-def test_a_label_is_no_part_of_what_a_run_is():
-    run = Evidence(Path("reports/benchmarks/a"), {"environment": {"device": NAME}})
-
-    assert run == replace(run, label="other")

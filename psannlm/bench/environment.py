@@ -1,4 +1,4 @@
-"""The machine and the moment: all that a reader needs to judge or repeat a number.
+"""Machine, software and settings: all that a reader needs to judge or repeat a number.
 
 Facts that a machine does not tell are None, never a guess. Names of people and hosts are left out.
 """
@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,7 +52,8 @@ def utc_now() -> datetime.datetime:
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """Machine, software and settings, ready for JSON."""
-    compiler = machine.output_of("c++", "--version") or ""
+    installed = distributions()
+    build = str(torch.__version__)  # with +cpu or +cu130, which its distribution may leave out
     return {
         "device": device_name(device),
         "device_type": device.type,
@@ -61,9 +63,9 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             "os": platform.system() + " " + platform.release(),
             "python": platform.python_version(),
             "cuda": torch.version.cuda,
-            "compiler": compiler.partition("\n")[0].strip() or None,
-            "packages": {name: version_of(name) for name in PACKAGES},
-            "distributions": distributions(),
+            "compiler": _compiler(),
+            "packages": {name: installed.get(name) for name in PACKAGES} | {"torch": build},
+            "distributions": installed,
         },
         "settings": {
             "threads": torch.get_num_threads(),
@@ -76,6 +78,16 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             "prefixes": list(PREFIXES),
         },
     }
+
+
+def _compiler() -> str | None:
+    """The C++ compiler by the first line that it says of itself."""
+    try:
+        command = ("c++", "--version")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.partition("\n")[0].strip() or None
 
 
 def device_name(device: torch.device) -> str:
@@ -109,20 +121,24 @@ def other_settings(newer: Mapping[str, Any], older: Mapping[str, Any]) -> Iterat
 
     What an older manifest did not record is not compared.
     """
-    environments = newer["environment"], older["environment"]
-    now, then = (environment.get("settings", {}) for environment in environments)
-    if now.get("threads") != then.get("threads"):
-        yield f"threads: {now.get('threads')}, before {then.get('threads')}"
-    ours, theirs = (side.get("variables", {}) for side in (now, then))
-    for name in sorted(ours.keys() | theirs.keys()):
-        here, there = (side.get(name) or "not set" for side in (ours, theirs))
-        if here != there and are_recorded(name, *environments) and not HARMLESS.search(name):
+    now, then = _settings(newer), _settings(older)
+    for name in now | then:
+        here, there = (side.get(name, "not set") for side in (now, then))
+        told = are_recorded(name, newer["environment"], older["environment"])
+        if here != there and (told or (name in now and name in then)):
             yield f"{name}: {here}, before {there}"
-    begun = [manifest.get("conditions", {}).get("start", {}) for manifest in (newer, older)]
-    for name in ("governor", "turbo"):
-        here, there = (side.get(name) for side in begun)
-        if None not in (here, there) and here != there:
-            yield f"{name}: {here}, before {there}"
+
+
+def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Threads, variables, governor and turbo of a run, as far as they are known."""
+    settings = manifest["environment"].get("settings", {})
+    variables = settings.get("variables", {}).items()
+    begun = manifest.get("conditions", {}).get("start", {})
+    return {
+        "threads": settings.get("threads"),
+        **{name: value for name, value in variables if value and not HARMLESS.search(name)},
+        **{name: begun[name] for name in ("governor", "turbo") if begun.get(name) is not None},
+    }
 
 
 def are_recorded(variable: str, *environments: Mapping[str, Any]) -> bool:
@@ -133,24 +149,14 @@ def are_recorded(variable: str, *environments: Mapping[str, Any]) -> bool:
 
 def distributions() -> dict[str, str]:
     """Version of everything that is installed, by its name; of two of one name the one in use."""
-    found: dict[str, str] = {}
-    for one in importlib.metadata.distributions():
-        if name := one.metadata["Name"]:
-            found.setdefault(name.lower().replace("_", "-"), one.version)
-    return dict(sorted(found.items()))
+    found = [(one.metadata["Name"], one.version) for one in importlib.metadata.distributions()]
+    named = {name.lower().replace("_", "-"): version for name, version in reversed(found) if name}
+    return dict(sorted(named.items()))
 
 
 def decides_speed(package: str) -> bool:
     """Whether a package is torch or computes for it, so that its version may change speed."""
     return package.startswith(COMPUTING)
-
-
-def version_of(package: str) -> str | None:
-    """Installed version of a distribution, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def available_memory_bytes(device: torch.device) -> int:

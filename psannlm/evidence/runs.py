@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from psannlm import REPORTS
 from psannlm.bench.environment import utc_now
-from psannlm.bench.identity import identity, labels
+from psannlm.bench.machine import differing_facts, identity, labels
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import parts
 from psannlm.files import lock, sha256_of, unlock, what_altered, write_atomically, writing
@@ -309,9 +309,8 @@ def _refuse_other(folder: Path, manifest: Mapping[str, Any], now: Mapping[str, A
     if manifest["parameters"] != now["parameters"]:
         raise EvidenceError(f"{_name(folder)} was begun with other parameters; start a new run")
     then, here = (identity(one["environment"]) for one in (manifest, now))
-    if names := then.differing(here):
-        pairs = ((n, getattr(then, n), getattr(here, n)) for n in names)
-        shown = ", ".join(f"{n} {before} and not {after}" for n, before, after in pairs)
+    if names := differing_facts(then, here):
+        shown = ", ".join(f"{name} {then[name]} and not {here[name]}" for name in names)
         raise EvidenceError(
             f"{_name(folder)} was begun on another machine, {shown}; start a new run"
         )

@@ -6,16 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from psannlm.bench import environment, machine
 from psannlm.bench.conditions import conditions, during
-from psannlm.bench.environment import (
-    PACKAGES,
-    are_recorded,
-    decides_speed,
-    describe_environment,
-    other_settings,
-    use_usable_cores,
-)
-from psannlm.bench.identity import identity
 from psannlm.bench.provenance import describe_git
 from psannlm.config.schema import ConfigError
 from psannlm.device import select_device, unusable_gpu
@@ -31,7 +23,7 @@ MOMENTS = {
     "load_1min": "load of the last minute", "others_cores": "cores busy with other work",
     "clock_mhz": "clock in MHz", "governor": "governor", "turbo": "turbo",
 }  # fmt: skip
-DURING = {
+WHILE_MEASURING = {
     "others_cores": "cores busy with other work while measuring",
     "steal_share": "share of time that the host stole while measuring",
     "throttled_s": "seconds stopped by a quota while measuring",
@@ -68,104 +60,105 @@ class EnvironmentDiff:
     @property
     def same_digits(self) -> bool:
         """Whether the same training should reach the same digits."""
-        computes = [said for said in self.settings if not said.startswith(("governor", "turbo"))]
-        return not computes and not any(fact.name in DIGITS for fact in self.differing)
+        clocks = ("governor", "turbo")
+        return all(one.startswith(clocks) for one in self.settings) and not any(
+            fact.name in DIGITS for fact in self.differing
+        )
 
 
 def environment_diff(run: Evidence) -> EnvironmentDiff:
     """This machine beside that of a run; ConfigError if it has no device of that kind."""
-    environment = run.manifest["environment"]
-    kind = environment["device_type"]
+    then, begun = run.manifest["environment"], run.manifest["conditions"]
+    kind = then["device_type"]
     try:
         device = select_device(kind)
     except ConfigError:
         raise ConfigError(
-            f"{run.name} was measured on {environment['device']} ({kind}), and torch finds no "
+            f"{run.name} was measured on {then['device']} ({kind}), and torch finds no "
             f"such device here; {unusable_gpu() or 'repeat it on a machine that has one'}"
         ) from None
-    use_usable_cores()
-    now, git = describe_environment(device), describe_git()
-    here = {"environment": now, "conditions": {"start": conditions(device)}}
+    environment.use_usable_cores()
+    now = {
+        "environment": environment.describe_environment(device),
+        "git": describe_git(),
+        "conditions": {"start": conditions(device)},
+    }
+    here = now["environment"]
     return EnvironmentDiff(
         device,
-        tuple(_differing(environment, now, run.manifest["git"], git)),
-        {"device": environment["device"], **run.manifest["conditions"].get("start", {})},
-        {"device": now["device"], **here["conditions"]["start"]},
-        tuple(identity(now).differing(identity(environment))),
-        tuple(other_settings(here, run.manifest)),
-        run.manifest["conditions"].get("during", {}),
+        (*_differing(run.manifest, now), *_packages(then["software"], here["software"])),
+        {"device": then["device"], **begun.get("start", {})},
+        {"device": here["device"], **now["conditions"]["start"]},
+        tuple(machine.differing_facts(machine.identity(here), machine.identity(then))),
+        tuple(environment.other_settings(now, run.manifest)),
+        begun.get("during", {}),
     )
 
 
-def after(found: EnvironmentDiff) -> EnvironmentDiff:
-    """The same, with what others did here since it was found."""
-    return replace(found, during_here=during(found.here, conditions(found.device)))
+def after(diff: EnvironmentDiff) -> EnvironmentDiff:
+    """The same, with what others did here since it was made."""
+    return replace(diff, during_here=during(diff.here, conditions(diff.device)))
 
 
-def _differing(
-    then: Mapping[str, Any], now: Mapping[str, Any], git: Mapping[str, Any], here: Mapping[str, Any]
-) -> Iterator[Differing]:
+def _differing(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Iterator[Differing]:
     """Facts that both sides know; a variable that would have been recorded was not set."""
-    before, after = facts(then, git), facts(now, here)
-    for name in before | after:
-        variable = name.removeprefix("variable ")
-        known = (name in before and name in after) or (
-            variable != name and are_recorded(variable, then, now)
-        )
-        pair = before.get(name, "absent"), after.get(name, "absent")
-        if known and pair[0] != pair[1]:
-            yield Differing(name, *pair)
-    yield from _packages(*(side["software"].get("distributions") for side in (then, now)))
+    then, now = _facts(older), _facts(newer)
+    environments = older["environment"], newer["environment"]
+    for name in then | now:
+        _, is_variable, variable = name.rpartition("variable ")
+        known = is_variable and environment.are_recorded(variable, *environments)
+        published, here = (side.get(name, "absent") for side in (then, now))
+        if published != here and (known or (name in then and name in now)):
+            yield Differing(name, published, here)
 
 
-def _packages(then: Mapping[str, str] | None, now: Mapping[str, str] | None) -> Iterator[Differing]:
+def _packages(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Iterator[Differing]:
     """Those that compute by name, all others in one line; none where a manifest lists none."""
-    if then is None or now is None:
+    then, now = (software.get("distributions") or {} for software in (older, newer))
+    if not then:
         return
-    names = sorted((then.keys() | now.keys()) - set(PACKAGES))  # these are told in any case
+    names = sorted((then.keys() | now.keys()) - set(environment.PACKAGES))  # told in any case
     names = [name for name in names if then.get(name) != now.get(name)]
-    for name in filter(decides_speed, names):
+    for name in filter(environment.decides_speed, names):
         yield Differing(f"package {name}", then.get(name, "absent"), now.get(name, "absent"))
-    if rest := [name for name in names if not decides_speed(name)]:
-        more = [f"and {len(rest) - MOST} more"] if len(rest) > MOST else []
-        named = ([f"{n} {side.get(n, 'absent')}" for n in rest[:MOST]] for side in (then, now))
-        yield Differing("other packages", *(", ".join(one + more) for one in named))
+    if rest := [name for name in names if not environment.decides_speed(name)]:
+        more = f", and {len(rest) - MOST} more" if len(rest) > MOST else ""
+        named = ((f"{n} {side.get(n, 'absent')}" for n in rest[:MOST]) for side in (then, now))
+        yield Differing("other packages", *(", ".join(one) + more for one in named))
 
 
-def facts(environment: Mapping[str, Any], git: Mapping[str, Any]) -> dict[str, str]:
+def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     """All that describes where a run was measured, a word or number a name."""
-    software, settings = environment["software"], environment["settings"]
-    parts: list[tuple[str, Mapping[str, Any]]] = [
-        ("", {"device": environment["device"], "device type": environment["device_type"]}),
-        ("cpu ", environment["cpu"]),
-        ("gpu ", environment["gpu"] or {}),
-        ("", software),
-        ("", software["packages"]),
-        ("", settings),
-        ("variable ", settings["variables"]),
-        ("", {"commit": git["commit"], "uncommitted changes": git["dirty"]}),
-    ]
-    plain = ((kind, *item) for kind, part in parts for item in part.items())
+    told, git = manifest["environment"], manifest["git"]
+    software, settings = told["software"], told["settings"]
+    values = {
+        **{"device": told["device"], "device type": told["device_type"]},
+        **{f"cpu {name}": value for name, value in told["cpu"].items()},
+        **{f"gpu {name}": value for name, value in (told["gpu"] or {}).items()},
+        **software, **software["packages"], **settings,
+        **{f"variable {name}": value for name, value in settings["variables"].items()},
+        **{"commit": git["commit"], "uncommitted changes": git["dirty"]},
+    }  # fmt: skip
     nested = ("packages", "distributions", "variables", "prefixes")
-    return {f"{kind}{name}": _word(value) for kind, name, value in plain if name not in nested}
+    return {name: _word(value) for name, value in values.items() if name not in nested}
 
 
-def lines(found: EnvironmentDiff) -> list[str]:
+def lines(diff: EnvironmentDiff) -> list[str]:
     """The moment and the machine of both sides, as the report has them."""
-    told = []
-    for name, said in MOMENTS.items():
-        then, here = (where.get(name) for where in (found.then, found.here))
-        if name == "load_1min" or here is not None:
-            now = f"{_word(here)} here before measuring"
-            told.append(f"{said}: {_word(then)} when published, {now}")
-    for name, said in DURING.items():
-        then, here = (side.get(name) for side in (found.during_then, found.during_here))
-        if here is not None:
-            told.append(f"{said}: {_word(then)} when published, {_word(here)} here")
-    if not found.differing:
-        return [*told, "differences of the environment: none"]
+    sides = (
+        (MOMENTS, diff.then, diff.here, "here before measuring"),
+        (WHILE_MEASURING, diff.during_then, diff.during_here, "here"),
+    )
+    moments = [
+        f"{text}: {_word(then.get(name))} when published, {_word(here[name])} {when}"
+        for words, then, here, when in sides
+        for name, text in words.items()
+        if here.get(name) is not None
+    ]
+    if not diff.differing:
+        return [*moments, "differences of the environment: none"]
     head = ("differs in the environment", "published", "here")
-    return [*told, *text_table(head, found.differing)]
+    return [*moments, *text_table(head, diff.differing)]
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
