@@ -91,7 +91,7 @@ def _own_seconds() -> float:
 
 def _throttled_seconds() -> float | None:
     """For how long a quota has stopped this process's own control group, of either version."""
-    for group in control_groups("cpu"):
+    for group in control_groups("cpu.max"):
         stat = read(group / "cpu.stat") or ""
         if counter := re.search(r"throttled_(usec|time) (\d+)", stat):
             return int(counter[2]) / {"usec": 1e6, "time": 1e9}[counter[1]]

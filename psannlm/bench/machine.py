@@ -102,7 +102,7 @@ def available_main_memory_bytes() -> int:
 
 def _memory_limits() -> Iterator[tuple[int, int]]:
     """Limit of each control group that has one, and what it uses of that and cannot give back."""
-    for group in control_groups("memory"):
+    for group in control_groups("memory.max"):
         limit = read(group / "memory.max") or read(group / "memory.limit_in_bytes") or ""
         used = read(group / "memory.current") or read(group / "memory.usage_in_bytes") or "0"
         # Version 1 counts those of the group alone, and in another line of all below it.
@@ -113,19 +113,20 @@ def _memory_limits() -> Iterator[tuple[int, int]]:
 
 def _quotas() -> Iterator[float]:
     """Processors whose time the control groups of this process may take, a number a quota."""
-    for group in control_groups("cpu"):
+    for group in control_groups("cpu.max"):
         old = (read(group / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period"))
         quota, _, period = (read(group / "cpu.max") or " ".join(old)).partition(" ")
         if quota.isdecimal():  # and not `max`, or -1
             yield int(quota) / int(period)
 
 
-def control_groups(controller: str) -> Iterator[Path]:
+def control_groups(limit: str) -> Iterator[Path]:
     """Folders of the control groups, of version 1 or 2, that this process is in, innermost first.
 
-    A limit holds for all that lies below it. A container may see nothing but its own group, and
-    that as if it were the outermost one.
+    A limit, such as cpu.max, holds for all that lies below it. A container may see nothing but its
+    own group, and that as if it were the outermost one.
     """
+    controller, _, _ = limit.partition(".")
     for line in (read("proc/self/cgroup") or "").splitlines():
         _, controllers, group = line.split(":", 2)
         if not controllers or controller in controllers.split(","):
