@@ -4,7 +4,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import secrets
 import shlex
 from collections.abc import Iterable, Iterator
@@ -147,35 +146,21 @@ def what_altered(path: Path, sha256: str = "", *, folder: Path | None = None) ->
 
     git leaves alone what has its time of change, even where it would write other line ends now.
     """
+    content = path.read_bytes() if path.is_file() else b""
+    unix = content.replace(b"\r\n", b"\n")
+    ends = (hashlib.sha256(c).hexdigest() for c in (unix, unix.replace(b"\n", b"\r\n")))
+    signs = {
+        "its line ends were changed, as core.autocrlf of git or an editor does": sha256 in ends,
+        "it is a pointer of git-lfs: `git lfs pull` fetches it": b"/git-lfs" in content[:99],
+        "it was cut short": path.suffix != ".png" and not content.endswith((b"\n", b"}")),
+        "nbstripout, another git filter or JupyterLab wrote it anew": path.suffix == ".ipynb",
+        "a person or a program edited it": True,
+    }
+    cause = next(sign for sign, holds in signs.items() if holds)
     whole = folder or path
     place = shlex.quote(os.path.relpath(whole, ROOT) if whole.is_relative_to(ROOT) else whole.name)
     way_out = f"`find {place} -exec touch {{}} + && git checkout -- {place}`"
-    cause = _cause(path, path.read_bytes() if path.is_file() else b"", sha256)
     return f"{cause}; if it is committed, {way_out} restores it"
-
-
-def _cause(path: Path, content: bytes, sha256: str) -> str:
-    unix, is_notebook = content.replace(b"\r\n", b"\n"), path.suffix == ".ipynb"
-    ended = content.rstrip().endswith(b"}") if is_notebook else content.endswith(b"\n")
-    endings = "its line ends were changed, as core.autocrlf of git or an editor does"
-    undone = {  # content before a change that can be undone
-        unix: endings,
-        unix.replace(b"\n", b"\r\n"): endings,
-        content.removeprefix(b"\xef\xbb\xbf"): "an editor put a byte order mark before it",
-        content.rstrip() + b"\n": "an editor changed the end of its last line",
-    }
-    was = (cause for text, cause in undone.items() if hashlib.sha256(text).hexdigest() == sha256)
-    signs = {
-        "it is empty": not content,
-        "it is a pointer of git-lfs: `git lfs pull` fetches it": b"/git-lfs" in content[:99],
-        "it has the marks of a merge": re.search(rb"^(<|>){7} ", content, re.MULTILINE),
-        "it was cut short": path.suffix != ".png" and not ended,
-        "a filter of git, such as nbstripout, took its outputs": is_notebook
-        and b'"output_type"' not in content,
-        "an editor such as JupyterLab saved it again": is_notebook,
-        "a person or a program edited it": True,
-    }
-    return next(was, None) or next(cause for cause, holds in signs.items() if holds)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def published(path: str) -> str:
     """
     place = Path(os.path.normpath(ROOT / path))
     if place.is_relative_to(ROOT):
-        return place.relative_to(ROOT).as_posix() if Path(path).is_absolute() else path
+        return _shortened(place) if Path(path).is_absolute() else path
     known = places()
     if known.setdefault(place.name, str(place)) != str(place):
         raise ConfigError(f"files must have names of their own, got {place.name} twice; rename one")
@@ -52,7 +52,7 @@ def places() -> dict[str, str]:
 
 
 def remember(run: str) -> None:
-    """Keep where the files of a run lie, outside its folder."""
+    """Keep where the files of a run lie, outside its folder, for `recall`."""
     if places():
         with contextlib.suppress(OSError):  # it must then be told again
             MEMORY.mkdir(parents=True, exist_ok=True)
@@ -75,27 +75,16 @@ def public(text: str) -> str:
             python = form.encode("unicode_escape").decode()
             for written in (form, json.dumps(form)[1:-1], python, json.dumps(python)[1:-1]):
                 text = text.replace(written, name)
-    return _below(_folders()).sub(lambda found: _shortened(found[0]), text)
-
-
-def _folders() -> set[str]:
-    paths = [ROOT, REPORTS, CACHE, CHECKPOINTS, *(Path(path).parent for path in places().values())]
-    paths += [Path(tempfile.gettempdir()), Path(os.environ.get("HOME", "/"))]
-    if sys.prefix != sys.base_prefix:  # the system's own Python says nothing of its user
-        paths.append(Path(sys.prefix))
-    with contextlib.suppress(OSError):
-        paths.append(Path.cwd())
-    return {str(path) for path in paths if len(path.parts) > 1}
-
-
-def _below(folders: set[str]) -> re.Pattern[str]:
-    """Paths in a text that begin with one of the folders, or with the home of anybody."""
-    begins = [*map(re.escape, sorted(folders, key=len, reverse=True)), r"/(?:home|Users)/[\w.-]+"]
+    folders = [ROOT, REPORTS, CACHE, CHECKPOINTS, Path.cwd(), Path("~").expanduser()]
+    folders += [Path(path).parent for path in places().values()]
+    # The system's own Python says nothing of its user.
+    folders += map(Path, (tempfile.gettempdir(), *({sys.prefix} - {sys.base_prefix})))
+    known = sorted((str(path) for path in folders if len(path.parts) > 1), reverse=True)
+    begins = "|".join([*map(re.escape, known), r"/(?:home|Users)/[\w.-]+"])
     before = r"(?:(?<![\w./~-])|(?<=\\[nrt])|(?<=\dm))"  # ends of lines in JSON, and colours
-    return re.compile(rf"{before}(?:{'|'.join(begins)})(?![\w.-])(?:/[^\s\"'<>:;,)\]}}`\\]*)?")
+    paths = rf"{before}(?:{begins})(?![\w.-])(?:/[^\s\"'<>:;,)\]}}`\\]*)?"
+    return re.sub(paths, lambda found: _shortened(Path(found[0])), text)
 
 
-def _shortened(path: str) -> str:
-    if Path(path).is_relative_to(ROOT):
-        return Path(path).relative_to(ROOT).as_posix()
-    return Path(path).name
+def _shortened(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name

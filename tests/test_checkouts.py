@@ -9,32 +9,35 @@ from pathlib import Path
 import pytest
 
 from psannlm import ROOT
-from tests.test_provenance import committed, git
+from tests.repositories import committed, git, write
 
 pytestmark = pytest.mark.slow
-ASKS = "from psannlm.bench.provenance import describe_git; print(describe_git())"
 # The owner of read-only files, who is held to their permissions even where that is root.
-CAPABILITIES = "-dac_override,-dac_read_search"
-OWNER = ["setpriv", f"--bounding-set={CAPABILITIES}", f"--inh-caps={CAPABILITIES}"]
+LOST = "-dac_override,-dac_read_search"
+OWNER = ["setpriv", f"--bounding-set={LOST}", f"--inh-caps={LOST}"] if os.geteuid() == 0 else []
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def _settings(tmp_path_factory):
     """Settings of a user whose git ends lines otherwise and strips notebooks of their outputs."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "attributes").write_text("*.ipynb filter=strip\n* ident\n")
-    (folder / "config").write_text(
-        f"[core]\n\tautocrlf = true\n\tattributesFile = {folder}/attributes\n"
-        '[filter "strip"]\n\tclean = sed s/output_type/gone/\n\tsmudge = sed s/output_type/gone/\n'
-    )
+    write(folder / "attributes", "*.ipynb filter=strip\n* ident\n")
+    settings = f"""
+[core]
+    autocrlf = true
+    attributesFile = {folder}/attributes
+[filter "strip"]
+    clean = sed s/output_type/gone/
+    smudge = sed s/output_type/gone/
+"""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GIT_CONFIG_GLOBAL", str(folder / "config"))
+        patch.setenv("GIT_CONFIG_GLOBAL", str(write(folder / "config", settings)))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         yield
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, settings) -> Path:
+def project(tmp_path_factory) -> Path:
     """A repository of the files of this project as they are now."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
@@ -43,10 +46,7 @@ def project(tmp_path_factory, settings) -> Path:
     for name in filter(lambda name: (ROOT / name).is_file(), listed.stdout.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    git(folder, "init", "-q")
-    git(folder, "add", ".")
-    git(folder, "commit", "-qm", "one")
-    return folder
+    return committed(folder)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +57,11 @@ def clone(project, tmp_path_factory) -> Path:
     return folder
 
 
-def said(folder: Path, *command: str, before: tuple[str, ...] = (), **variables: str) -> str:
-    """What a command says in a folder, with no package but the one installed on its path."""
-    known = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [*before, *command], cwd=folder, capture_output=True, text=True, env=known | variables
-    )
+def output(folder: Path, *command: str) -> str:
+    """What a command prints in a folder, with no package but the one that is installed."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    variables |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -77,30 +76,30 @@ def test_evidence_and_texts_are_the_same_bytes_whatever_git_converts_or_filters(
 
 
 def test_the_commit_is_true_in_a_clone_and_unknown_in_an_archive(project, clone, tmp_path):
+    asks = "from psannlm.bench.provenance import describe_git; print(describe_git())"
     commit = git(project, "rev-parse", "HEAD")
     git(project, "archive", "--output", str(tmp_path / "a.tar"), "HEAD")
-    shutil.unpack_archive(tmp_path / "a.tar", clone.parent / "unpacked")
+    archive = clone.parent / "unpacked"
+    shutil.unpack_archive(tmp_path / "a.tar", archive)
 
-    here, there = (said(f, sys.executable, "-c", ASKS) for f in (clone, clone.parent / "unpacked"))
+    in_clone, in_archive = (output(f, sys.executable, "-c", asks) for f in (clone, archive))
 
-    assert here == f"{{'commit': '{commit}', 'dirty': False}}\n"
-    assert "'commit': None, 'dirty': None, 'unknown': 'not a git checkout, but" in there
+    assert in_clone == f"{{'commit': '{commit}', 'dirty': False}}\n"
+    assert "'commit': None, 'dirty': None, 'unknown': 'not a git checkout, but" in in_archive
 
 
 def test_the_book_of_a_read_only_checkout_shows_its_own_evidence(clone, tmp_path):
     shutil.rmtree(clone / "reports" / "gpu")
-    jb = str(Path(sys.executable).with_name("jb"))
-    command = (jb, "build", "book/", "-n", "--keep-going", "--path-output", str(tmp_path))
-    owner = tuple(OWNER) if os.geteuid() == 0 else ()
-    before = {path for path in clone.rglob("*") if "__pycache__" not in path.parts}
-    said(clone, "chmod", "-R", "a-w", ".")
+    command = (str(Path(sys.executable).with_name("jb")), "build", "book/", "-n", "--keep-going")
+    before = {*clone.rglob("*")}
+    output(clone, "chmod", "-R", "a-w", ".")
     try:
-        told = said(clone, *command, before=owner, PYTHONDONTWRITEBYTECODE="1")
-        assert {path for path in clone.rglob("*") if "__pycache__" not in path.parts} == before
+        printed = output(clone, *OWNER, *command, "--path-output", str(tmp_path))
+        assert {*clone.rglob("*")} == before
     finally:
-        said(clone, "chmod", "-R", "u+w", ".")
+        output(clone, "chmod", "-R", "u+w", ".")
 
-    assert "left out of the book" not in told
+    assert "left out of the book" not in printed
     pages = tmp_path / "_build" / "html" / "results"
     assert "No complete run of this notebook yet" in (pages / "validation.html").read_text()
     assert "No complete run of this notebook yet" not in (pages / "throughput.html").read_text()

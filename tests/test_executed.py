@@ -2,7 +2,6 @@
 
 import base64
 import shlex
-import subprocess
 from pathlib import Path
 
 import nbformat
@@ -24,6 +23,7 @@ from psannlm.evidence.notebook import (
     uncommitted,
 )  # fmt: skip
 from tests.kernels import CELLS, GIVEN, Kernel, a_notebook, said, shown
+from tests.repositories import committed
 from tests.synthetic import executed_notebook
 
 SOURCES = [source for name, source in CELLS.items() if name != "verdict"]
@@ -204,12 +204,8 @@ def test_a_notebook_is_that_of_the_commit_and_where_none_has_it_the_file(tmp_pat
 
     lies("no repository")
     assert found() == "no repository"
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b@c"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    assert found() == "no repository"
     lies("committed")
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "-qm", "one"], check=True)
+    committed(tmp_path)
     lies("edited and saved")
     assert found() == "committed"
     assert uncommitted("page") == [], "text does not run"

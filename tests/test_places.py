@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from psannlm.files import sha256_of, unlock
 from psannlm.pages.registry import pages
 from psannlm.pages.shootout.measure import own_tasks
 from psannlm.places import as_published, located, public, published
-from psannlm.rerun.outcome import refuse_other_text
 from psannlm.run import preset as runner
+from tests.repositories import write
 from tests.synthetic_shootout import shootout_config
 from tests.test_runs import NOW, START
 from tests.tiny_trainings import training_config
@@ -35,14 +36,12 @@ def _nothing_is_known(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("datasets/lm/sample.txt", "datasets/lm/sample.txt"),
-        (str(ROOT / "datasets/lm/sample.txt"), "datasets/lm/sample.txt"),
         ("datasets/../README.md", "datasets/../README.md"),
+        (str(ROOT / "datasets/lm/sample.txt"), "datasets/lm/sample.txt"),
         ("", ""),
         (PRIVATE, "notes.txt"),
         ("../else where/notes.txt", "notes.txt"),
         (f"{ROOT}-2/notes.txt", "notes.txt"),
-        ("/srv/mine/../other/", "other"),
     ],
 )
 def test_a_file_is_published_by_its_path_in_the_project_or_its_name_and_is_found_by_it(path, name):
@@ -51,8 +50,7 @@ def test_a_file_is_published_by_its_path_in_the_project_or_its_name_and_is_found
 
 
 def test_two_files_of_one_name_are_refused():
-    published(PRIVATE)
-    assert published(PRIVATE) == "notes.txt"
+    assert published(PRIVATE) == published(PRIVATE) == "notes.txt"
 
     with pytest.raises(ConfigError, match=r"got notes\.txt twice; rename one"):
         published("/srv/other/notes.txt")
@@ -70,16 +68,8 @@ def test_every_parameter_that_names_a_file_is_known_to_do_so():
 
 def test_every_module_asks_where_a_file_of_a_configuration_lies():
     direct = re.compile(r"ROOT / \w+\.(corpus|tokenizer_file|lm_eval_folder)")
-    modules = [path for path in (ROOT / "psannlm").rglob("*.py") if direct.search(path.read_text())]
 
-    assert modules == []
-
-
-def test_a_configuration_names_a_file_as_it_is_published():
-    config = training_config(corpus=PRIVATE)
-
-    assert as_published(config) == training_config(corpus="notes.txt")
-    assert located("notes.txt") == Path(PRIVATE)
+    assert not [p for p in (ROOT / "psannlm").rglob("*.py") if direct.search(p.read_text())]
 
 
 HOME, BOB = ("/".join(("", *parts)) for parts in (("home", "ann-lee", "w", ""), ("Users", "bob")))
@@ -111,6 +101,7 @@ def test_a_text_is_published_without_the_folders_of_this_machine(text):
 
 def test_nothing_that_is_written_into_a_run_names_a_private_folder(tmp_path):
     config = as_published(training_config(corpus=PRIVATE))
+    assert config == training_config(corpus="notes.txt")
     parameters = json.loads(config.model_dump_json())
     command = f"papermill a.ipynb b.ipynb -p corpus {PRIVATE}"
     given = START | NOW | {"parameters": parameters, "command": command}
@@ -126,9 +117,7 @@ def test_nothing_that_is_written_into_a_run_names_a_private_folder(tmp_path):
 
 
 def test_a_refused_run_names_no_folder(tmp_path):
-    folder = Run.start("benchmarks", START | NOW, reports=tmp_path).folder
-    (folder / "run.json").unlink()
-    (folder / "run.json").mkdir()
+    (tmp_path / "benchmarks" / "20250101_000000" / "run.json").mkdir(parents=True)
 
     [refused] = all_runs(tmp_path)
 
@@ -136,51 +125,39 @@ def test_a_refused_run_names_no_folder(tmp_path):
     assert str(tmp_path) not in refused.reason
 
 
-@pytest.fixture
-def begun(tmp_path, monkeypatch):
-    """A run on a private text that broke off, and the text."""
-    text = tmp_path / "private" / "notes.txt"
-    text.parent.mkdir()
-    text.write_text("words\n")
-    name = published(str(text))
-    corpus = {"path": name, "sha256": sha256_of(text)}
+def test_a_run_goes_on_where_its_text_lies_and_asks_for_one_that_is_not_there(
+    tmp_path, monkeypatch
+):
+    text = write(tmp_path / "private" / "notes.txt")
+    corpus = {"path": published(str(text)), "sha256": sha256_of(text)}
     run = Run.start("benchmarks", START | NOW | {"corpus": corpus}, reports=tmp_path)
     run.seal("failed", "killed")
     unlock(run.held)
     places.remember(run.folder.name)
     monkeypatch.setenv(places.VARIABLE, "")
-    return run, text
-
-
-def test_a_run_goes_on_where_its_text_lies_and_asks_for_one_that_is_not_there(begun, monkeypatch):
-    run, text = begun
-    ran = []
-    monkeypatch.setattr(runner, "run_notebook", lambda *given: ran.append(located("notes.txt")))
+    texts = []
+    monkeypatch.setattr(runner, "run_notebook", lambda *_: texts.append(located("notes.txt")))
 
     runner.resume(run.folder)
-    assert ran == [text]
+    assert texts == [text]
 
-    text.write_text("others\n")
-    with pytest.raises(
-        ConfigError, match=r"notes\.txt has sha256 .* put that text, with the files"
-    ):
+    write(text, "others")
+    with pytest.raises(ConfigError, match=r"notes\.txt has sha256 .* put that text, with the"):
         runner.resume(run.folder)
-    (places.MEMORY / f"{run.folder.name}.json").unlink()
+    shutil.rmtree(places.MEMORY)
     monkeypatch.setenv(places.VARIABLE, "")
     with pytest.raises(ConfigError, match=rf"notes\.txt is missing.* at {ROOT}/notes\.txt$"):
-        refuse_other_text(load(run.folder))
-    assert len(ran) == 1
+        runner.resume(run.folder)
+    assert texts == [text]
 
 
 def test_task_definitions_of_ones_own_are_published_by_name_and_hash(tmp_path):
-    folder = tmp_path / "tasks"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "one.yaml").write_text("task: one")
-    config = shootout_config(with_lm_eval=True, lm_eval_folder=str(folder))
-    said = own_tasks(as_published(config))
-    (folder / "deep" / "one.yaml").write_text("task: other")
-    other = own_tasks(as_published(config))
+    tasks = write(tmp_path / "tasks" / "deep" / "one.yaml", "task: one").parent.parent
+    config = as_published(shootout_config(with_lm_eval=True, lm_eval_folder=str(tasks)))
+    before = own_tasks(config)["lm_eval"]
+    write(tasks / "deep" / "one.yaml", "task: other")
+    after = own_tasks(config)["lm_eval"]
 
-    assert said["lm_eval"]["path"] == other["lm_eval"]["path"] == "tasks"
-    assert said["lm_eval"]["sha256"] != other["lm_eval"]["sha256"]
+    assert before["path"] == after["path"] == "tasks"
+    assert before["sha256"] != after["sha256"]
     assert own_tasks(shootout_config()) == {}

@@ -1,7 +1,6 @@
 """The commit of a run is that of the code that ran, or unknown with its reason; never a guess."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,44 +12,21 @@ from psannlm.bench import provenance
 from psannlm.bench.provenance import describe_git, refuse_other_checkout
 from psannlm.config.schema import ConfigError
 from psannlm.evidence import session
-
-CODE = ("psannlm/model/sine.py", "notebooks/throughput.ipynb", "params/cpu/throughput.yaml")
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """What git says in `folder`, under a name of its own and with no settings of this machine."""
-    own = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "protocol.file.allow=always"]
-    command = ["git", "-C", str(folder), *own, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def filled(folder: Path) -> Path:
-    """A folder with code, parameters, evidence and a document of two lines each."""
-    for name in (*CODE, "reports/gpu/a/run.json", "README.md"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"{name}\nline\n")
-    return folder
-
-
-def committed(folder: Path) -> Path:
-    """A repository of such a folder, all of it committed."""
-    filled(folder)
-    git(folder, "init", "-q")
-    git(folder, "add", ".")
-    git(folder, "commit", "-qm", "one")
-    return folder
+from tests.repositories import CODE, committed, git, unpacked, write
 
 
 @pytest.fixture(autouse=True)
-def _own_git(monkeypatch, tmp_path_factory):
-    """Neither settings of this machine nor a repository around the temporary folder count."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path_factory.mktemp("home") / "gitconfig"))
+def _own_git(monkeypatch):
+    """Settings of this machine count for nothing."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    return committed(tmp_path / "a project, größer")
+    folder = committed(tmp_path / "a project, größer")
+    write(folder / ".git" / "info" / "exclude", "*.so\n")
+    return folder
 
 
 @pytest.fixture
@@ -58,58 +34,45 @@ def clean(checkout) -> dict[str, object]:
     return {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
 
 
-def written(path: Path, content: str = "changed") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
-
-
-def hidden(checkout: Path, flag: str) -> None:
-    git(checkout, "update-index", flag, CODE[0])
-    written(checkout / CODE[0])
-
-
-CHANGES = {
-    "code": lambda c: written(c / CODE[0]),
-    "a notebook": lambda c: written(c / CODE[1]),
-    "parameters": lambda c: written(c / CODE[2]),
-    "gone": lambda c: (c / CODE[0]).unlink(),
-    "staged": lambda c: (written(c / CODE[0]), git(c, "add", ".")),
-    "assumed unchanged": lambda c: hidden(c, "--assume-unchanged"),
-    "skipped": lambda c: hidden(c, "--skip-worktree"),
-    "a new module": lambda c: written(c / "psannlm/model/extra.py"),
-    "an ignored module": lambda c: (
-        written(c / ".git/info/exclude", "extra.so\n"),
-        written(c / "psannlm/extra.so"),
-    ),
-}
-NO_CHANGES = {
-    "evidence": lambda c: written(c / "reports/gpu/a/run.json"),
-    "a new run": lambda c: written(c / "reports/gpu/b/run.json"),
-    "a document": lambda c: written(c / "README.md"),
-    "compiled code": lambda c: written(c / "psannlm/model/__pycache__/sine.cpython-311.pyc"),
-    "parameters of one's own": lambda c: written(c / "params/mine.yaml"),
-    "line ends": lambda c: (c / CODE[0]).write_bytes(f"{CODE[0]}\r\nline\r\n".encode()),
-    "a filter": lambda c: (
-        git(c, "config", "filter.strip.clean", "sed s/line/other/"),
-        written(c / ".git/info/attributes", "*.ipynb filter=strip\n"),
-        (c / CODE[1]).touch(),
-    ),
-}
-
-
-@pytest.mark.parametrize("change", [*CHANGES, *NO_CHANGES])
-def test_only_what_can_change_a_number_makes_a_checkout_dirty(checkout, clean, change):
+@pytest.mark.parametrize(
+    ("file", "content", "dirty"),
+    [
+        *((name, "changed", True) for name in CODE),
+        (CODE[0], None, True),
+        (CODE[0], f"{CODE[0]}\r\nline\r\n", False),
+        ("psannlm/model/extra.py", "", True),
+        ("psannlm/ignored.so", "", True),
+        ("psannlm/model/__pycache__/sine.cpython-311.pyc", "", False),
+        ("params/mine.yaml", "", False),
+        ("reports/gpu/a/run.json", "changed", False),
+        ("README.md", "changed", False),
+    ],
+)
+def test_only_what_can_change_a_number_makes_a_checkout_dirty(
+    checkout, clean, file, content, dirty
+):
     assert describe_git(checkout) == clean
 
-    {**CHANGES, **NO_CHANGES}[change](checkout)
+    if content is None:
+        (checkout / file).unlink()
+    else:
+        write(checkout / file, content)
 
-    assert describe_git(checkout) == clean | {"dirty": change in CHANGES}
+    assert describe_git(checkout) == clean | {"dirty": dirty}
+
+
+@pytest.mark.parametrize("flag", ["--add", "--assume-unchanged", "--skip-worktree"])
+def test_what_the_index_says_of_a_change_counts_for_nothing(checkout, clean, flag):
+    write(checkout / CODE[0])
+    git(checkout, "update-index", flag, CODE[0])
+
+    assert describe_git(checkout) == clean | {"dirty": True}
 
 
 def test_a_module_that_stands_before_an_installed_one_makes_a_checkout_dirty(
     checkout, clean, monkeypatch
 ):
-    written(checkout / "stands_before.py", "")
+    write(checkout / "stands_before.py", "")
     monkeypatch.syspath_prepend(checkout)
     assert describe_git(checkout) == clean
 
@@ -118,57 +81,37 @@ def test_a_module_that_stands_before_an_installed_one_makes_a_checkout_dirty(
     assert describe_git(checkout)["dirty"]
 
 
-@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"])
+@pytest.mark.parametrize(
+    ("name", "below"), [("GIT_DIR", ".git"), ("GIT_WORK_TREE", ""), ("GIT_INDEX_FILE", "none")]
+)
 def test_the_repository_that_the_caller_works_in_is_not_asked(
-    checkout, clean, tmp_path, monkeypatch, name
+    checkout, clean, tmp_path, monkeypatch, name, below
 ):
-    other = committed(tmp_path / "other")
-    written(other / "README.md")
-    git(other, "commit", "-qam", "two")
-    values = {"GIT_DIR": other / ".git", "GIT_WORK_TREE": other, "GIT_INDEX_FILE": "none"}
-    monkeypatch.setenv(name, str(values[name]))
+    monkeypatch.setenv(name, str(committed(tmp_path / "other") / below))
 
     assert describe_git(checkout) == clean
 
 
-def in_a_submodule(checkout: Path, folder: Path) -> Path:
-    committed(folder)
-    git(folder, "submodule", "add", "-q", str(checkout), "sub")
-    return folder / "sub"
+@pytest.mark.parametrize(
+    "command",
+    ["clone --depth=1 --filter=blob:none {} ../second", "worktree add --detach ../second"],
+)
+def test_every_kind_of_checkout_has_its_commit_and_by_a_link_too(
+    checkout, clean, tmp_path, command
+):
+    git(checkout, *command.format(checkout.as_uri()).split())
+    (tmp_path / "link").symlink_to(tmp_path / "second")
+
+    assert describe_git(tmp_path / "second") == describe_git(tmp_path / "link") == clean
+    write(tmp_path / "second" / CODE[2])
+    assert describe_git(tmp_path / "link") == clean | {"dirty": True}
 
 
-def cloned(checkout: Path, folder: Path, *options: str) -> Path:
-    git(checkout, "clone", "-q", *options, checkout.as_uri(), str(folder))
-    return folder
-
-
-CHECKOUTS = {
-    "a shallow clone": lambda c, f: cloned(c, f, "--depth", "1"),
-    "without blobs": lambda c, f: cloned(c, f, "--filter=blob:none"),
-    "line ends of another system": lambda c, f: cloned(c, f, "-c", "core.autocrlf=true"),
-    "a second worktree": lambda c, f: (git(c, "worktree", "add", "-q", "--detach", str(f)), f)[1],
-    "a submodule": in_a_submodule,
-    "by a link": lambda c, f: (f.symlink_to(c), f)[1],
-}
-
-
-@pytest.mark.parametrize("make", CHECKOUTS.values(), ids=CHECKOUTS)
-def test_every_kind_of_checkout_has_its_commit(checkout, clean, tmp_path, make):
-    place = make(checkout, tmp_path / "second")
-
-    assert describe_git(place) == clean
-    written(place / CODE[2])
-    assert describe_git(place) == clean | {"dirty": True}
-
-
-def git_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, spared: str = "rev-parse"
-) -> None:
-    """Put a git on the path that does something before all questions but one."""
+def put_before_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, questions: str, does: str):
+    """Put a git on the path that does something else before it answers such questions."""
     real = shutil.which("git")
-    script = f'#!/bin/sh\ncase "$*" in *{spared}*) ;; *) {does};; esac\nexec {real} "$@"\n'
-    (tmp_path / "git").write_text(script)
-    (tmp_path / "git").chmod(0o755)
+    script = f'#!/bin/sh\ncase "$*" in *{questions}*) {does};; esac\nexec {real} "$@"\n'
+    write(tmp_path / "git", script).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(provenance, "PATIENCE", 0.5)
 
@@ -177,38 +120,23 @@ def git_that(
     ("does", "reason"),
     [
         ("exit 128", "git ls-tree failed with status 128"),
-        ("kill -9 $$", "git ls-tree failed with status -9"),
         ("exec sleep 9", "git ls-tree took more than 0.5 s"),
     ],
-    ids=["fails", "is killed", "hangs"],
 )
 def test_a_git_that_does_not_answer_leaves_the_changes_unknown(
     checkout, clean, tmp_path, monkeypatch, does, reason
 ):
-    git_that(tmp_path, monkeypatch, does)
+    put_before_git(tmp_path, monkeypatch, "ls-tree", does)
 
-    found = describe_git(checkout)
+    described = describe_git(checkout)
 
-    assert found == {"commit": clean["commit"], "dirty": None, "unknown": reason}
-    assert provenance.code(found) == f"{str(clean['commit'])[:12]} (changes unknown)"
-    assert provenance.doubt(found).endswith(f"is unknown: {reason}.")
-
-
-def inside_another(checkout: Path) -> Path:
-    return filled(checkout / "vendor" / "report")
+    assert described == {"commit": clean["commit"], "dirty": None, "unknown": reason}
+    assert provenance.code(described) == f"{str(clean['commit'])[:12]} (changes unknown)"
+    assert provenance.doubt(described).endswith(f"is unknown: {reason}.")
 
 
-def of_the_future(checkout: Path) -> Path:
-    git(checkout, "config", "core.repositoryformatversion", "99")
-    return checkout
-
-
-def bare(checkout: Path) -> Path:
-    return cloned(checkout, checkout.parent / "bare", "--bare")
-
-
-def unborn(checkout: Path) -> Path:
-    folder = filled(checkout.parent / "unborn")
+def unborn(folder: Path) -> Path:
+    unpacked(folder)
     git(folder, "init", "-q")
     return folder
 
@@ -216,36 +144,30 @@ def unborn(checkout: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda c: filled(c.parent / "unpacked"), "not a git checkout"),
-        (inside_another, "not a git checkout, but a folder in one"),
-        (bare, "not a git checkout"),
-        (unborn, "nothing is committed yet"),
-        (of_the_future, "git rev-parse failed with status 128"),
+        (lambda c: unpacked(c.parent / "unpacked"), "not a git checkout"),
+        (lambda c: unpacked(c / "vendor"), "not a git checkout, but a folder in one"),
+        (lambda c: unborn(c.parent / "unborn"), "nothing is committed yet"),
     ],
-    ids=["a zip", "inside another repository", "bare", "unborn", "a format git does not know"],
+    ids=["a zip", "inside another repository", "nothing committed"],
 )
 def test_without_a_commit_of_its_own_a_folder_has_none(checkout, make, reason):
-    found = describe_git(make(checkout))
+    described = describe_git(make(checkout))
 
-    assert found == {"commit": None, "dirty": None, "unknown": reason}
-    assert provenance.code(found) == "unknown"
-    assert provenance.doubt(found) == f"Which code ran is unknown: {reason}."
+    assert described == {"commit": None, "dirty": None, "unknown": reason}
+    assert provenance.code(described) == "unknown"
+    assert provenance.doubt(described) == f"Which code ran is unknown: {reason}."
 
 
-def test_a_checkout_that_git_distrusts_names_the_setting_and_no_folder(
+def test_without_git_or_its_trust_the_reason_says_so_and_names_no_folder(
     checkout, tmp_path, monkeypatch
 ):
-    git_that(tmp_path, monkeypatch, "export GIT_TEST_ASSUME_DIFFERENT_OWNER=1", spared="--version")
-    found = describe_git(checkout)
-
-    assert found["commit"] is None
-    assert "safe.directory" in found["unknown"]
-    assert str(checkout) not in found["unknown"]
-
-
-def test_without_git_the_reason_says_so(checkout, monkeypatch):
+    foreign = "export GIT_TEST_ASSUME_DIFFERENT_OWNER=1"
+    put_before_git(tmp_path, monkeypatch, "rev-parse", foreign)
+    distrusted = describe_git(checkout)
     monkeypatch.setenv("PATH", str(checkout))
 
+    assert (distrusted["commit"], distrusted["dirty"]) == (None, None)
+    assert "safe.directory FOLDER` trusts it" in distrusted["unknown"]
     assert describe_git(checkout)["unknown"] == "git is not installed"
 
 
@@ -257,43 +179,24 @@ def test_old_manifests_have_no_reason_and_are_described_as_before():
     assert provenance.doubt({"commit": None, "dirty": None}) == "Which code ran is unknown."
 
 
-@pytest.fixture
-def other(tmp_path) -> Path:
-    """Another checkout of this project."""
-    written(tmp_path / "other/psannlm/evidence/session.py", "")
-    written(tmp_path / "other/notebooks/throughput.ipynb", "{}")
-    return tmp_path / "other"
-
-
-@pytest.mark.parametrize(
-    "places",
-    [("other",), ("other/notebooks",), ("", "other"), ("other", "ours")],
-    ids=["there", "below it", "where its parent was started", "the nearest first"],
-)
-def test_the_package_of_another_checkout_is_refused_by_name(tmp_path, other, places):
-    found = [ROOT if place == "ours" else tmp_path / place for place in places]
-
-    with pytest.raises(ConfigError, match="PYTHONPATH") as refused:
-        refuse_other_checkout(*found)
-
-    assert f"{other}, where" in str(refused.value)
-    assert f"got that of {ROOT};" in str(refused.value)
-
-
-@pytest.mark.parametrize("places", [[ROOT / "notebooks"], [ROOT, Path("/other")], [Path("/")]])
-def test_the_package_of_this_checkout_and_work_in_none_is_not(places):
-    refuse_other_checkout(*places)
-
-
 def test_neither_a_notebook_nor_a_command_uses_the_package_of_another_checkout(
-    other, monkeypatch, capsys
+    tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.chdir(other / "notebooks")
+    write(tmp_path / "psannlm/evidence/session.py")
+    monkeypatch.chdir(write(tmp_path / "notebooks/throughput.ipynb").parent)
     monkeypatch.setattr(session, "get_ipython", lambda: "a shell")
     monkeypatch.setattr(sys, "argv", ["psannlm", "check"])
+    rule = f"the package must be that of {tmp_path}, where this was started, got that of {ROOT};"
 
-    with pytest.raises(ConfigError, match="the package must be that of"):
+    with pytest.raises(ConfigError, match=f"{rule} set PYTHONPATH={tmp_path}"):
         session.running_notebook("throughput")
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert f"error: the package must be that of {other}" in capsys.readouterr().err
+    assert f"error: {rule}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [ROOT / "notebooks", Path("/")])
+def test_the_package_of_this_checkout_is_used_in_it_and_where_there_is_none(monkeypatch, place):
+    monkeypatch.chdir(place)
+
+    refuse_other_checkout()

@@ -105,25 +105,19 @@ def test_a_sealed_run_is_read_only_but_goes_on_and_can_be_removed(tmp_path):
     shutil.rmtree(folder)
 
 
-ALTERED = {
-    "core.autocrlf": lambda content: content.replace(b"\n", b"\r\n"),
-    "byte order mark": lambda content: b"\xef\xbb\xbf" + content,
-    "the end of its last line": lambda content: content[:-1],
-    "its last line": lambda content: content + b"\n\n",
-    "it is empty": lambda content: b"",
-    "cut short": lambda content: content[: len(content) // 2],
-    "git lfs pull": lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-    "the marks of a merge": lambda content: b"<<<<<<< HEAD\n" + content,
-    "nbstripout": lambda content: content.replace(b'"output_type"', b'"x"'),
-    "JupyterLab": lambda content: content.replace(b'"metadata"', b'"metadata" '),
-}
-
-
-@pytest.mark.parametrize("cause", ALTERED)
-def test_what_altered_a_file_is_named_with_the_command_that_restores_it(tmp_path, cause):
+@pytest.mark.parametrize(
+    ("cause", "change"),
+    [
+        ("core.autocrlf", lambda content: content.replace(b"\n", b"\r\n")),
+        ("cut short", lambda content: content[: len(content) // 2]),
+        ("git lfs pull", lambda content: b"version https://git-lfs.github.com/spec/v1\noid 0\n"),
+        ("nbstripout", lambda content: content.replace(b'"output_type"', b'"x"')),
+    ],
+)
+def test_what_altered_a_file_is_named_with_the_command_that_restores_it(tmp_path, cause, change):
     folder = writable(throughput_run(tmp_path))
-    path = folder / ("throughput.ipynb" if cause in ("nbstripout", "JupyterLab") else "cells.csv")
-    path.write_bytes(ALTERED[cause](path.read_bytes()))
+    path = folder / ("throughput.ipynb" if cause == "nbstripout" else "cells.csv")
+    path.write_bytes(change(path.read_bytes()))
 
     with pytest.raises(
         EvidenceError, match=f"was altered, .*{cause}.*git checkout -- {folder.name}`"

@@ -1,6 +1,5 @@
 """Which code runs: the commit of this checkout, what differs from it, or why that is unknown."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -11,8 +10,6 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from psannlm import ROOT
 from psannlm.config.schema import ConfigError
 from psannlm.files import texts_sha256
@@ -20,24 +17,17 @@ from psannlm.files import texts_sha256
 FOLDERS = ("psannlm", "notebooks", "params")  # what can change a number
 BESIDE = {"run", "publish", "__main__.py"}  # no page imports these
 PATIENCE = 20  # seconds after which git is stopped
-NO_CHECKOUT = "not a git checkout"
-DUBIOUS = (
-    "git distrusts a checkout of another user; "
-    "`git config --global --add safe.directory FOLDER` trusts it"
-)
+REASONS = {  # words of git, and what they mean
+    "dubious ownership": "git distrusts a checkout of another user; "
+    "`git config --global --add safe.directory FOLDER` trusts it",
+    "not a git repository": "not a git checkout",
+    "Needed a single revision": "nothing is committed yet",
+}
 
 
-def refuse_other_checkout(*places: Path) -> None:
-    """Raise ConfigError if the first of the places that lies in a checkout lies in another one.
-
-    An installed package is that of one checkout, wherever a notebook or a command is started. The
-    places are the folders of this process and of the one that started it, if none are given.
-    """
-    if not places:
-        places = (Path.cwd(),)
-        with contextlib.suppress(psutil.Error):
-            places += (Path(psutil.Process(os.getppid()).cwd()),)
-    folders = (folder for place in places for folder in (place, *place.parents))
+def refuse_other_checkout() -> None:
+    """Raise ConfigError in a folder of another checkout than that of this package."""
+    folders = (Path.cwd(), *Path.cwd().parents)
     found = next((f for f in folders if (f / "psannlm/evidence/session.py").is_file()), ROOT)
     if not found.samefile(ROOT):
         raise ConfigError(
@@ -53,18 +43,15 @@ class _GitError(Exception):
 def describe_git(root: Path = ROOT) -> dict[str, Any]:
     """The `commit` of the checkout `root`, and whether its code differs from it: `dirty`.
 
-    What cannot be told is None, and `unknown` says why. A commit counts only if `root` is the top
-    of its work tree: a folder inside another repository has none. Files are compared with those of
-    the commit by their content, so neither the index nor filters have a say; line ends count for
-    nothing.
+    What cannot be told is None, and `unknown` says why. Files are compared with those of the
+    commit by content, so neither the index nor filters have a say; line ends count for nothing.
     """
     commit = None
     try:
         commit = _commit(root)
-        listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit)
-        return {"commit": commit, "dirty": _differs(root, _blobs(listed))}
+        return {"commit": commit, "dirty": _differs(root, commit)}
     except (_GitError, OSError) as error:
-        reason = str(error) if isinstance(error, _GitError) else f"{error.strerror}"
+        reason = str(getattr(error, "strerror", error))
         return {"commit": commit, "dirty": None, "unknown": reason}
 
 
@@ -91,25 +78,24 @@ def sources_sha256(notebook: str, root: Path = ROOT) -> str:
 
 def code(git: Mapping[str, Any]) -> str:
     """The commit that ran, as people read it, and whether files had been changed."""
-    if not git["commit"]:
-        return "unknown"
-    mark = {True: " (dirty)", None: " (changes unknown)"}.get(git["dirty"], "")
-    return f"{git['commit'][:12]}{mark}"
+    marks = {True: " (dirty)", False: "", None: " (changes unknown)"}
+    return f"{git['commit'][:12]}{marks[git['dirty']]}" if git["commit"] else "unknown"
 
 
 def doubt(git: Mapping[str, Any]) -> str:
     """What a reader must know of the code that ran; empty if it was a commit, unchanged."""
-    why = f": {git['unknown']}." if git.get("unknown") else "."
-    if not git["commit"]:
-        return f"Which code ran is unknown{why}"
     if git["dirty"] is None:
-        return f"Whether the code that ran had been changed is unknown{why}"
+        what = "Whether the code that ran had been changed" if git["commit"] else "Which code ran"
+        return (
+            f"{what} is unknown: {git['unknown']}." if "unknown" in git else f"{what} is unknown."
+        )
     return "The code that ran was not a commit: files had been changed." if git["dirty"] else ""
 
 
 def _commit(root: Path) -> str:
+    """The commit of `root`, which must be the top of its work tree, not a folder in another one."""
     if not Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel"))).samefile(root):
-        raise _GitError(f"{NO_CHECKOUT}, but a folder in one")
+        raise _GitError("not a git checkout, but a folder in one")
     return _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode()
 
 
@@ -124,53 +110,36 @@ def _git(root: Path, *arguments: str) -> bytes:
         raise _GitError("git is not installed") from None
     except subprocess.TimeoutExpired:
         raise _GitError(f"git {arguments[0]} took more than {PATIENCE} s") from None
-    if done.returncode == 0:
-        return done.stdout.removesuffix(b"\n")
-    said = done.stderr.decode(errors="replace")
-    known = {"dubious ownership": DUBIOUS, "not a git repository": NO_CHECKOUT}
-    known |= {"work tree": NO_CHECKOUT, "Needed a single revision": "nothing is committed yet"}
-    others = f"git {arguments[0]} failed with status {done.returncode}"
-    raise _GitError(next((reason for words, reason in known.items() if words in said), others))
+    if done.returncode:
+        other = f"git {arguments[0]} failed with status {done.returncode}"
+        words = done.stderr.decode(errors="replace")
+        raise _GitError(next((why for known, why in REASONS.items() if known in words), other))
+    return done.stdout.removesuffix(b"\n")
 
 
-def _blobs(listed: bytes) -> dict[str, str]:
-    """Hash of each file that `git ls-tree -z` lists, by its path."""
-    entries = (entry.partition(b"\t") for entry in listed.split(b"\0") if entry)
-    return {os.fsdecode(path): facts.split()[2].decode() for facts, _, path in entries}
-
-
-def _differs(root: Path, blobs: Mapping[str, str]) -> bool:
+def _differs(root: Path, commit: str) -> bool:
     """Whether code of the commit is gone or has other content, or Python imports more than it."""
-    if any(path not in blobs for path in _imported(root)):
-        return True
-    return not all(_is(root / path, blobs[path]) for path in blobs if _folder(path) in FOLDERS)
+    listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")
+    entries = (entry.partition(b"\t") for entry in listed if entry)
+    blobs = {root / os.fsdecode(path): facts.split()[2].decode() for facts, _, path in entries}
+    ours = (path for path in blobs if path.relative_to(root).parts[0] in FOLDERS)
+    same = all(path.is_file() and _is(path.read_bytes(), blobs[path]) for path in ours)
+    return not same or any(path not in blobs for path in _imported(root))
 
 
-def _folder(path: str) -> str:
-    return path.partition("/")[0]
-
-
-def _imported(root: Path) -> Iterator[str]:
+def _imported(root: Path) -> Iterator[Path]:
     """What lies where the package would import it, and what this process has imported here."""
-    endings = tuple(all_suffixes())
-    found = [p for p in (root / FOLDERS[0]).rglob("*") if p.name.endswith(endings)]
-    yield from (p.relative_to(root).as_posix() for p in found if p.parent.name != "__pycache__")
-    loaded = [vars(module) for module in [*sys.modules.values()] if hasattr(module, "__dict__")]
-    named = (facts.get("__file__") for facts in loaded)
-    installed = (Path(sys.prefix), Path(sys.base_prefix))
-    for path in map(Path, filter(None, named)):
-        if path.is_relative_to(root) and not any(path.is_relative_to(p) for p in installed):
-            yield path.relative_to(root).as_posix()
+    here = (p for p in (root / FOLDERS[0]).rglob("*") if p.name.endswith((*all_suffixes(),)))
+    yield from (path for path in here if path.parent.name != "__pycache__")
+    loaded = [getattr(module, "__dict__", {}).get("__file__") for module in [*sys.modules.values()]]
+    for path in map(Path, filter(None, loaded)):
+        if path.is_relative_to(root) and not path.is_relative_to(sys.prefix):
+            yield path
 
 
-def _is(path: Path, blob: str) -> bool:
-    """Whether a file has the content that git calls `blob`, lines ended either way."""
-    if not path.is_file():
-        return False
-    content = path.read_bytes()
+def _is(content: bytes, blob: str) -> bool:
+    """Whether git calls a file's content `blob`, lines ended either way."""
     algorithm = "sha1" if len(blob) == 40 else "sha256"
-    both = (content, content.replace(b"\r\n", b"\n"))
-    return any(
-        hashlib.new(algorithm, b"blob %d\0%s" % (len(text), text)).hexdigest() == blob
-        for text in both
-    )
+    texts = (content, content.replace(b"\r\n", b"\n"))
+    headed = (b"blob %d\0%s" % (len(text), text) for text in texts)
+    return any(hashlib.new(algorithm, whole).hexdigest() == blob for whole in headed)

@@ -32,7 +32,7 @@ from psannlm.evidence.runs import Evidence
 from psannlm.evidence.table import Column, Compare, Row
 from psannlm.evidence.text import number
 from psannlm.files import sha256_of
-from psannlm.places import located
+from psannlm.places import located, recall
 from psannlm.rerun.difference import EnvironmentDiff, lines, text_table
 
 LEVEL = 0.01
@@ -300,7 +300,8 @@ def _opening(outcome: Outcome) -> list[str]:
 
 
 def refuse_other_text(run: Evidence) -> None:
-    """Raise ConfigError if the corpus of a run is missing here, or is another text by its name."""
+    """Know again where the corpus of a run lies; ConfigError if it is missing or another text."""
+    recall(run.folder.name)
     corpus = run.manifest["corpus"]
     if corpus is None:
         return
@@ -308,9 +309,9 @@ def refuse_other_text(run: Evidence) -> None:
     way_out = f"put that text, with the files that belong to it, at {ROOT / corpus['path']}"
     if "/" in corpus["path"]:  # it lies in the project
         way_out = f"make it with `python -m psannlm corpus build {path.stem}`"
-    found = sha256_of(path) if path.is_file() else ""
-    if found != corpus["sha256"]:
-        problem = f"has sha256 {found[:16]}" if found else "is missing"
+    sha256 = sha256_of(path) if path.is_file() else ""
+    if sha256 != corpus["sha256"]:
+        problem = f"has sha256 {sha256[:16]}" if sha256 else "is missing"
         raise ConfigError(
             f"{corpus['path']} {problem}, and {run.name} read the text with sha256 "
             f"{corpus['sha256'][:16]}; {way_out}"

@@ -22,7 +22,7 @@ from psannlm.evidence.runs import (
 )
 from psannlm.evidence.table import NOISE_FLOOR, Row
 from psannlm.pages.registry import pages
-from psannlm.places import public, recall
+from psannlm.places import public
 from psannlm.rerun import difference, outcome
 from psannlm.rerun.outcome import Outcome, key_text
 
@@ -104,7 +104,6 @@ def rerun(
         rule = f"repeats must be 1 on the page {page.name}, whose rows are one value each"
         raise ConfigError(f"{rule}, got {repeats}; leave --repeats out")
     row = row_of(page, run, number)
-    recall(run.folder.name)
     outcome.refuse_other_text(run)
     here = difference.environment_diff(run)
     say(f"row {number} of {row.file}, run {run.name}, page {page.name}: {key_text(page, row)}")

@@ -33,7 +33,7 @@ from psannlm.model.activations import training_memory
 from psannlm.model.cost import Shape
 from psannlm.model.saved_activations import Step
 from psannlm.pages.registry import pages
-from psannlm.places import located, recall
+from psannlm.places import located
 from psannlm.rerun.outcome import refuse_other_text
 from psannlm.run import estimate
 from psannlm.run.preset import find_browser, interrupted
@@ -77,7 +77,6 @@ def of_run(folder: Path, book: bool) -> list[Problem]:
 
     def read() -> None:
         run = interrupted(folder)
-        recall(run.folder.name)
         refuse_other_text(run)
         asked, page = run.manifest["parameters"], pages()[run.manifest["notebook"]]
         configs[page.name] = parse(page.config, asked, source=f"parameters of {run.name}")

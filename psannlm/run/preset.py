@@ -29,7 +29,6 @@ from psannlm.evidence.notebook import NOTEBOOKS, default_parameters
 from psannlm.evidence.runs import MANIFEST, Evidence, EvidenceError, Refused, all_runs, load, pinned
 from psannlm.evidence.session import MIXED, PROGRESS, RESUME
 from psannlm.files import locked, write_atomically
-from psannlm.places import recall
 from psannlm.rerun.outcome import refuse_other_text
 from psannlm.run import estimate
 
@@ -107,7 +106,6 @@ def resume(folder: Path, *, mixed: bool = False) -> Outcome:
     It may be `mixed`: go on with other code or software than it was begun with.
     """
     run = interrupted(folder)
-    recall(run.folder.name)
     refuse_other_text(run)
     name = run.manifest["notebook"]
     declared = default_parameters(name)
