@@ -71,7 +71,7 @@ def test_what_differs_is_named_and_rules_out_what_it_must(
     assert {name: published for name, published, _ in diff.differing} == differing
     assert all(here != published for _, published, here in diff.differing)
     assert (diff.no_verdict, diff.same_digits) == (no_verdict, same_digits)
-    assert diff.then["load_1min"] == 0.25
+    assert diff.then["start"]["load_1min"] == 0.25
 
 
 def test_every_package_is_compared_and_those_that_compute_by_name():
@@ -118,8 +118,8 @@ def test_what_others_did_is_told_of_both_sides():
 
     report = "\n".join(lines(after(environment_diff(run))))
 
-    assert "load of the last minute: 0.25 when published, " in report
-    assert "cores busy with other work: unknown when published, " in report
+    assert "load of the minute before measuring: 0.25 when published, " in report
+    assert "cores busy with other work before measuring: unknown when published, " in report
     assert "cores busy with other work while measuring: 0.25 when published, " in report
 
 

@@ -22,9 +22,7 @@ from psannlm.run import check
 from tests.forging import writable
 from tests.synthetic import throughput_config, throughput_run
 
-HERE = EnvironmentDiff(
-    torch.device("cpu"), (), {"device": "A, 2 cores", "load_1min": 0.5}, {"device": "A, 2 cores"}
-)
+HERE = EnvironmentDiff(torch.device("cpu"), (), {"device": "A, 2 cores"}, {"device": "A, 2 cores"})
 REQUEST = RerunRequest(throughput_config(), torch.device("cpu"), 2, print)
 
 

@@ -1,7 +1,7 @@
 """This machine beside the one that measured a run: what differs, and what that rules out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -20,13 +20,14 @@ DIGITS = (
     "float32_matmul_precision",
 )  # fmt: skip
 MOMENTS = {
-    "load_1min": "load of the last minute", "others_cores": "cores busy with other work",
-    "clock_mhz": "clock in MHz", "governor": "governor", "turbo": "turbo",
-}  # fmt: skip
-WHILE_MEASURING = {
-    "others_cores": "cores busy with other work while measuring",
-    "steal_share": "share of time that the host stole while measuring",
-    "throttled_s": "seconds stopped by a quota while measuring",
+    ("start", "load_1min"): "load of the minute before measuring",
+    ("start", "others_cores"): "cores busy with other work before measuring",
+    ("start", "clock_mhz"): "clock in MHz",
+    ("start", "governor"): "governor",
+    ("start", "turbo"): "turbo",
+    ("during", "others_cores"): "cores busy with other work while measuring",
+    ("during", "steal_share"): "share of time that the host stole while measuring",
+    ("during", "throttled_s"): "seconds stopped by a quota while measuring",
 }
 MOST = 6  # packages that are named of those that compute nothing
 
@@ -45,12 +46,10 @@ class EnvironmentDiff:
 
     device: torch.device  # that measures again
     differing: tuple[Differing, ...]
-    then: Mapping[str, Any]  # device, and conditions at the start, as the run's manifest has them
+    then: Mapping[str, Any]  # device, and conditions of the run, as its manifest has them
     here: Mapping[str, Any]
     telling: tuple[str, ...] = ()  # facts by which the two are not one machine
     settings: tuple[str, ...] = ()  # what changes speed and was set otherwise, in words
-    during_then: Mapping[str, Any] = field(default_factory=dict)  # what others did in the run
-    during_here: Mapping[str, Any] = field(default_factory=dict)  # and as it was repeated
 
     @property
     def no_verdict(self) -> str:
@@ -60,15 +59,13 @@ class EnvironmentDiff:
     @property
     def same_digits(self) -> bool:
         """Whether the same training should reach the same digits."""
-        clocks = ("governor", "turbo")
-        return all(one.startswith(clocks) for one in self.settings) and not any(
-            fact.name in DIGITS for fact in self.differing
-        )
+        computing = [text for text in self.settings if not text.startswith(("governor", "turbo"))]
+        return not computing and not any(fact.name in DIGITS for fact in self.differing)
 
 
 def environment_diff(run: Evidence) -> EnvironmentDiff:
     """This machine beside that of a run; ConfigError if it has no device of that kind."""
-    then, begun = run.manifest["environment"], run.manifest["conditions"]
+    then = run.manifest["environment"]
     kind = then["device_type"]
     try:
         device = select_device(kind)
@@ -78,26 +75,22 @@ def environment_diff(run: Evidence) -> EnvironmentDiff:
             f"such device here; {unusable_gpu() or 'repeat it on a machine that has one'}"
         ) from None
     environment.use_usable_cores()
-    now = {
-        "environment": environment.describe_environment(device),
-        "git": describe_git(),
-        "conditions": {"start": conditions(device)},
-    }
-    here = now["environment"]
+    here = environment.describe_environment(device)
+    now = {"environment": here, "git": describe_git(), "conditions": {"start": conditions(device)}}
     return EnvironmentDiff(
         device,
         (*_differing(run.manifest, now), *_packages(then["software"], here["software"])),
-        {"device": then["device"], **begun.get("start", {})},
-        {"device": here["device"], **now["conditions"]["start"]},
+        {"device": then["device"], **run.manifest["conditions"]},
+        {"device": here["device"], **now["conditions"]},
         tuple(machine.differing_facts(machine.identity(here), machine.identity(then))),
         tuple(environment.other_settings(now, run.manifest)),
-        begun.get("during", {}),
     )
 
 
 def after(diff: EnvironmentDiff) -> EnvironmentDiff:
     """The same, with what others did here since it was made."""
-    return replace(diff, during_here=during(diff.here, conditions(diff.device)))
+    others = during(diff.here["start"], conditions(diff.device))
+    return replace(diff, here={**diff.here, "during": others})
 
 
 def _differing(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Iterator[Differing]:
@@ -131,30 +124,22 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     """All that describes where a run was measured, a word or number a name."""
     told, git = manifest["environment"], manifest["git"]
     software, settings = told["software"], told["settings"]
-    values = {
-        **{"device": told["device"], "device type": told["device_type"]},
-        **{f"cpu {name}": value for name, value in told["cpu"].items()},
-        **{f"gpu {name}": value for name, value in (told["gpu"] or {}).items()},
-        **software, **software["packages"], **settings,
-        **{f"variable {name}": value for name, value in settings["variables"].items()},
-        **{"commit": git["commit"], "uncommitted changes": git["dirty"]},
-    }  # fmt: skip
+    values = {"device": told["device"], "device type": told["device_type"]}
+    values |= {"commit": git["commit"], "uncommitted changes": git["dirty"]}
+    values |= {**software, **software["packages"], **settings}
+    parts = {"cpu": told["cpu"], "gpu": told["gpu"] or {}, "variable": settings["variables"]}
+    values |= {f"{kind} {name}": part[name] for kind, part in parts.items() for name in part}
     nested = ("packages", "distributions", "variables", "prefixes")
     return {name: _word(value) for name, value in values.items() if name not in nested}
 
 
 def lines(diff: EnvironmentDiff) -> list[str]:
     """The moment and the machine of both sides, as the report has them."""
-    sides = (
-        (MOMENTS, diff.then, diff.here, "here before measuring"),
-        (WHILE_MEASURING, diff.during_then, diff.during_here, "here"),
-    )
-    moments = [
-        f"{text}: {_word(then.get(name))} when published, {_word(here[name])} {when}"
-        for words, then, here, when in sides
-        for name, text in words.items()
-        if here.get(name) is not None
-    ]
+    moments = []
+    for (moment, name), text in MOMENTS.items():
+        then, here = (side.get(moment, {}).get(name) for side in (diff.then, diff.here))
+        if here is not None:
+            moments.append(f"{text}: {_word(then)} when published, {_word(here)} here")
     if not diff.differing:
         return [*moments, "differences of the environment: none"]
     head = ("differs in the environment", "published", "here")
