@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from psannlm.bench import conditions as module
 from psannlm.bench import environment, machine
 from psannlm.bench.conditions import conditions
 from psannlm.bench.processes import refuse_what_cannot_fit
@@ -157,8 +158,9 @@ class Driver:
         def call(*arguments):
             if name == self.unsupported or (name.endswith("ByUUID") and arguments != (self.uuid,)):
                 raise self.NVMLError("Not Supported")
-            is_memory = name == "nvmlDeviceGetMemoryInfo"
-            return SimpleNamespace(total=80 * GIB) if is_memory else 700_000
+            memory = SimpleNamespace(total=80 * GIB)
+            known = {"nvmlDeviceGetMemoryInfo": memory, "nvmlDeviceGetComputeRunningProcesses": []}
+            return known.get(name, 700_000)
 
         return call
 
@@ -179,21 +181,31 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("call", "unknown"),
     [
-        ("nvmlDeviceGetEnforcedPowerLimit", {"power_limit_w"}),
-        ("nvmlDeviceGetUUID", {"uuid"}),
-        ("nvmlDeviceGetMaxClockInfo", {"max_sm_clock_mhz"}),
-        ("nvmlInit", {"power_limit_w", "uuid", "max_sm_clock_mhz", "driver"}),
+        ("nvmlDeviceGetEnforcedPowerLimit", "power_limit_w"),
+        ("nvmlDeviceGetUUID", "uuid"),
+        ("nvmlDeviceGetMaxClockInfo", "max_sm_clock_mhz"),
+        ("nvmlDeviceGetPowerUsage", "power_w"),
+        ("nvmlDeviceGetComputeRunningProcesses", "other_processes"),
+        ("nvmlDeviceGetCurrentClocksThrottleReasons", "throttle_reasons"),
     ],
 )
-def test_a_call_that_the_driver_does_not_support_loses_one_fact(call, unknown, gpu):
+def test_a_call_that_the_driver_does_not_support_loses_one_fact(call, unknown, gpu, monkeypatch):
     gpu(Driver(call))
+    monkeypatch.setattr(module, "_clocks", dict)
 
-    described = machine.describe_gpu()
+    facts = machine.describe_gpu() | conditions(torch.device("cuda"))
 
-    assert {name for name, value in described.items() if value is None} == unknown
-    assert ("unknown" in described) == (call == "nvmlInit")
-    assert described["memory_mib"] // 1024 in (79, 80)
-    assert described["mig"] == "none"
+    assert [name for name, value in facts.items() if value is None] == [unknown]
+    assert (facts["memory_mib"], facts["mig"]) == (80 * 1024, "none")
+
+
+def test_without_nvml_a_gpu_is_described_as_torch_knows_it(gpu):
+    gpu(Driver("nvmlInit"))
+
+    facts = machine.describe_gpu()
+
+    assert (facts["name"], facts["memory_mib"], facts["uuid"]) == ("NVIDIA H100", 79 * 1024, None)
+    assert facts["unknown"] == "LookupError: Not Supported"
 
 
 def test_a_slice_of_a_gpu_is_found_by_its_own_number_and_told(gpu):
@@ -201,20 +213,3 @@ def test_a_slice_of_a_gpu_is_found_by_its_own_number_and_told(gpu):
 
     assert machine.describe_gpu()["mig"] == "1g.10gb"
     assert machine.describe_gpu()["power_limit_w"] == 700
-
-
-@pytest.mark.parametrize(
-    ("call", "fact"),
-    [
-        ("nvmlDeviceGetPowerUsage", "power_w"),
-        ("nvmlDeviceGetComputeRunningProcesses", "other_processes"),
-        ("nvmlDeviceGetCurrentClocksThrottleReasons", "throttle_reasons"),
-    ],
-)
-def test_conditions_of_a_gpu_keep_what_is_known(call, fact, gpu):
-    gpu(Driver(call))
-
-    moment = conditions(torch.device("cuda"))
-
-    assert moment["sm_clock_mhz"] is not None
-    assert moment[fact] is None
