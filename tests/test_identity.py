@@ -161,7 +161,9 @@ def settings(variables=(), *, prefixes=None, threads=2, **start):
     return {"environment": {"settings": told}, "conditions": {"start": start}}
 
 
-ALL = settings(prefixes=["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"])
+ALL = ["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"]
+RECORDED = settings(prefixes=ALL)
+FAST = settings(governor="performance", turbo=True)
 
 
 @pytest.mark.parametrize(
@@ -170,39 +172,27 @@ ALL = settings(prefixes=["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "C
         ({}, settings(), []),
         ({"threads": 1}, settings(), ["threads: 1, before 2"]),
         ({"OMP_WAIT_POLICY": "x"}, settings(), ["OMP_WAIT_POLICY: x, before not set"]),
-        ({"LD_PRELOAD": "libjemalloc.so.2"}, ALL,
-         ["LD_PRELOAD: libjemalloc.so.2, before not set"]),
-        ({"LD_PRELOAD": ""}, ALL, []),
-        ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, settings(), []),
-        ({"TORCH_HOME": "x", "CUDA_VISIBLE_DEVICES": "0"}, ALL, []),
-        ({"NVIDIA_TF32_OVERRIDE": "0", "NVIDIA_REQUIRE_CUDA": "1"}, ALL,
-         ["NVIDIA_TF32_OVERRIDE: 0, before not set"]),
-        ({"governor": "powersave", "turbo": True}, settings(governor="performance", turbo=True),
-         ["governor: powersave, before performance"]),
-        ({"governor": None, "turbo": False}, settings(governor="performance", turbo=True),
-         ["turbo: False, before True"]),
+        ({"LD_PRELOAD": "libx.so.2"}, RECORDED, ["LD_PRELOAD: libx.so.2, before not set"]),
+        ({"LD_PRELOAD": ""}, RECORDED, []),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, settings(), []),  # which once was not recorded
+        ({"TORCH_HOME": "x", "CUDA_VISIBLE_DEVICES": "0"}, RECORDED, []),  # which is harmless
+        ({"NVIDIA_REQUIRE_CUDA": "1"}, RECORDED, []),
+        ({"NVIDIA_TF32_OVERRIDE": "0"}, RECORDED, ["NVIDIA_TF32_OVERRIDE: 0, before not set"]),
+        ({"governor": "powersave"}, FAST, ["governor: powersave, before performance"]),
+        ({"governor": None, "turbo": False}, FAST, ["turbo: False, before True"]),
     ],
-    ids=[
-        "the same", "threads", "a variable", "a library loaded first", "an empty one",
-        "once not recorded", "harmless", "of containers", "governor", "turbo",
-    ],
-)  # fmt: skip
+)
 def test_what_was_set_otherwise_is_named(changes, older, differing):
     variables = {name: value for name, value in changes.items() if name.isupper()}
-    facts = {name: value for name, value in changes.items() if name not in variables}
-    prefixes = ALL["environment"]["settings"]["prefixes"]
+    others = {name: value for name, value in changes.items() if name.islower()}
 
-    newer = settings(variables, prefixes=prefixes, **facts)
+    newer = settings(variables, prefixes=ALL, **others)
 
     assert list(other_settings(newer, older)) == differing
 
 
 def test_runs_made_under_other_settings_are_not_compared(tmp_path):
     older, newer = (history_run(tmp_path, "throughput") for _ in range(2))
-    changed = settings({"OMP_PROC_BIND": "close"})["environment"]
-    environment = newer.manifest["environment"] | changed
-    newer = replace(newer, manifest=newer.manifest | {"environment": environment})
+    newer.manifest["environment"] |= settings({"OMP_PROC_BIND": "close"})["environment"]
 
-    [row] = regressions([older, newer]).to_dict("records")
-
-    assert row["reason"] == "OMP_PROC_BIND: close, before not set"
+    assert [*regressions([older, newer])["reason"]] == ["OMP_PROC_BIND: close, before not set"]

@@ -12,12 +12,7 @@ from psannlm.evidence.table import Column
 from psannlm.files import sha256_of
 from psannlm.pages.throughput.page import PAGE, ThroughputPage
 from psannlm.rerun.difference import Differing, EnvironmentDiff, text_table
-from psannlm.rerun.outcome import (
-    Outcome,
-    compared,
-    exact,
-    status,
-)
+from psannlm.rerun.outcome import Outcome, compared, exact, status
 from psannlm.run import check
 from tests.forging import writable
 from tests.synthetic import throughput_config, throughput_run
