@@ -61,7 +61,7 @@ def report(
         print(problem, file=sys.stderr if problem.is_error else sys.stdout, flush=True)
     if dry_run and not resume:
         with contextlib.suppress(ConfigError):  # which is among the problems
-            print(estimate.told(estimate.plan(preset, wanted)))
+            print(estimate.in_words(estimate.plan(preset, wanted)))
     stopped = any(problem.is_error for problem in known)
     if stopped or dry_run:
         raise typer.Exit((1 if dry_run else 2) if stopped else 0)

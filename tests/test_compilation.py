@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ COMPLAINT = (
 )
 
 
+DYNAMO: Any = torch._dynamo.config
+
+
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """What a test tells the compiler it tells no other test."""
-    dynamo: Any = torch._dynamo.config
-    with dynamo.patch(suppress_errors=False):
+    with DYNAMO.patch(suppress_errors=False):
         yield
     torch.compiler.set_stance("default")
     torch.compiler.reset()
@@ -38,10 +41,6 @@ def broken(x: torch.Tensor) -> torch.Tensor:
     y = torch.sin(x).sum().detach()
     torch._dynamo.graph_break()
     return (torch.sin(x) * x).sum() + 0 * y
-
-
-def hidden(x: torch.Tensor) -> Any:
-    return torch.compiler.disable(small)(x)
 
 
 def made_of(
@@ -71,24 +70,21 @@ def test_frames_and_graph_breaks_are_those_of_what_ran_last():
 @pytest.mark.parametrize("name", compilation.SWITCHES)
 def test_a_compiler_that_is_switched_off_is_named(name, monkeypatch):
     monkeypatch.setenv(name, "1")
-    dynamo: Any = torch._dynamo.config
-    with dynamo.patch(disable=name == "TORCH_COMPILE_DISABLE"):  # read when it was loaded
+    with DYNAMO.patch(disable=name == "TORCH_COMPILE_DISABLE"):  # read when it was loaded
         made = made_of()
 
     assert made == Compilation(eager=f"torch.compile compiled nothing, {name} is 1")
 
 
 def test_code_that_is_kept_from_compiling_is_eager_whoever_keeps_it():
-    nothing = Compilation(eager="torch.compile compiled nothing")
-
-    assert made_of(hidden).eager == nothing.eager
+    hidden = made_of(lambda x: torch.compiler.disable(small)(x))
     torch.compiler.set_stance("force_eager")
-    assert made_of() == nothing
+
+    assert hidden.eager == made_of().eager == "torch.compile compiled nothing"
 
 
 def test_code_that_is_compiled_too_often_is_eager_from_then_on():
-    dynamo: Any = torch._dynamo.config
-    with dynamo.patch(recompile_limit=1):
+    with DYNAMO.patch(recompile_limit=1):
         made = made_of(sizes=(3, 4, 5))
 
     assert made.frames == 1
@@ -97,8 +93,7 @@ def test_code_that_is_compiled_too_often_is_eager_from_then_on():
 
 def test_a_failure_is_the_reason_without_folders_of_the_machine_suppressed_or_not():
     raised = made_of(backend=refuse)
-    dynamo: Any = torch._dynamo.config
-    with dynamo.patch(suppress_errors=True):
+    with DYNAMO.patch(suppress_errors=True):
         suppressed = made_of(backend=refuse)
 
     assert raised.eager.startswith("it does not compile, BackendCompilerFailed: ")
@@ -110,23 +105,19 @@ def test_a_failure_is_the_reason_without_folders_of_the_machine_suppressed_or_no
         assert made.words == f"eager ({made.eager})"
 
 
-def test_what_fails_eagerly_too_is_raised_and_so_is_full_memory():
-    def fails(error: Exception) -> Callable[[bool], None]:
-        def run(compiled: bool) -> None:
-            seen.append(compiled)
-            raise error
+@pytest.mark.parametrize(
+    ("error", "tried"),
+    [(ArithmeticError("loss is nan"), [True, False]), (torch.OutOfMemoryError("full"), [True])],
+)
+def test_what_fails_eagerly_too_is_raised_and_so_is_full_memory(error, tried):
+    run = Mock(side_effect=error)
 
-        return run
-
-    for error, tried in ((ArithmeticError("loss is nan"), 2), (torch.OutOfMemoryError("full"), 1)):
-        seen: list[bool] = []
-        with pytest.raises(type(error)):
-            compiled_or_eager(fails(error))
-        assert seen == [True, False][:tried]
+    with pytest.raises(type(error)):
+        compiled_or_eager(run)
+    assert [call.args[0] for call in run.call_args_list] == tried
 
 
 def test_what_is_known_to_be_missing_is_not_tried():
-    assert compiled_or_eager(lambda compiled: compiled, "no compiler") == (
-        False,
-        Compilation(eager="no compiler"),
-    )
+    found = compiled_or_eager(lambda compiled: compiled, "no compiler")
+
+    assert found == (False, Compilation(eager="no compiler"))

@@ -15,7 +15,7 @@ from psannlm.model.bases import BASES
 from psannlm.pages.memory.tables import goal
 from psannlm.pages.registry import pages
 from psannlm.pages.shootout.arms import all_arms, arms_of
-from psannlm.run.estimate import check_parameters
+from psannlm.run.estimate import configuration_in
 
 PARAMS = ROOT / "params"
 EVALS = PARAMS / "evals"  # tasks of lm-eval
@@ -39,7 +39,7 @@ def config_of(preset: str, name: str) -> Any:
 
 @each_file
 def test_a_parameter_file_is_what_its_notebook_takes_and_a_manifest_keeps_it_whole(path):
-    check_parameters(path.stem, path)
+    configuration_in(path, path.stem)
     kept = config_of(path.parent.name, path.stem).model_dump(mode="json")
     given = {key: kept[key] for key in default_parameters(path.stem)}
 

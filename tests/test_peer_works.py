@@ -50,7 +50,7 @@ class Known:
         return lambda: self.n_made
 
 
-def time_steps(step, *, stopwatch, min_seconds, min_steps) -> Timing:
+def time_steps(step, *, stopwatch, min_seconds, min_steps, emulated) -> Timing:
     """Three steps, of which two are timed."""
     results = [step() for _ in range(3)]
     seconds = tuple(1.0 for _ in results[1:])

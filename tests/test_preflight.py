@@ -87,7 +87,7 @@ def test_a_report_tells_all_that_is_wrong_before_anything_runs_or_is_written(
 
 def test_a_dry_run_prints_plan_minutes_and_notes(report, monkeypatch):
     config = configs("throughput")["throughput"]
-    plan = [estimate.Planned("throughput", ROOT, config, minutes=3.0, whole=3.0)]
+    plan = [estimate.Planned("throughput", ROOT, config, minutes=3.0, unreduced=3.0)]
     monkeypatch.setattr(estimate, "plan", lambda preset, only: plan)
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(fetch, "_refuse_without_client", lambda source: None)

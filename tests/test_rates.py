@@ -1,11 +1,12 @@
 """Which half precision a device has is measured, and `auto` means what that says."""
 
-import json
+import contextlib
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -25,7 +26,6 @@ from tests.tiny_trainings import ALONE, training_config
 from tests.toy.page import ToyConfig
 
 CPU = torch.device("cpu")
-WITHOUT_BF16 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 T4 = {"fp32": 8e12, "bf16": 3e12, "fp16": 40e12}
 MACHINES = {  # rates in FLOP/s, and what is native
     "AVX2": ({"fp32": 112e9, "bf16": 1.6e9, "fp16": 2.1e9}, "fp32"),
@@ -56,53 +56,53 @@ def test_native_is_what_is_faster_than_fp32_and_auto_is_bf16_or_fp32(name):
     assert found.auto == ("bf16" if "bf16" in native else "fp32")
 
 
-def measured_with(variables: dict[str, str]) -> tuple[HalfPrecision, float, list[int]]:
-    code = (
-        "import json, time, torch; from psannlm.bench.rates import half_precision as measure\n"
-        "before, start = torch.get_num_threads(), time.monotonic(); device = torch.device('cpu')\n"
-        "found, spent = measure(device), time.monotonic() - start\n"
-        "assert measure(device) is found\n"
-        "print(json.dumps([dict(found.rates), spent, [before, torch.get_num_threads()]]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | variables, check=True,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    flop_per_s, spent, threads = json.loads(done.stdout)
-    return HalfPrecision(flop_per_s), spent, threads
+MEASURE = """
+import time, torch
+from psannlm.bench.rates import half_precision
+device, n_threads, start = torch.device("cpu"), torch.get_num_threads(), time.monotonic()
+found = half_precision(device)
+assert time.monotonic() - start < 1
+assert half_precision(device) is found
+assert torch.get_num_threads() == n_threads
+print(found.auto)
+"""
 
 
-def test_a_processor_without_bf16_is_found_out_within_a_second_and_keeps_its_threads():
-    found, spent, threads = measured_with(WITHOUT_BF16)
-
-    assert not found.native("bf16")
-    assert found.auto == "fp32"
-    assert spent < 1
-    assert threads[0] == threads[1]
-
-
-@pytest.mark.skipif(
-    "avx512_bf16" not in machine.describe_cpu()["instructions"],
-    reason="this processor has no instructions for bf16",
+@pytest.mark.parametrize(
+    ("variables", "auto"),
+    [
+        ({"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, "fp32"),
+        pytest.param(
+            {},
+            "bf16",
+            marks=pytest.mark.skipif(
+                "avx512_bf16" not in machine.describe_cpu()["instructions"],
+                reason="this processor has no instructions for bf16",
+            ),
+        ),
+    ],
 )
-def test_a_processor_with_instructions_for_bf16_has_it():
-    assert rates.half_precision(CPU).native("bf16")
+def test_what_a_processor_has_is_measured_within_a_second_and_keeps_its_threads(variables, auto):
+    found = subprocess.check_output(
+        [sys.executable, "-c", MEASURE], cwd=ROOT, env=os.environ | variables, text=True
+    )
+
+    assert found.strip() == auto
 
 
-def test_a_type_that_torch_cannot_multiply_has_no_rate_and_full_memory_is_no_such_type(monkeypatch):
-    def refuse(error):
-        def lap(self, step, n_steps):
-            raise error
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (RuntimeError("no kernel image"), contextlib.nullcontext()),
+        (torch.OutOfMemoryError("full"), pytest.raises(torch.OutOfMemoryError)),
+    ],
+)
+def test_a_type_that_torch_cannot_multiply_has_no_rate(monkeypatch, error, found):
+    watch = Mock(**{"lap.side_effect": error})
+    monkeypatch.setattr(rates, "stopwatch_for", lambda device: watch)
 
-        monkeypatch.setattr(
-            rates, "stopwatch_for", lambda device: type("Watch", (), {"lap": lap})()
-        )
-
-    refuse(RuntimeError("no kernel image is available"))
-    assert rates._rate(CPU, torch.float16) == 0
-    refuse(torch.OutOfMemoryError("full"))
-    with pytest.raises(torch.OutOfMemoryError):
-        rates._rate(CPU, torch.float16)
+    with found:
+        assert rates.product_rate(CPU, "fp16", 16, 1.0) == 0
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,9 @@ def test_auto_is_replaced_before_anything_is_measured_and_nothing_is_named_twice
 ):
     for name, expected in (("AVX2", emulated), ("AVX-512 bf16", native)):
         on(MACHINES[name][0])
-        assert resolve(throughput_config(precision=asked), CPU).precision == expected
-        assert resolve(throughput_config(precision=asked), CPU, ["bf16"]).precision == (
-            ("bf16",) if "auto" in asked else asked
-        ), "what a run that goes on holds counts"
+        config, held = throughput_config(precision=asked), ("bf16",)
+        assert resolve(config, CPU).precision == expected
+        assert resolve(config, CPU, held).precision == (held if "auto" in asked else asked)
 
 
 def test_a_training_takes_the_precision_of_its_first_rank_or_of_its_folder(on):
@@ -159,31 +158,29 @@ class Shell(Kernel):
         pass
 
 
-def started(monkeypatch, **values):
-    monkeypatch.setattr(session, "running_notebook", lambda name: Shell(**values))
-    return session.start(PAGE)
-
-
 def test_a_run_holds_what_auto_was_and_why_and_goes_on_with_that(on, monkeypatch, tmp_path):
     monkeypatch.setenv("BENCH_OUT", str(tmp_path))
+    asked = {"precision": ["auto", "fp16"], "device": "cpu"}
+    monkeypatch.setattr(session, "running_notebook", lambda name: Shell(**asked))
     on(T4)
 
-    begun = started(monkeypatch, precision=["auto", "fp16"], device="cpu")
+    begun = session.start(PAGE)
     begun.run.seal("failed", "interrupted")
     unlock(begun.run.held)  # as the end of its process does
     on(MACHINES["H200"][0])
     monkeypatch.setenv(session.RESUME, str(begun.run.folder))
-    again = started(monkeypatch, precision=["auto", "fp16"], device="cpu")
+    again = session.start(PAGE)
 
     assert begun.config.precision == again.config.precision == ("fp32", "fp16")
     manifest = load(Path(begun.run.folder)).manifest
     assert manifest["parameters"]["precision"] == ["fp32", "fp16"]
-    told = {"asked": ["auto", "fp16"], "flop_per_s": T4, "emulated": ["bf16"]}
-    assert manifest["precision"] == told
-    said = "auto, fp16 asked, fp32, fp16 used; products of one thread: "
-    assert f"{said}fp32 8 TFLOP/s, bf16 3 TFLOP/s emulated, fp16 40 TFLOP/s<" in text.machine(
-        manifest
-    )
+    assert manifest["precision"] == {
+        "asked": ["auto", "fp16"], "flop_per_s": T4, "emulated": ["bf16"],
+    }  # fmt: skip
+    assert (
+        "auto, fp16 asked, fp32, fp16 used; products of one thread: fp32 8 TFLOP/s, "
+        "bf16 3 TFLOP/s emulated, fp16 40 TFLOP/s<"
+    ) in text.machine(manifest)
 
 
 def test_a_run_that_asks_for_no_precision_measures_and_states_none(monkeypatch):

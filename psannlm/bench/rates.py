@@ -19,12 +19,11 @@ from psannlm.device import DTYPES, select_device
 from psannlm.train.distributed import Ranks
 
 AUTO = "auto"
+# Least ratio of the rate of a native half precision to that of fp32. Instructions for it double
+# the rate at least; conversions to fp32 and back, which are all else there is, only cost time.
 NATIVE = 1.25
-"""Least ratio of the rate of a native half precision to that of fp32. Instructions for it double
-the rate at least; conversions to fp32 and back, which are all else there is, only cost time."""
-
 SIZES = {"cpu": 256, "cuda": 2048}  # of square matrices: on a CPU small, as 1 GFLOP/s must do
-SECONDS, FEWEST, MOST = 0.05, 2, 50  # of timed products in one precision
+SECONDS = 0.05  # of timed products in one precision
 
 ConfigT = TypeVar("ConfigT", bound=Strict)
 
@@ -52,25 +51,24 @@ def half_precision(device: torch.device) -> HalfPrecision:
     On a CPU of one thread: two that share a core with other work would wait for one another, and
     the ratio is that of every thread.
     """
-    threads = torch.get_num_threads()
+    n_threads, size = torch.get_num_threads(), SIZES[device.type]
     torch.set_num_threads(1)
     try:
-        return HalfPrecision({name: _rate(device, dtype) for name, dtype in DTYPES.items()})
+        return HalfPrecision({p: product_rate(device, p, size, SECONDS) for p in DTYPES})
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(n_threads)
 
 
-def _rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of the fastest of a few products; 0 where torch cannot multiply in that type."""
-    size, watch = SIZES[device.type], stopwatch_for(device)
-    generator, laps = torch.Generator().manual_seed(0), list[float]()
+def product_rate(device: torch.device, precision: str, size: int, seconds: float) -> float:
+    """FLOP/s of the fastest product of so many seconds; 0 where torch has none."""
+    watch, generator = stopwatch_for(device), torch.Generator().manual_seed(0)
     draws = (torch.randn(size, size, generator=generator) for _ in range(2))
-    a, b = (draw.to(device, dtype) for draw in draws)
-    product = partial(a.matmul, b)
+    a, b = (draw.to(device, DTYPES[precision]) for draw in draws)
+    laps: list[float] = []
     try:
-        watch.lap(product, 1)  # loads the kernel
-        while len(laps) < FEWEST or (sum(laps) < SECONDS and len(laps) < MOST):
-            laps += watch.lap(product, 1)
+        watch.lap(partial(a.matmul, b), 1)  # loads the kernel
+        while sum(laps) < seconds:
+            laps += watch.lap(partial(a.matmul, b), 1)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # no kernel for it
@@ -90,7 +88,7 @@ def resolve(config: ConfigT, device: torch.device, held: Any = None) -> ConfigT:
     """
     if not asks_auto(config):
         return config
-    asked: Any = getattr(config, "precision", ())
+    asked: Any = dict(config)["precision"]
     meant = held or half_precision(device).auto
     if not isinstance(asked, str):
         meant = tuple(held or dict.fromkeys(meant if name == AUTO else name for name in asked))
@@ -103,21 +101,19 @@ def agreed(config: TrainingConfig, ranks: Ranks, held: str | None) -> TrainingCo
         return config
     names = list(DTYPES)
     meant = names.index(resolve(config, ranks.device, held).precision) if ranks.is_first else 0
-    chosen = int(ranks.sum(torch.tensor(meant)))
-    return config.model_copy(update={"precision": names[chosen]})
+    return config.model_copy(update={"precision": names[int(ranks.sum(torch.tensor(meant)))]})
 
 
 def asks_auto(config: Strict) -> bool:
     """Whether a configuration leaves a precision to the device."""
-    asked = getattr(config, "precision", ())
-    return AUTO in ((asked,) if isinstance(asked, str) else asked)
+    return AUTO in getattr(config, "precision", ())
 
 
 def stated(config: Strict, device: torch.device) -> dict[str, Any]:
     """For the manifest: what was asked as precision, and what the device makes of each."""
-    asked = getattr(config, "precision", None)
+    asked = config.model_dump(mode="json").get("precision")
     if asked is None:
         return {}
     found = half_precision(device)
-    told = {"flop_per_s": dict(found.rates), "emulated": [n for n in DTYPES if not found.native(n)]}
-    return {"precision": {"asked": asked if isinstance(asked, str) else list(asked), **told}}
+    emulated = [name for name in DTYPES if not found.native(name)]
+    return {"precision": {"asked": asked, "flop_per_s": dict(found.rates), "emulated": emulated}}

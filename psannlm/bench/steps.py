@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from psannlm.bench.timing import Loss, Timing, stopwatch_for, time_few, time_steps
+from psannlm.bench.timing import Loss, Timing, stopwatch_for, time_steps
 from psannlm.config.network import ModelConfig
 from psannlm.device import DTYPES, autocast
 from psannlm.model.cost import Shape
@@ -77,10 +77,13 @@ class NetworkTask:
 
     def timing_of(self, step: Callable[[], object], device: torch.device) -> Timing:
         """What a step takes once it runs steadily."""
-        watch, least = stopwatch_for(device), self.min_seconds
-        if self.emulated:
-            return time_few(step, stopwatch=watch)
-        return time_steps(step, stopwatch=watch, min_seconds=least, min_steps=self.min_steps)
+        return time_steps(
+            step,
+            stopwatch=stopwatch_for(device),
+            min_seconds=self.min_seconds,
+            min_steps=self.min_steps,
+            emulated=self.emulated,
+        )
 
 
 def random_batch(
@@ -161,11 +164,13 @@ def measure_ceiling(
         generator = torch.Generator().manual_seed(seed)
         draws = (torch.randn(size, size, generator=generator) for _ in range(2))
         a, b = (draw.to(device, DTYPES[precision]) for draw in draws)
-        product, least = partial(a.matmul, b), min_seconds / len(sizes)
-        if emulated:
-            timing = time_few(product, stopwatch=watch)
-        else:
-            timing = time_steps(product, stopwatch=watch, min_seconds=least, min_steps=min_steps)
+        timing = time_steps(
+            partial(a.matmul, b),
+            stopwatch=watch,
+            min_seconds=min_seconds / len(sizes),
+            min_steps=min_steps,
+            emulated=emulated,
+        )
         tried.append((2 * size**3, timing))
     return max(tried, key=lambda one: rate(*one))
 

@@ -83,9 +83,17 @@ def stopwatch_for(device: torch.device) -> Stopwatch:
     return CudaStopwatch() if device.type == "cuda" else HostStopwatch()
 
 
-def time_steps(step: Step, *, stopwatch: Stopwatch, min_seconds: float, min_steps: int) -> Timing:
-    """Time `step` once it runs steadily, for `min_seconds` together and `min_steps` at least."""
+def time_steps(
+    step: Step, *, stopwatch: Stopwatch, min_seconds: float, min_steps: int, emulated: bool = False
+) -> Timing:
+    """Time `step` once it runs steadily, for `min_seconds` together and `min_steps` at least.
+
+    What is `emulated` takes long and is not compared: FEW steps are timed, however unsteady.
+    """
     [first] = stopwatch.lap(step, 1)
+    if emulated:
+        seconds = tuple(stopwatch.lap(step, FEW))
+        return Timing(first_seconds=first, n_warmup=0, steady=False, seconds=seconds)
     medians = [statistics.median(stopwatch.lap(step, WINDOW))]
     steady = False
     while not steady and len(medians) < MAX_WINDOWS:
@@ -95,13 +103,6 @@ def time_steps(step: Step, *, stopwatch: Stopwatch, min_seconds: float, min_step
     seconds = tuple(stopwatch.lap(step, n_steps))
     n_warmup = WINDOW * len(medians)
     return Timing(first_seconds=first, n_warmup=n_warmup, steady=steady, seconds=seconds)
-
-
-def time_few(step: Step, *, stopwatch: Stopwatch) -> Timing:
-    """Time FEW steps after the first, however unsteady: of what takes long and is not compared."""
-    [first] = stopwatch.lap(step, 1)
-    seconds = tuple(stopwatch.lap(step, FEW))
-    return Timing(first_seconds=first, n_warmup=0, steady=False, seconds=seconds)
 
 
 def training_step(

@@ -4,6 +4,7 @@ A page is a folder below pages/ with a subclass of `Page`, and a line in pages/r
 book, landing page, History, downloads and repeats follow from it.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,9 +116,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         "any, are too small for its numbers to mean anything."
     )
     constants: ClassVar[Mapping[str, str]] = {}  # numbers of its method, for prose, by their place
-    # Parameters of which a run that would exceed its budget takes less, the first first, down to
-    # the least that its verdicts need: the value of a number, the length of a list.
-    lessened: ClassVar[Mapping[str, float]] = {}
+    # Least values that verdicts need, of a number or of a list's length: a run over its budget is
+    # reduced down to them, the first first.
+    reducible: ClassVar[Mapping[str, float]] = {}
 
     @abstractmethod
     def measure(self, session: "Session[ConfigT, RecordT]") -> Iterator[Sequence[RecordT]]:
@@ -135,9 +136,9 @@ class Page(ABC, Generic[ConfigT, RecordT]):
         """How many measurements a run makes, for the progress bar."""
         return None
 
-    def expected_seconds(self, config: ConfigT, pace: Pace) -> float | None:
-        """What a run should take, but for notebook and figures; None where nobody can tell."""
-        return None
+    def expected_seconds(self, config: ConfigT, pace: Pace) -> float:
+        """What a run should take, but for notebook and figures; infinite where nobody can tell."""
+        return math.inf
 
     def names(self) -> Sequence[str]:
         """What the parameters `base` and `baseline` may name."""

@@ -5,12 +5,15 @@ down to the least that its verdicts need. What was taken less of is given to pap
 parameter file, so a run's parameters are those that it used.
 """
 
+import math
+import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
@@ -35,63 +38,56 @@ class Planned(NamedTuple):
     notebook: str
     path: Path  # of its parameter file
     config: Strict
-    minutes: float | None = None  # that it should take; None if nobody can tell
-    budget: float | None = None  # minutes that it may take; None if there is no limit
-    whole: float | None = None  # minutes of all that its parameter file asks for
-    lessened: Mapping[str, Any] = MappingProxyType({})  # parameters of which it takes less
     pace: Pace | None = None  # what the minutes follow from
-
-    @property
-    def less(self) -> str:
-        """What differs from the parameter file, as YAML in a line; empty if nothing does."""
-        written = yaml.safe_dump(dict(self.lessened), default_flow_style=True, width=1000)
-        return str(written).strip() if self.lessened else ""
+    minutes: float = math.inf  # that it should take; infinite if nobody can tell
+    unreduced: float = math.inf  # minutes of all that its parameter file asks for
+    budget: float = math.inf  # minutes that it may take
+    reduced: dict[str, Any] | None = None  # parameters of which it takes less
 
     @property
     def arguments(self) -> list[str]:
         """What papermill is given: the parameter file, and what differs from it."""
-        return ["-f", shown(self.path), *(["-y", self.less] if self.less else [])]
+        line = yaml.safe_dump(self.reduced, default_flow_style=True, width=math.inf).strip()
+        return ["-f", shown(self.path), *(["-y", line] if self.reduced else [])]
 
-    @property
-    def said(self) -> str:
-        """The plan in a line: minutes, and what it takes less of and why."""
-        if self.minutes is None or self.whole is None:
+    def __str__(self) -> str:
+        if math.isinf(self.minutes):
             return f"{self.notebook}: time unknown"
-        line = f"{self.notebook}: about {_minutes(self.minutes)}"
-        if self.less:
-            line += f" with {self.less[1:-1]}; all of {shown(self.path)} would take "
-            line += f"{_minutes(self.whole)}, {BUDGET} allows {self.budget:g}"
-        if self.budget is not None and self.minutes > self.budget:
-            line += f"; this is the least, {_minutes(self.minutes - self.budget)} over its budget"
+        line = f"{self.notebook}: about {self.minutes:.1f} min"
+        if self.reduced:
+            values = ", ".join(f"{name} {value}" for name, value in self.reduced.items())
+            line += f", reduced to {values}: all of {shown(self.path)} would take "
+            line += f"{self.unreduced:.1f} min, the budget is {self.budget:g}"
+        if self.minutes > self.budget:
+            line += f"; {self.minutes - self.budget:.1f} min over its budget at the least"
         return line
 
 
-def told(plan: Sequence[Planned]) -> str:
-    """A plan in words: the rates it follows from, each notebook, the minutes of all together."""
-    known = [one for one in plan if one.pace is not None and one.minutes is not None]
-    lines = [one.said for one in plan]
-    if known and known[0].pace:
-        lines.insert(0, f"time expected from {known[0].pace.said}:")
-        together = _minutes(sum(one.minutes or 0.0 for one in known))
-        lines.append(f"together: about {together}" + ("" if known == plan else " and the unknown"))
+def in_words(plan: Sequence[Planned]) -> str:
+    """A plan in lines: the rates it follows from, each notebook, the minutes of all together."""
+    known = [one for one in plan if math.isfinite(one.minutes)]
+    lines = [f"time expected from {one.pace}:" for one in known[:1]] + [str(one) for one in plan]
+    if known:
+        together = f"together: about {sum(one.minutes for one in known):.1f} min"
+        lines.append(together + ("" if known == plan else " and the unknown"))
     return "\n".join(lines)
 
 
-def jobs(preset: str, only: Sequence[str] = ()) -> dict[str, Path]:
-    """The parameter file of each notebook of a preset, or of some; ConfigError tells all problems.
+def jobs(preset: str, only: Sequence[str] = ()) -> dict[str, tuple[Path, Strict]]:
+    """The parameter file of each notebook of a preset, or of some, and what it asks for.
 
-    A file that a variable of the environment names takes the place of the preset's.
+    A file that a variable of the environment names takes the place of the preset's. ConfigError
+    tells all problems.
     """
     found, problems = {}, []
     for name in chosen(preset, only):
         variable = pages()[name].parameters_variable
-        named = os.environ.get(variable)
-        usual = ROOT / "params" / preset / f"{name}.yaml"
-        found[name] = Path(named).absolute() if named else usual
+        own = os.environ.get(variable)
+        path = Path(own).absolute() if own else ROOT / "params" / preset / f"{name}.yaml"
         try:
-            check_parameters(name, found[name])
+            found[name] = path, configuration_in(path, name)
         except ConfigError as error:
-            problems.append(f"{variable}: {error}" if named else str(error))
+            problems.append(f"{variable}: {error}" if own else str(error))
     if problems:
         raise ConfigError("\n".join(problems))
     return found
@@ -100,13 +96,21 @@ def jobs(preset: str, only: Sequence[str] = ()) -> dict[str, Path]:
 def plan(preset: str, only: Sequence[str] = ()) -> list[Planned]:
     """How each notebook of a preset, or of some, will be run; ConfigError as of `jobs`.
 
-    The rates of the device are measured for it. One's own file is run as it stands.
+    The rates of the device are measured for it: of a GPU in a process of its own, as a context
+    would take memory of the notebooks. One's own file is run as it stands.
     """
-    files, folder = jobs(preset, only), ROOT / "params"
+    if not torch.cuda.is_available():
+        return _plan(preset, only)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_plan, preset, only).result()
+
+
+def _plan(preset: str, only: Sequence[str]) -> list[Planned]:
+    found, folder = jobs(preset, only), ROOT / "params"
     minutes = budgets(folder / BUDGET).get(preset, {})
     return [
-        planned(name, path, minutes.get(name) if path.is_relative_to(folder) else None)
-        for name, path in files.items()
+        planned(name, path, config, minutes.get(name) if folder in path.parents else None)
+        for name, (path, config) in found.items()
     ]
 
 
@@ -120,34 +124,40 @@ def budgets(path: Path) -> dict[str, dict[str, float]]:
         raise ConfigError(f"{shown(path)}: {where} must be minutes above 0, got {got!r}") from None
 
 
-def planned(name: str, path: Path, budget: float | None, pace: Pace | None = None) -> Planned:
-    """How a notebook will be run with a parameter file: all of it, or what fits its budget.
+def planned(
+    name: str, path: Path, config: Strict, budget: float | None, pace: Pace | None = None
+) -> Planned:
+    """How a notebook will be run: all that its parameter file asks for, or what fits its budget.
 
     Where `pace` is not given it is measured; a device that is not here leaves the time unknown.
     """
-    page, data = pages()[name], default_parameters(name) | read_parameters(path)
-    config = configuration(page, data, shown(path))
-    try:
-        device = select_device(data.get("device", "auto"))
-    except ConfigError:
+    page = pages()[name]
+    if (device := device_of(config)) is None:
         return Planned(name, path, config)
-    config, pace = resolve(config, device), pace or measured(device)
-    whole = minutes = _minutes_of(page, config, pace)
-    if whole is None or budget is None or whole <= budget:
-        return Planned(name, path, config, whole, budget, whole, pace=pace)
-    least = config
-    for least in fewer(page, config):
-        minutes = _minutes_of(page, least, pace)
-        if minutes is not None and minutes <= budget:
-            break
-    then, now = config.model_dump(mode="json"), least.model_dump(mode="json")
-    lessened = {key: now[key] for key in page.lessened if now.get(key) != then.get(key)}
-    return Planned(name, path, least, minutes, budget, whole, lessened, pace)
+    pace, config = pace or measured(device), resolve(config, device)
+
+    def minutes_of(config: Strict) -> float:
+        return (page.expected_seconds(config, pace) + NOTEBOOK_SECONDS) / 60
+
+    unreduced, limit = minutes_of(config), budget or math.inf
+    options = [config, *(reductions(page, config) if unreduced < math.inf else ())]
+    used = next((one for one in options if minutes_of(one) <= limit), options[-1])
+    asked, now = config.model_dump(mode="json"), used.model_dump(mode="json")
+    reduced = {key: now[key] for key in page.reducible if now[key] != asked[key]}
+    return Planned(name, path, used, pace, minutes_of(used), unreduced, limit, reduced)
 
 
-def fewer(page: Page[Any, Any], config: Strict) -> Iterator[Strict]:
+def device_of(config: Strict) -> torch.device | None:
+    """The device that a configuration asks for; None if it is not here."""
+    try:
+        return select_device(getattr(config, "device", "auto"))
+    except ConfigError:
+        return None
+
+
+def reductions(page: Page[Any, Any], config: Strict) -> Iterator[Strict]:
     """Configurations that take less and less of what the page may, the last the least of all."""
-    for name, least in page.lessened.items():
+    for name, least in page.reducible.items():
         for value in _smaller(getattr(config, name), least):
             config = config.model_copy(update={name: value})
             yield config
@@ -160,18 +170,7 @@ def _smaller(value: Any, least: float) -> Iterator[Any]:
     elif isinstance(value, int):
         yield from range(value - 1, int(least) - 1, -1)
     elif value > least:
-        tenths = (round(value * tenth / 10, 3) for tenth in range(9, 0, -1))
-        yield from (one for one in tenths if one > least)
-        yield least
-
-
-def _minutes_of(page: Page[Any, Any], config: Strict, pace: Pace) -> float | None:
-    seconds = page.expected_seconds(config, pace)
-    return None if seconds is None else (seconds + NOTEBOOK_SECONDS) / 60
-
-
-def _minutes(minutes: float) -> str:
-    return f"{minutes:.0f} min" if minutes >= 9.5 else f"{minutes:.1f} min"
+        yield from (round(least + (value - least) * tenth / 10, 3) for tenth in range(9, -1, -1))
 
 
 def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
@@ -187,16 +186,20 @@ def chosen(preset: str, only: Sequence[str] = ()) -> list[str]:
     return [name for name in pages() if name in wanted]
 
 
-def check_parameters(name: str, path: Path) -> None:
-    """Refuse a parameter file that its notebook would refuse, or that leaves a parameter out."""
+def configuration_in(path: Path, name: str) -> Strict:
+    """Of a notebook, in a parameter file.
+
+    ConfigError if the notebook would refuse it, or a parameter is left out.
+    """
     data, declared = read_parameters(path), default_parameters(name)
     missing = [f"  {key}: missing" for key in declared if key not in data]
     try:
-        configuration(pages()[name], declared | data, shown(path))
+        config: Strict = configuration(pages()[name], declared | data, shown(path))
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *missing])) from None
     if missing:
         raise ConfigError("\n".join([f"{shown(path)}:", *missing]))
+    return config
 
 
 def shown(path: Path) -> str:

@@ -21,14 +21,13 @@ from psannlm import CACHE, CHECKPOINTS, ROOT
 from psannlm.bench.environment import available_memory_bytes
 from psannlm.bench.provenance import describe_git
 from psannlm.config import packages
-from psannlm.config.parse import parse, read_parameters
+from psannlm.config.parse import parse
 from psannlm.config.schema import ConfigError, Strict
 from psannlm.config.training import TrainingConfig
 from psannlm.corpora import corpus, fetch
 from psannlm.device import missing_compiler, select_device
 from psannlm.evidence.notebook import uncommitted
 from psannlm.evidence.runs import VARIABLES, home
-from psannlm.evidence.session import configuration
 from psannlm.model.activations import training_memory
 from psannlm.model.cost import Shape
 from psannlm.model.saved_activations import Step
@@ -64,8 +63,7 @@ def of_preset(preset: str, only: Sequence[str], book: bool) -> list[Problem]:
     configs = dict[str, Strict]()
 
     def read(name: str) -> None:
-        [path] = estimate.jobs(preset, [name]).values()
-        configs[name] = configuration(pages()[name], read_parameters(path), estimate.shown(path))
+        [(_, configs[name])] = estimate.jobs(preset, [name]).values()
 
     names = only or estimate.chosen(preset)
     return merged([*refused(("", partial(read, n)) for n in names), *problems(configs, book=book)])
@@ -155,7 +153,7 @@ def _memory(configs: Configs) -> Iterator[Problem]:
     """Trainings that the device cannot hold, by construction; a note if only their peak is over."""
     for name, config in configs.items():
         trainings = [*pages()[name].trainings(config)]
-        if not trainings or not (device := _device(config)):
+        if not trainings or not (device := estimate.device_of(config)):
             continue
         if device.type == "cuda":  # a GPU each; what is free only a context tells, which would stay
             at_once, free = 1, torch.cuda.get_device_properties(device).total_memory
@@ -177,13 +175,6 @@ def _training_bytes(training: TrainingConfig, device_type: str) -> tuple[int, in
     step = Step(shape, precision, device_type)
     parts = training_memory(training.network, step, training.loss_chunk_tokens)
     return parts["parameters"] + parts["optimizer"], parts["peak"]
-
-
-def _device(config: Strict) -> torch.device | None:
-    try:
-        return select_device(getattr(config, "device", "auto"))
-    except ConfigError:  # told as a problem of its own
-        return None
 
 
 def _written(configs: Configs, book: bool) -> Iterator[tuple[Path, int, str]]:
@@ -233,7 +224,7 @@ def _notes(configs: Configs) -> Iterator[Problem]:
         if edited := uncommitted(name):
             way_out = "commit the notebook, or restore it"
             yield Problem(name, f"its run will not be published, {edited[0]}; {way_out}", False)
-        device = _device(config) if getattr(config, "compile", False) else None
+        device = estimate.device_of(config) if getattr(config, "compile", False) else None
         if device and (lacking := missing_compiler(device)):
             yield Problem(name, f"all runs eagerly: {lacking}", False)
     if unknown := describe_git().get("unknown"):

@@ -64,7 +64,7 @@ def run_preset(preset: str, only: Sequence[str] = ()) -> list[Outcome]:
     and what is planned is printed, with the minutes that it should take.
     """
     plan = estimate.plan(preset, only)
-    sys.stdout.write(f"{estimate.told(plan)}\n")
+    sys.stdout.write(f"{estimate.in_words(plan)}\n")
     sys.stdout.flush()
     outcomes = []
     for one in plan:

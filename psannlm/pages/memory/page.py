@@ -44,7 +44,7 @@ class MemoryPage(Page[MemoryConfig, AnyRecord]):
         f"{what}_within": f"{share:.0%}" for what, share in WITHIN.items()
     }
     readme_columns = ("base", "precision", *COST)
-    lessened: ClassVar[Mapping[str, float]] = {"n_repeats": 2}  # two times make an interval
+    reducible: ClassVar[Mapping[str, float]] = {"n_repeats": 2}  # two times make an interval
     expected_seconds = staticmethod(expected_seconds)
     tabulate = staticmethod(made.tabulate)
     bounds = staticmethod(raw.problems)

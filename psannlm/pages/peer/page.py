@@ -36,7 +36,7 @@ class PeerPage(Page[PeerConfig, AnyCell]):
     store = raw.STORE
     readme_table = made.BESIDE
     readme_columns = ("work", "precision", "base", "setting", RATIO, "result", "n_ok")
-    lessened: ClassVar[Mapping[str, float]] = {"n_repeats": FEWEST_REPEATS}
+    reducible: ClassVar[Mapping[str, float]] = {"n_repeats": FEWEST_REPEATS}
     expected_seconds = staticmethod(expected_seconds)
     tabulate = staticmethod(made.tabulate)
     bounds = staticmethod(raw.problems)

@@ -151,10 +151,8 @@ def _fastest(
 
 def _seconds(step: Callable[[], object], task: Task, tools: Any) -> tuple[float, ...]:
     stopwatch = tools.timing.stopwatch_for(torch.device(task["device"]))
-    if task["emulated"]:
-        return tuple(tools.timing.time_few(step, stopwatch=stopwatch).seconds)
-    least = {name: task[name] for name in ("min_seconds", "min_steps")}
-    return tuple(tools.timing.time_steps(step, stopwatch=stopwatch, **least).seconds)
+    how = {name: task[name] for name in ("min_seconds", "min_steps", "emulated")}
+    return tuple(tools.timing.time_steps(step, stopwatch=stopwatch, **how).seconds)
 
 
 def _found(

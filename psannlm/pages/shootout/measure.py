@@ -11,7 +11,7 @@ from typing import Any
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import COMPILING, FORKED_SECONDS, Pace, text_bytes
+from psannlm.bench.pace import COMPILING, FORKED_SECONDS, Pace
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.page import RerunRequest
@@ -67,15 +67,12 @@ def all_cells(config: ShootoutConfig) -> Collection[Cell]:
     return distinct([*tunings(config), *plan.after_tuning(config, first)], config).values()
 
 
-def expected_seconds(config: ShootoutConfig, pace: Pace) -> float | None:
+def expected_seconds(config: ShootoutConfig, pace: Pace) -> float:
     """What all trainings should take, each arm compiling cold once; see `Page`."""
-    trainings = [(training_of(cell, config), cell.final) for cell in all_cells(config)]
-    if (text := text_bytes(trainings[0][0])) is None:
-        return None
-    steps = sum(pace.training(one, text, with_test=final) for one, final in trainings)
-    n, cold = len(trainings), len(arms_of(config))
-    starts = n * FORKED_SECONDS
-    starts += config.compile * (cold * COMPILING[True] + n * COMPILING[False])
+    cells, n_arms = all_cells(config), len(arms_of(config))
+    steps = sum(pace.training(training_of(c, config), with_test=c.final) for c in cells)
+    compiling = n_arms * COMPILING[True] + len(cells) * COMPILING[False]
+    starts = len(cells) * FORKED_SECONDS + config.compile * compiling
     at_once = max(1, config.cells_at_once)  # they share a CPU, but each has a GPU for itself
     return starts / at_once + (steps if pace.device_type == "cpu" else steps / at_once)
 

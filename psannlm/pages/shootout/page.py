@@ -41,7 +41,7 @@ class ShootoutPage(Page[ShootoutConfig, ShootoutRecord]):
         "fewest_values": str(results.FEWEST_VALUES),
     }
     usual_repeats = 1
-    lessened: ClassVar[Mapping[str, float]] = {
+    reducible: ClassVar[Mapping[str, float]] = {
         "evaluations": 2,  # points of a curve
         "side_seeds": FEWEST_SEEDS,
         "seeds": FEWEST_SEEDS,

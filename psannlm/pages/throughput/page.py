@@ -29,7 +29,7 @@ class ThroughputPage(Page[ThroughputConfig, CellRecord]):
     store = STORE
     readme_figure = "throughput"
     readme_columns = ("label", "mode", "precision", "batch_tokens", SPEED, RATIO, "verdict")
-    lessened: ClassVar[Mapping[str, float]] = {"n_repeats": FEWEST_REPEATS}
+    reducible: ClassVar[Mapping[str, float]] = {"n_repeats": FEWEST_REPEATS}
     expected_seconds = staticmethod(expected_seconds)
     tabulate = staticmethod(made.tabulate)
     answer = staticmethod(prose.answer)

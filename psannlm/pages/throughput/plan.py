@@ -55,19 +55,19 @@ def plan(config: ThroughputConfig) -> list[Cell]:
 
 def expected_seconds(config: ThroughputConfig, pace: Pace) -> float:
     """What all cells should take, the first of each label compiling cold; see `Page`."""
-    modes = ((cell, mode) for cell in plan(config) for mode in cell.modes)
-    return sum(_expected(*one, config, pace) for one in modes)
-
-
-def _expected(cell: Cell, mode: str, config: ThroughputConfig, pace: Pace) -> float:
-    """Of a mode, with its share of starting the process."""
-    start = (FORKED_SECONDS if forks(config) else PROCESS_SECONDS) / len(cell.modes)
-    if mode == CEILING:
-        return start + pace.products(cell.precision, config)
-    work = pace.forward if mode == "forward" else pace.step
-    given = config.network_of(cell.base), cell.batch_tokens, cell.precision
-    steps = pace.timed(work(*given, compiled=config.compile), cell.precision, config)
-    return start + steps + config.compile * COMPILING[cell.repeat == 0]
+    seconds = 0.0
+    for cell in plan(config):
+        seconds += FORKED_SECONDS if forks(config) else PROCESS_SECONDS
+        if cell.base == CEILING:
+            seconds += pace.ceiling(cell.precision, config)
+            continue
+        for mode in cell.modes:
+            work = pace.forward if mode == "forward" else pace.step
+            given = config.network_of(cell.base), cell.batch_tokens, cell.precision
+            step = work(*given, compiled=config.compile)
+            seconds += pace.timed(step, cell.precision, config)
+            seconds += config.compile * COMPILING[cell.repeat == 0]
+    return seconds
 
 
 def cells_of_row(row: Mapping[str, Any], config: ThroughputConfig) -> list[Cell]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from psannlm import CHECKPOINTS
-from psannlm.bench.pace import COMPILING, Pace, text_bytes
+from psannlm.bench.pace import COMPILING, Pace
 from psannlm.bench.rates import is_emulated
 from psannlm.bench.steps import measure_ceiling, rate
 from psannlm.config.training import TrainingConfig
@@ -59,18 +59,16 @@ class TinyCorpusPage(Page[TrainingConfig, Trained]):
     store = training_files.STORE
     usual_repeats = 1
     # Fewer than two passes over four megabytes tell little of what a network would learn.
-    lessened: ClassVar[Mapping[str, float]] = {"evaluations": 1, "train_megabytes": 4.0}
+    reducible: ClassVar[Mapping[str, float]] = {"evaluations": 1, "train_megabytes": 4.0}
     bounds = staticmethod(training_files.problems)
     summary = staticmethod(prose.summary)
 
     def total(self, config: TrainingConfig) -> int:
         return 1
 
-    def expected_seconds(self, config: TrainingConfig, pace: Pace) -> float | None:
-        if (text := text_bytes(config)) is None:
-            return None
-        start = 2 * CEILING["min_seconds"] + config.compile * COMPILING[True]
-        return float(start) + pace.training(config, text, with_test=True)
+    def expected_seconds(self, config: TrainingConfig, pace: Pace) -> float:
+        start: float = 2 * CEILING["min_seconds"] + config.compile * COMPILING[True]
+        return start + pace.training(config, with_test=True)
 
     def trainings(self, config: TrainingConfig) -> Sequence[TrainingConfig]:
         return (config,)

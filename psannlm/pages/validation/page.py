@@ -55,7 +55,7 @@ class ValidationPage(Page[ValidationConfig, Finding]):
     store = stored.STORE
     readme_columns = ("check", "base", "status", "measure", "value", "bound", "device")
     repeats_once = True
-    lessened: ClassVar[Mapping[str, float]] = {"n_seeds": 2}
+    reducible: ClassVar[Mapping[str, float]] = {"n_seeds": 2}
     expected_seconds = staticmethod(suite.expected_seconds)
     texts = staticmethod(stored.to_texts)
     bounds = staticmethod(stored.problems)
