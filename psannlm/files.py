@@ -141,23 +141,21 @@ def texts_sha256(root: Path, paths: Iterable[Path]) -> str:
     return whole.hexdigest()
 
 
-def what_altered(path: Path, sha256: str = "", *, folder: Path | None = None) -> str:
-    """What has probably altered a file that had this hash, and how git restores it or its folder.
+def what_altered(path: Path, folder: Path | None = None) -> str:
+    """What has probably altered a file, and how git restores it, or the `folder` that it is in.
 
     git leaves alone what has its time of change, even where it would write other line ends now.
     """
-    content = path.read_bytes() if path.is_file() else b""
-    unix = content.replace(b"\r\n", b"\n")
-    ends = (hashlib.sha256(c).hexdigest() for c in (unix, unix.replace(b"\n", b"\r\n")))
+    content, whole = path.read_bytes() if path.is_file() else b"", folder or path
+    is_text = b"\0" not in content
     signs = {
-        "its line ends were changed, as core.autocrlf of git or an editor does": sha256 in ends,
+        "core.autocrlf of git or an editor changed its line ends": is_text and b"\r\n" in content,
         "it is a pointer of git-lfs: `git lfs pull` fetches it": b"/git-lfs" in content[:99],
-        "it was cut short": path.suffix != ".png" and not content.endswith((b"\n", b"}")),
+        "it was cut short": is_text and not content.endswith((b"\n", b"}")),
         "nbstripout, another git filter or JupyterLab wrote it anew": path.suffix == ".ipynb",
         "a person or a program edited it": True,
     }
     cause = next(sign for sign, holds in signs.items() if holds)
-    whole = folder or path
     place = shlex.quote(os.path.relpath(whole, ROOT) if whole.is_relative_to(ROOT) else whole.name)
     way_out = f"`find {place} -exec touch {{}} + && git checkout -- {place}`"
     return f"{cause}; if it is committed, {way_out} restores it"
@@ -165,16 +163,14 @@ def what_altered(path: Path, sha256: str = "", *, folder: Path | None = None) ->
 
 @contextlib.contextmanager
 def folder_made(folder: Path) -> Iterator[None]:
-    """A folder and those above it; after an error those that were not there are gone again."""
+    """A folder and those above it; those that were not there go again if they stay empty."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
-    except BaseException:
-        with contextlib.suppress(OSError):  # not empty
-            for path in missing:
-                path.rmdir()
-        raise
+    finally:
+        for path in missing:
+            _remove_empty(path)
 
 
 def printable(name: str | Path) -> str:

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from psannlm import ROOT
+from tests.mutate import copied
 from tests.repositories import committed, git, write
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout"),
+]
 # The owner of read-only files, who is held to their permissions even where that is root.
 LOST = "-dac_override,-dac_read_search"
 OWNER = ["setpriv", f"--bounding-set={LOST}", f"--inh-caps={LOST}"] if os.geteuid() == 0 else []
@@ -22,30 +26,21 @@ def _settings(tmp_path_factory):
     """Settings of a user whose git ends lines otherwise and strips notebooks of their outputs."""
     folder = tmp_path_factory.mktemp("home")
     write(folder / "attributes", "*.ipynb filter=strip\n* ident\n")
-    settings = f"""
-[core]
-    autocrlf = true
-    attributesFile = {folder}/attributes
-[filter "strip"]
-    clean = sed s/output_type/gone/
-    smudge = sed s/output_type/gone/
-"""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GIT_CONFIG_GLOBAL", str(write(folder / "config", settings)))
+        patch.setenv("GIT_CONFIG_GLOBAL", str(folder / "config"))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        git(folder, "config", "--global", "core.autocrlf", "true")
+        git(folder, "config", "--global", "core.attributesFile", str(folder / "attributes"))
+        for way in ("clean", "smudge"):
+            git(folder, "config", "--global", f"filter.strip.{way}", "sed s/output_type/gone/")
         yield
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A repository of the files of this project as they are now."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
     folder = tmp_path_factory.mktemp("project")
-    for name in filter(lambda name: (ROOT / name).is_file(), listed.stdout.split("\0")):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
+    copied(folder)
     return committed(folder)
 
 
@@ -59,19 +54,18 @@ def clone(project, tmp_path_factory) -> Path:
 
 def output(folder: Path, *command: str) -> str:
     """What a command prints in a folder, with no package but the one that is installed."""
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    variables |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    variables = os.environ | {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def test_evidence_and_texts_are_the_same_bytes_whatever_git_converts_or_filters(project, clone):
-    kept = [path for top in ("reports", "datasets") for path in (project / top).rglob("*.*")]
-    names = [path.relative_to(project) for path in kept if path.is_file()]
+    files = [f for name in ("reports", "datasets") for f in (project / name).rglob("*.*")]
+    files = [file.relative_to(project) for file in files if file.is_file()]
 
-    assert len(names) > 100
-    assert [n for n in names if (clone / n).read_bytes() != (ROOT / n).read_bytes()] == []
+    assert len(files) > 100
+    assert [f for f in files if (clone / f).read_bytes() != (ROOT / f).read_bytes()] == []
     assert git(clone, "status", "--porcelain") == ""
 
 
@@ -79,13 +73,13 @@ def test_the_commit_is_true_in_a_clone_and_unknown_in_an_archive(project, clone,
     asks = "from psannlm.bench.provenance import describe_git; print(describe_git())"
     commit = git(project, "rev-parse", "HEAD")
     git(project, "archive", "--output", str(tmp_path / "a.tar"), "HEAD")
-    archive = clone.parent / "unpacked"
-    shutil.unpack_archive(tmp_path / "a.tar", archive)
+    shutil.unpack_archive(tmp_path / "a.tar", clone.parent / "archive")
+    unknown = "'commit': None, 'dirty': None, 'unknown': 'not a git checkout, but"
 
-    in_clone, in_archive = (output(f, sys.executable, "-c", asks) for f in (clone, archive))
-
-    assert in_clone == f"{{'commit': '{commit}', 'dirty': False}}\n"
-    assert "'commit': None, 'dirty': None, 'unknown': 'not a git checkout, but" in in_archive
+    assert (
+        output(clone, sys.executable, "-c", asks) == f"{{'commit': '{commit}', 'dirty': False}}\n"
+    )
+    assert unknown in output(clone.parent / "archive", sys.executable, "-c", asks)
 
 
 def test_the_book_of_a_read_only_checkout_shows_its_own_evidence(clone, tmp_path):

@@ -51,7 +51,6 @@ def test_a_file_is_published_by_its_path_in_the_project_or_its_name_and_is_found
 
 def test_two_files_of_one_name_are_refused():
     assert published(PRIVATE) == published(PRIVATE) == "notes.txt"
-
     with pytest.raises(ConfigError, match=r"got notes\.txt twice; rename one"):
         published("/srv/other/notes.txt")
 
@@ -59,10 +58,8 @@ def test_two_files_of_one_name_are_refused():
 def test_every_parameter_that_names_a_file_is_known_to_do_so():
     for name, page in pages().items():
         for path in (ROOT / "params").glob(f"*/{name}.yaml"):
-            values = read_parameters(path)
-            named = {n for n, value in values.items() if "/" in str(value)}
-            fields = page.config.model_fields
-            marked = {n for n, field in fields.items() if FILE in field.metadata}
+            named = {n for n, value in read_parameters(path).items() if "/" in str(value)}
+            marked = {n for n, f in page.config.model_fields.items() if FILE in f.metadata}
             assert named <= marked <= {"corpus", "tokenizer_file", "lm_eval_folder"}
 
 
@@ -95,8 +92,7 @@ TEXTS = {
 def test_a_text_is_published_without_the_folders_of_this_machine(text):
     published(PRIVATE)
 
-    assert public(text) == TEXTS[text]
-    assert public(public(text)) == TEXTS[text]
+    assert public(text) == public(TEXTS[text]) == TEXTS[text]
 
 
 def test_nothing_that_is_written_into_a_run_names_a_private_folder(tmp_path):

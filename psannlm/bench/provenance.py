@@ -18,10 +18,10 @@ FOLDERS = ("psannlm", "notebooks", "params")  # what can change a number
 BESIDE = {"run", "publish", "__main__.py"}  # no page imports these
 PATIENCE = 20  # seconds after which git is stopped
 REASONS = {  # words of git, and what they mean
-    "dubious ownership": "git distrusts a checkout of another user; "
+    b"dubious ownership": "git distrusts a checkout of another user; "
     "`git config --global --add safe.directory FOLDER` trusts it",
-    "not a git repository": "not a git checkout",
-    "Needed a single revision": "nothing is committed yet",
+    b"not a git repository": "not a git checkout",
+    b"Needed a single revision": "nothing is committed yet",
 }
 
 
@@ -36,10 +36,6 @@ def refuse_other_checkout() -> None:
         )
 
 
-class _GitError(Exception):
-    """Why git did not answer, without the folders of this machine."""
-
-
 def describe_git(root: Path = ROOT) -> dict[str, Any]:
     """The `commit` of the checkout `root`, and whether its code differs from it: `dirty`.
 
@@ -50,16 +46,15 @@ def describe_git(root: Path = ROOT) -> dict[str, Any]:
     try:
         commit = _commit(root)
         return {"commit": commit, "dirty": _differs(root, commit)}
-    except (_GitError, OSError) as error:
-        reason = str(getattr(error, "strerror", error))
-        return {"commit": commit, "dirty": None, "unknown": reason}
+    except OSError as error:
+        return {"commit": commit, "dirty": None, "unknown": str(error.strerror or error)}
 
 
 def committed(path: str, root: Path = ROOT) -> bytes | None:
     """What a file holds in the commit of the checkout `root`; None where that cannot be told."""
     try:
         return _git(root, "cat-file", "blob", f"{_commit(root)}:{path}")
-    except (_GitError, OSError):
+    except OSError:
         return None
 
 
@@ -86,41 +81,42 @@ def doubt(git: Mapping[str, Any]) -> str:
     """What a reader must know of the code that ran; empty if it was a commit, unchanged."""
     if git["dirty"] is None:
         what = "Whether the code that ran had been changed" if git["commit"] else "Which code ran"
-        return (
-            f"{what} is unknown: {git['unknown']}." if "unknown" in git else f"{what} is unknown."
-        )
+        why = f": {git['unknown']}" if "unknown" in git else ""
+        return f"{what} is unknown{why}."
     return "The code that ran was not a commit: files had been changed." if git["dirty"] else ""
 
 
 def _commit(root: Path) -> str:
     """The commit of `root`, which must be the top of its work tree, not a folder in another one."""
     if not Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel"))).samefile(root):
-        raise _GitError("not a git checkout, but a folder in one")
+        raise OSError("not a git checkout, but a folder in one")
     return _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode()
 
 
 def _git(root: Path, *arguments: str) -> bytes:
-    """What git prints about the repository of `root`, whatever repository the caller works in."""
+    """What git prints about the repository of `root`, whatever repository the caller works in.
+
+    OSError says why it did not answer, without the folders of this machine.
+    """
     kept = {n: v for n, v in os.environ.items() if n[:4] != "GIT_" or n[:11] == "GIT_CONFIG_"}
-    own = {"LC_ALL": "C", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
-    command = ["git", "-C", str(root), *arguments]
+    kept["LC_ALL"] = "C"
+    command = ["git", "--no-optional-locks", "--no-replace-objects", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, env=kept | own)
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, env=kept)
     except FileNotFoundError:
-        raise _GitError("git is not installed") from None
+        raise OSError("git is not installed") from None
     except subprocess.TimeoutExpired:
-        raise _GitError(f"git {arguments[0]} took more than {PATIENCE} s") from None
+        raise OSError(f"git {arguments[0]} took more than {PATIENCE} s") from None
     if done.returncode:
-        other = f"git {arguments[0]} failed with status {done.returncode}"
-        words = done.stderr.decode(errors="replace")
-        raise _GitError(next((why for known, why in REASONS.items() if known in words), other))
+        reasons = (why for words, why in REASONS.items() if words in done.stderr)
+        raise OSError(next(reasons, f"git {arguments[0]} failed with status {done.returncode}"))
     return done.stdout.removesuffix(b"\n")
 
 
 def _differs(root: Path, commit: str) -> bool:
     """Whether code of the commit is gone or has other content, or Python imports more than it."""
     listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")
-    entries = (entry.partition(b"\t") for entry in listed if entry)
+    entries = (entry.partition(b"\t") for entry in listed if entry)  # mode type blob TAB path
     blobs = {root / os.fsdecode(path): facts.split()[2].decode() for facts, _, path in entries}
     ours = (path for path in blobs if path.relative_to(root).parts[0] in FOLDERS)
     same = all(path.is_file() and _is(path.read_bytes(), blobs[path]) for path in ours)

@@ -241,7 +241,7 @@ def altered_files(sums: Path = SUMS) -> Iterator[str]:
         if not name or not path.is_file():
             yield f"{name or line}: is missing, {sums.name} names it; {way_out}"
         elif sha256_of(path) != expected:
-            cause = what_altered(path, expected)
+            cause = what_altered(path)
             yield f"{name}: was altered, its sha256 is not that of {sums.name}: {cause}"
 
 

@@ -215,7 +215,7 @@ def load(folder: Path) -> Evidence:
         if not path.is_file():
             raise EvidenceError(f"{_name(folder)}: {name} is missing")
         if sha256_of(path) != expected:
-            raise _altered(path, folder, sha256=expected)
+            raise _altered(folder, name)
     if manifest["status"] == "complete":
         for name in sorted(set(_artifacts(folder)) - set(sealed)):
             raise EvidenceError(
@@ -331,20 +331,19 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST} is missing") from None
     except (OSError, ValueError) as error:
-        raise _altered(path, folder, f"cannot be read: {error}") from None
+        raise _altered(folder, MANIFEST, f"cannot be read: {error}") from None
     found = manifest.get("schema") if isinstance(manifest, dict) else None
     if found != SCHEMA:
         raise EvidenceError(f"{_name(folder)}: {MANIFEST}: schema must be {SCHEMA}, got {found!r}")
     if manifest.get("sha256") != _fingerprint(manifest):
-        raise _altered(path, folder)
+        raise _altered(folder, MANIFEST)
     return manifest
 
 
 def _altered(
-    path: Path, folder: Path, rule: str = "was altered, its sha256 differs", sha256: str = ""
+    folder: Path, name: str, rule: str = "was altered, its sha256 differs"
 ) -> EvidenceError:
-    name, cause = path.relative_to(folder), what_altered(path, sha256, folder=folder)
-    return EvidenceError(f"{_name(folder)}: {name.as_posix()} {rule}: {cause}")
+    return EvidenceError(f"{_name(folder)}: {name} {rule}: {what_altered(folder / name, folder)}")
 
 
 def _fingerprint(manifest: Mapping[str, Any]) -> str:
