@@ -135,7 +135,7 @@ def test_rows_of_a_split_come_in_order_or_are_refused(tmp_path, monkeypatch, cha
 
 
 def test_a_missing_client_is_named_with_the_way_to_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets.load", None)
+    monkeypatch.setattr(fetch.packages, "unfit", lambda extra: [("datasets>=4", "")])
 
     with pytest.raises(ConfigError, match=r"run: .* -m pip install -e '\.\[hub\]'"):
         list(rows(hub_source(tmp_path)))
@@ -239,7 +239,7 @@ def test_a_server_that_is_busy_or_breaks_off_is_asked_again(
     monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
     server = served(answer, answer, GOOD)
 
-    download(server.url, tmp_path / "books.tgz", SHA)
+    download(server.url, tmp_path / "books.tgz")
 
     assert (tmp_path / "books.tgz").read_bytes() == CONTENT
     assert (len(server.paths), waited) == (3, list(WAITS[:2]))
@@ -250,32 +250,30 @@ def test_a_busy_server_is_not_blamed_on_the_address(served, waited, tmp_path):
     server = served(says(503))
 
     with pytest.raises(ConfigError, match=r"busy .*: run this again later$") as refused:
-        download(server.url, tmp_path / "books.tgz", SHA)
+        download(server.url, tmp_path / "books.tgz")
 
     assert waited == list(WAITS) == sorted(WAITS)
     assert f"{server.url} cannot be fetched: 503 Service Unavailable" in str(refused.value)
     assert "address" not in str(refused.value)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_says_itself_how_long_to_wait(served, waited, tmp_path):
     told = [says(429, Retry_After=value) for value in (30, "soon")]
 
-    download(served(*told, GOOD).url, tmp_path / "books.tgz", SHA)
+    download(served(*told, GOOD).url, tmp_path / "books.tgz")
 
     assert waited == [30, WAITS[1]]
     with pytest.raises(ConfigError, match=r"429 Too Many Requests; .*: run this again in 7,200 s"):
-        download(served(says(429, Retry_After=7200)).url, tmp_path / "more.tgz", SHA)
+        download(served(says(429, Retry_After=7200)).url, tmp_path / "more.tgz")
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
         (says(404), r"cannot be fetched: 404 Not Found; check the address"),
-        (OTHER, rf"books\.tgz must have the sha256 {SHA}, got "),
         (None, r"refused.*check the address and the network connection"),
     ],
-    ids=["404", "another content", "no server"],
+    ids=["404", "no server"],
 )
 def test_what_waiting_cannot_mend_is_asked_once(served, waited, tmp_path, answer, message):
     server = served(answer or GOOD)
@@ -284,10 +282,10 @@ def test_what_waiting_cannot_mend_is_asked_once(served, waited, tmp_path, answer
         server.server_close()
 
     with pytest.raises(ConfigError, match=message) as refused:
-        download(server.url.replace("//", "//me:secret@"), tmp_path / "books.tgz", SHA)
+        download(server.url.replace("//", "//me:secret@"), tmp_path / "books.tgz")
 
     assert "secret" not in str(refused.value)
-    assert (len(server.paths), waited, list(tmp_path.iterdir())) == (bool(answer), [], [])
+    assert (len(server.paths), waited) == (bool(answer), [])
 
 
 # What pip and npm of several versions write.
@@ -356,6 +354,7 @@ def test_a_hub_that_is_busy_is_asked_again(tmp_path, monkeypatch, waited):
             raise answer
         return answer
 
+    monkeypatch.setattr(fetch.packages, "unfit", lambda extra: [])
     client = types.SimpleNamespace(load_dataset=load_dataset)
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load=client))
     monkeypatch.setitem(sys.modules, "datasets.load", client)

@@ -56,12 +56,17 @@ def members(
     Links and folders of an archive are passed over, and of its paths those that fit a pattern in
     `without`. ConfigError if the file is damaged, or an archive has nothing that a pattern fits.
     """
-    with readable(path.name), path.open("rb") as file, _opened(path.name, file) as archive:
-        if archive is None:
-            yield Member(path.name, _unpacked(path.name, file))
-        else:
-            for chosen in _chosen(path, archive, patterns, without):
-                yield Member(chosen, _unpacked(chosen, archive[chosen]()))
+
+    def choose(archive: Iterable[str]) -> list[str]:
+        names = sorted(archive)
+        for pattern in sorted(patterns):
+            if not fnmatch.filter(names, pattern):
+                some = ", ".join(names[:5]) or "nothing"
+                raise ConfigError(f"{path.name} has no member {pattern!r}; it begins with {some}")
+        fitting = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+        return sorted(fitting - {n for pattern in without for n in fnmatch.filter(names, pattern)})
+
+    return _members(path.name, partial(path.open, "rb"), choose)
 
 
 def own_members(path: Path, passed_over: Counter[str]) -> Iterator[Member]:
@@ -69,24 +74,32 @@ def own_members(path: Path, passed_over: Counter[str]) -> Iterator[Member]:
 
     Those that are no texts are counted by their reason. ConfigError as of `members`.
     """
-    with readable(printable(path.name)), path.open("rb") as file:
-        yield from _texts(printable(path.name), file, passed_over)
 
+    def choose(names: Iterable[str]) -> list[str]:
+        return sorted(name for name in names if is_text(name, passed_over))
 
-def _texts(name: str, file: IO[bytes], passed_over: Counter[str]) -> Iterator[Member]:
-    with readable(name), _opened(name, file) as archive:
-        if archive is None:
-            content = _unpacked(name, file)
-            passed_over["empty"] += not content or content.isspace()
-            yield Member(name, content)
-            return
-        for inner in sorted(archive):
-            if is_text(inner, passed_over):
-                with archive[inner]() as packed:
-                    yield from _texts(printable(inner), packed, passed_over)
+    for member in _members(printable(path.name), partial(path.open, "rb"), choose):
+        passed_over["empty"] += not member.content or member.content.isspace()
+        yield member
 
 
 Archive = Mapping[str, Callable[[], Any]]  # what opens a member, by its name
+Choice = Callable[[Iterable[str]], list[str]]  # the names of those to read, in order
+
+
+def _members(name: str, opened: Callable[[], Any], choose: Choice) -> Iterator[Member]:
+    with opened() as file, readable(name), _opened(name, file) as archive:
+        if archive is None:
+            unpack = PACKED.get(PurePosixPath(name.lower()).suffix)
+            with unpack(file) if unpack else file as text:
+                content = text.read(LARGEST_MEMBER + 1)
+            if len(content) > LARGEST_MEMBER:
+                most = f"{LARGEST_MEMBER:,} bytes unpacked"
+                raise ConfigError(f"{name} must have at most {most}; cut it into several")
+            yield Member(name, content)
+        else:
+            for inner in choose(archive):
+                yield from _members(printable(inner), archive[inner], choose)
 
 
 @contextmanager
@@ -122,38 +135,14 @@ def readable(name: str) -> Iterator[None]:
         ) from None
 
 
-def _chosen(
-    path: Path, archive: Iterable[str], patterns: Sequence[str], without: Sequence[str]
-) -> list[str]:
-    """Names of the members that a pattern fits, in order."""
-    names = sorted(archive)
-    for pattern in sorted(patterns):
-        if not fnmatch.filter(names, pattern):
-            some = ", ".join(names[:5]) or "nothing"
-            raise ConfigError(f"{path.name} has no member {pattern!r}; it begins with {some}")
-    fitting = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
-    return sorted(fitting - {n for pattern in without for n in fnmatch.filter(names, pattern)})
-
-
-def _unpacked(name: str, file: IO[bytes]) -> bytes:
-    unpack = PACKED.get(PurePosixPath(name.lower()).suffix)
-    with unpack(file) if unpack else file as text:
-        content: bytes = text.read(LARGEST_MEMBER + 1)
-    if len(content) > LARGEST_MEMBER:
-        most = f"{LARGEST_MEMBER:,} bytes unpacked"
-        raise ConfigError(f"{name} must have at most {most}; cut it into several")
-    return content
-
-
 def is_text(name: str, passed_over: Counter[str]) -> bool:
     """Whether a file in a folder or archive is read, by its path there; else it is counted."""
     path = PurePosixPath(printable(name).lower())
-    if any(part.startswith((".", "__macosx")) for part in path.parts):
-        passed_over["hidden"] += 1
-    elif not path.name.endswith(TEXTS):
-        passed_over[f"ending in {path.suffix}" if path.suffix else "without an ending"] += 1
-    else:
+    is_hidden = any(part.startswith((".", "__macosx")) for part in path.parts)
+    if path.name.endswith(TEXTS) and not is_hidden:
         return True
+    reason = f"ending in {path.suffix}" if path.suffix else "without an ending"
+    passed_over["hidden" if is_hidden else reason] += 1
     return False
 
 

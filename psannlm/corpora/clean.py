@@ -104,7 +104,9 @@ def body(found: Iterable[str], removed: Counter[str]) -> Iterator[str]:
         if i < start:
             continue
         if _HEADER_ENDS.search(text):
-            first, last = _first_of_header(texts, start, i), i
+            # A header begins at its title, else where nothing is decided yet.
+            titles = (j for j in range(max(start, i - NEAR), i) if _TITLE.match(texts[j]))
+            first, last = next(titles, start if i - start < NEAR else i), i
         elif _BODY_ENDS.match(text):
             first, last = i, _last_of_licence(texts, i)
         else:
@@ -113,12 +115,6 @@ def body(found: Iterable[str], removed: Counter[str]) -> Iterator[str]:
         removed[LICENCE] += last + 1 - first
         start = last + 1
     yield from texts[start:]
-
-
-def _first_of_header(texts: list[str], start: int, end: int) -> int:
-    """Where a header that ends at `end` begins: at its title, else where nothing is decided yet."""
-    titles = (i for i in range(max(start, end - NEAR), end) if _TITLE.match(texts[i]))
-    return next(titles, start if end - start < NEAR else end)
 
 
 def _last_of_licence(texts: list[str], start: int) -> int:

@@ -130,10 +130,9 @@ def _survey(path: Path) -> tuple[str, list[tuple[int, int]]]:
     )
     try:
         text = path.open("rb")
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; {way_out}") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; {way_out}") from None
+        reason = f"cannot be read: {error.strerror}" if path.exists() else "does not exist"
+        raise ConfigError(f"{path} {reason}; {way_out}") from None
     with text:
         block = min(BLOCK_BYTES, path.stat().st_size // LEAST_BLOCKS)
         for n_lines, line in enumerate(_lines(text, path), start=1):

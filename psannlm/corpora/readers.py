@@ -28,14 +28,6 @@ _COMMON = frozenset(
     )
 )
 
-# How a text begins that is in another encoding than it may be expected to be.
-MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-
 
 class Title(str):
     """The paragraphs that follow, up to the next title, are a document of this name."""
@@ -148,9 +140,9 @@ def _is_heading(paragraph: str) -> bool:
 
 
 def _lines(source: Source, member: Member) -> list[str]:
-    """Lines of a member, decoded as its mark says, or else its source."""
-    begins = (name for mark, name in MARKS.items() if member.content.startswith(mark))
-    encoding = next(begins, source.encoding)
+    """Lines of a member, decoded as its byte order mark says, or else its source."""
+    is_marked = member.content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if is_marked else source.encoding
     try:
         text = member.content.decode(encoding)
     except UnicodeDecodeError as error:
