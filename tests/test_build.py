@@ -104,26 +104,15 @@ def test_every_build_is_the_same_to_the_byte(built, two_registers, tmp_path):
 
 FIRST, MORE, WORDS = prose(60), [prose(30) for _ in range(4)], prose(60).split()
 NEAR, FAR = (" ".join([*WORDS[:n], *prose(60 - n).split()]) for n in (45, 15))
+HELD_OUT, WITHIN = "near duplicates of held-out text", "near duplicates within train"
 KEEP_ALL = {"drop_exact_duplicates": False, "near_duplicate_share": 1.0}
 
 
 @pytest.mark.parametrize(
     ("train", "test", "settings", "left", "removed"),
     [
-        (
-            [*MORE, NEAR, FAR],
-            [FIRST, " ".join(WORDS)],
-            {},
-            [*MORE, FAR],
-            {"near duplicates of held-out text": 1},
-        ),
-        (
-            [FIRST, MORE[0], f"{prose(10)} {FIRST}"],
-            [],
-            {},
-            [FIRST, MORE[0]],
-            {"near duplicates within train": 1},
-        ),
+        ([*MORE, NEAR, FAR], [FIRST, " ".join(WORDS)], {}, [*MORE, FAR], {HELD_OUT: 1}),
+        ([FIRST, MORE[0], f"{prose(10)} {FIRST}"], [], {}, [FIRST, MORE[0]], {WITHIN: 1}),
         ([FIRST, MORE[0]], [FIRST.upper(), MORE[1]], {}, [MORE[0]], {"exact duplicates": 1}),
         ([MORE[0]] * 3, [], KEEP_ALL, [MORE[0]] * 3, {}),
         (["IV", "***", *MORE], [], {"min_characters": 5}, MORE, {"short": 2}),

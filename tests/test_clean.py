@@ -72,11 +72,7 @@ END = "*** END OF THE PROJECT GUTENBERG EBOOK EMMA ***"
 BOOK = ["The Project Gutenberg eBook of Emma", "This ebook is for anyone.", START, "a", "b", END]
 BOOK += ["Updated editions of Project Gutenberg replace these.", "1.E.7. Do not charge a fee."]
 BOOK += ["This website tells how to subscribe to our newsletter to hear about new eBooks."]
-OLD_BOOK = [
-    "**The Project Gutenberg Etext of Emma**",
-    "Small print",
-    BOOK[2].replace("THE P", "THIS P"),
-]
+OLD_BOOK = ["**The Project Gutenberg Etext of Emma**", START.replace("THE P", "THIS P")]
 OLD_BOOK += ["a", "b", "End of The Project Gutenberg Etext of Emma", END]
 
 

@@ -83,20 +83,6 @@ def test_clients_are_told_the_hash_and_install_nothing(registry, tmp_path):
     assert packed.endswith(" books@1.0")
 
 
-@pytest.mark.parametrize("source", [WHEEL, NPM], ids=["pip", "npm"])
-def test_a_client_that_fails_is_quoted_without_its_warnings(registry, tmp_path, source):
-    (registry / "fails").write_text("no network\n")
-
-    with pytest.raises(ConfigError) as refused:
-        fetch_file(source, tmp_path / "cache")
-
-    assert str(refused.value) == (
-        f"books 1.0 cannot be fetched: {source.kind} ended with status 1: no network; "
-        "check its name, version and hash, and the network connection"
-    )
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
 def test_a_client_that_is_missing_or_leaves_nothing_is_named(registry, tmp_path, monkeypatch):
     (registry / "served").unlink()
     with pytest.raises(ConfigError, match="books: expected one file to come, got none"):
@@ -215,9 +201,8 @@ def test_without_npm_the_file_comes_from_the_registry_that_is_named_under_the_sa
     names = [f"{SHA[:12]}-books-1.0.tgz", f"{SHA[:12]}-some-books-1.0.tgz"]
     assert [path.name for path in found] == names  # as npm calls them
     assert [path.read_bytes() for path in found] == [CONTENT] * 2
-    assert server.paths[1:] == [
-        "/mirror/books/-/books-1.0.tgz", "/mirror/@some/books/-/books-1.0.tgz"
-    ]  # fmt: skip
+    paths = [f"/mirror/{name}/-/books-1.0.tgz" for name in ("books", "@some/books")]
+    assert server.paths[1:] == paths
 
 
 @pytest.fixture
@@ -317,8 +302,10 @@ def test_a_client_is_called_again_where_its_server_is_busy_alone(
         fetch_file(source, tmp_path / "cache")
 
     assert waited == (list(WAITS) if busy else [])
-    assert words in str(refused.value)
-    assert ("check its name" in str(refused.value)) == (not busy)
+    told = f"books 1.0 cannot be fetched: {source.kind} "
+    told += f"says: {words}; the server is busy" if busy else f"ended with status 1: {words}; check"
+    assert str(refused.value).startswith(told)  # without the client's warnings
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -347,17 +334,17 @@ def test_the_clients_of_this_machine_tell_a_busy_server(
 
 def test_a_hub_that_is_busy_is_asked_again(tmp_path, monkeypatch, waited):
     busy = ConnectionError("429 Client Error: Too Many Requests for url: http://x/")
-    answers = [busy, busy, [{"text": "row"}], [{"text": "row"}]]
+    answers = [busy, busy, [{"text": "row"}]]
 
     def load_dataset(*_, **__):
-        if isinstance(answer := answers.pop(0), Exception):
-            raise answer
-        return answer
+        if answers[0] is busy:
+            raise answers.pop(0)
+        return answers[0]
 
     monkeypatch.setattr(fetch.packages, "unfit", lambda extra: [])
     client = types.SimpleNamespace(load_dataset=load_dataset)
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load=client))
     monkeypatch.setitem(sys.modules, "datasets.load", client)
 
-    assert [*rows(hub_source(tmp_path)), *rows(hub_source(tmp_path))] == ["row", "row"]
+    assert list(rows(hub_source(tmp_path))) == ["row"]
     assert waited == list(WAITS[:2])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,9 +160,8 @@ def test_every_missing_package_is_named_with_the_command_that_installs_it(instal
         assert "-m pip install -e '.'" in problem.text
     assert not nbclient.is_error
     assert "0.1 is installed" in nbclient.text
-    assert "lacks scipy, papermill; run `make setup`" in packages.missing(
-        ModuleNotFoundError("no", name="scipy")
-    )
+    told = packages.missing(ModuleNotFoundError("no", name="scipy"))
+    assert re.search(r"lacks scipy>=\S+, papermill>=\S+; run `make setup`, or ", told)
     alone = "import runpy, sys; sys.modules['typer'] = None; runpy.run_module('psannlm')"
     done = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("error: ")) == (1, True)
@@ -216,27 +216,6 @@ def test_a_corpus_that_is_here_is_read(tmp_path, content, message):
     [problem] = errors(configs("tiny_corpus", corpus=str(tmp_path / "mine.txt")))
 
     assert message in problem
-
-
-@pytest.mark.parametrize(
-    ("program", "is_refused"),
-    [
-        ("/elsewhere/bin/python3.11", True),
-        (sys.executable, False),
-        ("python", False),  # which Jupyter takes for its own
-        ("/elsewhere/wrapper", False),
-    ],
-)
-def test_a_kernel_of_another_python_is_refused(tmp_path, monkeypatch, program, is_refused):
-    folder = tmp_path / "kernels" / "python3"
-    folder.mkdir(parents=True)
-    argv = [program, "-m", "ipykernel"]
-    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "3"}))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-
-    told = errors(configs())
-
-    assert [f"got {program}; run: " in problem for problem in told] == [True] * is_refused
 
 
 def test_folders_that_cannot_be_written_are_named_with_the_variable_of_another(

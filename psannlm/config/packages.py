@@ -7,12 +7,8 @@ import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from psannlm import ROOT
-
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
 
 
 def installing(extra: str = "") -> str:
@@ -23,7 +19,7 @@ def installing(extra: str = "") -> str:
     return f"{pip} -e '.{f'[{extra}]' if extra else ''}'"
 
 
-def unfit(extra: str = "") -> Iterator[tuple["Requirement", str]]:
+def unfit(extra: str = "") -> Iterator[tuple[str, str]]:
     """What the project, or an extra, requires and has not, with the version here; empty if none."""
     from packaging.requirements import Requirement
 
@@ -35,7 +31,7 @@ def unfit(extra: str = "") -> Iterator[tuple["Requirement", str]]:
         except importlib.metadata.PackageNotFoundError:
             version = ""
         if not version or not requirement.specifier.contains(version, prereleases=True):
-            yield requirement, version
+            yield str(requirement), version
 
 
 def missing(error: ModuleNotFoundError) -> str:
@@ -44,6 +40,6 @@ def missing(error: ModuleNotFoundError) -> str:
         raise error
     names = []
     with contextlib.suppress(ModuleNotFoundError):  # packaging itself
-        names = [requirement.name for requirement, version in unfit() if not version]
+        names = [requirement for requirement, version in unfit() if not version]
     listed = ", ".join(names or [error.name])
     return f"error: {sys.executable} lacks {listed}; run `make setup`, or {installing()}"

@@ -130,9 +130,8 @@ def readable(name: str) -> Iterator[None]:
     except DAMAGE as error:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = said.splitlines()[0].rstrip(":")
-        raise ConfigError(
-            f"{name} cannot be read: {reason}; fetch it again, or make it readable and unlocked"
-        ) from None
+        way_out = "fetch it again, or make it readable and unlocked"
+        raise ConfigError(f"{name} cannot be read: {reason}; {way_out}") from None
 
 
 def is_text(name: str, passed_over: Counter[str]) -> bool:

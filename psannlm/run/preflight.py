@@ -5,7 +5,6 @@ An error stops a report before its first notebook; a note says what it will do w
 
 import os
 import shutil
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 
 from psannlm import CACHE, CHECKPOINTS, ROOT
 from psannlm.bench.environment import available_memory_bytes
@@ -84,9 +82,8 @@ def of_run(folder: Path, book: bool) -> list[Problem]:
 
 def problems(configs: Configs, *, book: bool = True) -> list[Problem]:
     """All that is in the way of a report with these configurations, errors first."""
-    checks = refused([("", _refuse_other_kernel), *_checks(configs)])
-    room = _room(_written(configs, book))
-    return merged([*_packages(), *checks, *_memory(configs), *room, *_notes(configs)])
+    stopping = [*_packages(), *refused(_checks(configs)), *_memory(configs)]
+    return merged([*stopping, *_room(_written(configs, book)), *_notes(configs)])
 
 
 def merged(problems: Iterable[Problem]) -> list[Problem]:
@@ -111,17 +108,6 @@ def _packages() -> Iterator[Problem]:
     for requirement, version in packages.unfit():
         needed = f"{requirement} is required, {version or 'none'} is installed"
         yield Problem("", f"{needed}; run: {packages.installing()}", is_error=not version)
-
-
-def _refuse_other_kernel() -> None:
-    """Raise ConfigError unless the kernel of the notebooks is the Python that runs this."""
-    program = Path(KernelSpecManager().get_kernel_spec(NATIVE_KERNEL_NAME).argv[0])
-    known = program.is_absolute() and program.name.startswith("python")  # and no wrapper
-    if known and program.parent.resolve() != Path(sys.executable).parent.resolve():
-        raise ConfigError(
-            f"the Jupyter kernel {NATIVE_KERNEL_NAME} must be {sys.executable}, got {program}; "
-            f"run: {sys.executable} -m ipykernel install --sys-prefix"
-        )
 
 
 def _checks(configs: Configs) -> Iterator[Check]:
