@@ -95,9 +95,7 @@ def test_a_dry_run_prints_plan_minutes_and_notes(report, monkeypatch):
     edited = ["cell measure was edited: + f()"]
     monkeypatch.setattr(preflight, "uncommitted", lambda name: edited * (name == "shootout"))
 
-    code, stdout, stderr = report(
-        "--dry-run", "--preset", "cpu", "--only", "throughput", "shootout"
-    )
+    code, stdout, stderr = report("--dry-run", "--preset=cpu", "--only", "throughput", "shootout")
 
     assert (code, stderr) == (0, "")
     assert "throughput: about 3.0 min" in stdout

@@ -123,11 +123,9 @@ def recipe_to_build(path: Path) -> Recipe | None:
 def _survey(path: Path) -> tuple[str, list[tuple[int, int]]]:
     """One pass over a text: its hash, and (bytes, lines) before its first and after each block."""
     digest, ends, n_bytes, n_lines = hashlib.sha256(), [(0, 0)], 0, 0
-    way_out = (
-        f"run: python -m psannlm corpus build {path.stem}"
-        if path.stem in names()
-        else "build one: python -m psannlm corpus from FILES... --out FILE.txt"
-    )
+    way_out = "build one: python -m psannlm corpus from FILES... --out FILE.txt"
+    if path.stem in names():
+        way_out = f"run: python -m psannlm corpus build {path.stem}"
     try:
         text = path.open("rb")
     except OSError as error:
@@ -173,10 +171,8 @@ def _lines(text: BinaryIO, path: Path) -> Iterator[bytes]:
         try:
             line.decode()
         except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"{path} must be UTF-8 text, got something else at byte {done + error.start:,}; "
-                "save it as UTF-8"
-            ) from None
+            place = f"got something else at byte {done + error.start:,}"
+            raise ConfigError(f"{path} must be UTF-8 text, {place}; save it as UTF-8") from None
         yield line
         done += len(line)
 

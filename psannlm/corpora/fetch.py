@@ -122,11 +122,9 @@ def fetch_file(source: PackageSource, cache: Path = CACHE) -> Path:
                 names = ", ".join(sorted(path.name for path in found)) or "none"
                 raise ConfigError(f"{source.name}: expected one file to come, got {names}")
             if (got := sha256_of(found[0])) != source.sha256:
-                raise ConfigError(
-                    f"{found[0].name} of {source.name} must have the sha256 {source.sha256}, got "
-                    f"{got}; it was removed: try again, or mend the recipe if the new content is "
-                    "trusted"
-                )
+                rule = f"{found[0].name} of {source.name} must have the sha256 {source.sha256}"
+                way_out = "try again, or mend the recipe if the new content is trusted"
+                raise ConfigError(f"{rule}, got {got}; it was removed: {way_out}")
             return found[0].replace(cache / f"{key}-{found[0].name}")
 
 
@@ -165,11 +163,9 @@ def run_client(command: Sequence[str], problem: str, folder: Path | None = None)
     errors = [line for line in lines if line.lower().startswith(starts)] or lines
     if passing := [line for line in errors if PASSING.search(line)]:
         raise BusyError(f"{problem} says: {passing[-1][:300]}")
-    raise ConfigError(
-        f"{problem} ended with status {done.returncode}: "
-        f"{' '.join(errors[-8:]) or 'it said nothing'}; "
-        "check its name, version and hash, and the network connection"
-    )
+    reason = " ".join(errors[-8:]) or "it said nothing"
+    way_out = "check its name, version and hash, and the network connection"
+    raise ConfigError(f"{problem} ended with status {done.returncode}: {reason}; {way_out}")
 
 
 @patiently

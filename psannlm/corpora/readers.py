@@ -147,10 +147,9 @@ def _lines(source: Source, member: Member) -> list[str]:
         text = member.content.decode(encoding)
     except UnicodeDecodeError as error:
         if not source.fallback_encoding:
-            raise ConfigError(
-                f"{member.name} must be {encoding} text, got something else at byte "
-                f"{error.start:,}; save it as UTF-8"
-            ) from None
+            rule = f"{member.name} must be {encoding} text"
+            place = f"got something else at byte {error.start:,}"
+            raise ConfigError(f"{rule}, {place}; save it as UTF-8") from None
         text = member.content.decode(source.fallback_encoding)
     if (nulls := text.count("\0")) > len(text) // 100:
         raise ConfigError(

@@ -125,10 +125,8 @@ def names(folder: Path = RECIPES) -> list[str]:
 def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
     """The recipe `name`; ConfigError if there is none, or with all problems of its file."""
     if name not in names(folder):
-        known = ", ".join(names(folder)) or "none"
-        raise ConfigError(
-            f"unknown corpus {name!r}{nearest(name, names(folder))} There are: {known}"
-        )
+        near, known = nearest(name, names(folder)), ", ".join(names(folder)) or "none"
+        raise ConfigError(f"unknown corpus {name!r}{near} There are: {known}")
     path = folder / f"{name}.yaml"
     recipe = parse_recipe(read_parameters(path), where=path.name)
     if recipe.name != name:
@@ -165,7 +163,6 @@ def _source(item: Any, where: str) -> Source:
     kind = item.get("kind") if isinstance(item, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
         hint = nearest(kind, KINDS) if isinstance(kind, str) else ""
-        raise ConfigError(
-            f"{where}:\n  kind: must be one of {', '.join(KINDS)}{hint}, got {kind!r}"
-        )
+        known = ", ".join(KINDS)
+        raise ConfigError(f"{where}:\n  kind: must be one of {known}{hint}, got {kind!r}")
     return parse(KINDS[kind], item, source=where)
