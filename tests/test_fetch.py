@@ -150,13 +150,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 LONGER = {"Content-Length": 100}  # than what comes
-GOOD, OTHER, RESET, BREAKS_OFF, HANGS = (
-    (200, CONTENT, {}),
-    (200, CONTENT[::-1], {}),
-    (0, b"", {}),
-    (200, b"half", LONGER),
-    (200, b"half", LONGER | {"Pause": 0.5}),
-)
+GOOD, OTHER, RESET = (200, CONTENT, {}), (200, CONTENT[::-1], {}), (0, b"", {})
+BREAKS_OFF, HANGS = (200, b"half", LONGER), (200, b"half", LONGER | {"Pause": 0.5})
 
 
 def says(status: int, **headers):

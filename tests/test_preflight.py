@@ -153,9 +153,8 @@ def test_every_missing_package_is_named_with_the_command_that_installs_it(instal
     scipy, papermill, nbclient = preflight._packages()
 
     for problem, name in ((scipy, "scipy"), (papermill, "papermill")):
-        assert str(problem).startswith(f"error: {name}>=")
-        assert "is required, none is installed; run: " in problem.text
-        assert "-m pip install -e '.'" in problem.text
+        told = rf"error: {name}>=\S+ is required, none is installed; run: .* -e '\.'"
+        assert re.fullmatch(told, str(problem))
     assert not nbclient.is_error
     assert "0.1 is installed" in nbclient.text
     told = packages.missing(ModuleNotFoundError("no", name="scipy"))
