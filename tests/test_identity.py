@@ -5,7 +5,6 @@ from itertools import combinations
 
 import pytest
 
-from psannlm.bench.environment import other_settings
 from psannlm.bench.machine import describe_cpu, differing_facts, identity, labels
 from psannlm.evidence.runs import Evidence, with_machines
 from psannlm.publish import landing
@@ -14,6 +13,7 @@ from psannlm.publish.history import best_numbers
 from psannlm.publish.regressions import pairs, regressions
 from psannlm.publish.run_facts import runs_table
 from psannlm.publish.trends import trends
+from psannlm.rerun.difference import other_settings
 from psannlm.run.check import machine_floor
 from tests.histories import history_run
 from tests.machines import GRAVITON, GROUPS, V2, XEON, ZEN3, ZEN5
@@ -158,7 +158,11 @@ def test_an_older_run_keeps_its_name_whatever_comes_after_it(mixed):
 def settings(variables=(), *, prefixes=None, threads=2, **start):
     told = {"threads": threads, "variables": dict(variables)}
     told |= {"prefixes": prefixes} if prefixes else {}
-    return {"environment": {"settings": told}, "conditions": {"start": start}}
+    machine = {"device": NAME, "cpu": {}, "gpu": None, "software": {"packages": {}}}
+    git = {"commit": None, "dirty": None}
+    return {
+        "environment": machine | {"settings": told}, "git": git, "conditions": {"start": start}
+    }  # fmt: skip
 
 
 ALL = ["OMP_", "ONEDNN_", "LD_PRELOAD", "TORCH", "NVIDIA_", "CUDA_"]
@@ -171,15 +175,15 @@ FAST = settings(governor="performance", turbo=True)
     [
         ({}, settings(), []),
         ({"threads": 1}, settings(), ["threads: 1, before 2"]),
-        ({"OMP_WAIT_POLICY": "x"}, settings(), ["OMP_WAIT_POLICY: x, before not set"]),
-        ({"LD_PRELOAD": "libx.so.2"}, RECORDED, ["LD_PRELOAD: libx.so.2, before not set"]),
+        ({"OMP_WAIT_POLICY": "x"}, settings(), ["OMP_WAIT_POLICY: x, before absent"]),
+        ({"LD_PRELOAD": "libx.so.2"}, RECORDED, ["LD_PRELOAD: libx.so.2, before absent"]),
         ({"LD_PRELOAD": ""}, RECORDED, []),
         ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, settings(), []),  # which once was not recorded
         ({"TORCH_HOME": "x", "CUDA_VISIBLE_DEVICES": "0"}, RECORDED, []),  # which is harmless
         ({"NVIDIA_REQUIRE_CUDA": "1"}, RECORDED, []),
-        ({"NVIDIA_TF32_OVERRIDE": "0"}, RECORDED, ["NVIDIA_TF32_OVERRIDE: 0, before not set"]),
+        ({"NVIDIA_TF32_OVERRIDE": "0"}, RECORDED, ["NVIDIA_TF32_OVERRIDE: 0, before absent"]),
         ({"governor": "powersave"}, FAST, ["governor: powersave, before performance"]),
-        ({"governor": None, "turbo": False}, FAST, ["turbo: False, before True"]),
+        ({"governor": None, "turbo": False}, FAST, ["turbo: no, before yes"]),
     ],
 )
 def test_what_was_set_otherwise_is_named(changes, older, differing):
@@ -193,6 +197,6 @@ def test_what_was_set_otherwise_is_named(changes, older, differing):
 
 def test_runs_made_under_other_settings_are_not_compared(tmp_path):
     older, newer = (history_run(tmp_path, "throughput") for _ in range(2))
-    newer.manifest["environment"] |= settings({"OMP_PROC_BIND": "close"})["environment"]
+    newer.manifest["environment"]["settings"]["variables"] = {"OMP_PROC_BIND": "close"}
 
-    assert [*regressions([older, newer])["reason"]] == ["OMP_PROC_BIND: close, before not set"]
+    assert [*regressions([older, newer])["reason"]] == ["OMP_PROC_BIND: close, before absent"]

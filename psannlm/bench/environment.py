@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -114,31 +114,6 @@ def published_value(name: str, value: str) -> str:
     if name == "LD_PRELOAD":
         return ":".join(PurePosixPath(path).name for path in re.split("[: ]+", value) if path)
     return value if PLAIN.fullmatch(value) and not PRIVATE.search(name) else WITHHELD
-
-
-def other_settings(newer: Mapping[str, Any], older: Mapping[str, Any]) -> Iterator[str]:
-    """What was set otherwise in one of two manifests and changes speed, in words.
-
-    What an older manifest did not record is not compared.
-    """
-    now, then = _settings(newer), _settings(older)
-    for name in now | then:
-        here, there = (side.get(name, "not set") for side in (now, then))
-        told = are_recorded(name, newer["environment"], older["environment"])
-        if here != there and (told or (name in now and name in then)):
-            yield f"{name}: {here}, before {there}"
-
-
-def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Threads, variables, governor and turbo of a run, as far as they are known."""
-    settings = manifest["environment"].get("settings", {})
-    variables = settings.get("variables", {}).items()
-    begun = manifest.get("conditions", {}).get("start", {})
-    return {
-        "threads": settings.get("threads"),
-        **{name: value for name, value in variables if value and not HARMLESS.search(name)},
-        **{name: begun[name] for name in ("governor", "turbo") if begun.get(name) is not None},
-    }
 
 
 def are_recorded(variable: str, *environments: Mapping[str, Any]) -> bool:

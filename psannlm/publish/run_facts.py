@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from psannlm.bench import provenance
-from psannlm.bench.environment import other_settings
 from psannlm.evidence.runs import Evidence, Refused, best_run, with_machines
 from psannlm.evidence.table import Column, Number, Table
 from psannlm.evidence.text import UNKNOWN
 from psannlm.pages.registry import pages
+from psannlm.rerun.difference import other_settings
 
 
 def page(run: Evidence) -> str:

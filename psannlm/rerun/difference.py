@@ -23,12 +23,11 @@ MOMENTS = {
     ("start", "load_1min"): "load of the minute before measuring",
     ("start", "others_cores"): "cores busy with other work before measuring",
     ("start", "clock_mhz"): "clock in MHz",
-    ("start", "governor"): "governor",
-    ("start", "turbo"): "turbo",
     ("during", "others_cores"): "cores busy with other work while measuring",
     ("during", "steal_share"): "share of time that the host stole while measuring",
     ("during", "throttled_s"): "seconds stopped by a quota while measuring",
 }
+CLOCKS = ("governor", "turbo")  # settings that change speed and no digit
 MOST = 6  # packages that are named of those that compute nothing
 
 
@@ -59,7 +58,7 @@ class EnvironmentDiff:
     @property
     def same_digits(self) -> bool:
         """Whether the same training should reach the same digits."""
-        computing = [text for text in self.settings if not text.startswith(("governor", "turbo"))]
+        computing = [text for text in self.settings if not text.startswith(CLOCKS)]
         return not computing and not any(fact.name in DIGITS for fact in self.differing)
 
 
@@ -79,11 +78,11 @@ def environment_diff(run: Evidence) -> EnvironmentDiff:
     now = {"environment": here, "git": describe_git(), "conditions": {"start": conditions(device)}}
     return EnvironmentDiff(
         device,
-        (*_differing(run.manifest, now), *_packages(then["software"], here["software"])),
+        (*differing(run.manifest, now), *_packages(then["software"], here["software"])),
         {"device": then["device"], **run.manifest["conditions"]},
         {"device": here["device"], **now["conditions"]},
         tuple(machine.differing_facts(machine.identity(here), machine.identity(then))),
-        tuple(environment.other_settings(now, run.manifest)),
+        tuple(other_settings(now, run.manifest)),
     )
 
 
@@ -93,13 +92,22 @@ def after(diff: EnvironmentDiff) -> EnvironmentDiff:
     return replace(diff, here={**diff.here, "during": others})
 
 
-def _differing(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Iterator[Differing]:
+def other_settings(newer: Mapping[str, Any], older: Mapping[str, Any]) -> Iterator[str]:
+    """What was set otherwise in one of two manifests and changes speed, in words."""
+    for name, before, now in differing(older, newer):
+        kind, _, last = name.rpartition(" ")
+        changes_speed = kind == "variable" and not environment.HARMLESS.search(last)
+        if changes_speed or name in ("threads", *CLOCKS):
+            yield f"{last}: {now}, before {before}"
+
+
+def differing(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Iterator[Differing]:
     """Facts that both sides know; a variable that would have been recorded was not set."""
     then, now = _facts(older), _facts(newer)
     environments = older["environment"], newer["environment"]
     for name in then | now:
-        _, is_variable, variable = name.rpartition("variable ")
-        known = is_variable and environment.are_recorded(variable, *environments)
+        kind, _, last = name.rpartition(" ")
+        known = kind == "variable" and environment.are_recorded(last, *environments)
         published, here = (side.get(name, "absent") for side in (then, now))
         if published != here and (known or (name in then and name in now)):
             yield Differing(name, published, here)
@@ -124,11 +132,14 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     """All that describes where a run was measured, a word or number a name."""
     told, git = manifest["environment"], manifest["git"]
     software, settings = told["software"], told["settings"]
-    values = {"device": told["device"], "device type": told["device_type"]}
+    values = {"device": told["device"], "device type": told.get("device_type")}
     values |= {"commit": git["commit"], "uncommitted changes": git["dirty"]}
     values |= {**software, **software["packages"], **settings}
-    parts = {"cpu": told["cpu"], "gpu": told["gpu"] or {}, "variable": settings["variables"]}
+    variables = {name: value for name, value in settings.get("variables", {}).items() if value}
+    parts = {"cpu": told["cpu"], "gpu": told["gpu"] or {}, "variable": variables}
     values |= {f"{kind} {name}": part[name] for kind, part in parts.items() for name in part}
+    begun = manifest.get("conditions", {}).get("start", {})
+    values |= {name: begun[name] for name in CLOCKS if begun.get(name) is not None}
     nested = ("packages", "distributions", "variables", "prefixes")
     return {name: _word(value) for name, value in values.items() if name not in nested}
 
