@@ -33,7 +33,6 @@ PREFIXES = (
 )  # fmt: skip
 """How the names of variables open that change speed."""
 
-FIRST_PREFIXES = ("OMP_", "MKL_", "KMP_", "CUDA_VISIBLE", "PYTORCH_")  # all that was once recorded
 HARMLESS = re.compile(
     r"^NVIDIA_(?!TF32)|VISIBLE_DEVICES|_(NUM_THREADS|DEVICE_ORDER|ARCH_LIST|HOME|PATH|DIR|DEBUG|LOGS?|VERSION)$"
 )
@@ -114,12 +113,6 @@ def published_value(name: str, value: str) -> str:
     if name == "LD_PRELOAD":
         return ":".join(PurePosixPath(path).name for path in re.split("[: ]+", value) if path)
     return value if PLAIN.fullmatch(value) and not PRIVATE.search(name) else WITHHELD
-
-
-def are_recorded(variable: str, *environments: Mapping[str, Any]) -> bool:
-    """Whether each of these would tell of a variable if it was set."""
-    known = (one.get("settings", {}).get("prefixes", FIRST_PREFIXES) for one in environments)
-    return all(variable.startswith(tuple(prefixes)) for prefixes in known)
 
 
 def distributions() -> dict[str, str]:

@@ -27,6 +27,9 @@ MOMENTS = {
     ("during", "steal_share"): "share of time that the host stole while measuring",
     ("during", "throttled_s"): "seconds stopped by a quota while measuring",
 }
+FIRST_PREFIXES = ("OMP_", "MKL_", "KMP_", "CUDA_VISIBLE", "PYTORCH_")
+"""How the names of variables open that manifests recorded before they listed that."""
+
 CLOCKS = ("governor", "turbo")  # settings that change speed and no digit
 MOST = 6  # packages that are named of those that compute nothing
 
@@ -104,10 +107,11 @@ def other_settings(newer: Mapping[str, Any], older: Mapping[str, Any]) -> Iterat
 def differing(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Iterator[Differing]:
     """Facts that both sides know; a variable that would have been recorded was not set."""
     then, now = _facts(older), _facts(newer)
-    environments = older["environment"], newer["environment"]
+    settings = (manifest["environment"]["settings"] for manifest in (older, newer))
+    recorded = [tuple(one.get("prefixes", FIRST_PREFIXES)) for one in settings]
     for name in then | now:
         kind, _, last = name.rpartition(" ")
-        known = kind == "variable" and environment.are_recorded(last, *environments)
+        known = kind == "variable" and all(last.startswith(prefixes) for prefixes in recorded)
         published, here = (side.get(name, "absent") for side in (then, now))
         if published != here and (known or (name in then and name in now)):
             yield Differing(name, published, here)

@@ -145,9 +145,9 @@ class _Compared:
     @property
     def name(self) -> str:
         """What it is, with its unit."""
-        said = self.column.quantity or self.column.text.removesuffix(".")
-        asked = self.row.run.manifest["parameters"]
-        return f"{said}, {self.column.unit}".rstrip(", ").format(**asked)
+        quantity = self.column.quantity or self.column.text.removesuffix(".")
+        parameters = self.row.run.manifest["parameters"]
+        return f"{quantity}, {self.column.unit}".rstrip(", ").format(**parameters)
 
     @property
     def incomparable(self) -> str:
@@ -200,14 +200,14 @@ def _rate(one: _Compared) -> list[Quantity]:
     floor = values.get("noise_floor") or one.request.floor
     then, now = list(one.then.values()), list(one.now.values())
     expected = expected_rate(then, len(now), judged=one.judged, floor=floor)
-    said, low = one.show(values.get(name)), values.get(f"{name}_low")
+    published, low = one.show(values.get(name)), values.get(f"{name}_low")
     if low is not None:
-        said += f" ({one.show(low)} to {one.show(values.get(f'{name}_high'))})"
+        published += f" ({one.show(low)} to {one.show(values.get(f'{name}_high'))})"
     measured = geometric_mean(now)
     why = one.incomparable
     inside = expected.covers(measured) if expected and not why else None
     within = f"{why}: no verdict" if why else one.between(expected)
-    return [Quantity(one.name, said, within, one.show(measured), inside)]
+    return [Quantity(one.name, published, within, one.show(measured), inside)]
 
 
 def _counted(one: _Compared) -> list[Quantity]:
@@ -218,32 +218,33 @@ def _counted(one: _Compared) -> list[Quantity]:
         return [exact(one.name, *(", ".join(f"{v:,.15g}" for v in side) for side in sides))]
     then, now = (side[-1] for side in sides)
     bound = Expected(then * (1 - share), then * (1 + share))
-    said, here = one.show(then), one.show(now)
-    return [Quantity(one.name, said, one.between(bound), here, bound.covers(now))]
+    inside = bound.covers(now)
+    return [Quantity(one.name, one.show(then), one.between(bound), one.show(now), inside)]
 
 
 def _seeds(one: _Compared) -> list[Quantity]:
     """Each seed, and their mean."""
-    losses, found = list(one.then.values()), []
+    losses, quantities = list(one.then.values()), []
     for seed in sorted(one.then.keys() & one.now.keys()):
         name, then, now = f"{one.name}, seed {seed}", one.then[seed], one.now[seed]
         if one.request.same_digits:
-            found.append(exact(name, repr(then), repr(now)))
+            quantities.append(exact(name, repr(then), repr(now)))
             continue
         single = expected_mean(losses, 1)
         inside = single.covers(now) if single else None
-        found.append(Quantity(name, repr(then), one.between(single), repr(now), inside))
+        quantities.append(Quantity(name, repr(then), one.between(single), repr(now), inside))
     new = list(one.now.values())
     if expected := expected_mean(losses, len(new)):
         name, mean = f"mean {one.name}, {len(new)} seeds", fmean(new)
-        said, within, here = one.show(fmean(losses)), one.between(expected), one.show(mean)
-        found.append(Quantity(name, said, within, here, expected.covers(mean)))
-    return found
+        published, within = one.show(fmean(losses)), one.between(expected)
+        inside = expected.covers(mean)
+        quantities.append(Quantity(name, published, within, one.show(mean), inside))
+    return quantities
 
 
 def _check(one: _Compared) -> list[Quantity]:
-    said, here = ("passed" if all(values.values()) else "failed" for values in (one.then, one.now))
-    return [exact(one.name, said, here)]
+    then, now = ("passed" if all(values.values()) else "failed" for values in (one.then, one.now))
+    return [exact(one.name, then, now)]
 
 
 def _shown(one: _Compared) -> list[Quantity]:
@@ -280,23 +281,23 @@ def status(published: str, reason: str, measured: str, reason_here: str) -> tupl
 
 
 def _opening(outcome: Outcome) -> list[str]:
-    row, found = outcome.row, outcome.environment
-    said = [
+    row, diff = outcome.row, outcome.environment
+    sentences = [
         f"row {row.number} of {row.file}, run {row.run.name}, page {row.page}: "
         f"{key_text(outcome.page, row)}",
-        f"published on {found.then['device']} by a run that began "
-        f"{row.run.manifest['started_at']}; measured again here, on {found.here['device']}",
+        f"published on {diff.then['device']} by a run that began "
+        f"{row.run.manifest['started_at']}; measured again here, on {diff.here['device']}",
     ]
     if row.values.get("status") in ("failed", "refused"):
         reason = row.values.get("reason") or "no reason is stated"
-        said.append(f"when published this row {row.values['status']}: {reason}; tried again")
-    if why := found.no_verdict:
-        said.append(
-            f"{why} ({', '.join(found.telling or found.settings)}): the published interval is that "
-            f"of {found.then['device']}, so there is no verdict on speeds; bytes and losses are "
+        sentences.append(f"when published this row {row.values['status']}: {reason}; tried again")
+    if why := diff.no_verdict:
+        sentences.append(
+            f"{why} ({', '.join(diff.telling or diff.settings)}): the published interval is that "
+            f"of {diff.then['device']}, so there is no verdict on speeds; bytes and losses are "
             "compared all the same"
         )
-    return said
+    return sentences
 
 
 def refuse_other_text(run: Evidence) -> None:
