@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from psannlm.bench import rates, steps
-from psannlm.bench.rates import HalfPrecision
+from psannlm.bench.rates import Pace
 from psannlm.bench.timing import FEW
 from psannlm.checks import fast_paths, precision
 from psannlm.evidence import verify
@@ -46,7 +46,7 @@ SPEEDS = {"respsann": 900.0, "transformer": 1000.0}
 @pytest.fixture
 def emulates(monkeypatch):
     """Make this machine one without bf16."""
-    monkeypatch.setattr(rates, "half_precision", lambda device: HalfPrecision(AVX2))
+    monkeypatch.setattr(rates, "half_precision", lambda device: Pace(AVX2))
 
 
 def throughput_of(reports, precisions=BOTH, **facts):

@@ -12,10 +12,8 @@ from click.testing import CliRunner
 from papermill.cli import papermill
 
 from psannlm import REPORTS, ROOT
-from psannlm.bench import pace as paces
 from psannlm.bench import rates
-from psannlm.bench.pace import Pace, bytes_per_token, measured
-from psannlm.bench.rates import resolve
+from psannlm.bench.rates import Pace, bytes_per_token, measured, resolve
 from psannlm.bench.statistics import FEWEST_REPEATS
 from psannlm.bench.timing import FEW, WINDOW
 from psannlm.config.parse import read_parameters
@@ -61,7 +59,7 @@ def texts(monkeypatch):
         train, *others = (TEXTS[config.corpus][f"{split}_bytes"] for split in SPLITS)
         return [min(train, config.train_megabytes * 1e6), *others]
 
-    monkeypatch.setattr(paces, "text_bytes", text_bytes)
+    monkeypatch.setattr(rates, "text_bytes", text_bytes)
 
 
 @pytest.fixture
@@ -163,7 +161,7 @@ def test_where_nobody_can_tell_the_plan_says_so_and_reduces_nothing(monkeypatch)
     assert in_words(plan).endswith("and the unknown")
     assert str(plan[2]) == "tiny_corpus: time unknown"
     assert not plan[2].reduced
-    assert paces.text_bytes(unbuilt.model_copy(update={"train_megabytes": 2.0}))[0] == 2e6
+    assert rates.text_bytes(unbuilt.model_copy(update={"train_megabytes": 2.0}))[0] == 2e6
 
 
 def test_a_text_is_as_long_as_its_file_and_no_longer_than_is_asked_for(tmp_path):
@@ -172,8 +170,8 @@ def test_a_text_is_as_long_as_its_file_and_no_longer_than_is_asked_for(tmp_path)
     one = config_of("tiny_corpus", corpus=str(path), train_megabytes=0.0)
     cut = one.model_copy(update={"train_megabytes": 0.5, "validation_megabytes": 0.01})
 
-    assert paces.text_bytes(one) == [1.3e6, 65e3, 65e3]
-    assert paces.text_bytes(cut) == [0.5e6, 1e4, 1e4]
+    assert rates.text_bytes(one) == [1.3e6, 65e3, 65e3]
+    assert rates.text_bytes(cut) == [0.5e6, 1e4, 1e4]
 
 
 def test_ones_own_file_is_run_as_it_stands(tmp_path, monkeypatch, slow):

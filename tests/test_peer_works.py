@@ -177,7 +177,7 @@ def test_what_does_not_compile_is_measured_eager_unless_memory_ran_out(work, mon
 
     refuse(ValueError("no such\noperation"))
     found = measured(Known(), work, setting="best")
-    assert "eager, as it does not compile, ValueError: no such" in found["choices"]
+    assert "eager (it does not compile, ValueError: no such" in found["choices"]
     assert len(found["seconds"]) == 2
 
     refuse(torch.OutOfMemoryError("8 GiB"))

@@ -13,7 +13,7 @@ import torch
 
 from psannlm import ROOT
 from psannlm.bench import machine, rates
-from psannlm.bench.rates import HalfPrecision, agreed, resolve, stated
+from psannlm.bench.rates import Pace, agreed, resolve, stated
 from psannlm.evidence import session, text
 from psannlm.evidence.notebook import committed, default_parameters
 from psannlm.evidence.runs import load
@@ -42,7 +42,7 @@ def on(monkeypatch):
     """Make this machine multiply at other rates."""
 
     def set_rates(flop_per_s: dict[str, float]) -> None:
-        monkeypatch.setattr(rates, "half_precision", lambda device: HalfPrecision(flop_per_s))
+        monkeypatch.setattr(rates, "half_precision", lambda device: Pace(flop_per_s))
 
     return set_rates
 
@@ -50,7 +50,7 @@ def on(monkeypatch):
 @pytest.mark.parametrize("name", MACHINES)
 def test_native_is_what_is_faster_than_fp32_and_auto_is_bf16_or_fp32(name):
     flop_per_s, native = MACHINES[name]
-    found = HalfPrecision(flop_per_s)
+    found = Pace(flop_per_s)
 
     assert [one for one in flop_per_s if found.native(one)] == native.split()
     assert found.auto == ("bf16" if "bf16" in native else "fp32")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from psannlm.bench.environment import device_name
-from psannlm.bench.pace import COMPILING, PROCESS_SECONDS, Pace
+from psannlm.bench.rates import COMPILING, PROCESS_SECONDS, Pace
 from psannlm.checks import (
     checkpointing,
     decoding,

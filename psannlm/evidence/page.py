@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, T
 import pandas as pd
 import torch
 
-from psannlm.bench.pace import Pace
+from psannlm.bench.rates import Pace
 from psannlm.config.parse import parse
 from psannlm.config.schema import Strict
 from psannlm.config.training import TrainingConfig

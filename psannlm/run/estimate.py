@@ -18,8 +18,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from psannlm import ROOT
-from psannlm.bench.pace import Pace, measured
-from psannlm.bench.rates import resolve
+from psannlm.bench.rates import Pace, measured, resolve
 from psannlm.config.parse import nearest, read_parameters
 from psannlm.config.schema import ConfigError, Positive, Strict
 from psannlm.device import select_device

@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import FORKED_SECONDS, PROCESS_SECONDS, Pace
 from psannlm.bench.processes import ForkServer, run_task
-from psannlm.bench.rates import is_emulated
+from psannlm.bench.rates import FORKED_SECONDS, PROCESS_SECONDS, Pace, is_emulated
 from psannlm.bench.statistics import Cell, shuffled_blocks
 from psannlm.bench.steps import SETTINGS
 from psannlm.config.network import ModelConfig

@@ -18,9 +18,8 @@ import torch
 
 from psannlm import CACHE
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import COMPILING, PROCESS_SECONDS, Pace
 from psannlm.bench.processes import refuse_what_cannot_fit, run_task
-from psannlm.bench.rates import is_emulated
+from psannlm.bench.rates import COMPILING, PROCESS_SECONDS, Pace, is_emulated
 from psannlm.bench.statistics import Cell, shuffled_blocks
 from psannlm.bench.steps import SETTINGS, NetworkTask
 from psannlm.bench.worker import reason_of

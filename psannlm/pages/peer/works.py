@@ -136,17 +136,14 @@ def _fastest(
     """The function, compiled where the setting asks for it and it can be; and which, in words."""
     if task["setting"] != "best":
         return function, "eager"
-    tools.compilation.begin()
-    try:
-        compiled: Any = torch.compile(function)
-        probe(compiled)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        torch.compiler.reset()
-        return function, f"eager, as {tools.compilation.reason_of(error)}"
-    made = tools.compilation.read_back()
-    return (compiled if made.frames else function), made.words
+
+    def probed(compiled: bool) -> Any:
+        made: Any = torch.compile(function) if compiled else function
+        probe(made)
+        return made
+
+    fastest, made = tools.compilation.compiled_or_eager(probed)
+    return (fastest if made.frames else function), made.words
 
 
 def _seconds(step: Callable[[], object], task: Task, tools: Any) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from psannlm import CHECKPOINTS
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import COMPILING, FORKED_SECONDS, Pace
+from psannlm.bench.rates import COMPILING, FORKED_SECONDS, Pace
 from psannlm.config.schema import ConfigError
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.page import RerunRequest

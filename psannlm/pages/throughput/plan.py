@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psannlm.bench.environment import utc_now
-from psannlm.bench.pace import COMPILING, FORKED_SECONDS, PROCESS_SECONDS, Pace
 from psannlm.bench.processes import ForkServer, run_task
-from psannlm.bench.rates import is_emulated
+from psannlm.bench.rates import COMPILING, FORKED_SECONDS, PROCESS_SECONDS, Pace, is_emulated
 from psannlm.bench.statistics import shuffled_blocks
 from psannlm.bench.steps import SETTINGS
 from psannlm.device import select_device

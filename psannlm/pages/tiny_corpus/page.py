@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from psannlm import CHECKPOINTS
-from psannlm.bench.pace import COMPILING, Pace
-from psannlm.bench.rates import is_emulated
+from psannlm.bench.rates import COMPILING, Pace, is_emulated
 from psannlm.bench.steps import measure_ceiling, rate
 from psannlm.config.training import TrainingConfig
 from psannlm.evidence.figures import Figure
