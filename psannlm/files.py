@@ -64,14 +64,14 @@ class InUseError(ConfigError):
 def lock(folder: Path, *, patience: float = 0.0) -> FileLock:
     """Keep all other processes from writing `folder`, until `unlock` or the end of this process.
 
-    The system frees what a killed process held; processes that this one starts or forks hold
-    nothing. `patience` is how many seconds to wait for another one, negative for as long as it
-    takes. InUseError names the process that holds it, ConfigError a file system without locks.
+    It ends with this process, however that ends; what it starts or forks has none of it. `patience`
+    is how many seconds to wait for another process, negative for as long as it takes. InUseError
+    names that process, ConfigError a file system without locks; an empty `folder` is gone then.
     """
     path = folder / LOCK
-    held = FileLock(path, thread_local=False, fallback_to_soft=False)
+    own = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        held.acquire(timeout=patience)
+        own.acquire(timeout=patience)
         path.write_text(str(os.getpid()), encoding="ascii")
     except Timeout:
         raise InUseError(
@@ -81,18 +81,19 @@ def lock(folder: Path, *, patience: float = 0.0) -> FileLock:
         if error.errno not in WITHOUT_LOCKS:
             raise
         path.unlink(missing_ok=True)
+        _remove_empty(folder)
         raise ConfigError(
             f"{folder} must lie where files can be locked, and its file system says: "
             f"{error.strerror}; name a folder on a disk of this machine"
         ) from None
-    return held
+    return own
 
 
-def unlock(held: FileLock) -> None:
+def unlock(own: FileLock) -> None:
     """Let other processes write the folder; the file that was locked goes."""
     with contextlib.suppress(OSError):
-        Path(held.lock_file).unlink()
-    held.release()
+        Path(own.lock_file).unlink()
+    own.release()
 
 
 @contextlib.contextmanager
@@ -101,12 +102,14 @@ def locked(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
 
     Errors as of `lock`, and ConfigError if the folder cannot be written.
     """
-    with contextlib.ExitStack() as stack:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.callback(_remove_empty, folder)
-            stack.callback(unlock, lock(folder, patience=patience))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        own = lock(folder, patience=patience)
+    try:
         yield
+    finally:
+        unlock(own)
+        _remove_empty(folder)
 
 
 def _remove_empty(folder: Path) -> None:

@@ -156,7 +156,7 @@ def published(tmp_path_factory):
     manifest = start_manifest("throughput", throughput_config())
     run = Run.start("benchmarks", manifest, reports=tmp_path_factory.mktemp("resumed"))
     run.seal("failed", "killed")
-    run.held.release()
+    run.lock.release()
     found["throughput/run.json"] += list(Run.resume(run.folder, manifest).manifest)
     return found
 

@@ -13,20 +13,13 @@ from psannlm import places
 from psannlm.bench import provenance
 from psannlm.config.parse import read_parameters
 from psannlm.evidence import notebook
-from psannlm.evidence.notebook import (
-    Recording,
-    command,
-    default_parameters,
-    edits,
-    executed,
-    is_complete,
-    uncommitted,
-)  # fmt: skip
+from psannlm.evidence.notebook import Recording, command, default_parameters, executed, is_complete
 from tests.kernels import CELLS, GIVEN, Kernel, a_notebook, said, shown
 from tests.repositories import committed
 from tests.synthetic import executed_notebook
 
-SOURCES = [source for name, source in CELLS.items() if name != "verdict"]
+NAMES = list(CELLS)[:-1]
+SOURCES = PARAMETERS, START, MEASURE, ANSWER, FINISH = [CELLS[name] for name in NAMES]
 PAPERMILL = "# Parameters\nseed = 3\nbase = ['respsann']\n"
 EDITED = GIVEN.replace("= []", '= ["respsann"]').replace("= 0", "= 3")
 
@@ -51,36 +44,28 @@ def outputs(done, name="measure"):
     return [dict(output) for output in cell.outputs]
 
 
-def test_the_notebook_has_the_commits_text_and_cells_up_to_the_one_that_seals(recorded):
-    done = recorded(*SOURCES)
-
-    names = [name for name in CELLS if name != "verdict"]
-    assert [cell.id for cell in done.cells if cell.cell_type == "code"] == names
-    assert [cell.id for cell in done.cells][-2:] == ["before-finish", "finish"]
-    assert done.metadata == a_notebook().metadata
-    assert is_complete(done)
-    nbformat.validate(done)
-
-
-def test_it_is_the_same_from_papermill_and_with_edited_parameters_and_after_empty_cells(recorded):
+def test_it_is_the_commits_up_to_what_ran_last_from_papermill_or_with_edited_parameters(recorded):
     parameters, *others = SOURCES
 
-    plain = recorded(parameters, *others)
+    plain = recorded(*SOURCES)
     injected = recorded(parameters, PAPERMILL, *others)
     edited = recorded(EDITED + "\n", *others[:1], "", " \n", *others[1:])
-    usual = recorded(parameters, "# Parameters\nseed = 0\n", *others)
+    default = recorded(parameters, "# Parameters\nseed = 0\n", *others)
 
-    assert injected == edited
-    assert plain == usual != edited
+    assert injected == edited != plain == default
+    assert [cell.id for cell in plain.cells] == [c.id for c in a_notebook().cells[: 2 * len(NAMES)]]
+    assert plain.metadata == a_notebook().metadata
     assert [cell.id for cell in edited.cells][1:3] == ["parameters", "injected-parameters"]
     assert edited.cells[2].source == "# Parameters\nbase = ['respsann']\nseed = 3"
     counts = [cell.execution_count for cell in edited.cells if cell.cell_type == "code"]
     assert counts == [1, 2, 3, 4, 5, 6]
+    assert is_complete(edited)
+    nbformat.validate(edited)
 
 
 def test_what_a_cell_sends_is_kept_as_front_ends_show_it(recorded):
     picture = b"\x89PNG"
-    recording = recorded(
+    done = recorded(
         *SOURCES,
         messages=[
             said("\r  0%|"), said("\r 50%|#"), said("\r100%|##\n"), said("lone\r\n"),
@@ -91,7 +76,7 @@ def test_what_a_cell_sends_is_kept_as_front_ends_show_it(recorded):
         ],
     )  # fmt: skip
 
-    progress, careful, there, drawn, after, result = outputs(recording)
+    progress, careful, there, drawn, after, result = outputs(done)
 
     assert (progress["name"], progress["text"]) == ("stdout", "100%|##\nlone\r\n")
     assert (careful["name"], careful["text"]) == ("stderr", "careful")
@@ -109,9 +94,7 @@ def test_what_a_cell_clears_is_gone_once_something_follows_if_it_was_to_wait(
 ):
     messages = [said("old"), ("clear_output", {"wait": wait}), *map(said, after)]
 
-    recording = recorded(*SOURCES, messages=messages)
-
-    assert [output["text"] for output in outputs(recording)] == kept
+    assert [o["text"] for o in outputs(recorded(*SOURCES, messages=messages))] == kept
 
 
 def test_a_message_belongs_to_the_cell_that_caused_it_and_none_to_one_before_the_recording():
@@ -138,9 +121,6 @@ def test_an_error_or_a_cell_that_did_not_end_makes_no_complete_notebook(recorded
     assert not is_complete(killed)
 
 
-PARAMETERS, START, MEASURE, ANSWER, FINISH = SOURCES
-
-
 @pytest.mark.parametrize(
     ("ran", "said"),
     [
@@ -160,6 +140,7 @@ PARAMETERS, START, MEASURE, ANSWER, FINISH = SOURCES
         ([START, MEASURE], "cell parameters did not run in its place"),
         (["import torch", *SOURCES], "another cell ran: import torch"),
         ([*SOURCES, *SOURCES], "cell parameters ran again or out of its place"),
+        ([f"{GIVEN}\n# {'x ' * 500}\nf()", START], "cell parameters was edited: + # x x"),
         (["import os\n" + GIVEN, START], "cell parameters was edited: + import os"),
         ([GIVEN.replace("0", "1 + 1"), START], "cell parameters was edited: "),
         ([GIVEN.rpartition("\n")[0], START], "cell parameters was edited: - seed"),
@@ -173,85 +154,78 @@ PARAMETERS, START, MEASURE, ANSWER, FINISH = SOURCES
 def test_what_ran_otherwise_than_committed_is_said_cell_by_cell(ran, said):
     cells = [nbformat.v4.new_code_cell(source) for source in ran]
 
-    found = "; ".join(edits(a_notebook(), cells))
+    edits = list(notebook.edits(a_notebook(), cells))
 
-    assert said in found
-    assert bool(said) == bool(found)
-
-
-def test_a_long_difference_is_cut():
-    cells = [nbformat.v4.new_code_cell(PARAMETERS + f"\n# {'x ' * 500}\nf()"), START]
-
-    [found] = edits(a_notebook(), [cells[0], nbformat.v4.new_code_cell(START)])
-
-    assert found.endswith(" ...")
-    assert len(found) < 2 * notebook.LONGEST
+    assert said in "; ".join(edits)
+    assert bool(said) == bool(edits)
+    assert all(len(edit) < 250 for edit in edits)
 
 
 def test_a_notebook_is_that_of_the_commit_and_where_none_has_it_the_file(tmp_path, monkeypatch):
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    one = a_notebook()
-    monkeypatch.setattr(notebook, "NOTEBOOKS", folder)
-    monkeypatch.setattr(provenance.committed, "__defaults__", (tmp_path,))
+    def save(text, start=START):
+        one = a_notebook()
+        one.cells[0].source, one.cells[3].source = text, start
+        nbformat.write(one, tmp_path / "notebooks" / "page.ipynb")
 
-    def lies(text):
-        one.cells[0].source = text
-        nbformat.write(one, folder / "page.ipynb")
-
-    def found():
+    def text():
         return notebook.committed("page").cells[0].source
 
-    lies("no repository")
-    assert found() == "no repository"
-    lies("committed")
+    monkeypatch.setattr(notebook, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(provenance.committed, "__defaults__", (tmp_path,))
+    (tmp_path / "inner" / "notebooks").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    save("as it lies")
+    assert text() == "as it lies"
     committed(tmp_path)
-    lies("edited and saved")
-    assert found() == "committed"
-    assert uncommitted("page") == [], "text does not run"
-    one.cells[3].source = "page.records.clear()"
-    lies("edited and saved")
-    [said] = uncommitted("page")
-    assert said.startswith("cell start was edited: + page.records.clear() - page = session")
-    assert notebook.default_parameters("page") == {"preset": "smoke", "base": [], "seed": 0}
-    inner = tmp_path / "inner"
-    monkeypatch.setattr(provenance.committed, "__defaults__", (inner,))
-    (inner / "notebooks").mkdir(parents=True)
-    assert found() == "edited and saved", "of another repository nothing is taken"
+    save("edited")
+    assert text() == "as it lies"
+    assert notebook.uncommitted("page") == [], "text does not run"
+
+    save("edited", start="page.records.clear()")
+
+    [edit] = notebook.uncommitted("page")
+    assert edit.startswith("cell start was edited: + page.records.clear() - page = session")
+    monkeypatch.setattr(provenance.committed, "__defaults__", (tmp_path / "inner",))
+    assert text() == "edited", "of another repository nothing is taken"
+
+
+def given(arguments):
+    """The parameters that papermill takes from its arguments."""
+    words = papermill_command.make_context("papermill", ["in", "out", *arguments]).params
+    values = default_parameters("throughput")
+    for file in words["parameters_file"]:
+        values |= read_parameters(Path(file))
+    for text in words["parameters_yaml"]:
+        values |= yaml.safe_load(text)
+    return values | {n: yaml.safe_load(v.lower()) for n, v in words["parameters"]}
 
 
 @pytest.mark.parametrize(
     "typed",
     [
-        ["-f", "params/cpu/throughput.yaml"],
-        ["-f", "params/cpu/throughput.yaml", "-p", "n_repeats", "12", "-p", "base", "gelu"],
-        ["-p", "compile", "False", "-y", "{base: [respsann, waveresnet], learning_rate: 1.0e-05}"],
-        [],
+        "",
+        "-f params/cpu/throughput.yaml -p n_repeats 12 -p base gelu",
+        "-p compile False -y '{base: [respsann, waveresnet], learning_rate: 1.0e-05}'",
     ],
 )
 def test_the_command_of_a_run_gives_what_was_given_in_any_way(typed):
-    def given(arguments):
-        words = ["in", "out", *arguments]
-        read = papermill_command.make_context("papermill", words).params
-        values = default_parameters("throughput")
-        for file in read["parameters_file"]:
-            values |= read_parameters(Path(file))
-        for text in read["parameters_yaml"]:
-            values |= yaml.safe_load(text)
-        return values | {n: yaml.safe_load(v.lower()) for n, v in read["parameters"]}
+    parameters = given(shlex.split(typed))
 
-    first, source, target, *arguments = shlex.split(command("throughput", given(typed)))
+    first, source, target, *arguments = shlex.split(command("throughput", parameters))
 
     assert (first, source, target) == ("papermill", "notebooks/throughput.ipynb", "out.ipynb")
-    assert given(arguments) == given(typed)
+    assert given(arguments) == parameters
 
 
 @pytest.mark.parametrize("path", ["/elsewhere/private/text.txt", "../elsewhere/private/text.txt"])
 def test_the_command_of_a_run_names_no_folder_outside_the_project(path, monkeypatch):
     monkeypatch.setenv(places.VARIABLE, "{}")
-    given = default_parameters("shootout")
     places.published(path)
+    commands = [
+        command("shootout", default_parameters("shootout") | {"corpus": corpus})
+        for corpus in (path, "datasets/lm/b.txt")
+    ]
 
-    assert "corpus: text.txt" in command("shootout", given | {"corpus": path})
-    assert "private" not in command("shootout", given | {"corpus": path})
-    assert "datasets/lm/b.txt" in command("shootout", given | {"corpus": "datasets/lm/b.txt"})
+    assert "corpus: text.txt" in commands[0]
+    assert "private" not in commands[0]
+    assert "datasets/lm/b.txt" in commands[1]

@@ -77,7 +77,7 @@ def refuse_locks(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 def test_a_run_that_is_alive_is_resumed_by_nobody_and_goes_on_once_it_is_killed(tmp_path):
     run = begun(tmp_path)
     run.write("data.csv", "a\n1\n")
-    run.held.release()
+    run.lock.release()
     with held_by_another(run.folder) as (process, _):
         before = (run.folder / "run.json").read_bytes()
         with pytest.raises(InUseError, match=f"{run.folder.name} is being written by process"):
@@ -112,7 +112,7 @@ def test_a_failed_run_stays_locked_while_its_notebook_is_open_and_a_refused_one_
     run.seal("failed", "it broke")
     with pytest.raises(InUseError):
         Run.resume(run.folder, NOW)
-    run.held.release()
+    run.lock.release()
     with pytest.raises(EvidenceError, match="other parameters"):
         Run.resume(run.folder, NOW | {"parameters": {"seed": 1}})
 

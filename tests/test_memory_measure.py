@@ -108,7 +108,7 @@ def session(tmp_path):
 
 
 def resumed(session) -> Session:
-    session.run.held.release()
+    session.run.lock.release()
     run = Run.resume(session.run.folder, session.run.manifest)
     return Session(PAGE, session.config, run, session.device)
 

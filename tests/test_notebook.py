@@ -194,7 +194,7 @@ def test_an_edit_is_in_the_manifest_before_its_cell_runs_so_that_nothing_goes_on
     assert load(page.run.folder).manifest["edited"] == [added]
     assert "Markdown" in capsys.readouterr().out, "shown once"
     page.run.seal("failed", "the kernel died")
-    unlock(page.run.held)
+    unlock(page.run.lock)
     with pytest.raises(EvidenceError, match=rf"edited notebook: {re.escape(added)}; start a"):
         Run.resume(page.run.folder, page.run.manifest, mixed=True)
 

@@ -59,7 +59,7 @@ def killed(tmp_path) -> Run:
     session = Session(PAGE, CONFIG, run, torch.device("cpu"))
     session.records = throughput_records(CONFIG, PUBLISHED)[:5]
     session.save()
-    run.held.release()
+    run.lock.release()
     return run
 
 
@@ -105,7 +105,7 @@ def test_what_no_number_rests_on_may_change(killed, path, value):
 def test_a_run_of_an_older_version_goes_on_at_its_commit_alone(tmp_path):
     old = other("sources_sha256", None)
     run = Run.start("benchmarks", old, reports=tmp_path)
-    run.held.release()
+    run.lock.release()
 
     with pytest.raises(EvidenceError, match="made with commit 000000000000 and not ffffffffffff"):
         Run.resume(run.folder, other("git/commit", "f" * 40))
@@ -114,7 +114,7 @@ def test_a_run_of_an_older_version_goes_on_at_its_commit_alone(tmp_path):
 
 def test_a_checkout_is_no_way_back_to_code_that_was_no_commit(tmp_path):
     run = Run.start("benchmarks", other("git/dirty", True), reports=tmp_path)
-    run.held.release()
+    run.lock.release()
 
     with pytest.raises(EvidenceError, match="put that back, start a new run"):
         Run.resume(run.folder, other("sources_sha256", "b2" * 32))
@@ -129,7 +129,7 @@ def gone_on(folder: Path, now: dict[str, Any], n: int | None = None) -> Run:
     session.records = throughput_records(CONFIG, PUBLISHED)[:n]
     session.save()
     session.tabulate()
-    run.held.release()
+    run.lock.release()
     return run
 
 
@@ -218,7 +218,7 @@ def test_a_notebook_records_the_code_that_runs_and_is_told_to_mix(tmp_path, monk
     monkeypatch.setenv("BENCH_OUT", str(tmp_path / "benchmarks"))
     run = notebook._open_run(PAGE, CONFIG, torch.device("cpu"))
     assert run.manifest["sources_sha256"] == sources_sha256("throughput")
-    run.held.release()
+    run.lock.release()
     monkeypatch.setenv(notebook.RESUME, str(run.folder))
     monkeypatch.setattr(notebook, "sources_sha256", lambda name: "c3" * 32)
 

@@ -216,7 +216,7 @@ def test_a_killed_run_goes_on_where_it_broke_off(started, tmp_path, monkeypatch)
             with pytest.raises(KeyboardInterrupt):
                 session.measure()
         assert len(started) == n_done
-        session.run.held.release()
+        session.run.lock.release()
         run = Run.resume(session.run.folder, session.run.manifest)
         session = Session(PAGE, config, run, session.device)
     session.measure()

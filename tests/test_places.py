@@ -128,7 +128,7 @@ def test_a_run_goes_on_where_its_text_lies_and_asks_for_one_that_is_not_there(
     corpus = {"path": published(str(text)), "sha256": sha256_of(text)}
     run = Run.start("benchmarks", START | NOW | {"corpus": corpus}, reports=tmp_path)
     run.seal("failed", "killed")
-    unlock(run.held)
+    unlock(run.lock)
     places.remember(run.folder.name)
     monkeypatch.setenv(places.VARIABLE, "")
     texts = []

@@ -166,7 +166,7 @@ def test_a_run_holds_what_auto_was_and_why_and_goes_on_with_that(on, monkeypatch
 
     begun = session.start(PAGE)
     begun.run.seal("failed", "interrupted")
-    unlock(begun.run.held)  # as the end of its process does
+    unlock(begun.run.lock)  # as the end of its process does
     on(MACHINES["H200"][0])
     monkeypatch.setenv(session.RESUME, str(begun.run.folder))
     again = session.start(PAGE)

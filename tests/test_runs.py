@@ -66,7 +66,7 @@ def test_facts_that_are_known_later_stand_in_the_manifest_and_a_run_never_mixes_
     run.state(corpus={"sha256": "c"})
     run.state(corpus={"sha256": "c"}, tokenizer=None)
     assert load(run.folder).manifest["corpus"] == {"sha256": "c"}
-    run.held.release()  # as its end would
+    run.lock.release()  # as its end would
     resumed = Run.resume(run.folder, NOW)
 
     with pytest.raises(EvidenceError, match=f"{run.folder.name} was begun with another corpus"):
@@ -195,7 +195,7 @@ def test_a_run_goes_on_in_its_folder_with_its_artifacts_and_no_half_written_file
     (run.folder / ".cache" / "deep").mkdir(parents=True)
     (run.folder / ".cache" / "deep" / "file").write_text("none of the run's")
 
-    run.held.release()  # as its end would
+    run.lock.release()  # as its end would
     resumed = Run.resume(run.folder, NOW)
     assert resumed.artifacts == NESTED
     resumed.write("summary.csv", "new")
@@ -276,7 +276,7 @@ def test_a_run_killed_at_any_point_is_never_taken_for_complete(tmp_path, lines):
     ids=["parameters", "commit", "device"],
 )
 def test_a_run_never_mixes_two_of_anything(run, change, message):
-    run.held.release()
+    run.lock.release()
     with pytest.raises(EvidenceError, match=message):
         Run.resume(run.folder, NOW | change)
 

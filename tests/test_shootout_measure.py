@@ -89,7 +89,7 @@ def test_a_run_that_was_killed_and_resumed_repeats_nothing_and_ends_alike(traini
         trainings.session.measure()
     assert not (run.folder / "summary.csv").exists()
     assert trainings.closed == 1 + (after > 4)
-    run.held.release()
+    run.lock.release()
     resumed = Run.resume(run.folder, run.manifest)
     trainings.session = Session(PAGE, CONFIG, resumed, CPU)
 

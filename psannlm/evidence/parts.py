@@ -10,10 +10,7 @@ from typing import Any
 
 from psannlm.bench.environment import HARMLESS, decides_speed
 
-FLOAT32 = "float32_matmul_precision"
-
-PACKAGES = ("scipy", "pandas", "tokenizers", "lm-eval")
-"""Packages whose version can change a number, beside those that compute."""
+PACKAGES = ("scipy", "pandas", "tokenizers", "lm-eval")  # can change a number, but compute none
 
 Facts = Mapping[str, Any]
 
@@ -22,17 +19,18 @@ def made_with(manifest: Facts) -> dict[str, Any]:
     """What numbers rest on besides parameters and machine, as far as a manifest states it."""
     environment = manifest["environment"]
     software, settings = (environment.get(name, {}) for name in ("software", "settings"))
-    found = {"code": manifest.get("sources_sha256"), "commit": manifest["git"]["commit"]}
-    found |= {name: software[name] for name in ("python", "cuda", "compiler") if name in software}
+    facts = {"code": manifest.get("sources_sha256"), "commit": manifest["git"]["commit"]}
+    facts |= {name: software[name] for name in ("python", "cuda", "compiler") if name in software}
     packages = software.get("distributions", {}) | software.get("packages", {})
-    found |= {n: v for n, v in packages.items() if n in PACKAGES or decides_speed(n)}
+    facts |= {n: v for n, v in packages.items() if n in PACKAGES or decides_speed(n)}
     if gpu := environment.get("gpu"):
-        found["driver"] = gpu.get("driver")
-    begun = manifest.get("conditions", {}).get("start", {})
-    found |= {name: begun[name] for name in ("governor", "turbo") if name in begun}
+        facts["driver"] = gpu.get("driver")
+    start = manifest.get("conditions", {}).get("start", {})
+    facts |= {name: start[name] for name in ("governor", "turbo") if name in start}
     variables = settings.get("variables", {})
-    found["variables"] = {n: v for n, v in variables.items() if not HARMLESS.search(n)}
-    return found | {n: settings[n] for n in ("threads", FLOAT32) if n in settings}
+    facts["variables"] = {n: v for n, v in variables.items() if not HARMLESS.search(n)}
+    names = ("threads", "float32_matmul_precision")
+    return facts | {n: settings[n] for n in names if n in settings}
 
 
 def changes(then: Facts, now: Facts) -> list[str]:
@@ -44,39 +42,37 @@ def changes(then: Facts, now: Facts) -> list[str]:
 
 def value(name: str, facts: Facts) -> str:
     """One thing that something was made with, for a sentence."""
-    found = facts.get(name)
-    if isinstance(found, Mapping):
-        return " ".join(f"{k}={v}" for k, v in found.items()) or "none"
+    fact = facts.get(name)
+    if isinstance(fact, Mapping):
+        return " ".join(f"{k}={v}" for k, v in fact.items()) or "none"
     short = 12 if name in {"code", "commit"} else None  # of a hash
-    return "unknown" if found is None else str(found)[:short]
+    return "unknown" if fact is None else str(fact)[:short]
 
 
-def latest(manifest: Facts) -> Facts:
-    """What the last part of a run was made with."""
-    parts = manifest.get("parts")
-    return dict(parts[-1]["made_with"]) if parts else made_with(manifest)
+def so_far(manifest: Facts) -> list[dict[str, Any]]:
+    """The parts of a run; one of a run that is not mixed."""
+    return manifest.get("parts") or [{"made_with": made_with(manifest)}]
 
 
-def gone_on(manifest: Facts, now: Facts, keys: Iterable[Any]) -> list[dict[str, Any]]:
+def continued(manifest: Facts, now: Facts, keys: Iterable[Any]) -> list[dict[str, Any]]:
     """The parts of a run that goes on with what `now` was made with; `keys` are of its records."""
-    *before, last = manifest.get("parts") or [{"made_with": made_with(manifest)}]
-    known = {json.dumps(key) for part in before for key in part["records"]}
-    made = [key for key in json.loads(json.dumps([*keys])) if json.dumps(key) not in known]
-    return [*before, last | {"records": made}, {"made_with": made_with(now)}]
+    *before, last = so_far(manifest)
+    known = [key for part in before for key in part["records"]]
+    added = [key for key in json.loads(json.dumps([*keys])) if key not in known]
+    return [*before, last | {"records": added}, {"made_with": made_with(now)}]
 
 
 def sentence(manifest: Facts) -> str:
     """What a reader must know of a mixed run; empty of any other."""
-    parts = manifest.get("parts")
-    if not parts:
-        return ""
-    named = [part["made_with"] for part in parts]
-    names = dict.fromkeys(n for one in named for other in named for n in changes(one, other))
-    told = []
-    for part, facts in zip(parts, named, strict=True):
-        n = f"{len(part['records'])}" if "records" in part else "all others"
-        told.append(f"{n} with {', '.join(f'{name} {value(name, facts)}' for name in names)}")
-    return f"This run is mixed. Of its records it made {'; '.join(told)}; run.json names them."
+    parts, makers = manifest.get("parts", ()), []
+    facts = [part["made_with"] for part in parts]
+    names = dict.fromkeys(n for one in facts for other in facts for n in changes(one, other))
+    for part in parts:
+        n = len(part["records"]) if "records" in part else "all others"
+        differing = (f"{name} {value(name, part['made_with'])}" for name in names)
+        makers.append(f"{n} with {', '.join(differing)}")
+    mixed = f"This run is mixed. Of its records it made {'; '.join(makers)}; run.json names them."
+    return mixed if parts else ""
 
 
 def problems(manifest: Facts, keys: Iterable[Any]) -> Iterator[str]:

@@ -84,7 +84,7 @@ class Run:
 
     folder: Path
     manifest: dict[str, Any]
-    held: FileLock
+    lock: FileLock
     artifacts: set[str] = field(default_factory=set)
 
     @classmethod
@@ -97,11 +97,12 @@ class Run:
         first measurement; it has preset and notebook at least.
         """
         try:
-            folder, held = _new_folder(reports / kind, suffix)
+            folder = _new_folder(reports / kind, suffix)
+            own = lock(folder)
             if manifest["preset"] == "smoke":
                 write_atomically(folder / ".gitignore", "*\n")
             begun = {"status": "running", "started_at": utc_now().isoformat()}
-            run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest, **begun}, held)
+            run = cls(folder, {"schema": SCHEMA, "run": folder.name, **manifest, **begun}, own)
             run._write_manifest()
         except OSError as error:
             raise EvidenceError(
@@ -122,24 +123,22 @@ class Run:
     ) -> "Run":
         """Go on in a folder whose run was interrupted or failed, and which no process writes.
 
-        Not if it was begun with other parameters or on another device than those of `now`. Not with
-        other code, software or settings either, unless it may be `mixed`: then the manifest tells
-        what the records so far, of these `keys`, were made with.
+        Not with other parameters, nor on another machine than that of `now`; with other code,
+        software or settings only if it may be `mixed`: then the manifest tells what the records so
+        far, of these `keys`, were made with.
         """
+        _unfinished(folder)  # no lock is put into another folder
         with contextlib.ExitStack() as stack:
-            _unfinished(folder)  # no lock is put into another folder
             with writing(folder):
-                held = lock(folder)
-            stack.callback(unlock, held)
+                own = lock(folder)
+            stack.callback(unlock, own)
             manifest = _unfinished(folder)
-            _refuse_other(folder, manifest, now)
-            if (changed := _changes(folder, manifest, now)) and not mixed:
-                raise EvidenceError(changed)
+            changed = _refuse_other(folder, manifest, now, mixed=mixed)
             resumed_at = [*manifest.get("resumed_at", []), utc_now().isoformat()]
             manifest |= {"status": "running", "reason": "", "resumed_at": resumed_at}
-            run = cls(folder, manifest, held, set(_artifacts(folder)))
+            run = cls(folder, manifest, own, set(_artifacts(folder)))
             if changed:
-                manifest["parts"] = parts.gone_on(manifest, now, keys(run))
+                manifest["parts"] = parts.continued(manifest, now, keys(run))
             run._write_manifest()
             stack.pop_all()
         return run
@@ -177,7 +176,7 @@ class Run:
             with contextlib.suppress(OSError):  # not every file system has permissions
                 path.chmod(path.stat().st_mode & ~0o222)  # an editor does not save it by itself
         if status == "complete":
-            unlock(self.held)
+            unlock(self.lock)
 
     def _write_manifest(self) -> None:
         names = {n: v for n, v in self.manifest.items() if n == "artifacts"}  # as the files have
@@ -273,20 +272,16 @@ def _age(folder: Path) -> tuple[str, int, str]:
     return folder.name[:15], len(folder.name), folder.name
 
 
-def _new_folder(parent: Path, suffix: str) -> tuple[Path, FileLock]:
-    """A folder that was not there before, and its lock."""
+def _new_folder(parent: Path, suffix: str) -> Path:
+    """A folder that was not there before, made by this process alone."""
     parent.mkdir(parents=True, exist_ok=True)
     name = f"{utc_now():%Y%m%d_%H%M%S}{suffix}"
-    for ending in itertools.chain([""], (f"_{n}" for n in itertools.count(2))):
-        folder = parent / f"{name}{ending}"
-        with contextlib.suppress(FileExistsError):  # each is made by one process alone
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}_{number}")
+        with contextlib.suppress(FileExistsError):
             folder.mkdir()
             break
-    try:
-        return folder, lock(folder)
-    except ConfigError:
-        folder.rmdir()
-        raise
+    return folder
 
 
 def _unfinished(folder: Path) -> dict[str, Any]:
@@ -301,27 +296,26 @@ def _unfinished(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _refuse_other(folder: Path, manifest: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with what was asked otherwise, or is elsewhere."""
+def _refuse_other(folder: Path, manifest: Mapping[str, Any], now: Any, *, mixed: bool) -> bool:
+    """Whether a run that may go on does so with other code, software or settings."""
+    name = _name(folder)
     if manifest["parameters"] != now["parameters"]:
-        raise EvidenceError(f"{_name(folder)} was begun with other parameters; start a new run")
-    then, here = (identity(one["environment"]) for one in (manifest, now))
-    if names := differing_facts(then, here):
-        shown = ", ".join(f"{name} {then[name]} and not {here[name]}" for name in names)
+        raise EvidenceError(f"{name} was begun with other parameters; start a new run")
+    there, here = (identity(one["environment"]) for one in (manifest, now))
+    if other := differing_facts(there, here):
+        shown = ", ".join(f"{n} {there[n]} and not {here[n]}" for n in other)
+        raise EvidenceError(f"{name} was begun on another machine, {shown}; start a new run")
+    then, now = parts.so_far(manifest)[-1]["made_with"], parts.made_with(now)
+    changed = parts.changes(then, now)
+    if changed and not mixed:
+        value, is_commit = parts.value, then["commit"] and manifest["git"]["dirty"] is False
+        shown = ", ".join(f"{n} {value(n, then)} and not {value(n, now)}" for n in changed)
+        back = f" (`git checkout {value('commit', then)}`)" if is_commit else ""
         raise EvidenceError(
-            f"{_name(folder)} was begun on another machine, {shown}; start a new run"
+            f"{name} was made with {shown}; put that back{back}, start a new run, or go on with "
+            "--mixed, which its page will say"
         )
-
-
-def _changes(folder: Path, manifest: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which code, software or settings a run was made with and would not go on with."""
-    then, here = parts.latest(manifest), parts.made_with(now)
-    names = parts.changes(then, here)
-    shown = ", ".join(f"{n} {parts.value(n, then)} and not {parts.value(n, here)}" for n in names)
-    is_commit = then["commit"] and manifest["git"]["dirty"] is False
-    back = f" (`git checkout {parts.value('commit', then)}`)" if is_commit else ""
-    ways = f"put that back{back}, start a new run, or go on with --mixed, which its page will say"
-    return f"{_name(folder)} was made with {shown}; {ways}" if names else ""
+    return bool(changed)
 
 
 def _read_manifest(folder: Path) -> Mapping[str, Any]:

@@ -40,9 +40,6 @@ from psannlm.places import as_published, remember
 # By which the runner tells a notebook.
 PROGRESS, RESUME, MIXED = "PSANNLM_PROGRESS", "PSANNLM_RESUME", "PSANNLM_MIXED"
 PROGRESS_SECONDS = 0.2  # least time between two reports to the runner
-EDITED = """Not published: other cells run than those of the committed notebook. The data stay. To
-publish, restart the kernel and run all cells as committed; parameters may be changed.
-"""
 
 
 class Session(Generic[ConfigT, RecordT]):
@@ -112,8 +109,8 @@ class Session(Generic[ConfigT, RecordT]):
 
     def reading(self) -> Markdown:
         """How to read the tables, and what of them was measured in an emulated precision."""
-        manifest, said = self.run.manifest, self.page.reading(self.tables, self.info)
-        return Markdown("\n".join([said, *text.emulated(manifest, emulated_in(manifest))]))
+        manifest, reading = self.run.manifest, self.page.reading(self.tables, self.info)
+        return Markdown("\n".join([reading, *text.emulated(manifest, emulated_in(manifest))]))
 
     def section(self, name: str) -> HTML | Markdown:
         """A further piece of the page."""
@@ -153,28 +150,24 @@ class Session(Generic[ConfigT, RecordT]):
         if path is None or (now - self._last_report < PROGRESS_SECONDS and done < total):
             return
         self._last_report = now
-        told = {"done": done, "total": total, "label": label, "unit": unit}
-        write_atomically(Path(path), json.dumps(told | {"run": str(self.run.folder)}))
+        progress = {"done": done, "total": total, "label": label, "unit": unit}
+        write_atomically(Path(path), json.dumps(progress | {"run": str(self.run.folder)}))
 
     def finish(self) -> Markdown:
-        """Put the executed notebook beside the data and seal the run.
-
-        If what ran is not what is committed, the data stay, the run says what was edited, and it is
-        not published.
-        """
+        """Put the executed notebook beside the data and seal the run; as edited, if it was."""
         assert self.recording is not None, "`start` makes the sessions that end"
         run, name = self.run, f"{self.run.folder.parent.name}/{self.run.folder.name}"
         if run.manifest["status"] != "running":
             return Markdown(f"Run `{name}` has ended before, as {run.manifest['status']}.")
-        begun, end = run.manifest["conditions"]["start"], conditions(self.device)
-        found = {"start": begun, "end": end, "during": during(begun, end)}
+        start, end = run.manifest["conditions"]["start"], conditions(self.device)
+        around = {"start": start, "end": end, "during": during(start, end)}
         committed, ran = self.recording.committed, self.recording.cells
         if edited := list(notebook.edits(committed, ran)):
-            run.seal("edited", "; ".join(edited), edited=edited, conditions=found)
+            run.seal("edited", "; ".join(edited), edited=edited, conditions=around)
             return edited_note(edited)
         executed = notebook.executed(committed, ran)
         run.write(f"{self.page.name}.ipynb", f"{nbformat.writes(executed)}\n")
-        run.seal("complete", conditions=found)
+        run.seal("complete", conditions=around)
         return Markdown(f"Run `{name}` is complete.")
 
     def judge(self) -> None:
@@ -194,7 +187,7 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     config = configuration(page, data, f"parameters of {page.name}.ipynb")
     device = select_device(data.get("device", "auto"))
     environment.use_usable_cores()
-    used = resolve(as_published(config), device, _held(config))
+    used = resolve(as_published(config), device, _precision_of_resumed(config))
     recording = notebook.Recording(shell, page.name)
     command = notebook.command(page.name, data)
     run = _open_run(page, used, device, command=command, **stated(config, device))
@@ -206,7 +199,11 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
 
 def edited_note(edited: Sequence[str]) -> Markdown:
     """What keeps a run from being published, for the reader of its notebook."""
-    return Markdown("\n- ".join([EDITED, *edited]))
+    rule = (
+        "Not published: other cells run than those of the committed notebook. The data stay. To "
+        "publish, restart the kernel and run all cells as committed; parameters may be changed.\n"
+    )
+    return Markdown("\n- ".join([rule, *edited]))
 
 
 def running_notebook(name: str) -> Any:
@@ -234,8 +231,8 @@ def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str
     return config
 
 
-def _held(config: Strict) -> Any:
-    """The precision that a run which goes on has used so far, if it was left to the device."""
+def _precision_of_resumed(config: Strict) -> Any:
+    """The precision that a resumed run has used so far, if it was left to the device."""
     folder = os.environ.get(RESUME) if asks_auto(config) else None
     return load(Path(folder)).manifest["parameters"]["precision"] if folder else None
 
@@ -243,15 +240,15 @@ def _held(config: Strict) -> Any:
 def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, **facts: Any) -> Run:
     described = environment.describe_environment(device)
     parameters = json.loads(config.model_dump_json())
-    git = describe_git()
-    sources = sources_sha256(page.name)
-    now = {"git": git, "sources_sha256": sources}
+    now = {"git": describe_git(), "sources_sha256": sources_sha256(page.name)}
     now |= {"parameters": parameters, "environment": described}
     now |= {"conditions": {"start": conditions(device)}}
     if folder := os.environ.get(RESUME):
-        mixed = MIXED in os.environ
         return Run.resume(
-            Path(folder), now, mixed=mixed, keys=lambda run: [r.key for r in _records(page, run)]
+            Path(folder),
+            now,
+            mixed=MIXED in os.environ,
+            keys=lambda run: [record.key for record in _records(page, run)],
         )
     manifest = {
         "notebook": page.name,
@@ -271,10 +268,7 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, *
 
 
 def _note_edits(run: Run, recording: notebook.Recording) -> None:
-    """Tell the manifest and the reader of an edit before its cell runs: what comes is no evidence.
-
-    So a run that breaks off there cannot go on as one that was not edited.
-    """
+    """Tell manifest and reader of an edit before its cell runs, so that no run goes on from it."""
     is_new = run.manifest["status"] == "running" and "edited" not in run.manifest
     if is_new and (edited := list(notebook.edits(recording.committed, recording.cells))):
         run.state(edited=edited)
