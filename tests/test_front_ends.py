@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -25,9 +27,10 @@ PAPERMILL = [sys.executable, "-m", "papermill", "--no-progress-bar"]
 NBCONVERT = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook"]
 PATIENCE = 240  # seconds
 
+# Starts a kernel below a shell, as container images and batch systems do.
 WRAPPED = ["sh", "-c", f'"{sys.executable}" -m ipykernel_launcher -f "$1"; exit $?', "sh"]
-"""Starts a kernel below a shell, as container images and batch systems do."""
 
+# Runs a notebook through papermill's Python interface into a store of objects.
 SERVICE = """
 import sys
 
@@ -45,7 +48,6 @@ papermill_io.register("s3://", Bucket())
 given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 papermill.execute_notebook(sys.argv[1], "s3://runs/{base}.ipynb", given, progress_bar=False)
 """
-"""A program that runs a notebook through papermill's Python interface into a store of objects."""
 
 
 def surroundings(folder: Path) -> dict[str, str]:
@@ -60,26 +62,27 @@ def surroundings(folder: Path) -> dict[str, str]:
     return os.environ | own | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def with_parameters(*, added: str = "") -> nbformat.NotebookNode:
+def with_parameters(folder: Path, *, added: str = "") -> Path:
     """The notebook, its parameters cell edited, and a cell added behind the one that measures."""
-    edited = nbformat.read(NOTEBOOK, as_version=4)
-    [at] = [i for i, cell in enumerate(edited.cells) if cell.id == "parameters"]
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    at = {cell.id: i for i, cell in enumerate(notebook.cells)}
     for name, value in GIVEN.items():
-        pattern = rf"(?m)^({name}: \w+ =) .*?(?=  #|$)"
-        edited.cells[at].source = re.sub(pattern, rf"\1 {value!r}", edited.cells[at].source)
+        pattern, cell = rf"(?m)^({name}: \w+ =) .*?(?=  #|$)", notebook.cells[at["parameters"]]
+        cell.source = re.sub(pattern, rf"\1 {value!r}", cell.source)
     if added:
-        [at] = [i for i, cell in enumerate(edited.cells) if cell.id == "check"]
-        edited.cells.insert(at + 1, new_code_cell(added))
-    return edited
+        notebook.cells.insert(at["check"] + 1, new_code_cell(added))
+    path = folder / ("edited.ipynb" if added else "given.ipynb")
+    nbformat.write(notebook, path)
+    return path
 
 
 @contextmanager
-def started(folder: Path, *command: str, cwd: Path | None = None):
+def started(folder: Path, *command: str):
     """A process in a folder, told apart by what it writes into it."""
     folder.mkdir(exist_ok=True)
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as errors:
         process = subprocess.Popen(
-            command, cwd=cwd or folder, stdout=out, stderr=errors, env=surroundings(folder)
+            command, cwd=folder, stdout=out, stderr=errors, env=surroundings(folder)
         )
         try:
             yield process
@@ -88,19 +91,20 @@ def started(folder: Path, *command: str, cwd: Path | None = None):
             process.wait()
 
 
-def ended(folder: Path, process: "subprocess.Popen[bytes]") -> Evidence:
+def run_of(folder: Path) -> Evidence:
     """The one run that a front end has left."""
-    code = process.wait(PATIENCE)
-    assert code == 0, (folder / "stderr").read_text()
-    return left(folder)
-
-
-def left(folder: Path) -> Evidence:
     [run] = (folder / "reports" / "gpu").iterdir()
     return load(run)
 
 
-def kept(run: Evidence) -> nbformat.NotebookNode:
+def ended(folder: Path, *command: str) -> Evidence:
+    """The run of a front end that has come to its end."""
+    with started(folder, *command) as process:
+        assert process.wait(PATIENCE) == 0, (folder / "stderr").read_text()
+    return run_of(folder)
+
+
+def executed(run: Evidence) -> nbformat.NotebookNode:
     """The executed notebook of a run that is complete and sound."""
     check(run)
     assert run.is_complete, run.manifest["reason"]
@@ -120,51 +124,40 @@ def timeless(notebook: nbformat.NotebookNode) -> str:
 def runs(tmp_path_factory) -> dict[str, tuple[Path, Evidence]]:
     """The run that each front end has made, beside its folder; all at the same time."""
     folder = tmp_path_factory.mktemp("front-ends")
-    given = folder / "given.ipynb"
-    nbformat.write(with_parameters(), given)
-    edited = folder / "edited.ipynb"
-    nbformat.write(with_parameters(added="page.records = page.records[:1]"), edited)
-    old = new_notebook(cells=[new_markdown_cell("An old run")])
+    given, edited = (with_parameters(folder, added=a) for a in ("", "page.records.pop()"))
     for place in (folder / "old.ipynb", folder / "elsewhere" / "old.ipynb"):
         place.parent.mkdir(exist_ok=True)
-        nbformat.write(old, place)
+        nbformat.write(new_notebook(cells=[new_markdown_cell("An old run")]), place)
+    papermill = [*PAPERMILL, str(NOTEBOOK), *PARAMETERS]
     options = ["-k", "wrapped", "--no-request-save-on-cell-execute"]
     commands = {
-        "shell": [*PAPERMILL, str(NOTEBOOK), "{pm[run_uuid]}.ipynb", *PARAMETERS, *options],
+        "shell": [*papermill, "{pm[run_uuid]}.ipynb", *options],
         "python": [sys.executable, "-c", SERVICE, str(NOTEBOOK), *sum(GIVEN.items(), ())],
-        "stdout": [*PAPERMILL, str(NOTEBOOK), "-", *PARAMETERS],
-        "cwd": [
-            *PAPERMILL, str(NOTEBOOK), "../old.ipynb", *PARAMETERS, "--cwd", "../elsewhere",
-        ],
+        "stdout": [*papermill, "-"],
+        "cwd": [*papermill, "../old.ipynb", "--cwd", "../elsewhere"],
         "nbconvert": [*NBCONVERT, str(given), "--output-dir", "."],
         "edited": [*NBCONVERT, str(edited), "--output-dir", "."],
-    }  # fmt: skip
-    with ExitStack() as stack:
-        processes = {
-            name: stack.enter_context(started(folder / name, *command))
-            for name, command in commands.items()
-        }
-        return {
-            name: (folder / name, ended(folder / name, process))
-            for name, process in processes.items()
-        }
+    }
+    with ThreadPoolExecutor(len(commands)) as pool:
+        waiting = {n: pool.submit(ended, folder / n, *words) for n, words in commands.items()}
+        return {name: (folder / name, run.result()) for name, run in waiting.items()}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["shell", "python", "stdout", "cwd", "nbconvert"])
 def test_every_front_end_makes_one_and_the_same_complete_run(runs, name):
-    run = runs[name][1]
-    notebook = kept(run)
+    folder, run = runs[name]
+    notebook = executed(run)
     text = nbformat.writes(notebook)
 
-    assert timeless(notebook) == timeless(kept(runs["shell"][1]))
+    assert timeless(notebook) == timeless(executed(runs["shell"][1]))
     assert [cell.id for cell in notebook.cells][-1] == "finish"
     assert run.manifest["command"] == (
         "papermill notebooks/validation.ipynb out.ipynb -f params/smoke/validation.yaml "
         "-y '{base: transformer, only: GPU-08}'"
     )
     assert str(ROOT) not in text
-    assert str(runs[name][0]) not in text
+    assert str(folder) not in text
     assert "An old run" not in text
 
 
@@ -172,13 +165,12 @@ def test_every_front_end_makes_one_and_the_same_complete_run(runs, name):
 def test_the_outputs_that_are_kept_are_those_that_papermill_saves(runs):
     folder, run = runs["stdout"]
     saved = nbformat.reads((folder / "stdout").read_text(), as_version=4)
-    told = {cell.id: cell.get("outputs", []) for cell in saved.cells}
+    shown = {cell.id: cell.get("outputs", []) for cell in saved.cells}
+    kept = {cell.id: cell.get("outputs", []) for cell in executed(run).cells[:-1]}
+    [progress] = [o.text for o in kept.pop("check") if o.output_type == "stream"]
 
-    for cell in kept(run).cells[:-1]:
-        there = [o for o in told.get(cell.id, []) if o.output_type != "stream"]
-        assert [o for o in cell.get("outputs", []) if o.output_type != "stream"] == there
-    said = "".join(output.text for output in told["check"]).rpartition("\r")[2]
-    assert [o.text for c in kept(run).cells if c.id == "check" for o in c.outputs] == [said]
+    assert {name: shown.get(name, []) for name in kept} == kept
+    assert "".join(o.text for o in shown["check"]).rpartition("\r")[2] == progress
 
 
 @pytest.mark.slow
@@ -186,45 +178,41 @@ def test_an_edited_notebook_leaves_a_run_that_says_so_and_is_not_published(runs)
     folder, run = runs["edited"]
 
     assert run.manifest["status"] == "edited"
-    assert run.manifest["reason"] == "another cell ran: page.records = page.records[:1]"
+    assert run.manifest["reason"] == "another cell ran: page.records.pop()"
     assert {"measures.csv", "summary.json"} <= set(run.manifest["artifacts"])
-    told = nbformat.read(folder / "edited.ipynb", as_version=4).cells[-2].outputs[0]
-    assert "Not published" in told.data["text/markdown"]
+    note = nbformat.read(folder / "edited.ipynb", as_version=4).cells[-2].outputs[0]
+    assert "Not published" in note.data["text/markdown"]
 
 
-def opened(folder: Path) -> str:
-    """Where the notebook is found in the JupyterLab that is started in a folder."""
-    files: list[Path] = []
+def until(reached: Callable[[], object]) -> None:
+    """Wait for something, but not for ever."""
     deadline = time.monotonic() + PATIENCE
-    while not files and time.monotonic() < deadline:
+    while not reached() and time.monotonic() < deadline:
         time.sleep(0.2)
-        files = list(folder.glob("runtime/jpserver-*.json"))
-    server = json.loads(files[0].read_text())
-    return f"{server['url']}lab/tree/{NOTEBOOK.name}?token={server['token']}"
 
 
 @pytest.mark.browser
 @pytest.mark.slow
 def test_run_all_in_jupyterlab_makes_the_same_run_with_its_parameters_cell_edited(tmp_path):
-    lab, shell = tmp_path / "lab", tmp_path / "shell"
+    lab = tmp_path / "lab"
     lab.mkdir()
     (lab / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
     serve = ["-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", "--allow-root"]
-    command = [*PAPERMILL, str(NOTEBOOK), "out.ipynb", *PARAMETERS]
-    [parameters] = [cell for cell in with_parameters().cells if cell.id == "parameters"]
+    cells = nbformat.read(with_parameters(tmp_path), as_version=4).cells
+    [parameters] = [cell for cell in cells if cell.id == "parameters"]
     with launched() as chromium, started(lab, sys.executable, *serve):
+        until(lambda: list(lab.glob("runtime/jpserver-*.json")))
+        server = json.loads(next(lab.glob("runtime/jpserver-*.json")).read_text())
         page = chromium.new_page()
         page.set_default_timeout(1000 * PATIENCE)
-        page.goto(opened(lab))
+        page.goto(f"{server['url']}lab/tree/{NOTEBOOK.name}?token={server['token']}")
         page.locator(".jp-CodeCell .cm-content").first.click()
         page.keyboard.press("Control+A")
         page.keyboard.insert_text(parameters.source)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        with started(shell, *command) as process:
-            expected = kept(ended(shell, process))
-        deadline = time.monotonic() + PATIENCE
-        while left(lab).manifest["status"] == "running" and time.monotonic() < deadline:
-            time.sleep(0.2)
+        command = [*PAPERMILL, str(NOTEBOOK), "out.ipynb", *PARAMETERS]
+        expected = executed(ended(tmp_path / "shell", *command))
+        until(lambda: run_of(lab).manifest["status"] != "running")
 
-    assert timeless(kept(left(lab))) == timeless(expected)
+    assert timeless(executed(run_of(lab))) == timeless(expected)

@@ -1,7 +1,10 @@
 """What was begun with other code or software goes on only as a mixed run, which says so."""
 
 import copy
+import functools
 import json
+import operator
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,38 +36,48 @@ from tests.synthetic import (
     throughput_records,
 )
 from tests.test_training_worker import task_of
-from tests.tiny_trainings import begun, data_for, trained, training_config, write_text
+from tests.tiny_trainings import begun, data_for, training_config, write_text
 
 CONFIG = throughput_config()
+RECORDS = throughput_records(CONFIG, PUBLISHED)
 THEN: dict[str, Any] = start_manifest("throughput", CONFIG) | {"sources_sha256": "a1" * 32}
+PACKAGES = "environment/software/packages"
 
 
-def other(path: str, value: Any, of: dict[str, Any] = THEN) -> dict[str, Any]:
-    """A manifest with another value at a path of names, or without it."""
-    changed = copy.deepcopy(of)
+def other(path: str, value: Any) -> dict[str, Any]:
+    """The manifest with another value at a path of names, or without it."""
+    changed = copy.deepcopy(THEN)
     *way, last = path.split("/")
-    place = changed
-    for name in way:
-        place = place[name]
+    place = functools.reduce(operator.getitem, way, changed)
     place[last] = value
     if value is None:
         del place[last]
     return changed
 
 
-@pytest.fixture
-def killed(tmp_path) -> Run:
-    """A run that was killed after 5 records."""
-    run = Run.start("benchmarks", THEN, reports=tmp_path)
+OTHER_TORCH = other(f"{PACKAGES}/torch", "2.99.0")
+
+
+def written(run: Run, n: int | None = None) -> Path:
+    """The folder of a run that was killed once it had `n` records."""
     session = Session(PAGE, CONFIG, run, torch.device("cpu"))
-    session.records = throughput_records(CONFIG, PUBLISHED)[:5]
+    session.records = RECORDS[:n]
     session.save()
     run.lock.release()
-    return run
+    return run.folder
 
 
-PACKAGES = "environment/software/packages"
-OTHER_TORCH = other(f"{PACKAGES}/torch", "2.99.0")
+def resumed(folder: Path, now: dict[str, Any], *, mixed: bool = False) -> Run:
+    """The run, which goes on with what `now` was made with."""
+    return Run.resume(
+        folder, now, mixed=mixed, keys=lambda run: [r.key for r in notebook._records(PAGE, run)]
+    )
+
+
+@pytest.fixture
+def killed(tmp_path) -> Path:
+    """A run that was killed after 5 records."""
+    return written(Run.start("benchmarks", THEN, reports=tmp_path), 5)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +93,11 @@ OTHER_TORCH = other(f"{PACKAGES}/torch", "2.99.0")
     ],
 )
 def test_what_numbers_rest_on_must_be_as_it_was(killed, path, value, shown):
-    with pytest.raises(EvidenceError, match=rf"{killed.folder.name} was made with {shown}") as said:
-        Run.resume(killed.folder, other(path, value))
+    message = rf"{killed.name} was made with {shown}.*start a new run, or go on with --mixed"
+    with pytest.raises(EvidenceError, match=message):
+        resumed(killed, other(path, value))
 
-    assert "start a new run, or go on with --mixed" in str(said.value)
-    assert "parts" not in load(killed.folder).manifest
+    assert "parts" not in load(killed).manifest
 
 
 @pytest.mark.parametrize(
@@ -97,69 +110,57 @@ def test_what_numbers_rest_on_must_be_as_it_was(killed, path, value, shown):
     ],
 )
 def test_what_no_number_rests_on_may_change(killed, path, value):
-    resumed = Run.resume(killed.folder, other(path, value), mixed=True)
+    run = resumed(killed, other(path, value), mixed=True)
 
-    assert "parts" not in resumed.manifest  # as nothing is mixed
-
-
-def test_a_run_of_an_older_version_goes_on_at_its_commit_alone(tmp_path):
-    old = other("sources_sha256", None)
-    run = Run.start("benchmarks", old, reports=tmp_path)
-    run.lock.release()
-
-    with pytest.raises(EvidenceError, match="made with commit 000000000000 and not ffffffffffff"):
-        Run.resume(run.folder, other("git/commit", "f" * 40))
-    Run.resume(run.folder, THEN)
+    assert "parts" not in run.manifest  # as nothing is mixed
 
 
-def test_a_checkout_is_no_way_back_to_code_that_was_no_commit(tmp_path):
-    run = Run.start("benchmarks", other("git/dirty", True), reports=tmp_path)
-    run.lock.release()
+@pytest.mark.parametrize(
+    ("then", "now", "message"),
+    [
+        (
+            other("sources_sha256", None),  # of an older version
+            other("git/commit", "f" * 40),
+            "commit 000000000000 and not ffffffffffff",
+        ),
+        (other("git/dirty", True), other("sources_sha256", "b2" * 32), "code .*; put that back, "),
+    ],
+)
+def test_the_way_back_is_a_commit_if_the_code_was_that_of_one(tmp_path, then, now, message):
+    folder = written(Run.start("benchmarks", then, reports=tmp_path), 0)
 
-    with pytest.raises(EvidenceError, match="put that back, start a new run"):
-        Run.resume(run.folder, other("sources_sha256", "b2" * 32))
-
-
-def gone_on(folder: Path, now: dict[str, Any], n: int | None = None) -> Run:
-    """The run with `n` records, after it went on with something else."""
-    run = Run.resume(
-        folder, now, mixed=True, keys=lambda run: [r.key for r in notebook._records(PAGE, run)]
-    )
-    session = Session(PAGE, CONFIG, run, torch.device("cpu"))
-    session.records = throughput_records(CONFIG, PUBLISHED)[:n]
-    session.save()
-    session.tabulate()
-    run.lock.release()
-    return run
+    with pytest.raises(EvidenceError, match=f"was made with {message}"):
+        resumed(folder, now)
+    resumed(folder, THEN)
 
 
 @pytest.fixture
 def mixed(killed) -> Path:
     """A complete run: 5 records as THEN, 4 with another torch, the others as THEN again."""
-    gone_on(killed.folder, OTHER_TORCH, 9)
-    run = gone_on(killed.folder, THEN)
+    written(resumed(killed, OTHER_TORCH, mixed=True), 9)
+    run = resumed(killed, THEN, mixed=True)
+    session = Session(PAGE, CONFIG, run, torch.device("cpu"))
+    session.records = RECORDS
+    session.save()
+    session.tabulate()
     run.write("throughput.ipynb", json.dumps(executed_notebook()))
     run.seal("complete")
     return run.folder
 
 
 def test_a_mixed_run_says_what_made_which_record_and_is_published_with_that(mixed):
-    run, records = load(mixed), throughput_records(CONFIG, PUBLISHED)
-    here = torch.__version__
-    said = f"Of its records it made 5 with torch {here}; 4 with torch 2.99.0; all others with torch"
-
-    first, second, last = run.manifest["parts"]
-    assert [tuple(key) for key in first["records"]] == [r.key for r in records[:5]]
-    assert [tuple(key) for key in second["records"]] == [r.key for r in records[5:9]]
-    assert "records" not in last
+    run, here = load(mixed), torch.__version__
+    makers = f"it made 5 with torch {here}; 4 with torch 2.99.0; all others with torch {here};"
     sentence = parts.sentence(run.manifest)
-    assert sentence.startswith(f"This run is mixed. {said} {here};")
+
+    keys = [[tuple(key) for key in part.get("records", ())] for part in run.manifest["parts"]]
+    assert keys == [[r.key for r in RECORDS[:5]], [r.key for r in RECORDS[5:9]], []]
+    assert sentence.startswith(f"This run is mixed. Of its records {makers}")
     assert sentence in run.text("README.md")
     assert sentence in build.provenance(run, [])
-    assert said in machine(run.manifest)
+    assert makers in machine(run.manifest)
     assert ", mixed" in "".join(map(str, history.files([run]).values()))
-    card = landing.files([run], {})
-    assert "a mixed run" in "".join(map(str, card.values()))
+    assert "a mixed run" in "".join(map(str, landing.files([run], {}).values()))
     assert list(verify.problems(PAGE, run)) == []
 
 
@@ -169,10 +170,9 @@ def test_parts_that_claim_what_is_not_theirs_are_refused(mixed, claimed):
     first, second, _ = run.manifest["parts"]
     second["records"] = first["records"] if "another" in claimed else [[9, 9, "nobody"]]
 
-    [problem, *_] = verify.problems(PAGE, run)
+    problem = next(verify.problems(PAGE, run))
 
-    assert problem.startswith("run.json: [")
-    assert problem.endswith("of its parts is no record, or in two of them")
+    assert re.fullmatch(r"run\.json: \[.* of its parts is no record, or in two of them", problem)
 
 
 @pytest.fixture(scope="module")
@@ -183,13 +183,6 @@ def project(tmp_path_factory) -> Path:
     (root / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "memory.ipynb", root / "notebooks")
     return root
-
-
-def edited(path: Path, old: bytes, new: bytes) -> bytes:
-    before = path.read_bytes()
-    assert old in before
-    path.write_bytes(before.replace(old, new))
-    return before
 
 
 @pytest.mark.parametrize(
@@ -205,13 +198,13 @@ def edited(path: Path, old: bytes, new: bytes) -> bytes:
     ],
 )
 def test_code_is_other_code_if_a_run_could_execute_it(project, file, old, new, is_other):
-    before = sources_sha256("memory", project)
+    sha256, content = sources_sha256("memory", project), (project / file).read_bytes()
+    assert old in content
 
-    original = edited(project / file, old, new)
+    (project / file).write_bytes(content.replace(old, new))
 
-    assert (sources_sha256("memory", project) != before) == is_other
-    (project / file).write_bytes(original)
-    assert sources_sha256("memory", project) == before
+    assert (sources_sha256("memory", project) != sha256) == is_other
+    (project / file).write_bytes(content)
 
 
 def test_a_notebook_records_the_code_that_runs_and_is_told_to_mix(tmp_path, monkeypatch):
@@ -225,61 +218,63 @@ def test_a_notebook_records_the_code_that_runs_and_is_told_to_mix(tmp_path, monk
     with pytest.raises(EvidenceError, match="and not c3c3c3c3c3c3"):
         notebook._open_run(PAGE, CONFIG, torch.device("cpu"))
     monkeypatch.setenv(notebook.MIXED, "1")
-    resumed = notebook._open_run(PAGE, CONFIG, torch.device("cpu"))
+    run = notebook._open_run(PAGE, CONFIG, torch.device("cpu"))
 
-    assert [part.get("records") for part in resumed.manifest["parts"]] == [[], None]
+    assert [part.get("records") for part in run.manifest["parts"]] == [[], None]
 
 
 def test_nothing_is_in_the_way_of_a_run_that_was_killed_before_it_was_sealed(killed):
-    found = preflight.of_run(killed.folder, book=False)
+    problems = preflight.of_run(killed, book=False)
 
-    assert [one for one in found if one.is_error] == []
+    assert [problem for problem in problems if problem.is_error] == []
 
 
 def test_the_command_line_mixes_only_what_it_resumes(monkeypatch, killed):
-    calls = []
+    variables = []
     outcome = runner.Outcome("throughput", 1.0, "")
-    monkeypatch.setattr(runner, "run_notebook", lambda *given: calls.append(given[3]) or outcome)
+    monkeypatch.setattr(runner, "run_notebook", lambda *a: variables.append(a[3]) or outcome)
     monkeypatch.setattr(preflight, "of_run", lambda *_: [])
 
-    for words in (["--mixed"], ["--resume", str(killed.folder)]):
+    for words in (["--mixed"], ["--resume", str(killed)], ["--mixed", "--resume", str(killed)]):
         CliRunner().invoke(app, ["report", "--no-book", *words])
-    CliRunner().invoke(app, ["report", "--no-book", "--mixed", *words])
 
-    resumed = {notebook.RESUME: str(killed.folder)}
-    assert calls == [resumed, resumed | {notebook.MIXED: "1"}]
+    resume = {notebook.RESUME: str(killed)}
+    assert variables == [resume, resume | {notebook.MIXED: "1"}]
 
 
 SHORT = {"n_layers": 1, "batch_tokens": 256, "pass_tokens": 128, "checkpoint_steps": 2, "epochs": 1}
 
 
-def test_a_training_goes_on_from_other_code_only_as_a_mixed_one(tmp_path, monkeypatch):
-    config = training_config(corpus=str(write_text(tmp_path)), **SHORT)
-    data = data_for(config, tmp_path)
-    trained(tmp_path / "a", data, config)
-    for later in checkpoints(tmp_path / "a")[1:]:
+def cut_short(folder: Path) -> None:
+    """Have a training end after its first checkpoint."""
+    for later in checkpoints(folder)[1:]:
         shutil.rmtree(later)
-    [first] = begun(tmp_path / "a", data, config).made_by
+
+
+def test_a_training_goes_on_from_other_code_only_as_a_mixed_one(tmp_path, monkeypatch):
+    config, folder = training_config(corpus=str(write_text(tmp_path)), **SHORT), tmp_path / "a"
+    begin = functools.partial(begun, folder, data_for(config, tmp_path), config)
+    begin().run()
+    cut_short(folder)
+    [first] = begin().made_by
     monkeypatch.setattr(torch, "__version__", "2.99.0+cpu")
 
-    with pytest.raises(
-        OtherCodeError, match=r"made with torch '2\.\S+' and not '2\.99\.0'; .*--mixed"
-    ):
-        begun(tmp_path / "a", data, config)
-    later = trained(tmp_path / "a", data, config, mixed=True)
+    message = r"made with torch '2\.\S+' and not '2\.99\.0'; .*--mixed"
+    with pytest.raises(OtherCodeError, match=message):
+        begin()
+    later = begin(mixed=True)
+    later.run()
 
     assert later.made_by == [first, first | {"from_step": 3, "torch": "2.99.0"}]
-    assert read_about(checkpoints(tmp_path / "a")[-1])["parts"] == later.made_by
-    assert begun(tmp_path / "a", data, config).made_by == later.made_by  # no further change
-    again = trainer.summarise(later, later.last_evaluation, None, None)
-    assert again["parts"] == later.made_by
+    assert read_about(checkpoints(folder)[-1])["parts"] == later.made_by
+    assert begin().made_by == later.made_by  # no further change
+    assert trainer.summarise(later, later.last_evaluation, None, None)["parts"] == later.made_by
 
 
 def test_a_training_of_a_shootout_is_begun_anew_by_other_code(tmp_path, monkeypatch):
     task = task_of(tmp_path)
     whole = worker.measure(task, "training")
-    for later in checkpoints(Path(task.folder))[1:]:
-        shutil.rmtree(later)
+    cut_short(Path(task.folder))
     monkeypatch.setattr(torch, "__version__", "2.99.0")
 
     again = worker.measure(task, "training")
