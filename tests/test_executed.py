@@ -217,15 +217,17 @@ def test_the_command_of_a_run_gives_what_was_given_in_any_way(typed):
     assert given(arguments) == parameters
 
 
-@pytest.mark.parametrize("path", ["/elsewhere/private/text.txt", "../elsewhere/private/text.txt"])
-def test_the_command_of_a_run_names_no_folder_outside_the_project(path, monkeypatch):
+@pytest.mark.parametrize(
+    "folder", ["/elsewhere/private", "../elsewhere/private", "/private/größer, x"]
+)
+def test_the_command_of_a_run_names_no_folder_outside_the_project(folder, monkeypatch):
     monkeypatch.setenv(places.VARIABLE, "{}")
-    places.published(path)
-    commands = [
-        command("shootout", default_parameters("shootout") | {"corpus": corpus})
-        for corpus in (path, "datasets/lm/b.txt")
-    ]
+    places.published(f"{folder}/text.txt")
+    outside, inside = (
+        command("shootout", default_parameters("shootout") | {"corpus": f"{place}/text.txt"})
+        for place in (folder, "datasets/lm")
+    )
 
-    assert "corpus: text.txt" in commands[0]
-    assert "private" not in commands[0]
-    assert "datasets/lm/b.txt" in commands[1]
+    assert yaml.safe_load(shlex.split(outside)[-1])["corpus"] == "text.txt"
+    assert "private" not in outside
+    assert "datasets/lm/text.txt" in inside

@@ -175,19 +175,12 @@ def test_parts_that_claim_what_is_not_theirs_are_refused(mixed, claimed):
     assert re.fullmatch(r"run\.json: \[.* of its parts is no record, or in two of them", problem)
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A copy of the code, and of one notebook."""
-    root = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "psannlm", root / "psannlm", ignore=shutil.ignore_patterns("__py*"))
-    (root / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "memory.ipynb", root / "notebooks")
-    return root
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "is_other"),
-    [
+def test_code_is_other_code_if_a_run_could_execute_it(tmp_path):
+    shutil.copytree(ROOT / "psannlm", tmp_path / "psannlm")
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "memory.ipynb", tmp_path / "notebooks")
+    sha256 = sources_sha256("memory", tmp_path)
+    for file, old, new, is_other in [
         ("psannlm/model/sine.py", b"torch.exp(", b"torch.exp2(", True),
         ("psannlm/pages/memory/plan.py", b"\n", b"\n\n", True),
         ("notebooks/memory.ipynb", b".measure()", b".measure(1)", True),
@@ -195,16 +188,13 @@ def project(tmp_path_factory) -> Path:
         ("psannlm/model/sine.py", b"\n", b"\r\n", False),
         ("psannlm/publish/landing.py", b"\n", b"\n\n", False),
         ("psannlm/run/preset.py", b"\n", b"\n\n", False),
-    ],
-)
-def test_code_is_other_code_if_a_run_could_execute_it(project, file, old, new, is_other):
-    sha256, content = sources_sha256("memory", project), (project / file).read_bytes()
-    assert old in content
+    ]:
+        content = (tmp_path / file).read_bytes()
+        (tmp_path / file).write_bytes(content.replace(old, new))
 
-    (project / file).write_bytes(content.replace(old, new))
-
-    assert (sources_sha256("memory", project) != sha256) == is_other
-    (project / file).write_bytes(content)
+        assert old in content
+        assert (sources_sha256("memory", tmp_path) != sha256) == is_other, (file, new)
+        (tmp_path / file).write_bytes(content)
 
 
 def test_a_notebook_records_the_code_that_runs_and_is_told_to_mix(tmp_path, monkeypatch):

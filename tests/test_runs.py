@@ -10,7 +10,7 @@ import time
 import pytest
 
 from psannlm import ROOT
-from psannlm.evidence.runs import Evidence, EvidenceError, Refused, Run, all_runs, best_run, load
+from psannlm.evidence.runs import Evidence, EvidenceError, Run, all_runs, best_run, load
 from psannlm.evidence.table import rows_of, table_of
 from tests.forging import writable
 from tests.synthetic import throughput_run
@@ -49,59 +49,47 @@ def test_a_run_is_complete_once_it_is_sealed_and_loads_with_what_it_was_given(ru
 
 def test_folders_are_named_by_their_start_and_a_suffix_and_never_collide(tmp_path):
     plain = [begun(tmp_path).folder for _ in range(2)]
-    assert plain[0] != plain[1]
     suffixed = Run.start("benchmarks", START | NOW, reports=tmp_path, suffix="_base_shootout")
-    suffixed.seal("complete")
 
     assert suffixed.folder.name.endswith("_base_shootout")
     assert suffixed.manifest["run"] == suffixed.folder.name
+    assert [run.folder for run in all_runs(tmp_path)] == [*plain, suffixed.folder]
     for folder in (*plain, suffixed.folder):
         assert time.strptime(folder.name[:15], "%Y%m%d_%H%M%S")
-        assert folder.parent == tmp_path / "benchmarks"
-    assert [run.folder for run in all_runs(tmp_path)] == [*plain, suffixed.folder]
-    assert best_run("throughput", list(all_runs(tmp_path))).folder == suffixed.folder
-
-
-def test_facts_that_are_known_later_stand_in_the_manifest_and_a_run_never_mixes_two(run):
-    run.state(corpus={"sha256": "c"})
-    run.state(corpus={"sha256": "c"}, tokenizer=None)
-    assert load(run.folder).manifest["corpus"] == {"sha256": "c"}
-    run.lock.release()  # as its end would
-    resumed = Run.resume(run.folder, NOW)
-
-    with pytest.raises(EvidenceError, match=f"{run.folder.name} was begun with another corpus"):
-        resumed.state(corpus={"sha256": "d"})
-
-    assert load(run.folder).manifest["corpus"] == {"sha256": "c"}
 
 
 @pytest.mark.parametrize("position", [0, 3, -2])
 def test_one_changed_byte_in_any_artifact_is_refused(tmp_path, position):
     folder = writable(throughput_run(tmp_path))
     for name in load(folder).manifest["artifacts"]:
-        whole = (folder / name).read_bytes()
-        damaged = bytearray(whole)
+        content = (folder / name).read_bytes()
+        damaged = bytearray(content)
         damaged[position] ^= 1
         (folder / name).write_bytes(damaged)
 
         with pytest.raises(EvidenceError, match=f"{folder.name}: {name} was altered"):
             load(folder)
-        (folder / name).write_bytes(whole)
-
-    assert load(folder).is_complete
+        (folder / name).write_bytes(content)
 
 
-def test_a_sealed_run_is_read_only_but_goes_on_and_can_be_removed(tmp_path):
-    folder = throughput_run(tmp_path, status="failed")
+@pytest.mark.parametrize("status", ["failed", "interactive"])
+def test_a_sealed_run_is_read_only_and_checked_until_it_goes_on_and_writes_anew(tmp_path, status):
+    folder = throughput_run(tmp_path, status=status)
+    manifest, samples = load(folder).manifest, folder / "samples.csv"
     files = [path for path in folder.iterdir() if not path.name.startswith(".")]
     assert {path.stat().st_mode & 0o222 for path in files} == {0}
+    samples.chmod(0o644)
+    samples.write_text("altered")
+    with pytest.raises(EvidenceError, match=rf"{folder.name}: samples\.csv was altered"):
+        load(folder)
 
-    now = load(folder).manifest
-    resumed = Run.resume(folder, {name: now[name] for name in NOW})
-    resumed.write("samples.csv", "another")
-    resumed.seal("complete")
+    run = Run.resume(folder, manifest)
+    run.write("samples.csv", "another")
+
+    assert load(folder).manifest["status"] == "running"
+    run.seal("complete")
     assert load(folder).text("samples.csv") == "another"
-    assert not (folder / "samples.csv").stat().st_mode & 0o222
+    assert not samples.stat().st_mode & 0o222
     shutil.rmtree(folder)
 
 
@@ -137,16 +125,13 @@ def nested(run):
 NESTED = {"summary.csv", "cells/0a.json", "runs/gelu_seed0/metrics.json"}
 
 
-def test_artifacts_may_lie_in_folders_and_one_that_is_missing_or_altered_is_refused(nested):
+def test_artifacts_may_lie_in_folders_and_one_that_is_missing_is_refused(nested):
     evidence = load(nested)
     assert set(evidence.manifest["artifacts"]) == NESTED
     assert evidence.text("runs/gelu_seed0/metrics.json") == "{}\n"
 
-    (nested / "cells" / "0a.json").write_text("{ }\n")
-    with pytest.raises(EvidenceError, match=r"cells/0a\.json was altered"):
-        load(nested)
-
     (nested / "cells" / "0a.json").unlink()
+
     with pytest.raises(EvidenceError, match=r"cells/0a\.json is missing"):
         load(nested)
 
@@ -159,19 +144,6 @@ def test_a_file_that_the_run_did_not_write_is_refused_by_name_but_for_a_hidden_o
 
     with pytest.raises(EvidenceError, match=rf"{nested.name}: {name} is not named in run\.json"):
         load(nested)
-
-
-@pytest.mark.parametrize("status", ["failed", "interactive"])
-def test_what_a_sealed_run_left_is_checked_until_it_goes_on_and_writes_anew(tmp_path, status):
-    folder = writable(throughput_run(tmp_path, status=status))
-    manifest = load(folder).manifest
-    (folder / "samples.csv").write_text("another")
-    with pytest.raises(EvidenceError, match=rf"{folder.name}: samples\.csv was altered"):
-        load(folder)
-
-    Run.resume(folder, {name: manifest[name] for name in NOW}).write("samples.csv", "a third")
-
-    assert load(folder).manifest["status"] == "running"
 
 
 @pytest.mark.parametrize("name", ["../{}.txt", "cells/../../{}.txt", "{}", "..\\{}.txt"])
@@ -188,24 +160,29 @@ def test_an_artifact_that_leaves_the_folder_is_refused(run, name):
         load(run.folder)
 
 
-def test_a_run_goes_on_in_its_folder_with_its_artifacts_and_no_half_written_file(run):
+def test_a_run_goes_on_in_its_folder_with_its_artifacts_and_facts_and_no_half_written_file(run):
     for name in NESTED:
         run.write(name, "old")
-    (run.folder / "cells" / ".0b.json.123.tmp").write_text("half")
-    (run.folder / ".cache" / "deep").mkdir(parents=True)
-    (run.folder / ".cache" / "deep" / "file").write_text("none of the run's")
+    run.state(corpus={"sha256": "c"})
+    for hidden in ("cells/.0b.json.123.tmp", ".cache/deep/file"):
+        (run.folder / hidden).parent.mkdir(parents=True, exist_ok=True)
+        (run.folder / hidden).write_text("none of the run's")
 
     run.lock.release()  # as its end would
     resumed = Run.resume(run.folder, NOW)
     assert resumed.artifacts == NESTED
+    with pytest.raises(EvidenceError, match=f"{run.folder.name} was begun with another corpus"):
+        resumed.state(corpus={"sha256": "d"})
+    resumed.state(corpus={"sha256": "c"}, tokenizer=None)
     resumed.write("summary.csv", "new")
     resumed.seal("complete")
 
-    found = load(run.folder)
-    assert found.is_complete
-    assert set(found.manifest["artifacts"]) == NESTED
-    assert len(found.manifest["resumed_at"]) == 1
-    assert (found.text("summary.csv"), found.text("cells/0a.json")) == ("new", "old")
+    whole = load(run.folder)
+    assert whole.is_complete
+    assert whole.manifest["corpus"] == {"sha256": "c"}
+    assert set(whole.manifest["artifacts"]) == NESTED
+    assert len(whole.manifest["resumed_at"]) == 1
+    assert (whole.text("summary.csv"), whole.text("cells/0a.json")) == ("new", "old")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +215,6 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
 
 KILLED = """
 import sys, pathlib
-from psannlm.evidence.table import rows_of, table_of
 from psannlm.evidence.runs import Run
 run = Run.start("benchmarks", {"notebook": "throughput", "preset": "cpu"},
                 reports=pathlib.Path(sys.argv[1]))
@@ -251,34 +227,26 @@ print("sealed", flush=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lines", [0, 1, 7, 30, 60, 99, 100])
+@pytest.mark.parametrize("lines", [0, 1, 30, 99, 100])
 def test_a_run_killed_at_any_point_is_never_taken_for_complete(tmp_path, lines):
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        said = [process.stdout.readline().strip() for _ in range(lines)]
+        printed = [process.stdout.readline().strip() for _ in range(lines)]
         process.send_signal(signal.SIGKILL)
-        rest = process.stdout.read().split()
+        printed += process.stdout.read().split()
 
     for run in all_runs(tmp_path):
-        assert isinstance(run, Evidence | Refused)
         sealed = isinstance(run, Evidence) and run.is_complete
         # The manifest may be in place an instant before the word of it is out.
-        assert not sealed or "99" in said + rest
+        assert not sealed or "99" in printed
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"parameters": {"seed": 1}}, "begun with other parameters"),
-        ({"git": {"commit": "b"}}, "made with commit a and not b; put that back"),
-        ({"environment": {"device": "there"}}, "another machine, device here and not there"),
-    ],
-    ids=["parameters", "commit", "device"],
-)
-def test_a_run_never_mixes_two_of_anything(run, change, message):
+def test_a_run_goes_on_with_its_parameters_on_its_machine_alone(run):
     run.lock.release()
-    with pytest.raises(EvidenceError, match=message):
-        Run.resume(run.folder, NOW | change)
+    with pytest.raises(EvidenceError, match="begun with other parameters"):
+        Run.resume(run.folder, NOW | {"parameters": {"seed": 1}})
+    with pytest.raises(EvidenceError, match="another machine, device here and not there"):
+        Run.resume(run.folder, NOW | {"environment": {"device": "there"}})
 
 
 def test_the_best_run_is_the_newest_complete_one_of_the_highest_preset(tmp_path):

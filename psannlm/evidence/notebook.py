@@ -93,8 +93,11 @@ def command(name: str, given: Mapping[str, Any]) -> str:
     words = ["papermill", f"{NOTEBOOKS.name}/{name}.ipynb", "out.ipynb", "-f", file]
     preset = read_parameters(ROOT / file)
     if changed := {n: value for n, value in given.items() if preset.get(n) != value}:
-        flow = yaml.safe_dump(changed, default_flow_style=True, sort_keys=False, width=math.inf)
-        words += ["-y", flow.strip()]
+        style: dict[str, Any] = {"default_flow_style": True, "width": math.inf}  # on one line
+        words += [
+            "-y",
+            yaml.safe_dump(changed, sort_keys=False, allow_unicode=True, **style).strip(),
+        ]
     return public(shlex.join(words))
 
 

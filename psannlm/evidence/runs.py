@@ -77,10 +77,7 @@ class Refused:
 
 @dataclass
 class Run:
-    """A run folder being written, by this process alone: every file whole or not at all.
-
-    It stays locked until the run is complete or the process ends.
-    """
+    """A run folder being written, and locked until the run is complete or its process ends."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -91,10 +88,9 @@ class Run:
     def start(
         cls, kind: str, manifest: Mapping[str, Any], *, reports: Path = REPORTS, suffix: str = ""
     ) -> "Run":
-        """Make a new folder `reports/<kind>/<YYYYMMDD_HHMMSS><suffix>`, in UTC.
+        """Make a folder `reports/<kind>/<YYYYMMDD_HHMMSS><suffix>`, in UTC, or `..._2` and so on.
 
-        Further ones of one second end in `_2`, `_3` and so on. The manifest is known before the
-        first measurement; it has preset and notebook at least.
+        The manifest is known before the first measurement; it has preset and notebook at least.
         """
         try:
             folder = _new_folder(reports / kind, suffix)

@@ -27,7 +27,7 @@ from psannlm.bench.conditions import conditions, during
 from psannlm.bench.provenance import describe_git, refuse_other_checkout, sources_sha256
 from psannlm.bench.rates import asks_auto, resolve, stated
 from psannlm.config.parse import parse
-from psannlm.config.schema import ConfigError, Strict
+from psannlm.config.schema import ConfigError
 from psannlm.device import select_device
 from psannlm.evidence import notebook, text
 from psannlm.evidence.figures import Figure
@@ -187,7 +187,9 @@ def start(page: Page[ConfigT, RecordT]) -> Session[ConfigT, RecordT]:
     config = configuration(page, data, f"parameters of {page.name}.ipynb")
     device = select_device(data.get("device", "auto"))
     environment.use_usable_cores()
-    used = resolve(as_published(config), device, _precision_of_resumed(config))
+    folder = os.environ.get(RESUME) if asks_auto(config) else None  # which has decided what auto is
+    precision = load(Path(folder)).manifest["parameters"]["precision"] if folder else None
+    used = resolve(as_published(config), device, precision)
     recording = notebook.Recording(shell, page.name)
     command = notebook.command(page.name, data)
     run = _open_run(page, used, device, command=command, **stated(config, device))
@@ -229,12 +231,6 @@ def configuration(page: Page[ConfigT, Any], data: Mapping[str, Any], source: str
     if not getattr(config, "base", True):
         return config.model_copy(update={"base": tuple(page.names())})
     return config
-
-
-def _precision_of_resumed(config: Strict) -> Any:
-    """The precision that a resumed run has used so far, if it was left to the device."""
-    folder = os.environ.get(RESUME) if asks_auto(config) else None
-    return load(Path(folder)).manifest["parameters"]["precision"] if folder else None
 
 
 def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, **facts: Any) -> Run:

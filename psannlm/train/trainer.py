@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,9 +123,9 @@ class Trainer:
         """Evaluate the network as it is on a whole split."""
         with repeatable(self.ranks.device):  # as in training: else it would be compiled anew
             length, batch = self.config.context_length, self.plan.pass_sequences
-            asked: dict[str, Any] = {"batch": batch, "ranks": self.ranks}
+            options: dict[str, Any] = {"batch": batch, "ranks": self.ranks}
             return self._compiled_or_eager(
-                lambda: evaluate(self.objective, tokens, length, **asked)
+                partial(evaluate, self.objective, tokens, length, **options)
             )
 
     @property

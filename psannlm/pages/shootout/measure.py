@@ -55,10 +55,8 @@ def measure(session: ShootoutSession) -> Iterator[Sequence[records.ShootoutRecor
 
 def own_tasks(config: ShootoutConfig) -> dict[str, dict[str, str]]:
     """What the manifest says of task definitions of one's own, where they are evaluated."""
-    folder = config.lm_eval_folder
-    if not (config.with_lm_eval and folder):
-        return {}
-    return {"lm_eval": {"path": folder, "sha256": sha256_of(located(folder))}}
+    folder = config.lm_eval_folder if config.with_lm_eval else ""
+    return {"lm_eval": {"path": folder, "sha256": sha256_of(located(folder))}} if folder else {}
 
 
 def all_cells(config: ShootoutConfig) -> Collection[Cell]:
@@ -146,13 +144,9 @@ def run_cells(
 def task_of(key: str, cell: Cell, config: ShootoutConfig) -> TrainingTask:
     """What the process of a cell is told; only what is compared is asked about by lm-eval."""
     lm_eval = {name: getattr(config, f"lm_eval_{name}") for name in ("tasks", "limit", "folder")}
-    return TrainingTask(
-        key=key,
-        config=training_of(cell, config).model_dump(mode="json"),
-        final=cell.final,
-        timeout_seconds=config.timeout_seconds,
-        lm_eval=lm_eval if cell.final and config.with_lm_eval else {},
-    )
+    asked = lm_eval if cell.final and config.with_lm_eval else {}
+    training = training_of(cell, config).model_dump(mode="json")
+    return TrainingTask(key, training, cell.final, config.timeout_seconds, lm_eval=asked)
 
 
 def record_of(key: str, cell: Cell, config: ShootoutConfig, found: Found) -> records.TrainingRecord:
@@ -194,12 +188,11 @@ def measure_again(
             f"row {row.number} of {row.run.name}: all tunings of {arm} failed, so "
             "no training was compared; choose another row"
         )
-    if request.repeats > len(cells):
+    if (n := request.repeats) > len(cells):
         raise ConfigError(
-            f"repeats must be at most the number of published seeds, {len(cells)}, "
-            f"got {request.repeats}"
+            f"repeats must be at most the number of published seeds, {len(cells)}, got {n}"
         )
-    again = distinct(cells[: request.repeats], config)
+    again = distinct(cells[:n], config)
     seconds = sum(record.train_seconds or 0.0 for record in published if record.key in again)
     request.say(
         f"training {len(again)} of {len(config.seeds)} seeds again, which took "
