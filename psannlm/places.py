@@ -20,8 +20,7 @@ ConfigT = TypeVar("ConfigT", bound=Strict)
 
 def as_published(config: ConfigT) -> ConfigT:
     """The configuration with files outside the project by their names; see `published`."""
-    fields = type(config).model_fields.items()
-    files = [name for name, field in fields if FILE in field.metadata]
+    files = [name for name, f in type(config).model_fields.items() if FILE in f.metadata]
     return config.model_copy(update={name: published(getattr(config, name)) for name in files})
 
 
@@ -72,13 +71,12 @@ def public(text: str) -> str:
     """
     for name, path in places().items():
         for form in (os.path.relpath(path, ROOT), path):
-            python = form.encode("unicode_escape").decode()
-            for written in (form, json.dumps(form)[1:-1], python, json.dumps(python)[1:-1]):
+            escaped = form.encode("unicode_escape").decode()
+            for written in (form, json.dumps(form)[1:-1], escaped, json.dumps(escaped)[1:-1]):
                 text = text.replace(written, name)
-    folders = [ROOT, REPORTS, CACHE, CHECKPOINTS, Path.cwd(), Path("~").expanduser()]
-    folders += [Path(path).parent for path in places().values()]
-    # The system's own Python says nothing of its user.
-    folders += map(Path, (tempfile.gettempdir(), *({sys.prefix} - {sys.base_prefix})))
+    python = {sys.prefix} - {sys.base_prefix}  # the system's own says nothing of its user
+    folders = [ROOT, REPORTS, CACHE, CHECKPOINTS, Path.cwd(), Path(os.environ.get("HOME", "/"))]
+    folders += map(Path, (tempfile.gettempdir(), *python, *map(os.path.dirname, places().values())))
     known = sorted((str(path) for path in folders if len(path.parts) > 1), reverse=True)
     begins = "|".join([*map(re.escape, known), r"/(?:home|Users)/[\w.-]+"])
     before = r"(?:(?<![\w./~-])|(?<=\\[nrt])|(?<=\dm))"  # ends of lines in JSON, and colours
