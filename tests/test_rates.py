@@ -4,8 +4,8 @@ import contextlib
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -19,10 +19,9 @@ from psannlm.evidence.notebook import committed, default_parameters
 from psannlm.evidence.runs import load
 from psannlm.files import unlock
 from psannlm.pages.throughput.page import PAGE
-from psannlm.train.distributed import Ranks
 from tests.kernels import Kernel
 from tests.synthetic import start_manifest, throughput_config
-from tests.tiny_trainings import ALONE, training_config
+from tests.tiny_trainings import training_config
 from tests.toy.page import ToyConfig
 
 CPU = torch.device("cpu")
@@ -124,52 +123,51 @@ def test_auto_is_replaced_before_anything_is_measured_and_nothing_is_named_twice
         assert resolve(config, CPU, held).precision == (held if "auto" in asked else asked)
 
 
-def test_a_training_takes_the_precision_of_its_first_rank_or_of_its_folder(on):
-    asked, second = training_config(precision="auto"), Ranks(1, 2, CPU)
-    of_first = replace(second, rank=0)
-    machines = iter(("AVX2", "H200", "H200"))
+@pytest.mark.parametrize(
+    ("machine_name", "asked", "held", "expected"),
+    [
+        ("AVX2", "auto", None, "fp32"),
+        ("H200", "auto", "fp32", "fp32"),
+        ("H200", "auto", None, "bf16"),
+        ("H200", "fp16", "bf16", "fp16"),
+    ],
+)
+def test_a_training_takes_the_precision_of_its_first_rank_or_of_its_folder(
+    on, machine_name, asked, held, expected
+):
+    given = []
 
-    class Together(Ranks):
-        """Two ranks whose sum is what the first has given."""
+    def total(value):
+        given.append(int(value))
+        return torch.tensor(sum(given))
 
-        def sum(self, values):
-            told.append(int(values))
-            return torch.tensor(sum(told))
+    on(MACHINES[machine_name][0])
+    ranks = [SimpleNamespace(is_first=first, device=CPU, sum=total) for first in (True, False)]
+    config = training_config(precision=asked)
 
-    for held, expected in ((None, "fp32"), ("fp32", "fp32"), (None, "bf16")):
-        on(MACHINES[next(machines)][0])
-        assert agreed(asked, ALONE, held).precision == expected
-        told: list[int] = []
-        ranks = [Together(r.rank, 2, CPU) for r in (of_first, second)]
-        assert [agreed(asked, r, held).precision for r in ranks] == [expected] * 2
-    assert agreed(training_config(precision="fp16"), ALONE, "bf16").precision == "fp16"
+    assert [agreed(config, rank, held).precision for rank in ranks] == [expected, expected]
 
 
-class Shell(Kernel):
-    """What a notebook's kernel has of IPython, with the parameters of a run."""
-
-    def __init__(self, **values):
-        cells = committed("throughput").cells
-        super().__init__(*[cell.source for cell in cells if cell.cell_type == "code"][:2])
-        self.user_ns = default_parameters("throughput") | values
-        self.events = self
-
-    def register(self, *_):
-        pass
+def started(monkeypatch, **values):
+    """A run of the throughput notebook with these parameters."""
+    sources = [cell.source for cell in committed("throughput").cells if cell.cell_type == "code"]
+    kernel = Kernel(*sources[:2])
+    kernel.user_ns, kernel.events = default_parameters("throughput") | values, Mock()
+    monkeypatch.setattr(session, "running_notebook", lambda name: kernel)
+    return session.start(PAGE)
 
 
 def test_a_run_holds_what_auto_was_and_why_and_goes_on_with_that(on, monkeypatch, tmp_path):
     monkeypatch.setenv("BENCH_OUT", str(tmp_path))
     asked = {"precision": ["auto", "fp16"], "device": "cpu"}
-    monkeypatch.setattr(session, "running_notebook", lambda name: Shell(**asked))
     on(T4)
 
-    begun = session.start(PAGE)
+    begun = started(monkeypatch, **asked)
     begun.run.seal("failed", "interrupted")
     unlock(begun.run.lock)  # as the end of its process does
     on(MACHINES["H200"][0])
     monkeypatch.setenv(session.RESUME, str(begun.run.folder))
-    again = session.start(PAGE)
+    again = started(monkeypatch, **asked)
 
     assert begun.config.precision == again.config.precision == ("fp32", "fp16")
     manifest = load(Path(begun.run.folder)).manifest
