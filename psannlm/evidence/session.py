@@ -240,12 +240,8 @@ def _open_run(page: Page[ConfigT, Any], config: ConfigT, device: torch.device, *
     now |= {"parameters": parameters, "environment": described}
     now |= {"conditions": {"start": conditions(device)}}
     if folder := os.environ.get(RESUME):
-        return Run.resume(
-            Path(folder),
-            now,
-            mixed=MIXED in os.environ,
-            keys=lambda run: [record.key for record in _records(page, run)],
-        )
+        mixed, keys = MIXED in os.environ, lambda run: [r.key for r in _records(page, run)]
+        return Run.resume(Path(folder), now, mixed=mixed, keys=keys)
     manifest = {
         "notebook": page.name,
         "preset": parameters["preset"],
