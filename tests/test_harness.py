@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from psannlm import ROOT
+from psannlm import ROOT, places
 from psannlm.config.schema import ConfigError
 from psannlm.train.tokenizer import byte_tokenizer, train_bpe
 from tests.networks import moved, tiny
@@ -176,6 +176,7 @@ def home(harness, tmp_path, monkeypatch):
     for name, rows in (("lambada_test", WORDS), ("hellaswag_val", SCENES)):
         (items / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr(harness, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     monkeypatch.setattr(harness, "CACHE", tmp_path / "cache")
     addresses = []
 
