@@ -29,7 +29,8 @@ from psannlm.run import estimate
 from psannlm.run import preset as runner
 from psannlm.run.estimate import in_words, reductions
 
-NEWEST = {run.manifest["notebook"]: run for run in all_runs(REPORTS) if run.is_complete}
+RUNS = [run for run in all_runs(REPORTS) if run.is_complete and run.manifest["preset"] == "cpu"]
+NEWEST = {run.manifest["notebook"]: run for run in RUNS}
 TRAINED = [NEWEST[name].manifest for name in ("tiny_corpus", "shootout")]
 TEXTS = {manifest["corpus"]["path"]: manifest["corpus"] for manifest in TRAINED}
 SLOW = Pace({"fp32": 120e9, "bf16": 5e9, "fp16": 5e9})  # of two cores without AVX-512
