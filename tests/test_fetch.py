@@ -89,7 +89,7 @@ def test_a_client_that_is_missing_or_leaves_nothing_is_named(registry, tmp_path,
         fetch_file(NPM, tmp_path / "cache")
     with pytest.raises(ConfigError, match="npm cannot be written: File exists; make room"):
         fetch_file(NPM, registry / "npm")
-    monkeypatch.setattr(fetch.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(fetch.packages, "has_pip", lambda: False)
     with pytest.raises(ConfigError, match=r"pip is missing; run: .*python -m ensurepip"):
         fetch_file(WHEEL, tmp_path / "cache")
 

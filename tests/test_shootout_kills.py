@@ -145,7 +145,7 @@ def test_ten_kills_leave_no_trace_in_the_records(tmp_path) -> None:
         process = started(part)
         while n % 2 and notes_of(part).count("begun") == begun and process.is_alive():
             time.sleep(0.01)  # every other kill meets a training
-        time.sleep(draw.uniform(0, seconds / (50 if n % 2 else 6)))
+        time.sleep(draw.uniform(0, seconds / (50 if n % 2 else 10)))
         behind += psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.join()

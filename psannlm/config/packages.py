@@ -5,7 +5,6 @@ import importlib.metadata
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from psannlm import ROOT
@@ -15,8 +14,13 @@ def installing(extra: str = "") -> str:
     """The command that installs the project for this Python, with what an extra adds."""
     python = Path(sys.executable)
     shown = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
-    pip = f"{shown} -m pip install" if find_spec("pip") else f"uv pip install --python {shown}"
+    pip = f"{shown} -m pip install" if has_pip() else f"uv pip install --python {shown}"
     return f"{pip} -e '.{f'[{extra}]' if extra else ''}'"
+
+
+def has_pip() -> bool:
+    """Whether this Python has pip, which uv leaves out of its environments."""
+    return any(importlib.metadata.distributions(name="pip"))
 
 
 def unfit(extra: str = "") -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ Packages come through the clients of their registries, so that mirrors and proxi
 are used, and nothing is installed.
 """
 
-import importlib.util
+import importlib
 import os
 import re
 import shutil
@@ -94,7 +94,7 @@ def refuse_out_of_reach(source: Source, cache: Path = CACHE) -> None:
 def _refuse_without_client(source: PackageSource) -> None:
     """Raise ConfigError where neither its client nor a setting tells how to fetch a package."""
     problem = f"{source.package} {source.version} cannot be fetched: {source.kind} is missing"
-    if source.kind == "pip" and importlib.util.find_spec("pip") is None:  # uv leaves it out
+    if source.kind == "pip" and not packages.has_pip():
         raise ConfigError(f"{problem}; run: {sys.executable} -m ensurepip")
     if source.kind == "npm" and not (shutil.which("npm") or os.environ.get(REGISTRY)):
         way_out = f"install npm, or set {REGISTRY} to the address of a registry"
