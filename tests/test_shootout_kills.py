@@ -27,6 +27,7 @@ from psannlm.evidence.session import Session
 from psannlm.pages.shootout import measure, pool
 from psannlm.pages.shootout.page import PAGE
 from psannlm.pages.shootout.records import TrainingRecord, from_json
+from psannlm.places import as_published
 from psannlm.train import data
 from tests.synthetic import start_manifest
 from tests.synthetic_shootout import shootout_config
@@ -78,12 +79,12 @@ def shootout(corpus: str, folder: Path, cache: Path) -> None:
         return train(task, *places, **how)
 
     pool.train = noted
-    config = shootout_config(
+    config = as_published(shootout_config(
         corpus=corpus, tokenizer="bytes", vocab_size=257, train_megabytes=0, validation_megabytes=0,
         batch_tokens=64, pass_tokens=64, epochs=1, checkpoint_steps=5, evaluations=3, n_layers=1,
         base=("respsann", "swiglu"), seeds=(0, 1), side_seeds=1, ablation=(), scale_arms=(),
         cells_at_once=2,
-    )  # fmt: skip
+    ))  # fmt: skip
     manifest = start_manifest("shootout", config)
     begun = [path.parent for path in folder.glob("benchmarks/*/run.json")]
     if begun:
@@ -145,7 +146,7 @@ def test_ten_kills_leave_no_trace_in_the_records(tmp_path) -> None:
         process = started(part)
         while n % 2 and notes_of(part).count("begun") == begun and process.is_alive():
             time.sleep(0.01)  # every other kill meets a training
-        time.sleep(draw.uniform(0, seconds / (50 if n % 2 else 10)))
+        time.sleep(draw.uniform(0, seconds / (50 if n % 2 else 6)))
         behind += psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.join()
