@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,3 +45,21 @@ def float64() -> Iterator[None]:
 def machine_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Lets this process run on a machine that `tests.machines.simulate` makes up."""
     return partial(simulate, monkeypatch, tmp_path / "machine")
+
+
+@pytest.fixture
+def uncompilable(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], None]:
+    """Makes torch.compile raise an error when its code runs, or else run it eagerly."""
+
+    def set_to(error: Exception | None) -> None:
+        def compiled(function: Any) -> Any:
+            def run(*given: Any) -> Any:
+                if error:
+                    raise error
+                return function(*given)
+
+            return run
+
+        monkeypatch.setattr(torch, "compile", compiled)
+
+    return set_to
