@@ -11,7 +11,7 @@ import pytest
 
 from psannlm.config.schema import ConfigError
 from psannlm.corpora import archives
-from psannlm.corpora.archives import members, own_files, readable
+from psannlm.corpora.archives import members, own_files, own_members, readable
 from psannlm.files import replacing, sha256_of, write_atomically
 from tests.texts import packed
 
@@ -67,6 +67,19 @@ def test_a_damaged_archive_and_a_file_that_may_not_be_read_are_named(tmp_path, n
     refused = pytest.raises(ConfigError, match=r"a\.txt cannot be read: Permission denied; fetch")
     with refused, readable("a.txt"):
         raise PermissionError(13, "Permission denied")
+
+
+def test_archives_in_archives_are_read_but_not_without_end(tmp_path):
+    content, name = b"text", "a.txt"
+    for depth in range(archives.DEPTH + 1):
+        content = packed("x.zip", {name: content})
+        name = f"{depth}.zip"
+        (tmp_path / name).write_bytes(content)
+    inner, outer = (tmp_path / f"{n}.zip" for n in (archives.DEPTH - 1, archives.DEPTH))
+
+    assert contents(own_members(inner, Counter())) == {"a.txt": b"text"}
+    with pytest.raises(ConfigError, match=r"^0\.zip lies in .* archives.*; unpack it$"):
+        list(own_members(outer, Counter()))
 
 
 def test_folders_are_searched_for_texts_by_name(tmp_path):

@@ -19,6 +19,7 @@ from typing import IO, Any
 from psannlm.config.schema import ConfigError
 from psannlm.files import printable
 
+DEPTH = 3  # archives within one another that are read
 LARGEST_MEMBER = 2**31  # bytes of a text: what is larger would fill the memory
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 # What unpacks a file, by its ending.
@@ -87,7 +88,9 @@ Archive = Mapping[str, Callable[[], Any]]  # what opens a member, by its name
 Choice = Callable[[Iterable[str]], list[str]]  # the names of those to read, in order
 
 
-def _members(name: str, opened: Callable[[], Any], choose: Choice) -> Iterator[Member]:
+def _members(
+    name: str, opened: Callable[[], Any], choose: Choice, depth: int = DEPTH
+) -> Iterator[Member]:
     with opened() as file, readable(name), _opened(name, file) as archive:
         if archive is None:
             unpack = PACKED.get(PurePosixPath(name.lower()).suffix)
@@ -97,9 +100,11 @@ def _members(name: str, opened: Callable[[], Any], choose: Choice) -> Iterator[M
                 most = f"{LARGEST_MEMBER:,} bytes unpacked"
                 raise ConfigError(f"{name} must have at most {most}; cut it into several")
             yield Member(name, content)
+        elif not depth:
+            raise ConfigError(f"{name} lies in {DEPTH} archives, one in another; unpack it")
         else:
             for inner in choose(archive):
-                yield from _members(printable(inner), archive[inner], choose)
+                yield from _members(printable(inner), archive[inner], choose, depth - 1)
 
 
 @contextmanager
